@@ -1,0 +1,57 @@
+"""Cached activations: what everything after the one backbone pass works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from salve_audit.inputs.head import LinearHead
+
+
+@dataclass(frozen=True)
+class ActivationSplit:
+    """Activations of one split.
+
+    Attributes:
+        acts: (n, d) float32, memory-mapped where they come from the cache: input of the final linear layer.
+        labels: (n,) int64 class indices.
+        paths: n relative paths, in the same order.
+    """
+
+    acts: Float[np.ndarray, "n d"]
+    labels: Int[np.ndarray, " n"]
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A picture that could not be read."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Both splits with the proven head.
+
+    Attributes:
+        fit, audit: the two splits.
+        head: the proven final linear layer.
+        head_error: largest relative error of ``head(acts)`` against the model's logits on a real batch.
+        key: sha256 of weights, architecture, head, transform, precision and the files' contents.
+        data_sha256: of the picture files' contents and labels alone.
+        from_cache: no backbone pass was needed.
+        skipped: unreadable pictures.
+    """
+
+    fit: ActivationSplit
+    audit: ActivationSplit
+    head: LinearHead
+    head_error: float
+    key: str
+    data_sha256: str
+    from_cache: bool
+    skipped: tuple[Skipped, ...]

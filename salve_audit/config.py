@@ -1,0 +1,114 @@
+"""What an audit is asked to do, validated once; errors name the key."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from salve_audit.errors import UsageError
+
+FORMATS = ("html", "pdf", "json")
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("auto", "fp32", "bf16")
+SAE_VARIANTS = ("linear-l1", "paper")
+METHODS = (
+    "salve",
+    "steering",
+    "rome",
+    "rome-paper",
+    "rome-cov",
+    "ablation",
+    "leace",
+    "row-scaling",
+    "null-permuted",
+    "null-random",
+)
+
+
+@dataclass(frozen=True)
+class AuditConfig:
+    """Options of an audit, with the names of the command line's flags.
+
+    Attributes:
+        model: the checkpoint file.
+        data: the folder of labelled images.
+        arch: timm architecture name or ``FILE.py:FUNCTION``; None: as the checkpoint says.
+        head: dotted path of the final linear layer; None: found by itself.
+        out: folder for the results, written all or nothing.
+        format: which of html, pdf, json are rendered; samples.parquet and sae.safetensors are always written.
+        seed: of the split, the SAE and every resampling.
+        limit: at most so many images per class and split; None: all.
+        batch_size: of the backbone pass.
+        workers: processes that decode pictures; None: one per core, at most 8.
+        device: auto, cpu or cuda.
+        precision: of the backbone pass: auto (fp32 on the CPU), fp32 or bf16.
+        sae: variant of the autoencoder.
+        n_latents: its number of latents; None: chosen from d.
+        interventions: methods to compare.
+        fail_under: smallest acceptable alpha-hat flip median, or None.
+        cache: folder of cached activations; None: the user's cache folder. `use_cache` False: none is kept.
+        keep_activations: also write activations.safetensors.
+    """
+
+    model: str | Path
+    data: str | Path
+    arch: str | None = None
+    head: str | None = None
+    out: str | Path = "salve-report"
+    format: tuple[str, ...] = FORMATS
+    seed: int = 0
+    limit: int | None = None
+    batch_size: int = 128
+    workers: int | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    sae: str = "linear-l1"
+    n_latents: int | None = None
+    interventions: tuple[str, ...] = METHODS
+    fail_under: float | None = None
+    cache: str | Path | None = None
+    use_cache: bool = True
+    keep_activations: bool = False
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check_numbers(self)
+
+
+def _check_choices(config: AuditConfig) -> None:
+    choices = {"device": DEVICES, "precision": PRECISIONS, "sae": SAE_VARIANTS}
+    for key, allowed in choices.items():
+        value = getattr(config, key)
+        if value not in allowed:
+            raise UsageError(key, f"{value!r} is not one of {', '.join(allowed)}")
+    for key, allowed in {"format": FORMATS, "interventions": METHODS}.items():
+        for value in getattr(config, key):
+            if value not in allowed:
+                raise UsageError(key, f"{value!r} is not one of {', '.join(allowed)}")
+    if not config.format:
+        raise UsageError("format", "name at least one of " + ", ".join(FORMATS))
+
+
+def _check_numbers(config: AuditConfig) -> None:
+    least = {"limit": 1, "batch_size": 1, "workers": 0, "n_latents": 2, "seed": 0}
+    for key, minimum in least.items():
+        value = getattr(config, key)
+        if value is not None and value < minimum:
+            raise UsageError(key, f"{value} is below {minimum}")
+    if config.fail_under is not None and not 0 < config.fail_under < float("inf"):
+        raise UsageError("fail_under", f"{config.fail_under} is not a positive number")
+
+
+def config_keys() -> tuple[str, ...]:
+    """The keys a configuration file may have."""
+    return tuple(f.name for f in dataclasses.fields(AuditConfig) if f.name not in ("model", "data"))
+
+
+def described(config: AuditConfig) -> Mapping[str, Any]:
+    """The settings that change what is measured, for provenance: no paths, no speed knobs."""
+    without = {"model", "data", "out", "format", "workers", "cache", "use_cache", "keep_activations"}
+    values = {key: value for key, value in dataclasses.asdict(config).items() if key not in without}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

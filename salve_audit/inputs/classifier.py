@@ -1,0 +1,57 @@
+"""A checkpoint made runnable: the network, its settings and where they came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class TransformSpec:
+    """How a picture becomes a tensor; built by timm's eval transform.
+
+    Attributes:
+        input_size: (channels, height, width).
+        mean, std: per channel, in 0..1.
+        interpolation: timm's name, for instance ``bicubic``.
+        crop_pct: share of the resized picture that the centre crop keeps.
+        source: "checkpoint" or "architecture default (timm)", or a mixture said in words.
+    """
+
+    input_size: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    crop_pct: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network in eval mode on the CPU, float32, parameters frozen; never changed by the audit.
+
+    Attributes:
+        model: the network.
+        architecture: timm name, or ``FILE.py:FUNCTION``.
+        format: what the file is, in words, for instance ``timm checkpoint``.
+        path: the checkpoint file.
+        sha256: of the checkpoint file.
+        head_name: dotted path of the final linear layer (found by itself or given), not yet proven.
+        transform: how pictures are prepared.
+        class_names: the checkpoint's own label names in output order, or None.
+        trusted_code: code named by the user was run to build it.
+        notes: what the reader of a report should know, for instance which prefix was stripped.
+    """
+
+    model: nn.Module
+    architecture: str
+    format: str
+    path: Path
+    sha256: str
+    head_name: str
+    transform: TransformSpec
+    class_names: tuple[str, ...] | None
+    trusted_code: bool
+    notes: tuple[str, ...]
