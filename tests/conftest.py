@@ -1,4 +1,4 @@
-"""Fixtures over the real images and checkpoints, which live beside the repository and are never part of it."""
+"""Fixtures over the real images and checkpoints, which live beside the repository, never in it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def cifar10(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``cifar10/`` with ``{train,val}/<class>/*.jpg`` (1,000 and 500 per class), unpacked once per test run."""
+    """``cifar10/`` with ``{train,val}/<class>/*.jpg`` (1,000 and 500 per class), unpacked once."""
     folder = tmp_path_factory.mktemp("shared_images")
     with tarfile.open(shared_data / "cifar10.tar.gz") as archive:
         archive.extractall(folder, filter="data")
