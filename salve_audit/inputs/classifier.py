@@ -18,6 +18,7 @@ class TransformSpec:
         interpolation: timm's name, for instance ``bicubic``.
         crop_pct: share of the resized picture that the centre crop keeps.
         source: "checkpoint" or "architecture default (timm)", or a mixture said in words.
+        crop_mode: timm's name for how the crop is taken: ``center``, ``squash`` or ``border``.
     """
 
     input_size: tuple[int, int, int]
@@ -26,6 +27,7 @@ class TransformSpec:
     interpolation: str
     crop_pct: float
     source: str
+    crop_mode: str = "center"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Classifier:
         class_names: the checkpoint's own label names in output order, or None.
         trusted_code: code named by the user was run to build it.
         notes: what the reader of a report should know, for instance which prefix was stripped.
+        build_key: what besides the weights determines the network (arguments, hash of the user's source).
     """
 
     model: nn.Module
@@ -55,3 +58,16 @@ class Classifier:
     class_names: tuple[str, ...] | None
     trusted_code: bool
     notes: tuple[str, ...]
+    build_key: str = ""
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of classes: outputs of the final linear layer."""
+        return int(self.head.out_features)
+
+    @property
+    def head(self) -> nn.Linear:
+        """The final linear layer."""
+        module = self.model.get_submodule(self.head_name)
+        assert isinstance(module, nn.Linear), f"{self.head_name} is a {type(module).__name__}"
+        return module
