@@ -195,7 +195,8 @@ class ClassReliance:
     alpha_hat: AlphaSummary
     status: StatusCounts
     analytical_below_numerical: float | None  # share of samples where both exist
-    clamped_share: float | None  # share of 1 - alpha c below 0 at the empirical threshold
+    clamped_share: float | None  # share of 1 - alpha c below 0 over samples and coordinates, at each sample's flip
+    enhance: FlipSummary  # alpha_hat at which samples not predicted as this class become so
     edit_size_at_flip: float | None  # ||W' - W||_F / ||W||_F
     redundancy: int | None  # features to suppress before accuracy is at most 50 %; None: not within the limit
     redundancy_limit: int

@@ -6,6 +6,7 @@ median downwards. All censoring lies beyond the last breakpoint, where nothing c
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -84,7 +85,8 @@ def estimate_median(times: Times) -> MedianEstimate:
     median = _first_at_most_half(curve)
     if n < NO_INTERVAL or n_events < 2:
         return MedianEstimate(median, None, None, n, n_events)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # undefined where survival is 0 or 1: those bounds are unused
         band = curve.confidence_interval(confidence_level=0.95, method="log-log")
     low, high = _first_at_most_half(band.low), _first_at_most_half(band.high)
     return MedianEstimate(median, low, high, n, n_events)

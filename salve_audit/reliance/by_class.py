@@ -1,0 +1,100 @@
+"""Thresholds of every class under one feature each, classes side by side on all cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float, Int
+from threadpoolctl import threadpool_limits
+
+from salve_audit.reliance.scaling import Samples
+from salve_audit.reliance.thresholds import Thresholds, thresholds
+
+T = TypeVar("T")
+MAX_THREADS = 8
+
+
+def map_classes(work: Callable[[int], T], classes: Iterable[int]) -> list[T]:
+    """`work` of every class index, in order; threads share the cores, so each keeps to one for its products."""
+    n_threads = min(MAX_THREADS, os.cpu_count() or 1)
+    with threadpool_limits(1), ThreadPoolExecutor(n_threads) as pool:
+        return list(pool.map(work, classes))
+
+
+def class_thresholds(samples: Samples, coupling: Float[np.ndarray, "k d"]) -> list[Thresholds]:
+    """Thresholds of each class's own samples under that class's coupling, in class order."""
+    weight, bias = samples.head.weight.astype(np.float64), samples.head.bias.astype(np.float64)
+
+    def work(index: int) -> Thresholds:
+        return thresholds(samples.of_class(index).acts, weight, bias, coupling[index], index)
+
+    return map_classes(work, range(len(coupling)))
+
+
+@dataclass(frozen=True)
+class SampleThresholds:
+    """One row per audit sample, under the dominant feature of its own class.
+
+    Attributes:
+        predicted, flips_to: (n,) class indices; `flips_to` is -1 where nothing flips.
+        margin: (n,) own logit minus the largest other one at strength 0.
+        analytical, numerical, flip: (n,) in α.
+        coupling_max: (n,) of the feature: times this, α becomes α̂.
+        status: (n,) of the numerical threshold.
+    """
+
+    predicted: Int[np.ndarray, " n"]
+    flips_to: Int[np.ndarray, " n"]
+    margin: Float[np.ndarray, " n"]
+    analytical: Float[np.ndarray, " n"]
+    numerical: Float[np.ndarray, " n"]
+    flip: Float[np.ndarray, " n"]
+    coupling_max: Float[np.ndarray, " n"]
+    status: npt.NDArray[np.str_]
+
+
+def sample_rows(samples: Samples, coupling: Float[np.ndarray, "k d"], by_class: list[Thresholds]) -> SampleThresholds:
+    """The classes' thresholds put back into the order of the samples."""
+    n = len(samples.labels)
+    rows = SampleThresholds(
+        predicted=np.zeros(n, dtype=np.int64),
+        flips_to=np.full(n, -1, dtype=np.int64),
+        margin=np.zeros(n),
+        analytical=np.full(n, np.nan),
+        numerical=np.full(n, np.nan),
+        flip=np.full(n, np.nan),
+        coupling_max=coupling.max(1)[samples.labels] if n else np.zeros(0),
+        status=np.full(n, "not_applicable"),
+    )
+    for index, found in enumerate(by_class):
+        at = np.flatnonzero(samples.labels == index)
+        own = samples.of_class(index)
+        rows.analytical[at], rows.numerical[at], rows.flip[at] = found.analytical, found.numerical, found.flip
+        rows.status[at] = found.status
+        logits = _logits(own, np.zeros(len(at)), coupling[index])
+        rows.predicted[at] = logits.argmax(1)
+        rows.margin[at] = _margin(logits, index)[0]
+        flips = np.isfinite(found.flip)
+        at_flip = _logits(own, np.where(flips, found.flip, 0.0), coupling[index])
+        rows.flips_to[at] = np.where(flips, _margin(at_flip, index)[1], -1)
+    return rows
+
+
+def _logits(
+    samples: Samples, alpha: Float[np.ndarray, " n"], coupling: Float[np.ndarray, " d"]
+) -> Float[np.ndarray, "n k"]:
+    scale = np.maximum(0.0, 1.0 - alpha[:, None] * coupling)
+    return (samples.acts * scale) @ samples.head.weight.astype(np.float64).T + samples.head.bias
+
+
+def _margin(logits: Float[np.ndarray, "n k"], index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Own logit minus the best rival's, and which rival that is."""
+    rivals = logits.copy()
+    rivals[:, index] = -np.inf
+    return logits[:, index] - rivals.max(1, initial=-np.inf), rivals.argmax(1)

@@ -1,0 +1,226 @@
+"""One class's record: medians with intervals, curve, redundancy, distributions and flags."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from salve_audit.reliance.enhancement import enhancement_thresholds
+from salve_audit.reliance.features import FeatureUse
+from salve_audit.reliance.scaling import Samples, count_redundancy, suppressing, trace_curve
+from salve_audit.reliance.survival import (
+    MedianEstimate,
+    Times,
+    censor,
+    estimate_median,
+    quantiles,
+    wilson,
+)
+from salve_audit.reliance.thresholds import Thresholds
+from salve_audit.results import (
+    AlphaSummary,
+    ClassReliance,
+    Curve,
+    Distribution,
+    FlipSummary,
+    NullControl,
+    StatusCounts,
+)
+
+REDUNDANCY_LIMIT = 50
+CURVE_POINTS = 41
+CURVE_BUDGET = 4e12  # multiply-adds for all curves: beyond it the others' accuracy is left out of them
+RISE = 0.02  # a rise of accuracy by more than this under growing suppression is called non-monotone
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class ClassEvidence:
+    """What was computed for one class.
+
+    Attributes:
+        index: its output.
+        found: per-sample thresholds, in α.
+        flips: the flip thresholds in α̂, censored.
+        median: their Kaplan-Meier median.
+        null: the null controls.
+        differs: (k,) classes whose flip thresholds differ.
+    """
+
+    index: int
+    found: Thresholds
+    flips: Times
+    median: MedianEstimate
+    null: NullControl
+    differs: Bool[np.ndarray, " k"]
+
+
+def summarise_class(
+    audit: Samples,
+    dictionary: Float[np.ndarray, "m d"],
+    use: FeatureUse,
+    classes: tuple[str, ...],
+    evidence: ClassEvidence,
+) -> ClassReliance:
+    """The record of one class."""
+    index, found = evidence.index, evidence.found
+    own = audit.of_class(index)
+    dominant = int(use.dominant[index])
+    coupling = np.abs(dictionary[dominant])
+    n, n_correct = len(own.labels), int(found.correct.sum())
+    low, high = wilson(n_correct, n)
+    alpha, alpha_hat = _summaries(evidence, coupling)
+    limit = min(REDUNDANCY_LIMIT, len(dictionary))
+    curve = _curve(audit, own, index, coupling, alpha_hat)
+    return ClassReliance(
+        name=classes[index],
+        index=index,
+        n=n,
+        n_correct=n_correct,
+        accuracy=n_correct / n if n else 0.0,
+        accuracy_low=low,
+        accuracy_high=high,
+        thin=evidence.median.thin,
+        dominant_feature=dominant,
+        stable=None,
+        top_features=tuple(int(latent) for latent in use.top[index]),
+        top_attribution=tuple(int(latent) for latent in use.by_attribution[index, : use.top.shape[1]]),
+        alpha=alpha,
+        alpha_hat=alpha_hat,
+        status=_count_status(found),
+        analytical_below_numerical=_share_below(found),
+        clamped_share=_clamped_share(found, coupling),
+        enhance=_enhance(audit, coupling, index),
+        edit_size_at_flip=_edit_size(audit, coupling, evidence.median.median),
+        redundancy=count_redundancy(own, dictionary, use.by_attribution[index], limit),
+        redundancy_limit=limit,
+        null_p=_largest(evidence.null.permuted_p, evidence.null.random_p),
+        null=evidence.null,
+        differs_from=tuple(name for name, yes in zip(classes, evidence.differs, strict=True) if yes),
+        curve=curve,
+        distributions=_distributions(evidence, coupling),
+        flags=_flags(evidence, alpha_hat, curve),
+    )
+
+
+def _summaries(evidence: ClassEvidence, coupling: Float[np.ndarray, " d"]) -> tuple[AlphaSummary, AlphaSummary]:
+    """The same medians in α and in α̂."""
+    top = float(coupling.max(initial=0.0)) or 1.0
+    found = evidence.found
+    analytical = found.analytical[~np.isnan(found.analytical)]
+    numerical = estimate_median(_numerical_times(found, coupling)).median
+    in_hat = AlphaSummary(
+        analytical=float(np.median(analytical)) * top if len(analytical) else None,
+        numerical=numerical,
+        flip=_flip_summary(evidence.median),
+        empirical=float(found.empirical * top) if np.isfinite(found.empirical) else None,
+    )
+    flip = in_hat.flip
+    in_alpha = AlphaSummary(
+        analytical=_scaled(in_hat.analytical, 1 / top),
+        numerical=_scaled(in_hat.numerical, 1 / top),
+        flip=FlipSummary(
+            _scaled(flip.median, 1 / top), _scaled(flip.low, 1 / top), _scaled(flip.high, 1 / top), flip.share
+        ),
+        empirical=_scaled(in_hat.empirical, 1 / top),
+    )
+    return in_alpha, in_hat
+
+
+def _numerical_times(found: Thresholds, coupling: Float[np.ndarray, " d"]) -> Times:
+    top, least = float(coupling.max(initial=0.0)) or 1.0, float(coupling.min(initial=np.inf))
+    return censor(found.numerical * top, top / least if least > 0 else float("inf"))
+
+
+def _flip_summary(estimate: MedianEstimate) -> FlipSummary:
+    return FlipSummary(estimate.median, estimate.low, estimate.high, estimate.share)
+
+
+def _count_status(found: Thresholds) -> StatusCounts:
+    return StatusCounts(*(int((found.status == s).sum()) for s in ("crossed", "erased", "never", "not_applicable")))
+
+
+def _share_below(found: Thresholds) -> float | None:
+    """How often the linear formula is the lower bound the paper takes it for."""
+    both = ~np.isnan(found.analytical) & ~np.isnan(found.numerical)
+    below = found.analytical[both] <= found.numerical[both] * (1 + 1e-12)
+    return float(below.mean()) if both.any() else None
+
+
+def _clamped_share(found: Thresholds, coupling: Float[np.ndarray, " d"]) -> float | None:
+    flips = found.flip[np.isfinite(found.flip)]
+    if not len(flips):
+        return None
+    ordered = np.sort(coupling)
+    with np.errstate(divide="ignore"):
+        clamped = len(ordered) - np.searchsorted(ordered, 1.0 / flips, side="right")
+    return float(clamped.mean() / len(ordered))
+
+
+def _enhance(audit: Samples, coupling: Float[np.ndarray, " d"], index: int) -> FlipSummary:
+    return _flip_summary(estimate_median(censor(enhancement_thresholds(audit, coupling, index), float("inf"))))
+
+
+def _edit_size(audit: Samples, coupling: Float[np.ndarray, " d"], strength: float | None) -> float | None:
+    """``||W' - W||_F / ||W||_F`` at this α̂."""
+    if strength is None:
+        return None
+    weight = audit.head.weight.astype(np.float64)
+    return float(np.linalg.norm(weight * (1 - suppressing(coupling, strength))) / np.linalg.norm(weight))
+
+
+def _curve(
+    audit: Samples, own: Samples, index: int, coupling: Float[np.ndarray, " d"], alpha_hat: AlphaSummary
+) -> Curve:
+    marks = [alpha_hat.analytical, alpha_hat.numerical, alpha_hat.flip.median, alpha_hat.empirical]
+    least = float(coupling.min(initial=np.inf))
+    last = float(coupling.max(initial=0.0)) / least if least > 0 else np.inf
+    top = max(2.0, min(2 * max((mark for mark in marks if mark is not None), default=1.0), last))
+    strengths = np.concatenate([[0.0], np.geomspace(0.05, top, CURVE_POINTS - 1)])
+    k = audit.head.n_classes
+    cost = float(len(audit.labels)) * k * k * audit.head.d * CURVE_POINTS
+    traced = trace_curve(audit if cost <= CURVE_BUDGET else own, index, coupling, strengths)
+    others = traced.others[~np.isnan(traced.others)] if cost <= CURVE_BUDGET else traced.others[:0]
+    accuracy = np.nan_to_num(traced.accuracy)
+    lowest_so_far = np.minimum.accumulate(accuracy)
+    return Curve(
+        alpha_hat=tuple(float(v) for v in strengths),
+        accuracy=tuple(float(v) for v in accuracy),
+        others=tuple(float(v) for v in others),
+        non_monotone=bool((accuracy > lowest_so_far + RISE).any()),
+    )
+
+
+def _distributions(evidence: ClassEvidence, coupling: Float[np.ndarray, " d"]) -> tuple[Distribution, ...]:
+    top = float(coupling.max(initial=0.0)) or 1.0
+    times = {
+        "analytical": censor(evidence.found.analytical * top, float("inf")),
+        "numerical": _numerical_times(evidence.found, coupling),
+        "flip": evidence.flips,
+    }
+    return tuple(Distribution(name, len(one.value), quantiles(one)) for name, one in times.items())
+
+
+def _flags(evidence: ClassEvidence, alpha_hat: AlphaSummary, curve: Curve) -> tuple[str, ...]:
+    null_p = _largest(evidence.null.permuted_p, evidence.null.random_p)
+    erased = int((evidence.found.status == "erased").sum())
+    applicable = int((evidence.found.status != "not_applicable").sum())
+    raised = {
+        "thin": evidence.median.thin,
+        "erased": 2 * erased > applicable,
+        "non-monotone": curve.non_monotone,
+        "wrong from the start": alpha_hat.empirical == 0.0,
+        "not beyond null": null_p is not None and null_p > SIGNIFICANT,
+    }
+    return tuple(name for name, yes in raised.items() if yes)
+
+
+def _largest(*values: float | None) -> float | None:
+    given = [value for value in values if value is not None]
+    return max(given) if given else None
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
