@@ -1,0 +1,42 @@
+"""Bootstrap over samples, stratified by class, with the same draws for every method so that they stay paired."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from salve_audit.interventions.samples import AuditSamples
+
+LEVEL = 0.95
+
+
+def draw_weights(
+    counts: Int[np.ndarray, " k"], n_draws: int, rng: np.random.Generator
+) -> Float[np.ndarray, "n_draws n"]:
+    """Multinomial weights of samples sorted by class: each class drawn anew to its own size, its weights summing to 1.
+
+    float32: a weight is a small count over the class size, and only their sums over a few thousand samples are used.
+    """
+    weights = np.empty((n_draws, int(counts.sum())), dtype=np.float32)
+    start = 0
+    for n in (int(count) for count in counts if count):
+        drawn = rng.integers(n, size=(n_draws, n)) + n * np.arange(n_draws)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=n_draws * n)
+        weights[:, start : start + n] = times.reshape(n_draws, n) / n
+        start += n
+    return weights
+
+
+def others_intervals(
+    weights: Float[np.ndarray, "n_draws n"],
+    correct: Bool[np.ndarray, "s n"],
+    samples: AuditSamples,
+    class_index: int,
+) -> Float[np.ndarray, "s 2"]:
+    """95 % percentile intervals of the mean accuracy of the other classes."""
+    counted = correct.astype(np.float32)
+    counted[:, samples.rows_of(class_index)] = 0
+    n_others = np.count_nonzero(samples.others(class_index))
+    means = (weights @ counted.T).astype(np.float64) / n_others  # (n_draws, s)
+    tail = (1 - LEVEL) / 2
+    return np.quantile(means, [tail, 1 - tail], axis=0).T

@@ -1,0 +1,80 @@
+"""What the comparison of interventions is given and what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from salve_audit.config import METHODS as METHOD_NAMES
+from salve_audit.errors import UsageError
+from salve_audit.inputs.head import LinearHead
+from salve_audit.interventions.registry import METHODS
+from salve_audit.results import InterventionResult, MethodSpread
+
+
+@dataclass(frozen=True)
+class ComparisonSettings:
+    """What is compared.
+
+    Attributes:
+        methods: names out of the registry.
+        targets: accuracies that every class is brought down to.
+        n_keys: random keys for the spread of the methods that depend on one.
+        n_bootstrap: draws behind every interval.
+        seed: of keys, nulls and bootstrap.
+
+    Raises:
+        UsageError: an unknown method, a target outside 0..1, or a count below 1.
+    """
+
+    methods: tuple[str, ...] = METHOD_NAMES
+    targets: tuple[float, ...] = (0.5, 0.05)
+    n_keys: int = 10
+    n_bootstrap: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for method in self.methods:
+            if method not in METHODS:
+                raise UsageError("interventions", f"{method!r} is not one of {', '.join(METHODS)}")
+        for target in self.targets:
+            if not 0 <= target <= 1:
+                raise UsageError("targets", f"{target} is not between 0 and 1")
+        for key in ("n_keys", "n_bootstrap"):
+            if getattr(self, key) < 1:
+                raise UsageError(key, f"{getattr(self, key)} is below 1")
+
+
+@dataclass(frozen=True)
+class ComparisonInputs:
+    """What is edited, and on which samples.
+
+    Attributes:
+        head: the final linear layer.
+        class_names: k names in output order.
+        features: (k,) dominant latent of every class.
+        dictionary: (m, d).
+        mean_codes: (k, m), on the fit split.
+        fit_acts, fit_labels: (n_fit, d) and (n_fit,): what the methods may learn from.
+        audit_acts, audit_labels: (n, d) and (n,): what they are measured on.
+    """
+
+    head: LinearHead
+    class_names: tuple[str, ...]
+    features: Int[np.ndarray, " k"]
+    dictionary: Float[np.ndarray, "m d"]
+    mean_codes: Float[np.ndarray, "k m"]
+    fit_acts: Float[np.ndarray, "n_fit d"]
+    fit_labels: Int[np.ndarray, " n_fit"]
+    audit_acts: Float[np.ndarray, "n d"]
+    audit_labels: Int[np.ndarray, " n"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Results by class, then method, then target; spreads of the methods that depend on a key."""
+
+    results: tuple[InterventionResult, ...]
+    spreads: tuple[MethodSpread, ...]

@@ -1,0 +1,124 @@
+"""What the methods are given: the head, the class, its feature, and statistics of the fit split."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from salve_audit.inputs.head import LinearHead
+from salve_audit.interventions.affine import AffineHead
+
+BLOCK_ROWS = 4096  # rows cast to float64 at a time while the moments are summed
+RIDGE = 1e-4  # of the mean eigenvalue, added to C: dead coordinates make C singular, and C⁻¹q must stay finite
+RELATIVE_RANK = 1e-10  # eigenvalues of the covariance below this share of the largest are rounding of float32 acts
+
+
+@dataclass(frozen=True)
+class FitStatistics:
+    """Moments of the fit split's activations, float64, computed once and shared by all methods and classes.
+
+    Attributes:
+        n: number of samples.
+        mean: (d,) of all samples.
+        second_moment: (d, d), C = E[a aᵀ], uncentred.
+        class_means: (k, d); nan where a class has no sample.
+        class_counts: (k,).
+    """
+
+    n: int
+    mean: Float[np.ndarray, " d"]
+    second_moment: Float[np.ndarray, "d d"]
+    class_means: Float[np.ndarray, "k d"]
+    class_counts: Int[np.ndarray, " k"]
+
+    @functools.cached_property
+    def solve_second_moment(self) -> Callable[[Float[np.ndarray, " d"]], Float[np.ndarray, " d"]]:
+        """q -> (C + r I)⁻¹ q with the ridge r = RIDGE × trace(C) / d."""
+        from scipy.linalg import cho_factor, cho_solve
+
+        d = self.mean.shape[0]
+        ridge = max(RIDGE * float(np.trace(self.second_moment)) / d, np.finfo(np.float64).tiny)
+        factor = cho_factor(self.second_moment + ridge * np.eye(d))
+        return lambda key: np.asarray(cho_solve(factor, key), dtype=np.float64)
+
+    @functools.cached_property
+    def covariance_pinv(self) -> Float[np.ndarray, "d d"]:
+        """Pseudo-inverse of the covariance Σ = C − μμᵀ, (d, d)."""
+        values, vectors = np.linalg.eigh(self.second_moment - np.outer(self.mean, self.mean))
+        kept = values > RELATIVE_RANK * max(float(values[-1]), 0.0)
+        basis = vectors[:, kept]
+        return (basis / values[kept]) @ basis.T
+
+    def cross_covariance(self, class_index: int) -> Float[np.ndarray, " d"]:
+        """Covariance of the activations with the indicator of one class, (d,): ``p (μ_class − μ)``."""
+        share = self.class_counts[class_index] / self.n
+        return share * (self.class_means[class_index] - self.mean)
+
+
+def compute_fit_statistics(
+    acts: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], n_classes: int
+) -> FitStatistics:
+    """Moments of the activations, summed in float64 by blocks so that memory-mapped ones are never copied whole.
+
+    Args:
+        acts: (n, d) of the fit split, n > 0.
+        labels: (n,) in 0..n_classes-1.
+        n_classes: k.
+    """
+    n, d = acts.shape
+    assert n > 0, "the fit split is empty"
+    second, sums = np.zeros((d, d)), np.zeros((n_classes, d))
+    for start in range(0, n, BLOCK_ROWS):
+        block = np.asarray(acts[start : start + BLOCK_ROWS], dtype=np.float64)  # (rows, d)
+        second += block.T @ block
+        np.add.at(sums, labels[start : start + BLOCK_ROWS], block)
+    counts = np.bincount(labels, minlength=n_classes)
+    with np.errstate(invalid="ignore"):
+        class_means = sums / counts[:, None]
+    return FitStatistics(n, sums.sum(axis=0) / n, second / n, class_means, counts)
+
+
+@dataclass(frozen=True)
+class EditContext:
+    """All that a method needs to edit one class.
+
+    Attributes:
+        head: the head to edit, float64; not changed by any method.
+        class_index: the class to suppress.
+        feature: the latent that latent-based methods act on.
+        dominant: (k,) dominant latent of every class.
+        dictionary: (m, d), one decoder direction per row.
+        mean_codes: (k, m), mean code of every class on the fit split.
+        fit: moments of the fit split.
+        key: (d,), the activation that ROME rewrites.
+        rng: for the methods with a random choice; the same seed gives the same intervention.
+    """
+
+    head: AffineHead
+    class_index: int
+    feature: int
+    dominant: Int[np.ndarray, " k"]
+    dictionary: Float[np.ndarray, "m d"]
+    mean_codes: Float[np.ndarray, "k m"]
+    fit: FitStatistics
+    key: Float[np.ndarray, " d"]
+    rng: np.random.Generator
+
+    @property
+    def direction(self) -> Float[np.ndarray, " d"]:
+        """The latent's dictionary row D_l, (d,) float64."""
+        return np.asarray(self.dictionary[self.feature], dtype=np.float64)
+
+    @property
+    def coupling(self) -> Float[np.ndarray, " d"]:
+        """c = |D_l|, (d,)."""
+        return np.abs(self.direction)
+
+
+def float64_head(head: LinearHead) -> AffineHead:
+    """The classifier's head in the arithmetic of the edits."""
+    return AffineHead(head.weight.astype(np.float64), head.bias.astype(np.float64))

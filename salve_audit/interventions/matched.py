@@ -1,0 +1,152 @@
+"""Every method brought to the same suppression of every class, and what each then costs the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import zlib
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from salve_audit.interventions.affine import Intervention
+from salve_audit.interventions.bootstrap import draw_weights, others_intervals
+from salve_audit.interventions.comparison import Comparison, ComparisonInputs, ComparisonSettings
+from salve_audit.interventions.context import EditContext, compute_fit_statistics, float64_head
+from salve_audit.interventions.measure import (
+    Matched,
+    compute_drift,
+    match_accuracy,
+    others_at_targets,
+    relative_change,
+)
+from salve_audit.interventions.registry import KEYED, METHODS
+from salve_audit.interventions.rome import choose_key, draw_keys
+from salve_audit.interventions.samples import EditedLogits, edit_logits, sort_samples
+from salve_audit.results import InterventionResult, MethodSpread
+
+logger = logging.getLogger(__name__)
+
+
+def compare_interventions(settings: ComparisonSettings, inputs: ComparisonInputs) -> Comparison:
+    """All methods on all classes at all target accuracies (matched suppression, METHOD §5).
+
+    A class without fit or audit samples, or without any other class to compare it with, is left out and logged. One
+    that is at or below a target from the start has strength 0 there and counts as reached. Where a method never
+    reaches a target, the result is the strength on its grid with the lowest accuracy of the class.
+
+    The spread of a method that depends on a key is the lowest, median and highest `others_accuracy` over random
+    keys, of those that reach the target (`n_keys` says how many do); without any, there is none.
+    """
+    comparer = _Comparer(settings, inputs)
+    results: list[InterventionResult] = []
+    spreads: list[MethodSpread] = []
+    for index, name in enumerate(inputs.class_names):
+        if comparer.can_compare(index):
+            results += comparer.compare_class(index)
+            spreads += comparer.measure_spreads(index)
+        else:
+            logger.warning("class %s has too few samples: no interventions are compared on it", name)
+    return Comparison(tuple(results), tuple(spreads))
+
+
+class _Comparer:
+    """Holds what is computed once for all classes and methods."""
+
+    def __init__(self, settings: ComparisonSettings, inputs: ComparisonInputs) -> None:
+        self.settings = settings
+        self.inputs = inputs
+        self.targets = np.array(settings.targets, dtype=np.float64)
+        self.head = float64_head(inputs.head)
+        self.fit = compute_fit_statistics(inputs.fit_acts, inputs.fit_labels, inputs.head.n_classes)
+        self.samples = sort_samples(inputs.audit_acts, inputs.audit_labels, self.head)
+        self.weights = draw_weights(self.samples.counts, settings.n_bootstrap, self._rng("bootstrap", 0))
+
+    def can_compare(self, index: int) -> bool:
+        """Are there samples to learn from, to suppress, and to compare with?"""
+        counted = self.samples.counts[index] > 0 and self.fit.class_counts[index] > 0
+        return bool(counted and self.samples.others(index).any())
+
+    def compare_class(self, index: int) -> list[InterventionResult]:
+        """One result per method and target."""
+        context = self._context(index)
+        interventions = [self._intervene(method, context) for method in self.settings.methods]
+        edits = edit_logits(self.samples, interventions)
+        matches = [match_accuracy(edited, index, self.targets) for edited in edits]
+        if not matches:
+            return []
+        correct = np.concatenate([matched.correct for matched in matches])  # (methods targets, n)
+        bounds = others_intervals(self.weights, correct, self.samples, index).reshape(len(matches), -1, 2)
+        return [
+            self._result(edited, matched, (index, i), bounds[j, i])
+            for j, (edited, matched) in enumerate(zip(edits, matches, strict=True))
+            for i in range(len(self.targets))
+        ]
+
+    def measure_spreads(self, index: int) -> list[MethodSpread]:
+        """One spread per method with a key and target that some key reaches."""
+        members = self._members(index)
+        keys = draw_keys(self.inputs.fit_acts, members, self.settings.n_keys, self._rng("keys", index))
+        context = self._context(index)
+        contexts = [dataclasses.replace(context, key=key) for key in keys]
+        spreads: list[MethodSpread] = []
+        for method in (name for name in self.settings.methods if name in KEYED):
+            edits = edit_logits(self.samples, [self._intervene(method, context) for context in contexts])
+            measured = [others_at_targets(edited, index, self.targets) for edited in edits]
+            for i, target in enumerate(self.settings.targets):
+                others = [accuracies[i] for accuracies, reached in measured if reached[i]]
+                if others:
+                    low, median, high = np.quantile(others, [0.0, 0.5, 1.0]).tolist()
+                    name = self.inputs.class_names[index]
+                    spreads.append(MethodSpread(method, name, target, len(others), low, median, high))
+        return spreads
+
+    def _context(self, index: int) -> EditContext:
+        inputs = self.inputs
+        return EditContext(
+            head=self.head,
+            class_index=index,
+            feature=int(inputs.features[index]),
+            dominant=inputs.features,
+            dictionary=inputs.dictionary,
+            mean_codes=inputs.mean_codes,
+            fit=self.fit,
+            key=choose_key(inputs.fit_acts, self._members(index)),
+            rng=self._rng("context", index),
+        )
+
+    def _intervene(self, method: str, context: EditContext) -> Intervention:
+        # Each method has its own stream: which others are compared does not change its draws.
+        rng = self._rng(method, context.class_index)
+        return METHODS[method](dataclasses.replace(context, rng=rng))
+
+    def _members(self, index: int) -> Int[np.ndarray, " n_class"]:
+        return np.flatnonzero(self.inputs.fit_labels == index)
+
+    def _rng(self, purpose: str, index: int) -> np.random.Generator:
+        return np.random.default_rng([self.settings.seed, zlib.crc32(purpose.encode()), index])
+
+    def _result(
+        self, edited: EditedLogits, matched: Matched, at: tuple[int, int], bounds: Float[np.ndarray, " 2"]
+    ) -> InterventionResult:
+        index, i = at  # class and target
+        strength = float(matched.strengths[i])
+        others = matched.accuracies[i, self.samples.others(index)]
+        kl, agreement = compute_drift(edited, index, strength)
+        return InterventionResult(
+            method=edited.intervention.method,
+            class_name=self.inputs.class_names[index],
+            feature=edited.intervention.feature,
+            strength=strength,
+            target_accuracy=self.settings.targets[i],
+            reached_accuracy=float(matched.accuracies[i, index]),
+            reached=bool(matched.reached[i]),
+            others_accuracy=float(others.mean()),
+            others_worst=float(others.min()),
+            kl=kl,
+            agreement=agreement,
+            weight_change=relative_change(self.head, edited.intervention.head(strength)),
+            area=matched.area,
+            low=float(bounds[0]),
+            high=float(bounds[1]),
+        )

@@ -1,0 +1,117 @@
+"""What an edit of given strength costs: the other classes' accuracy, their distributions, the weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from salve_audit.interventions.affine import AffineHead
+from salve_audit.interventions.samples import ClassAccuracy, EditedLogits
+from salve_audit.interventions.search import find_strengths, strength_grid
+
+TARGET_TOLERANCE = 1e-3  # relative, of the matched strengths
+AREA_TOLERANCE = 1e-2  # of the strengths behind the area
+AREA_STEPS = 10  # levels of suppression at which the area's integrand is measured
+
+
+@dataclass(frozen=True)
+class Matched:
+    """One edit brought to each of the target accuracies.
+
+    Attributes:
+        strengths: (targets,).
+        reached: (targets,) is the class's accuracy at most the target there?
+        correct: (targets, n) of all audit samples.
+        accuracies: (targets, k) of all classes.
+        area: under (target suppressed, others kept).
+    """
+
+    strengths: Float[np.ndarray, " targets"]
+    reached: Bool[np.ndarray, " targets"]
+    correct: Bool[np.ndarray, "targets n"]
+    accuracies: Float[np.ndarray, "targets k"]
+    area: float
+
+
+def match_accuracy(edited: EditedLogits, class_index: int, targets: Float[np.ndarray, " targets"]) -> Matched:
+    """Search the strengths on the class's samples, then measure all samples at them.
+
+    The area is ``∫₀¹ y(x) dx``: x is the relative suppression ``1 − accuracy(t) / accuracy(0)`` of the class, y(x)
+    the other classes' mean accuracy at the smallest strength that suppresses by at least x, relative to their
+    original one and at most 1; y = 0 where no strength suppresses as much. By the trapezoidal rule at
+    x = 0, 0.1, …, 1, with y(0) = 1.
+    """
+    accuracy = ClassAccuracy(edited, class_index)
+    original = float(accuracy(np.zeros(1))[0])
+    suppression = np.linspace(0.0, 1.0, AREA_STEPS + 1)[1:]
+    levels = np.concatenate([targets, original * (1.0 - suppression)])
+    tolerances = np.repeat([TARGET_TOLERANCE, AREA_TOLERANCE], [len(targets), AREA_STEPS])
+    strengths, reached = find_strengths(accuracy, strength_grid(edited.intervention), levels, tolerances)
+
+    correct = edited.correct(np.append(strengths, 0.0))
+    accuracies = edited.samples.class_accuracies(correct)
+    others = accuracies[:, edited.samples.others(class_index)].mean(axis=1)
+    kept = np.minimum(others[:-1] / others[-1], 1.0) if others[-1] > 0 else np.ones_like(levels)
+    curve = np.concatenate([[1.0], np.where(reached, kept, 0.0)[len(targets) :]])
+    n = len(targets)
+    return Matched(
+        strengths=strengths[:n],
+        reached=reached[:n],
+        correct=correct[:n],
+        accuracies=accuracies[:n],
+        area=float(((curve[1:] + curve[:-1]) / 2).mean()),
+    )
+
+
+def others_at_targets(
+    edited: EditedLogits, class_index: int, targets: Float[np.ndarray, " targets"]
+) -> tuple[Float[np.ndarray, " targets"], Bool[np.ndarray, " targets"]]:
+    """The other classes' mean accuracy at each matched target, and whether the target is reached."""
+    accuracy = ClassAccuracy(edited, class_index)
+    tolerances = np.full(len(targets), TARGET_TOLERANCE)
+    strengths, reached = find_strengths(accuracy, strength_grid(edited.intervention), targets, tolerances)
+    accuracies = edited.samples.class_accuracies(edited.correct(strengths))
+    others: np.ndarray = accuracies[:, edited.samples.others(class_index)].mean(axis=1)
+    return others, reached
+
+
+def compute_drift(edited: EditedLogits, class_index: int, strength: float) -> tuple[float, float]:
+    """How far the other classes' samples move: mean KL(original ‖ edited) in nats, and agreement.
+
+    A sample agrees when the originally predicted class still has the highest logit.
+    """
+    samples = edited.samples
+    n = samples.labels.size
+    kl, agrees = np.empty(n), np.empty(n, dtype=bool)
+    for rows in edited.blocks(1):
+        before = samples.logits[:, rows]  # (k, rows)
+        after = edited.at(np.array([strength]), rows)[0]
+        kl[rows] = _divergence(before, after)
+        kept = np.take_along_axis(after, before.argmax(axis=0)[None, :], axis=0)[0]
+        agrees[rows] = kept >= after.max(axis=0)
+    others = np.ones(n, dtype=bool)
+    others[samples.rows_of(class_index)] = False
+    return max(float(kl[others].mean()), 0.0), float(agrees[others].mean())
+
+
+def relative_change(original: AffineHead, edited: AffineHead) -> float:
+    """``‖[ΔW, Δb]‖_F / ‖[W, b]‖_F``; 0 for an all-zero head."""
+    change = _norm(AffineHead(edited.weight - original.weight, edited.bias - original.bias))
+    size = _norm(original)
+    return change / size if size > 0 else 0.0
+
+
+def _norm(head: AffineHead) -> float:
+    return float(np.hypot(np.linalg.norm(head.weight), np.linalg.norm(head.bias)))
+
+
+def _divergence(before: Float[np.ndarray, "k n"], after: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
+    """KL(softmax(before) ‖ softmax(after)) of every sample."""
+    before, after = before - before.max(axis=0), after - after.max(axis=0)  # no exponential overflows
+    share = np.exp(before)
+    total = share.sum(axis=0)
+    log_ratio = np.log(total) - np.log(np.exp(after).sum(axis=0))
+    divergence: np.ndarray = (share * (before - after)).sum(axis=0) / total - log_ratio
+    return divergence

@@ -1,0 +1,33 @@
+"""Null controls: SALVE with everything in place but the knowledge of which coordinates matter.
+
+``W diag(max(0, 1 − α c'))`` where c' is the feature's coupling with its coordinates shuffled, or the coupling of a
+random latent that dominates no class. SALVE has found something only as far as it does better than both.
+
+Source: METHOD §4 and §5.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from salve_audit.interventions.affine import Intervention
+from salve_audit.interventions.context import EditContext
+from salve_audit.interventions.salve import scaled_suppression
+
+
+def suppress_permuted(context: EditContext) -> Intervention:
+    """SALVE with the coupling permuted over the coordinates."""
+    shuffled = context.rng.permutation(context.coupling)
+    return scaled_suppression("null-permuted", context.head, shuffled, context.feature)
+
+
+def suppress_random(context: EditContext) -> Intervention:
+    """SALVE with a random latent that is dominant for no class, or for no other than this where all are taken."""
+    latents = np.arange(context.dictionary.shape[0])
+    free = np.setdiff1d(latents, np.append(context.dominant, context.feature))
+    if not free.size:
+        free = np.setdiff1d(latents, [context.feature])
+    assert free.size, f"a random latent needs at least two, got {latents.size}"
+    latent = int(context.rng.choice(free))
+    coupling = np.abs(np.asarray(context.dictionary[latent], dtype=np.float64))
+    return scaled_suppression("null-random", context.head, coupling, latent)

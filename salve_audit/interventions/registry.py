@@ -1,0 +1,27 @@
+"""The methods by name: one contract, ``EditContext -> Intervention``, and one test suite over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from salve_audit.interventions import ablation, leace, nulls, rome, row_scaling, salve, steering
+from salve_audit.interventions.affine import Intervention
+from salve_audit.interventions.context import EditContext
+
+METHODS: Mapping[str, Callable[[EditContext], Intervention]] = MappingProxyType(
+    {
+        "salve": salve.suppress,
+        "steering": steering.steer,
+        "rome": rome.rome,
+        "rome-paper": rome.rome_paper,
+        "rome-cov": rome.rome_cov,
+        "ablation": ablation.ablate,
+        "leace": leace.erase,
+        "row-scaling": row_scaling.scale_row,
+        "null-permuted": nulls.suppress_permuted,
+        "null-random": nulls.suppress_random,
+    }
+)
+
+KEYED = frozenset({"rome", "rome-paper", "rome-cov"})  # depend on the choice of a key: their spread is reported

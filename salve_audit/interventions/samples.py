@@ -1,0 +1,181 @@
+"""The audit split as the comparison reads it, and the logits an edit gives it.
+
+Samples are sorted by class, so that a class is a slice, and logits are laid out class-major, (k, n): sums and maxima
+over the classes then run along contiguous samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from salve_audit.interventions.affine import AffineHead, Intervention
+
+BLOCK_VALUES = 1 << 20  # logits held at a time, 8 MB
+ALIVE_SHARE = 0.6  # of the coordinates; above it leaving out dead ones costs more than it saves
+STRENGTHS_PER_PRODUCT = 12  # neighbours on the grid, so that most dead coordinates are dead in all of them
+
+
+@dataclass(frozen=True)
+class AuditSamples:
+    """Activations sorted by class, with the original head's logits.
+
+    Attributes:
+        acts: (n, d) float64.
+        labels: (n,) ascending.
+        logits: (k, n) of the original head.
+        counts: (k,) samples per class.
+        starts: (k,) first sample of every class.
+    """
+
+    acts: Float[np.ndarray, "n d"]
+    labels: Int[np.ndarray, " n"]
+    logits: Float[np.ndarray, "k n"]
+    counts: Int[np.ndarray, " k"]
+    starts: Int[np.ndarray, " k"]
+
+    def rows_of(self, class_index: int) -> slice:
+        """The samples of one class."""
+        start = int(self.starts[class_index])
+        return slice(start, start + int(self.counts[class_index]))
+
+    def others(self, class_index: int) -> Bool[np.ndarray, " k"]:
+        """Which classes other than this one have samples."""
+        present = self.counts > 0
+        present[class_index] = False
+        return present
+
+    def class_accuracies(self, correct: Bool[np.ndarray, "s n"]) -> Float[np.ndarray, "s k"]:
+        """Accuracy of every class; 0 where it has no samples."""
+        sums = np.zeros((correct.shape[0], correct.shape[1] + 1), dtype=np.int64)
+        np.cumsum(correct, axis=1, out=sums[:, 1:])
+        n_correct = sums[:, self.starts + self.counts] - sums[:, self.starts]
+        return n_correct / np.maximum(self.counts, 1)
+
+
+def sort_samples(acts: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], head: AffineHead) -> AuditSamples:
+    """Sorted copies in float64, the caller's arrays stay as they are."""
+    order = np.argsort(labels, kind="stable")
+    own = acts[order].astype(np.float64)
+    counts = np.bincount(labels, minlength=head.bias.shape[0])
+    logits = head.weight @ own.T + head.bias[:, None]
+    return AuditSamples(own, labels[order], logits, counts, np.cumsum(counts) - counts)
+
+
+class EditedLogits:
+    """The audit samples' logits under one intervention, at any strength; see `edit_logits`.
+
+    Edits that are linear in their strength cost one projection per sample, once; all others a matrix product per
+    strength.
+    """
+
+    def __init__(
+        self, samples: AuditSamples, intervention: Intervention, reach: Float[np.ndarray, " n"] | None
+    ) -> None:
+        self.samples = samples
+        self.intervention = intervention
+        self._reach = reach  # how far every sample reaches along a rank-one edit; None: the weights stay
+
+    def at(self, strengths: Float[np.ndarray, " s"], rows: slice) -> Float[np.ndarray, "s k rows"]:
+        """Logits of the samples in `rows` at every strength."""
+        if self.intervention.rank_one is None:
+            return self._multiplied(strengths, rows)
+        logits: np.ndarray = self.samples.logits[:, rows] + strengths[:, None, None] * self.shift(rows)
+        return logits
+
+    def shift(self, rows: slice) -> Float[np.ndarray, "k rows"]:
+        """How the logits change per unit of strength under a rank-one edit."""
+        edit = self.intervention.rank_one
+        assert edit is not None, f"{self.intervention.method} is not linear in its strength"
+        if self._reach is None:
+            return np.broadcast_to(edit.bias[:, None], self.samples.logits[:, rows].shape)
+        shift: np.ndarray = np.outer(edit.left, self._reach[rows]) + edit.bias[:, None]
+        return shift
+
+    def _multiplied(self, strengths: Float[np.ndarray, " s"], rows: slice) -> Float[np.ndarray, "s k rows"]:
+        heads = [self.intervention.head(float(strength)) for strength in strengths]
+        weights = np.concatenate([head.weight for head in heads])  # (s k, d)
+        acts = self.samples.acts[rows]
+        alive = np.flatnonzero(weights.any(axis=0))
+        if alive.size < ALIVE_SHARE * weights.shape[1]:  # strong suppression leaves few coordinates
+            weights, acts = weights[:, alive], acts[:, alive]
+        logits: np.ndarray = weights @ acts.T
+        logits += np.concatenate([head.bias for head in heads])[:, None]
+        return logits.reshape(len(heads), -1, logits.shape[1])
+
+    def correct(self, strengths: Float[np.ndarray, " s"]) -> Bool[np.ndarray, "s n"]:
+        """Is the label's logit strictly above every other? Ties count as wrong (METHOD §3)."""
+        labels = self.samples.labels
+        correct = np.empty((len(strengths), len(labels)), dtype=bool)
+        for rows in self.blocks(len(strengths)):
+            logits = self.at(strengths, rows)
+            own = logits[:, labels[rows], np.arange(logits.shape[2])]  # (s, rows)
+            correct[:, rows] = np.count_nonzero(logits >= own[:, None, :], axis=1) == 1
+        return correct
+
+    def blocks(self, n_strengths: int) -> Iterator[slice]:
+        """Slices of samples whose logits at `n_strengths` strengths fit into a block."""
+        n_classes, n = self.samples.logits.shape
+        step = max(1, BLOCK_VALUES // (n_strengths * n_classes))
+        return (slice(start, min(start + step, n)) for start in range(0, n, step))
+
+
+def edit_logits(samples: AuditSamples, interventions: Sequence[Intervention]) -> list[EditedLogits]:
+    """The edited logits of several interventions; the rank-one edits' projections are one matrix product."""
+    edits = [one.rank_one for one in interventions]
+    along = [i for i, edit in enumerate(edits) if edit is not None and edit.left.any()]
+    if not along:
+        return [EditedLogits(samples, one, None) for one in interventions]
+    directions = np.stack([edit.right for edit in edits if edit is not None and edit.left.any()])
+    reaches = dict(zip(along, directions @ samples.acts.T, strict=True))  # each (n,)
+    return [EditedLogits(samples, one, reaches.get(i)) for i, one in enumerate(interventions)]
+
+
+class ClassAccuracy:
+    """Accuracy of one class as a function of the strength, from that class's samples alone.
+
+    Under an edit linear in its strength t, ``y_i − y_k > 0`` holds on one side of one t for every rival k, so a
+    sample is correct on an open interval of strengths, found once.
+    """
+
+    def __init__(self, edited: EditedLogits, class_index: int) -> None:
+        self._edited = edited
+        self._class_index = class_index
+        self._rows = edited.samples.rows_of(class_index)
+        linear = edited.intervention.rank_one is not None
+        self._window = self._correct_window() if linear else None
+
+    def __call__(self, strengths: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
+        """Accuracy at every strength."""
+        if self._window is not None:
+            low, high = self._window
+            at = strengths[:, None]
+            return np.mean((low < at) & (at < high), axis=1)
+        n_classes, n = self._edited.samples.logits.shape[0], self._rows.stop - self._rows.start
+        step = max(1, min(STRENGTHS_PER_PRODUCT, BLOCK_VALUES // (n_classes * n)))
+        order = np.argsort(strengths)
+        accuracies = np.empty(len(strengths))
+        for chosen in (order[i : i + step] for i in range(0, len(order), step)):
+            accuracies[chosen] = self._measured(strengths[chosen])
+        return accuracies
+
+    def _measured(self, strengths: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
+        logits = self._edited.at(strengths, self._rows)  # (s, k, rows)
+        own = logits[:, self._class_index].copy()
+        logits[:, self._class_index] = -np.inf
+        return np.mean(own > logits.max(axis=1), axis=1)
+
+    def _correct_window(self) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
+        """Bounds of the open interval of strengths on which each sample is correct; empty where low >= high."""
+        base = self._edited.samples.logits[:, self._rows]
+        slope = self._edited.shift(self._rows)
+        margin = np.delete(base[self._class_index] - base, self._class_index, axis=0)  # (k - 1, rows)
+        slope = np.delete(slope[self._class_index] - slope, self._class_index, axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            zero = -margin / slope
+        low = np.where(slope > 0, zero, np.where((slope == 0) & (margin <= 0), np.inf, -np.inf))
+        high = np.where(slope < 0, zero, np.inf)
+        return low.max(axis=0, initial=-np.inf), high.min(axis=0, initial=np.inf)

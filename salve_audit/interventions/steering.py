@@ -1,0 +1,66 @@
+"""Activation steering: push every activation against the class's feature before the head sees it.
+
+``a' = a + β v`` with ``v = γ D_l``, ``γ = −sign(μ[k, l])``. Since the head is linear this folds exactly into its bias:
+``b' = b + β W v``, the weights stay. The strength is β, in units of the latent's code.
+
+Source: SALVE, arXiv 2512.15938, A.8; METHOD §5.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from salve_audit.interventions.affine import Intervention, RankOneEdit, rank_one_intervention
+from salve_audit.interventions.context import EditContext
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+REACH = 10.0  # root-mean-square activation norms; further out no activation looks like one of the model's
+
+
+def steering_vector(context: EditContext) -> Float[np.ndarray, " d"]:
+    """v = −sign(μ[k, l]) D_l, (d,): away from where the latent takes the class."""
+    sign = np.sign(float(context.mean_codes[context.class_index, context.feature]))
+    return -sign * context.direction
+
+
+def steer(context: EditContext) -> Intervention:
+    """Steering folded into the bias. Its unit |μ[k, l]| takes the latent's mean contribution away."""
+    vector = steering_vector(context)
+    edit = RankOneEdit(
+        left=np.zeros_like(context.head.bias),
+        right=np.zeros_like(vector),
+        bias=context.head.weight @ vector,
+    )
+    length = float(np.linalg.norm(context.direction))
+    typical = float(np.sqrt(np.trace(context.fit.second_moment)))  # root of E‖a‖²
+    unit = abs(float(context.mean_codes[context.class_index, context.feature]))
+    reach = REACH * typical / length if length > 0 else 0.0
+    steered = rank_one_intervention(
+        "steering", context.head, edit, max_strength=max(reach, unit), feature=context.feature
+    )
+    return dataclasses.replace(steered, unit=unit)
+
+
+def steering_hook(
+    vector: Float[np.ndarray, " d"], strength: float
+) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
+    """A forward pre-hook for the head's module that adds ``strength × vector`` to its input.
+
+    Register it with ``module.register_forward_pre_hook``; the folded head gives the same logits to float error.
+    """
+    import torch
+
+    step = torch.from_numpy(strength * vector)
+
+    def add_step(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        acts: Tensor = args[0]
+        return (acts + step.to(device=acts.device, dtype=acts.dtype), *args[1:])
+
+    return add_step
