@@ -1,0 +1,132 @@
+"""The backbone's forward pass over a list of pictures: the head's inputs, batch by batch."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from tqdm import tqdm
+
+from salve_audit.activations.cache import EntryWriter, Progress
+from salve_audit.activations.pictures import LoaderSettings, build_loader
+from salve_audit.activations.unreadable import check_share_unreadable
+from salve_audit.errors import CheckpointError
+from salve_audit.inputs.classifier import Classifier
+from salve_audit.inputs.imageset import ImageSet
+from salve_audit.inputs.proof import prove_head
+from salve_audit.inputs.reasons import summarise_error
+
+PROOF_PICTURES = 32
+Acts = Float[np.ndarray, "n d"]
+
+
+@dataclass(frozen=True)
+class PassSettings:
+    """How the pass is run: pictures per batch, decoding processes, device, fp32 or bf16, progress bar or not."""
+
+    batch_size: int
+    workers: int
+    device: torch.device
+    precision: str
+    progress: bool
+
+
+def run_pass(classifier: Classifier, imageset: ImageSet, settings: PassSettings, writer: EntryWriter) -> None:
+    """Appends the activations of all pictures that `writer` has not seen yet; the classifier is left untouched.
+
+    Raises:
+        HeadError: the head is not what makes the logits.
+        CheckpointError: the forward pass fails or gives NaN or infinite activations.
+        DataError: over 5 % of a split's pictures cannot be read.
+        OutputError: the disk is full.
+    """
+    paths = imageset.fit.paths + imageset.audit.paths
+    first = writer.progress.n_seen
+    loading = LoaderSettings(settings.batch_size, settings.workers, pin_memory=settings.device.type == "cuda")
+    loader = build_loader(imageset.root, paths[first:], classifier.transform, loading)
+    hidden = not (settings.progress and sys.stderr.isatty())
+    with (
+        _computing(classifier, settings) as compute,
+        tqdm(total=len(paths), initial=first, unit=" pictures", desc="activations", disable=hidden) as bar,
+    ):
+        for batch in loader:
+            rows = [first + row for row in batch.rows]
+            done = writer.progress
+            if done.head_error is None and rows:
+                done = replace(done, head_error=prove_head(classifier, batch.images[:PROOF_PICTURES])[1])
+            acts = compute(batch.images) if rows else np.zeros((0, done.d), np.float32)
+            _check_finite(classifier, acts, [paths[row] for row in rows])
+            skipped = tuple((paths[first + index], reason) for index, reason in batch.skipped)
+            writer.append(acts, _advance(done, rows, skipped, acts.shape[1], len(imageset.fit.paths)))
+            check_share_unreadable(imageset, writer.progress.skipped)
+            bar.update(len(rows) + len(skipped))
+
+
+def _advance(done: Progress, rows: list[int], skipped: tuple[tuple[str, str], ...], d: int, n_fit: int) -> Progress:
+    """Progress with a batch counted; the first `n_fit` pictures of the list are the fit split."""
+    to_fit = sum(row < n_fit for row in rows)
+    return replace(
+        done,
+        n_seen=done.n_seen + len(rows) + len(skipped),
+        n_fit=done.n_fit + to_fit,
+        n_audit=done.n_audit + len(rows) - to_fit,
+        d=d,
+        skipped=done.skipped + skipped,
+    )
+
+
+@contextmanager
+def _computing(classifier: Classifier, settings: PassSettings) -> Iterator[Callable[[torch.Tensor], Acts]]:
+    """A function from pictures (b, c, h, w) to the head's inputs (b, d), on a copy of the network."""
+    model = copy.deepcopy(classifier.model).to(settings.device)
+    model = model.to(memory_format=torch.channels_last)  # 4-D weights only; the faster layout for convolutions
+    seen: list[torch.Tensor] = []
+    hook = model.get_submodule(classifier.head_name).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    in_bf16 = settings.precision == "bf16"
+
+    def compute(images: torch.Tensor) -> Acts:
+        seen.clear()
+        on_device = images.to(settings.device, memory_format=torch.channels_last, non_blocking=True)
+        try:
+            with torch.inference_mode(), torch.autocast(settings.device.type, torch.bfloat16, enabled=in_bf16):
+                model(on_device)
+        except Exception as error:  # the network's own code may raise anything
+            shape = " x ".join(map(str, images.shape))
+            why = f"a forward pass of {shape} failed ({summarise_error(error)})"
+            raise CheckpointError(str(classifier.path), why, hint=_hint(error)) from error
+        return seen[0].float().cpu().numpy()
+
+    try:
+        with _exact_convolutions():
+            yield compute
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def _exact_convolutions() -> Iterator[None]:
+    """cuDNN rounds the inputs of float32 convolutions to 10 bits unless told not to; fp32 shall mean fp32."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+def _hint(error: Exception) -> str | None:
+    return "try a smaller --batch-size" if isinstance(error, (MemoryError, torch.OutOfMemoryError)) else None
+
+
+def _check_finite(classifier: Classifier, acts: Acts, paths: list[str]) -> None:
+    bad = np.flatnonzero(~np.isfinite(acts).all(axis=1))
+    if len(bad):
+        kind = "NaN" if np.isnan(acts[bad[0]]).any() else "infinite"
+        why = f"the network gives {kind} activations for {paths[bad[0]]}"
+        raise CheckpointError(str(classifier.path), why, hint="are its weights or its mean and std damaged?")

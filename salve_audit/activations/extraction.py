@@ -1,0 +1,131 @@
+"""The one backbone pass: both splits through the network once, the head's inputs into the cache."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from salve_audit.activations.backbone import PassSettings, run_pass
+from salve_audit.activations.cache import EntryWriter, as_output_error, read_entry
+from salve_audit.activations.device import choose_precision, choose_workers
+from salve_audit.activations.fingerprint import Fingerprint, compute_fingerprint
+from salve_audit.activations.store import Activations, ActivationSplit, Skipped
+from salve_audit.activations.unreadable import check_classes_left
+from salve_audit.errors import OutputError, SalveError
+from salve_audit.inputs.classifier import Classifier
+from salve_audit.inputs.imageset import ImageSet, ImageSplit
+from salve_audit.inputs.proof import read_head
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ExtractSettings:
+    """How the pass is run; only `precision` changes what comes out.
+
+    Attributes:
+        batch_size: pictures per forward pass.
+        workers: processes that decode pictures; None: one per core, at most 8; 0: none.
+        device: where the network runs, from `choose_device`.
+        precision: auto, fp32 or bf16. The head's proof is always in fp32.
+        cache_dir: folder of the cache. None: a temporary folder, removed before `extract` returns (on Windows the
+            temporary folder stays).
+        progress: show a progress bar, on a terminal only.
+    """
+
+    batch_size: int = 128
+    workers: int | None = None
+    device: torch.device = torch.device("cpu")  # noqa: RUF009  immutable
+    precision: str = "auto"
+    cache_dir: Path | None = None
+    progress: bool = False
+
+
+def extract(classifier: Classifier, imageset: ImageSet, settings: ExtractSettings) -> Activations:
+    """Activations of both splits, from the cache or by one pass; the classifier is left untouched.
+
+    An interrupted pass is resumed by the next call with the same inputs.
+
+    Raises:
+        HeadError: the head is not what makes the logits.
+        CheckpointError: the forward pass fails or gives NaN or infinite activations.
+        DataError: over 5 % of a split's pictures cannot be read, or a class has none left.
+        OutputError: the cache cannot be written.
+    """
+    fingerprint = compute_fingerprint(classifier, imageset, choose_precision(settings.precision))
+    if settings.cache_dir is not None:
+        return _extract_cached(classifier, imageset, settings, fingerprint)
+    with as_output_error(Path(tempfile.gettempdir())):
+        folder = Path(tempfile.mkdtemp(prefix="salve-audit-"))
+    try:
+        return _extract_cached(classifier, imageset, replace(settings, cache_dir=folder), fingerprint)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _extract_cached(
+    classifier: Classifier, imageset: ImageSet, settings: ExtractSettings, fingerprint: Fingerprint
+) -> Activations:
+    cache_dir = settings.cache_dir
+    assert cache_dir is not None, "extract chooses a folder"
+    entry = read_entry(cache_dir, fingerprint.key)
+    from_cache = entry is not None
+    if entry is None:
+        _compute_entry(classifier, imageset, settings, EntryWriter(cache_dir, fingerprint.key))
+        entry = read_entry(cache_dir, fingerprint.key)
+    if entry is None:
+        raise OutputError(str(cache_dir), "what was just written there cannot be read back", hint="see the warnings")
+    acts, progress = entry
+    assert progress.head_error is not None, "an entry is written after its head is proven"
+    lost = {path for path, _ in progress.skipped}
+    head = read_head(classifier.head, classifier.head_name)
+    return Activations(
+        fit=_to_split(acts[: progress.n_fit], imageset.fit, lost),
+        audit=_to_split(acts[progress.n_fit :], imageset.audit, lost),
+        head=head,
+        head_error=progress.head_error,
+        key=fingerprint.key,
+        data_sha256=fingerprint.data_sha256,
+        from_cache=from_cache,
+        skipped=tuple(Skipped(path, reason) for path, reason in progress.skipped),
+    )
+
+
+def _compute_entry(classifier: Classifier, imageset: ImageSet, settings: ExtractSettings, writer: EntryWriter) -> None:
+    """One pass into `writer`: finished, or suspended when interrupted, or nothing left behind on an error."""
+    pass_settings = PassSettings(
+        batch_size=settings.batch_size,
+        workers=choose_workers(settings.workers),
+        device=settings.device,
+        precision=choose_precision(settings.precision),
+        progress=settings.progress,
+    )
+    began, resumed = time.perf_counter(), writer.progress.n_seen
+    try:
+        run_pass(classifier, imageset, pass_settings, writer)
+        check_classes_left(imageset, writer.progress.skipped)
+        writer.finish()
+    except SalveError:
+        writer.discard()
+        raise
+    except BaseException:
+        writer.suspend()
+        raise
+    seconds = time.perf_counter() - began
+    n_new = writer.progress.n_seen - resumed
+    logger.info("%d pictures in %.1f s (%.0f/s), %d resumed", n_new, seconds, n_new / seconds, resumed)
+
+
+def _to_split(acts: Float[np.ndarray, "n d"], split: ImageSplit, lost: set[str]) -> ActivationSplit:
+    kept = [index for index, path in enumerate(split.paths) if path not in lost]
+    labels = np.asarray(split.labels, np.int64)[kept]
+    assert len(acts) == len(labels), f"{len(acts)} rows for {len(labels)} pictures"
+    return ActivationSplit(acts, labels, tuple(split.paths[index] for index in kept))

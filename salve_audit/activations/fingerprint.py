@@ -1,0 +1,81 @@
+"""Hashes of everything that changes an activation: the cache's key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import nn
+
+from salve_audit.inputs.classifier import Classifier
+from salve_audit.inputs.imageset import ImageSet
+
+CODE_VERSION = 1  # raise it when decoding, transforming or the pass change what is stored
+N_THREADS = 4
+FILES_PER_TASK = 1024  # small tasks would spend their time passing the interpreter lock around
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Hashes of one extraction.
+
+    Attributes:
+        key: of weights, architecture, head, transform, precision, the files' names, contents, labels and split.
+        data_sha256: of the files' contents, labels and split alone.
+    """
+
+    key: str
+    data_sha256: str
+
+
+def compute_fingerprint(classifier: Classifier, imageset: ImageSet, precision: str) -> Fingerprint:
+    """Hashes the weights and reads every picture file once."""
+    paths = imageset.fit.paths + imageset.audit.paths
+    digests = hash_files(imageset.root, paths)
+    splits = ["fit"] * len(imageset.fit.paths) + ["audit"] * len(imageset.audit.paths)
+    labels = imageset.fit.labels + imageset.audit.labels
+    data = "\n".join(f"{s} {label} {digest}" for s, label, digest in zip(splits, labels, digests, strict=True))
+    transform = asdict(classifier.transform)
+    del transform["source"]
+    parts = {
+        "code": CODE_VERSION,
+        "weights": hash_weights(classifier.model),
+        "build": classifier.build_key or classifier.architecture,
+        "head": classifier.head_name,
+        "transform": transform,
+        "precision": precision,
+        "data": data,
+        "paths": paths,
+    }
+    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return Fingerprint(key, hashlib.sha256(data.encode()).hexdigest())
+
+
+def hash_weights(model: nn.Module) -> str:
+    """sha256 over names, types, shapes and values of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.numpy().data)
+    return digest.hexdigest()
+
+
+def hash_files(root: Path, paths: Sequence[str]) -> list[str]:
+    """sha256 of each file's contents, in order; of the reason where one cannot be read."""
+    tasks = [paths[start : start + FILES_PER_TASK] for start in range(0, len(paths), FILES_PER_TASK)]
+    with ThreadPoolExecutor(N_THREADS) as pool:
+        parts = pool.map(lambda task: [_hash_file(root, path) for path in task], tasks)
+        return [digest for part in parts for digest in part]
+
+
+def _hash_file(root: Path, path: str) -> str:
+    try:
+        with open(f"{root}/{path}", "rb", buffering=0) as stream:
+            return hashlib.sha256(stream.read()).hexdigest()
+    except OSError as error:  # the pass will skip and name it
+        return f"unreadable: {error.strerror}"
