@@ -1,0 +1,8 @@
+"""AuditResult to charts, to HTML, to PDF. Works from a saved audit.json alone and never sees torch."""
+
+from __future__ import annotations
+
+from salve_audit.report.html import render_html
+from salve_audit.report.pdf import render_pdf
+
+__all__ = ["render_html", "render_pdf"]

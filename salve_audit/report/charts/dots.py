@@ -1,0 +1,90 @@
+"""Dot and interval: one row per class, its α̂ flip median with the 95 % interval and the policy's limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from salve_audit.report.charts.axes import ALPHA_LABEL, Scale, alpha_scale, draw_x_axis, tick_label
+from salve_audit.report.charts.svg import (
+    BLUE,
+    INK,
+    MUTED,
+    VERMILLION,
+    Canvas,
+    Drawing,
+    arrow,
+    circle,
+    diamond,
+    segment,
+    shortened,
+)
+
+WIDTH, LEFT, RIGHT, TOP, ROW = 680, 172, 26, 34, 16
+
+
+@dataclass(frozen=True)
+class DotRow:
+    """A class: median, interval, and the gate's outcome ("fail", "undecided", "pass", "thin" or "")."""
+
+    label: str
+    value: float | None
+    low: float | None
+    high: float | None
+    outcome: str
+
+
+_STYLES = {
+    "fail": ("whole interval below the limit", diamond, VERMILLION, VERMILLION),
+    "undecided": ("interval contains the limit", diamond, "#ffffff", VERMILLION),
+    "pass": ("not below the limit", circle, BLUE, BLUE),
+    "thin": ("too few samples to judge", circle, "#ffffff", MUTED),
+    "": ("median and 95 % interval", circle, BLUE, BLUE),
+}
+
+
+def draw_dots(rows: Sequence[DotRow], limit: float | None, title: str) -> Drawing:
+    """The chart of `rows` from top to bottom."""
+    height = TOP + ROW * len(rows) + 42
+    desc = "One row per class. A mark is the median strength at which the prediction flips, a line its 95 % interval; "
+    desc += "an arrow to the right means that the value is not reached within the weights' range."
+    canvas = Canvas(WIDTH, height, title, desc)
+    values = [v for row in rows for v in (row.value, row.low, row.high)]
+    scale = alpha_scale([*values, limit], LEFT, WIDTH - RIGHT - 14)
+    bottom = TOP + ROW * len(rows)
+    draw_x_axis(canvas, scale, (TOP, bottom), ALPHA_LABEL)
+    if limit is not None:
+        canvas.path(segment(scale(limit), TOP - 4, scale(limit), bottom), stroke=INK, width=1.3, dash="5 3")
+        canvas.text((scale(limit), TOP - 8), f"limit {tick_label(limit)}", anchor="middle", size=10.5, bold=True)
+    for i, row in enumerate(rows):
+        _draw_row(canvas, row, TOP + ROW * (i + 0.5), scale)
+    _draw_legend(canvas, [key for key in _STYLES if any(row.outcome == key for row in rows)])
+    return canvas.render()
+
+
+def _draw_row(canvas: Canvas, row: DotRow, y: float, scale: Scale) -> None:
+    _, shape, fill, stroke = _STYLES[row.outcome]
+    canvas.text((LEFT - 10, y + 4), shortened(row.label, LEFT - 18), anchor="end")
+    edge = scale.end + 14
+    if row.low is not None:
+        right = edge if row.high is None else scale(row.high)
+        ends = "" if row.high is None else segment(right, y - 3, right, y + 3)
+        line = segment(scale(row.low), y, right, y) + segment(scale(row.low), y - 3, scale(row.low), y + 3)
+        canvas.path(line + ends, stroke=stroke, width=1.6)
+    if row.low is None or row.high is None:
+        canvas.path(arrow(edge, y), stroke=stroke, width=1.6)
+    if row.value is not None:
+        canvas.path(shape(scale(row.value), y, 4.6), fill=fill, stroke=stroke, width=1.5)
+    else:
+        text_x = edge - 12 if row.low is None else scale(row.low) - 7
+        canvas.text((text_x, y + 3.5), "median not reached", anchor="end", size=9.5, fill=MUTED)
+
+
+def _draw_legend(canvas: Canvas, keys: Sequence[str]) -> None:
+    x = 8.0
+    for key in keys:
+        text, shape, fill, stroke = _STYLES[key]
+        canvas.path(segment(x, 9, x + 18, 9), stroke=stroke, width=1.6)
+        canvas.path(shape(x + 9, 9, 4.6), fill=fill, stroke=stroke, width=1.5)
+        canvas.text((x + 24, 12.5), text, size=10.5)
+        x += 24 + 5.5 * len(text) + 12

@@ -1,0 +1,84 @@
+"""Interventions side by side: accuracy of the other classes once the target class is suppressed to the same level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from salve_audit.report.charts.axes import Scale, draw_x_axis, share_scale
+from salve_audit.report.charts.svg import (
+    BLUE,
+    INK,
+    MUTED,
+    VERMILLION,
+    Canvas,
+    Drawing,
+    circle,
+    diamond,
+    segment,
+    shortened,
+    square,
+)
+
+LEFT, GAP, TOP, ROW, WIDTH = 150, 34, 52, 18, 680
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """A method at one target: mean over classes with the mean bounds, the worst class; None: reached in no class."""
+
+    label: str
+    mean: float | None
+    low: float | None
+    high: float | None
+    kind: str  # "salve", "rival" or "null"
+
+
+_STYLES = {"salve": (diamond, VERMILLION), "rival": (circle, BLUE), "null": (square, MUTED)}
+
+
+def draw_methods(targets: Sequence[tuple[str, Sequence[MethodRow]]], unedited: float | None, title: str) -> Drawing:
+    """One panel per target, same rows and the same axis; `unedited` is the others' accuracy before any edit."""
+    n_rows = max((len(rows) for _, rows in targets), default=0)
+    desc = "Rows are methods, panels are target accuracies. A mark is the mean accuracy of the other classes over all "
+    desc += "edited classes, a line the mean of the 95 % bounds; the dashed line is the unedited model."
+    canvas = Canvas(WIDTH, TOP + ROW * n_rows + 42, title, desc)
+    seen = [v for _, rows in targets for r in rows for v in (r.low, r.mean, r.high) if v is not None]
+    room = (WIDTH - LEFT - 12 - GAP * (len(targets) - 1)) / max(1, len(targets))
+    for i, (name, rows) in enumerate(targets):
+        start = LEFT + i * (room + GAP)
+        scale = share_scale([*seen, *([] if unedited is None else [unedited])], start, start + room)
+        canvas.text((start + room / 2, TOP - 10), name, anchor="middle", size=11.5, bold=True)
+        bottom = TOP + ROW * n_rows
+        draw_x_axis(canvas, scale, (TOP, bottom), "accuracy of the others, %", percent=True)
+        if unedited is not None:
+            canvas.path(segment(scale(unedited), TOP, scale(unedited), bottom), stroke=INK, width=1.2, dash="5 3")
+        for j, row in enumerate(rows):
+            y = TOP + ROW * (j + 0.5)
+            if i == 0:
+                canvas.text((LEFT - 10, y + 4), shortened(row.label, LEFT - 14), anchor="end")
+            _draw_row(canvas, row, y, scale)
+    _draw_legend(canvas)
+    return canvas.render()
+
+
+def _draw_row(canvas: Canvas, row: MethodRow, y: float, scale: Scale) -> None:
+    shape, color = _STYLES[row.kind]
+    if row.mean is None:
+        canvas.text(
+            ((scale.start + scale.end) / 2, y + 3.5), "target not reached", anchor="middle", size=9.5, fill=MUTED
+        )
+        return
+    if row.low is not None and row.high is not None:
+        canvas.path(segment(scale.clipped(row.low), y, scale.clipped(row.high), y), stroke=color, width=1.7)
+    canvas.path(shape(scale(row.mean), y, 4.6), fill=color, stroke=color)
+
+
+def _draw_legend(canvas: Canvas) -> None:
+    texts = {"salve": "SALVE", "rival": "other methods", "null": "null controls"}
+    for x, (key, text) in zip((8, 80, 188), texts.items(), strict=True):
+        shape, color = _STYLES[key]
+        canvas.path(shape(x + 6, 10, 4.6), fill=color, stroke=color)
+        canvas.text((x + 16, 14), text, size=10.5)
+    canvas.path(segment(296, 10, 320, 10), stroke=INK, width=1.2, dash="5 3")
+    canvas.text((326, 14), "unedited model", size=10.5)

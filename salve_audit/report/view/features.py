@@ -1,0 +1,178 @@
+"""The sections on features: the map of mean codes, and what shared features do to every class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from salve_audit.report.charts.effects import MOST_CLASSES, EffectLine, draw_effects
+from salve_audit.report.charts.grid import GridRow, draw_grid
+from salve_audit.report.charts.svg import Drawing
+from salve_audit.report.numbers import count, names, points, strength
+from salve_audit.report.tables import Column, Missing, Table, Value, make_table
+from salve_audit.report.view.order import fragile_first
+from salve_audit.report.view.page import Figure, Medium, Section
+from salve_audit.results import AuditResult, FeatureInfo
+
+MAP_FEATURES, MAP_CLASSES = 40, 40
+EFFECT_FEATURES = 12
+_NO_PICTURES = "no pictures of this class"
+
+
+def build_map(result: AuditResult, medium: Medium) -> Section:
+    """Mean code of the features on the classes, dominant features first in the order of the classes."""
+    order = fragile_first(result.classes)[:MAP_CLASSES]
+    features = _mapped(result)
+    rows = [
+        GridRow(
+            str(one.index),
+            tuple(one.mean_code[c.index] for c in order),
+            frozenset(j for j, c in enumerate(order) if c.dominant_feature == one.index),
+        )
+        for one in features
+    ]
+    said = []
+    if len(result.classes) > len(order):
+        said.append(f"Shown are the {len(order)} most fragile of {count(len(result.classes))} classes.")
+    if len(result.features) > len(features):
+        said.append(f"Shown are {len(features)} of the {count(len(result.features))} features in audit.json.")
+    columns = [one.name for one in order]
+    title = f"Mean code of {count(len(rows))} features on {count(len(columns))} classes"
+    figure = Figure(
+        "figure-map",
+        "Mean code of each feature on each class (fit split)",
+        (draw_grid(rows, columns, title),) if rows else (),
+        "features[].mean_code",
+        note=" ".join(said),
+        numbers=_map_numbers(features, result, [one.index for one in order]) if medium.numbers else None,
+    )
+    return Section("map", "Features by class", "map.html.j2", {"figure": figure if rows else None})
+
+
+def _mapped(result: AuditResult) -> list[FeatureInfo]:
+    """Dominant features in the order of the classes, then shared ones, then the others."""
+    by_index = {one.index: one for one in result.features}
+    order = [c.dominant_feature for c in fragile_first(result.classes)]
+    shared = [one.index for one in result.features if one.cross_class]
+    chosen = list(dict.fromkeys([*order, *shared, *by_index]))
+    return [by_index[index] for index in chosen if index in by_index][:MAP_FEATURES]
+
+
+def _map_numbers(features: Sequence[FeatureInfo], result: AuditResult, columns: Sequence[int]) -> Table:
+    by_index = {one.index: one.name for one in result.classes}
+    heads = [Column("Feature", "name"), Column("Norm"), Column("Largest coupling")]
+    heads += [Column(by_index[j]) for j in columns]
+    rows: list[list[Value]] = []
+    for one in features:
+        codes: list[Value] = [
+            Missing(_NO_PICTURES) if v is None else _signed(v) for v in (one.mean_code[j] for j in columns)
+        ]
+        rows.append([str(one.index), strength(one.norm), strength(one.coupling_max), *codes])
+    return make_table("Mean codes", heads, rows, len(rows), "features[].mean_code")
+
+
+def _signed(value: float) -> str:
+    return f"−{strength(-value)}" if value < 0 else strength(value)
+
+
+def build_effects(result: AuditResult, medium: Medium) -> Section:
+    """Features that concern two or more classes, strongest effect on any class first."""
+    shared = sorted((one for one in result.features if one.cross_class), key=lambda one: (-_reach(one), one.index))
+    shown = shared[:EFFECT_FEATURES]
+    titles = [f"Feature {one.index}{' (entangled)' if one.entangled else ''}" for one in shown]
+    note = ""
+    if len(shared) > len(shown):
+        note = f"Shown are the {len(shown)} with the largest effect of {count(len(shared))} cross-class features."
+    figure = Figure(
+        "figure-effects",
+        "Change of accuracy when one cross-class feature is suppressed or enhanced: the classes it moves most",
+        tuple(_effect_chart(one, result, title) for one, title in zip(shown, titles, strict=True)),
+        "features[].effect",
+        panels=True,
+        note=note,
+        numbers=_effect_numbers(shown, result) if medium.numbers else None,
+    )
+    parts = {
+        "figure": figure if shown else None,
+        "table": _shared_table(shared, medium.table_rows),
+        "entangled": [_entanglement(one, result) for one in shared if one.entangled][:EFFECT_FEATURES],
+        "none": not shared,
+    }
+    return Section("effects", "Cross-class features and their effects", "effects.html.j2", parts)
+
+
+def _changes(one: FeatureInfo) -> tuple[list[float], list[tuple[float | None, ...]]]:
+    """Strengths (negative: suppressed, 0 added) and the changes of all classes at each."""
+    n = len(one.mean_code)
+    left = sorted(one.effect.suppress, key=lambda e: -e.alpha_hat)
+    right = sorted(one.effect.enhance, key=lambda e: e.alpha_hat)
+    strengths = [-e.alpha_hat for e in left] + [0.0] + [e.alpha_hat for e in right]
+    return strengths, [e.accuracy_change for e in left] + [(0.0,) * n] + [e.accuracy_change for e in right]
+
+
+def _reach(one: FeatureInfo) -> float:
+    return max((abs(v) for row in _changes(one)[1] for v in row if v is not None), default=0.0)
+
+
+def _most_moved(one: FeatureInfo, limit: int) -> list[int]:
+    moved = [0.0] * len(one.mean_code)
+    for row in _changes(one)[1]:
+        moved = [max(before, abs(change or 0.0)) for before, change in zip(moved, row, strict=True)]
+    return sorted(range(len(moved)), key=lambda j: (-moved[j], j))[:limit]
+
+
+def _effect_chart(one: FeatureInfo, result: AuditResult, title: str) -> Drawing:
+    strengths, rows = _changes(one)
+    lines = [EffectLine(result.data.classes[j], tuple(row[j] for row in rows)) for j in _most_moved(one, MOST_CLASSES)]
+    return draw_effects(strengths, lines, title)
+
+
+def _effect_numbers(features: Sequence[FeatureInfo], result: AuditResult) -> Table:
+    strengths = _changes(features[0])[0] if features else []
+    columns = [Column("Feature", "name"), Column("Class", "text")]
+    columns += [Column(f"{'suppress' if s < 0 else 'enhance'} {abs(s):g}") for s in strengths if s]
+    rows: list[list[Value]] = []
+    for one in features:
+        own, changes = _changes(one)
+        if own != strengths:
+            continue
+        for j in _most_moved(one, 8):
+            values: list[Value] = []
+            for s, row in zip(own, changes, strict=True):
+                change = row[j]
+                if s:
+                    values.append(Missing(_NO_PICTURES) if change is None else points(change))
+            rows.append([str(one.index), result.data.classes[j], *values])
+    return make_table(
+        "Change of accuracy in percentage points, by strength α̂", columns, rows, len(rows), "features[].effect"
+    )
+
+
+def _shared_table(shared: Sequence[FeatureInfo], limit: int) -> Table:
+    columns = [
+        Column("Feature", "name"),
+        Column("Strong on", "wrap"),
+        Column("Dominant for", "wrap"),
+        Column("Moves when suppressed", "wrap"),
+        Column("Entangled", "text"),
+    ]
+    rows = [
+        [
+            str(one.index),
+            names(one.classes, 4) if one.classes else "none",
+            names(one.dominant_for, 4) if one.dominant_for else "none",
+            names(one.affected, 4) if one.affected else "none",
+            "yes" if one.entangled else "no",
+        ]
+        for one in shared
+    ]
+    return make_table("Features that concern more than one class", columns, rows, limit, "features[]")
+
+
+def _entanglement(one: FeatureInfo, result: AuditResult) -> str:
+    """What suppression at the largest strength does to the class it lowers and the class it raises most."""
+    strongest = max(one.effect.suppress, key=lambda e: e.alpha_hat)
+    seen = [(v, result.data.classes[j]) for j, v in enumerate(strongest.accuracy_change) if v is not None]
+    low, high = min(seen), max(seen)
+    at = strength(strongest.alpha_hat)
+    moves = f"{low[1]} changes by {points(low[0])} and {high[1]} by {points(high[0])} points"
+    return f"Feature {one.index}: suppressed at α̂ = {at}, {moves}."

@@ -1,0 +1,74 @@
+"""What a reader must know before trusting a number, in order of weight, unflattering findings included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from salve_audit.report.numbers import count, names, percent, plural
+from salve_audit.results import AuditResult, ClassReliance
+
+FLAG_MEANINGS = {
+    "thin": "fewer than 30 usable pictures or 20 flips: the interval is wide or missing; the gate does not judge it",
+    "unstable": "the dominant feature was not found again in most autoencoders trained from other seeds",
+    "erased": "for many pictures the class's logit reaches zero only when every weight is gone",
+    "non-monotone": "the accuracy rises again somewhere while the feature is suppressed further",
+    "wrong from the start": "at most half of the class's pictures are right before any edit",
+    "not beyond null": "the result is no stronger than that of a permuted coupling or of another latent",
+}
+
+
+def findings(result: AuditResult) -> tuple[str, ...]:
+    """Warnings in plain words: computed ones first, then the notes of the audit itself."""
+    found = [*_trust(result), *_autoencoder(result), *_flags(result), *_data(result)]
+    return tuple(dict.fromkeys([*found, *result.notes]))
+
+
+def _trust(result: AuditResult) -> list[str]:
+    if not result.provenance.trusted_code:
+        return []
+    return ["Code named by the user was run to build the model. The results are only as trustworthy as that code."]
+
+
+def _autoencoder(result: AuditResult) -> list[str]:
+    sae = result.sae
+    said = []
+    if not sae.satisfied:
+        kept = sae.accuracy_reconstructed / sae.accuracy_original if sae.accuracy_original else 0.0
+        said.append(
+            f"The autoencoder misses its goal: it keeps {percent(kept)} of the accuracy (goal 99 %) at R² {sae.r2:.3f} "
+            "(goal 0.9). Statements about features hold only as far as it represents the activations."
+        )
+    if result.classes and all(one.stable is None for one in result.classes):
+        said.append("Whether the features are found again from other seeds was not measured.")
+    return said
+
+
+def _flags(result: AuditResult) -> list[str]:
+    total = plural(len(result.classes), "class", "classes")
+
+    def flagged(text: str, test: Callable[[ClassReliance], bool], why: str = "") -> list[str]:
+        hit = [one.name for one in result.classes if test(one)]
+        return [f"{text} in {count(len(hit))} of {total}: {names(hit)}.{why}"] if hit else []
+
+    return [
+        *flagged(
+            "No reliance beyond the null controls",
+            lambda one: "not beyond null" in one.flags,
+            " There α̂ says no more about the dominant feature than about a shuffled or another one.",
+        ),
+        *flagged("Dominant feature not stable over seeds", lambda one: one.stable is False),
+        *flagged("At most half right before any edit", lambda one: "wrong from the start" in one.flags),
+        *flagged("Too few pictures for a judgement (thin)", lambda one: one.thin and one.n > 0),
+        *flagged("No audit pictures", lambda one: one.n == 0),
+        *flagged("Accuracy that rises again under more suppression", lambda one: "non-monotone" in one.flags),
+        *flagged("Numerical threshold often reached only with all weights gone", lambda one: "erased" in one.flags),
+    ]
+
+
+def _data(result: AuditResult) -> list[str]:
+    skipped = result.data.n_skipped
+    return (
+        [f"{plural(skipped, 'picture')} could not be read and {'was' if skipped == 1 else 'were'} skipped."]
+        if skipped
+        else []
+    )

@@ -1,0 +1,177 @@
+"""The first page: what was audited, the verdict, the table of classes."""
+
+from __future__ import annotations
+
+from salve_audit.report.charts.dots import DotRow, draw_dots
+from salve_audit.report.numbers import (
+    count,
+    moment,
+    names,
+    percent,
+    plural,
+    strength,
+    strength_interval,
+)
+from salve_audit.report.tables import Chips, Column, Missing, Table, Value, make_table
+from salve_audit.report.view.findings import findings
+from salve_audit.report.view.order import flip_limit, fragile_first, outcomes
+from salve_audit.report.view.page import FRONT_ROWS, FRONT_WARNINGS, Banner, Figure, Front
+from salve_audit.results import AuditResult, ClassReliance, Rule
+
+NO_PICTURES = "no audit pictures of this class"
+NO_CORRECT = "no correctly classified audit picture of this class"
+
+
+def build_front(result: AuditResult) -> Front:
+    """The first page of `result`."""
+    order = fragile_first(result.classes)
+    shown = order[:FRONT_ROWS]
+    warnings = findings(result)
+    more = len(warnings) - FRONT_WARNINGS
+    note = ""
+    if len(order) > len(shown):
+        note = f"The {len(shown)} most fragile of {count(len(order))} classes; all are in the section on classes."
+    return Front(
+        facts=_facts(result),
+        banner=build_banner(result),
+        warnings=warnings[:FRONT_WARNINGS],
+        more_warnings=f"{count(more)} more under findings and warnings." if more > 0 else "",
+        table=verdict_table(result, shown, FRONT_ROWS),
+        table_note=note,
+        figure=dot_figure(result, shown, "figure-front"),
+    )
+
+
+def _facts(result: AuditResult) -> tuple[tuple[str, str], ...]:
+    model, data, sae = result.model, result.data, result.sae
+    n = sum(one.n for one in result.classes)
+    correct = sum(one.n_correct for one in result.classes)
+    accuracy = f"{percent(correct / n)} of {count(n)} audit pictures right" if n else "no audit pictures"
+    return (
+        ("Model", f"{model.name}: {model.architecture}, {count(model.n_parameters)} parameters"),
+        ("Head", f"{model.head}: {count(model.d)} activations to {plural(model.n_classes, 'class', 'classes')}"),
+        ("Data", f"{data.root}, {data.layout}"),
+        (
+            "Pictures",
+            f"{count(data.n_fit)} to fit features, {count(data.n_audit)} to audit, {count(data.n_skipped)} skipped",
+        ),
+        ("Accuracy", accuracy),
+        ("Autoencoder", f"{sae.variant}, {count(sae.n_latents)} latents, {sae.l0:.1f} active, R² {sae.r2:.3f}"),
+        ("Date", f"{date(result)}, salve-audit {result.tool_version}, seed {result.seed}"),
+    )
+
+
+def date(result: AuditResult) -> str:
+    """The date of the audit in words."""
+    at = moment(result.created)
+    return f"{at.day} {at:%B %Y, %H:%M} {at.tzname()}"
+
+
+def build_banner(result: AuditResult) -> Banner:
+    """The verdict in words, from the result's own verdict alone."""
+    verdict = result.verdict
+    if verdict.policy is None:
+        return Banner(
+            "none", "No policy", "No policy was given, so nothing passes or fails. The numbers stand for themselves."
+        )
+    groups = {key: [r for r in verdict.rules if r.outcome == key] for key in ("fail", "undecided", "thin")}
+    details = []
+    if groups["undecided"]:
+        who = names([r.class_name for r in groups["undecided"]])
+        details.append(f"Undecided, since the 95 % interval contains the limit: {who}. Undecided does not fail.")
+    if groups["thin"]:
+        details.append(f"Not judged, for too few pictures: {names([r.class_name for r in groups['thin']])}.")
+    policy = f"Policy {verdict.policy}"
+    if verdict.passed is None:
+        return Banner("none", "Not judged", f"{policy}: no class could be judged.", tuple(details))
+    if verdict.passed:
+        judged = sum(r.outcome in ("pass", "undecided") for r in verdict.rules)
+        of = plural(judged, "judged class", "judged classes")
+        text = f"{policy}: none of {of} has its whole 95 % interval on the wrong side of the limit."
+        return Banner("pass", "Pass", text, tuple(details))
+    failed = groups["fail"]
+    listed = "; ".join(_measured(rule) for rule in failed[:8])
+    rest = f"; and {len(failed) - 8} more" if len(failed) > 8 else ""
+    verb = "violates" if len(failed) == 1 else "violate"
+    text = f"{policy}: {plural(len(failed), 'class', 'classes')} {verb} it. {listed}{rest}."
+    return Banner("fail", "Fail", text, tuple(details))
+
+
+def _measured(rule: Rule) -> str:
+    interval = strength_interval(rule.low, rule.high)
+    within = f" ({interval})" if interval else ""
+    return f"{rule.class_name}: {strength(rule.value)}{within}, limit {strength(rule.limit)}"
+
+
+def median_cell(one: ClassReliance) -> Value:
+    """The α̂ flip median of a class."""
+    return Missing(NO_CORRECT) if one.n_correct == 0 else strength(one.alpha_hat.flip.median)
+
+
+def interval_cell(one: ClassReliance) -> Value:
+    """The 95 % interval of the α̂ flip median."""
+    if one.n_correct == 0:
+        return Missing(NO_CORRECT)
+    flip = one.alpha_hat.flip
+    return strength_interval(flip.low, flip.high) or Missing("too few flips for an interval")
+
+
+def accuracy_cell(one: ClassReliance) -> Value:
+    """Accuracy of a class with its number of pictures."""
+    return f"{percent(one.accuracy)} (n = {count(one.n)})" if one.n else Missing(NO_PICTURES)
+
+
+def redundancy_cell(one: ClassReliance) -> Value:
+    """Number of features to remove, or that the limit was not enough."""
+    if one.n == 0:
+        return Missing(NO_PICTURES)
+    return f"> {one.redundancy_limit}" if one.redundancy is None else str(one.redundancy)
+
+
+def verdict_table(result: AuditResult, classes: tuple[ClassReliance, ...], limit: int) -> Table:
+    """One row per class with what decides the verdict."""
+    judged = outcomes(result.verdict)
+    columns = [
+        Column("Class", "name"),
+        Column("Accuracy"),
+        Column("Dominant feature"),
+        Column("α̂ flip median"),
+        Column("95 % interval"),
+        Column("Redundancy"),
+        Column("Flags", "text"),
+    ]
+    if judged:
+        columns.append(Column("Outcome", "text"))
+    rows: list[list[Value]] = []
+    for one in classes:
+        row: list[Value] = [
+            one.name,
+            accuracy_cell(one),
+            str(one.dominant_feature),
+            median_cell(one),
+            interval_cell(one),
+            redundancy_cell(one),
+            Chips(one.flags),
+        ]
+        if judged:
+            row.append(judged.get(one.name, Missing("no rule of the policy concerns this class")))
+        rows.append(row)
+    return make_table("Reliance by class, most fragile first", columns, rows, limit, "classes[]")
+
+
+def dot_figure(result: AuditResult, classes: tuple[ClassReliance, ...], anchor: str) -> Figure | None:
+    """Medians and intervals of the classes that have any."""
+    judged, limit = outcomes(result.verdict), flip_limit(result.verdict)
+    rows = []
+    for one in classes:
+        flip = one.alpha_hat.flip
+        if one.n_correct:
+            outcome = judged.get(one.name, "thin" if one.thin else "")
+            rows.append(DotRow(one.name, flip.median, flip.low, flip.high, outcome))
+    if not rows:
+        return None
+    title = f"α̂ flip median with 95 % interval of {plural(len(rows), 'class', 'classes')}, most fragile first"
+    left = len(classes) - len(rows)
+    note = f"{plural(left, 'class', 'classes')} without a correctly classified picture left out." if left else ""
+    caption = "Strength at which half of a class's correct predictions flip (median, 95 % interval)"
+    return Figure(anchor, caption, (draw_dots(rows, limit, title),), "classes[].alpha_hat.flip", note=note)

@@ -1,0 +1,53 @@
+"""Which classes come first, and what the gate said about each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from salve_audit.report.numbers import count
+from salve_audit.report.view.page import CHART_CLASSES
+from salve_audit.results import AuditResult, ClassReliance, Verdict
+
+_SEVERITY = ("fail", "undecided", "thin", "pass")
+
+
+def fragile_first(classes: Sequence[ClassReliance]) -> tuple[ClassReliance, ...]:
+    """Classes by rising α̂ flip median: not reached after all others, without samples last."""
+
+    def key(one: ClassReliance) -> tuple[bool, float, float, int]:
+        flip = one.alpha_hat.flip
+        median = math.inf if flip.median is None else flip.median
+        return (one.n_correct == 0, median, math.inf if flip.low is None else flip.low, one.index)
+
+    return tuple(sorted(classes, key=key))
+
+
+def outcomes(verdict: Verdict) -> dict[str, str]:
+    """The worst outcome of any rule for each class."""
+    worst: dict[str, str] = {}
+    for rule in verdict.rules:
+        before = worst.get(rule.class_name, "pass")
+        worst[rule.class_name] = min(before, rule.outcome, key=_SEVERITY.index)
+    return worst
+
+
+def flip_limit(verdict: Verdict) -> float | None:
+    """The limit on the α̂ flip median where the policy has exactly one."""
+    limits = {rule.limit for rule in verdict.rules if rule.rule in FLIP_RULES}
+    return limits.pop() if len(limits) == 1 else None
+
+
+FLIP_RULES = ("alpha_hat_flip", "fail-under", "fail_under")
+
+
+def charted(result: AuditResult) -> tuple[tuple[ClassReliance, ...], str]:
+    """The classes with samples that charts show, most fragile first, and a sentence on those left out."""
+    usable = [one for one in fragile_first(result.classes) if one.n > 0]
+    empty = len(result.classes) - len(usable)
+    said = []
+    if len(usable) > CHART_CLASSES:
+        said.append(f"Shown are the {CHART_CLASSES} most fragile of {count(len(usable))} classes, by α̂ flip median.")
+    if empty:
+        said.append(f"{count(empty)} {'class has' if empty == 1 else 'classes have'} no audit pictures and no curve.")
+    return tuple(usable[:CHART_CLASSES]), " ".join(said)

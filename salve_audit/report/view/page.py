@@ -1,0 +1,96 @@
+"""What the templates receive: finished texts, tables and figures, and how much of them a medium can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from salve_audit.report.charts.svg import Drawing
+from salve_audit.report.tables import Table
+
+FRONT_ROWS = 10  # classes on the first page; all of them follow in their own section
+CHART_CLASSES = 50
+CHART_ROWS = 25  # classes in one picture: a taller one would not fit on a page
+FRONT_WARNINGS = 5
+
+
+@dataclass(frozen=True)
+class Medium:
+    """Where the report is shown. `numbers`: tables behind the figures are included."""
+
+    name: str
+    table_rows: int
+    numbers: bool
+
+
+HTML = Medium("html", 1000, True)
+PDF = Medium("pdf", 40, False)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One or more charts under one caption, with the same data as a table where the medium has room.
+
+    Attributes:
+        source: where the data lie in audit.json.
+        panels: the charts are small and stand side by side.
+    """
+
+    anchor: str
+    caption: str
+    charts: tuple[Drawing, ...]
+    source: str
+    panels: bool = False
+    legend: Drawing | None = None
+    note: str = ""
+    numbers: Table | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """A numbered section; `parts` is what its template prints."""
+
+    anchor: str
+    heading: str
+    template: str
+    parts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Banner:
+    """The verdict: kind is "pass", "fail" or "none", for the style."""
+
+    kind: str
+    word: str
+    sentence: str
+    details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Front:
+    """The first page."""
+
+    facts: tuple[tuple[str, str], ...]
+    banner: Banner
+    warnings: tuple[str, ...]
+    more_warnings: str
+    table: Table
+    table_note: str
+    figure: Figure | None
+
+
+@dataclass(frozen=True)
+class ReportView:
+    """The whole report."""
+
+    title: str
+    model: str
+    verdict: str
+    created: str  # ISO 8601
+    date: str
+    tool: str
+    is_demo: bool
+    medium: Medium
+    front: Front
+    sections: tuple[Section, ...]

@@ -1,0 +1,77 @@
+"""Where everything came from: hashes, versions, settings, transform, splits, skipped files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from salve_audit.report.numbers import count
+from salve_audit.report.tables import Column, Table, Value, make_table
+from salve_audit.report.view.findings import FLAG_MEANINGS
+from salve_audit.report.view.page import Medium, Section
+from salve_audit.results import AuditResult
+
+
+def build_provenance(result: AuditResult, medium: Medium) -> Section:
+    """Everything that is needed to repeat the audit."""
+    skipped = result.data.skipped
+    rows: list[list[Value]] = [[one.path, one.reason] for one in skipped]
+    columns = [Column("File", "name"), Column("Reason", "wrap")]
+    parts = {
+        "tables": (
+            _pairs("Inputs", _inputs(result), medium),
+            _pairs("Transform of the pictures", _transform(result), medium),
+            _pairs("Settings", [(k, _setting(v)) for k, v in sorted(result.provenance.config.items())], medium),
+            _pairs("Versions", sorted(result.provenance.versions.items()), medium),
+        ),
+        "skipped": make_table("Skipped files", columns, rows, medium.table_rows, "data.skipped") if rows else None,
+        "trusted": result.provenance.trusted_code,
+    }
+    return Section("provenance", "Provenance", "provenance.html.j2", parts)
+
+
+def _pairs(caption: str, pairs: Sequence[tuple[str, str]], medium: Medium) -> Table:
+    columns = [Column("What", "name"), Column("Value", "wrap")]
+    return make_table(caption, columns, [list(pair) for pair in pairs], medium.table_rows, "provenance")
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "none"
+    return "not set" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _inputs(result: AuditResult) -> list[tuple[str, str]]:
+    model, data, provenance = result.model, result.data, result.provenance
+    return [
+        ("Model file", model.name),
+        ("Format", model.format),
+        ("Model SHA-256", provenance.model_sha256),
+        ("Data", data.root),
+        ("Data SHA-256", provenance.data_sha256),
+        ("Autoencoder SHA-256", provenance.sae_sha256),
+        ("Splits", f"{data.layout}: {count(data.n_fit)} pictures to fit, {count(data.n_audit)} to audit"),
+        ("Head proven", f"{model.head} reproduces the model's logits to {model.head_error:.1e} relative"),
+        ("Device", provenance.device),
+        ("User's code run", "yes" if provenance.trusted_code else "no"),
+        ("Created", result.created),
+        ("Schema of audit.json", str(result.schema_version)),
+    ]
+
+
+def _transform(result: AuditResult) -> list[tuple[str, str]]:
+    transform = result.model.transform
+    return [
+        ("Source", transform.source),
+        ("Input size", " × ".join(map(str, transform.input_size))),
+        ("Mean", ", ".join(f"{v:.4g}" for v in transform.mean)),
+        ("Standard deviation", ", ".join(f"{v:.4g}" for v in transform.std)),
+        ("Interpolation", transform.interpolation),
+        ("Crop", f"{transform.crop_pct:g} of the side"),
+    ]
+
+
+def build_method(result: AuditResult) -> Section:
+    """Definitions and formulas, so that a reviewer needs no other document."""
+    return Section("method", "Method and glossary", "method.html.j2", {"flags": tuple(FLAG_MEANINGS.items())})

@@ -1,0 +1,365 @@
+"""A synthetic but plausible AuditResult: every edge that a report must survive, without running an audit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from salve_audit.results import (
+    AlphaSummary,
+    AuditResult,
+    ClassReliance,
+    Curve,
+    DataInfo,
+    DemoTruth,
+    Distribution,
+    FeatureEffect,
+    FeatureEffects,
+    FeatureInfo,
+    FlipSummary,
+    InterventionResult,
+    MethodSpread,
+    ModelInfo,
+    NullControl,
+    PlantedClass,
+    Provenance,
+    RankCorrelation,
+    Rule,
+    SaeInfo,
+    SaePoint,
+    SkippedFile,
+    Stability,
+    StatusCounts,
+    TransformInfo,
+    Verdict,
+)
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+LONG = "a class name of exactly sixty characters, counted one by one"
+RTL = "سيارة إسعاف بيضاء"
+NAMES = ("airplane", "automobile", "bird", "cat", HOSTILE, LONG, RTL, "horse & cart", "ship", "truck")
+METHODS = (
+    "salve",
+    "steering",
+    "rome",
+    "rome-paper",
+    "rome-cov",
+    "ablation",
+    "leace",
+    "row-scaling",
+    "null-permuted",
+    "null-random",
+)
+GRID = tuple(float(v) for v in np.r_[0, np.geomspace(0.1, 40, 24)])
+LIMIT = 1.5
+
+
+def _flip(median: float | None, spread: float, share: float) -> FlipSummary:
+    if median is None:
+        return FlipSummary(None, 18.0, None, share)
+    return FlipSummary(median, median / spread, None if share < 0.6 else median * spread, share)
+
+
+def _curve(median: float, start: float, rng: np.random.Generator, others: float) -> Curve:
+    grid = np.array(GRID)
+    falling = start / (1 + (grid / median) ** 4)
+    kept = others - 0.03 * grid / (grid + 10) + 0.002 * rng.standard_normal(len(grid))
+    return Curve(GRID, tuple(map(float, falling)), tuple(map(float, kept.clip(0, 1))), bool(median > 10))
+
+
+def _distribution(threshold: str, n: int, median: float | None, share: float) -> Distribution:
+    levels = np.linspace(0, 1, 21)
+    center = median if median is not None else 20.0
+    values = [None if level > share else float(center * np.exp(1.6 * (level - 0.5))) for level in levels]
+    return Distribution(threshold, n, tuple(values) if n else (None,) * 21)
+
+
+def _reliance(index: int, name: str, rng: np.random.Generator) -> ClassReliance:
+    kind = index % 10  # 2: half never flips, 3: thin, 4: no samples, 8: fails the policy, 9: near the limit
+    n = {3: 11, 4: 0}.get(kind, 500)
+    correct = {4: 0, 6: 205}.get(kind, round(n * float(rng.uniform(0.6, 0.97))))
+    median = {2: None, 4: None, 8: 0.62, 9: 1.48}.get(kind, float(rng.uniform(1.9, 14)))
+    share = {2: 0.31, 4: 0.0}.get(kind, 0.58 if kind == 5 else 0.97)
+    flip = _flip(median, 2.4 if kind == 3 else 1.15, share)
+    if kind == 4:
+        flip = FlipSummary(None, None, None, 0.0)
+    accuracy = correct / n if n else 0.0
+    scale = 1 / float(rng.uniform(0.2, 0.5))
+    empirical = None if kind in (2, 4) else (0.0 if kind == 6 else (median or 1.0) * 0.93)
+    hat = AlphaSummary(
+        None if kind == 4 else (median or 9.0) * 0.7,
+        None if kind in (2, 4) else (median or 9.0) * 1.3,
+        flip,
+        empirical,
+    )
+    raw = _scaled(hat, scale)
+    flags = {2: ("erased",), 3: ("thin",), 4: ("thin",), 5: ("non-monotone",), 6: ("wrong from the start",)}
+    extra = {7: ("unstable", "not beyond null")}
+    return ClassReliance(
+        name=name,
+        index=index,
+        n=n,
+        n_correct=correct,
+        accuracy=accuracy,
+        accuracy_low=max(0.0, accuracy - 0.03),
+        accuracy_high=min(1.0, accuracy + 0.03),
+        thin=kind in (3, 4),
+        dominant_feature=3 * index + 1,
+        stable=None if kind == 0 else kind != 7,
+        top_features=tuple(3 * index + j for j in (1, 0, 2, 5)),
+        top_attribution=tuple(3 * index + j for j in (1, 2, 0, 5)),
+        alpha=raw,
+        alpha_hat=hat,
+        status=StatusCounts(0, 0, 0, 0)
+        if kind == 4
+        else StatusCounts(n - 20, 5, 3, 12)
+        if n > 20
+        else StatusCounts(n, 0, 0, 0),
+        analytical_below_numerical=None if kind == 4 else 0.93,
+        clamped_share=None if kind == 4 else 0.125,
+        enhance=FlipSummary(None, None, None, 0.0) if kind == 4 else FlipSummary(3.21, 3.0, 3.5, 0.9),
+        edit_size_at_flip=None if median is None else 0.0731 * median,
+        redundancy=None if kind in (2, 4) else 1 + kind % 3,
+        redundancy_limit=20,
+        null_p=None if kind == 4 else (0.41 if kind == 7 else 0.0099),
+        null=NullControl(correct, median, 21.3, 0.0099, None, 0.41 if kind == 7 else 0.0099, 100),
+        differs_from=("airplane", "cat") if kind == 8 else (),
+        curve=Curve((), (), (), False) if kind == 4 else _curve(median or 90.0, accuracy, rng, 0.9),
+        distributions=tuple(
+            _distribution(t, correct, median and median * f, share)
+            for t, f in (("analytical", 0.7), ("numerical", 1.3), ("flip", 1.0))
+        ),
+        flags=flags.get(kind, extra.get(kind, ())),
+    )
+
+
+def _scaled(hat: AlphaSummary, scale: float) -> AlphaSummary:
+    def times(value: float | None) -> float | None:
+        return None if value is None else value * scale
+
+    flip = FlipSummary(times(hat.flip.median), times(hat.flip.low), times(hat.flip.high), hat.flip.share)
+    return AlphaSummary(times(hat.analytical), times(hat.numerical), flip, times(hat.empirical))
+
+
+def _feature(one: ClassReliance, names: tuple[str, ...], rng: np.random.Generator) -> FeatureInfo:
+    k = len(names)
+    code = 0.3 * rng.standard_normal(k)
+    code[one.index] = 4.0
+    cross = one.index % 10 in (1, 9)
+    if cross:
+        code[(one.index + 8) % k] = -2.6
+    missing = {i for i in range(k) if i % 10 == 4}
+
+    def effect(strength: float, sign: float) -> FeatureEffect:
+        change = 0.01 * rng.standard_normal(k)
+        change[one.index] = -sign * 0.45 * strength / 2
+        change[(one.index + 8) % k] = sign * 0.21 * strength / 2 if cross else 0.0
+        return FeatureEffect(strength, tuple(None if i in missing else float(v) for i, v in enumerate(change)))
+
+    partner = names[(one.index + 8) % k]
+    return FeatureInfo(
+        index=one.dominant_feature,
+        norm=1.0,
+        coupling_max=0.31,
+        classes=(one.name, partner) if cross else (one.name,),
+        affected=(one.name, partner) if cross else (one.name,),
+        dominant_for=(one.name,),
+        cross_class=cross,
+        entangled=cross,
+        mean_code=tuple(None if i in missing else float(v) for i, v in enumerate(code)),
+        effect=FeatureEffects(
+            tuple(effect(s, 1.0) for s in (0.5, 1.0, 2.0)), tuple(effect(s, -0.3) for s in (0.5, 1.0, 2.0))
+        ),
+    )
+
+
+def _interventions(classes: tuple[ClassReliance, ...], rng: np.random.Generator) -> tuple[InterventionResult, ...]:
+    rows = []
+    for one in classes:
+        if not one.n_correct:
+            continue
+        for position, method in enumerate(METHODS):
+            for target in (0.5, 0.05):
+                base = 0.905 - (0.01 * position if method != "row-scaling" else -0.002) - 0.02 * (target < 0.1)
+                others = float(base + 0.004 * rng.standard_normal())
+                reached = method not in ("null-permuted", "null-random") or one.index % 2 == 0
+                row = InterventionResult(
+                    method=method,
+                    class_name=one.name,
+                    feature=one.dominant_feature if method == "salve" else None,
+                    strength=float(rng.uniform(0.2, 5)),
+                    target_accuracy=target,
+                    reached_accuracy=target if reached else 0.7,
+                    reached=reached,
+                    others_accuracy=others,
+                    others_worst=others - 0.12,
+                    kl=0.01 + 0.013 * position,
+                    agreement=0.99 - 0.01 * position,
+                    weight_change=0.05 * (1 + position),
+                    area=0.97 - 0.01 * position,
+                    low=others - 0.012,
+                    high=others + 0.011,
+                )
+                rows.append(row)
+    return tuple(rows)
+
+
+def _sae(satisfied: bool) -> SaeInfo:
+    points = []
+    for step, l0 in enumerate((180.0, 96.0, 51.0, 27.0, 14.0, 7.2)):
+        r2 = 0.992 - 0.004 * step**2
+        kept = 1.0 - 0.0011 * step**2
+        point = SaePoint(
+            "linear-l1",
+            256,
+            1e-4 * 3**step,
+            r2,
+            l0,
+            2 * step,
+            0.91 * kept,
+            kept,
+            0.002 * step,
+            0.4,
+            step == 3,
+        )
+        points.append(point)
+    chosen = points[3]
+    return SaeInfo(
+        variant="linear-l1",
+        n_latents=256,
+        sparsity=chosen.sparsity,
+        r2=chosen.r2 if satisfied else 0.84,
+        l0=chosen.l0,
+        n_dead=chosen.n_dead,
+        accuracy_original=0.91,
+        accuracy_reconstructed=chosen.accuracy,
+        logit_kl=chosen.logit_kl,
+        satisfied=satisfied,
+        stability=Stability(5, 0.81, 0.66, 0.93),
+        frontier=tuple(points),
+    )
+
+
+def _verdict(classes: tuple[ClassReliance, ...], limit: float | None) -> Verdict:
+    if limit is None:
+        return Verdict(None, None, ())
+
+    def outcome(one: ClassReliance) -> str:
+        flip = one.alpha_hat.flip
+        if one.thin:
+            return "thin"
+        if flip.high is not None and flip.high < limit:
+            return "fail"
+        return "undecided" if flip.low is not None and flip.low < limit else "pass"
+
+    rules = tuple(
+        Rule(
+            "fail-under",
+            c.name,
+            c.alpha_hat.flip.median,
+            c.alpha_hat.flip.low,
+            c.alpha_hat.flip.high,
+            limit,
+            outcome(c),
+        )
+        for c in classes
+    )
+    return Verdict(not any(r.outcome == "fail" for r in rules), f"--fail-under {limit:g}", rules)
+
+
+def _demo(classes: tuple[ClassReliance, ...]) -> DemoTruth:
+    planted = []
+    for one in classes[:8]:
+        cues = ("red patch",) if one.index % 2 else ("disk", "checkerboard", "bar")
+        drops = {cue: round(0.96 / len(cues) ** 2, 3) for cue in cues}
+        planted.append(PlantedClass(one.name, cues, drops, max(drops.values()), one.dominant_feature, 0.94))
+    found = (("alpha_hat_flip", -0.19, 0.65), ("redundancy", 0.05, 0.91), ("accuracy", None, None))
+    return DemoTruth(tuple(planted), tuple(RankCorrelation(s, rho, p, 8) for s, rho, p in found))
+
+
+def build_result(
+    n_classes: int = 10,
+    *,
+    seed: int = 0,
+    limit: float | None = LIMIT,
+    demo: bool = False,
+    satisfied: bool = True,
+    plain_names: bool = False,
+) -> AuditResult:
+    """A result with `n_classes` classes; the first ten names hold a hostile, a long and a right-to-left one."""
+    rng = np.random.default_rng(seed)
+    names = tuple(NAMES[i] if i < 10 and not plain_names else f"class {i:04d}" for i in range(n_classes))
+    classes = tuple(_reliance(i, name, rng) for i, name in enumerate(names))
+    config = {
+        "seed": seed,
+        "sae": "linear-l1",
+        "limit": None,
+        "interventions": list(METHODS),
+        "fail_under": limit,
+    }
+    versions = {
+        "python": "3.11.7",
+        "torch": "2.10.0",
+        "timm": "1.0.22",
+        "numpy": "2.3.1",
+        "salve-audit": "0.1.0",
+    }
+    transform = TransformInfo((3, 64, 64), (0.49, 0.48, 0.45), (0.25, 0.24, 0.26), "bicubic", 1.0, "checkpoint")
+    model = ModelInfo(
+        "resnet18_cifar10_64.pt",
+        "resnet18",
+        "timm checkpoint",
+        "fc",
+        2.1e-7,
+        512,
+        n_classes,
+        11_181_642,
+        transform,
+    )
+    skipped = (
+        SkippedFile("val/cat/0001 <b>.jpg", "truncated picture"),
+        SkippedFile("val/ship/17.png", "not a picture"),
+    )
+    data = DataInfo("data/cifar10", "folders train/ and val/", 10_000, 5_000, 2, skipped, names)
+    return AuditResult(
+        tool_version="0.1.0",
+        created="2026-07-04T12:34:56Z",
+        seed=seed,
+        provenance=Provenance("a" * 64, "b" * 64, "c" * 64, config, versions, "cpu", False),
+        model=model,
+        data=data,
+        sae=_sae(satisfied),
+        classes=classes,
+        features=tuple(_feature(one, names, rng) for one in classes[:60]),
+        interventions=_interventions(classes[:60], rng),
+        intervention_spread=tuple(
+            MethodSpread("rome", c.name, t, 10, 0.82, 0.86, 0.89) for c in classes[:4] for t in (0.5, 0.05)
+        ),
+        verdict=_verdict(classes, limit),
+        notes=(
+            "Two pictures could not be read; see the provenance.",
+            f"The class {HOSTILE} has no audit samples.",
+        ),
+        demo=_demo(classes) if demo else None,
+    )
+
+
+@pytest.fixture(scope="session")
+def make_result() -> Callable[..., AuditResult]:
+    return build_result
+
+
+@pytest.fixture(scope="session")
+def audit() -> AuditResult:
+    """Ten classes with every edge, a failed policy and the demo's truth."""
+    return build_result(demo=True)
+
+
+@pytest.fixture(scope="session")
+def unpoliced() -> AuditResult:
+    """No policy, an autoencoder that misses its goals, user code trusted."""
+    result = build_result(limit=None, satisfied=False)
+    return dataclasses.replace(result, provenance=dataclasses.replace(result.provenance, trusted_code=True))
