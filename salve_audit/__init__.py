@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["AuditConfig", "AuditResult", "SalveError", "Thresholds", "__version__", "load_audit", "run_audit", "thresholds"]
+__all__ = [
+    "AuditConfig",
+    "AuditResult",
+    "SalveError",
+    "Thresholds",
+    "__version__",
+    "load_audit",
+    "run_audit",
+    "thresholds",
+]
 
 _HOME = {
     "AuditConfig": "salve_audit.config",

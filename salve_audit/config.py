@@ -37,7 +37,7 @@ class AuditConfig:
         data: the folder of labelled images.
         arch: timm architecture name or ``FILE.py:FUNCTION``; None: as the checkpoint says.
         head: dotted path of the final linear layer; None: found by itself.
-        out: folder for the results, written all or nothing.
+        out: folder for the results, written all or nothing; None: nothing is written.
         format: which of html, pdf, json are rendered; samples.parquet and sae.safetensors are always written.
         seed: of the split, the SAE and every resampling.
         limit: at most so many images per class and split; None: all.
@@ -51,13 +51,14 @@ class AuditConfig:
         fail_under: smallest acceptable alpha-hat flip median, or None.
         cache: folder of cached activations; None: the user's cache folder. `use_cache` False: none is kept.
         keep_activations: also write activations.safetensors.
+        progress: show a progress bar on a terminal.
     """
 
     model: str | Path
     data: str | Path
     arch: str | None = None
     head: str | None = None
-    out: str | Path = "salve-report"
+    out: str | Path | None = None
     format: tuple[str, ...] = FORMATS
     seed: int = 0
     limit: int | None = None
@@ -72,6 +73,7 @@ class AuditConfig:
     cache: str | Path | None = None
     use_cache: bool = True
     keep_activations: bool = False
+    progress: bool = False
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -109,6 +111,6 @@ def config_keys() -> tuple[str, ...]:
 
 def described(config: AuditConfig) -> Mapping[str, Any]:
     """The settings that change what is measured, for provenance: no paths, no speed knobs."""
-    without = {"model", "data", "out", "format", "workers", "cache", "use_cache", "keep_activations"}
+    without = {"model", "data", "out", "format", "workers", "cache", "use_cache", "keep_activations", "progress"}
     values = {key: value for key, value in dataclasses.asdict(config).items() if key not in without}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

@@ -18,12 +18,7 @@ from typing import Any, TypeVar
 from salve_audit.errors import ResultError
 
 T = TypeVar("T")
-JSON_KEY = "json"  # metadata: the key in JSON where it cannot be the attribute's name ("class")
-
-
-def named(json_key: str, **kwargs: Any) -> Any:
-    """A dataclass field whose JSON key differs from its attribute name."""
-    return dataclasses.field(metadata={JSON_KEY: json_key}, **kwargs)
+JSON_KEY = "json"  # field metadata: the key in JSON where it cannot be the attribute's name ("class")
 
 
 def to_dict(record: Any) -> Any:
@@ -82,14 +77,9 @@ def _convert_union(kind: Any, value: Any, path: str) -> Any:
     options = typing.get_args(kind)
     if value is None and type(None) in options:
         return None
-    error: ResultError | None = None
-    for option in (one for one in options if one is not type(None)):
-        try:
-            return _convert(option, value, path)
-        except ResultError as raised:
-            error = error or raised
-    assert error is not None, f"an optional without a type in {path!r}"
-    raise error
+    kinds = [option for option in options if option is not type(None)]
+    assert len(kinds) == 1, f"a union in {path!r}: only optionals are supported"
+    return _convert(kinds[0], value, path)
 
 
 def _convert_record(kind: Any, value: Any, path: str) -> Any:

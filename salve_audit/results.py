@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from salve_audit.errors import ResultError
-from salve_audit.records import from_dict, named, to_dict
+from salve_audit.records import JSON_KEY, from_dict, to_dict
 
 SCHEMA_VERSION = 1
+AS_CLASS = {JSON_KEY: "class"}  # `class` is no attribute name in Python
 
 
 @dataclass(frozen=True)
@@ -241,7 +242,7 @@ class InterventionResult:
     """One method on one class, brought to a target accuracy of that class."""
 
     method: str
-    class_name: str = named("class")
+    class_name: str = field(metadata=AS_CLASS)
     feature: int | None
     strength: float
     target_accuracy: float
@@ -262,7 +263,7 @@ class MethodSpread:
     """Spread of others_accuracy over the keys of a method that has a free choice (ROME)."""
 
     method: str
-    class_name: str = named("class")
+    class_name: str = field(metadata=AS_CLASS)
     target_accuracy: float
     n_keys: int
     low: float
@@ -273,7 +274,7 @@ class MethodSpread:
 @dataclass(frozen=True)
 class Rule:
     rule: str
-    class_name: str = named("class")
+    class_name: str = field(metadata=AS_CLASS)
     value: float | None
     low: float | None
     high: float | None
@@ -292,7 +293,7 @@ class Verdict:
 class PlantedClass:
     """Demo world: what was planted for a class beside what the audit found."""
 
-    class_name: str = named("class")
+    class_name: str = field(metadata=AS_CLASS)
     cues: tuple[str, ...]
     true_drop: Mapping[str, float]  # accuracy lost when that cue is really left out of the picture
     largest_drop: float

@@ -1,0 +1,215 @@
+"""The audit from end to end: the only place that wires the stages."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from salve_audit.activations import ExtractSettings, choose_device, default_cache_dir, extract
+from salve_audit.activations.store import Activations
+from salve_audit.assembly import StageResults, assemble
+from salve_audit.config import AuditConfig
+from salve_audit.errors import CheckpointError, NothingMeasuredError
+from salve_audit.inputs import load_classifier, load_image_folder, match_classes
+from salve_audit.interventions.comparison import (
+    Comparison,
+    ComparisonInputs,
+    ComparisonSettings,
+    compare_interventions,
+)
+from salve_audit.outputs import check_writable, publishing
+from salve_audit.reliance.assess import Reliance, RelianceInputs, assess_reliance
+from salve_audit.reliance.scaling import Samples
+from salve_audit.results import AuditResult
+from salve_audit.sae import SaeOutcome, SaeSettings, train_sae
+from salve_audit.sae.files import save_sae
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Stopwatch:
+    """Wall time by stage, in seconds."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage and log it."""
+        log.info("%s ...", name)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+        log.info("%s: %.1f s", name, self.seconds[name])
+
+
+@dataclass(frozen=True)
+class Audit:
+    """An audit in memory: the result and what it was computed from.
+
+    Attributes:
+        result: what audit.json will say.
+        activations: cached activations of both splits.
+        outcome: the autoencoder.
+        codes: (n, m) of the audit split.
+        reliance: per-sample thresholds and class records.
+        seconds: wall time by stage.
+    """
+
+    result: AuditResult
+    activations: Activations
+    outcome: SaeOutcome
+    codes: np.ndarray
+    reliance: Reliance
+    seconds: dict[str, float]
+
+
+def run_audit(config: AuditConfig, finish: Callable[[Audit], AuditResult] | None = None) -> AuditResult:
+    """Audit a checkpoint on labelled images and, where `config.out` is set, write the results there.
+
+    Args:
+        config: what to do.
+        finish: may add to the result before it is written (the demo adds its known truth).
+
+    Raises:
+        SalveError: an input cannot be used or the results cannot be written; nothing is left in `config.out`.
+        NothingMeasuredError: a limit was given but every class is too thin to be judged; results are written.
+    """
+    watch = Stopwatch()
+    if config.out is not None:
+        check_writable(Path(config.out))
+    audit = measure(config, watch)
+    if finish is not None:
+        audit = dataclasses.replace(audit, result=finish(audit))
+    if config.out is not None:
+        with watch.stage("report"):
+            write_audit(audit, config)
+    if config.fail_under is not None and audit.result.verdict.passed is None:
+        raise NothingMeasuredError(
+            "fail_under", "every class is too thin to be judged", hint="audit at least 30 images per class"
+        )
+    return audit.result
+
+
+def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
+    """All stages up to the result, without writing anything but the activation cache."""
+    watch = watch or Stopwatch()
+    device = choose_device(config.device)
+    with watch.stage("inputs"):
+        classifier = load_classifier(Path(config.model), arch=config.arch, head=config.head)
+        images = load_image_folder(Path(config.data), seed=config.seed, limit=config.limit)
+        n_outputs = getattr(classifier.model.get_submodule(classifier.head_name), "out_features", None)
+        if not isinstance(n_outputs, int):
+            raise CheckpointError(str(config.model), f"{classifier.head_name} is not a linear layer")
+        images = match_classes(images, n_outputs, classifier.class_names)
+    with watch.stage("activations"):
+        activations = extract(classifier, images, _extract_settings(config))
+    with watch.stage("autoencoder"):
+        outcome = train_sae(
+            activations.fit.acts,
+            activations.fit.labels,
+            activations.head,
+            SaeSettings(variant=config.sae, n_latents=config.n_latents, seed=config.seed, device=device),
+        )
+        fit_codes = outcome.sae.encode(activations.fit.acts)
+        codes = outcome.sae.encode(activations.audit.acts)
+    with watch.stage("reliance"):
+        audit_samples = Samples(np.asarray(activations.audit.acts), activations.audit.labels, activations.head)
+        reliance = assess_reliance(
+            RelianceInputs(
+                fit_codes, activations.fit.labels, outcome.sae.dictionary, audit_samples, images.classes, config.seed
+            )
+        )
+    with watch.stage("interventions"):
+        comparison = _compare(config, activations, outcome, reliance, images.classes)
+    sae_sha256 = hashlib.sha256(np.ascontiguousarray(outcome.sae.dictionary).tobytes()).hexdigest()
+    stages = StageResults(classifier, images, activations, outcome.info, sae_sha256, reliance, comparison, str(device))
+    return Audit(assemble(config, stages), activations, outcome, codes, reliance, watch.seconds)
+
+
+def _extract_settings(config: AuditConfig) -> ExtractSettings:
+    cache = Path(config.cache) if config.cache is not None else default_cache_dir()
+    return ExtractSettings(
+        batch_size=config.batch_size,
+        workers=config.workers,
+        device=choose_device(config.device),
+        precision=config.precision,
+        cache_dir=cache if config.use_cache else None,
+        progress=config.progress,
+    )
+
+
+def _compare(
+    config: AuditConfig,
+    activations: Activations,
+    outcome: SaeOutcome,
+    reliance: Reliance,
+    classes: tuple[str, ...],
+) -> Comparison:
+    return compare_interventions(
+        ComparisonSettings(methods=config.interventions, seed=config.seed),
+        ComparisonInputs(
+            head=activations.head,
+            class_names=classes,
+            features=reliance.use.dominant,
+            dictionary=outcome.sae.dictionary,
+            mean_codes=reliance.use.mean_codes,
+            fit_acts=activations.fit.acts,
+            fit_labels=activations.fit.labels,
+            audit_acts=activations.audit.acts,
+            audit_labels=activations.audit.labels,
+        ),
+    )
+
+
+def write_audit(audit: Audit, config: AuditConfig) -> None:
+    """Write the result files into `config.out`, all or nothing.
+
+    Raises:
+        OutputError: the folder cannot be written, or the report cannot be rendered.
+    """
+    from salve_audit.report import render_html, render_pdf
+    from salve_audit.samples_file import samples_table, write_samples
+
+    assert config.out is not None, "write_audit needs a folder"
+    result = audit.result
+    text = result.to_json().encode("utf-8")
+    with publishing(Path(config.out)) as stage:
+        (stage / "audit.json").write_bytes(text)
+        table = samples_table(audit.activations.audit, audit.reliance.samples, result.data.classes)
+        write_samples(table, stage / "samples.parquet")
+        save_sae(audit.outcome.sae, stage / "sae.safetensors", _hashes(result))
+        if config.keep_activations:
+            _write_activations(audit.activations, stage / "activations.safetensors")
+        if "html" in config.format:
+            (stage / "report.html").write_text(render_html(result), encoding="utf-8")
+        if "pdf" in config.format:
+            (stage / "report.pdf").write_bytes(render_pdf(result, text))
+
+
+def _hashes(result: AuditResult) -> dict[str, str]:
+    return {"model_sha256": result.provenance.model_sha256, "data_sha256": result.provenance.data_sha256}
+
+
+def _write_activations(activations: Activations, path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    save_file(
+        {
+            "fit_acts": np.ascontiguousarray(activations.fit.acts),
+            "fit_labels": activations.fit.labels,
+            "audit_acts": np.ascontiguousarray(activations.audit.acts),
+            "audit_labels": activations.audit.labels,
+            "head_weight": activations.head.weight,
+            "head_bias": activations.head.bias,
+        },
+        path,
+    )

@@ -1,0 +1,109 @@
+"""The command group, its lazily loaded commands, and the one place that turns errors into exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+import traceback
+from typing import NoReturn
+
+import click
+
+from salve_audit import __version__
+from salve_audit.cli.printing import plain
+from salve_audit.errors import SalveError
+
+COMMANDS = {
+    "audit": "Audit a model on labelled images (the default command).",
+    "inspect": "Show what the tool sees in a model and a data set; run nothing.",
+    "demo": "Audit a generated world whose right answers are known.",
+    "report": "Render the report again from a saved audit.json.",
+    "gate": "Judge a saved audit.json under a limit.",
+}
+INTERRUPTED, FAILED = 130, 2
+
+
+class AuditGroup(click.Group):
+    """Commands by name; a first word that names none is taken for the model of an audit."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"salve_audit.cli.{cmd_name}_command")
+        command: click.Command = module.command
+        return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in {*COMMANDS, "--help", "-h", "--version"}:
+            args = ["audit", *args]
+        return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=AuditGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    options_metavar="",
+    subcommand_metavar="MODEL DATA [OPTIONS] | COMMAND [ARGS]...",
+)
+@click.version_option(__version__, prog_name="salve-audit")
+def cli() -> None:
+    """Tell how much an image classifier leans on single features.
+
+    \b
+      salve-audit model.pt data/                      audit; the report lies in salve-report/
+      salve-audit model.pt data/ --fail-under 1.5     the same as a gate: exit 1 on fragile classes
+      salve-audit weights.pth data/ --arch resnet18   a bare state_dict needs its architecture
+      salve-audit audit --help                        all options of an audit
+
+    Exit codes: 0 audited (and the limit holds), 1 the limit is violated, 2 nothing trustworthy was measured,
+    130 interrupted.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Exit code of the command line with these arguments; every error becomes one line on stderr."""
+    try:
+        code = cli.main(args=arguments, prog_name="salve-audit", standalone_mode=False)
+        sys.stdout.flush()
+        return int(code or 0)
+    except SalveError as error:
+        return _fail(str(error), error.hint, error.exit_code)
+    except click.UsageError as error:
+        hint = error.ctx.command_path + " --help" if error.ctx else None
+        return _fail(error.format_message(), f"see {hint}" if hint else None, FAILED)
+    except click.ClickException as error:
+        return _fail(error.format_message(), None, FAILED)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted: nothing was left half-written; a second run resumes", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing more to say
+        return FAILED
+    except MemoryError:
+        return _fail("memory: not enough for this model and batch size", "try --batch-size 16", FAILED)
+    except Exception as error:
+        reason = f"internal error: {type(error).__name__}: {error}"
+        return _fail(reason, "this is a defect of salve-audit; -v shows where", FAILED)
+
+
+def _fail(message: str, hint: str | None, code: int) -> int:
+    if logging.getLogger("salve_audit").isEnabledFor(logging.DEBUG):
+        traceback.print_exc()
+    click.echo(f"error: {plain(message)}", err=True)
+    if hint:
+        click.echo(f"hint: {plain(hint)}", err=True)
+    return code

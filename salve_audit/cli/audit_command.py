@@ -1,0 +1,65 @@
+"""``salve-audit MODEL DATA``: the audit."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import click
+
+from salve_audit.cli.options import audit_options, build_config
+from salve_audit.cli.printing import class_table, plain, set_up_logging, verdict_text
+from salve_audit.config import AuditConfig
+from salve_audit.errors import NothingMeasuredError, UsageError
+from salve_audit.results import AuditResult
+
+VIOLATED = 1
+
+
+@click.command("audit")
+@click.argument("model")
+@click.argument("data")
+@audit_options
+def command(model: str, data: str, verbose: int, quiet: bool, **flags: Any) -> int:
+    """Audit checkpoint MODEL on the labelled images in DATA.
+
+    DATA is a folder with train/ and val/ (or test/), one folder per class in each, or one level of class folders.
+    """
+    set_up_logging(verbose, quiet)
+    config = build_config(model, data, flags)
+    to_stdout = config.out == "-"
+    if to_stdout:
+        if config.format != ("json",):
+            raise UsageError("--out -", "only --format json can go to stdout")
+        config = dataclasses.replace(config, out=None)
+    from salve_audit.audit import run_audit
+
+    result = run_audit(dataclasses.replace(config, progress=not quiet))
+    if to_stdout:
+        click.echo(result.to_json(), nl=False)
+    else:
+        print_result(result, config)
+    return exit_code(result)
+
+
+def print_result(result: AuditResult, config: AuditConfig) -> None:
+    """The table, the verdict and where the report lies, on stdout."""
+    click.echo(class_table(result))
+    for text in filter(None, [verdict_text(result.verdict)]):
+        click.echo(text)
+    shown = [name for name in ("html", "pdf") if name in config.format]
+    files = ", ".join(f"report.{name}" for name in shown) or "audit.json"
+    click.echo(f"results in {plain(str(config.out))}: {files}")
+
+
+def exit_code(result: AuditResult) -> int:
+    """0, or 1 when the verdict is a failure.
+
+    Raises:
+        NothingMeasuredError: a limit was given and no class could be judged.
+    """
+    verdict = result.verdict
+    if verdict.policy is not None and verdict.passed is None:
+        why = "every class is too thin to be judged"
+        raise NothingMeasuredError("--fail-under", why, hint="audit at least 30 images per class")
+    return VIOLATED if verdict.passed is False else 0

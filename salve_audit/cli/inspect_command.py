@@ -1,0 +1,74 @@
+"""``salve-audit inspect MODEL [DATA]``: what the tool sees; runs no model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from salve_audit.cli.options import verbosity_options
+from salve_audit.cli.printing import plain, set_up_logging
+
+MAX_NAMES = 12
+
+
+@click.command("inspect")
+@click.argument("model")
+@click.argument("data", required=False)
+@click.option("--arch", metavar="NAME|FILE.py:FUNCTION", help="Architecture, where the file does not say it.")
+@click.option("--head", metavar="MODULE", help="The final linear layer, where it is not found.")
+@click.option("--seed", type=int, default=0, help="Of the split  [default: 0]")
+@verbosity_options
+def command(
+    model: str, data: str | None, arch: str | None, head: str | None, seed: int, verbose: int, quiet: bool
+) -> int:
+    """Show format, architecture, head, transform, classes and counts of MODEL and DATA."""
+    set_up_logging(verbose, quiet)
+    from salve_audit.inputs import load_classifier
+
+    classifier = load_classifier(Path(model), arch=arch, head=head)
+    layer = classifier.model.get_submodule(classifier.head_name)
+    spec = classifier.transform
+    n_parameters = sum(p.numel() for p in classifier.model.parameters())
+    size = "x".join(str(side) for side in spec.input_size)
+    lines = {
+        "model": str(classifier.path),
+        "format": classifier.format,
+        "architecture": classifier.architecture,
+        "parameters": f"{n_parameters:,}",
+        "head": f"{classifier.head_name}: {layer}",
+        "input": f"{size}, {spec.interpolation}, crop {spec.crop_pct:g}, from: {spec.source}",
+        "mean, std": f"{_numbers(spec.mean)}; {_numbers(spec.std)}",
+        "class names": _some(classifier.class_names) if classifier.class_names else "not in the file",
+        "sha256": classifier.sha256,
+    }
+    for number, note in enumerate(classifier.notes, 1):
+        lines[f"note {number}"] = note
+    if data is not None:
+        n_outputs = getattr(layer, "out_features", 0)
+        lines.update(_describe_data(data, seed, n_outputs, classifier.class_names))
+    width = max(map(len, lines))
+    for name, value in lines.items():
+        click.echo(f"{name.ljust(width)}  {plain(value)}")
+    return 0
+
+
+def _describe_data(data: str, seed: int, n_outputs: int, class_names: tuple[str, ...] | None) -> dict[str, str]:
+    from salve_audit.inputs import load_image_folder, match_classes
+
+    images = match_classes(load_image_folder(Path(data), seed=seed), n_outputs, class_names)
+    return {
+        "data": str(images.root),
+        "layout": images.layout,
+        "pictures": f"{len(images.fit.paths):,} to fit, {len(images.audit.paths):,} to audit",
+        "classes": f"{len(images.classes)}, output 0 to {len(images.classes) - 1}: {_some(images.classes)}",
+    }
+
+
+def _some(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:.4g}" for value in values)

@@ -1,0 +1,85 @@
+"""Options of an audit, and their merge: flag beats --config file beats [tool.salve-audit] beats default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from salve_audit.config import DEVICES, FORMATS, METHODS, PRECISIONS, SAE_VARIANTS, AuditConfig
+from salve_audit.config_file import read_settings
+
+DEFAULT_OUT = "salve-report"
+
+
+class CommaList(click.ParamType[tuple[str, ...]]):
+    """A comma-separated list out of fixed words."""
+
+    name = "list"
+
+    def __init__(self, words: tuple[str, ...]) -> None:
+        self.words = words
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        chosen = tuple(word.strip() for word in value.split(",") if word.strip())
+        for word in chosen:
+            if word not in self.words:
+                self.fail(f"{word!r} is not one of {', '.join(self.words)}", param, ctx)
+        return chosen
+
+
+_OPTIONS = [
+    click.option("--arch", metavar="NAME|FILE.py:FUNCTION", help="Architecture, where the file does not say it."),
+    click.option("--head", metavar="MODULE", help="The final linear layer, where it is not found."),
+    click.option("--out", metavar="DIR", help=f"Where results go  [default: {DEFAULT_OUT}; - with --format json]"),
+    click.option("--format", type=CommaList(FORMATS), metavar="html,pdf,json", help="What is rendered  [default: all]"),
+    click.option("--seed", type=int, help="Of split, autoencoder and resampling  [default: 0]"),
+    click.option("--limit", type=int, metavar="N", help="At most N images per class and split."),
+    click.option("--batch-size", type=int, metavar="N", help="Of the backbone pass  [default: 128]"),
+    click.option("--workers", type=int, metavar="N", help="Processes that decode pictures  [default: by cores]"),
+    click.option("--device", type=click.Choice(DEVICES), help="[default: auto]"),
+    click.option("--precision", type=click.Choice(PRECISIONS), help="Of the backbone pass  [default: auto]"),
+    click.option("--sae", type=click.Choice(SAE_VARIANTS), help="Autoencoder variant  [default: linear-l1]"),
+    click.option("--n-latents", type=int, metavar="N", help="Of the autoencoder  [default: chosen]"),
+    click.option(
+        "--interventions", type=CommaList(METHODS), metavar="LIST", help=f"Out of {', '.join(METHODS)}  [default: all]"
+    ),
+    click.option("--fail-under", type=float, metavar="X", help="Exit 1 when a class's alpha_hat flip median is below."),
+    click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML file with these options."),
+    click.option("--cache", metavar="DIR", help="Folder of cached activations  [default: the user's cache]"),
+    click.option("--no-cache", is_flag=True, default=None, help="Keep no activations."),
+    click.option("--keep-activations", is_flag=True, default=None, help="Also write activations.safetensors."),
+]
+
+
+def audit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """All options of an audit."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return verbosity_options(command)
+
+
+def verbosity_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--quiet and -v."""
+    command = click.option("-v", "--verbose", count=True, help="Say more; tracebacks of errors.")(command)
+    return click.option("-q", "--quiet", is_flag=True, help="Only results, warnings and errors.")(command)
+
+
+def build_config(model: str, data: str, flags: dict[str, Any]) -> AuditConfig:
+    """The configuration from flags, files and defaults.
+
+    Raises:
+        UsageError: a file has an unknown key or a value of the wrong type; names file and key.
+    """
+    file = flags.pop("config")
+    settings = read_settings(file)
+    no_cache = flags.pop("no_cache")
+    if no_cache:
+        settings["use_cache"] = False
+    settings.update({key: value for key, value in flags.items() if value is not None})
+    settings.setdefault("out", DEFAULT_OUT)
+    return AuditConfig(model=model, data=data, **settings)

@@ -1,0 +1,103 @@
+"""What the commands print: plain tables on stdout, one line per event on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from salve_audit.results import AuditResult, ClassReliance, FlipSummary, Verdict
+
+MAX_ROWS = 40
+MAX_NAME = 32
+
+
+def plain(text: str) -> str:
+    """One printable line: names of files and classes must not move the cursor, colour or forge lines."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def set_up_logging(verbose: int, quiet: bool) -> None:
+    """Log to stderr: stages by default, everything with -v, warnings only with --quiet."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_LineFormatter())
+    package = logging.getLogger("salve_audit")
+    package.handlers[:] = [handler]
+    package.propagate = False
+    package.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.WARNING)
+    logging.getLogger("salve_audit.audit").setLevel(logging.WARNING if quiet else logging.INFO)
+    logging.getLogger("salve_audit.demo").setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+class _LineFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        return prefix + plain(record.getMessage())
+
+
+def class_table(result: AuditResult) -> str:
+    """The verdict table as text, most fragile first."""
+    outcomes = {rule.class_name: rule.outcome for rule in result.verdict.rules}
+    header = ["class", "n", "accuracy", "feature", "alpha_hat flip", "95 % interval", "redundancy", "flags"]
+    rows = [_row(one, outcomes.get(one.name)) for one in _by_fragility(result.classes)]
+    lines = _aligned([header, *rows[:MAX_ROWS]])
+    if len(rows) > MAX_ROWS:
+        lines.append(f"... {len(rows) - MAX_ROWS} more classes, all in audit.json")
+    return "\n".join(lines)
+
+
+def _by_fragility(classes: Sequence[ClassReliance]) -> list[ClassReliance]:
+    def key(one: ClassReliance) -> tuple[bool, float, int]:
+        median = one.alpha_hat.flip.median
+        return (median is None, median or 0.0, one.index)
+
+    return sorted(classes, key=key)
+
+
+def _row(one: ClassReliance, outcome: str | None) -> list[str]:
+    name = plain(one.name)
+    flags = [*([outcome] if outcome in ("fail", "undecided") else []), *one.flags]
+    return [
+        name if len(name) <= MAX_NAME else name[: MAX_NAME - 3] + "...",
+        str(one.n),
+        f"{100 * one.accuracy:.1f} %",
+        str(one.dominant_feature),
+        _number(one.alpha_hat.flip.median),
+        _interval(one.alpha_hat.flip),
+        str(one.redundancy) if one.redundancy is not None else f"> {one.redundancy_limit}",
+        ", ".join(flags) or "-",
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "not reached" if value is None else f"{value:.3g}"
+
+
+def _interval(flip: FlipSummary) -> str:
+    if flip.low is None and flip.high is None:
+        return "-"
+    return f"{'?' if flip.low is None else f'{flip.low:.3g}'} .. {'inf' if flip.high is None else f'{flip.high:.3g}'}"
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [lines[0], "-" * max(len(line) for line in lines), *lines[1:]]
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """The verdict in words, one line per outcome; empty without a limit."""
+    if verdict.policy is None:
+        return ""
+    word = {True: "passed", False: "FAILED", None: "NOT JUDGED"}[verdict.passed]
+    lines = [f"gate ({verdict.policy}): {word}"]
+    meaning = {
+        "fail": "fragile (whole interval below the limit)",
+        "undecided": "undecided (interval contains the limit)",
+        "thin": "not judged (too few samples or events)",
+    }
+    for outcome, words in meaning.items():
+        names = [plain(rule.class_name) for rule in verdict.rules if rule.outcome == outcome]
+        if names:
+            lines.append(f"  {words}: {', '.join(names)}")
+    return "\n".join(lines)
