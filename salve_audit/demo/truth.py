@@ -1,0 +1,164 @@
+"""What a network really rests on in a drawn world, and how well each statistic of the audit ranks it.
+
+The truth needs no model of the network: each cue is left out of the picture and the accuracy measured again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import stats
+
+from salve_audit.demo.pictures import PictureKey, class_keys, draw_many
+from salve_audit.demo.world import World
+from salve_audit.results import AuditResult, ClassReliance, DemoTruth, PlantedClass, RankCorrelation
+
+ALL_TOGETHER = "all together"
+EXACT_LIMIT = 8  # up to so many classes the p-value goes through all orderings (40,320)
+
+Predict = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class TrueDrops:
+    """What one class loses when its cues are left out of its pictures.
+
+    Attributes:
+        class_name: of the class.
+        n: pictures measured.
+        accuracy: with all cues, in 0..1.
+        drops: per planted cue, accuracy minus accuracy without it; negative where leaving it out helps.
+        drop_of_all: the same without any of the class's cues; None for a class without cues.
+    """
+
+    class_name: str
+    n: int
+    accuracy: float
+    drops: Mapping[str, float]
+    drop_of_all: float | None
+
+    @property
+    def largest(self) -> float:
+        """Largest drop of a single cue; 0 for a class without cues."""
+        return max(self.drops.values(), default=0.0)
+
+
+def measure_truth(
+    world: World, predict: Predict, seed: int, n_per_class: int, split: str = "val"
+) -> tuple[TrueDrops, ...]:
+    """The drops of every class on the first `n_per_class` pictures of a split.
+
+    Args:
+        predict: pictures (n, size, size, 3) uint8 to predicted class indices (n,).
+    """
+    return tuple(
+        _measure_class(world, predict, label, class_keys(split, label, n_per_class, seed))
+        for label in range(len(world.classes))
+    )
+
+
+def _measure_class(world: World, predict: Predict, label: int, keys: Sequence[PictureKey]) -> TrueDrops:
+    cues = tuple(one.cue for one in world.classes[label].cues)
+
+    def accuracy(*without: str) -> float:
+        return float((predict(draw_many(world, keys, without)) == label).mean())
+
+    whole = accuracy()
+    return TrueDrops(
+        class_name=world.classes[label].name,
+        n=len(keys),
+        accuracy=whole,
+        drops={cue: whole - accuracy(cue) for cue in cues},
+        drop_of_all=whole - accuracy(*cues) if cues else None,
+    )
+
+
+def compute_auroc(score: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float:
+    """Probability that a positive sample scores above a negative one, ties counted half.
+
+    Raises:
+        ValueError: there are no positives, or no negatives.
+    """
+    n_positive = int(positive.sum())
+    n_negative = len(positive) - n_positive
+    if not n_positive or not n_negative:
+        raise ValueError(f"{n_positive} positive and {n_negative} negative samples")
+    ranks = stats.rankdata(score)
+    return float((ranks[positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
+
+
+def compare_with_truth(result: AuditResult, truth: Sequence[TrueDrops], firing: Mapping[str, float]) -> DemoTruth:
+    """What was planted beside what was found.
+
+    Correlations are over the classes that have a cue at all. Of a statistic that is None, "not reached at any
+    strength" (flip, numerical, empirical, edit size, redundancy) takes the worst rank, above all values and tied
+    among its kind; where None says "not defined" (analytical) the class is left out, and n says so.
+
+    Args:
+        firing: per class, AUROC of its dominant latent's code on its own pictures against all others.
+    """
+    found = {one.name: one for one in result.classes}
+    assert set(found) == {one.class_name for one in truth}, "the audit and the truth are of different worlds"
+    planted = tuple(_describe(one, found[one.class_name], firing[one.class_name]) for one in truth)
+    caused = [one for one in truth if one.drops]
+    drops = [one.largest for one in caused]
+    rows = [_statistics(found[one.class_name]) for one in caused]
+    names = rows[0] if rows else ()
+    return DemoTruth(planted, tuple(correlate(name, [row[name] for row in rows], drops) for name in names))
+
+
+def _describe(truth: TrueDrops, found: ClassReliance, auroc: float) -> PlantedClass:
+    drops = dict(truth.drops)
+    if truth.drop_of_all is not None and len(drops) > 1:
+        drops[ALL_TOGETHER] = truth.drop_of_all
+    return PlantedClass(
+        class_name=truth.class_name,
+        cues=tuple(truth.drops),
+        true_drop=drops,
+        largest_drop=truth.largest,
+        dominant_feature=found.dominant_feature,
+        dominant_auroc=auroc,
+    )
+
+
+def _statistics(found: ClassReliance) -> dict[str, float | None]:
+    """The statistics to be ranked; infinite where not reached, None where not defined."""
+
+    def reached(value: float | None) -> float:
+        return math.inf if value is None else float(value)
+
+    return {
+        "α̂ flip": reached(found.alpha_hat.flip.median),
+        "α̂ numerical": reached(found.alpha_hat.numerical),
+        "α̂ analytical": found.alpha_hat.analytical,
+        "α̂ empirical": reached(found.alpha_hat.empirical),
+        "edit size at flip": reached(found.edit_size_at_flip),
+        "redundancy": reached(found.redundancy),
+        "accuracy": found.accuracy,
+    }
+
+
+def correlate(statistic: str, values: Sequence[float | None], drops: Sequence[float]) -> RankCorrelation:
+    """Spearman correlation with a two-sided p-value, exact up to `EXACT_LIMIT` classes.
+
+    None among `values` is left out. Fewer than three classes, or a side without any variation, have no correlation.
+    """
+    kept = [(value, drop) for value, drop in zip(values, drops, strict=True) if value is not None]
+    n = len(kept)
+    if n < 3 or any(len(set(side)) == 1 for side in zip(*kept, strict=True)):
+        return RankCorrelation(statistic, None, None, n)
+    x, y = (stats.rankdata(side) for side in zip(*kept, strict=True))  # (n,) each
+    rho, p = (float(value) for value in stats.spearmanr(x, y))
+    return RankCorrelation(statistic, rho, _exact_p(x, y) if n <= EXACT_LIMIT else p, n)
+
+
+def _exact_p(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:
+    """Share of all orderings of y whose correlation with x is at least as far from zero."""
+    orderings = np.array(list(itertools.permutations(y - y.mean())))  # (n!, n)
+    strength = np.abs(orderings @ (x - x.mean()))
+    return float((strength >= strength[0] * (1 - 1e-9)).mean())  # the first ordering is the observed one
