@@ -14,7 +14,7 @@ from salve_audit.config_file import read_settings
 DEFAULT_OUT = "salve-report"
 
 
-class CommaList(click.ParamType[tuple[str, ...]]):
+class CommaList(click.ParamType):  # type: ignore[type-arg]  # older clicks cannot be subscripted
     """A comma-separated list out of fixed words."""
 
     name = "list"
