@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 DASH = "–"
 NOT_REACHED = "not reached"
+NBSP = "\u00a0"
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -22,7 +23,8 @@ def strength(value: float | None) -> str:
     size = abs(float(f"{value:.2e}"))
     if not 1e-3 <= size < 1e5:
         mantissa, exponent = f"{value:.2e}".split("e")
-        return f"{mantissa} × 10{str(int(exponent)).translate(_SUPERSCRIPT)}".replace("-", "−")
+        power = str(int(exponent)).translate(_SUPERSCRIPT)
+        return f"{mantissa}{NBSP}×{NBSP}10{power}".replace("-", "−")
     decimals = max(0, 2 - math.floor(math.log10(size)))
     rounded = round(value, 2 - math.floor(math.log10(size)))
     return f"{rounded:,.{decimals}f}".replace("-", "−")
@@ -30,7 +32,7 @@ def strength(value: float | None) -> str:
 
 def percent(value: float) -> str:
     """A share in 0..1 as a percentage with one decimal."""
-    return f"{100 * value:.1f} %"
+    return f"{100 * value:.1f}{NBSP}%"
 
 
 def points(value: float) -> str:
@@ -62,8 +64,8 @@ def strength_interval(low: float | None, high: float | None) -> str | None:
 
 
 def percent_interval(low: float, high: float) -> str:
-    """The interval of a share."""
-    return f"{100 * low:.1f} to {100 * high:.1f} %"
+    """The interval of a share in percent, without the sign."""
+    return f"{100 * low:.1f}–{100 * high:.1f}"
 
 
 def names(values: Sequence[str], limit: int = 5) -> str:

@@ -20,7 +20,7 @@ from salve_audit.report.charts.svg import (
     shortened,
 )
 
-WIDTH, LEFT, RIGHT, TOP, ROW = 680, 172, 26, 34, 16
+WIDTH, LEFT, RIGHT, TOP, ROW = 680, 172, 26, 34, 15
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from salve_audit.report.numbers import count, p_value, percent, plural
 from salve_audit.report.tables import Column, Missing, Table, Value, make_table
 from salve_audit.report.view.front import interval_cell, median_cell, redundancy_cell
 from salve_audit.report.view.page import Medium, Section
-from salve_audit.results import AuditResult, DemoTruth
+from salve_audit.results import AuditResult, DemoTruth, PlantedClass
 
 STATISTICS = {
     "alpha_hat_flip": "α̂ flip median",
@@ -23,8 +23,7 @@ def build_demo(result: AuditResult, truth: DemoTruth, medium: Medium) -> Section
     found = {one.name: one for one in result.classes}
     columns = [
         Column("Class", "name"),
-        Column("Planted cues", "wrap"),
-        Column("True drop when left out", "wrap"),
+        Column("Planted cues: true drop when each is left out", "wrap"),
         Column("Largest true drop"),
         Column("α̂ flip median"),
         Column("95 % interval"),
@@ -36,12 +35,10 @@ def build_demo(result: AuditResult, truth: DemoTruth, medium: Medium) -> Section
     rows: list[list[Value]] = []
     for one in truth.classes:
         audited = found.get(one.class_name)
-        drops = "; ".join(f"{cue}: {percent(drop)}" for cue, drop in one.true_drop.items())
         rows.append(
             [
                 one.class_name,
-                ", ".join(one.cues) or "none",
-                drops or "nothing to leave out",
+                "; ".join(_cue(one, cue) for cue in one.cues) or "none",
                 percent(one.largest_drop),
                 unknown if audited is None else median_cell(audited),
                 unknown if audited is None else interval_cell(audited),
@@ -53,6 +50,11 @@ def build_demo(result: AuditResult, truth: DemoTruth, medium: Medium) -> Section
     table = make_table("What was planted, what was found", columns, rows, medium.table_rows, "demo.classes")
     parts = {"table": table, "correlations": _correlations(truth, medium), "sentence": _sentence(truth)}
     return Section("demo", "What was planted, what was found", "demo.html.j2", parts)
+
+
+def _cue(one: PlantedClass, cue: str) -> str:
+    drop = one.true_drop.get(cue)
+    return cue if drop is None else f"{cue}: {percent(drop)}"
 
 
 def _correlations(truth: DemoTruth, medium: Medium) -> Table:

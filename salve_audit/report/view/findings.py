@@ -46,16 +46,12 @@ def _autoencoder(result: AuditResult) -> list[str]:
 def _flags(result: AuditResult) -> list[str]:
     total = plural(len(result.classes), "class", "classes")
 
-    def flagged(text: str, test: Callable[[ClassReliance], bool], why: str = "") -> list[str]:
+    def flagged(text: str, test: Callable[[ClassReliance], bool]) -> list[str]:
         hit = [one.name for one in result.classes if test(one)]
-        return [f"{text} in {count(len(hit))} of {total}: {names(hit)}.{why}"] if hit else []
+        return [f"{text} in {count(len(hit))} of {total}: {names(hit)}."] if hit else []
 
     return [
-        *flagged(
-            "No reliance beyond the null controls",
-            lambda one: "not beyond null" in one.flags,
-            " There α̂ says no more about the dominant feature than about a shuffled or another one.",
-        ),
+        *flagged("No reliance beyond the null controls", lambda one: "not beyond null" in one.flags),
         *flagged("Dominant feature not stable over seeds", lambda one: one.stable is False),
         *flagged("At most half right before any edit", lambda one: "wrong from the start" in one.flags),
         *flagged("Too few pictures for a judgement (thin)", lambda one: one.thin and one.n > 0),

@@ -18,6 +18,7 @@ from salve_audit.report.view.order import flip_limit, fragile_first, outcomes
 from salve_audit.report.view.page import FRONT_ROWS, FRONT_WARNINGS, Banner, Figure, Front
 from salve_audit.results import AuditResult, ClassReliance, Rule
 
+_LISTED = 5  # failing classes named in the verdict
 NO_PICTURES = "no audit pictures of this class"
 NO_CORRECT = "no correctly classified audit picture of this class"
 
@@ -90,8 +91,8 @@ def build_banner(result: AuditResult) -> Banner:
         text = f"{policy}: none of {of} has its whole 95 % interval on the wrong side of the limit."
         return Banner("pass", "Pass", text, tuple(details))
     failed = groups["fail"]
-    listed = "; ".join(_measured(rule) for rule in failed[:8])
-    rest = f"; and {len(failed) - 8} more" if len(failed) > 8 else ""
+    listed = "; ".join(_measured(rule) for rule in failed[:_LISTED])
+    rest = f"; and {count(len(failed) - _LISTED)} more" if len(failed) > _LISTED else ""
     verb = "violates" if len(failed) == 1 else "violate"
     text = f"{policy}: {plural(len(failed), 'class', 'classes')} {verb} it. {listed}{rest}."
     return Banner("fail", "Fail", text, tuple(details))

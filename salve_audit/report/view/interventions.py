@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from salve_audit.report.charts.methods import MethodRow, draw_methods
-from salve_audit.report.numbers import count, percent, plural, points, strength
+from salve_audit.report.numbers import count, percent, percent_interval, plural, points, strength
 from salve_audit.report.tables import Column, Missing, Table, Value, make_table
 from salve_audit.report.view.page import Figure, Medium, Section
 from salve_audit.results import AuditResult, InterventionResult, MethodSpread
@@ -100,7 +100,7 @@ def _summary_table(groups: Sequence[Group], limit: int) -> Table:
         Column("Target"),
         Column("Classes that reached it"),
         Column("Others' accuracy"),
-        Column("Mean 95 % bounds"),
+        Column("Mean 95 % bounds, %"),
         Column("Worst class"),
         Column("KL, nats"),
         Column("Agreement"),
@@ -122,7 +122,7 @@ def _summary_table(groups: Sequence[Group], limit: int) -> Table:
             [
                 *head,
                 percent(group.mean("others_accuracy") or 0.0),
-                f"{100 * (group.mean('low') or 0):.1f} to {100 * (group.mean('high') or 0):.1f} %",
+                percent_interval(group.mean("low") or 0.0, group.mean("high") or 0.0),
                 percent(worst),
                 strength(group.mean("kl") or 0.0),
                 percent(group.mean("agreement") or 0.0),
@@ -134,7 +134,7 @@ def _summary_table(groups: Sequence[Group], limit: int) -> Table:
 
 
 def _class_table(results: Sequence[InterventionResult], limit: int) -> Table:
-    heads = ("Target", "Reached", "Others' accuracy", "95 % interval", "Worst class", "KL, nats", "Weight change")
+    heads = ("Target", "Reached", "Others' accuracy", "95 % interval, %", "Worst class", "KL, nats", "Weight change")
     columns = [Column("Class", "name"), Column("Method", "text"), *(Column(head) for head in heads)]
     rows: list[list[Value]] = [
         [
@@ -143,7 +143,7 @@ def _class_table(results: Sequence[InterventionResult], limit: int) -> Table:
             f"{100 * row.target_accuracy:g} %",
             f"{percent(row.reached_accuracy)}{'' if row.reached else ' (missed)'}",
             percent(row.others_accuracy),
-            f"{100 * row.low:.1f} to {100 * row.high:.1f} %",
+            percent_interval(row.low, row.high),
             percent(row.others_worst),
             strength(row.kl),
             percent(row.weight_change),
@@ -203,10 +203,10 @@ def _against(salve: Group, trivial: Group) -> str:
     mean = sum(gaps) / len(gaps)
     better = sum(gap > 0 for gap in gaps)
     where = f"on average over {plural(len(both), 'class', 'classes')} (SALVE ahead in {better})"
+    if abs(mean) < 0.0005:
+        return f"SALVE and plain row scaling keep the same to 0.1 points {where}."
     if mean < 0:
         return (
             f"Plain row scaling, which needs no autoencoder, keeps {points(-mean)[1:]} points more than SALVE {where}."
         )
-    if mean > 0:
-        return f"SALVE keeps {points(mean)[1:]} points more than plain row scaling {where}."
-    return f"SALVE and plain row scaling keep the same {where}."
+    return f"SALVE keeps {points(mean)[1:]} points more than plain row scaling {where}."

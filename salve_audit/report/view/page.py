@@ -11,7 +11,7 @@ from salve_audit.report.tables import Table
 
 FRONT_ROWS = 10  # classes on the first page; all of them follow in their own section
 CHART_CLASSES = 50
-CHART_ROWS = 25  # classes in one picture: a taller one would not fit on a page
+CHART_ROWS = 20  # classes in one picture: a taller one would not fit on a page
 FRONT_WARNINGS = 5
 
 
