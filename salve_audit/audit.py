@@ -19,7 +19,7 @@ from salve_audit.assembly import StageResults, assemble
 from salve_audit.config import AuditConfig
 from salve_audit.errors import CheckpointError, NothingMeasuredError
 from salve_audit.inputs import load_classifier, load_image_folder, match_classes
-from salve_audit.interventions.comparison import (
+from salve_audit.interventions import (
     Comparison,
     ComparisonInputs,
     ComparisonSettings,

@@ -1,0 +1,200 @@
+"""Feature choice, effects, enhancement, redundancy and null controls against brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from salve_audit.inputs.head import LinearHead
+from salve_audit.reliance.assess import RelianceInputs, assess_reliance
+from salve_audit.reliance.effects import describe_features, measure_baseline
+from salve_audit.reliance.enhancement import enhancement_thresholds
+from salve_audit.reliance.features import class_means, describe_use
+from salve_audit.reliance.nulls import NullSettings, control_class
+from salve_audit.reliance.scaling import (
+    Samples,
+    class_accuracy,
+    correct_under,
+    count_redundancy,
+    enhancing,
+    suppressing,
+    trace_curve,
+)
+
+K, D, M, N = 4, 16, 10, 400
+
+
+def make_world(seed: int = 0) -> tuple[Samples, np.ndarray, np.ndarray, np.ndarray]:
+    """Audit samples whose classes lie along the first K dictionary rows; codes and labels of a fit split."""
+    rng = np.random.default_rng(seed)
+    dictionary = np.linalg.qr(rng.normal(size=(D, M)))[0].T.astype(np.float32)  # (m, d) orthonormal
+    labels = rng.integers(0, K, size=2 * N)
+    codes = rng.normal(scale=0.3, size=(2 * N, M))
+    codes[np.arange(2 * N), labels] += 3.0
+    acts = (codes @ dictionary).astype(np.float32)
+    weight = (dictionary[:K] + 0.1 * rng.normal(size=(K, D))).astype(np.float32)
+    head = LinearHead(weight, rng.normal(scale=0.05, size=K).astype(np.float32), "fc")
+    return Samples(acts[N:], labels[N:], head), dictionary, codes[:N].astype(np.float32), labels[:N]
+
+
+def brute_accuracy(samples: Samples, factors: np.ndarray) -> np.ndarray:
+    logits = (samples.acts.astype(np.float64) * factors) @ samples.head.weight.T.astype(np.float64) + samples.head.bias
+    hits = logits.argmax(1) == samples.labels
+    return np.array([hits[samples.labels == k].mean() for k in range(K)])
+
+
+def test_dominant_latents_are_the_planted_ones() -> None:
+    samples, dictionary, codes, labels = make_world()
+    use = describe_use(codes, labels, dictionary, samples.head)
+    assert use.dominant.tolist() == list(range(K))
+    assert (use.by_attribution[:, 0] == np.arange(K)).all()
+    np.testing.assert_allclose(use.mean_codes[2], codes[labels == 2].mean(0), rtol=1e-5)
+    assert use.shared[:K].sum(1).tolist() == [1] * K
+
+
+def test_dominant_does_not_depend_on_the_scale_of_a_latent() -> None:
+    """z -> t z, D -> D / t is the same feature."""
+    samples, dictionary, codes, labels = make_world()
+    scale = np.ones(M, np.float32)
+    scale[7] = 1000.0
+    one = describe_use(codes, labels, dictionary, samples.head)
+    two = describe_use(codes * scale, labels, dictionary / scale[:, None], samples.head)
+    assert one.dominant.tolist() == two.dominant.tolist()
+    np.testing.assert_allclose(one.attribution, two.attribution, rtol=1e-4, atol=1e-5)
+
+
+def test_a_class_without_samples_has_no_means() -> None:
+    means = class_means(np.ones((3, 2)), np.array([0, 0, 2]), 4)
+    assert np.isnan(means[[1, 3]]).all()
+    assert means[[0, 2]].tolist() == [[1, 1], [1, 1]]
+
+
+def test_attribution_is_the_mean_share_of_the_logit_above_the_mean_logit() -> None:
+    samples, dictionary, codes, labels = make_world()
+    use = describe_use(codes, labels, dictionary, samples.head)
+    own = codes[labels == 1]
+    lead = samples.head.weight[1] - samples.head.weight.mean(0)
+    np.testing.assert_allclose(use.attribution[1, 5], (own[:, 5] * (lead @ dictionary[5])).mean(), rtol=1e-4)
+
+
+def test_accuracies_and_curves_equal_an_evaluation_of_scaled_activations() -> None:
+    samples, dictionary, _, _ = make_world()
+    coupling = np.abs(dictionary[0].astype(np.float64))
+    for factors in (suppressing(coupling, 1.3), enhancing(coupling, 0.7)):
+        found = class_accuracy(correct_under(samples, factors), samples.labels, K)
+        np.testing.assert_allclose(found, brute_accuracy(samples, factors))
+    curve = trace_curve(samples, 0, coupling, np.array([0.0, 1.0, 5.0]))
+    for at, strength in enumerate((0.0, 1.0, 5.0)):
+        expected = brute_accuracy(samples, np.maximum(0, 1 - strength * coupling / coupling.max()))
+        assert curve.accuracy[at] == pytest.approx(expected[0])
+        assert curve.others[at] == pytest.approx(expected[1:].mean())
+
+
+def test_ties_count_as_wrong() -> None:
+    head = LinearHead(np.zeros((2, 3), np.float32), np.zeros(2, np.float32), "fc")
+    tied = Samples(np.ones((4, 3), np.float32), np.array([0, 1, 0, 1]), head)
+    assert not correct_under(tied, np.ones(3)).any()
+
+
+def test_redundancy_counts_features_until_half_are_wrong() -> None:
+    samples, dictionary, _, _ = make_world()
+    own = samples.of_class(0)
+    order = np.arange(M)
+    factors, expected = np.ones(D), None
+    for count in range(M + 1):
+        if brute_accuracy(samples, factors)[0] <= 0.5:
+            expected = count
+            break
+        coupling = np.abs(dictionary[order[min(count, M - 1)]].astype(np.float64))
+        factors = factors * np.maximum(0, 1 - coupling / coupling.max())
+    assert count_redundancy(own, dictionary, order, limit=M) == expected
+    assert count_redundancy(own, dictionary, order, limit=0) is None
+    assert count_redundancy(Samples(own.acts[:0], own.labels[:0], own.head), dictionary, order, limit=M) is None
+
+
+def test_enhancement_is_where_the_class_takes_the_lead() -> None:
+    samples, dictionary, _, _ = make_world()
+    coupling = np.abs(dictionary[1].astype(np.float64))
+    found = enhancement_thresholds(samples, coupling, target=1)
+    acts, weight = samples.acts.astype(np.float64), samples.head.weight.astype(np.float64)
+
+    def leads(alpha_hat: float) -> np.ndarray:
+        logits = (acts * (1 + alpha_hat * coupling / coupling.max())) @ weight.T + samples.head.bias
+        return logits[:, 1] > np.delete(logits, 1, axis=1).max(1)
+
+    assert np.array_equal(np.isnan(found), leads(0.0))
+    grid = np.linspace(0, 30, 300)
+    ever = np.array([leads(a) for a in grid])  # (g, n)
+    for n in np.flatnonzero(~np.isnan(found)):
+        if np.isinf(found[n]):
+            assert not ever[:, n].any()
+        else:
+            assert not ever[grid < found[n] - 1e-9, n].any()
+            assert leads(found[n] * (1 + 1e-9) + 1e-12)[n]
+
+
+def test_features_report_effects_against_brute_force_and_entanglement() -> None:
+    samples, dictionary, codes, labels = make_world()
+    use = describe_use(codes, labels, dictionary, samples.head)
+    infos = describe_features(samples, dictionary, use, ("a", "b", "c", "d"))
+    assert {info.index for info in infos} >= set(range(K))
+    start = brute_accuracy(samples, np.ones(D))
+    baseline = measure_baseline(samples)
+    np.testing.assert_allclose(baseline.accuracy, start)
+    first = next(info for info in infos if info.index == 0)
+    assert first.dominant_for == ("a",)
+    coupling = np.abs(dictionary[0].astype(np.float64)) / np.abs(dictionary[0]).max()
+    for effect in first.effect.suppress:
+        expected = brute_accuracy(samples, np.maximum(0, 1 - effect.alpha_hat * coupling)) - start
+        np.testing.assert_allclose(np.array(effect.accuracy_change, float), expected, atol=1e-12)
+    after = brute_accuracy(samples, np.maximum(0, 1 - coupling))
+    moved = [name for k, name in enumerate("abcd") if not baseline.low[k] <= after[k] <= baseline.high[k]]
+    assert list(first.affected) == moved
+    signs = {np.sign(after[k] - start[k]) for k, name in enumerate("abcd") if name in moved}
+    assert first.entangled == ({1.0, -1.0} <= signs)
+
+
+def test_null_control_separates_a_planted_direction_from_chance() -> None:
+    _, dictionary, _, _ = make_world()
+    others = np.arange(K, M)
+    rng = np.random.default_rng(0)
+    # a head that reads exactly one coordinate group per class: the planted coupling removes it, permutations do not
+    planted = np.zeros((M, D), np.float32)
+    planted[0, :4] = 0.5
+    planted[1:] = np.abs(dictionary[1:])
+    weight = np.zeros((2, D), np.float32)
+    weight[0, :4] = 1.0
+    weight[1, 4:] = 0.2
+    acts = np.abs(np.random.default_rng(1).normal(loc=1.0, scale=0.1, size=(60, D))).astype(np.float32)
+    own = Samples(acts, np.zeros(60, int), LinearHead(weight, np.zeros(2, np.float32), "fc"))
+    null = control_class(own, 0, planted, (0, others), rng, NullSettings(n_draws=19, n_samples=50))
+    assert null.n_samples == 50
+    assert null.observed is not None
+    assert null.permuted_p == pytest.approx(1 / 20)
+    assert null.permuted_median is None or null.permuted_median > null.observed
+
+
+def test_the_whole_stage_is_deterministic_and_consistent() -> None:
+    samples, dictionary, codes, labels = make_world()
+    inputs = RelianceInputs(codes, labels, dictionary, samples, ("a", "b", "c", "d"), 3, NullSettings(9, 40))
+    one, two = assess_reliance(inputs), assess_reliance(inputs)
+    assert one.classes == two.classes
+    assert one.features == two.features
+    for record in one.classes:
+        own = (
+            one.samples.flip[samples.labels == record.index] * one.samples.coupling_max[samples.labels == record.index]
+        )
+        flips = np.sort(own[~np.isnan(own)])
+        median = flips[(len(flips) + 1) // 2 - 1]
+        if np.isfinite(median) and record.alpha_hat.flip.median is not None:
+            assert record.alpha_hat.flip.median == pytest.approx(median)
+        assert record.n_correct == len(flips)
+        assert record.alpha.flip.median is None or record.alpha.flip.median == pytest.approx(
+            record.alpha_hat.flip.median / np.abs(dictionary[record.dominant_feature]).max()
+        )
+    flipped = np.flatnonzero(np.isfinite(one.samples.flip))
+    for n in flipped[:20]:
+        coupling = np.abs(dictionary[one.classes[samples.labels[n]].dominant_feature].astype(np.float64))
+        scale = np.maximum(0, 1 - one.samples.flip[n] * coupling)
+        logits = (samples.acts[n] * scale) @ samples.head.weight.T.astype(np.float64) + samples.head.bias
+        assert logits[one.samples.flips_to[n]] == pytest.approx(logits[samples.labels[n]], abs=1e-6)
