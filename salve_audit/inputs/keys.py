@@ -13,7 +13,7 @@ from salve_audit.errors import CheckpointError
 from salve_audit.inputs.reasons import nearest_names
 
 PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning and the like
-N_RELATIVES = 40  # timm names of the same family whose keys are tried for the hint
+N_RELATIVES = 25  # timm names of the same family whose keys are tried for the hint
 POPULAR = (
     "resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2", "resnext50_32x4d", "densenet121",
     "vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224", "swin_tiny_patch4_window7_224",
@@ -96,11 +96,13 @@ def _suggest_architecture(
     """The timm architecture whose keys and shapes fit `state` best, among relatives and popular ones."""
     name = architecture.rpartition(":")[2]
     candidates = dict.fromkeys([*nearest_names(name, timm.list_models(), n=N_RELATIVES), *POPULAR])
-    scores = {one: _count_fitting(one, state, kwargs) for one in candidates if one != architecture}
-    best = max(scores, key=lambda one: scores[one][0])
-    fitting, total = scores[best]
-    if fitting == total == len(state):
-        return f"its keys are those of timm's {best!r}: --arch {best}"
+    best, fitting = "", 0
+    for one in candidates:
+        n_same, n_own = _count_fitting(one, state, kwargs)
+        if n_same == n_own == len(state):
+            return f"its keys are those of timm's {one!r}: --arch {one}"
+        if n_same > fitting and one != architecture:
+            best, fitting = one, n_same
     if fitting < len(state) / 2:
         return "no timm architecture near that name fits; --arch FILE.py:FUNCTION runs your own class"
     return f"nearest timm name by its keys: {best} ({fitting} of {len(state)} fit)"

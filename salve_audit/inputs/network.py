@@ -135,7 +135,7 @@ def _build_from_file(checkpoint: Checkpoint, arch: str) -> Network:
     except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise CheckpointError(arch, f"calling it failed ({summarise_error(error)})") from error
     if not isinstance(model, nn.Module):
-        raise CheckpointError(arch, f"returned a {type(model).__name__}, expected a torch.nn.Module")
+        raise CheckpointError(arch, f"returned {type(model).__name__}, expected a torch.nn.Module")
     declared = {
         name: getattr(holder, name)
         for holder in (module, function)  # the function's own attributes win

@@ -69,7 +69,7 @@ def check_head(model: nn.Module, head: str, path: str = "model") -> str:
     if not isinstance(modules[head], nn.Linear):
         kind = type(modules[head]).__name__
         hint = f"linear layers there: {', '.join(linear[-3:])}" if linear else None
-        raise HeadError(path, f"its module {head!r} is a {kind}, no linear layer", hint=hint)
+        raise HeadError(path, f"its module {head!r} is of type {kind}, no linear layer", hint=hint)
     return head
 
 

@@ -53,7 +53,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     sha256 = _hash_file(file)
     content = _load(file)
     if not isinstance(content, Mapping):
-        raise CheckpointError(str(file), f"holds a {type(content).__name__}, expected a state_dict", hint=RESAVE_HINT)
+        raise CheckpointError(str(file), f"holds one {type(content).__name__}, expected a state_dict", hint=RESAVE_HINT)
     state, outer = _find_state(file, content)
     args = _as_args(outer.get("args"))
     arch = outer.get("arch") or args.get("model")
@@ -130,7 +130,7 @@ def _check_state(file: Path, state: Mapping[Any, Any]) -> Mapping[str, torch.Ten
         raise CheckpointError(str(file), "its state_dict is empty")
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
-            raise CheckpointError(str(file), f"{key!r} in its state_dict is a {type(value).__name__}, no tensor")
+            raise CheckpointError(str(file), f"{key!r} in its state_dict is of type {type(value).__name__}, no tensor")
         if value.layout != torch.strided or value.is_quantized or value.is_complex():
             raise CheckpointError(str(file), f"{key!r} is no dense real tensor ({value.layout}, {value.dtype})")
     return state

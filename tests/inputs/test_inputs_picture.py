@@ -1,0 +1,131 @@
+"""Single pictures: every mode to RGB or grey, and damaged or hostile files."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from salve_audit.errors import DataError
+from salve_audit.inputs import load_picture
+
+
+def message_of(path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        load_picture(path)
+    text = str(caught.value)
+    assert text.startswith(f"{path}: ")
+    assert "\n" not in text
+    return text.removeprefix(f"{path}: ")
+
+
+def huge_png(path: Path, width: int, height: int) -> Path:
+    """A PNG that claims a size without having the pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    )
+    return path
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("ending", ["png", "bmp", "tif", "webp", "gif", "jpg"])
+def test_formats(ending: str, pixels: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(pixels).save(tmp_path / f"a.{ending}", lossless=True)
+    picture = load_picture(tmp_path / f"a.{ending}")
+    assert (picture.mode, picture.size) == ("RGB", (16, 12))
+    if ending not in ("gif", "jpg"):
+        assert np.array_equal(np.asarray(picture), pixels)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_modes(mode: str, n_channels: int, pixels: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    Image.fromarray(pixels).convert(mode).save(path)
+    picture = load_picture(path, n_channels)
+    assert picture.mode == {1: "L", 3: "RGB"}[n_channels]
+    with Image.open(path) as opened:
+        assert np.array_equal(np.asarray(picture), np.asarray(opened.convert(picture.mode)))
+
+
+def test_a_palette_with_transparency_keeps_its_colours(tmp_path: Path) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putdata([0, 1])
+    image.save(tmp_path / "a.png", transparency=bytes([0, 128]))
+    assert np.asarray(load_picture(tmp_path / "a.png")).tolist() == [[[255, 0, 0], [0, 0, 255]]]
+
+
+def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 256, 32768, 65535]], np.uint16)).save(tmp_path / "a.png")
+    assert np.asarray(load_picture(tmp_path / "a.png", 1)).tolist() == [[0, 1, 128, 255]]
+    assert np.asarray(load_picture(tmp_path / "a.png", 3))[0, 2].tolist() == [128, 128, 128]
+
+
+@pytest.mark.parametrize(("dtype", "mode"), [(np.float32, "F"), (np.int32, "I")])
+def test_32_bit_pixels_are_refused(dtype: type, mode: str, tmp_path: Path) -> None:
+    Image.fromarray(np.ones((2, 2), dtype)).save(tmp_path / "a.tif")
+    assert message_of(tmp_path / "a.tif") == f"32-bit pixels (mode {mode}) have no defined range"
+
+
+def test_turns_pictures_upright(pixels: np.ndarray, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(np.asarray(load_picture(tmp_path / "a.png")), np.rot90(pixels, -1))
+
+
+def test_first_frame_of_an_animation(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert np.asarray(load_picture(tmp_path / "a.gif"))[0, 0].tolist() == [255, 0, 0]
+
+
+def test_a_truncated_picture(pixels: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(pixels).resize((200, 200)).save(path)
+    path.write_bytes(path.read_bytes()[:-500])
+    assert message_of(path).startswith("damaged (OSError: image file is truncated (")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"<svg></svg>", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"]
+)
+def test_no_picture(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    assert message_of(tmp_path / "a.png") == "not a picture in a known format"
+
+
+def test_a_format_off_the_list_is_not_decoded(pixels: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(pixels).save(tmp_path / "a.ppm")
+    (tmp_path / "a.ppm").rename(tmp_path / "a.png")
+    assert message_of(tmp_path / "a.png") == "not a picture in a known format"
+
+
+def test_missing(tmp_path: Path) -> None:
+    assert message_of(tmp_path / "a.png") == "cannot be read (No such file or directory)"
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "why"),
+    [
+        (8_000, 7_000, "8000 x 7000 pixels, more than 50 million"),
+        (10_000, 10_000, "more than 50 million pixels"),  # Pillow warns
+        (60_000, 60_000, "more than 50 million pixels"),  # Pillow refuses
+    ],
+)
+def test_decompression_bombs(width: int, height: int, why: str, tmp_path: Path) -> None:
+    assert message_of(huge_png(tmp_path / "a.png", width, height)) == why
