@@ -92,7 +92,7 @@ def compute_auroc(score: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n
     return float((ranks[positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
 
 
-def compare_with_truth(result: AuditResult, truth: Sequence[TrueDrops], firing: Mapping[str, float]) -> DemoTruth:
+def compare_with_truth(result: AuditResult, truth: Sequence[TrueDrops], firing: Sequence[float]) -> DemoTruth:
     """What was planted beside what was found.
 
     Correlations are over the classes that have a cue at all. Of a statistic that is None, "not reached at any
@@ -100,11 +100,12 @@ def compare_with_truth(result: AuditResult, truth: Sequence[TrueDrops], firing: 
     among its kind; where None says "not defined" (analytical) the class is left out, and n says so.
 
     Args:
-        firing: per class, AUROC of its dominant latent's code on its own pictures against all others.
+        truth: one per class, in any order.
+        firing: for each of them, AUROC of the dominant latent's code on the class's pictures against all others.
     """
     found = {one.name: one for one in result.classes}
     assert set(found) == {one.class_name for one in truth}, "the audit and the truth are of different worlds"
-    planted = tuple(_describe(one, found[one.class_name], firing[one.class_name]) for one in truth)
+    planted = tuple(_describe(one, found[one.class_name], auroc) for one, auroc in zip(truth, firing, strict=True))
     caused = [one for one in truth if one.drops]
     drops = [one.largest for one in caused]
     rows = [_statistics(found[one.class_name]) for one in caused]
@@ -133,11 +134,11 @@ def _statistics(found: ClassReliance) -> dict[str, float | None]:
         return math.inf if value is None else float(value)
 
     return {
-        "α̂ flip": reached(found.alpha_hat.flip.median),
-        "α̂ numerical": reached(found.alpha_hat.numerical),
-        "α̂ analytical": found.alpha_hat.analytical,
-        "α̂ empirical": reached(found.alpha_hat.empirical),
-        "edit size at flip": reached(found.edit_size_at_flip),
+        "alpha_hat_flip": reached(found.alpha_hat.flip.median),
+        "alpha_hat_numerical": reached(found.alpha_hat.numerical),
+        "alpha_hat_analytical": found.alpha_hat.analytical,
+        "alpha_hat_empirical": reached(found.alpha_hat.empirical),
+        "edit_size_at_flip": reached(found.edit_size_at_flip),
         "redundancy": reached(found.redundancy),
         "accuracy": found.accuracy,
     }

@@ -160,7 +160,7 @@ def test_compares_class_by_class() -> None:
         _found("a", 1.0, 1, 1.0),
     ]
     result: Any = SimpleNamespace(classes=found)
-    demo = compare_with_truth(result, truth, {"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.6, "e": 0.5})
+    demo = compare_with_truth(result, truth, [0.9, 0.8, 0.7, 0.6, 0.5])
     assert [one.class_name for one in demo.classes] == list("abcde")
     assert demo.classes[1].true_drop == {"q": 0.2, "r": 0.5, ALL_TOGETHER: 0.8}
     assert demo.classes[0].true_drop == {"p": 1.0}
@@ -171,12 +171,12 @@ def test_compares_class_by_class() -> None:
     # classes a, b, d, e; c has no cue and is in none of them
     drops = [1.0, 0.5, 0.1, 0.0]
     expected = {
-        "α̂ flip": ([1, 5, 4, 99], drops),
-        "α̂ numerical": ([1, 5, 4, 99], drops),
-        "α̂ empirical": ([1, 5, 4, 99], drops),
-        "edit size at flip": ([1, 5, 4, 99], drops),
+        "alpha_hat_flip": ([1, 5, 4, 99], drops),
+        "alpha_hat_numerical": ([1, 5, 4, 99], drops),
+        "alpha_hat_empirical": ([1, 5, 4, 99], drops),
+        "edit_size_at_flip": ([1, 5, 4, 99], drops),
         "redundancy": ([1, 2, 99, 3], drops),
-        "α̂ analytical": ([1, 3, 2], [1.0, 0.1, 0.0]),
+        "alpha_hat_analytical": ([1, 3, 2], [1.0, 0.1, 0.0]),
         "accuracy": ([1, 2, 4, 5], drops),
     }
     assert set(rows) == set(expected)
