@@ -1,0 +1,110 @@
+"""sae.safetensors: all that is needed to encode new activations, and where the autoencoder came from.
+
+Tensors: dictionary (m, d), encoder_weight (m, d), encoder_bias (m,), decoder_bias (d,), float32. Metadata (strings):
+variant, hyperparameters (JSON), tool_version, format, and the hashes that the caller gives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from salve_audit import __version__
+from salve_audit.errors import OutputError, ResultError
+from salve_audit.sae.models import TENSORS, TrainedSae, find_misfit
+from salve_audit.sae.variants import VARIANTS
+
+FORMAT = "salve-audit sae 1"
+
+
+def serialise_sae(sae: TrainedSae, hashes: Mapping[str, str] | None = None) -> bytes:
+    """The bytes of the file; the same autoencoder and hashes give the same bytes.
+
+    Args:
+        sae: what to store.
+        hashes: for instance ``{"model_sha256": ..., "data_sha256": ...}``; no key of the metadata above.
+    """
+    metadata = {
+        "format": FORMAT,
+        "variant": sae.variant,
+        "hyperparameters": json.dumps(dict(sae.hyperparameters), sort_keys=True),
+        "tool_version": __version__,
+    }
+    clash = set(metadata) & set(hashes or {})
+    assert not clash, f"hashes use the reserved keys {sorted(clash)}"
+    return _with_sorted_header(save({name: getattr(sae, name) for name in TENSORS}, {**metadata, **(hashes or {})}))
+
+
+def save_sae(path: str | Path, sae: TrainedSae, hashes: Mapping[str, str] | None = None) -> None:
+    """Writes sae.safetensors under a temporary name and renames it: the file is there whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    file = Path(path)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(serialise_sae(sae, hashes))
+        os.replace(temporary, file)
+    except OSError as error:
+        raise OutputError(str(file), error.strerror or "cannot be written") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_sae(path: str | Path) -> TrainedSae:
+    """The autoencoder in a file that `save_sae` wrote, bit for bit.
+
+    Raises:
+        ResultError: there is no such file, or it is no autoencoder of this tool.
+    """
+    metadata, arrays = _read(Path(path))
+    variant = metadata.get("variant", "")
+    if metadata.get("format") != FORMAT:
+        raise ResultError(str(path), f"not an autoencoder of salve-audit (format {metadata.get('format')!r})")
+    if variant not in VARIANTS:
+        raise ResultError(str(path), f"unknown variant {variant!r}", hint="was it written by a later version?")
+    misfit = find_misfit(arrays)
+    if misfit:
+        raise ResultError(str(path), misfit)
+    try:
+        hyperparameters = json.loads(metadata.get("hyperparameters", "{}"))
+    except json.JSONDecodeError as error:
+        raise ResultError(str(path), f"its hyperparameters are no JSON ({error})") from error
+    return TrainedSae(variant, **{name: arrays[name] for name in TENSORS}, hyperparameters=hyperparameters)
+
+
+def load_metadata(path: str | Path) -> dict[str, str]:
+    """Metadata of the file: variant, tool_version, hashes.
+
+    Raises:
+        ResultError: there is no such file, or it is no safetensors file.
+    """
+    return _read(Path(path))[0]
+
+
+def _read(file: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    if not file.is_file():
+        raise ResultError(str(file), "no such file")
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            return opened.metadata() or {}, {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise ResultError(str(file), error.strerror or str(error)) from error
+    except SafetensorError as error:
+        raise ResultError(str(file), f"not a safetensors file ({error})") from error
+
+
+def _with_sorted_header(data: bytes) -> bytes:
+    """The same content with the header's keys in order: safetensors shuffles the metadata from run to run."""
+    (length,) = struct.unpack_from("<Q", data)
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # keeps the tensors aligned, as the format asks
+    return struct.pack("<Q", len(header)) + header + data[8 + length :]

@@ -1,0 +1,69 @@
+"""Mean removed and one global scale: what training sees, and what is folded back afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from salve_audit.errors import DataError
+
+SMALLEST_SCALE = 1e-34  # below it, differences of float32 activations are subnormal
+SMALLEST_RELATIVE = 1e-7  # of the largest mean: below it, the differences are rounding errors
+CHUNK_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """``normalised = (acts - mean) / scale``.
+
+    Attributes:
+        mean: (d,) float64.
+        scale: root mean square of the centred activations over all samples and coordinates.
+    """
+
+    mean: Float[np.ndarray, " d"]
+    scale: float
+
+
+def fit_normalisation(acts: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " r"]) -> Normalisation:
+    """Mean and global scale of the chosen samples, in float64.
+
+    Raises:
+        DataError: all samples are the same.
+    """
+    mean = np.sum([chunk.sum(axis=0) for _, chunk in _chunks(acts, rows)], axis=0) / len(rows)
+    total = sum(float(np.square(chunk - mean).sum()) for _, chunk in _chunks(acts, rows))
+    scale = float(np.sqrt(total / (len(rows) * acts.shape[1])))
+    if not scale > max(SMALLEST_SCALE, SMALLEST_RELATIVE * float(np.abs(mean).max())):
+        raise DataError(
+            "activations",
+            "they are the same for every sample, there is nothing to encode",
+            hint="are the weights loaded, and is the head the right layer?",
+        )
+    return Normalisation(mean, scale)
+
+
+def identity_normalisation(d: int) -> Normalisation:
+    """Leaves activations as they are."""
+    return Normalisation(np.zeros(d), 1.0)
+
+
+def normalise(
+    acts: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " r"], normalisation: Normalisation, device: str
+) -> Float[Tensor, "r d"]:
+    """The chosen samples as one normalised float32 tensor in the device's memory."""
+    normalised = np.empty((len(rows), acts.shape[1]), dtype=np.float32)
+    for start, chunk in _chunks(acts, rows):
+        normalised[start : start + len(chunk)] = (chunk - normalisation.mean) / normalisation.scale
+    return torch.from_numpy(normalised).to(device)
+
+
+def _chunks(acts: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """(position, float64 samples) of so many rows at a time: `acts` may be memory-mapped and larger than memory."""
+    for start in range(0, len(rows), CHUNK_ROWS):
+        yield start, acts[rows[start : start + CHUNK_ROWS]].astype(np.float64)

@@ -1,0 +1,133 @@
+"""One training problem: its samples, the held-out part that judges, and how parameters become an autoencoder."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from salve_audit.errors import DataError
+from salve_audit.inputs.head import LinearHead
+from salve_audit.sae.metrics import Quality, measure_quality
+from salve_audit.sae.models import TrainedSae
+from salve_audit.sae.normalisation import (
+    CHUNK_ROWS,
+    Normalisation,
+    fit_normalisation,
+    identity_normalisation,
+    normalise,
+)
+from salve_audit.sae.parameters import Parameters, canonical_arrays, select_problem
+from salve_audit.sae.settings import SaeSettings, default_latents
+from salve_audit.sae.training import Recipe, train
+from salve_audit.sae.tuning import Candidate, hold_out
+from salve_audit.sae.variants import Variant, find_variant
+
+logger = logging.getLogger(__name__)
+
+HELD_OUT = 0.15
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What is the same for every point of the sparsity path and every seed.
+
+    Attributes:
+        variant: the kind of autoencoder.
+        n_latents: m.
+        n_seeds: how many are trained side by side at the end.
+        seed: of the first of them.
+        recipe, search_recipe: how to train one in full, and a point of the path.
+        normalisation: of the training samples; the identity for variants that train on raw activations.
+        train_acts: (t, d) as the variant sees them, on the device.
+        validation: held-out activations (v, d) in the model's units, and their labels (v,).
+        head: the proven head.
+    """
+
+    variant: Variant
+    n_latents: int
+    n_seeds: int
+    seed: int
+    recipe: Recipe
+    search_recipe: Recipe
+    normalisation: Normalisation
+    train_acts: Float[Tensor, "t d"]
+    validation: tuple[Float[np.ndarray, "v d"], Int[np.ndarray, " v"]]
+    head: LinearHead
+
+    def train_from(self, start: Parameters | None, sparsity: float, recipe: Recipe, n_seeds: int) -> Parameters:
+        """Trains `n_seeds` autoencoders at once, from `start` or from scratch."""
+        device = self.train_acts.device
+        generators = [torch.Generator(device).manual_seed(self.seed + i) for i in range(n_seeds)]
+        if start is None:
+            start = self.variant.initialise(self.train_acts, self.n_latents, generators)
+        return train(start, self.train_acts, self.variant.objective(sparsity), recipe, generators)
+
+    def visit(self, sparsity: float, start: Parameters | None) -> Candidate:
+        """One point of the sparsity path, trained with the search recipe and measured."""
+        parameters = self.train_from(start, sparsity, self.search_recipe, 1)
+        quality = self.measure(self.canonical(parameters, sparsity))
+        kept = 100 * quality.accuracy_kept
+        logger.info("λ %.4g: R² %.3f, L0 %.0f, %.1f %% of accuracy kept", sparsity, quality.r2, quality.l0, kept)
+        return Candidate(sparsity, parameters, quality)
+
+    def canonical(self, parameters: Parameters, sparsity: float, index: int = 0) -> TrainedSae:
+        """Autoencoder `index` of the batch in canonical form."""
+        one = select_problem(parameters, index)
+        arrays = canonical_arrays(one, self.train_acts, self.normalisation, silence=self.variant.normalised)
+        recipe = {name: getattr(self.recipe, name) for name in ("epochs", "batch_size", "learning_rate")}
+        described = {"sparsity": sparsity, "seed": self.seed + index, "n_train": len(self.train_acts), **recipe}
+        return TrainedSae(variant=self.variant.name, hyperparameters=described, **arrays)
+
+    def measure(self, sae: TrainedSae) -> Quality:
+        """Metrics on the held-out part."""
+        return measure_quality(sae, *self.validation, self.head)
+
+
+def prepare_problem(
+    acts: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], head: LinearHead, settings: SaeSettings
+) -> Problem:
+    """Checks, holds out, normalises and copies the training samples to the device.
+
+    Raises:
+        DataError: NaN or infinite values, no variance, or too few samples to hold any out.
+        UsageError: no such variant.
+    """
+    assert acts.shape[1:] == (head.d,), f"expected (n, {head.d}) activations, got {acts.shape}"
+    assert labels.shape == (len(acts),), f"expected ({len(acts)},) labels, got {labels.shape}"
+    variant = find_variant(settings.variant)
+    _refuse_non_finite(acts)
+    rows, held = hold_out(labels, HELD_OUT, np.random.default_rng(settings.seed))
+    normalisation = fit_normalisation(acts, rows)  # whatever the variant: constant activations are refused here
+    if not variant.normalised:
+        normalisation = identity_normalisation(head.d)
+    recipe = _adjusted(variant.recipe(len(rows)), settings)
+    return Problem(
+        variant=variant,
+        n_latents=settings.n_latents or default_latents(head.d, head.n_classes),
+        n_seeds=settings.n_seeds or variant.n_seeds,
+        seed=settings.seed,
+        recipe=recipe,
+        search_recipe=variant.search_recipe(len(rows)) if variant.search_recipe else recipe,
+        normalisation=normalisation,
+        train_acts=normalise(acts, rows, normalisation, settings.device),
+        validation=(np.array(acts[held], dtype=np.float32), labels[held]),
+        head=head,
+    )
+
+
+def _adjusted(recipe: Recipe, settings: SaeSettings) -> Recipe:
+    given = {name: getattr(settings, name) for name in ("epochs", "batch_size", "learning_rate")}
+    return dataclasses.replace(recipe, **{name: value for name, value in given.items() if value is not None})
+
+
+def _refuse_non_finite(acts: Float[np.ndarray, "n d"]) -> None:
+    chunks = (acts[start : start + CHUNK_ROWS] for start in range(0, len(acts), CHUNK_ROWS))
+    n_bad = sum(int((~np.isfinite(chunk)).any(axis=1).sum()) for chunk in chunks)
+    if n_bad:
+        raise DataError("activations", f"{n_bad} of {len(acts)} samples hold NaN or infinite values")

@@ -1,0 +1,37 @@
+"""What a caller may choose about the autoencoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LEAST_LATENTS = 64
+
+
+@dataclass(frozen=True)
+class SaeSettings:
+    """None takes the variant's own value.
+
+    Attributes:
+        variant: ``linear-l1`` or ``paper``.
+        n_latents: m; None: `default_latents`.
+        seed: of the held-out part, the initial weights and the order of samples; seed i of the stability uses seed + i.
+        device: where to train, as torch names it.
+        n_seeds: autoencoders trained side by side for the stability; 1: none is estimated.
+        sparsity: λ; None: auto-training (`paper`: 1e-3).
+        epochs, batch_size, learning_rate: of the recipe; the paper takes batches of 32 (ResNet) or 16 (ViT).
+    """
+
+    variant: str = "linear-l1"
+    n_latents: int | None = None
+    seed: int = 0
+    device: str = "cpu"
+    n_seeds: int | None = None
+    sparsity: float | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+
+
+def default_latents(d: int, n_classes: int) -> int:
+    """Half as many latents as coordinates, but at least 64 and at least two for every class."""
+    return max(d // 2, LEAST_LATENTS, 2 * n_classes)

@@ -1,0 +1,90 @@
+"""The training loop: activations stay on the device, nothing is read back while it runs.
+
+A step waits for the device only if Python asks for a value; none is asked for before the last step is queued.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from salve_audit.errors import NothingMeasuredError
+from salve_audit.sae.parameters import Parameters
+
+Objective = Callable[[Parameters, Tensor], Tensor]  # (parameters, acts (s, n, d)) -> (s,)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an autoencoder is optimised.
+
+    Attributes:
+        epochs: passes over the samples.
+        batch_size: samples per step and seed.
+        learning_rate: Adam's, before the schedule.
+        betas: Adam's.
+        schedule: progress in [0, 1) -> factor on the learning rate.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    betas: tuple[float, float]
+    schedule: Callable[[float], float]
+
+
+def trapezoid(progress: float) -> float:
+    """Rises over the first 2 %, stays, and falls linearly over the last 30 %: that anneals the noise of large steps."""
+    return min(1.0, (progress + 0.001) / 0.02, (1 - progress) / 0.3)
+
+
+def fifths(progress: float) -> float:
+    """Times 0.8 after every fifth: every 200 of 1000 epochs (the paper's recipe)."""
+    return 0.8 ** math.floor(5 * progress + 1e-9)
+
+
+def train(
+    parameters: Parameters,
+    acts: Float[Tensor, "n d"],
+    objective: Objective,
+    recipe: Recipe,
+    generators: Sequence[torch.Generator],
+) -> Parameters:
+    """New parameters after training all s problems at once; the ones given are left as they are.
+
+    Args:
+        parameters: starting point, seed axis in front.
+        acts: (n, d) float32 on the device, as the variant wants them (normalised or not).
+        objective: loss of a batch for each problem.
+        recipe: how to optimise.
+        generators: one per problem, on the device of `acts`; each draws its own order of samples.
+
+    Raises:
+        NothingMeasuredError: training diverged.
+    """
+    trained = {name: value.detach().clone().requires_grad_() for name, value in parameters.items()}
+    optimiser = torch.optim.Adam(list(trained.values()), lr=recipe.learning_rate, betas=recipe.betas, fused=True)
+    n_steps = recipe.epochs * math.ceil(len(acts) / recipe.batch_size)
+    for step, rows in enumerate(draw_batches(len(acts), recipe, generators)):
+        optimiser.param_groups[0]["lr"] = recipe.learning_rate * recipe.schedule(step / n_steps)
+        optimiser.zero_grad()
+        objective(trained, acts[rows]).sum().backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    done = {name: value.detach() for name, value in trained.items()}
+    if not all(bool(value.isfinite().all()) for value in done.values()):
+        raise NothingMeasuredError(
+            "autoencoder", "its training diverged", hint="try a smaller learning rate or sparsity"
+        )
+    return done
+
+
+def draw_batches(n: int, recipe: Recipe, generators: Sequence[torch.Generator]) -> Iterator[Int[Tensor, "s b"]]:
+    """Row numbers of every step: each problem goes through its own permutation of the samples, epoch after epoch."""
+    for _ in range(recipe.epochs):
+        order = torch.stack([torch.randperm(n, device=g.device, generator=g) for g in generators])
+        yield from torch.split(order, recipe.batch_size, dim=1)

@@ -1,0 +1,103 @@
+"""Auto-training: which sparsity (METHOD §1).
+
+The path runs from dense to sparse, each point warm-started from the one before and trained briefly. It grows λ until
+the rule fails and then halves the step (on the log scale) a few times. The choice is the sparsest point that satisfies
+the rule.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from salve_audit.errors import DataError
+from salve_audit.sae.metrics import Quality
+from salve_audit.sae.parameters import Parameters
+
+logger = logging.getLogger(__name__)
+
+KEPT_ACCURACY, LEAST_R2 = 0.99, 0.9  # METHOD §1
+START, GROWTH = 0.3, 2.0  # λ·d/m of the first point: above R² 0.98 on the models tried; factor to the next
+MAX_GROWTH, MAX_SHRINK, N_REFINE = 12, 4, 2
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One point of the path."""
+
+    sparsity: float
+    parameters: Parameters
+    quality: Quality
+
+
+Visit = Callable[[float, Parameters | None], Candidate]  # (λ, warm start) -> trained and measured
+
+
+def satisfies(quality: Quality) -> bool:
+    """Are at least 99 % of the accuracy kept, at R² of at least 0.9?"""
+    return quality.accuracy_kept >= KEPT_ACCURACY and quality.r2 >= LEAST_R2
+
+
+def shortfall(quality: Quality) -> float:
+    """How far the rule is missed; 0 where it is satisfied."""
+    return max(0.0, KEPT_ACCURACY - quality.accuracy_kept) + max(0.0, LEAST_R2 - quality.r2)
+
+
+def search_path(visit: Visit, n_latents: int, d: int) -> list[Candidate]:
+    """The visited points, in order of λ."""
+    path = [visit(START * n_latents / d, None)]
+    if satisfies(path[0].quality):
+        while satisfies(path[-1].quality) and len(path) <= MAX_GROWTH:
+            path.append(visit(path[-1].sparsity * GROWTH, path[-1].parameters))
+    else:
+        while not satisfies(path[0].quality) and len(path) <= MAX_SHRINK:
+            path.insert(0, visit(path[0].sparsity / GROWTH**2, path[0].parameters))
+    for _ in range(N_REFINE):
+        _refine(path, visit)
+    return path
+
+
+def _refine(path: list[Candidate], visit: Visit) -> None:
+    """Adds the point halfway (in log λ) between the last that satisfies the rule and the next."""
+    good = [i for i, one in enumerate(path) if satisfies(one.quality)]
+    if good and good[-1] + 1 < len(path):
+        low, high = path[good[-1]], path[good[-1] + 1]
+        path.insert(good[-1] + 1, visit(math.sqrt(low.sparsity * high.sparsity), low.parameters))
+
+
+def choose(path: list[Candidate]) -> Candidate:
+    """The sparsest point (smallest L0, then largest λ) that satisfies the rule, else the one that misses it least."""
+    good = [one for one in path if satisfies(one.quality)]
+    if good:
+        return min(good, key=lambda one: (one.quality.l0, -one.sparsity))
+    best = min(path, key=lambda one: shortfall(one.quality))
+    logger.warning(
+        "no autoencoder keeps 99 %% of the accuracy at R² 0.9; the best keeps %.1f %% at R² %.3f",
+        100 * best.quality.accuracy_kept,
+        best.quality.r2,
+    )
+    return best
+
+
+def hold_out(
+    labels: Int[np.ndarray, " n"], share: float, rng: np.random.Generator
+) -> tuple[Int[np.ndarray, " t"], Int[np.ndarray, " v"]]:
+    """(training rows, validation rows), ascending: `share` of every class is held out, at least one of two.
+
+    Raises:
+        DataError: no class has two samples.
+    """
+    held = []
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        n_held = min(len(rows) - 1, max(1, round(share * len(rows))))
+        held.append(rng.permutation(rows)[:n_held])
+    validation = np.sort(np.concatenate(held))
+    if not len(validation):
+        raise DataError("activations", f"{len(labels)} samples, at most one of each class: none can be held out")
+    return np.setdiff1d(np.arange(len(labels)), validation), validation

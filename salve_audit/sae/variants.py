@@ -1,0 +1,104 @@
+"""What makes a variant: how it starts, what it minimises and how it is optimised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from salve_audit.errors import UsageError
+from salve_audit.sae.losses import l1_canonical, l1_raw, mean_square_error
+from salve_audit.sae.parameters import Parameters, decode, encode_linear, rotation_parameters, xavier_parameters
+from salve_audit.sae.training import Objective, Recipe, fifths, trapezoid
+
+FULL_STEPS, SEARCH_STEPS = 800, 200  # of linear-l1: to train one, and per point of the sparsity path
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One kind of autoencoder.
+
+    Attributes:
+        name: as in ``--sae``.
+        normalised: trains on activations with mean removed and one global scale (folded back afterwards).
+        initialise: (acts, n_latents, one generator per seed) -> parameters.
+        penalty: (codes, dictionary) -> (s,): what the sparsity weighs beside the mean square error.
+        recipe: number of samples -> how to train it.
+        search_recipe: the same for one warm-started point of the sparsity path; None: the path is not searched.
+        default_sparsity: λ where it is not searched.
+        n_seeds: autoencoders trained for the stability estimate unless told otherwise.
+    """
+
+    name: str
+    normalised: bool
+    initialise: Callable[[Tensor, int, Sequence[torch.Generator]], Parameters]
+    penalty: Callable[[Tensor, Tensor], Tensor]
+    recipe: Callable[[int], Recipe]
+    search_recipe: Callable[[int], Recipe] | None
+    default_sparsity: float | None
+    n_seeds: int
+
+    def objective(self, sparsity: float) -> Objective:
+        """``mse(recon, acts) + sparsity * penalty``, one value per seed."""
+
+        def loss(parameters: Parameters, acts: Tensor) -> Tensor:
+            codes = encode_linear(parameters, acts)
+            error = mean_square_error(acts, decode(parameters, codes))
+            return error + sparsity * self.penalty(codes, parameters["dictionary"])
+
+        return loss
+
+
+def _linear_recipe(steps: int) -> Callable[[int], Recipe]:
+    """So many steps in whole epochs: few passes over large sets, many over small ones (at most 200)."""
+    batch_size = 128
+
+    def recipe(n: int) -> Recipe:
+        epochs = min(200, math.ceil(steps * batch_size / n))
+        return Recipe(epochs, batch_size, learning_rate=6e-3, betas=(0.9, 0.95), schedule=trapezoid)
+
+    return recipe
+
+
+def _paper_recipe(n: int) -> Recipe:
+    """METHOD §1; batch 32 for convolutional networks (16 for transformers: pass it). Adam's own defaults otherwise."""
+    return Recipe(epochs=1000, batch_size=32, learning_rate=1e-3, betas=(0.9, 0.999), schedule=fifths)
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "linear-l1": Variant(
+        name="linear-l1",
+        normalised=True,
+        initialise=rotation_parameters,
+        penalty=l1_canonical,
+        recipe=_linear_recipe(FULL_STEPS),
+        search_recipe=_linear_recipe(SEARCH_STEPS),
+        default_sparsity=None,
+        n_seeds=5,
+    ),
+    # The paper trains for minutes on one λ, which its text (as far as it could be looked up) does not give.
+    "paper": Variant(
+        name="paper",
+        normalised=False,
+        initialise=xavier_parameters,
+        penalty=l1_raw,
+        recipe=_paper_recipe,
+        search_recipe=None,
+        default_sparsity=1e-3,
+        n_seeds=1,
+    ),
+}
+
+
+def find_variant(name: str) -> Variant:
+    """The variant of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in VARIANTS:
+        raise UsageError("sae", f"{name!r} is not one of {', '.join(VARIANTS)}")
+    return VARIANTS[name]
