@@ -85,9 +85,10 @@ def compute_drift(edited: EditedLogits, class_index: int, strength: float) -> tu
     samples = edited.samples
     n = samples.labels.size
     kl, agrees = np.empty(n), np.empty(n, dtype=bool)
+    logits_of = edited.at(np.array([strength]))
     for rows in edited.blocks(1):
         before = samples.logits[:, rows]  # (k, rows)
-        after = edited.at(np.array([strength]), rows)[0]
+        after = logits_of(rows)[0]
         kl[rows] = _divergence(before, after)
         kept = np.take_along_axis(after, before.argmax(axis=0)[None, :], axis=0)[0]
         agrees[rows] = kept >= after.max(axis=0)

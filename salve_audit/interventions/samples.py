@@ -6,15 +6,18 @@ over the classes then run along contiguous samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from salve_audit.interventions.affine import AffineHead, Intervention
 
-BLOCK_VALUES = 1 << 20  # logits held at a time, 8 MB
+LogitsOfRows: TypeAlias = Callable[[slice], np.ndarray]  # samples -> their logits at some strengths, (s, k, rows)
+
+BLOCK_VALUES = 1 << 20  # logits or weights held at a time, 8 MB
 ALIVE_SHARE = 0.6  # of the coordinates; above it leaving out dead ones costs more than it saves
 STRENGTHS_PER_PRODUCT = 12  # neighbours on the grid, so that most dead coordinates are dead in all of them
 
@@ -79,12 +82,12 @@ class EditedLogits:
         self.intervention = intervention
         self._reach = reach  # how far every sample reaches along a rank-one edit; None: the weights stay
 
-    def at(self, strengths: Float[np.ndarray, " s"], rows: slice) -> Float[np.ndarray, "s k rows"]:
-        """Logits of the samples in `rows` at every strength."""
+    def at(self, strengths: Float[np.ndarray, " s"]) -> LogitsOfRows:
+        """A function from a slice of samples to their logits at these strengths, (s, k, rows)."""
         if self.intervention.rank_one is None:
-            return self._multiplied(strengths, rows)
-        logits: np.ndarray = self.samples.logits[:, rows] + strengths[:, None, None] * self.shift(rows)
-        return logits
+            return self._multiplied(strengths)
+        logits, scale = self.samples.logits, strengths[:, None, None]
+        return lambda rows: logits[:, rows] + scale * self.shift(rows)
 
     def shift(self, rows: slice) -> Float[np.ndarray, "k rows"]:
         """How the logits change per unit of strength under a rank-one edit."""
@@ -95,32 +98,47 @@ class EditedLogits:
         shift: np.ndarray = np.outer(edit.left, self._reach[rows]) + edit.bias[:, None]
         return shift
 
-    def _multiplied(self, strengths: Float[np.ndarray, " s"], rows: slice) -> Float[np.ndarray, "s k rows"]:
-        heads = [self.intervention.head(float(strength)) for strength in strengths]
-        weights = np.concatenate([head.weight for head in heads])  # (s k, d)
-        acts = self.samples.acts[rows]
-        alive = np.flatnonzero(weights.any(axis=0))
-        if alive.size < ALIVE_SHARE * weights.shape[1]:  # strong suppression leaves few coordinates
-            weights, acts = weights[:, alive], acts[:, alive]
-        logits: np.ndarray = weights @ acts.T
-        logits += np.concatenate([head.bias for head in heads])[:, None]
-        return logits.reshape(len(heads), -1, logits.shape[1])
-
     def correct(self, strengths: Float[np.ndarray, " s"]) -> Bool[np.ndarray, "s n"]:
         """Is the label's logit strictly above every other? Ties count as wrong (METHOD §3)."""
         labels = self.samples.labels
         correct = np.empty((len(strengths), len(labels)), dtype=bool)
-        for rows in self.blocks(len(strengths)):
-            logits = self.at(strengths, rows)
-            own = logits[:, labels[rows], np.arange(logits.shape[2])]  # (s, rows)
-            correct[:, rows] = np.count_nonzero(logits >= own[:, None, :], axis=1) == 1
+        for chosen in self.batches(strengths):
+            logits_of = self.at(strengths[chosen])
+            for rows in self.blocks(len(chosen)):
+                logits = logits_of(rows)
+                own = logits[:, labels[rows], np.arange(logits.shape[2])]  # (s, rows)
+                correct[chosen, rows] = np.count_nonzero(logits >= own[:, None, :], axis=1) == 1
         return correct
 
-    def blocks(self, n_strengths: int) -> Iterator[slice]:
-        """Slices of samples whose logits at `n_strengths` strengths fit into a block."""
+    def batches(self, strengths: Float[np.ndarray, " s"]) -> Iterator[Int[np.ndarray, " chosen"]]:
+        """Indices of neighbouring strengths whose heads fit into a block."""
+        n_classes, d = self.samples.logits.shape[0], self.samples.acts.shape[1]
+        step = max(1, min(STRENGTHS_PER_PRODUCT, BLOCK_VALUES // (n_classes * d)))
+        order = np.argsort(strengths, kind="stable")
+        return (order[start : start + step] for start in range(0, len(order), step))
+
+    def blocks(self, n_strengths: int, within: slice | None = None) -> Iterator[slice]:
+        """Slices of samples, all or those `within`, whose logits at `n_strengths` strengths fit into a block."""
         n_classes, n = self.samples.logits.shape
+        first, last = (within.start, within.stop) if within is not None else (0, n)
         step = max(1, BLOCK_VALUES // (n_strengths * n_classes))
-        return (slice(start, min(start + step, n)) for start in range(0, n, step))
+        return (slice(start, min(start + step, last)) for start in range(first, last, step))
+
+    def _multiplied(self, strengths: Float[np.ndarray, " s"]) -> LogitsOfRows:
+        heads = [self.intervention.head(float(strength)) for strength in strengths]
+        weights = np.concatenate([head.weight for head in heads])  # (s k, d)
+        biases = np.concatenate([head.bias for head in heads])[:, None]
+        alive = np.flatnonzero(weights.any(axis=0))  # strong suppression leaves few coordinates
+        sparse = alive.size < ALIVE_SHARE * weights.shape[1]
+        weights = weights[:, alive] if sparse else weights
+
+        def logits_of(rows: slice) -> Float[np.ndarray, "s k rows"]:
+            acts = self.samples.acts[rows]
+            logits: np.ndarray = weights @ (acts[:, alive] if sparse else acts).T
+            logits += biases
+            return logits.reshape(len(heads), -1, logits.shape[1])
+
+        return logits_of
 
 
 def edit_logits(samples: AuditSamples, interventions: Sequence[Intervention]) -> list[EditedLogits]:
@@ -154,19 +172,19 @@ class ClassAccuracy:
             low, high = self._window
             at = strengths[:, None]
             return np.mean((low < at) & (at < high), axis=1)
-        n_classes, n = self._edited.samples.logits.shape[0], self._rows.stop - self._rows.start
-        step = max(1, min(STRENGTHS_PER_PRODUCT, BLOCK_VALUES // (n_classes * n)))
-        order = np.argsort(strengths)
         accuracies = np.empty(len(strengths))
-        for chosen in (order[i : i + step] for i in range(0, len(order), step)):
+        for chosen in self._edited.batches(strengths):
             accuracies[chosen] = self._measured(strengths[chosen])
         return accuracies
 
     def _measured(self, strengths: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
-        logits = self._edited.at(strengths, self._rows)  # (s, k, rows)
-        own = logits[:, self._class_index].copy()
-        logits[:, self._class_index] = -np.inf
-        return np.mean(own > logits.max(axis=1), axis=1)
+        logits_of, n_correct = self._edited.at(strengths), np.zeros(len(strengths), dtype=np.int64)
+        for rows in self._edited.blocks(len(strengths), self._rows):
+            logits = logits_of(rows)  # (s, k, rows)
+            own = logits[:, self._class_index].copy()
+            logits[:, self._class_index] = -np.inf
+            n_correct += np.count_nonzero(own > logits.max(axis=1), axis=1)
+        return n_correct / (self._rows.stop - self._rows.start)
 
     def _correct_window(self) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
         """Bounds of the open interval of strengths on which each sample is correct; empty where low >= high."""
