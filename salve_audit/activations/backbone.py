@@ -58,10 +58,10 @@ def run_pass(classifier: Classifier, imageset: ImageSet, settings: PassSettings,
         for batch in loader:
             rows = [first + row for row in batch.rows]
             done = writer.progress
-            if done.head_error is None and rows:
-                done = replace(done, head_error=prove_head(classifier, batch.images[:PROOF_PICTURES])[1])
             acts = compute(batch.images) if rows else np.zeros((0, done.d), np.float32)
             _check_finite(classifier, acts, [paths[row] for row in rows])
+            if done.head_error is None and rows:
+                done = replace(done, head_error=prove_head(classifier, batch.images[:PROOF_PICTURES])[1])
             skipped = tuple((paths[first + index], reason) for index, reason in batch.skipped)
             writer.append(acts, _advance(done, rows, skipped, acts.shape[1], len(imageset.fit.paths)))
             check_share_unreadable(imageset, writer.progress.skipped)
@@ -100,7 +100,8 @@ def _computing(classifier: Classifier, settings: PassSettings) -> Iterator[Calla
             shape = " x ".join(map(str, images.shape))
             why = f"a forward pass of {shape} failed ({summarise_error(error)})"
             raise CheckpointError(str(classifier.path), why, hint=_hint(error)) from error
-        return seen[0].float().cpu().numpy()
+        # a layer that is not run, or sees no vectors, is for the proof to complain about
+        return seen[0].flatten(1).float().cpu().numpy() if seen else np.zeros((0, 0), np.float32)
 
     try:
         with _exact_convolutions():

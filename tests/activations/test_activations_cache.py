@@ -1,0 +1,210 @@
+"""The cache on disk: complete or absent, whatever happens in between."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from salve_audit.activations import default_cache_dir
+from salve_audit.activations.cache import ABANDONED_S, ACTS, META, EntryWriter, Progress, prune, read_entry
+
+ROWS = np.random.default_rng(0).normal(size=(11, 4)).astype(np.float32)
+
+
+def write_rows(writer: EntryWriter, rows: np.ndarray, batch: int = 3) -> None:
+    for start in range(writer.progress.n_seen, len(rows), batch):
+        part, done = rows[start : start + batch], writer.progress
+        n = len(part)
+        writer.append(part, replace(done, n_seen=done.n_seen + n, n_fit=done.n_fit + n, d=4, head_error=1e-7))
+
+
+def write_entry(folder: Path, key: str = "key", rows: np.ndarray = ROWS) -> None:
+    writer = EntryWriter(folder, key)
+    write_rows(writer, rows)
+    writer.finish()
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    write_entry(tmp_path / "deep" / "cache")
+    acts, progress = read_entry(tmp_path / "deep" / "cache", "key")
+    assert isinstance(acts, np.memmap)
+    assert np.array_equal(acts, ROWS)
+    assert replace(progress, sha256="") == Progress(n_seen=11, n_fit=11, d=4, head_error=1e-7)
+    assert np.array_equal(np.load(tmp_path / "deep" / "cache" / "key" / ACTS), ROWS)  # a .npy like any other
+
+
+def test_nothing_is_no_entry(tmp_path: Path) -> None:
+    assert read_entry(tmp_path / "none", "key") is None
+
+
+def test_unfinished_work_is_no_entry(tmp_path: Path) -> None:
+    writer = EntryWriter(tmp_path, "key")
+    write_rows(writer, ROWS)
+    assert read_entry(tmp_path, "key") is None
+    writer.suspend()
+    assert names_in(tmp_path) == ["key.partial"]
+    assert read_entry(tmp_path, "key") is None
+
+
+def flip_a_byte(folder: Path) -> None:
+    content = bytearray((folder / ACTS).read_bytes())
+    content[-3] ^= 1
+    (folder / ACTS).write_bytes(content)
+
+
+def cut_the_end(folder: Path) -> None:
+    (folder / ACTS).write_bytes((folder / ACTS).read_bytes()[:-8])
+
+
+def edit_meta(folder: Path) -> None:
+    text = (folder / META).read_text()
+    (folder / META).write_text(text.replace("1e-07", "1e-08"))
+
+
+def rehash_shape(folder: Path) -> None:
+    """A description that is consistent in itself, but of another shape."""
+    import hashlib
+
+    values = json.loads(json.loads((folder / META).read_text())["progress"])
+    text = json.dumps(values | {"n_audit": 5})
+    (folder / META).write_text(json.dumps({"progress": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (flip_a_byte, "its contents have changed"),
+        (cut_the_end, "its contents have changed"),
+        (edit_meta, "does not match its own hash"),
+        (rehash_shape, "holds float32 (11, 4), expected float32 (16, 4)"),
+        (lambda folder: (folder / META).write_text("{}"), "is no description of cached activations"),
+        (lambda folder: (folder / META).write_bytes(b"\xff\xfe"), "is no description of cached activations"),
+        (lambda folder: (folder / META).unlink(), "No such file or directory"),
+        (lambda folder: (folder / ACTS).unlink(), "No such file or directory"),
+    ],
+)
+def test_damaged_entries_are_warned_of_and_replaced(spoil, why: str, tmp_path: Path, caplog) -> None:
+    write_entry(tmp_path)
+    spoil(tmp_path / "key")
+    with caplog.at_level(logging.WARNING):
+        assert read_entry(tmp_path, "key") is None
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("cached activations are damaged and computed again: ")
+    assert why in caplog.messages[0]
+    write_entry(tmp_path)
+    assert np.array_equal(read_entry(tmp_path, "key")[0], ROWS)
+    assert names_in(tmp_path) == ["key"]
+
+
+@pytest.mark.parametrize("n_done", [0, 3, 9])
+def test_suspended_work_is_resumed(n_done: int, tmp_path: Path) -> None:
+    writer = EntryWriter(tmp_path, "key")
+    write_rows(writer, ROWS[:n_done])
+    writer.suspend()
+    again = EntryWriter(tmp_path, "key")
+    assert again.progress.n_seen == n_done
+    write_rows(again, ROWS)
+    again.finish()
+    assert np.array_equal(read_entry(tmp_path, "key")[0], ROWS)
+    assert names_in(tmp_path) == ["key"]
+
+
+def test_pictures_skipped_before_the_first_row_are_resumed(tmp_path: Path) -> None:
+    writer = EntryWriter(tmp_path, "key")
+    writer.append(np.zeros((0, 0), np.float32), replace(writer.progress, n_seen=2, skipped=(("a", "b"), ("c", "d"))))
+    writer.suspend()
+    again = EntryWriter(tmp_path, "key")
+    assert again.progress.skipped == (("a", "b"), ("c", "d"))
+    done = again.progress
+    again.append(ROWS, replace(done, n_seen=13, n_audit=11, d=4))
+    again.finish()
+    acts, progress = read_entry(tmp_path, "key")
+    assert np.array_equal(acts, ROWS)
+    assert (progress.n_fit, progress.n_audit, progress.skipped) == (0, 11, (("a", "b"), ("c", "d")))
+
+
+def test_half_a_row_is_cut_off_when_resuming(tmp_path: Path) -> None:
+    writer = EntryWriter(tmp_path, "key")
+    write_rows(writer, ROWS[:6])
+    writer.stream.write(b"half a row")
+    writer.suspend()
+    again = EntryWriter(tmp_path, "key")
+    write_rows(again, ROWS)
+    again.finish()
+    assert np.array_equal(read_entry(tmp_path, "key")[0], ROWS)
+
+
+@pytest.mark.parametrize("spoil", [cut_the_end, lambda folder: (folder / META).write_text("[")])
+def test_damaged_suspended_work_is_thrown_away(spoil, tmp_path: Path, caplog) -> None:
+    writer = EntryWriter(tmp_path, "key")
+    write_rows(writer, ROWS[:6])
+    writer.suspend()
+    spoil(tmp_path / "key.partial")
+    with caplog.at_level(logging.WARNING):
+        again = EntryWriter(tmp_path, "key")
+    assert caplog.messages[0].startswith("an interrupted pass cannot be resumed: ")
+    assert again.progress == Progress()
+    again.discard()
+    assert names_in(tmp_path) == []
+
+
+def test_two_audits_at_once(tmp_path: Path) -> None:
+    one, other = EntryWriter(tmp_path, "key"), EntryWriter(tmp_path, "key")
+    write_rows(one, ROWS, batch=2)
+    write_rows(other, ROWS, batch=5)
+    one.finish()
+    first = read_entry(tmp_path, "key")[0]
+    other.finish()
+    assert np.array_equal(first, ROWS)  # the map outlives the files it was made from
+    assert np.array_equal(read_entry(tmp_path, "key")[0], ROWS)
+    assert names_in(tmp_path) == ["key"]
+
+
+def test_suspended_work_goes_to_one_audit_only(tmp_path: Path) -> None:
+    writer = EntryWriter(tmp_path, "key")
+    write_rows(writer, ROWS[:6])
+    writer.suspend()
+    one, other = EntryWriter(tmp_path, "key"), EntryWriter(tmp_path, "key")
+    assert (one.progress.n_seen, other.progress.n_seen) == (6, 0)
+    for each in (one, other):
+        each.suspend()
+    assert names_in(tmp_path) == ["key.partial"]
+
+
+def test_work_of_killed_processes_is_swept_after_a_week(tmp_path: Path) -> None:
+    for name, age in (("old", ABANDONED_S + 60), ("young", 60)):
+        folder = tmp_path / f"{name}.0.work"
+        folder.mkdir()
+        os.utime(folder, (time.time() - age,) * 2)
+    EntryWriter(tmp_path, "key").discard()
+    assert names_in(tmp_path) == ["young.0.work"]
+
+
+def test_the_least_recently_used_entries_are_pruned(tmp_path: Path) -> None:
+    for age, key in enumerate(("new", "middle", "old")):
+        write_entry(tmp_path, key)
+        os.utime(tmp_path / key, (time.time() - 1000 * (age + 1),) * 2)
+    size = (tmp_path / "old" / ACTS).stat().st_size
+    read_entry(tmp_path, "old")  # makes it the latest used
+    prune(tmp_path, keep=tmp_path / "new", max_bytes=2 * size)
+    assert names_in(tmp_path) == ["new", "old"]
+    prune(tmp_path, keep=tmp_path / "new", max_bytes=0)
+    assert names_in(tmp_path) == ["new"]
+
+
+def test_the_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert default_cache_dir() == Path("/somewhere/salve-audit")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_cache_dir() == Path.home() / ".cache" / "salve-audit"

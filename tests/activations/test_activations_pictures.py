@@ -1,0 +1,63 @@
+"""Batches of pictures, and the choice of device and workers."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import pytest
+import torch
+
+from salve_audit.activations import LoaderSettings, build_loader, choose_device, choose_precision, choose_workers
+from salve_audit.activations.pictures import PictureDataset
+from salve_audit.errors import UsageError
+from salve_audit.inputs import build_transform, load_picture
+
+
+def test_batches_are_in_order_and_name_what_is_unreadable(classifier, imageset, pictures) -> None:
+    (pictures / imageset.fit.paths[5]).write_bytes(b"")
+    loader = build_loader(imageset.root, imageset.fit.paths[:8], classifier.transform, LoaderSettings(4, workers=0))
+    first, second = list(loader)
+    transform = build_transform(classifier.transform)
+    assert (first.rows, second.rows) == ([0, 1, 2, 3], [4, 6, 7])
+    assert (first.skipped, second.skipped) == ([], [(5, "not a picture in a known format")])
+    for batch in (first, second):
+        expected = [transform(load_picture(imageset.root / imageset.fit.paths[row])) for row in batch.rows]
+        assert torch.equal(batch.images, torch.stack(expected))
+
+
+def test_a_batch_of_unreadable_pictures_is_empty(classifier, imageset, pictures) -> None:
+    (pictures / imageset.fit.paths[0]).unlink()
+    loader = build_loader(imageset.root, imageset.fit.paths[:1], classifier.transform, LoaderSettings(4, workers=0))
+    (batch,) = list(loader)
+    assert batch.rows == []
+    assert batch.skipped == [(0, "cannot be read (No such file or directory)")]
+    assert len(batch.images) == 0
+
+
+def test_the_dataset_can_be_sent_to_a_spawned_worker(classifier, imageset) -> None:
+    dataset = PictureDataset(imageset.root, imageset.fit.paths, classifier.transform)
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(copy[3].image, dataset[3].image)
+
+
+def test_devices() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_device_that_is_not_there() -> None:
+    with pytest.raises(UsageError) as caught:
+        choose_device("cuda")
+    assert str(caught.value) == "device: cuda was asked for, but torch finds no CUDA device"
+    assert caught.value.hint == "--device cpu"
+
+
+def test_precision_and_workers() -> None:
+    assert [choose_precision(name) for name in ("auto", "fp32", "bf16")] == ["fp32", "fp32", "bf16"]
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert choose_workers(0) == 0
+    assert choose_workers(1) == 1
+    assert choose_workers(10_000) == n_cores
+    assert choose_workers(None) == min(8, n_cores)
