@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from salve_audit.report.view import PDF
 from salve_audit.results import AuditResult
 
 TIMEOUT = 300.0
+_logger = logging.getLogger(__name__)
 
 
 def render_pdf(result: AuditResult, audit_json: bytes | None = None, timeout: float = TIMEOUT) -> bytes:
@@ -51,6 +53,8 @@ def _run_child(job: bytes, epoch: int, timeout: float) -> bytes:
         raise OutputError("report.pdf", f"the renderer could not be started ({error.strerror})") from error
     if done.returncode != 0 or not done.stdout.startswith(b"%PDF"):
         raise OutputError("report.pdf", _cause(done), hint="the page itself is available with --format html,json")
+    if done.stderr:
+        _logger.debug("the PDF renderer said: %s", done.stderr.decode("utf-8", "replace").strip())
     return done.stdout
 
 

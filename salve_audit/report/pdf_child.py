@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import logging
 import sys
 from typing import Any, BinaryIO
 
@@ -40,4 +41,5 @@ def _convert(page: str, attachment: bytes, created: datetime.datetime) -> bytes:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
     main(sys.stdin.buffer, sys.stdout.buffer)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from salve_audit.gate.verdict import judge_flips
 from salve_audit.results import (
     AlphaSummary,
     AuditResult,
@@ -27,14 +28,12 @@ from salve_audit.results import (
     PlantedClass,
     Provenance,
     RankCorrelation,
-    Rule,
     SaeInfo,
     SaePoint,
     SkippedFile,
     Stability,
     StatusCounts,
     TransformInfo,
-    Verdict,
 )
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -243,33 +242,6 @@ def _sae(satisfied: bool) -> SaeInfo:
     )
 
 
-def _verdict(classes: tuple[ClassReliance, ...], limit: float | None) -> Verdict:
-    if limit is None:
-        return Verdict(None, None, ())
-
-    def outcome(one: ClassReliance) -> str:
-        flip = one.alpha_hat.flip
-        if one.thin:
-            return "thin"
-        if flip.high is not None and flip.high < limit:
-            return "fail"
-        return "undecided" if flip.low is not None and flip.low < limit else "pass"
-
-    rules = tuple(
-        Rule(
-            "fail-under",
-            c.name,
-            c.alpha_hat.flip.median,
-            c.alpha_hat.flip.low,
-            c.alpha_hat.flip.high,
-            limit,
-            outcome(c),
-        )
-        for c in classes
-    )
-    return Verdict(not any(r.outcome == "fail" for r in rules), f"--fail-under {limit:g}", rules)
-
-
 def _demo(classes: tuple[ClassReliance, ...]) -> DemoTruth:
     planted = []
     for one in classes[:8]:
@@ -338,7 +310,7 @@ def build_result(
         intervention_spread=tuple(
             MethodSpread("rome", c.name, t, 10, 0.82, 0.86, 0.89) for c in classes[:4] for t in (0.5, 0.05)
         ),
-        verdict=_verdict(classes, limit),
+        verdict=judge_flips(classes, limit),
         notes=(
             "Two pictures could not be read; see the provenance.",
             f"The class {HOSTILE} has no audit samples.",

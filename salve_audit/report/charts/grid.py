@@ -37,7 +37,7 @@ def draw_grid(rows: Sequence[GridRow], columns: Sequence[str], title: str) -> Dr
     """The map with one row per feature and one column per class."""
     cell = max(11.0, min(26.0, (680 - LEFT - RIGHT) / max(1, len(columns))))
     short = [shortened(name, 120, 10.5) for name in columns]
-    head = LEGEND + 16 + 0.78 * max((text_width(name, 10.5) for name in short), default=20)
+    head = LEGEND + 16 + 0.87 * max((text_width(name, 10.5) for name in short), default=20)
     height = head + cell * len(rows) + 22
     desc = "Rows are features, columns are classes. Filled squares are positive mean codes, open ones negative; the "
     desc += "area grows with the size. A frame marks the class's dominant feature."
@@ -46,9 +46,10 @@ def draw_grid(rows: Sequence[GridRow], columns: Sequence[str], title: str) -> Dr
     lines = [segment(LEFT, head + cell * i, right, head + cell * i) for i in range(len(rows) + 1)]
     lines += [segment(LEFT + cell * j, head, LEFT + cell * j, bottom) for j in range(len(columns) + 1)]
     canvas.path("".join(lines), stroke=RULE, width=0.6)
+    size = min(10.5, 0.75 * cell)
     for j, name in enumerate(short):
         x, y = LEFT + cell * (j + 0.5) + 3, head - 5
-        canvas.text((x, y), name, size=10.5, turn=-50)
+        canvas.text((x, y), name, size=size, turn=-60)
     for i, row in enumerate(rows):
         canvas.text((LEFT - 8, head + cell * (i + 0.5) + 3.5), row.label, anchor="end", size=min(10.5, cell - 1))
     largest = max((abs(v) for row in rows for v in row.values if v is not None), default=0.0) or 1.0

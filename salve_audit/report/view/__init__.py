@@ -21,7 +21,12 @@ def build_view(result: AuditResult, medium: Medium = HTML) -> ReportView:
     """The view of `result` for a medium."""
     front = build_front(result)
     sections = [
-        Section("findings", "Findings and warnings", "findings.html.j2", {"findings": findings(result)}),
+        Section(
+            "findings",
+            "Findings and warnings",
+            "findings.html.j2",
+            {"warnings": findings(result), "notes": result.notes},
+        ),
         build_classes(result, medium),
         build_curves(result, medium),
         build_distributions(result, medium),

@@ -25,7 +25,7 @@ from salve_audit.report.view.front import (
     verdict_table,
 )
 from salve_audit.report.view.order import charted, fragile_first
-from salve_audit.report.view.page import CHART_CLASSES, CHART_ROWS, FRONT_ROWS, Figure, Medium, Section
+from salve_audit.report.view.page import CHART_ROWS, FRONT_ROWS, Figure, Medium, Section
 from salve_audit.results import AlphaSummary, AuditResult, ClassReliance, Distribution
 
 _SHOWN_QUANTILES = (1, 5, 10, 15, 19)  # of 0, 5, ..., 100 %: 5, 25, 50, 75, 95 %
@@ -42,8 +42,8 @@ def build_classes(result: AuditResult, medium: Medium) -> Section:
         "classes.html.j2",
         {
             "verdict": verdict_table(result, order, limit) if repeated else None,
-            "figure": dot_figure(result, order[:CHART_CLASSES], "figure-classes") if repeated else None,
-            "figure_note": charted(result)[1],
+            "figure": dot_figure(result, order[: medium.chart_classes], "figure-classes") if repeated else None,
+            "figure_note": charted(result, medium.chart_classes)[1],
             "thresholds": thresholds_table(order, limit),
             "raw": raw_table(order, limit),
             "trust": trust_table(order, limit),
@@ -178,7 +178,7 @@ def ranking_table(order: Sequence[ClassReliance], limit: int) -> Table:
 
 def build_curves(result: AuditResult, medium: Medium) -> Section:
     """One panel per class, all on one strength axis."""
-    classes, note = charted(result)
+    classes, note = charted(result, medium.chart_classes)
     drawn = [one for one in classes if one.curve.alpha_hat]
     scale = alpha_scale([one.curve.alpha_hat[-1] for one in drawn], 0, 1)
     figure = Figure(
@@ -217,7 +217,7 @@ def _curve_numbers(classes: Sequence[ClassReliance]) -> Table:
 
 def build_distributions(result: AuditResult, medium: Medium) -> Section:
     """How the thresholds of single pictures are spread within each class."""
-    classes, note = charted(result)
+    classes, note = charted(result, medium.chart_classes)
     drawn = [one for one in classes if any(_drawable(d) for d in one.distributions)]
     groups = [
         BoxGroup(one.name, tuple(Spread(d.threshold, _quantiles(d)) for d in one.distributions if _drawable(d)))

@@ -13,6 +13,7 @@ STATISTICS = {
     "alpha_hat_numerical": "α̂ numerical median",
     "alpha_hat_analytical": "α̂ analytical median",
     "alpha_hat_empirical": "α̂ empirical",
+    "edit_size_at_flip": "edit size at the flip median",
     "redundancy": "redundancy at the head",
     "accuracy": "accuracy",
 }
@@ -38,7 +39,7 @@ def build_demo(result: AuditResult, truth: DemoTruth, medium: Medium) -> Section
         rows.append(
             [
                 one.class_name,
-                "; ".join(_cue(one, cue) for cue in one.cues) or "none",
+                _cues(one),
                 percent(one.largest_drop),
                 unknown if audited is None else median_cell(audited),
                 unknown if audited is None else interval_cell(audited),
@@ -52,9 +53,9 @@ def build_demo(result: AuditResult, truth: DemoTruth, medium: Medium) -> Section
     return Section("demo", "What was planted, what was found", "demo.html.j2", parts)
 
 
-def _cue(one: PlantedClass, cue: str) -> str:
-    drop = one.true_drop.get(cue)
-    return cue if drop is None else f"{cue}: {percent(drop)}"
+def _cues(one: PlantedClass) -> str:
+    known = [f"{what}: {percent(drop)}" for what, drop in one.true_drop.items()]
+    return "; ".join([*(cue for cue in one.cues if cue not in one.true_drop), *known]) or "none"
 
 
 def _correlations(truth: DemoTruth, medium: Medium) -> Table:

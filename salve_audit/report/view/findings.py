@@ -18,9 +18,8 @@ FLAG_MEANINGS = {
 
 
 def findings(result: AuditResult) -> tuple[str, ...]:
-    """Warnings in plain words: computed ones first, then the notes of the audit itself."""
-    found = [*_trust(result), *_autoencoder(result), *_flags(result), *_data(result)]
-    return tuple(dict.fromkeys([*found, *result.notes]))
+    """Warnings in plain words."""
+    return (*_trust(result), *_autoencoder(result), *_flags(result), *_data(result))
 
 
 def _trust(result: AuditResult) -> list[str]:

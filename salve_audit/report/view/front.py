@@ -82,7 +82,7 @@ def build_banner(result: AuditResult) -> Banner:
         details.append(f"Undecided, since the 95 % interval contains the limit: {who}. Undecided does not fail.")
     if groups["thin"]:
         details.append(f"Not judged, for too few pictures: {names([r.class_name for r in groups['thin']])}.")
-    policy = f"Policy {verdict.policy}"
+    policy = f"Policy “{verdict.policy}”"
     if verdict.passed is None:
         return Banner("none", "Not judged", f"{policy}: no class could be judged.", tuple(details))
     if verdict.passed:

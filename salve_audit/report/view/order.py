@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 from salve_audit.report.numbers import count
-from salve_audit.report.view.page import CHART_CLASSES
 from salve_audit.results import AuditResult, ClassReliance, Verdict
 
 _SEVERITY = ("fail", "undecided", "thin", "pass")
@@ -34,20 +33,17 @@ def outcomes(verdict: Verdict) -> dict[str, str]:
 
 def flip_limit(verdict: Verdict) -> float | None:
     """The limit on the α̂ flip median where the policy has exactly one."""
-    limits = {rule.limit for rule in verdict.rules if rule.rule in FLIP_RULES}
+    limits = {rule.limit for rule in verdict.rules if "flip" in rule.rule}
     return limits.pop() if len(limits) == 1 else None
 
 
-FLIP_RULES = ("alpha_hat_flip", "fail-under", "fail_under")
-
-
-def charted(result: AuditResult) -> tuple[tuple[ClassReliance, ...], str]:
-    """The classes with samples that charts show, most fragile first, and a sentence on those left out."""
+def charted(result: AuditResult, limit: int) -> tuple[tuple[ClassReliance, ...], str]:
+    """At most `limit` classes with samples for the charts, most fragile first, and a sentence on those left out."""
     usable = [one for one in fragile_first(result.classes) if one.n > 0]
     empty = len(result.classes) - len(usable)
     said = []
-    if len(usable) > CHART_CLASSES:
-        said.append(f"Shown are the {CHART_CLASSES} most fragile of {count(len(usable))} classes, by α̂ flip median.")
+    if len(usable) > limit:
+        said.append(f"Shown are the {limit} most fragile of {count(len(usable))} classes, by α̂ flip median.")
     if empty:
         said.append(f"{count(empty)} {'class has' if empty == 1 else 'classes have'} no audit pictures and no curve.")
-    return tuple(usable[:CHART_CLASSES]), " ".join(said)
+    return tuple(usable[:limit]), " ".join(said)

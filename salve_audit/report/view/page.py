@@ -10,7 +10,6 @@ from salve_audit.report.charts.svg import Drawing
 from salve_audit.report.tables import Table
 
 FRONT_ROWS = 10  # classes on the first page; all of them follow in their own section
-CHART_CLASSES = 50
 CHART_ROWS = 20  # classes in one picture: a taller one would not fit on a page
 FRONT_WARNINGS = 5
 
@@ -21,11 +20,12 @@ class Medium:
 
     name: str
     table_rows: int
+    chart_classes: int
     numbers: bool
 
 
-HTML = Medium("html", 1000, True)
-PDF = Medium("pdf", 40, False)
+HTML = Medium("html", 1000, 50, True)
+PDF = Medium("pdf", 40, 30, False)
 
 
 @dataclass(frozen=True)

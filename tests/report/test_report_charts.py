@@ -1,0 +1,162 @@
+"""Charts: marks sit where the numbers are, and nothing leaves the picture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from xml.etree import ElementTree
+
+import pytest
+
+from salve_audit.report.charts.axes import Scale, alpha_scale, share_scale
+from salve_audit.report.charts.boxes import BoxGroup, Spread, draw_boxes
+from salve_audit.report.charts.curves import Panel, draw_panel
+from salve_audit.report.charts.dots import LEFT, DotRow, draw_dots
+from salve_audit.report.charts.effects import EffectLine, draw_effects
+from salve_audit.report.charts.frontier import FrontierPoint, draw_frontier
+from salve_audit.report.charts.grid import GridRow, draw_grid
+from salve_audit.report.charts.methods import MethodRow, draw_methods
+from salve_audit.report.charts.svg import Canvas, Drawing, shortened, text_width
+
+SVG = "{http://www.w3.org/2000/svg}"
+HUGE = 3.7e8
+
+
+def _dots() -> Drawing:
+    rows = [
+        DotRow("a", 0.5, 0.4, 0.6, "fail"),
+        DotRow("b", HUGE, 2.0, None, "pass"),
+        DotRow("c", None, None, None, "thin"),
+        DotRow("d" * 200, 1.0, 0.9, 1.1, "undecided"),
+    ]
+    return draw_dots(rows, 1.0, "Dots")
+
+
+def _panel() -> Drawing:
+    marks = (("analytical", 0.5), ("numerical", HUGE), ("flip", None))
+    return draw_panel(Panel("x & <y>", (0.0, 1.0, 2.0), (1.0, 0.5, 0.0), (0.9, 0.9, 0.8), marks, 1.0), 2.08, "linear")
+
+
+def _boxes() -> Drawing:
+    spreads = (
+        Spread("analytical", (0.1, 0.2, 0.3, 0.4, HUGE)),
+        Spread("numerical", (0.1, None, None, None, None)),
+        Spread("flip", (None,) * 5),
+    )
+    return draw_boxes([BoxGroup("a", spreads), BoxGroup("b", ())], [0.1, HUGE], "Boxes")
+
+
+def _grid() -> Drawing:
+    rows = [GridRow("1", (4.0, -1.0, None), frozenset({0})), GridRow("2", (0.0, 0.0, 0.0), frozenset())]
+    return draw_grid(rows, ["a", "b" * 90, "c"], "Grid")
+
+
+def _effects() -> Drawing:
+    lines = [EffectLine("a", (-1.0, -0.5, 0.0, 0.1)), EffectLine("b", (None, None, 0.0, None))]
+    return draw_effects((-1.0, -0.5, 0.0, 0.5), lines, "Feature 7")
+
+
+def _methods() -> Drawing:
+    rows = [MethodRow("SALVE", 0.9, 0.88, 0.93, "salve"), MethodRow("null", None, None, None, "null")]
+    return draw_methods([("50 %", rows), ("5 %", rows[:1])], 0.95, "Methods")
+
+
+def _frontier() -> Drawing:
+    points = [
+        FrontierPoint(f"v{i}", l0, r2, kept, i == 1)
+        for i, (l0, r2, kept) in enumerate([(0.0, -3.0, 0.1), (50, 0.9, 1.01)])
+    ]
+    return draw_frontier(points, "Frontier")
+
+
+ALL = [_dots, _panel, _boxes, _grid, _effects, _methods, _frontier]
+
+
+@pytest.mark.parametrize("draw", ALL)
+def test_well_formed_described_and_inside(draw: Callable[[], Drawing]) -> None:
+    drawing = draw()
+    root = ElementTree.fromstring(str(drawing.svg))
+    assert [child.tag for child in root[:2]] == [f"{SVG}title", f"{SVG}desc"]
+    assert all((child.text or "").strip() for child in root[:2])
+    _, _, width, height = (float(v) for v in root.get("viewBox", "").split())
+    for text in root.iter(f"{SVG}text"):
+        assert -1 <= float(text.get("x", "nan")) <= width
+        assert 0 <= float(text.get("y", "nan")) <= height
+    for path in root.iter(f"{SVG}path"):
+        for x, y in re.findall(r"[ML](-?[\d.]+) (-?[\d.]+)", path.get("d", "")):
+            assert -1 <= float(x) <= width + 1, path.get("d")
+            assert -1 <= float(y) <= height + 1, path.get("d")
+    numbers = re.sub(r">[^<]*<", "><", str(drawing.svg)).replace("dominant", "")
+    assert not re.search(r"\b(nan|inf)\b", numbers)
+
+
+def test_axis_titles_name_quantity_and_unit() -> None:
+    texts = {draw.__name__: str(draw().svg) for draw in ALL}
+    assert "no unit" in texts["_dots"]
+    assert "accuracy, %" in texts["_panel"]
+    assert "change, points" in texts["_effects"]
+    assert "accuracy of the others, %" in texts["_methods"]
+    assert "active latents per picture" in texts["_frontier"]
+
+
+def test_mark_and_limit_sit_on_their_values() -> None:
+    root = ElementTree.fromstring(str(draw_dots([DotRow("a", 2.0, 1.0, 4.0, "")], 1.0, "t").svg))
+    scale = alpha_scale([2.0, 1.0, 4.0, 1.0], LEFT, 680 - 26 - 14)
+    limit = next(p for p in root.iter(f"{SVG}path") if p.get("stroke-dasharray") == "5 3")
+    assert float(re.findall(r"M([\d.]+)", limit.get("d", ""))[0]) == pytest.approx(scale(1.0), abs=0.06)
+    marker = list(root.iter(f"{SVG}path"))[-3]  # before the legend's two
+    left = float(re.findall(r"M([\d.]+)", marker.get("d", ""))[0])
+    assert left + 4.6 == pytest.approx(scale(2.0), abs=0.11)
+
+
+def test_scales_are_monotone_and_hit_their_ends() -> None:
+    for scale in (Scale(0, 5, 10, 110), Scale(0, 500, 10, 110, "log1p"), Scale(0.1, 500, 10, 110, "log")):
+        assert scale(scale.low) == pytest.approx(10)
+        assert scale(scale.high) == pytest.approx(110)
+        places = [scale(t) for t in scale.ticks()]
+        assert places == sorted(places)
+        assert len(places) >= 3
+        assert all(b - a >= 30 for a, b in pairwise(places))
+
+
+@pytest.mark.parametrize("values", [[None], [], [0.0], [1e-9], [1e12], [0.3, 0.31]])
+def test_alpha_scale_survives_extremes(values: list[float | None]) -> None:
+    scale = alpha_scale(values, 0, 600)
+    assert all(0 <= scale.clipped(v) <= 600 for v in values if v is not None)
+    assert 1 <= len(scale.ticks()) <= 21
+
+
+@pytest.mark.parametrize("values", [[0.5], [0.0, 1.0], [0.991, 0.992], [1.0], []])
+def test_share_scale_holds_its_values(values: list[float]) -> None:
+    scale = share_scale(values, 0, 300)
+    assert all(-1e-9 <= scale(v) <= 300 + 1e-9 for v in values)
+    assert 0 <= scale.low < scale.high
+
+
+def test_series_is_one_path() -> None:
+    rows = [GridRow(str(i), tuple(float(j + 1) for j in range(40)), frozenset()) for i in range(40)]
+    assert str(draw_grid(rows, [str(j) for j in range(40)], "t").svg).count("<path") < 12
+
+
+def test_texts_that_need_shaping_are_given_apart() -> None:
+    canvas = Canvas(100, 100, "t", "d")
+    canvas.text((10, 20), "سيارة", anchor="end", bold=True)
+    canvas.text((10, 40), "plain 文字")
+    canvas.text((10, 60), "strength α̂")
+    drawing = canvas.render()
+    (label,) = drawing.labels
+    assert (label.text, label.x, label.y, label.anchor, label.bold) == ("سيارة", 10, 20, "end", True)
+    assert "سيارة" in drawing.svg
+    assert "سيارة" not in drawing.bare
+    assert "plain 文字" in drawing.bare
+    assert "αˆ" in drawing.bare
+    assert "α̂" not in drawing.bare
+
+
+def test_shortened_fits_and_keeps_short_names() -> None:
+    assert shortened("ship", 100) == "ship"
+    cut = shortened("W" * 80, 120)
+    assert cut.endswith("…")
+    assert text_width(cut) <= 120
+    assert shortened("two\nlines", 200) == "two lines"

@@ -1,0 +1,175 @@
+"""What the report says in words follows from the numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+
+from salve_audit.gate.verdict import judge_flips
+from salve_audit.report.view.autoencoder import build_autoencoder
+from salve_audit.report.view.demo import build_demo
+from salve_audit.report.view.features import build_effects
+from salve_audit.report.view.findings import FLAG_MEANINGS, findings
+from salve_audit.report.view.front import build_banner, build_front
+from salve_audit.report.view.interventions import grouped, rank
+from salve_audit.report.view.order import charted, flip_limit, fragile_first, outcomes
+from salve_audit.report.view.page import HTML, PDF
+from salve_audit.results import AuditResult, DemoTruth, InterventionResult, RankCorrelation, Rule, Verdict
+
+
+def _row(method: str, name: str, others: float, reached: bool = True) -> InterventionResult:
+    return InterventionResult(
+        method=method,
+        class_name=name,
+        feature=None,
+        strength=1.0,
+        target_accuracy=0.05,
+        reached_accuracy=0.05,
+        reached=reached,
+        others_accuracy=others,
+        others_worst=others,
+        kl=0.0,
+        agreement=1.0,
+        weight_change=0.1,
+        area=0.9,
+        low=others,
+        high=others,
+    )
+
+
+def test_fragile_first_puts_unreached_and_empty_last(audit: AuditResult) -> None:
+    order = fragile_first(audit.classes)
+    medians = [one.alpha_hat.flip.median for one in order]
+    known = [m for m in medians if m is not None]
+    assert known == sorted(known)
+    assert medians[: len(known)] == known
+    assert [one.n for one in order][-1] == 0
+    assert order[-2].n > 0
+
+
+def test_charted_says_what_it_leaves_out(make_result: Callable[..., AuditResult]) -> None:
+    shown, said = charted(make_result(100), 50)
+    assert len(shown) == 50
+    assert said == (
+        "Shown are the 50 most fragile of 90 classes, by α̂ flip median. 10 classes have no audit pictures and no curve."
+    )
+    assert charted(make_result(2), 50)[1] == ""
+
+
+def test_limit_is_the_gates(audit: AuditResult) -> None:
+    assert flip_limit(audit.verdict) == 1.5
+    assert flip_limit(Verdict(None, None, ())) is None
+    assert outcomes(audit.verdict)["ship"] == "fail"
+
+
+def test_worst_outcome_of_several_rules_counts() -> None:
+    rules = tuple(Rule("r", "a", 1.0, None, None, 2.0, outcome) for outcome in ("pass", "fail", "undecided"))
+    assert outcomes(Verdict(False, "p", rules)) == {"a": "fail"}
+
+
+@pytest.mark.parametrize(
+    ("limit", "kind", "word"), [(None, "none", "No policy"), (1.5, "fail", "Fail"), (0.1, "pass", "Pass")]
+)
+def test_banner(make_result: Callable[..., AuditResult], limit: float | None, kind: str, word: str) -> None:
+    banner = build_banner(make_result(10, limit=limit))
+    assert (banner.kind, banner.word) == (kind, word)
+
+
+def test_banner_without_a_judged_class(audit: AuditResult) -> None:
+    thin = tuple(one for one in audit.classes if one.thin)
+    banner = build_banner(dataclasses.replace(audit, classes=thin, verdict=judge_flips(thin, 1.5)))
+    assert banner.word == "Not judged"
+    assert "no class could be judged" in banner.sentence
+
+
+def test_many_failures_are_counted(make_result: Callable[..., AuditResult]) -> None:
+    sentence = build_banner(make_result(100)).sentence
+    assert "10 classes violate it" in sentence
+    assert sentence.endswith("; and 5 more.")
+
+
+def test_front_is_cut_and_says_so(make_result: Callable[..., AuditResult]) -> None:
+    front = build_front(make_result(30))
+    assert len(front.table.rows) == 10
+    assert front.table_note == "The 10 most fragile of 30 classes; all are in the section on classes."
+    assert build_front(make_result(10)).table_note == ""
+
+
+def test_findings_put_the_autoencoder_before_classes(unpoliced: AuditResult) -> None:
+    found = findings(unpoliced)
+    assert found[0].startswith("Code named by the user")
+    assert found[1].startswith(
+        "The autoencoder misses its goal: it keeps 99.0\u00a0% of the accuracy (goal 99 %) at R² 0.840"
+    )
+
+
+def test_every_flag_has_a_meaning(audit: AuditResult) -> None:
+    used = {flag for one in audit.classes for flag in one.flags}
+    assert used == set(FLAG_MEANINGS)
+
+
+def test_ranking_names_the_trivial_winner() -> None:
+    rows = [
+        _row("salve", "a", 0.90),
+        _row("row-scaling", "a", 0.93),
+        _row("salve", "b", 0.92),
+        _row("row-scaling", "b", 0.91),
+    ]
+    ((order, meaning),) = rank(grouped([*rows, _row("null-permuted", "a", 0.99)]))
+    assert order.replace("\u00a0", " ") == (
+        "At 5 % accuracy of the class, the others keep on average: row scaling (trivial) 92.0 %, SALVE 91.0 %."
+    )
+    assert meaning == (
+        "SALVE is number 2 of 2. Plain row scaling, which needs no autoencoder, keeps 1.0 points more than SALVE "
+        "on average over 2 classes (SALVE ahead in 1)."
+    )
+
+
+def test_ranking_compares_only_classes_that_both_reached() -> None:
+    rows = [
+        _row("salve", "a", 0.95),
+        _row("row-scaling", "a", 0.90),
+        _row("row-scaling", "b", 0.99),
+        _row("salve", "b", 0.1, False),
+    ]
+    ((_, meaning),) = rank(grouped(rows))
+    assert "SALVE keeps 5.0 points more than plain row scaling on average over 1 class" in meaning
+
+
+def test_ranking_of_equals_and_of_nothing() -> None:
+    ((_, same),) = rank(grouped([_row("salve", "a", 0.9), _row("row-scaling", "a", 0.9)]))
+    assert "keep the same to 0.1 points" in same
+    ((_, none),) = rank(grouped([_row("salve", "a", 0.9, False), _row("row-scaling", "a", 0.9)]))
+    assert "SALVE brought no class to the target" in none
+    assert rank([]) == ()
+
+
+def test_entanglement_is_named(audit: AuditResult) -> None:
+    lines = build_effects(audit, HTML).parts["entangled"]
+    assert lines[0] == "Feature 4: suppressed at α̂ = 2.00, automobile changes by −45.0 and truck by +21.0 points."
+
+
+def test_pdf_holds_no_hidden_tables(audit: AuditResult) -> None:
+    assert build_effects(audit, PDF).parts["figure"].numbers is None
+    assert build_effects(audit, HTML).parts["figure"].numbers is not None
+
+
+def test_autoencoder_says_whether_it_satisfies(audit: AuditResult, unpoliced: AuditResult) -> None:
+    assert build_autoencoder(audit, HTML).parts["satisfied"] is True
+    assert build_autoencoder(unpoliced, HTML).parts["satisfied"] is False
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ([], "No rank correlation could be computed."),
+        ([("redundancy", 0.9, 0.01), ("accuracy", 0.1, 0.8)], "redundancy at the head (ρ = +0.90)"),
+        ([("accuracy", -0.1, 0.8)], "None of the 1 statistic ranks"),
+    ],
+)
+def test_demo_sentence(audit: AuditResult, rows: list[tuple[str, float, float]], sentence: str) -> None:
+    assert audit.demo is not None
+    truth = DemoTruth(audit.demo.classes, tuple(RankCorrelation(s, rho, p, 8) for s, rho, p in rows))
+    assert sentence in build_demo(audit, truth, HTML).parts["sentence"]
