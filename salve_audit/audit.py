@@ -29,8 +29,9 @@ from salve_audit.outputs import check_writable, publishing
 from salve_audit.reliance.assess import Reliance, RelianceInputs, assess_reliance
 from salve_audit.reliance.scaling import Samples
 from salve_audit.results import AuditResult
-from salve_audit.sae import SaeOutcome, SaeSettings, train_sae
 from salve_audit.sae.files import save_sae
+from salve_audit.sae.settings import SaeSettings
+from salve_audit.sae.stage import SaeOutcome, train_sae
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
             activations.fit.acts,
             activations.fit.labels,
             activations.head,
-            SaeSettings(variant=config.sae, n_latents=config.n_latents, seed=config.seed, device=device),
+            SaeSettings(variant=config.sae, n_latents=config.n_latents, seed=config.seed, device=str(device)),
         )
         fit_codes = outcome.sae.encode(activations.fit.acts)
         codes = outcome.sae.encode(activations.audit.acts)
@@ -186,7 +187,7 @@ def write_audit(audit: Audit, config: AuditConfig) -> None:
         (stage / "audit.json").write_bytes(text)
         table = samples_table(audit.activations.audit, audit.reliance.samples, result.data.classes)
         write_samples(table, stage / "samples.parquet")
-        save_sae(audit.outcome.sae, stage / "sae.safetensors", _hashes(result))
+        save_sae(stage / "sae.safetensors", audit.outcome.sae, _hashes(result))
         if config.keep_activations:
             _write_activations(audit.activations, stage / "activations.safetensors")
         if "html" in config.format:

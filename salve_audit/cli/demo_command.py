@@ -1,0 +1,46 @@
+"""``salve-audit demo``: audit of a generated world with known answers."""
+
+from __future__ import annotations
+
+import click
+
+from salve_audit.cli.audit_command import print_result
+from salve_audit.cli.options import CommaList, verbosity_options
+from salve_audit.cli.printing import plain, set_up_logging
+from salve_audit.config import FORMATS, AuditConfig
+from salve_audit.results import DemoTruth
+
+DEFAULT_OUT = "salve-demo"
+
+
+@click.command("demo")
+@click.option("--out", metavar="DIR", default=DEFAULT_OUT, help=f"[default: {DEFAULT_OUT}]")
+@click.option("--seed", type=int, default=0, help="Of pictures, training and audit  [default: 0]")
+@click.option("--format", "formats", type=CommaList(FORMATS), default=FORMATS, metavar="html,pdf,json")
+@verbosity_options
+def command(out: str, seed: int, formats: tuple[str, ...], verbose: int, quiet: bool) -> int:
+    """Draw a world with planted causes, train a small network on it, audit it, and compare with the truth.
+
+    Needs no data and no network. DIR/world/ keeps the checkpoint and the pictures for audits by hand.
+    """
+    set_up_logging(verbose, quiet)
+    from salve_audit.demo.run import DemoSettings, run_demo
+
+    result = run_demo(DemoSettings(out=out, seed=seed, format=formats, progress=not quiet))
+    print_result(result, AuditConfig(model="model.pt", data="data", out=out, format=formats))
+    if result.demo is not None:
+        click.echo(truth_table(result.demo))
+    return 0
+
+
+def truth_table(demo: DemoTruth) -> str:
+    """What was planted beside how the statistics rank it, as text."""
+    lines = ["", "planted: accuracy lost when a cue is really left out of the pictures"]
+    for one in demo.classes:
+        drops = ", ".join(f"{plain(cue)} {drop:+.2f}" for cue, drop in one.true_drop.items()) or "no cue"
+        lines.append(f"  {plain(one.class_name):14s} {drops}")
+    lines.append("rank correlation of each statistic with the largest drop (1 = ranks classes as the truth does)")
+    for statistic in demo.correlations:
+        rho = "undefined" if statistic.rho is None else f"{statistic.rho:+.2f}"
+        lines.append(f"  {statistic.statistic:28s} {rho}  (n = {statistic.n})")
+    return "\n".join(lines)
