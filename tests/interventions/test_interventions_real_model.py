@@ -21,8 +21,8 @@ from salve_audit.interventions.rome import choose_key
 from salve_audit.interventions.steering import steering_hook, steering_vector
 
 pytestmark = pytest.mark.shared_data
-PER_CLASS = 10
-TOLERANCE = {"rtol": 1e-4, "atol": 2e-4}  # float32 through the network, logits of about ten
+PER_CLASS = 7
+TOLERANCE = {"rtol": 1e-5, "atol": 2e-5}  # float32 products against float64 ones, logits of about ten
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +33,7 @@ class RealModel:
     batch: Tensor
     acts: np.ndarray
     labels: np.ndarray
+    original: np.ndarray  # logits
 
     def logits(self, model: nn.Module) -> np.ndarray:
         with torch.inference_mode():
@@ -67,7 +68,9 @@ def real(shared_data: Path, cifar10: Path) -> RealModel:
     batch = torch.from_numpy(((np.stack(pictures) / 255 - mean) / std).transpose(0, 3, 1, 2).copy())
     with torch.inference_mode():
         acts = model.forward_head(model.forward_features(batch), pre_logits=True)
-    return RealModel(model, batch, acts.numpy(), np.repeat(np.arange(len(classes)), PER_CLASS))
+        original = model(batch)
+    labels = np.repeat(np.arange(len(classes)), PER_CLASS)
+    return RealModel(model, batch, acts.numpy(), labels, original.numpy())
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +97,10 @@ def ship(real: RealModel) -> EditContext:
 
 def test_the_model_is_right_about_these_pictures(real: RealModel) -> None:
     """Otherwise equal predictions below would say little."""
-    assert np.mean(real.logits(real.model).argmax(axis=1) == real.labels) > 0.7
+    assert np.mean(real.original.argmax(axis=1) == real.labels) > 0.7
 
 
-@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 3.0, 20.0])
+@pytest.mark.parametrize("strength", [0.0, 0.7, 20.0])
 def test_salve_weights_in_the_real_model_give_the_cached_logits(
     real: RealModel, ship: EditContext, strength: float
 ) -> None:
@@ -107,13 +110,13 @@ def test_salve_weights_in_the_real_model_give_the_cached_logits(
     np.testing.assert_array_equal(measured.argmax(axis=1), cached.argmax(axis=1))
 
 
-def test_strong_salve_changes_the_real_model_s_mind(real: RealModel, ship: EditContext) -> None:
-    before, after = real.logits(real.model), real.edited(METHODS["salve"](ship).head(20.0))
-    assert np.mean(before.argmax(axis=1) != after.argmax(axis=1)) > 0.2
+def test_the_strongest_of_these_edits_changes_many_predictions(real: RealModel, ship: EditContext) -> None:
+    after = METHODS["salve"](ship).head(20.0).logits(real.acts.astype(np.float64))
+    assert np.mean(real.original.argmax(axis=1) != after.argmax(axis=1)) > 0.2
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_edited_head_in_the_real_model_gives_the_cached_logits(
+@pytest.mark.parametrize("method", ["rome-cov", "leace", "row-scaling"])
+def test_an_edited_head_in_the_real_model_gives_the_cached_logits(
     method: str, real: RealModel, ship: EditContext
 ) -> None:
     intervention = METHODS[method](ship)
@@ -123,7 +126,7 @@ def test_every_edited_head_in_the_real_model_gives_the_cached_logits(
     np.testing.assert_allclose(measured / scale, cached / scale, **TOLERANCE)
 
 
-@pytest.mark.parametrize("strength", [0.5, 2.0, 8.0])
+@pytest.mark.parametrize("strength", [0.5, 8.0])
 def test_folded_steering_is_the_real_forward_hook(real: RealModel, ship: EditContext, strength: float) -> None:
     hook = real.model.fc.register_forward_pre_hook(steering_hook(steering_vector(ship), strength))
     try:
@@ -132,4 +135,4 @@ def test_folded_steering_is_the_real_forward_hook(real: RealModel, ship: EditCon
         hook.remove()
     folded = real.edited(METHODS["steering"](ship).head(strength))
     np.testing.assert_allclose(hooked, folded, **TOLERANCE)
-    assert np.abs(hooked - real.logits(real.model)).max() > 0.1  # the hook does something
+    assert np.abs(hooked - real.original).max() > 0.1  # the hook does something

@@ -142,7 +142,9 @@ def test_the_random_null_takes_a_latent_that_dominates_no_class(
 ) -> None:
     drawn = {nulls.suppress_random(build_context(world, seed=seed)).feature for seed in range(40)}
     assert drawn == set(range(len(world.features), len(world.dictionary)))
-    crowded = dataclasses.replace(build_context(world), dictionary=world.dictionary[:5])
+    crowded = dataclasses.replace(
+        build_context(world), dictionary=world.dictionary[:5], mean_codes=world.mean_codes[:, :5]
+    )
     assert nulls.suppress_random(crowded).feature in {0, 2, 3, 4}
 
 
