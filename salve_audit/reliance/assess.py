@@ -100,7 +100,7 @@ def last_strength(coupling: Float[np.ndarray, " d"]) -> float:
 
 
 def _control(inputs: RelianceInputs, use: FeatureUse, medians: list[MedianEstimate]) -> list[NullControl]:
-    others = np.setdiff1d(np.arange(len(inputs.dictionary)), use.dominant)
+    others = np.setdiff1d(np.flatnonzero(use.alive), use.dominant)
     strengths = np.array([np.inf if one.median is None else one.median for one in medians])
     fragile = np.argsort(strengths, kind="stable")
     controlled = set(fragile[:MAX_CONTROLLED].tolist())

@@ -70,11 +70,11 @@ def describe_features(
 
 
 def _candidates(samples: Samples, use: FeatureUse, dominant: set[int]) -> list[int]:
-    """All latents where screening them is cheap, else the dominant ones and the classes' top ones."""
-    m = use.mean_codes.shape[1]
-    cost = m * len(samples.labels) * samples.head.n_classes * samples.head.d
+    """All latents that fire, where screening them is cheap, else the dominant ones and the classes' top ones."""
+    alive = [int(latent) for latent in np.flatnonzero(use.alive)]
+    cost = len(alive) * len(samples.labels) * samples.head.n_classes * samples.head.d
     if cost <= SCREENING_BUDGET:
-        return list(range(m))
+        return list(dict.fromkeys([*sorted(dominant), *alive]))
     top = [int(latent) for latent in use.top[:, :2].T.ravel()]
     return list(dict.fromkeys([*sorted(dominant), *top]))[: 4 * MAX_FEATURES]
 

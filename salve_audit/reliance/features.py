@@ -25,6 +25,7 @@ class FeatureUse:
         attribution: (k, m) mean contribution to the class's logit above the mean logit.
         by_attribution: (k, m) latents by falling attribution.
         shared: (m, k) the latent's |mean code| on the class is at least half of its maximum over classes.
+        alive: (m,) the latent fires on some fit sample.
     """
 
     mean_codes: Float[np.ndarray, "k m"]
@@ -33,6 +34,7 @@ class FeatureUse:
     attribution: Float[np.ndarray, "k m"]
     by_attribution: Int[np.ndarray, "k m"]
     shared: Bool[np.ndarray, "m k"]
+    alive: Bool[np.ndarray, " m"]
 
 
 def class_means(
@@ -69,4 +71,5 @@ def describe_use(
         attribution=attribution,
         by_attribution=np.argsort(-attribution, axis=1, kind="stable"),
         shared=(size >= SHARED_FROM * largest) & (largest > 0),
+        alive=np.asarray(codes.any(axis=0)),
     )

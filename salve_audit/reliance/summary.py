@@ -32,6 +32,7 @@ from salve_audit.results import (
 REDUNDANCY_LIMIT = 50
 CURVE_POINTS = 41
 CURVE_BUDGET = 4e12  # multiply-adds for all curves: beyond it the others' accuracy is left out of them
+FAR = 100.0  # α̂ up to which every curve runs: coordinates with over 1 % of the largest coupling are gone there
 RISE = 0.02  # a rise of accuracy by more than this under growing suppression is called non-monotone
 SIGNIFICANT = 0.05
 
@@ -177,7 +178,7 @@ def _curve(
     marks = [alpha_hat.analytical, alpha_hat.numerical, alpha_hat.flip.median, alpha_hat.empirical]
     least = float(coupling.min(initial=np.inf))
     last = float(coupling.max(initial=0.0)) / least if least > 0 else np.inf
-    top = max(2.0, min(2 * max((mark for mark in marks if mark is not None), default=1.0), last))
+    top = max(2.0, min(2 * max((mark for mark in marks if mark is not None), default=0.0), last), min(FAR, last))
     strengths = np.concatenate([[0.0], np.geomspace(0.05, top, CURVE_POINTS - 1)])
     k = audit.head.n_classes
     cost = float(len(audit.labels)) * k * k * audit.head.d * CURVE_POINTS
