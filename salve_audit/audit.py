@@ -126,7 +126,13 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
         audit_samples = Samples(np.asarray(activations.audit.acts), activations.audit.labels, activations.head)
         reliance = assess_reliance(
             RelianceInputs(
-                fit_codes, activations.fit.labels, outcome.sae.dictionary, audit_samples, images.classes, config.seed
+                fit_codes=fit_codes,
+                fit_labels=activations.fit.labels,
+                dictionary=outcome.sae.dictionary,
+                audit=audit_samples,
+                classes=images.classes,
+                seed=config.seed,
+                other_dictionaries=tuple(one.dictionary for one in outcome.seeds[1:]),
             )
         )
     with watch.stage("interventions"):

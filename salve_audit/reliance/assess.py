@@ -14,9 +14,9 @@ from salve_audit.reliance.effects import describe_features
 from salve_audit.reliance.features import FeatureUse, describe_use
 from salve_audit.reliance.nulls import NullSettings, control_class
 from salve_audit.reliance.scaling import Samples
+from salve_audit.reliance.seeds import find_stable, match_dominant
 from salve_audit.reliance.summary import ClassEvidence, summarise_class
-from salve_audit.reliance.survival import MedianEstimate, Times, censor, compare_classes, estimate_median
-from salve_audit.reliance.thresholds import Thresholds
+from salve_audit.reliance.survival import MedianEstimate, compare_classes, estimate_median, flip_times
 from salve_audit.results import ClassReliance, FeatureInfo, NullControl
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ class RelianceInputs:
         classes: names, in output order.
         seed: of the null controls.
         nulls: how many draws.
+        other_dictionaries: (m, d) of other seeds at the same sparsity, for the stability of findings.
     """
 
     fit_codes: Float[np.ndarray, "n m"]
@@ -44,6 +45,7 @@ class RelianceInputs:
     classes: tuple[str, ...]
     seed: int
     nulls: NullSettings = field(default_factory=NullSettings)
+    other_dictionaries: tuple[Float[np.ndarray, "m d"], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,10 @@ def assess_reliance(inputs: RelianceInputs) -> Reliance:
     medians = [estimate_median(times) for times in flips]
     controls = _control(inputs, use, medians)
     differ = compare_classes(flips)
+    matches = [(other, *match_dominant(inputs.dictionary, other, use.dominant)) for other in inputs.other_dictionaries]
+    stable = find_stable(inputs.audit, medians, matches)
     evidence = [
-        ClassEvidence(index, found[index], flips[index], medians[index], controls[index], differ[index])
+        ClassEvidence(index, found[index], flips[index], medians[index], controls[index], differ[index], stable[index])
         for index in range(len(inputs.classes))
     ]
     log.info("curves, redundancy and effects")
@@ -85,18 +89,6 @@ def assess_reliance(inputs: RelianceInputs) -> Reliance:
         features=describe_features(inputs.audit, dictionary, use, inputs.classes),
         samples=sample_rows(inputs.audit, coupling, found),
     )
-
-
-def flip_times(found: Thresholds, coupling: Float[np.ndarray, " d"]) -> Times:
-    """Flip thresholds of a class in α̂, censored where nothing flips."""
-    top = float(coupling.max(initial=0.0))
-    return censor(found.flip * (top or 1.0), last_strength(coupling))
-
-
-def last_strength(coupling: Float[np.ndarray, " d"]) -> float:
-    """α̂ at which the last weight is gone; inf where some coordinate has no coupling."""
-    least = float(coupling.min(initial=np.inf))
-    return float(coupling.max(initial=0.0)) / least if least > 0 else float("inf")
 
 
 def _control(inputs: RelianceInputs, use: FeatureUse, medians: list[MedianEstimate]) -> list[NullControl]:

@@ -15,6 +15,7 @@ from salve_audit.reliance.survival import (
     Times,
     censor,
     estimate_median,
+    last_strength,
     quantiles,
     wilson,
 )
@@ -48,6 +49,7 @@ class ClassEvidence:
         median: their Kaplan-Meier median.
         null: the null controls.
         differs: (k,) classes whose flip thresholds differ.
+        stable: does the finding survive other seeds? None: not known.
     """
 
     index: int
@@ -56,6 +58,7 @@ class ClassEvidence:
     median: MedianEstimate
     null: NullControl
     differs: Bool[np.ndarray, " k"]
+    stable: bool | None = None
 
 
 def summarise_class(
@@ -85,7 +88,7 @@ def summarise_class(
         accuracy_high=high,
         thin=evidence.median.thin,
         dominant_feature=dominant,
-        stable=None,
+        stable=evidence.stable,
         top_features=tuple(int(latent) for latent in use.top[index]),
         top_attribution=tuple(int(latent) for latent in use.by_attribution[index, : use.top.shape[1]]),
         alpha=alpha,
@@ -131,8 +134,7 @@ def _summaries(evidence: ClassEvidence, coupling: Float[np.ndarray, " d"]) -> tu
 
 
 def _numerical_times(found: Thresholds, coupling: Float[np.ndarray, " d"]) -> Times:
-    top, least = float(coupling.max(initial=0.0)) or 1.0, float(coupling.min(initial=np.inf))
-    return censor(found.numerical * top, top / least if least > 0 else float("inf"))
+    return censor(found.numerical * (float(coupling.max(initial=0.0)) or 1.0), last_strength(coupling))
 
 
 def _flip_summary(estimate: MedianEstimate) -> FlipSummary:
@@ -176,8 +178,7 @@ def _curve(
     audit: Samples, own: Samples, index: int, coupling: Float[np.ndarray, " d"], alpha_hat: AlphaSummary
 ) -> Curve:
     marks = [alpha_hat.analytical, alpha_hat.numerical, alpha_hat.flip.median, alpha_hat.empirical]
-    least = float(coupling.min(initial=np.inf))
-    last = float(coupling.max(initial=0.0)) / least if least > 0 else np.inf
+    last = last_strength(coupling)
     top = max(2.0, min(2 * max((mark for mark in marks if mark is not None), default=0.0), last), min(FAR, last))
     strengths = np.concatenate([[0.0], np.geomspace(0.05, top, CURVE_POINTS - 1)])
     k = audit.head.n_classes
@@ -210,6 +211,7 @@ def _flags(evidence: ClassEvidence, alpha_hat: AlphaSummary, curve: Curve) -> tu
     applicable = int((evidence.found.status != "not_applicable").sum())
     raised = {
         "thin": evidence.median.thin,
+        "unstable": evidence.stable is False,
         "erased": 2 * erased > applicable,
         "non-monotone": curve.non_monotone,
         "wrong from the start": alpha_hat.empirical == 0.0,

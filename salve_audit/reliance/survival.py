@@ -15,6 +15,8 @@ import numpy.typing as npt
 from jaxtyping import Bool, Float
 from scipy import stats
 
+from salve_audit.reliance.thresholds import Thresholds
+
 THIN_SAMPLES, THIN_EVENTS, NO_INTERVAL = 30, 20, 6
 QUANTILES = tuple(round(0.05 * i, 2) for i in range(21))
 LARGE_FAMILY = 50  # from so many classes on the false discovery rate is controlled instead
@@ -74,6 +76,22 @@ def censor(threshold: Float[np.ndarray, " n"], last: float) -> Times:
     finite = value[np.isfinite(value)]
     beyond = last if np.isfinite(last) else float(finite.max(initial=1.0))
     return Times(np.where(observed, value, beyond), observed)
+
+
+def flip_times(found: Thresholds, coupling: Float[np.ndarray, " d"]) -> Times:
+    """Flip thresholds of a class in α̂, censored where nothing flips.
+
+    Args:
+        found: thresholds of the class's samples, in α.
+        coupling: (d,) of the feature.
+    """
+    return censor(found.flip * (float(coupling.max(initial=0.0)) or 1.0), last_strength(coupling))
+
+
+def last_strength(coupling: Float[np.ndarray, " d"]) -> float:
+    """α̂ at which the last weight is gone; inf where some coordinate has no coupling."""
+    least = float(coupling.min(initial=np.inf))
+    return float(coupling.max(initial=0.0)) / least if least > 0 else float("inf")
 
 
 def estimate_median(times: Times) -> MedianEstimate:

@@ -1,0 +1,66 @@
+"""Does a class's finding survive another seed of the autoencoder? (METHOD §4)
+
+Latents are matched one to one across seeds by |cosine| (Hungarian). A dominant feature is stable when in at least
+four of five seeds, its own included, the matched latent has |cosine| above 0.7 and the feature's flip median lies
+inside the 95 % interval of the matched latent's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.optimize import linear_sum_assignment
+
+from salve_audit.reliance.by_class import class_thresholds
+from salve_audit.reliance.scaling import Samples
+from salve_audit.reliance.survival import MedianEstimate, estimate_median, flip_times
+
+SAME_FEATURE = 0.7
+STABLE_SHARE = 0.8
+
+
+def find_stable(
+    audit: Samples,
+    medians: Sequence[MedianEstimate],
+    others: Sequence[tuple[Float[np.ndarray, "m d"], Int[np.ndarray, " k"], Float[np.ndarray, " k"]]],
+) -> list[bool | None]:
+    """Per class: is the finding stable? None without other seeds or without samples.
+
+    Args:
+        audit: audit samples.
+        medians: flip medians of the classes' dominant features.
+        others: per other seed its dictionary, and what `match_dominant` found in it.
+    """
+    if not others:
+        return [None] * len(medians)
+    agreeing = np.ones(len(medians), dtype=int)  # the seed itself
+    for dictionary, match, cosine in others:
+        coupling = np.abs(dictionary[match].astype(np.float64))
+        found = class_thresholds(audit, coupling)
+        for index, (one, median) in enumerate(zip(found, medians, strict=True)):
+            other = estimate_median(flip_times(one, coupling[index]))
+            agreeing[index] += cosine[index] > SAME_FEATURE and _inside(median.median, other)
+    needed = STABLE_SHARE * (1 + len(others))
+    return [None if not median.n else bool(agreeing[i] >= needed) for i, median in enumerate(medians)]
+
+
+def match_dominant(
+    dictionary: Float[np.ndarray, "m d"], other: Float[np.ndarray, "m d"], latents: Int[np.ndarray, " k"]
+) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+    """The latents of another seed that the given ones are matched to, and their |cosine|; unit-norm rows."""
+    cosine = np.abs(dictionary @ other.T)
+    rows, columns = linear_sum_assignment(-cosine)
+    partner = np.empty(len(dictionary), dtype=np.int64)
+    partner[rows] = columns
+    return partner[latents], cosine[latents, partner[latents]]
+
+
+def _inside(value: float | None, estimate: MedianEstimate) -> bool:
+    """Is the median inside the other's interval? Bounds that are not reached lie beyond every strength."""
+    if value is None or estimate.median is None:
+        return value is None and estimate.median is None
+    low = -np.inf if estimate.low is None else estimate.low
+    high = np.inf if estimate.high is None else estimate.high
+    return bool(low <= value <= high)
