@@ -7,16 +7,18 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from salve_audit.activations.cache import EntryWriter, Progress
-from salve_audit.activations.pictures import LoaderSettings, build_loader
+from salve_audit.activations.pictures import Batch, LoaderSettings, build_loader
 from salve_audit.activations.unreadable import check_share_unreadable
-from salve_audit.errors import CheckpointError
+from salve_audit.errors import CheckpointError, DataError
 from salve_audit.inputs.classifier import Classifier
 from salve_audit.inputs.imageset import ImageSet
 from salve_audit.inputs.proof import prove_head
@@ -55,7 +57,7 @@ def run_pass(classifier: Classifier, imageset: ImageSet, settings: PassSettings,
         _computing(classifier, settings) as compute,
         tqdm(total=len(paths), initial=first, unit=" pictures", desc="activations", disable=hidden) as bar,
     ):
-        for batch in loader:
+        for batch in _load(loader, imageset.root):
             rows = [first + row for row in batch.rows]
             done = writer.progress
             acts = compute(batch.images) if rows else np.zeros((0, done.d), np.float32)
@@ -66,6 +68,20 @@ def run_pass(classifier: Classifier, imageset: ImageSet, settings: PassSettings,
             writer.append(acts, _advance(done, rows, skipped, acts.shape[1], len(imageset.fit.paths)))
             check_share_unreadable(imageset, writer.progress.skipped)
             bar.update(len(rows) + len(skipped))
+
+
+def _load(loader: DataLoader[Batch], root: Path) -> Iterator[Batch]:
+    """The loader's batches; a decoding process that dies (killed, no shared memory) becomes an error for the user."""
+    batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches, None)
+        except (RuntimeError, OSError) as error:
+            why = f"a process that decodes pictures failed ({summarise_error(error)})"
+            raise DataError(str(root), why, hint="try --workers 0") from error
+        if batch is None:
+            return
+        yield batch
 
 
 def _advance(done: Progress, rows: list[int], skipped: tuple[tuple[str, str], ...], d: int, n_fit: int) -> Progress:
@@ -127,7 +143,7 @@ def _hint(error: Exception) -> str | None:
 
 def _check_finite(classifier: Classifier, acts: Acts, paths: list[str]) -> None:
     bad = np.flatnonzero(~np.isfinite(acts).all(axis=1))
-    if len(bad):
+    if len(bad) and len(acts) == len(paths):
         kind = "NaN" if np.isnan(acts[bad[0]]).any() else "infinite"
         why = f"the network gives {kind} activations for {paths[bad[0]]}"
         raise CheckpointError(str(classifier.path), why, hint="are its weights or its mean and std damaged?")

@@ -83,7 +83,7 @@ def as_output_error(cache_dir: Path) -> Iterator[None]:
 def read_entry(cache_dir: Path, key: str) -> tuple[Float[np.ndarray, "n d"], Progress] | None:
     """The memory-mapped activations under `key`; None where there are none, or damaged ones (a warning says so)."""
     folder = cache_dir / key
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return None
     try:
         progress = _read_meta(folder / META)

@@ -68,9 +68,12 @@ def hash_weights(model: nn.Module) -> str:
 def hash_files(root: Path, paths: Sequence[str]) -> list[str]:
     """sha256 of each file's contents, in order; of the reason where one cannot be read."""
     tasks = [paths[start : start + FILES_PER_TASK] for start in range(0, len(paths), FILES_PER_TASK)]
-    with ThreadPoolExecutor(N_THREADS) as pool:
+    pool = ThreadPoolExecutor(N_THREADS)
+    try:
         parts = pool.map(lambda task: [_hash_file(root, path) for path in task], tasks)
         return [digest for part in parts for digest in part]
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupt does not wait for a million files
 
 
 def _hash_file(root: Path, path: str) -> str:

@@ -33,9 +33,9 @@ def load_image_folder(root: str | Path, seed: int, limit: int | None = None) -> 
         DataError: missing, no folder, empty, a class without pictures, one class only, or unlike splits.
     """
     folder = Path(root)
-    if not folder.exists():
+    if not os.path.lexists(folder):
         raise DataError(str(root), "no such folder")
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise DataError(str(root), "is not a folder", hint=LAYOUT_HINT)
     folder = folder.resolve()
     audit_name = next((name for name in AUDIT_FOLDERS if _list_folders(folder, name)), None)
@@ -62,7 +62,7 @@ def load_image_folder(root: str | Path, seed: int, limit: int | None = None) -> 
 
 def _list_folders(root: Path, part: str) -> list[str]:
     """Sorted names of the visible folders in ``root / part``; none where that is no folder."""
-    if not (root / part).is_dir():
+    if not os.path.isdir(root / part):
         return []
     return sorted(entry.name for entry in _scan(root, part) if entry.is_dir())
 

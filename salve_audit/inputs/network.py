@@ -70,8 +70,9 @@ def count_head_rows(state: Mapping[str, torch.Tensor], names: tuple[str, ...] = 
     """Number of classes by the weights: rows of the named layer, else of the last matrix there is."""
     state = strip_prefixes(state)
     for name in names:
-        if f"{name}.weight" in state:
-            return int(state[f"{name}.weight"].shape[0])
+        weight = state.get(f"{name}.weight")
+        if weight is not None and weight.ndim > 0:
+            return int(weight.shape[0])
     matrices = [value for key, value in state.items() if key.endswith("weight") and value.ndim == 2]
     return int(matrices[-1].shape[0]) if matrices else None
 
@@ -99,7 +100,10 @@ def timm_kwargs(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
         CheckpointError: its model_kwargs ask for more than the shape of a network.
     """
     args = checkpoint.args
-    kwargs = dict(args.get("model_kwargs") or {})
+    given = args.get("model_kwargs") or {}
+    if not isinstance(given, Mapping):
+        raise CheckpointError(str(checkpoint.path), f"its model_kwargs are of type {type(given).__name__}, no mapping")
+    kwargs = dict(given)
     refused = sorted(REFUSED_KWARGS & set(kwargs))
     if refused:
         raise CheckpointError(str(checkpoint.path), f"its model_kwargs may not set {refused[0]!r}")

@@ -35,16 +35,20 @@ def resolve_transform(checkpoint: Checkpoint, network: Network) -> TransformSpec
     Raises:
         CheckpointError: a setting makes no sense, or the network takes neither 1 nor 3 channels.
     """
+    try:
+        return _resolve(checkpoint, network)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise CheckpointError(str(checkpoint.path), f"its settings make no transform: {error}") from error
+
+
+def _resolve(checkpoint: Checkpoint, network: Network) -> TransformSpec:
     default = dict(resolve_model_data_config(network.model))  # type: ignore[no-untyped-call]
     n_channels = _count_channels(network)
     own = _own_settings(checkpoint, network, n_channels)
     values, sources = {}, {}
     for name in FIELDS:
         values[name], sources[name] = default[name], _name_default(network)
-        for source, settings in (
-            (_name_file(network), network.declared),
-            (FROM_CHECKPOINT, own),
-        ):
+        for source, settings in ((_name_file(network), network.declared), (FROM_CHECKPOINT, own)):
             if settings.get(name) is not None:
                 values[name], sources[name] = settings[name], source
     if sources["input_size"] == _name_default(network):
@@ -52,10 +56,7 @@ def resolve_transform(checkpoint: Checkpoint, network: Network) -> TransformSpec
     for name in ("mean", "std"):
         values[name] = _per_channel(values[name], n_channels)
     crop_mode = str(checkpoint.args.get("crop_mode") or default.get("crop_mode") or "center")
-    try:
-        return _checked_spec(values, _in_words(sources), crop_mode, n_channels)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(str(checkpoint.path), f"its settings make no transform: {error}") from error
+    return _checked_spec(values, _in_words(sources), crop_mode, n_channels)
 
 
 def build_transform(spec: TransformSpec) -> Callable[[Image.Image], torch.Tensor]:

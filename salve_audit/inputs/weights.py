@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -70,7 +71,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _hash_file(file: Path) -> str:
-    if file.is_dir():
+    if os.path.isdir(file):  # unlike Path.is_dir, no exception where access is denied
         raise CheckpointError(str(file), "is a folder, expected a checkpoint file")
     try:
         with file.open("rb") as stream:

@@ -234,6 +234,26 @@ def test_a_head_that_is_none(classifier, imageset, settings) -> None:
     assert leftovers(settings.cache_dir) == []
 
 
+class Dying(torch.utils.data.Dataset):
+    def __len__(self) -> int:
+        return 60
+
+    def __getitem__(self, index: int) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only where workers are forked")
+def test_a_decoding_process_that_dies(classifier, imageset, settings, monkeypatch) -> None:
+    monkeypatch.setattr("salve_audit.activations.pictures.PictureDataset", lambda *_: Dying())
+    with pytest.raises(DataError) as caught:
+        extract(classifier, imageset, dataclasses.replace(settings, workers=1))
+    text = str(caught.value)
+    assert text.startswith(f"{imageset.root}: a process that decodes pictures failed (RuntimeError: DataLoader worker ")
+    assert "\n" not in text
+    assert caught.value.hint == "try --workers 0"
+    assert leftovers(settings.cache_dir) == []
+
+
 # disks that fail, and interrupts
 
 

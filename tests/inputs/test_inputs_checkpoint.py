@@ -271,6 +271,11 @@ def test_a_checkpoint_cannot_ask_timm_to_fetch(key: str, save, tiny_state) -> No
     assert message_of(path)[0] == f"its model_kwargs may not set {key!r}"
 
 
+def test_model_kwargs_that_are_none(save, tiny_state) -> None:
+    path = save({"arch": "resnet18", "state_dict": tiny_state, "args": {"model_kwargs": "depth=3"}})
+    assert message_of(path)[0] == "its model_kwargs are of type str, no mapping"
+
+
 def test_settings_timm_cannot_build(save, tiny_state) -> None:
     path = save({"arch": "resnet18", "state_dict": tiny_state, "args": {"model_kwargs": {"colour": "red"}}})
     message = message_of(path)[0]

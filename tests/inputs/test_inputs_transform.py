@@ -97,6 +97,9 @@ def test_a_file_that_says_nothing_gets_timms_default_and_the_source_says_so(save
         ),
         ({"crop_pct": 1.5}, "crop_pct 1.5 is not in (0, 1]"),
         ({"crop_pct": "big"}, "could not convert string to float: 'big'"),
+        ({"img_size": float("inf")}, "cannot convert float infinity to integer"),
+        ({"img_size": [24]}, "input size (3, 24) is not (3, height, width)"),
+        ({"mean": {"r": 1}}, "float() argument must be a string or a real number, not 'dict'"),
         ({"crop_mode": "star"}, "crop_mode 'star' is not one of center, squash, border"),
     ],
 )  # fmt: skip
