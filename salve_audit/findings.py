@@ -92,22 +92,27 @@ def _about_sae(sae: SaeInfo) -> Iterator[str]:
 
 
 def _about_methods(interventions: Sequence[InterventionResult]) -> Iterator[str]:
+    """The methods by the others' accuracy; what a method could not suppress is said beside it, not averaged away."""
     target = min((one.target_accuracy for one in interventions), default=None)
     if target is None:
         return
-    means = {
-        method: _mean_others([one for one in interventions if one.method == method and one.target_accuracy == target])
-        for method in dict.fromkeys(one.method for one in interventions)
-    }
-    ranked = sorted(
-        ((value, name) for name, value in means.items() if value is not None and not name.startswith("null")),
-        reverse=True,
-    )
+    by_method: dict[str, list[InterventionResult]] = {}
+    for one in interventions:
+        if one.target_accuracy == target and not one.method.startswith("null"):
+            by_method.setdefault(one.method, []).append(one)
+    ranked = sorted(by_method.items(), key=lambda item: (-_reached(item[1]), -_mean_others(item[1])))
     if len(ranked) > 1:
-        order = ", ".join(f"{name} {100 * value:.1f} %" for value, name in ranked)
+        order = ", ".join(
+            f"{name} {100 * _mean_others(results):.1f} % ({_reached(results)} of {len(results)} classes reached it)"
+            for name, results in ranked
+        )
         yield f"Others' accuracy when a class is brought to {100 * target:.0f} %, by method: {order}."
 
 
-def _mean_others(results: Sequence[InterventionResult]) -> float | None:
-    reached = [one.others_accuracy for one in results if one.reached]
-    return sum(reached) / len(reached) if reached else None
+def _reached(results: Sequence[InterventionResult]) -> int:
+    return sum(one.reached for one in results)
+
+
+def _mean_others(results: Sequence[InterventionResult]) -> float:
+    """Over all classes, at the best strength where the target is not reached."""
+    return sum(one.others_accuracy for one in results) / len(results)
