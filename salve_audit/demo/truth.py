@@ -65,16 +65,16 @@ def measure_truth(
 def _measure_class(world: World, predict: Predict, label: int, keys: Sequence[PictureKey]) -> TrueDrops:
     cues = tuple(one.cue for one in world.classes[label].cues)
 
-    def accuracy(*without: str) -> float:
-        return float((predict(draw_many(world, keys, without)) == label).mean())
+    def count(*without: str) -> int:
+        return int((predict(draw_many(world, keys, without)) == label).sum())
 
-    whole = accuracy()
+    n_right, n = count(), len(keys)
     return TrueDrops(
         class_name=world.classes[label].name,
-        n=len(keys),
-        accuracy=whole,
-        drops={cue: whole - accuracy(cue) for cue in cues},
-        drop_of_all=whole - accuracy(*cues) if cues else None,
+        n=n,
+        accuracy=n_right / n,
+        drops={cue: (n_right - count(cue)) / n for cue in cues},
+        drop_of_all=(n_right - count(*cues)) / n if cues else None,
     )
 
 
