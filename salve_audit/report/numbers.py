@@ -32,7 +32,7 @@ def strength(value: float | None) -> str:
 
 def percent(value: float) -> str:
     """A share in 0..1 as a percentage with one decimal."""
-    return f"{100 * value:.1f}{NBSP}%"
+    return f"{100 * value:,.1f}{NBSP}%"
 
 
 def points(value: float) -> str:
@@ -49,7 +49,9 @@ def count(value: int) -> str:
 
 def p_value(value: float) -> str:
     """A p-value with two significant digits, never 0."""
-    return "< 0.001" if value < 0.001 else f"{value:.2g}"
+    if value < 0.001:
+        return "< 0.001"
+    return f"{value:.2f}" if value >= 0.0995 else f"{value:.2g}"
 
 
 def strength_interval(low: float | None, high: float | None) -> str | None:

@@ -247,7 +247,10 @@ def _demo(classes: tuple[ClassReliance, ...]) -> DemoTruth:
     for one in classes[:8]:
         cues = ("red patch",) if one.index % 2 else ("disk", "checkerboard", "bar")
         drops = {cue: round(0.96 / len(cues) ** 2, 3) for cue in cues}
-        planted.append(PlantedClass(one.name, cues, drops, max(drops.values()), one.dominant_feature, 0.94))
+        together = {"all together": 0.97} if len(cues) > 1 else {}
+        planted.append(
+            PlantedClass(one.name, cues, {**together, **drops}, max(drops.values()), one.dominant_feature, 0.94)
+        )
     found = (("alpha_hat_flip", -0.19, 0.65), ("redundancy", 0.05, 0.91), ("accuracy", None, None))
     return DemoTruth(tuple(planted), tuple(RankCorrelation(s, rho, p, 8) for s, rho, p in found))
 

@@ -117,7 +117,7 @@ def test_scales_are_monotone_and_hit_their_ends() -> None:
         places = [scale(t) for t in scale.ticks()]
         assert places == sorted(places)
         assert len(places) >= 3
-        assert all(b - a >= 30 for a, b in pairwise(places))
+        assert all(b - a >= 26 for a, b in pairwise(places))
 
 
 @pytest.mark.parametrize("values", [[None], [], [0.0], [1e-9], [1e12], [0.3, 0.31]])
@@ -132,6 +132,39 @@ def test_share_scale_holds_its_values(values: list[float]) -> None:
     scale = share_scale(values, 0, 300)
     assert all(-1e-9 <= scale(v) <= 300 + 1e-9 for v in values)
     assert 0 <= scale.low < scale.high
+
+
+def test_outliers_do_not_flatten_the_rest_and_become_arrows() -> None:
+    scale = alpha_scale([1.0, 2.0, 3.0, 4.0, 5000.0], 0, 600)
+    assert scale.high == pytest.approx(1.04 * 20 * 3)
+    assert scale.shown(4.0) == 4.0
+    assert scale.shown(5000.0) is None
+    assert alpha_scale([1.0], 0, 600, least=9.0)(9.0) <= 600
+    svg = str(
+        draw_dots([DotRow("a", 5000.0, 4000.0, 6000.0, ""), *[DotRow("b", 1.0, 0.9, 1.1, "")] * 4], None, "t").svg
+    )
+    assert "median 5,000" in svg
+
+
+def test_curve_is_cut_at_the_end_of_the_axis() -> None:
+    panel = Panel("a", (0.0, 1.0, 3.0), (1.0, 0.6, 0.0), (0.9, 0.9, 0.9), (), None)
+    root = ElementTree.fromstring(str(draw_panel(panel, 2.0, "linear").svg))
+    own = [p.get("d", "") for p in root.iter(f"{SVG}path")][-1]
+    y = Scale(0.0, 1.0, 154, 46)
+    assert own.endswith(f"L216 {y(0.3):.1f}")
+
+
+def test_failing_method_is_written_at_the_edge() -> None:
+    rows = [MethodRow("SALVE", 0.9, 0.88, 0.93, "salve"), MethodRow("null", 0.31, 0.3, 0.32, "null")]
+    svg = str(draw_methods([("5 %", rows)], 0.95, "Methods").svg)
+    assert ">31.0 %</text>" in svg
+    assert ">80</text>" in svg or ">85</text>" in svg or ">88</text>" in svg
+    assert ">40</text>" not in svg
+
+
+def test_salve_is_never_put_at_the_edge() -> None:
+    rows = [MethodRow("SALVE", 0.6, 0.58, 0.63, "salve"), *[MethodRow("x", 0.9, 0.89, 0.91, "rival")] * 5]
+    assert ">60.0 %</text>" not in str(draw_methods([("5 %", rows)], 0.95, "Methods").svg)
 
 
 def test_series_is_one_path() -> None:

@@ -220,6 +220,7 @@ def test_demo_is_last_and_claims_nothing(page: Page) -> None:
     assert "not expected to rank it" in after
     assert "None of the 2 statistics ranks the classes" in after
     assert "−0.19" in after
+    assert "disk: 10.7 %; checkerboard: 10.7 %; bar: 10.7 %; all together: 97.0 %" in after.replace("\u00a0", " ")
 
 
 def test_no_demo_no_section(unpoliced: AuditResult) -> None:

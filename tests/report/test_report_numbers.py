@@ -52,7 +52,10 @@ def test_strength_interval(low: float | None, high: float | None, text: str | No
     assert numbers.strength_interval(low, high) == text
 
 
-@pytest.mark.parametrize(("value", "text"), [(0.0, "< 0.001"), (0.0099, "0.0099"), (0.41234, "0.41"), (1.0, "1")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "< 0.001"), (0.0099, "0.0099"), (0.41234, "0.41"), (0.7, "0.70"), (0.0995, "0.10"), (1.0, "1.00")],
+)
 def test_p_value(value: float, text: str) -> None:
     assert numbers.p_value(value) == text
 

@@ -146,6 +146,12 @@ def test_ranking_of_equals_and_of_nothing() -> None:
     assert rank([]) == ()
 
 
+def test_ranking_says_where_a_method_reached_fewer_classes() -> None:
+    rows = [_row(m, c, 0.9, (m, c) != ("leace", "b")) for m in ("salve", "row-scaling", "leace") for c in ("a", "b")]
+    ((order, _),) = rank(grouped(rows))
+    assert order.replace("\u00a0", " ").endswith("LEACE 90.0 % (in 1 of 2 classes).")
+
+
 def test_entanglement_is_named(audit: AuditResult) -> None:
     lines = build_effects(audit, HTML).parts["entangled"]
     assert lines[0] == "Feature 4: suppressed at α̂ = 2.00, automobile changes by −45.0 and truck by +21.0 points."

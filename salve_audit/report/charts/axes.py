@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from salve_audit.report.charts.svg import MUTED, RULE, Canvas, segment
 
 ALPHA_LABEL = "strength α̂ (no unit; at 1 the most coupled coordinate is off)"
+_OUTLIER = 20.0
 _LINEAR_UP_TO = 8.0  # beyond it, strengths are drawn on a scale of log(1 + α̂)
 
 
@@ -30,13 +32,18 @@ class Scale:
         """The pixel of the value, or of the end of the domain that it lies beyond."""
         return self(min(max(value, self.low), self.high))
 
+    def shown(self, value: float | None) -> float | None:
+        """The value where it lies on the axis; None where it lies beyond or does not exist."""
+        return None if value is None or value > self.high else value
+
     def _bend(self, value: float) -> float:
         if self.kind == "log":
             return math.log10(value)
         return math.log1p(value) if self.kind == "log1p" else value
 
-    def ticks(self, spacing: float = 30) -> tuple[float, ...]:
-        """Round values inside the domain whose labels are at least `spacing` pixels apart."""
+    def ticks(self, spacing: float | None = None) -> tuple[float, ...]:
+        """Round values inside the domain whose labels are at least `spacing` pixels apart; None: as room allows."""
+        spacing = spacing or (44 if abs(self.end - self.start) > 300 else 26)
         candidates = _linear_ticks(self, spacing) if self.kind == "linear" else _log_ticks(self)
         kept: list[float] = []
         for value in candidates:
@@ -64,9 +71,14 @@ def _log_ticks(scale: Scale) -> list[float]:
     return start + [v for v in values if least * 0.999 <= v <= scale.high * 1.001]
 
 
-def alpha_scale(values: Iterable[float | None], start: float, end: float) -> Scale:
-    """The scale for strengths: from 0 and linear, or of log(1 + α̂) where they span more than a linear axis shows."""
-    high = max((v for v in values if v is not None and v > 0), default=1.0) * 1.04
+def alpha_scale(values: Iterable[float | None], start: float, end: float, least: float = 0.0) -> Scale:
+    """The scale for strengths, from 0, linear or of log(1 + α̂) where they span more than a linear axis shows.
+
+    It ends at the largest value or at `_OUTLIER` times the median, whichever is less, but not before `least`: a few
+    thresholds in the thousands would otherwise flatten all the others. What lies beyond is drawn as an arrow.
+    """
+    seen = [v for v in values if v is not None and v > 0]
+    high = max(min(max(seen), _OUTLIER * statistics.median(seen)) if seen else 1.0, least) * 1.04
     return Scale(0.0, high, start, end, "linear" if high <= _LINEAR_UP_TO else "log1p")
 
 
@@ -87,7 +99,7 @@ def tick_label(value: float) -> str:
 
 def percent_label(value: float) -> str:
     """A share on an axis in percent."""
-    return f"{100 * value:g}"
+    return f"{100 * value:g}".replace("-", "−")
 
 
 def draw_x_axis(canvas: Canvas, scale: Scale, span: tuple[float, float], label: str, *, percent: bool = False) -> None:

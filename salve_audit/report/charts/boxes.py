@@ -48,7 +48,7 @@ def draw_boxes(groups: Sequence[BoxGroup], scale_values: Sequence[float | None],
         tops.append(bottom)
         bottom += ROW * max(1, len(group.spreads)) + CLASS_GAP
     desc = "Per class three boxes from the 25 % to the 75 % quantile, with the median as a line inside and whiskers "
-    desc += "from 5 to 95 %; an arrow means that the quantile is not reached."
+    desc += "from 5 to 95 %; an arrow means that it goes on beyond the axis or is not reached."
     canvas = Canvas(WIDTH, bottom + 40, title, desc)
     scale = alpha_scale(scale_values, LEFT, WIDTH - RIGHT - 14)
     draw_x_axis(canvas, scale, (TOP, bottom), ALPHA_LABEL)
@@ -63,21 +63,21 @@ def draw_boxes(groups: Sequence[BoxGroup], scale_values: Sequence[float | None],
 
 
 def _draw_spread(canvas: Canvas, spread: Spread, y: float, scale: Scale) -> None:
-    q05, q25, q50, q75, q95 = spread.quantiles
+    q05, q25, q50, q75, q95 = (scale.shown(value) for value in spread.quantiles)
     if q05 is None:
         canvas.path(arrow(scale.end + 14, y, 3.5), stroke=INK, width=1.2)
         return
     edge = scale.end + 14
-    right = edge if q95 is None else scale.clipped(q95)
-    canvas.path(segment(scale.clipped(q05), y, right, y), stroke=INK, width=1)
+    right = edge if q95 is None else scale(q95)
+    canvas.path(segment(scale(q05), y, right, y), stroke=INK, width=1)
     if q95 is None:
         canvas.path(arrow(edge, y, 3.5), stroke=INK, width=1.2)
     if q25 is not None:
-        start = scale.clipped(q25)
-        end = scale.end + 6 if q75 is None else scale.clipped(q75)
+        start = scale(q25)
+        end = scale.end + 6 if q75 is None else scale(q75)
         canvas.path(box(start, y - 4, max(end - start, 1), 8), fill=_FILLS[spread.threshold], stroke=INK, width=0.9)
     if q50 is not None:
-        at = scale.clipped(q50)
+        at = scale(q50)
         canvas.path(segment(at, y - 4, at, y + 4), stroke=_MEDIANS[spread.threshold], width=2)
 
 

@@ -56,8 +56,8 @@ def draw_panel(panel: Panel, high: float, kind: str) -> Drawing:
     draw_x_axis(canvas, x, (TOP, BOTTOM), "strength α̂")
     draw_y_axis(canvas, y, (LEFT, WIDTH - RIGHT), "accuracy, %", percent=True)
     _draw_marks(canvas, panel, x)
-    others = polyline((x.clipped(a), y(v)) for a, v in zip(panel.alpha_hat, panel.others, strict=True))
-    own = polyline((x.clipped(a), y(v)) for a, v in zip(panel.alpha_hat, panel.accuracy, strict=True))
+    others = polyline((x(a), y(v)) for a, v in _until(panel.alpha_hat, panel.others, high))
+    own = polyline((x(a), y(v)) for a, v in _until(panel.alpha_hat, panel.accuracy, high))
     canvas.path(others, stroke=ORANGE, width=2, dash="4 2.5")
     canvas.path(own, stroke=BLUE, width=2.4)
     if panel.empirical is not None:
@@ -75,6 +75,16 @@ def _draw_marks(canvas: Canvas, panel: Panel, x: Scale) -> None:
         canvas.path(segment(place, TOP - 10, at, TOP - 4), stroke=MUTED, width=0.8)
         beyond = "→" if value > x.high else ""
         canvas.text((place, TOP - 13), letter + beyond, anchor="middle", size=10.5, bold=True)
+
+
+def _until(strengths: Sequence[float], values: Sequence[float], high: float) -> list[tuple[float, float]]:
+    """The points of a curve up to the end of the axis, the last one interpolated."""
+    points = list(zip(strengths, values, strict=True))
+    kept = [point for point in points if point[0] <= high]
+    if kept and len(kept) < len(points):
+        (a, u), (b, v) = kept[-1], points[len(kept)]
+        kept.append((high, u + (v - u) * (high - a) / (b - a)))
+    return kept
 
 
 def _spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:

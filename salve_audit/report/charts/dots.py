@@ -19,6 +19,7 @@ from salve_audit.report.charts.svg import (
     segment,
     shortened,
 )
+from salve_audit.report.numbers import strength
 
 WIDTH, LEFT, RIGHT, TOP, ROW = 680, 172, 26, 34, 15
 
@@ -47,10 +48,10 @@ def draw_dots(rows: Sequence[DotRow], limit: float | None, title: str) -> Drawin
     """The chart of `rows` from top to bottom."""
     height = TOP + ROW * len(rows) + 42
     desc = "One row per class. A mark is the median strength at which the prediction flips, a line its 95 % interval; "
-    desc += "an arrow to the right means that the value is not reached within the weights' range."
+    desc += "an arrow to the right means that it goes on beyond the axis or is not reached."
     canvas = Canvas(WIDTH, height, title, desc)
     values = [v for row in rows for v in (row.value, row.low, row.high)]
-    scale = alpha_scale([*values, limit], LEFT, WIDTH - RIGHT - 14)
+    scale = alpha_scale(values, LEFT, WIDTH - RIGHT - 14, least=limit or 0.0)
     bottom = TOP + ROW * len(rows)
     draw_x_axis(canvas, scale, (TOP, bottom), ALPHA_LABEL)
     if limit is not None:
@@ -66,18 +67,21 @@ def _draw_row(canvas: Canvas, row: DotRow, y: float, scale: Scale) -> None:
     _, shape, fill, stroke = _STYLES[row.outcome]
     canvas.text((LEFT - 10, y + 4), shortened(row.label, LEFT - 18), anchor="end")
     edge = scale.end + 14
-    if row.low is not None:
-        right = edge if row.high is None else scale(row.high)
-        ends = "" if row.high is None else segment(right, y - 3, right, y + 3)
-        line = segment(scale(row.low), y, right, y) + segment(scale(row.low), y - 3, scale(row.low), y + 3)
+    value, low, high = (scale.shown(v) for v in (row.value, row.low, row.high))
+    if low is not None:
+        right = edge if high is None else scale(high)
+        ends = "" if high is None else segment(right, y - 3, right, y + 3)
+        line = segment(scale(low), y, right, y) + segment(scale(low), y - 3, scale(low), y + 3)
         canvas.path(line + ends, stroke=stroke, width=1.6)
-    if row.low is None or row.high is None:
+    if low is None or high is None:
         canvas.path(arrow(edge, y), stroke=stroke, width=1.6)
-    if row.value is not None:
-        canvas.path(shape(scale(row.value), y, 4.6), fill=fill, stroke=stroke, width=1.5)
-    else:
-        text_x = edge - 12 if row.low is None else scale(row.low) - 7
-        canvas.text((text_x, y + 3.5), "median not reached", anchor="end", size=9.5, fill=MUTED)
+    if value is not None:
+        canvas.path(shape(scale(value), y, 4.6), fill=fill, stroke=stroke, width=1.5)
+        return
+    text = "median not reached" if row.value is None else f"median {strength(row.value)}"
+    text_x = edge - 12 if low is None else scale(low) - 7
+    anchor = "end" if text_x > LEFT + 100 else "start"
+    canvas.text((text_x if anchor == "end" else LEFT + 4, y + 3.5), text, anchor=anchor, size=9.5, fill=MUTED)
 
 
 def _draw_legend(canvas: Canvas, keys: Sequence[str]) -> None:

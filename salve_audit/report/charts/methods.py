@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from salve_audit.report.charts.svg import (
     VERMILLION,
     Canvas,
     Drawing,
+    arrow,
     circle,
     diamond,
     segment,
@@ -41,9 +43,13 @@ def draw_methods(targets: Sequence[tuple[str, Sequence[MethodRow]]], unedited: f
     """One panel per target, same rows and the same axis; `unedited` is the others' accuracy before any edit."""
     n_rows = max((len(rows) for _, rows in targets), default=0)
     desc = "Rows are methods, panels are target accuracies. A mark is the mean accuracy of the other classes over all "
-    desc += "edited classes, a line the mean of the 95 % bounds; the dashed line is the unedited model."
+    desc += (
+        "edited classes, a line the mean of the 95 % bounds. Dashed: the unedited model. An arrow to the left: lower."
+    )
     canvas = Canvas(WIDTH, TOP + ROW * n_rows + 42, title, desc)
-    seen = [v for _, rows in targets for r in rows for v in (r.low, r.mean, r.high) if v is not None]
+    rated = [r for _, rows in targets for r in rows if r.kind != "null" and r.mean is not None]
+    floor = _floor([r.mean for r in rated if r.mean is not None])
+    seen = [v for r in rated for v in (r.low, r.mean, r.high) if v is not None and (v >= floor or r.kind == "salve")]
     room = (WIDTH - LEFT - 12 - GAP * (len(targets) - 1)) / max(1, len(targets))
     for i, (name, rows) in enumerate(targets):
         start = LEFT + i * (room + GAP)
@@ -62,12 +68,21 @@ def draw_methods(targets: Sequence[tuple[str, Sequence[MethodRow]]], unedited: f
     return canvas.render()
 
 
+def _floor(means: Sequence[float]) -> float:
+    """Accuracies below it are written at the edge, so that a failing method does not squeeze the others together."""
+    return statistics.median(means) - 0.12 if means else 0.0
+
+
 def _draw_row(canvas: Canvas, row: MethodRow, y: float, scale: Scale) -> None:
     shape, color = _STYLES[row.kind]
     if row.mean is None:
         canvas.text(
             ((scale.start + scale.end) / 2, y + 3.5), "target not reached", anchor="middle", size=9.5, fill=MUTED
         )
+        return
+    if row.mean < scale.low:
+        canvas.path(arrow(scale.start + 2, y, -4), stroke=color, width=1.6)
+        canvas.text((scale.start + 11, y + 3.5), f"{100 * row.mean:.1f} %", size=9.5, fill=MUTED)
         return
     if row.low is not None and row.high is not None:
         canvas.path(segment(scale.clipped(row.low), y, scale.clipped(row.high), y), stroke=color, width=1.7)

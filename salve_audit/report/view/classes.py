@@ -28,6 +28,7 @@ from salve_audit.report.view.order import charted, fragile_first
 from salve_audit.report.view.page import CHART_ROWS, FRONT_ROWS, Figure, Medium, Section
 from salve_audit.results import AlphaSummary, AuditResult, ClassReliance, Distribution
 
+_GONE = 0.02
 _SHOWN_QUANTILES = (1, 5, 10, 15, 19)  # of 0, 5, ..., 100 %: 5, 25, 50, 75, 95 %
 
 
@@ -129,7 +130,7 @@ def trust_table(order: Sequence[ClassReliance], limit: int) -> Table:
     rows: list[list[Value]] = []
     for one in order:
         null = one.null
-        stable: Value = Missing("stability was not measured") if one.stable is None else "yes" if one.stable else "no"
+        stable: Value = Missing("not checked for this feature") if one.stable is None else "yes" if one.stable else "no"
         clamped, below = one.clamped_share, one.analytical_below_numerical
         cells: list[Value] = [
             one.name,
@@ -180,7 +181,7 @@ def build_curves(result: AuditResult, medium: Medium) -> Section:
     """One panel per class, all on one strength axis."""
     classes, note = charted(result, medium.chart_classes)
     drawn = [one for one in classes if one.curve.alpha_hat]
-    scale = alpha_scale([one.curve.alpha_hat[-1] for one in drawn], 0, 1)
+    scale = alpha_scale([a for one in drawn for a in _telling(one)], 0, 1)
     figure = Figure(
         "figure-curves",
         "Accuracy of each class, and mean accuracy of the others, while its dominant feature is suppressed",
@@ -194,6 +195,13 @@ def build_curves(result: AuditResult, medium: Medium) -> Section:
     rising = [one.name for one in result.classes if one.curve.non_monotone]
     parts = {"figure": figure if drawn else None, "rising": names(rising, 8) if rising else ""}
     return Section("curves", "Suppression curves", "curves.html.j2", parts)
+
+
+def _telling(one: ClassReliance) -> list[float | None]:
+    """Strengths that a curve must show: its thresholds, and where next to nothing is left of the class."""
+    curve, hat = one.curve, one.alpha_hat
+    gone = next((a for a, accuracy in zip(curve.alpha_hat, curve.accuracy, strict=True) if accuracy <= _GONE), None)
+    return [gone, hat.flip.median, hat.empirical, hat.analytical]
 
 
 def _panel(one: ClassReliance) -> Panel:
@@ -232,7 +240,7 @@ def build_distributions(result: AuditResult, medium: Medium) -> Section:
     )
     figure = Figure(
         "figure-distributions",
-        "Thresholds of single pictures: box 25 to 75 %, whiskers 5 to 95 %, line at the median",
+        "Thresholds of single pictures: box 25 to 75 %, whiskers 5 to 95 %, line at the median, arrow further or never",
         charts,
         "classes[].distributions",
         note=note,

@@ -54,8 +54,9 @@ def build_demo(result: AuditResult, truth: DemoTruth, medium: Medium) -> Section
 
 
 def _cues(one: PlantedClass) -> str:
-    known = [f"{what}: {percent(drop)}" for what, drop in one.true_drop.items()]
-    return "; ".join([*(cue for cue in one.cues if cue not in one.true_drop), *known]) or "none"
+    together = sorted(what for what in one.true_drop if what not in one.cues)
+    known = {what: f": {percent(drop)}" for what, drop in one.true_drop.items()}
+    return "; ".join(what + known.get(what, "") for what in [*one.cues, *together]) or "none"
 
 
 def _correlations(truth: DemoTruth, medium: Medium) -> Table:

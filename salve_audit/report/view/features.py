@@ -15,6 +15,7 @@ from salve_audit.results import AuditResult, FeatureInfo
 
 MAP_FEATURES, MAP_CLASSES = 40, 40
 EFFECT_FEATURES = 12
+_FAINT = 0.05  # mean codes below this share of the largest would be invisible in the map
 _NO_PICTURES = "no pictures of this class"
 
 
@@ -34,7 +35,9 @@ def build_map(result: AuditResult, medium: Medium) -> Section:
     if len(result.classes) > len(order):
         said.append(f"Shown are the {len(order)} most fragile of {count(len(result.classes))} classes.")
     if len(result.features) > len(features):
-        said.append(f"Shown are {len(features)} of the {count(len(result.features))} features in audit.json.")
+        said.append(
+            f"Shown are {len(features)} of {count(len(result.features))} features: dominant ones, then larger codes."
+        )
     columns = [one.name for one in order]
     title = f"Mean code of {count(len(rows))} features on {count(len(columns))} classes"
     figure = Figure(
@@ -54,7 +57,11 @@ def _mapped(result: AuditResult) -> list[FeatureInfo]:
     order = [c.dominant_feature for c in fragile_first(result.classes)]
     shared = [one.index for one in result.features if one.cross_class]
     chosen = list(dict.fromkeys([*order, *shared, *by_index]))
-    return [by_index[index] for index in chosen if index in by_index][:MAP_FEATURES]
+    largest = {
+        index: max((abs(v) for v in one.mean_code if v is not None), default=0.0) for index, one in by_index.items()
+    }
+    visible = _FAINT * max(largest.values(), default=0.0)
+    return [by_index[i] for i in chosen if i in by_index and (i in order or largest[i] >= visible)][:MAP_FEATURES]
 
 
 def _map_numbers(features: Sequence[FeatureInfo], result: AuditResult, columns: Sequence[int]) -> Table:

@@ -19,7 +19,7 @@ FLAG_MEANINGS = {
 
 def findings(result: AuditResult) -> tuple[str, ...]:
     """Warnings in plain words."""
-    return (*_trust(result), *_autoencoder(result), *_flags(result), *_data(result))
+    return (*_trust(result), *_autoencoder(result), *_flags(result), *_stability(result), *_data(result))
 
 
 def _trust(result: AuditResult) -> list[str]:
@@ -37,9 +37,16 @@ def _autoencoder(result: AuditResult) -> list[str]:
             f"The autoencoder misses its goal: it keeps {percent(kept)} of the accuracy (goal 99 %) at R² {sae.r2:.3f} "
             "(goal 0.9). Statements about features hold only as far as it represents the activations."
         )
-    if result.classes and all(one.stable is None for one in result.classes):
-        said.append("Whether the features are found again from other seeds was not measured.")
     return said
+
+
+def _stability(result: AuditResult) -> list[str]:
+    if any(one.stable is not None for one in result.classes):
+        return []
+    if result.sae.stability is None:
+        return ["Whether features are found again from other seeds was not measured."]
+    share = percent(result.sae.stability.share_matched)
+    return [f"{share} of all features are found again from other seeds; the dominant ones were not checked singly."]
 
 
 def _flags(result: AuditResult) -> list[str]:

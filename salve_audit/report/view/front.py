@@ -90,7 +90,7 @@ def build_banner(result: AuditResult) -> Banner:
         of = plural(judged, "judged class", "judged classes")
         text = f"{policy}: none of {of} has its whole 95 % interval on the wrong side of the limit."
         return Banner("pass", "Pass", text, tuple(details))
-    failed = groups["fail"]
+    failed = sorted(groups["fail"], key=lambda rule: (rule.value is None, rule.value))
     listed = "; ".join(_measured(rule) for rule in failed[:_LISTED])
     rest = f"; and {count(len(failed) - _LISTED)} more" if len(failed) > _LISTED else ""
     verb = "violates" if len(failed) == 1 else "violate"

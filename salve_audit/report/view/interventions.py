@@ -148,28 +148,22 @@ def _class_table(results: Sequence[InterventionResult], limit: int) -> Table:
             strength(row.kl),
             percent(row.weight_change),
         ]
-        for row in results[: limit + 1]
+        for row in results
     ]
-    missing = len(results) - len(rows)
-    caption = "Every class and method" + (f" (of {count(len(results))} rows)" if missing else "")
-    return make_table(caption, columns, rows, limit, "interventions[]")
+    return make_table("Every class and method", columns, rows, limit, "interventions[]")
 
 
 def _spread_table(spreads: Sequence[MethodSpread], limit: int) -> Table:
-    heads = ("Target", "Keys", "Lowest", "Median", "Highest")
-    columns = [Column("Class", "name"), Column("Method", "text"), *(Column(head) for head in heads)]
-    rows: list[list[Value]] = [
-        [
-            one.class_name,
-            label(one.method),
-            f"{100 * one.target_accuracy:g} %",
-            count(one.n_keys),
-            percent(one.low),
-            percent(one.median),
-            percent(one.high),
-        ]
-        for one in spreads
-    ]
+    """Per method and target: means over classes, and the class on which the choice of a key matters most."""
+    heads = ("Target", "Classes", "Mean lowest", "Mean median", "Mean highest", "Widest range, points")
+    columns = [Column("Method", "name"), *(Column(head) for head in heads), Column("Widest in", "wrap")]
+    rows: list[list[Value]] = []
+    for method, target in dict.fromkeys((one.method, one.target_accuracy) for one in spreads):
+        own = [one for one in spreads if (one.method, one.target_accuracy) == (method, target)]
+        widest = max(own, key=lambda one: one.high - one.low)
+        means = [sum(values) / len(own) for values in zip(*((o.low, o.median, o.high) for o in own), strict=True)]
+        head = [label(method), f"{100 * target:g} %", count(len(own))]
+        rows.append([*head, *map(percent, means), f"{100 * (widest.high - widest.low):.1f}", widest.class_name])
     caption = "Others' accuracy over the free choice of a key picture"
     return make_table(caption, columns, rows, limit, "intervention_spread[]")
 
@@ -187,11 +181,16 @@ def _rank_one(groups: Sequence[Group]) -> tuple[str, str]:
         return f"At {at} accuracy of the class:", "SALVE brought no class to the target, so there is nothing to rank."
     rivals = [group for group in groups if not group.method.startswith("null") and group.reached]
     order = sorted(rivals, key=lambda group: -(group.mean("others_accuracy") or 0.0))
-    listed = ", ".join(f"{label(g.method)} {percent(g.mean('others_accuracy') or 0.0)}" for g in order)
+    listed = ", ".join(map(_standing, order))
     trivial = next((group for group in groups if group.method == "row-scaling"), None)
     place = f"SALVE is number {order.index(salve) + 1} of {len(order)}."
     order_text = f"At {at} accuracy of the class, the others keep on average: {listed}."
     return order_text, f"{place} {_against(salve, trivial)}" if trivial is not None else place
+
+
+def _standing(group: Group) -> str:
+    some = "" if len(group.reached) == len(group.rows) else f" (in {len(group.reached)} of {len(group.rows)} classes)"
+    return f"{label(group.method)} {percent(group.mean('others_accuracy') or 0.0)}{some}"
 
 
 def _against(salve: Group, trivial: Group) -> str:
