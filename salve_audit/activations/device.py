@@ -29,7 +29,14 @@ def choose_precision(name: str) -> str:
     return "bf16" if name == "bf16" else "fp32"
 
 
-def choose_workers(asked: int | None) -> int:
-    """Decoding processes: as asked, else one per core up to 8; never more than there are cores."""
+def choose_workers(asked: int | None, device: torch.device) -> int:
+    """Decoding processes, never more than there are cores; by default one per core beside a GPU, at most 8.
+
+    Beside a network that runs on the CPU it is half the cores less one: the network keeps all of them busy, and on
+    two cores processes of their own made the pass slower (measured: 681 pictures/s without, 662 with one, 399 with
+    two, ResNet-18 at 64 px).
+    """
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST_WORKERS if asked is None else asked, n_cores)
+    if asked is None:
+        asked = min(n_cores if device.type == "cuda" else max(n_cores // 2 - 1, 0), MOST_WORKERS)
+    return min(asked, n_cores)

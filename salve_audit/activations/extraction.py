@@ -33,7 +33,7 @@ class ExtractSettings:
 
     Attributes:
         batch_size: pictures per forward pass.
-        workers: processes that decode pictures; None: one per core, at most 8; 0: none.
+        workers: processes that decode pictures; None: see `choose_workers`; 0: none.
         device: where the network runs, from `choose_device`.
         precision: auto, fp32 or bf16. The head's proof is always in fp32.
         cache_dir: folder of the cache. None: a temporary folder, removed before `extract` returns (on Windows the
@@ -103,7 +103,7 @@ def _compute_entry(classifier: Classifier, imageset: ImageSet, settings: Extract
     """One pass into `writer`: finished, or suspended when interrupted, or nothing left behind on an error."""
     pass_settings = PassSettings(
         batch_size=settings.batch_size,
-        workers=choose_workers(settings.workers),
+        workers=choose_workers(settings.workers, settings.device),
         device=settings.device,
         precision=choose_precision(settings.precision),
         progress=settings.progress,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from salve_audit.inputs.classifier import Classifier
+from salve_audit.inputs.classifier import Classifier, TransformSpec
 from salve_audit.inputs.keys import align_prefix, load_state
 from salve_audit.inputs.network import build_network
 from salve_audit.inputs.proof import check_head, find_head
 from salve_audit.inputs.transform import FROM_CHECKPOINT, resolve_transform
-from salve_audit.inputs.weights import read_checkpoint
+from salve_audit.inputs.weights import Checkpoint, read_checkpoint
 
 
 def load_classifier(path: str | Path, arch: str | None = None, head: str | None = None) -> Classifier:
@@ -32,16 +32,6 @@ def load_classifier(path: str | Path, arch: str | None = None, head: str | None 
     load_state(str(path), network.architecture, model, state, network.kwargs)
     model.eval().requires_grad_(False)
     transform = resolve_transform(checkpoint, network)
-    notes = []
-    if prefix:
-        notes.append(f"the prefix {prefix!r} was stripped from the weights' names")
-    casts = sorted({str(v.dtype) for v in state.values() if v.is_floating_point()} - {"torch.float32"})
-    if casts:
-        notes.append(f"weights were cast from {', '.join(casts).replace('torch.', '')} to float32")
-    if arch and checkpoint.arch and arch != checkpoint.arch:
-        notes.append(f"--arch {arch} was used instead of the checkpoint's own {checkpoint.arch!r}")
-    if transform.source != FROM_CHECKPOINT:
-        notes.append(f"how pictures are prepared is not all said by the checkpoint ({transform.source})")
     return Classifier(
         model=model,
         architecture=network.architecture,
@@ -52,6 +42,20 @@ def load_classifier(path: str | Path, arch: str | None = None, head: str | None 
         transform=transform,
         class_names=checkpoint.class_names,
         trusted_code=network.trusted_code,
-        notes=tuple(notes),
+        notes=_write_notes(checkpoint, arch, prefix, transform),
         build_key=network.build_key,
     )
+
+
+def _write_notes(checkpoint: Checkpoint, arch: str | None, prefix: str, transform: TransformSpec) -> tuple[str, ...]:
+    notes = []
+    if prefix:
+        notes.append(f"the prefix {prefix!r} was stripped from the weights' names")
+    casts = sorted({str(v.dtype) for v in checkpoint.state.values() if v.is_floating_point()} - {"torch.float32"})
+    if casts:
+        notes.append(f"weights were cast from {', '.join(casts).replace('torch.', '')} to float32")
+    if arch and checkpoint.arch and arch != checkpoint.arch:
+        notes.append(f"--arch {arch} was used instead of the checkpoint's own {checkpoint.arch!r}")
+    if transform.source != FROM_CHECKPOINT:
+        notes.append(f"how pictures are prepared is not all said by the checkpoint ({transform.source})")
+    return tuple(notes)

@@ -54,10 +54,25 @@ def test_a_device_that_is_not_there() -> None:
     assert caught.value.hint == "--device cpu"
 
 
-def test_precision_and_workers() -> None:
+def test_precision() -> None:
     assert [choose_precision(name) for name in ("auto", "fp32", "bf16")] == ["fp32", "fp32", "bf16"]
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert choose_workers(0) == 0
-    assert choose_workers(1) == 1
-    assert choose_workers(10_000) == n_cores
-    assert choose_workers(None) == min(8, n_cores)
+
+
+@pytest.mark.parametrize(
+    ("asked", "n_cores", "device", "expected"),
+    [
+        (None, 2, "cpu", 0),
+        (None, 1, "cpu", 0),
+        (None, 16, "cpu", 7),
+        (None, 64, "cpu", 8),
+        (None, 2, "cuda", 2),
+        (None, 64, "cuda", 8),
+        (0, 16, "cuda", 0),
+        (1, 2, "cpu", 1),
+        (12, 64, "cpu", 12),
+        (12, 4, "cpu", 4),
+    ],
+)
+def test_workers(asked: int | None, n_cores: int, device: str, expected: int, monkeypatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(n_cores)), raising=False)
+    assert choose_workers(asked, torch.device(device)) == expected
