@@ -1,0 +1,186 @@
+"""``salve-audit MODEL DATA`` from files to report, on a generated world and on the real checkpoints."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pypdf
+import pytest
+from safetensors.numpy import load_file
+
+from salve_audit import load_audit, thresholds
+from salve_audit.reliance.survival import censor, estimate_median
+
+FILES = ["audit.json", "report.html", "report.pdf", "sae.safetensors", "samples.parquet"]
+RESNET20 = Path(__file__).resolve().parents[1] / "models" / "resnet20.py"
+
+
+@pytest.fixture(scope="module")
+def audited(colour_model: Path, colour_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One audit of the colours with everything kept, run as a user runs it."""
+    place = tmp_path_factory.mktemp("audit")
+    command = [sys.executable, "-m", "salve_audit", str(colour_model), str(colour_data), "--out", str(place / "out")]
+    command += ["--cache", str(place / "cache"), "--keep-activations", "--fail-under", "0.001"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "gate (fail under 0.001): passed" in done.stdout
+    assert "results in" in done.stdout
+    return place
+
+
+def test_the_folder_holds_the_promised_files(audited: Path) -> None:
+    assert sorted(p.name for p in (audited / "out").iterdir()) == sorted([*FILES, "activations.safetensors"])
+    assert sorted(p.name for p in audited.iterdir()) == ["cache", "out"]
+
+
+def test_every_class_median_can_be_recomputed_from_what_is_left_behind(audited: Path) -> None:
+    """From activations, head and dictionary alone: thresholds per sample, medians per class."""
+    out = audited / "out"
+    result, table = load_audit(out), pd.read_parquet(out / "samples.parquet")
+    kept, sae = load_file(out / "activations.safetensors"), load_file(out / "sae.safetensors")
+    assert len(table) == result.data.n_audit == len(kept["audit_labels"])
+    for record in result.classes:
+        rows = kept["audit_labels"] == record.index
+        coupling = np.abs(sae["dictionary"][record.dominant_feature].astype(np.float64))
+        found = thresholds(kept["audit_acts"][rows], kept["head_weight"], kept["head_bias"], coupling, record.index)
+        own = table[table.label == record.name]
+        np.testing.assert_allclose(own.alpha_flip, found.flip, rtol=1e-9)
+        np.testing.assert_allclose(own.alpha_numerical, found.numerical, rtol=1e-9)
+        np.testing.assert_allclose(own.alpha_hat_analytical, found.analytical * coupling.max(), rtol=1e-9)
+        assert own.status.tolist() == found.status.tolist()
+        last = coupling.max() / coupling.min() if coupling.min() > 0 else float("inf")
+        estimate = estimate_median(censor(own.alpha_hat_flip.to_numpy(), last))
+        flip = record.alpha_hat.flip
+        for stored, again in ((flip.median, estimate.median), (flip.low, estimate.low), (flip.high, estimate.high)):
+            assert stored == (None if again is None else pytest.approx(again))
+        assert record.n_correct == int(own.correct.sum()) == int(found.correct.sum())
+        empirical = None if np.isinf(found.empirical) else pytest.approx(found.empirical)
+        assert record.alpha.empirical == empirical
+
+
+def test_the_report_names_every_class_and_the_pdf_carries_the_json(audited: Path) -> None:
+    out = audited / "out"
+    page = (out / "report.html").read_text()
+    pdf = pypdf.PdfReader(out / "report.pdf")
+    assert pdf.attachments["audit.json"][0] == (out / "audit.json").read_bytes()
+    for name in ("blue", "green", "red"):
+        assert name in page
+        assert name in pdf.pages[0].extract_text()
+
+
+def test_a_second_audit_does_no_pass_and_gives_the_same_bytes(
+    audited: Path, salve: Callable, colour_model: Path, colour_data: Path, tmp_path: Path
+) -> None:
+    done = salve(
+        colour_model, colour_data, "--out", tmp_path / "out", "--cache", audited / "cache", "--fail-under", 0.001, "-v"
+    )
+    assert done.code == 0, done.err
+    assert "pictures in" not in done.err  # the line of a backbone pass
+    first = json.loads((audited / "out" / "audit.json").read_text())
+    second = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert first.pop("created") <= second.pop("created")
+    assert first == second
+    for name in ("samples.parquet", "sae.safetensors"):
+        assert (audited / "out" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+def test_a_fragile_class_is_exit_1_and_named_everywhere(
+    audited: Path, salve: Callable, colour_model: Path, colour_data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    done = salve(colour_model, colour_data, "--out", out, "--cache", audited / "cache", "--fail-under", 1e6)
+    result = load_audit(out)
+    failed = [rule.class_name for rule in result.verdict.rules if rule.outcome == "fail"]
+    assert failed, "at such a limit every class with a closed interval fails"
+    assert done.code == 1
+    assert f"fragile (whole interval below the limit): {', '.join(failed)}" in done.out
+    first_page = pypdf.PdfReader(out / "report.pdf").pages[0].extract_text()
+    assert all(name in first_page for name in failed)
+    assert "Fail" in first_page
+
+
+def test_gate_and_report_work_from_the_saved_audit(audited: Path, salve: Callable, tmp_path: Path) -> None:
+    out = audited / "out"
+    assert salve("gate", out).code == 0
+    assert salve("gate", out, "--fail-under", 1e6).code == 1
+    done = salve("report", out / "audit.json", "--out", tmp_path / "again")
+    assert done.code == 0, done.err
+    assert (tmp_path / "again" / "report.html").read_bytes() == (out / "report.html").read_bytes()
+    assert (tmp_path / "again" / "report.pdf").read_bytes() == (out / "report.pdf").read_bytes()
+
+
+def test_json_to_stdout_writes_nothing(
+    audited: Path, salve: Callable, colour_model: Path, colour_data: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = salve(colour_model, colour_data, "--format", "json", "--out", "-", "--cache", audited / "cache", "--quiet")
+    assert done.code == 0
+    assert json.loads(done.out)["model"]["architecture"] == "resnet10t"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_level_of_class_folders_is_split_by_seed(
+    salve: Callable, colour_model: Path, colour_data: Path, tmp_path: Path
+) -> None:
+    done = salve("inspect", colour_model, colour_data / "train")
+    assert done.code == 0, done.err
+    assert "72 to fit, 48 to audit" in done.out
+
+
+def test_inspect_says_where_the_transform_comes_from(salve: Callable, colour_model: Path, colour_data: Path) -> None:
+    done = salve("inspect", colour_model, colour_data)
+    assert done.code == 0
+    lines = dict(line.split("  ", 1) for line in done.out.splitlines())
+    assert lines["architecture"].strip() == "resnet10t"
+    assert lines["head"].strip().startswith("fc: Linear(in_features=32, out_features=3")
+    assert "3x32x32" in lines["input"]
+    assert "from: checkpoint" in lines["input"]
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize(
+    ("checkpoint", "arguments", "d", "least_accuracy"),
+    [
+        ("resnet18_cifar10_64.pt", [], 512, 0.75),
+        ("vit_cifar10_32.pt", [], 192, 0.55),
+        ("resnet20-12fca82f.th", ["--arch", f"{RESNET20}:resnet20"], 64, 0.70),
+    ],
+)
+def test_real_checkpoints_on_real_images(
+    salve: Callable,
+    shared_data: Path,
+    cifar10: Path,
+    tmp_path: Path,
+    checkpoint: str,
+    arguments: list,
+    d: int,
+    least_accuracy: float,
+) -> None:
+    out = tmp_path / "out"
+    done = salve(
+        shared_data / checkpoint,
+        cifar10,
+        *arguments,
+        "--limit",
+        60,
+        "--out",
+        out,
+        "--no-cache",
+        "--format",
+        "html,json",
+    )
+    assert done.code == 0, done.err
+    result = load_audit(out)
+    assert (result.model.d, result.model.n_classes, result.model.head_error < 1e-4) == (d, 10, True)
+    assert result.data.n_audit == 600
+    accuracy = sum(one.n_correct for one in result.classes) / 600
+    assert accuracy > least_accuracy
+    assert result.provenance.trusted_code == bool(arguments)
+    driven = sum(min(one.curve.accuracy) <= 0.2 for one in result.classes)
+    assert driven >= 5, "suppressing the dominant feature takes most classes down on these models"
