@@ -32,7 +32,7 @@ def _about_suppression(classes: Sequence[ClassReliance]) -> Iterator[str]:
     if kept:
         yield (
             f"Where a class first falls to 5 % or below, the other classes' mean accuracy has changed by "
-            f"{100 * -sum(kept) / len(kept):+.1f} points on average (worst {100 * -max(kept):+.1f})."
+            f"{_points(-sum(kept) / len(kept))} on average (worst {_points(-max(kept))})."
         )
     shared = _shared_dominants(classes)
     if shared:
@@ -45,6 +45,11 @@ def _others_drop(one: ClassReliance) -> float | None:
         return None
     at = next(i for i, accuracy in enumerate(one.curve.accuracy) if accuracy <= NEAR_ZERO)
     return one.curve.others[0] - one.curve.others[at]
+
+
+def _points(change: float) -> str:
+    """A change of accuracy in points, with a true minus sign."""
+    return f"{100 * change:+.1f} points".replace("-", "\u2212")
 
 
 def _except(classes: Sequence[ClassReliance], driven: Sequence[ClassReliance]) -> str:

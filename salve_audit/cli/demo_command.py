@@ -39,7 +39,8 @@ def truth_table(demo: DemoTruth) -> str:
     for one in demo.classes:
         drops = ", ".join(f"{plain(cue)} {drop:+.2f}" for cue, drop in one.true_drop.items()) or "no cue"
         lines.append(f"  {plain(one.class_name):14s} {drops}")
-    lines.append("rank correlation of each statistic with the largest drop (1 = ranks classes as the truth does)")
+    lines.append("Spearman correlation over classes with the largest drop; a class that truly depends on one cue")
+    lines.append("should be fragile, so alpha_hat, redundancy and edit size would have to be near -1 to rank the truth")
     for statistic in demo.correlations:
         rho = "undefined" if statistic.rho is None else f"{statistic.rho:+.2f}"
         lines.append(f"  {statistic.statistic:28s} {rho}  (n = {statistic.n})")

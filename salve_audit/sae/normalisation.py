@@ -54,7 +54,10 @@ def identity_normalisation(d: int) -> Normalisation:
 
 
 def normalise(
-    acts: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " r"], normalisation: Normalisation, device: str
+    acts: Float[np.ndarray, "n d"],
+    rows: Int[np.ndarray, " r"],
+    normalisation: Normalisation,
+    device: str | torch.device,
 ) -> Float[Tensor, "r d"]:
     """The chosen samples as one normalised float32 tensor in the device's memory."""
     normalised = np.empty((len(rows), acts.shape[1]), dtype=np.float32)

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-from salve_audit.sae.normalisation import Normalisation
 
 Parameters = dict[str, Tensor]
 CHUNK_ROWS = 8192
@@ -80,37 +79,17 @@ def select_problem(parameters: Parameters, index: int) -> Parameters:
     return {name: value[index : index + 1] for name, value in parameters.items()}
 
 
-def canonical_arrays(
-    parameters: Parameters, acts: Float[Tensor, "n d"], normalisation: Normalisation, *, silence: bool
-) -> dict[str, np.ndarray]:
-    """Canonical form of a single problem: unit-norm rows, scale in the codes, normalisation folded, signed and ordered.
+@dataclass(frozen=True)
+class CodeMoments:
+    """Of every latent's code over some samples, each (m,) float64: largest magnitude, mean square, mean cube."""
 
-    With x = (a - μ) / σ, z = E x + e and x̂ = z D + δ, a row of norm r becomes D / r with code σ r z, hence the encoder
-    r E with bias r (σ e - E μ), and the decoder bias σ δ + μ. `acts` (n, d) are the training samples as training
-    sees them; latents that never exceed 1 % of the largest latent's largest |code| on them are silenced if `silence`.
-    """
-    one = {name: value[0].detach().cpu().double().numpy() for name, value in parameters.items()}
-    norms = np.linalg.norm(one["dictionary"], axis=1)
-    largest, energy, skew = _code_moments(parameters, acts)
-    largest, energy = largest * norms, energy * norms**2
-    alive = (largest > DEAD_SHARE * largest.max()) if silence else norms > 0
-    order = np.argsort(-np.where(alive, energy, -1.0), kind="stable")
-    sign = np.where(skew < 0, -1.0, 1.0)
-    rows = one["dictionary"] / np.where(norms > 0, norms, 1.0)[:, None] * sign[:, None]
-    rows[norms == 0, 0] = 1.0  # no direction was learned; the encoder row is zero anyway
-    weight = one["encoder_weight"] * (norms * sign * alive)[:, None]
-    bias = normalisation.scale * norms * sign * alive * one["encoder_bias"] - weight @ normalisation.mean
-    arrays = {
-        "dictionary": rows[order],
-        "encoder_weight": weight[order],
-        "encoder_bias": bias[order],
-        "decoder_bias": normalisation.scale * one["decoder_bias"] + normalisation.mean,
-    }
-    return {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}
+    largest: Float[np.ndarray, " m"]
+    square: Float[np.ndarray, " m"]
+    cube: Float[np.ndarray, " m"]
 
 
-def _code_moments(parameters: Parameters, acts: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Largest |code|, mean square and mean cube of every latent over the samples, each (m,) float64."""
+def compute_code_moments(parameters: Parameters, acts: Float[Tensor, "n d"]) -> CodeMoments:
+    """Moments of the codes of a single problem, not scaled by the norms of the dictionary's rows."""
     zeros = torch.zeros_like(parameters["encoder_bias"][0], dtype=torch.float64)
     largest, square, cube = zeros, zeros, zeros
     with torch.inference_mode():
@@ -119,4 +98,5 @@ def _code_moments(parameters: Parameters, acts: Tensor) -> tuple[np.ndarray, np.
             largest = torch.maximum(largest, codes.abs().amax(0))
             square = square + codes.square().sum(0)
             cube = cube + codes.pow(3).sum(0)
-    return largest.cpu().numpy(), (square / len(acts)).cpu().numpy(), (cube / len(acts)).cpu().numpy()
+    n = len(acts)
+    return CodeMoments(largest.cpu().numpy(), (square / n).cpu().numpy(), (cube / n).cpu().numpy())

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from salve_audit.errors import DataError
 from salve_audit.inputs.head import LinearHead
+from salve_audit.sae.canonical import canonical_arrays
+from salve_audit.sae.consolidation import consolidate
 from salve_audit.sae.metrics import Quality, measure_quality
 from salve_audit.sae.models import TrainedSae
 from salve_audit.sae.normalisation import (
@@ -22,7 +24,7 @@ from salve_audit.sae.normalisation import (
     identity_normalisation,
     normalise,
 )
-from salve_audit.sae.parameters import Parameters, canonical_arrays, select_problem
+from salve_audit.sae.parameters import Parameters, select_problem
 from salve_audit.sae.settings import SaeSettings, default_latents
 from salve_audit.sae.training import Recipe, train
 from salve_audit.sae.tuning import Candidate, hold_out
@@ -61,12 +63,13 @@ class Problem:
     head: LinearHead
 
     def train_from(self, start: Parameters | None, sparsity: float, recipe: Recipe, n_seeds: int) -> Parameters:
-        """Trains `n_seeds` autoencoders at once, from `start` or from scratch."""
+        """Trains `n_seeds` autoencoders at once, from `start` or from scratch, and consolidates them."""
         device = self.train_acts.device
         generators = [torch.Generator(device).manual_seed(self.seed + i) for i in range(n_seeds)]
         if start is None:
             start = self.variant.initialise(self.train_acts, self.n_latents, generators)
-        return train(start, self.train_acts, self.variant.objective(sparsity), recipe, generators)
+        parameters = train(start, self.train_acts, self.variant.objective(sparsity), recipe, generators)
+        return consolidate(parameters, self.train_acts) if self.variant.linear_codes else parameters
 
     def visit(self, sparsity: float, start: Parameters | None) -> Candidate:
         """One point of the sparsity path, trained with the search recipe and measured."""
@@ -79,7 +82,7 @@ class Problem:
     def canonical(self, parameters: Parameters, sparsity: float, index: int = 0) -> TrainedSae:
         """Autoencoder `index` of the batch in canonical form."""
         one = select_problem(parameters, index)
-        arrays = canonical_arrays(one, self.train_acts, self.normalisation, silence=self.variant.normalised)
+        arrays = canonical_arrays(one, self.train_acts, self.normalisation, self.n_latents)
         recipe = {name: getattr(self.recipe, name) for name in ("epochs", "batch_size", "learning_rate")}
         described = {"sparsity": sparsity, "seed": self.seed + index, "n_train": len(self.train_acts), **recipe}
         return TrainedSae(variant=self.variant.name, hyperparameters=described, **arrays)

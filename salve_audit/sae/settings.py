@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 LEAST_LATENTS = 64
 
@@ -15,7 +19,7 @@ class SaeSettings:
         variant: ``linear-l1`` or ``paper``.
         n_latents: m; None: `default_latents`.
         seed: of the held-out part, the initial weights and the order of samples; seed i of the stability uses seed + i.
-        device: where to train, as torch names it.
+        device: where to train.
         n_seeds: autoencoders trained side by side for the stability; 1: none is estimated.
         sparsity: λ; None: auto-training (`paper`: 1e-3).
         epochs, batch_size, learning_rate: of the recipe; the paper takes batches of 32 (ResNet) or 16 (ViT).
@@ -24,7 +28,7 @@ class SaeSettings:
     variant: str = "linear-l1"
     n_latents: int | None = None
     seed: int = 0
-    device: str = "cpu"
+    device: str | torch.device = "cpu"
     n_seeds: int | None = None
     sparsity: float | None = None
     epochs: int | None = None

@@ -14,7 +14,7 @@ from salve_audit.sae.losses import l1_canonical, l1_raw, mean_square_error
 from salve_audit.sae.parameters import Parameters, decode, encode_linear, rotation_parameters, xavier_parameters
 from salve_audit.sae.training import Objective, Recipe, fifths, trapezoid
 
-FULL_STEPS, SEARCH_STEPS = 800, 200  # of linear-l1: to train one, and per point of the sparsity path
+FULL_STEPS, SEARCH_STEPS = 1600, 200  # of linear-l1: to train one, and per point of the sparsity path
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Variant:
 
     Attributes:
         name: as in ``--sae``.
+        linear_codes: codes are linear in the activations, so that duplicates can be merged after training.
         normalised: trains on activations with mean removed and one global scale (folded back afterwards).
         initialise: (acts, n_latents, one generator per seed) -> parameters.
         penalty: (codes, dictionary) -> (s,): what the sparsity weighs beside the mean square error.
@@ -33,6 +34,7 @@ class Variant:
     """
 
     name: str
+    linear_codes: bool
     normalised: bool
     initialise: Callable[[Tensor, int, Sequence[torch.Generator]], Parameters]
     penalty: Callable[[Tensor, Tensor], Tensor]
@@ -53,11 +55,11 @@ class Variant:
 
 
 def _linear_recipe(steps: int) -> Callable[[int], Recipe]:
-    """So many steps in whole epochs: few passes over large sets, many over small ones (at most 200)."""
+    """So many steps, in whole epochs: few passes over large sets, many over small ones."""
     batch_size = 128
 
     def recipe(n: int) -> Recipe:
-        epochs = min(200, math.ceil(steps * batch_size / n))
+        epochs = math.ceil(steps / math.ceil(n / batch_size))
         return Recipe(epochs, batch_size, learning_rate=6e-3, betas=(0.9, 0.95), schedule=trapezoid)
 
     return recipe
@@ -71,6 +73,7 @@ def _paper_recipe(n: int) -> Recipe:
 VARIANTS: Mapping[str, Variant] = {
     "linear-l1": Variant(
         name="linear-l1",
+        linear_codes=True,
         normalised=True,
         initialise=rotation_parameters,
         penalty=l1_canonical,
@@ -82,6 +85,7 @@ VARIANTS: Mapping[str, Variant] = {
     # The paper trains for minutes on one λ, which its text (as far as it could be looked up) does not give.
     "paper": Variant(
         name="paper",
+        linear_codes=False,
         normalised=False,
         initialise=xavier_parameters,
         penalty=l1_raw,
