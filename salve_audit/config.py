@@ -42,7 +42,7 @@ class AuditConfig:
         seed: of the split, the SAE and every resampling.
         limit: at most so many images per class and split; None: all.
         batch_size: of the backbone pass.
-        workers: processes that decode pictures; None: one per core, at most 8.
+        workers: processes that decode pictures; None: chosen by cores and device.
         device: auto, cpu or cuda.
         precision: of the backbone pass: auto (fp32 on the CPU), fp32 or bf16.
         sae: variant of the autoencoder.

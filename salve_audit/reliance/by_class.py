@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 
@@ -56,7 +55,7 @@ class SampleThresholds:
     numerical: Float[np.ndarray, " n"]
     flip: Float[np.ndarray, " n"]
     coupling_max: Float[np.ndarray, " n"]
-    status: npt.NDArray[np.str_]
+    status: np.ndarray  # of str, (n,)
 
 
 def sample_rows(samples: Samples, coupling: Float[np.ndarray, "k d"], by_class: list[Thresholds]) -> SampleThresholds:

@@ -34,7 +34,7 @@ class Thresholds:
     analytical: Float[np.ndarray, " n"]
     numerical: Float[np.ndarray, " n"]
     flip: Float[np.ndarray, " n"]
-    status: npt.NDArray[np.str_]
+    status: np.ndarray  # of str, (n,)
     empirical: float
     correct: npt.NDArray[np.bool_]
 
@@ -107,7 +107,7 @@ def _validated(
 
 def _own_logit_thresholds(
     acts: Float[np.ndarray, "n d"], row: Float[np.ndarray, " d"], order: SortedCoupling
-) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"], npt.NDArray[np.str_]]:
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"], np.ndarray]:
     """Analytical and numerical thresholds in α̂, and the status of the latter."""
     n, m = len(acts), order.n_coupled
     backwards = order.order[::-1]  # suffix sums as running sums: exact zero when nothing is left
