@@ -33,3 +33,9 @@ format: $(INSTALLED_DEV)
 
 clean:
 	rm -rf $(VENV) dist build salve-demo .mypy_cache .ruff_cache .pytest_cache
+
+.PHONY: sample-reports
+sample-reports: $(INSTALLED)  # sample_reports/ is made by this command alone, never edited
+	rm -rf sample_reports/demo
+	$(BIN)/salve-audit demo --out sample_reports/demo --quiet
+	rm -rf sample_reports/demo/world sample_reports/demo/samples.parquet sample_reports/demo/sae.safetensors

@@ -76,7 +76,8 @@ def summarise_class(
     n, n_correct = len(own.labels), int(found.correct.sum())
     low, high = wilson(n_correct, n)
     alpha, alpha_hat = _summaries(evidence, coupling)
-    limit = min(REDUNDANCY_LIMIT, len(dictionary))
+    order = use.by_attribution[index][use.alive[use.by_attribution[index]]]
+    limit = min(REDUNDANCY_LIMIT, len(order))
     curve = _curve(audit, own, index, coupling, alpha_hat)
     return ClassReliance(
         name=classes[index],
@@ -98,7 +99,7 @@ def summarise_class(
         clamped_share=_clamped_share(found, coupling),
         enhance=_enhance(audit, coupling, index),
         edit_size_at_flip=_edit_size(audit, coupling, evidence.median.median),
-        redundancy=count_redundancy(own, dictionary, use.by_attribution[index], limit),
+        redundancy=count_redundancy(own, dictionary, order, limit),
         redundancy_limit=limit,
         null_p=_largest(evidence.null.permuted_p, evidence.null.random_p),
         null=evidence.null,
