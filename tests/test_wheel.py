@@ -1,0 +1,65 @@
+"""What is shipped works where it is installed: the wheel, in an environment without torch, renders a report."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pypdf
+import pytest
+
+from salve_audit.results import parse_audit
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+EXAMPLE = REPOSITORY / "sample_reports" / "demo" / "audit.json"
+RENDERING = ("jinja2", "weasyprint", "click", "numpy", "jaxtyping", "tomli")  # what `report` needs; no torch
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(REPOSITORY)]
+    subprocess.run(command, check=True, capture_output=True)
+    (built,) = out.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The console script in a fresh environment that holds the wheel and what rendering needs."""
+    home = tmp_path_factory.mktemp("venv")
+    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+    pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "--no-deps", str(wheel)], check=True, capture_output=True)
+    subprocess.run([*pip, "-c", str(REPOSITORY / "constraints.txt"), *RENDERING], check=True, capture_output=True)
+    return home / "bin" / "salve-audit"
+
+
+def test_the_wheel_holds_templates_types_and_nothing_else(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "salve_audit/py.typed" in names
+    assert any(name.startswith("salve_audit/templates/") and name.endswith(".j2") for name in names)
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"salve_audit", f"salve_audit-{wheel.name.split('-')[1]}.dist-info"}
+
+
+def test_an_installed_wheel_renders_a_report_without_torch(installed: Path, tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    done = subprocess.run(
+        [str(installed), "report", str(EXAMPLE), "--out", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    result = parse_audit(EXAMPLE.read_text())
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert all(one.name in page for one in result.classes)
+    pdf = pypdf.PdfReader(tmp_path / "out" / "report.pdf")
+    assert pdf.attachments["audit.json"][0] == EXAMPLE.read_bytes()
+    torch = subprocess.run([str(installed.parent / "python"), "-c", "import torch"], capture_output=True)
+    assert torch.returncode != 0, "this environment must not have torch, or the test shows nothing"
