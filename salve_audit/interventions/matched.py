@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 from jaxtyping import Float, Int
+from threadpoolctl import threadpool_limits
 
 from salve_audit.interventions.affine import Intervention
 from salve_audit.interventions.bootstrap import draw_weights, others_intervals
@@ -38,15 +39,16 @@ def compare_interventions(settings: ComparisonSettings, inputs: ComparisonInputs
     The spread of a method that depends on a key is the lowest, median and highest `others_accuracy` over random
     keys, of those that reach the target (`n_keys` says how many do); without any, there is none.
     """
-    comparer = _Comparer(settings, inputs)
     results: list[InterventionResult] = []
     spreads: list[MethodSpread] = []
-    for index, name in enumerate(inputs.class_names):
-        if comparer.can_compare(index):
-            results += comparer.compare_class(index)
-            spreads += comparer.measure_spreads(index)
-        else:
-            logger.warning("class %s has too few samples: no interventions are compared on it", name)
+    with threadpool_limits(1, user_api="blas"):  # many small products: threads that wait for each other cost fourfold
+        comparer = _Comparer(settings, inputs)
+        for index, name in enumerate(inputs.class_names):
+            if comparer.can_compare(index):
+                results += comparer.compare_class(index)
+                spreads += comparer.measure_spreads(index)
+            else:
+                logger.warning("class %s has too few samples: no interventions are compared on it", name)
     return Comparison(tuple(results), tuple(spreads))
 
 
