@@ -1,9 +1,10 @@
 """Stage 3: Activations -> TrainedSae, a sparse autoencoder of the activations in front of the head.
 
 Read in this order: `models` (what comes out), `parameters` and `losses` (what is trained, with a seed axis in front),
-`variants` (which initialisation, loss and recipe make a variant), `training` (the loop), `metrics`, `tuning` (which
-sparsity), `stability` (do other seeds find the same), `problem` and `stage` (all of it together, as `train_sae`), and
-`files`. Importing the package is light; what needs torch is loaded on first use.
+`training` (the loop), `consolidation` (duplicates merged), `variants` (which of these make a variant), `canonical` (to
+unit rows and the model's units), `metrics`, `tuning` (which sparsity), `stability` (do other seeds find the same),
+`problem` and `stage` (all of it together, as `train_sae`), and `files`. Importing the package is light; what needs
+torch is loaded on first use.
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ def mean_square_error(acts: Float[Tensor, "s n d"], recon: Float[Tensor, "s n d"
 
 
 def l1_raw(codes: Float[Tensor, "s n m"], dictionary: Float[Tensor, "s m d"]) -> Float[Tensor, " s"]:
-    """Mean |z| as the paper has it: rewards z -> tz, D -> D/t without end (METHOD §1, scale degeneracy)."""
-    return codes.abs().mean((1, 2))
+    """Σ|z| over latents, mean over samples, as the paper has it: rewards z -> tz, D -> D/t without end."""
+    return codes.abs().mean(1).sum(-1)
 
 
 def l1_canonical(codes: Float[Tensor, "s n m"], dictionary: Float[Tensor, "s m d"]) -> Float[Tensor, " s"]:
-    """Mean |z| in canonical form, |z_l|·‖D_l‖: the same for every t, so no row has to be projected after a step."""
-    return (codes.abs().mean(1) * dictionary.norm(dim=-1)).mean(-1)
+    """The same in canonical form, |z_l|·‖D_l‖: no t changes it, so no row has to be projected after a step."""
+    return (codes.abs().mean(1) * dictionary.norm(dim=-1)).sum(-1)

@@ -44,7 +44,7 @@ class Problem:
         n_latents: m.
         n_seeds: how many are trained side by side at the end.
         seed: of the first of them.
-        recipe, search_recipe: how to train one in full, and a point of the path.
+        recipe, brief_recipe: how to train in full, and before that or for a point of the path.
         normalisation: of the training samples; the identity for variants that train on raw activations.
         train_acts: (t, d) as the variant sees them, on the device.
         validation: held-out activations (v, d) in the model's units, and their labels (v,).
@@ -56,7 +56,7 @@ class Problem:
     n_seeds: int
     seed: int
     recipe: Recipe
-    search_recipe: Recipe
+    brief_recipe: Recipe | None
     normalisation: Normalisation
     train_acts: Float[Tensor, "t d"]
     validation: tuple[Float[np.ndarray, "v d"], Int[np.ndarray, " v"]]
@@ -68,12 +68,26 @@ class Problem:
         generators = [torch.Generator(device).manual_seed(self.seed + i) for i in range(n_seeds)]
         if start is None:
             start = self.variant.initialise(self.train_acts, self.n_latents, generators)
-        parameters = train(start, self.train_acts, self.variant.objective(sparsity), recipe, generators)
+        parameters = train(start, self.train_acts, self.variant.objective(sparsity, self.n_latents), recipe, generators)
         return consolidate(parameters, self.train_acts) if self.variant.linear_codes else parameters
 
     def visit(self, sparsity: float, start: Parameters | None) -> Candidate:
-        """One point of the sparsity path, trained with the search recipe and measured."""
-        parameters = self.train_from(start, sparsity, self.search_recipe, 1)
+        """One point of the sparsity path: a single autoencoder, trained briefly."""
+        assert self.brief_recipe is not None, f"{self.variant.name} has no path"
+        return self._measured(sparsity, self.train_from(start, sparsity, self.brief_recipe, 1))
+
+    def visit_seeds(self, sparsity: float, start: Parameters | None) -> Candidate:
+        """All seeds: in full from scratch, or briefly from where they are."""
+        parameters = start
+        if self.brief_recipe is not None:
+            parameters = self.train_from(parameters, sparsity, self.brief_recipe, self.n_seeds)
+        if start is None:
+            parameters = self.train_from(parameters, sparsity, self.recipe, self.n_seeds)
+        assert parameters is not None
+        return self._measured(sparsity, parameters)
+
+    def _measured(self, sparsity: float, parameters: Parameters) -> Candidate:
+        """The first autoencoder of the batch speaks for all."""
         quality = self.measure(self.canonical(parameters, sparsity))
         kept = 100 * quality.accuracy_kept
         logger.info("λ %.4g: R² %.3f, L0 %.0f, %.1f %% of accuracy kept", sparsity, quality.r2, quality.l0, kept)
@@ -116,7 +130,7 @@ def prepare_problem(
         n_seeds=settings.n_seeds or variant.n_seeds,
         seed=settings.seed,
         recipe=recipe,
-        search_recipe=variant.search_recipe(len(rows)) if variant.search_recipe else recipe,
+        brief_recipe=variant.brief_recipe(len(rows)) if variant.brief_recipe else None,
         normalisation=normalisation,
         train_acts=normalise(acts, rows, normalisation, settings.device),
         validation=(np.array(acts[held], dtype=np.float32), labels[held]),

@@ -10,18 +10,13 @@ from jaxtyping import Float, Int
 
 from salve_audit.inputs.head import LinearHead
 from salve_audit.results import SaeInfo, SaePoint, Stability
-from salve_audit.sae.metrics import Quality
 from salve_audit.sae.models import TrainedSae
-from salve_audit.sae.parameters import Parameters
 from salve_audit.sae.problem import Problem, prepare_problem
 from salve_audit.sae.settings import SaeSettings
 from salve_audit.sae.stability import assess_stability
-from salve_audit.sae.tuning import GROWTH, Candidate, choose, satisfies, search_path
+from salve_audit.sae.tuning import Candidate, choose, satisfies, search_path, settle
 
 logger = logging.getLogger(__name__)
-
-MAX_CORRECTIONS = 3
-CORRECTION = GROWTH**0.25  # λ is divided by it: the distance of neighbouring points at the end of the search
 
 
 @dataclass(frozen=True)
@@ -62,60 +57,49 @@ def train_sae(
     path: list[Candidate] = []
     if sparsity is None:
         path = search_path(problem.visit, problem.n_latents, head.d)
-        sparsity = choose(path).sparsity
-    attainable = any(satisfies(one.quality) for one in path)
-    parameters, sparsity = _train_seeds(problem, sparsity, attainable=attainable)
-    seeds = tuple(problem.canonical(parameters, sparsity, i) for i in range(problem.n_seeds))
-    quality = problem.measure(seeds[0])
-    points = [_point(problem, one.sparsity, one.quality) for one in path]
-    points.append(_point(problem, sparsity, quality, chosen=True))
+        full = problem.visit_seeds(choose(path).sparsity, None)
+        attainable = any(satisfies(one.quality) for one in [*path, full])
+        finals = settle(full, problem.visit_seeds) if attainable else [full]
+    else:
+        finals = [problem.visit_seeds(sparsity, None)]
+    chosen = choose(finals)
+    if not satisfies(chosen.quality):
+        kept, r2 = 100 * chosen.quality.accuracy_kept, chosen.quality.r2
+        logger.warning("the autoencoder keeps %.1f %% of the accuracy at R² %.3f (wanted: 99 %% at 0.9)", kept, r2)
+    seeds = tuple(problem.canonical(chosen.parameters, chosen.sparsity, i) for i in range(problem.n_seeds))
+    points = [_point(problem, one, chosen=one is chosen) for one in [*path, *finals]]
     frontier = tuple(sorted(points, key=lambda one: (one.sparsity, one.chosen)))
-    return SaeOutcome(seeds[0], _info(points[-1], quality, assess_stability(seeds), frontier), seeds)
+    return SaeOutcome(seeds[0], _info(problem, chosen, assess_stability(seeds), frontier), seeds)
 
 
-def _train_seeds(problem: Problem, sparsity: float, *, attainable: bool) -> tuple[Parameters, float]:
-    """All seeds from scratch at the chosen λ, with the full recipe; (parameters, λ).
-
-    The path's points are trained briefly, so the rule is asked again: where the path could satisfy it and the result
-    does not, λ is lowered and training continued, at most three times.
-    """
-    parameters = problem.train_from(None, sparsity, problem.recipe, problem.n_seeds)
-    for _ in range(MAX_CORRECTIONS if attainable else 0):
-        if satisfies(problem.measure(problem.canonical(parameters, sparsity))):
-            break
-        sparsity /= CORRECTION
-        logger.info("the rule is missed after full training; λ lowered to %.4g", sparsity)
-        parameters = problem.train_from(parameters, sparsity, problem.search_recipe, problem.n_seeds)
-    return parameters, sparsity
-
-
-def _point(problem: Problem, sparsity: float, quality: Quality, *, chosen: bool = False) -> SaePoint:
+def _point(problem: Problem, one: Candidate, *, chosen: bool) -> SaePoint:
     return SaePoint(
         variant=problem.variant.name,
         n_latents=problem.n_latents,
-        sparsity=sparsity,
-        r2=quality.r2,
-        l0=quality.l0,
-        n_dead=quality.n_dead,
-        accuracy=quality.accuracy_reconstructed,
-        accuracy_kept=quality.accuracy_kept,
-        logit_kl=quality.logit_kl,
-        mean_abs_code=quality.mean_abs_code,
+        sparsity=one.sparsity,
+        r2=one.quality.r2,
+        l0=one.quality.l0,
+        n_dead=one.quality.n_dead,
+        accuracy=one.quality.accuracy_reconstructed,
+        accuracy_kept=one.quality.accuracy_kept,
+        logit_kl=one.quality.logit_kl,
+        mean_abs_code=one.quality.mean_abs_code,
         chosen=chosen,
     )
 
 
-def _info(point: SaePoint, quality: Quality, stability: Stability | None, frontier: tuple[SaePoint, ...]) -> SaeInfo:
+def _info(problem: Problem, chosen: Candidate, stability: Stability | None, frontier: tuple[SaePoint, ...]) -> SaeInfo:
+    quality = chosen.quality
     return SaeInfo(
-        variant=point.variant,
-        n_latents=point.n_latents,
-        sparsity=point.sparsity,
-        r2=point.r2,
-        l0=point.l0,
-        n_dead=point.n_dead,
+        variant=problem.variant.name,
+        n_latents=problem.n_latents,
+        sparsity=chosen.sparsity,
+        r2=quality.r2,
+        l0=quality.l0,
+        n_dead=quality.n_dead,
         accuracy_original=quality.accuracy_original,
         accuracy_reconstructed=quality.accuracy_reconstructed,
-        logit_kl=point.logit_kl,
+        logit_kl=quality.logit_kl,
         satisfied=satisfies(quality),
         stability=stability,
         frontier=frontier,

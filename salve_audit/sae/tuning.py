@@ -7,7 +7,6 @@ the rule.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,23 +18,22 @@ from salve_audit.errors import DataError
 from salve_audit.sae.metrics import Quality
 from salve_audit.sae.parameters import Parameters
 
-logger = logging.getLogger(__name__)
-
 KEPT_ACCURACY, LEAST_R2 = 0.99, 0.9  # METHOD §1
 START, GROWTH = 0.3, 2.0  # λ·d/m of the first point: above R² 0.98 on the models tried; factor to the next
 MAX_GROWTH, MAX_SHRINK, N_REFINE = 12, 4, 2
+NUDGE, MAX_NUDGES = GROWTH**0.25, 3  # after the full training: the distance of points at the end of the search
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One point of the path."""
+    """One autoencoder, or one seed of several, at one λ."""
 
     sparsity: float
-    parameters: Parameters
+    parameters: Parameters  # seed axis in front
     quality: Quality
 
 
-Visit = Callable[[float, Parameters | None], Candidate]  # (λ, warm start) -> trained and measured
+Visit = Callable[[float, Parameters | None], Candidate]  # (λ, warm start or None) -> trained and measured
 
 
 def satisfies(quality: Quality) -> bool:
@@ -56,7 +54,7 @@ def search_path(visit: Visit, n_latents: int, d: int) -> list[Candidate]:
             path.append(visit(path[-1].sparsity * GROWTH, path[-1].parameters))
     else:
         while not satisfies(path[0].quality) and len(path) <= MAX_SHRINK:
-            path.insert(0, visit(path[0].sparsity / GROWTH**2, path[0].parameters))
+            path.insert(0, visit(path[0].sparsity / GROWTH**2, None))  # latents that died do not come back
     for _ in range(N_REFINE):
         _refine(path, visit)
     return path
@@ -70,18 +68,27 @@ def _refine(path: list[Candidate], visit: Visit) -> None:
         path.insert(good[-1] + 1, visit(math.sqrt(low.sparsity * high.sparsity), low.parameters))
 
 
+def settle(start: Candidate, visit: Visit) -> list[Candidate]:
+    """`start`, trained in full, and its neighbours: the search trains briefly and so misjudges the best λ by a little.
+
+    λ is raised while the rule holds, or lowered until it does, at most three times.
+    """
+    visited = [start]
+    raising = satisfies(start.quality)
+    for _ in range(MAX_NUDGES):
+        last = visited[-1]
+        visited.append(visit(last.sparsity * NUDGE if raising else last.sparsity / NUDGE, last.parameters))
+        if satisfies(visited[-1].quality) != raising:
+            break
+    return visited
+
+
 def choose(path: list[Candidate]) -> Candidate:
     """The sparsest point (smallest L0, then largest λ) that satisfies the rule, else the one that misses it least."""
     good = [one for one in path if satisfies(one.quality)]
     if good:
         return min(good, key=lambda one: (one.quality.l0, -one.sparsity))
-    best = min(path, key=lambda one: shortfall(one.quality))
-    logger.warning(
-        "no autoencoder keeps 99 %% of the accuracy at R² 0.9; the best keeps %.1f %% at R² %.3f",
-        100 * best.quality.accuracy_kept,
-        best.quality.r2,
-    )
-    return best
+    return min(path, key=lambda one: shortfall(one.quality))
 
 
 def hold_out(

@@ -14,7 +14,7 @@ from salve_audit.sae.losses import l1_canonical, l1_raw, mean_square_error
 from salve_audit.sae.parameters import Parameters, decode, encode_linear, rotation_parameters, xavier_parameters
 from salve_audit.sae.training import Objective, Recipe, fifths, trapezoid
 
-FULL_STEPS, SEARCH_STEPS = 1600, 200  # of linear-l1: to train one, and per point of the sparsity path
+FULL_STEPS, BRIEF_STEPS = 1000, 200  # of linear-l1
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Variant:
         initialise: (acts, n_latents, one generator per seed) -> parameters.
         penalty: (codes, dictionary) -> (s,): what the sparsity weighs beside the mean square error.
         recipe: number of samples -> how to train it.
-        search_recipe: the same for one warm-started point of the sparsity path; None: the path is not searched.
+        brief_recipe: the same for a point of the sparsity path and for the stretch before the full training, after each
+            of which duplicates are merged; None: there is neither.
         default_sparsity: λ where it is not searched.
         n_seeds: autoencoders trained for the stability estimate unless told otherwise.
     """
@@ -39,17 +40,20 @@ class Variant:
     initialise: Callable[[Tensor, int, Sequence[torch.Generator]], Parameters]
     penalty: Callable[[Tensor, Tensor], Tensor]
     recipe: Callable[[int], Recipe]
-    search_recipe: Callable[[int], Recipe] | None
+    brief_recipe: Callable[[int], Recipe] | None
     default_sparsity: float | None
     n_seeds: int
 
-    def objective(self, sparsity: float) -> Objective:
-        """``mse(recon, acts) + sparsity * penalty``, one value per seed."""
+    def objective(self, sparsity: float, n_latents: int) -> Objective:
+        """``mse(recon, acts) + sparsity * mean|z|``, one value per seed.
+
+        The mean is over the m latents asked for, whether or not some were dropped on the way.
+        """
 
         def loss(parameters: Parameters, acts: Tensor) -> Tensor:
             codes = encode_linear(parameters, acts)
             error = mean_square_error(acts, decode(parameters, codes))
-            return error + sparsity * self.penalty(codes, parameters["dictionary"])
+            return error + sparsity / n_latents * self.penalty(codes, parameters["dictionary"])
 
         return loss
 
@@ -78,7 +82,7 @@ VARIANTS: Mapping[str, Variant] = {
         initialise=rotation_parameters,
         penalty=l1_canonical,
         recipe=_linear_recipe(FULL_STEPS),
-        search_recipe=_linear_recipe(SEARCH_STEPS),
+        brief_recipe=_linear_recipe(BRIEF_STEPS),
         default_sparsity=None,
         n_seeds=5,
     ),
@@ -90,7 +94,7 @@ VARIANTS: Mapping[str, Variant] = {
         initialise=xavier_parameters,
         penalty=l1_raw,
         recipe=_paper_recipe,
-        search_recipe=None,
+        brief_recipe=None,
         default_sparsity=1e-3,
         n_seeds=1,
     ),

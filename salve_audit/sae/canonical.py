@@ -1,0 +1,47 @@
+"""From trained parameters to canonical form: unit-norm rows, model units, a fixed order and sign."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from salve_audit.sae.normalisation import Normalisation
+from salve_audit.sae.parameters import Parameters, compute_code_moments
+
+
+def canonical_arrays(
+    parameters: Parameters, acts: Float[Tensor, "n d"], normalisation: Normalisation, n_latents: int
+) -> dict[str, np.ndarray]:
+    """The arrays of a `TrainedSae` with `n_latents` latents, from a single problem with at most as many.
+
+    With x = (a - μ) / σ, z = E x + e and x̂ = z D + δ, a row of norm r becomes D / r with code σ r z, hence the encoder
+    r E with bias r (σ e - E μ), and the decoder bias σ δ + μ. Latents come in order of falling mean square code, with
+    the sign that makes the mean cube positive: a feature that fires on few samples fires upwards. Latents that were
+    dropped follow with a code of 0 and a row that is a coordinate axis.
+
+    Args:
+        parameters: trained, with a seed axis of length 1.
+        acts: (n, d) training samples as training sees them, for order and sign.
+        normalisation: what training saw.
+        n_latents: m.
+    """
+    one = {name: value[0].detach().cpu().double().numpy() for name, value in parameters.items()}
+    moments = compute_code_moments(parameters, acts)
+    norms = np.linalg.norm(one["dictionary"], axis=1)
+    order = np.argsort(-moments.square * norms**2, kind="stable")
+    order = order[norms[order] > 0]
+    scale = (norms * np.where(moments.cube < 0, -1.0, 1.0))[order]
+    d = one["dictionary"].shape[1]
+    arrays = {
+        "dictionary": np.eye(d)[np.arange(n_latents) % d],
+        "encoder_weight": np.zeros((n_latents, d)),
+        "encoder_bias": np.zeros(n_latents),
+        "decoder_bias": normalisation.scale * one["decoder_bias"] + normalisation.mean,
+    }
+    n = len(order)
+    arrays["dictionary"][:n] = one["dictionary"][order] * np.sign(scale)[:, None] / norms[order, None]
+    arrays["encoder_weight"][:n] = one["encoder_weight"][order] * scale[:, None]
+    folded = arrays["encoder_weight"][:n] @ normalisation.mean
+    arrays["encoder_bias"][:n] = normalisation.scale * scale * one["encoder_bias"][order] - folded
+    return {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}

@@ -1,0 +1,154 @@
+"""One contract for every variant: whatever `VARIANTS` holds runs through all of these."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from salve_audit.records import to_dict
+from salve_audit.sae.files import load_sae, save_sae, serialise_sae
+from salve_audit.sae.metrics import measure_quality
+from salve_audit.sae.models import TENSORS
+from salve_audit.sae.parameters import decode, encode_linear, select_problem
+from salve_audit.sae.problem import prepare_problem
+from salve_audit.sae.stage import train_sae
+from salve_audit.sae.variants import VARIANTS
+
+pytestmark = pytest.mark.parametrize("variant", sorted(VARIANTS))
+
+
+def test_every_variant_has_quick_settings(variant, quick):
+    assert quick[variant].variant == variant
+
+
+def test_shapes_and_types(variant, train_quickly, world):
+    sae = train_quickly(variant).sae
+    codes = sae.encode(world.acts)
+    assert (codes.shape, codes.dtype) == ((600, 16), np.float32)
+    recon = sae.decode(codes)
+    assert (recon.shape, recon.dtype) == ((600, 24), np.float32)
+
+
+def test_canonical_rows_have_unit_norm(variant, train_quickly):
+    for sae in train_quickly(variant).seeds:
+        np.testing.assert_allclose(np.linalg.norm(sae.dictionary, axis=1), 1, atol=1e-6)
+
+
+def test_codes_are_in_the_models_units(variant, train_quickly, world):
+    """recon = decoder_bias + Σ code · row: nothing is left outside the four arrays."""
+    sae = train_quickly(variant).sae
+    codes = sae.encode(world.acts).astype(np.float64)
+    by_hand = sae.decoder_bias + sum(codes[:, [i]] * sae.dictionary[i] for i in range(sae.n_latents))
+    np.testing.assert_allclose(sae.decode(sae.encode(world.acts)), by_hand, atol=1e-4)
+    assert np.abs(by_hand - world.acts).mean() < 0.6 * np.abs(world.acts - world.acts.mean(axis=0)).mean()
+
+
+def test_normalisation_is_folded(variant, world, quick):
+    """The canonical autoencoder reconstructs what the trained parameters reconstruct."""
+    problem = prepare_problem(world.acts, world.labels, world.head, replace(quick[variant], epochs=3))
+    start = problem.train_from(None, 0.01, problem.recipe, 2)
+    one = select_problem(start, 1)
+    recon = decode(one, encode_linear(one, problem.train_acts[None]))[0].numpy()
+    in_model_units = recon * problem.normalisation.scale + problem.normalisation.mean
+    acts = problem.train_acts.numpy() * problem.normalisation.scale + problem.normalisation.mean
+    sae = problem.canonical(start, 0.01, 1)
+    assert sae.alive.all()
+    np.testing.assert_allclose(sae.decode(sae.encode(acts.astype(np.float32))), in_model_units, atol=2e-5)
+
+
+def test_gradient_reaches_every_parameter(variant, world, quick):
+    problem = prepare_problem(world.acts, world.labels, world.head, quick[variant])
+    generators = [torch.Generator().manual_seed(i) for i in range(2)]
+    parameters = problem.variant.initialise(problem.train_acts, 16, generators)
+    parameters = {name: value.requires_grad_() for name, value in parameters.items()}
+    problem.variant.objective(0.1, 16)(parameters, problem.train_acts[:64].expand(2, -1, -1)).sum().backward()
+    for name, value in parameters.items():
+        moved = value.grad.reshape(2, -1).abs().amax(dim=1)
+        assert (moved > 0).all(), f"{name} has no gradient for a seed"
+
+
+def test_seeds_train_together_as_apart(variant, world, quick):
+    problem = prepare_problem(world.acts, world.labels, world.head, replace(quick[variant], epochs=2))
+    together = problem.train_from(None, 0.1, problem.recipe, 3)
+    apart = replace(problem, seed=problem.seed + 2).train_from(None, 0.1, problem.recipe, 1)
+    for name, value in together.items():
+        torch.testing.assert_close(value[2:], apart[name], rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(together["dictionary"][0], together["dictionary"][1])
+
+
+def test_two_runs_give_the_same_bytes(variant, world, quick):
+    settings = replace(quick[variant], epochs=5)
+    runs = [train_sae(world.acts, world.labels, world.head, settings) for _ in range(2)]
+    assert serialise_sae(runs[0].sae) == serialise_sae(runs[1].sae)
+    assert runs[0].info == runs[1].info
+
+
+def test_another_seed_gives_another_autoencoder(variant, world, quick):
+    settings = replace(quick[variant], epochs=2, sparsity=0.1)
+    runs = [train_sae(world.acts, world.labels, world.head, replace(settings, seed=s)).sae for s in (0, 1)]
+    assert not np.array_equal(runs[0].dictionary, runs[1].dictionary)
+
+
+def test_saved_and_loaded_bit_for_bit(variant, train_quickly, world, tmp_path: Path):
+    sae = train_quickly(variant).sae
+    save_sae(tmp_path / "sae.safetensors", sae, {"model_sha256": "ab"})
+    loaded = load_sae(tmp_path / "sae.safetensors")
+    for name in TENSORS:
+        assert getattr(loaded, name).tobytes() == getattr(sae, name).tobytes()
+    assert (loaded.variant, loaded.hyperparameters) == (sae.variant, sae.hyperparameters)
+    assert loaded.encode(world.acts).tobytes() == sae.encode(world.acts).tobytes()
+
+
+def test_metrics_are_those_of_the_held_out_part(variant, train_quickly, world, quick):
+    outcome = train_quickly(variant)
+    problem = prepare_problem(world.acts, world.labels, world.head, quick[variant])
+    quality = measure_quality(outcome.sae, *problem.validation, world.head)
+    info, chosen = outcome.info, [one for one in outcome.info.frontier if one.chosen]
+    assert len(problem.validation[1]) == 88  # 15 % of 600, rounded in each of the four classes
+    assert len(chosen) == 1
+    assert (info.r2, info.l0, info.n_dead) == (quality.r2, quality.l0, quality.n_dead)
+    assert (info.accuracy_original, info.accuracy_reconstructed) == (
+        quality.accuracy_original,
+        quality.accuracy_reconstructed,
+    )
+    assert (chosen[0].r2, chosen[0].sparsity, chosen[0].accuracy_kept) == (
+        info.r2,
+        info.sparsity,
+        quality.accuracy_kept,
+    )
+
+
+def test_outcome_is_consistent(variant, train_quickly, quick):
+    outcome = train_quickly(variant)
+    assert outcome.seeds[0] is outcome.sae
+    assert len(outcome.seeds) == outcome.info.stability.n_seeds == quick[variant].n_seeds
+    assert [one.hyperparameters["seed"] for one in outcome.seeds] == [3 + i for i in range(len(outcome.seeds))]
+    to_dict(outcome.info)  # finite, plain
+
+
+def test_inputs_are_left_as_they_are(variant, world, quick):
+    acts = world.acts.copy()
+    acts.flags.writeable = False
+    train_sae(acts, world.labels, world.head, replace(quick[variant], epochs=1, sparsity=0.1))
+    np.testing.assert_array_equal(acts, world.acts)
+
+
+def test_memory_mapped_activations_are_encoded_alike(variant, train_quickly, world, tmp_path: Path, monkeypatch):
+    np.save(tmp_path / "acts.npy", world.acts)
+    mapped = np.load(tmp_path / "acts.npy", mmap_mode="r")
+    sae = train_quickly(variant).sae
+    whole = sae.encode(world.acts)
+    monkeypatch.setattr("salve_audit.sae.models.CHUNK_ROWS", 7)
+    np.testing.assert_allclose(sae.encode(mapped), whole, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(sae.decode(whole)[:9], sae.decode(whole[:9]), rtol=1e-5, atol=1e-5)
+
+
+def test_encode_tensor_is_differentiable(variant, train_quickly, world):
+    sae = train_quickly(variant).sae
+    acts = torch.tensor(world.acts[:3], requires_grad=True)
+    sae.encode_tensor(acts)[:, 2].sum().backward()
+    np.testing.assert_allclose(acts.grad.numpy(), np.tile(sae.encoder_weight[2], (3, 1)), rtol=1e-6)

@@ -1,0 +1,171 @@
+"""Losses, schedules, batches and the loop."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from salve_audit.errors import NothingMeasuredError
+from salve_audit.sae.losses import l1_canonical, l1_raw, mean_square_error
+from salve_audit.sae.parameters import decode, encode_linear, rotation_parameters, xavier_parameters
+from salve_audit.sae.training import Recipe, draw_batches, fifths, train, trapezoid
+from salve_audit.sae.variants import VARIANTS
+
+
+def generators(*seeds: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def constant(progress: float) -> float:
+    return 1.0
+
+
+@pytest.fixture
+def batch():
+    g = torch.Generator().manual_seed(0)
+    acts, codes, dictionary = (torch.randn(*shape, generator=g) for shape in ((2, 5, 3), (2, 5, 4), (2, 4, 3)))
+    return acts, codes, dictionary
+
+
+def test_losses_against_loops(batch):
+    acts, codes, dictionary = (one.numpy().astype(np.float64) for one in batch)
+    recon = np.einsum("snm,smd->snd", codes, dictionary)
+    error = mean_square_error(batch[0], batch[1] @ batch[2])
+    for s in range(2):
+        square = sum((recon[s, i, j] - acts[s, i, j]) ** 2 for i in range(5) for j in range(3)) / 15
+        raw = sum(abs(codes[s, i, l]) for i in range(5) for l in range(4)) / 5  # noqa: E741
+        norms = [math.sqrt(sum(dictionary[s, l, j] ** 2 for j in range(3))) for l in range(4)]  # noqa: E741
+        canonical = sum(abs(codes[s, i, l]) * norms[l] for i in range(5) for l in range(4)) / 5  # noqa: E741
+        assert error[s].item() == pytest.approx(square, rel=1e-5)
+        assert l1_raw(batch[1], batch[2])[s].item() == pytest.approx(raw, rel=1e-5)
+        assert l1_canonical(batch[1], batch[2])[s].item() == pytest.approx(canonical, rel=1e-5)
+
+
+def test_rescaling_cheats_the_raw_penalty_but_not_the_canonical_one(batch):
+    """METHOD §1, scale degeneracy: z -> tz, D -> D/t."""
+    _, codes, dictionary = batch
+    torch.testing.assert_close(l1_raw(0.01 * codes, 100 * dictionary), 0.01 * l1_raw(codes, dictionary))
+    torch.testing.assert_close(l1_canonical(0.01 * codes, 100 * dictionary), l1_canonical(codes, dictionary))
+
+
+def test_paper_schedule_falls_every_200_of_1000_epochs():
+    n_steps = 1000 * 266
+    factors = [fifths(epoch * 266 / n_steps) for epoch in (0, 199, 200, 399, 400, 600, 800, 999)]
+    assert factors == pytest.approx([1, 1, 0.8, 0.8, 0.64, 0.512, 0.4096, 0.4096])
+
+
+def test_trapezoid_warms_up_and_anneals():
+    values = [trapezoid(step / 1000) for step in range(1000)]
+    assert 0 < values[0] < 0.1
+    assert values[100:700] == [1.0] * 600
+    assert values[700:] == sorted(values[700:], reverse=True)
+    assert values[-1] < 0.01
+
+
+def test_paper_recipe_is_the_papers():
+    recipe = VARIANTS["paper"].recipe(8500)
+    assert (recipe.epochs, recipe.batch_size, recipe.schedule) == (1000, 32, fifths)
+    assert not VARIANTS["paper"].normalised
+
+
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_objective_is_mse_plus_lambda_times_mean_code(variant, batch):
+    """mse(recon, a) + λ mean|z|, the mean over samples and the m latents asked for."""
+    acts = batch[0]
+    start = VARIANTS[variant].initialise(acts[0], 4, generators(0, 1))
+    codes = encode_linear(start, acts)
+    magnitude = codes.abs() * (start["dictionary"].norm(dim=-1)[:, None] if variant == "linear-l1" else 1)
+    expected = (decode(start, codes) - acts).square().mean((1, 2)) + 0.3 * magnitude.mean((1, 2))
+    torch.testing.assert_close(VARIANTS[variant].objective(0.3, 4)(start, acts), expected)
+
+
+@pytest.mark.parametrize(("n", "epochs"), [(8500, 15), (10, 1000), (128, 1000), (1_300_000, 1)])
+def test_default_recipe_keeps_the_number_of_steps(n, epochs):
+    recipe = VARIANTS["linear-l1"].recipe(n)
+    assert recipe.epochs == epochs
+    assert recipe.epochs * math.ceil(n / recipe.batch_size) >= 1000
+
+
+@pytest.mark.parametrize("n", [7, 8, 9])
+def test_every_epoch_visits_each_sample_once_in_an_order_of_the_seeds_own(n):
+    recipe = Recipe(epochs=3, batch_size=4, learning_rate=0.1, betas=(0.9, 0.9), schedule=constant)
+    batches = list(draw_batches(n, recipe, generators(0, 1)))
+    per_epoch = math.ceil(n / 4)
+    assert len(batches) == 3 * per_epoch
+    epochs = [torch.cat(batches[e * per_epoch : (e + 1) * per_epoch], dim=1) for e in range(3)]
+    for epoch in epochs:
+        assert epoch.sort(dim=1).values.tolist() == [list(range(n))] * 2
+        assert epoch[0].tolist() != epoch[1].tolist()
+    assert epochs[0].tolist() != epochs[1].tolist()
+
+
+def quadratic(parameters, acts):
+    return (acts - parameters["decoder_bias"][:, None]).square().mean((1, 2))
+
+
+def test_training_finds_the_minimum_and_leaves_the_start_alone():
+    acts = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)) + 2
+    start = {"decoder_bias": torch.zeros(2, 3)}
+    recipe = Recipe(epochs=300, batch_size=10, learning_rate=0.02, betas=(0.9, 0.99), schedule=trapezoid)
+    trained = train(start, acts, quadratic, recipe, generators(0, 1))
+    torch.testing.assert_close(trained["decoder_bias"], acts.mean(0).expand(2, 3), atol=0.02, rtol=0)
+    assert start["decoder_bias"].eq(0).all()
+    assert not trained["decoder_bias"].requires_grad
+
+
+def test_divergence_is_reported():
+    def undefined(parameters, acts):
+        return parameters["decoder_bias"].log().sum(1)
+
+    recipe = Recipe(epochs=1, batch_size=2, learning_rate=1.0, betas=(0.9, 0.99), schedule=constant)
+    with pytest.raises(NothingMeasuredError, match=r"^autoencoder: its training diverged$"):
+        train({"decoder_bias": torch.full((1, 2), -1.0)}, torch.ones(4, 2), undefined, recipe, generators(0))
+
+
+class CountReads(TorchDispatchMode):
+    """Counts what makes Python wait for a device: values read back from tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.n += func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_no_value_is_read_back_per_step(variant):
+    acts = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
+    start = VARIANTS[variant].initialise(acts, 4, generators(0, 1))
+    counts = []
+    for epochs in (1, 10):
+        recipe = Recipe(epochs, batch_size=8, learning_rate=1e-3, betas=(0.9, 0.99), schedule=trapezoid)
+        with CountReads() as reads:
+            train(start, acts, VARIANTS[variant].objective(0.1, 4), recipe, generators(0, 1))
+        counts.append(reads.n)
+    assert counts[0] == counts[1] <= len(start)  # one check of every parameter at the end
+
+
+def test_rotation_start_reconstructs_as_principal_components_do():
+    g = torch.Generator().manual_seed(0)
+    acts = torch.randn(200, 10, generator=g) * torch.linspace(3, 0.1, 10)
+    acts -= acts.mean(0)
+    for n_latents in (1, 4, 10, 25):
+        start = rotation_parameters(acts, n_latents, generators(5))
+        recon = acts @ start["encoder_weight"][0].T @ start["dictionary"][0]
+        lost = torch.linalg.svdvals(acts).square()[n_latents:].sum()
+        torch.testing.assert_close((recon - acts).square().sum(), lost, rtol=1e-3, atol=1e-4)
+
+
+def test_xavier_start_has_the_papers_bound():
+    start = xavier_parameters(torch.zeros(1, 50), 30, generators(0, 1))
+    bound = math.sqrt(6 / 80)
+    for name in ("encoder_weight", "dictionary"):
+        assert 0.97 * bound < start[name].abs().max() <= bound
+    assert start["encoder_bias"].eq(0).all()
+    assert not torch.equal(start["encoder_weight"], start["dictionary"])

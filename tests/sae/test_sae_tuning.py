@@ -1,0 +1,111 @@
+"""The choice of the sparsity, on made-up frontiers, and the held-out part."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from salve_audit.errors import DataError
+from salve_audit.sae.metrics import Quality
+from salve_audit.sae.tuning import Candidate, choose, hold_out, satisfies, search_path, settle
+
+
+def quality(r2: float, kept: float, l0: float = 10.0) -> Quality:
+    return Quality(r2, l0, 0, 0.9, 0.9 * kept, kept, 0.0, 1.0)
+
+
+class Frontier:
+    """R² falls from 1 to 0 with log λ, crossing 0.9 at `limit`; records which warm start each point had."""
+
+    def __init__(self, limit: float, kept: float = 1.0) -> None:
+        self.limit, self.kept, self.visited = limit, kept, []
+
+    def visit(self, sparsity, start):
+        self.visited.append((sparsity, start))
+        r2 = 0.9 + 0.02 * math.log(self.limit / sparsity)
+        return Candidate(sparsity, {"from": sparsity}, quality(r2, self.kept, l0=100 / sparsity))
+
+
+@pytest.mark.parametrize("limit", [0.002, 0.07, 0.5, 3.0, 40.0])
+def test_search_comes_close_to_the_sparsest_point_that_satisfies(limit):
+    frontier = Frontier(limit)
+    path = search_path(frontier.visit, 32, 32)
+    chosen = choose(path)
+    assert satisfies(chosen.quality)
+    assert chosen.sparsity <= limit < chosen.sparsity * 2**0.5
+    assert [one.sparsity for one in path] == sorted(one.sparsity for one in path)
+    assert len(path) <= 12
+
+
+def test_every_point_but_the_first_starts_from_its_denser_neighbour():
+    frontier = Frontier(3.0)
+    search_path(frontier.visit, 32, 32)
+    assert frontier.visited[0][1] is None
+    for i, (sparsity, start) in enumerate(frontier.visited[1:], start=1):
+        denser = max(other for other, _ in frontier.visited[:i] if other < sparsity)
+        assert start["from"] == denser
+
+
+def test_below_the_first_point_every_point_starts_anew():
+    frontier = Frontier(0.01)
+    search_path(frontier.visit, 32, 32)
+    falling = [start for sparsity, start in frontier.visited[:4]]
+    assert falling == [None] * len(falling)
+
+
+def test_where_nothing_satisfies_the_nearest_miss_is_taken():
+    path = search_path(Frontier(1.0, kept=0.5).visit, 32, 32)
+    assert len(path) == 5
+    chosen = choose(path)
+    assert not satisfies(chosen.quality)
+    assert chosen.quality.r2 >= 0.9
+
+
+@pytest.mark.parametrize(("start", "n_visits"), [(1.0, 4), (3.4, 2), (3.6, 2), (4.5, 3), (9.0, 4)])
+def test_settling_moves_until_the_rule_changes(start, n_visits):
+    """3.5 is the limit; a nudge is a factor 2**0.25, there are at most three."""
+    frontier = Frontier(3.5)
+    visited = settle(frontier.visit(start, None), frontier.visit)
+    assert len(visited) == n_visits
+    assert [start["from"] for _, start in frontier.visited[1:]] == [one.sparsity for one in visited[:-1]]
+    chosen = choose(visited)
+    if start == 9.0:
+        assert not satisfies(chosen.quality)
+    else:
+        assert satisfies(chosen.quality)
+        assert start == 1.0 or 3.5 / 2**0.25 < chosen.sparsity <= 3.5
+
+
+def test_choice_is_the_sparsest_of_those_that_satisfy():
+    path = [
+        Candidate(1.0, {}, quality(0.99, 1.0, l0=50)),
+        Candidate(2.0, {}, quality(0.90, 0.99, l0=20)),
+        Candidate(4.0, {}, quality(0.92, 0.98, l0=10)),
+        Candidate(8.0, {}, quality(0.89, 1.00, l0=5)),
+    ]
+    assert choose(path).sparsity == 2.0
+    assert choose([path[2], path[3]]).sparsity in (4.0, 8.0)
+
+
+@pytest.mark.parametrize("counts", [(20, 20), (100, 7), (2, 2), (1, 2), (1, 1, 40)])
+def test_hold_out_is_stratified_and_a_partition(counts):
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    train, held = hold_out(labels, 0.15, np.random.default_rng(1))
+    assert sorted([*train, *held]) == list(range(len(labels)))
+    for label, count in enumerate(counts):
+        n_held = int((labels[held] == label).sum())
+        assert n_held == (0 if count == 1 else max(1, round(0.15 * count)))
+        assert (labels[train] == label).any()
+
+
+def test_hold_out_depends_on_the_seed_alone():
+    labels = np.arange(90) % 3
+    first, second, other = (hold_out(labels, 0.15, np.random.default_rng(seed))[1] for seed in (0, 0, 1))
+    assert first.tolist() == second.tolist() != other.tolist()
+
+
+def test_one_sample_per_class_cannot_be_split():
+    with pytest.raises(DataError, match=r"^activations: 5 samples, at most one of each class: none can be held out$"):
+        hold_out(np.arange(5), 0.15, np.random.default_rng(0))
