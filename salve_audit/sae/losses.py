@@ -1,25 +1,60 @@
-"""Losses as pure functions of one signature: (acts, codes, recon, dictionary) with a seed axis -> one value per seed.
+"""Losses as pure functions of one signature: (parameters, acts, weight) -> one value per seed.
 
-Shapes: acts and recon (s, n, d), codes (s, n, m), dictionary (s, m, d); the result is (s,). Their sum over seeds is
-what is differentiated: the seeds share no parameter, so each gets its own gradient.
+Shapes: acts (s, n, d), result (s,). `weight` is λ/m, so that ``weight · Σ|z|`` over latents is ``λ · mean|z|`` even
+after latents were dropped. The sum over seeds is what is differentiated: the seeds share no parameter, so each gets its
+own gradient.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-
-def mean_square_error(acts: Float[Tensor, "s n d"], recon: Float[Tensor, "s n d"]) -> Float[Tensor, " s"]:
-    """Mean over samples and coordinates."""
-    return (recon - acts).square().mean((1, 2))
+from salve_audit.sae.parameters import Parameters, decode, encode_linear
 
 
-def l1_raw(codes: Float[Tensor, "s n m"], dictionary: Float[Tensor, "s m d"]) -> Float[Tensor, " s"]:
-    """Σ|z| over latents, mean over samples, as the paper has it: rewards z -> tz, D -> D/t without end."""
-    return codes.abs().mean(1).sum(-1)
+def raw_l1_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], weight: float) -> Float[Tensor, " s"]:
+    """``mse(recon, a) + λ mean|z|`` of linear codes, as the paper has it: rewards z -> tz, D -> D/t without end."""
+    codes = encode_linear(parameters, acts)
+    error = (decode(parameters, codes) - acts).square().mean((1, 2))
+    return error + weight * codes.abs().mean(1).sum(-1)
 
 
-def l1_canonical(codes: Float[Tensor, "s n m"], dictionary: Float[Tensor, "s m d"]) -> Float[Tensor, " s"]:
-    """The same in canonical form, |z_l|·‖D_l‖: no t changes it, so no row has to be projected after a step."""
-    return (codes.abs().mean(1) * dictionary.norm(dim=-1)).sum(-1)
+def canonical_l1_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], weight: float) -> Float[Tensor, " s"]:
+    """The same with codes in canonical form, |z_l|·‖D_l‖: no t changes it, so no row is projected after a step.
+
+    The gradient is written out: a third of the passes over (s, n, d) and (s, m, d) that autograd makes are saved.
+    """
+    order = ("encoder_weight", "encoder_bias", "dictionary", "decoder_bias")
+    loss: Tensor = _CanonicalL1.apply(acts, weight, *(parameters[name] for name in order))
+    return loss
+
+
+class _CanonicalL1(torch.autograd.Function):
+    """Value and gradient of `canonical_l1_loss`; no gradient for the activations."""
+
+    @staticmethod
+    def forward(ctx: Any, acts: Tensor, weight: float, *parameters: Tensor) -> Tensor:
+        encoder_weight, encoder_bias, dictionary, decoder_bias = parameters
+        codes = torch.baddbmm(encoder_bias[:, None], acts, encoder_weight.mT)
+        error = torch.baddbmm(decoder_bias[:, None], codes, dictionary).sub_(acts)
+        norms, magnitude = dictionary.norm(dim=-1), codes.abs().mean(1)
+        ctx.save_for_backward(acts, dictionary, codes, error, norms, magnitude)
+        ctx.weight = weight
+        return error.square().mean((1, 2)) + weight * (magnitude * norms).sum(-1)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        acts, dictionary, codes, error, norms, magnitude = ctx.saved_tensors
+        n, d = acts.shape[1:]
+        upstream_cube = upstream[0][:, None, None]
+        error = error * (2 / (n * d) * upstream_cube)
+        weight = ctx.weight * upstream_cube
+        from_codes = torch.bmm(error, dictionary.mT).addcmul_(codes.sign(), norms[:, None] * (weight / n))
+        # ∂‖D_l‖/∂D_l = D_l/‖D_l‖, taken as 0 for the rows of zeros that fill up a seed
+        along_rows = weight * (magnitude / norms.clamp_min(torch.finfo(norms.dtype).tiny))[:, :, None]
+        from_rows = torch.bmm(codes.mT, error).addcmul_(dictionary, along_rows)
+        return None, None, torch.bmm(from_codes.mT, acts), from_codes.sum(1), from_rows, error.sum(1)

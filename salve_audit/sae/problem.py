@@ -69,7 +69,7 @@ class Problem:
         if start is None:
             start = self.variant.initialise(self.train_acts, self.n_latents, generators)
         parameters = train(start, self.train_acts, self.variant.objective(sparsity, self.n_latents), recipe, generators)
-        return consolidate(parameters, self.train_acts) if self.variant.linear_codes else parameters
+        return consolidate(parameters, self.train_acts) if self.variant.merges_duplicates else parameters
 
     def visit(self, sparsity: float, start: Parameters | None) -> Candidate:
         """One point of the sparsity path: a single autoencoder, trained briefly."""

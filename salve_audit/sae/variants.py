@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from salve_audit.errors import UsageError
-from salve_audit.sae.losses import l1_canonical, l1_raw, mean_square_error
-from salve_audit.sae.parameters import Parameters, decode, encode_linear, rotation_parameters, xavier_parameters
+from salve_audit.sae.losses import canonical_l1_loss, raw_l1_loss
+from salve_audit.sae.parameters import Parameters, rotation_parameters, xavier_parameters
 from salve_audit.sae.training import Objective, Recipe, fifths, trapezoid
 
-FULL_STEPS, BRIEF_STEPS = 1000, 200  # of linear-l1
+FULL_STEPS, BRIEF_STEPS = 1600, 200  # of linear-l1
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Variant:
 
     Attributes:
         name: as in ``--sae``.
-        linear_codes: codes are linear in the activations, so that duplicates can be merged after training.
+        merges_duplicates: parallel latents become one after training; only right for codes linear in the activations.
         normalised: trains on activations with mean removed and one global scale (folded back afterwards).
         initialise: (acts, n_latents, one generator per seed) -> parameters.
-        penalty: (codes, dictionary) -> (s,): what the sparsity weighs beside the mean square error.
+        loss: (parameters, acts, λ/m) -> one value per seed.
         recipe: number of samples -> how to train it.
         brief_recipe: the same for a point of the sparsity path and for the stretch before the full training, after each
             of which duplicates are merged; None: there is neither.
@@ -35,27 +35,18 @@ class Variant:
     """
 
     name: str
-    linear_codes: bool
+    merges_duplicates: bool
     normalised: bool
     initialise: Callable[[Tensor, int, Sequence[torch.Generator]], Parameters]
-    penalty: Callable[[Tensor, Tensor], Tensor]
+    loss: Callable[[Parameters, Tensor, float], Tensor]
     recipe: Callable[[int], Recipe]
     brief_recipe: Callable[[int], Recipe] | None
     default_sparsity: float | None
     n_seeds: int
 
     def objective(self, sparsity: float, n_latents: int) -> Objective:
-        """``mse(recon, acts) + sparsity * mean|z|``, one value per seed.
-
-        The mean is over the m latents asked for, whether or not some were dropped on the way.
-        """
-
-        def loss(parameters: Parameters, acts: Tensor) -> Tensor:
-            codes = encode_linear(parameters, acts)
-            error = mean_square_error(acts, decode(parameters, codes))
-            return error + sparsity / n_latents * self.penalty(codes, parameters["dictionary"])
-
-        return loss
+        """The loss at one λ, ready for `train`; `n_latents` are those asked for, dropped ones included."""
+        return lambda parameters, acts: self.loss(parameters, acts, sparsity / n_latents)
 
 
 def _linear_recipe(steps: int) -> Callable[[int], Recipe]:
@@ -77,10 +68,10 @@ def _paper_recipe(n: int) -> Recipe:
 VARIANTS: Mapping[str, Variant] = {
     "linear-l1": Variant(
         name="linear-l1",
-        linear_codes=True,
+        merges_duplicates=True,
         normalised=True,
         initialise=rotation_parameters,
-        penalty=l1_canonical,
+        loss=canonical_l1_loss,
         recipe=_linear_recipe(FULL_STEPS),
         brief_recipe=_linear_recipe(BRIEF_STEPS),
         default_sparsity=None,
@@ -89,10 +80,10 @@ VARIANTS: Mapping[str, Variant] = {
     # The paper trains for minutes on one λ, which its text (as far as it could be looked up) does not give.
     "paper": Variant(
         name="paper",
-        linear_codes=False,
+        merges_duplicates=False,
         normalised=False,
         initialise=xavier_parameters,
-        penalty=l1_raw,
+        loss=raw_l1_loss,
         recipe=_paper_recipe,
         brief_recipe=None,
         default_sparsity=1e-3,
