@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import logging
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from salve_audit.activations import ExtractSettings, choose_device, default_cache_dir, extract
+from salve_audit.activations import choose_device
 from salve_audit.activations.store import Activations
 from salve_audit.assembly import StageResults, assemble
 from salve_audit.config import AuditConfig
-from salve_audit.errors import CheckpointError, NothingMeasuredError
-from salve_audit.inputs import load_classifier, load_image_folder, match_classes
+from salve_audit.errors import NothingMeasuredError
 from salve_audit.interventions import (
     Comparison,
     ComparisonInputs,
@@ -32,24 +30,10 @@ from salve_audit.results import AuditResult
 from salve_audit.sae.files import save_sae
 from salve_audit.sae.settings import SaeSettings
 from salve_audit.sae.stage import SaeOutcome, train_sae
+from salve_audit.stopwatch import Stopwatch
+from salve_audit.subject import load_subject
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Stopwatch:
-    """Wall time by stage, in seconds."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time a stage and log it."""
-        log.info("%s ...", name)
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - start
-        log.info("%s: %.1f s", name, self.seconds[name])
 
 
 @dataclass(frozen=True)
@@ -74,7 +58,7 @@ class Audit:
 
 
 def run_audit(config: AuditConfig, finish: Callable[[Audit], AuditResult] | None = None) -> AuditResult:
-    """Audit a checkpoint on labelled images and, where `config.out` is set, write the results there.
+    """Audit a checkpoint on labelled images, or a file of arrays, and write the results where `config.out` is set.
 
     Args:
         config: what to do.
@@ -104,15 +88,8 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
     """All stages up to the result, without writing anything but the activation cache."""
     watch = watch or Stopwatch()
     device = choose_device(config.device)
-    with watch.stage("inputs"):
-        classifier = load_classifier(Path(config.model), arch=config.arch, head=config.head)
-        images = load_image_folder(Path(config.data), seed=config.seed, limit=config.limit)
-        n_outputs = getattr(classifier.model.get_submodule(classifier.head_name), "out_features", None)
-        if not isinstance(n_outputs, int):
-            raise CheckpointError(str(config.model), f"{classifier.head_name} is not a linear layer")
-        images = match_classes(images, n_outputs, classifier.class_names)
-    with watch.stage("activations"):
-        activations = extract(classifier, images, _extract_settings(config))
+    subject = load_subject(config, watch)
+    activations = subject.activations
     with watch.stage("autoencoder"):
         outcome = train_sae(
             activations.fit.acts,
@@ -130,28 +107,16 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
                 fit_labels=activations.fit.labels,
                 dictionary=outcome.sae.dictionary,
                 audit=audit_samples,
-                classes=images.classes,
+                classes=subject.classes,
                 seed=config.seed,
                 other_dictionaries=tuple(one.dictionary for one in outcome.seeds[1:]),
             )
         )
     with watch.stage("interventions"):
-        comparison = _compare(config, activations, outcome, reliance, images.classes)
+        comparison = _compare(config, activations, outcome, reliance, subject.classes)
     sae_sha256 = hashlib.sha256(np.ascontiguousarray(outcome.sae.dictionary).tobytes()).hexdigest()
-    stages = StageResults(classifier, images, activations, outcome.info, sae_sha256, reliance, comparison, str(device))
+    stages = StageResults(subject, outcome.info, sae_sha256, reliance, comparison, str(device))
     return Audit(assemble(config, stages), activations, outcome, codes, reliance, watch.seconds)
-
-
-def _extract_settings(config: AuditConfig) -> ExtractSettings:
-    cache = Path(config.cache) if config.cache is not None else default_cache_dir()
-    return ExtractSettings(
-        batch_size=config.batch_size,
-        workers=config.workers,
-        device=choose_device(config.device),
-        precision=config.precision,
-        cache_dir=cache if config.use_cache else None,
-        progress=config.progress,
-    )
 
 
 def _compare(
@@ -195,7 +160,7 @@ def write_audit(audit: Audit, config: AuditConfig) -> None:
         write_samples(table, stage / "samples.parquet")
         save_sae(stage / "sae.safetensors", audit.outcome.sae, _hashes(result))
         if config.keep_activations:
-            _write_activations(audit.activations, stage / "activations.safetensors")
+            _write_activations(audit, stage / "activations.safetensors")
         if "html" in config.format:
             (stage / "report.html").write_text(render_html(result), encoding="utf-8")
         if "pdf" in config.format:
@@ -206,9 +171,13 @@ def _hashes(result: AuditResult) -> dict[str, str]:
     return {"model_sha256": result.provenance.model_sha256, "data_sha256": result.provenance.data_sha256}
 
 
-def _write_activations(activations: Activations, path: Path) -> None:
+def _write_activations(audit: Audit, path: Path) -> None:
+    """Everything that an audit of the file itself (``salve-audit activations.safetensors``) needs."""
     from safetensors.numpy import save_file
 
+    activations = audit.activations
+    names = {"class_names": audit.result.data.classes}
+    names |= {"fit_paths": activations.fit.paths, "audit_paths": activations.audit.paths}
     save_file(
         {
             "fit_acts": np.ascontiguousarray(activations.fit.acts),
@@ -219,4 +188,5 @@ def _write_activations(activations: Activations, path: Path) -> None:
             "head_bias": activations.head.bias,
         },
         path,
+        {key: json.dumps(value, ensure_ascii=False) for key, value in names.items()},
     )

@@ -33,8 +33,8 @@ class AuditConfig:
     """Options of an audit, with the names of the command line's flags.
 
     Attributes:
-        model: the checkpoint file.
-        data: the folder of labelled images.
+        model: the checkpoint file, or a file of arrays (activations, labels, head).
+        data: the folder of labelled images; None where `model` is a file of arrays.
         arch: timm architecture name or ``FILE.py:FUNCTION``; None: as the checkpoint says.
         head: dotted path of the final linear layer; None: found by itself.
         out: folder for the results, written all or nothing; None: nothing is written.
@@ -55,7 +55,7 @@ class AuditConfig:
     """
 
     model: str | Path
-    data: str | Path
+    data: str | Path | None = None
     arch: str | None = None
     head: str | None = None
     out: str | Path | None = None

@@ -55,11 +55,11 @@ class ModelInfo:
     architecture: str
     format: str
     head: str  # module path of the final linear layer
-    head_error: float  # relative error of head(acts) against the model's logits on a real batch
+    head_error: float | None  # relative error of head(acts) against the model's logits on a real batch; None: no model
     d: int
     n_classes: int
     n_parameters: int
-    transform: TransformInfo
+    transform: TransformInfo | None  # None: activations were given, no pictures
 
 
 @dataclass(frozen=True)

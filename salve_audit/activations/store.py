@@ -40,7 +40,8 @@ class Activations:
     Attributes:
         fit, audit: the two splits.
         head: the proven final linear layer.
-        head_error: largest relative error of ``head(acts)`` against the model's logits on a real batch.
+        head_error: largest relative error of ``head(acts)`` against the model's logits on a real batch; None: there
+            is no model to prove it on.
         key: sha256 of weights, architecture, head, transform, precision and the files' contents.
         data_sha256: of the picture files' contents and labels alone.
         from_cache: no backbone pass was needed.
@@ -50,7 +51,7 @@ class Activations:
     fit: ActivationSplit
     audit: ActivationSplit
     head: LinearHead
-    head_error: float
+    head_error: float | None
     key: str
     data_sha256: str
     from_cache: bool

@@ -18,12 +18,13 @@ VIOLATED = 1
 
 @click.command("audit")
 @click.argument("model")
-@click.argument("data")
+@click.argument("data", required=False)
 @audit_options
-def command(model: str, data: str, verbose: int, quiet: bool, **flags: Any) -> int:
+def command(model: str, data: str | None, verbose: int, quiet: bool, **flags: Any) -> int:
     """Audit checkpoint MODEL on the labelled images in DATA.
 
     DATA is a folder with train/ and val/ (or test/), one folder per class in each, or one level of class folders.
+    Without DATA, MODEL is a file of arrays (.npz, .safetensors): acts, labels, weight, bias.
     """
     set_up_logging(verbose, quiet)
     config = build_config(model, data, flags)

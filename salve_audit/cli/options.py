@@ -69,7 +69,7 @@ def verbosity_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("-q", "--quiet", is_flag=True, help="Only results, warnings and errors.")(command)
 
 
-def build_config(model: str, data: str, flags: dict[str, Any]) -> AuditConfig:
+def build_config(model: str, data: str | None, flags: dict[str, Any]) -> AuditConfig:
     """The configuration from flags, files and defaults.
 
     Raises:

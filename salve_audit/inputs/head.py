@@ -29,3 +29,15 @@ class LinearHead:
     @property
     def d(self) -> int:
         return int(self.weight.shape[1])
+
+
+def fold_one_output(head: LinearHead) -> LinearHead:
+    """A single output w·a + b, whose sign decides, as a head of two classes: rows −w/2 and w/2, biases −b/2 and b/2.
+
+    The two logits differ by w·a + b, so predictions and probabilities (sigmoid) are the network's own, and class 1
+    flips where its logit changes sign. Against the rows 0 and w, every threshold of class 1 is the same; but there
+    class 0 would have the evidence z_0 = 0 for every sample, and neither an analytical nor a numerical threshold.
+    """
+    assert head.n_classes == 1, f"expected one output, got {head.n_classes}"
+    signs = np.array([-0.5, 0.5], np.float32)
+    return LinearHead(signs[:, None] * head.weight, signs * head.bias, head.module)

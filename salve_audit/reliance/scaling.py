@@ -94,14 +94,14 @@ def trace_curve(
 
 
 def count_redundancy(
-    samples: Samples, dictionary: Float[np.ndarray, "m d"], order: Int[np.ndarray, " m"], limit: int
+    samples: Samples, dictionary: Float[np.ndarray, "m d"], order: Int[np.ndarray, " o"], limit: int
 ) -> int | None:
     """How many features, suppressed one after another at α̂ = 1, bring these samples to at most 50 %.
 
     Args:
         samples: audit samples of one class.
         dictionary: one decoder direction per latent.
-        order: latents in the order in which they are suppressed.
+        order: (o,) latents in the order in which they are suppressed, o <= m.
         limit: give up after so many.
 
     Returns:

@@ -52,7 +52,7 @@ def _inputs(result: AuditResult) -> list[tuple[str, str]]:
         ("Data SHA-256", provenance.data_sha256),
         ("Autoencoder SHA-256", provenance.sae_sha256),
         ("Splits", f"{data.layout}: {count(data.n_fit)} pictures to fit, {count(data.n_audit)} to audit"),
-        ("Head proven", f"{model.head} reproduces the model's logits to {model.head_error:.1e} relative"),
+        ("Head proven", _proof(result)),
         ("Device", provenance.device),
         ("User's code run", "yes" if provenance.trusted_code else "no"),
         ("Created", result.created),
@@ -60,8 +60,17 @@ def _inputs(result: AuditResult) -> list[tuple[str, str]]:
     ]
 
 
+def _proof(result: AuditResult) -> str:
+    model = result.model
+    if model.head_error is None:
+        return f"{model.head} was given with the activations; there is no model to prove it on"
+    return f"{model.head} reproduces the model's logits to {model.head_error:.1e} relative"
+
+
 def _transform(result: AuditResult) -> list[tuple[str, str]]:
     transform = result.model.transform
+    if transform is None:
+        return [("Source", "none: activations were given, no pictures")]
     return [
         ("Source", transform.source),
         ("Input size", " × ".join(map(str, transform.input_size))),

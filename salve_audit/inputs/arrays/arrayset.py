@@ -1,0 +1,180 @@
+"""Named arrays to a fit part, an audit part and a head, each error with file, array, type and shape."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from salve_audit.errors import DataError
+from salve_audit.inputs.arrays.checks import ArrayChecks
+from salve_audit.inputs.arrays.files import read_arrays
+from salve_audit.inputs.head import LinearHead, fold_one_output
+
+FIT_SHARE = 0.6
+NAMES_HINT = (
+    "expected acts, labels, weight, bias; or fit_acts, fit_labels, audit_acts, audit_labels, head_weight, head_bias"
+)
+
+
+@dataclass(frozen=True)
+class ArraySplit:
+    """Activations (n, d) float32, class indices (n,) int64 and n names of the samples."""
+
+    acts: Float[np.ndarray, "n d"]
+    labels: Int[np.ndarray, " n"]
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ArraySet:
+    """All that an audit needs, without a model.
+
+    Attributes:
+        path, sha256, format: the file.
+        data_sha256: of activations and labels alone.
+        fit, audit: the two parts.
+        head: the final linear layer.
+        classes: names in output order.
+        layout: how the two parts came about, in words.
+        notes: what the reader of a report should know.
+    """
+
+    path: Path
+    sha256: str
+    format: str
+    data_sha256: str
+    fit: ArraySplit
+    audit: ArraySplit
+    head: LinearHead
+    classes: tuple[str, ...]
+    layout: str
+    notes: tuple[str, ...]
+
+
+def load_arrays(path: Path, seed: int, limit: int | None = None) -> ArraySet:
+    """The arrays in `path`: one set (acts, labels), split 60/40 per class, or two sets (fit_acts, audit_acts, ...).
+
+    Args:
+        path: a .npz or .safetensors file.
+        seed: of the split, and of the choice under `limit`.
+        limit: at most so many samples per class and part.
+
+    Raises:
+        DataError: an array is missing, misshaped, not finite, or does not fit the others.
+    """
+    file = read_arrays(path)
+    checks = ArrayChecks(file)
+    head, notes = _read_head(checks)
+    if "acts" in file.arrays:
+        whole = _read_split(checks, head, "")
+        fit, audit = _split(path, whole, seed)
+        layout = f"one set of arrays, split 60/40 per class by seed {seed}"
+    elif "fit_acts" in file.arrays or "audit_acts" in file.arrays:
+        fit, audit = _read_split(checks, head, "fit_"), _read_split(checks, head, "audit_")
+        layout = "fit_acts to fit, audit_acts to audit"
+    else:
+        names = ", ".join(file.arrays) or "none of the known names"
+        raise DataError(str(path), f"has no activations (arrays: {names})", hint=NAMES_HINT)
+    _check_same_classes(path, fit, audit)
+    if limit is not None:
+        fit, audit = (_choose(part, limit, (seed, number)) for number, part in ((1, fit), (2, audit)))
+        layout += f", at most {limit} samples per class and part"
+    return ArraySet(
+        path=path,
+        sha256=file.sha256,
+        format=file.format,
+        data_sha256=_hash_parts(fit, audit),
+        fit=fit,
+        audit=audit,
+        head=head,
+        classes=_read_classes(checks, head),
+        layout=layout,
+        notes=notes,
+    )
+
+
+def _read_head(checks: ArrayChecks) -> tuple[LinearHead, tuple[str, ...]]:
+    arrays = checks.file.arrays
+    name = next((one for one in ("weight", "head_weight") if one in arrays), None)
+    if name is None:
+        raise DataError(str(checks.file.path), "has no array 'weight' or 'head_weight'", hint=NAMES_HINT)
+    weight = checks.numbers(name, ndim=2, axes="classes x activations")
+    bias_name = next((one for one in ("bias", "head_bias") if one in arrays), None)
+    bias = np.zeros(len(weight), np.float32) if bias_name is None else checks.numbers(bias_name, ndim=1, axes="classes")
+    if bias_name is not None and len(bias) != len(weight):
+        raise checks.refuse(bias_name, f"expected ({len(weight)},) for {len(weight)} rows of {name!r}")
+    notes = () if bias_name else ("the file has no bias; zeros were taken",)
+    head = LinearHead(weight, bias, name)
+    if len(weight) == 1:
+        return fold_one_output(head), (*notes, "one output: its sign decides between class 0 and class 1")
+    return head, notes
+
+
+def _read_split(checks: ArrayChecks, head: LinearHead, prefix: str) -> ArraySplit:
+    acts = checks.numbers(f"{prefix}acts", ndim=2, axes="samples x activations")
+    if acts.shape[1] != head.d:
+        why = f"has {acts.shape[1]} activations a sample, {head.module!r} takes {head.d}"
+        raise checks.refuse(f"{prefix}acts", why)
+    labels = checks.labels(f"{prefix}labels", len(acts), head.n_classes)
+    paths = checks.texts(f"{prefix}paths", len(acts))
+    return ArraySplit(acts, labels, paths or tuple(f"{prefix}acts[{row}]" for row in range(len(acts))))
+
+
+def _read_classes(checks: ArrayChecks, head: LinearHead) -> tuple[str, ...]:
+    names = checks.texts("class_names", head.n_classes)
+    if names is None:
+        return tuple(f"class {index}" for index in range(head.n_classes))
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise checks.refuse("class_names", f"the name {twice!r} is there twice")
+    return names
+
+
+def _split(path: Path, whole: ArraySplit, seed: int) -> tuple[ArraySplit, ArraySplit]:
+    """60/40 per class; every class keeps a sample on both sides."""
+    fit: list[np.ndarray] = []
+    audit: list[np.ndarray] = []
+    for label in np.unique(whole.labels):
+        rows = np.flatnonzero(whole.labels == label)
+        if len(rows) < 2:
+            raise DataError(str(path), f"array 'labels': class {label} has one sample, too few for two parts")
+        n_fit = min(max(round(FIT_SHARE * len(rows)), 1), len(rows) - 1)
+        order = np.random.default_rng((seed, 0, int(label))).permutation(len(rows))
+        fit.append(rows[order[:n_fit]])
+        audit.append(rows[order[n_fit:]])
+    return _take(whole, np.sort(np.concatenate(fit))), _take(whole, np.sort(np.concatenate(audit)))
+
+
+def _choose(part: ArraySplit, limit: int, seed: tuple[int, int]) -> ArraySplit:
+    """At most `limit` samples per class, drawn without replacement, kept in order."""
+    kept = []
+    for label in np.unique(part.labels):
+        rows = np.flatnonzero(part.labels == label)
+        kept.append(rows[np.random.default_rng((*seed, int(label))).permutation(len(rows))[:limit]])
+    return _take(part, np.sort(np.concatenate(kept)))
+
+
+def _take(part: ArraySplit, rows: Int[np.ndarray, " r"]) -> ArraySplit:
+    return ArraySplit(part.acts[rows], part.labels[rows], tuple(part.paths[row] for row in rows))
+
+
+def _check_same_classes(path: Path, fit: ArraySplit, audit: ArraySplit) -> None:
+    here, there = set(fit.labels.tolist()), set(audit.labels.tolist())
+    for label in sorted(here ^ there):
+        having, lacking = ("fit", "audit") if label in here else ("audit", "fit")
+        raise DataError(str(path), f"class {label} is in {having}_labels but not in {lacking}_labels")
+    if len(here) < 2:
+        raise DataError(str(path), f"one class only ({here.pop()}), an audit needs two or more")
+
+
+def _hash_parts(*parts: ArraySplit) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{part.acts.shape}".encode())
+        digest.update(np.ascontiguousarray(part.acts).data)
+        digest.update(np.ascontiguousarray(part.labels).data)
+    return digest.hexdigest()

@@ -1,0 +1,83 @@
+"""What an array must be, checked one by one; every refusal names file, array, type and shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Int
+
+from salve_audit.errors import DataError
+from salve_audit.inputs.arrays.files import ArrayFile
+
+
+@dataclass(frozen=True)
+class ArrayChecks:
+    """Reads arrays of `file` in the types that the audit works with, or refuses them."""
+
+    file: ArrayFile
+
+    def refuse(self, name: str, why: str) -> DataError:
+        """The error about array `name`."""
+        array = self.file.arrays[name]
+        return DataError(str(self.file.path), f"array {name!r} ({array.dtype} {array.shape}): {why}")
+
+    def numbers(self, name: str, ndim: int, axes: str) -> npt.NDArray[np.float32]:
+        """Array `name` as contiguous float32.
+
+        Raises:
+            DataError: it is missing, empty, not numeric, of another number of axes, or not finite.
+        """
+        array = self._get(name)
+        if array.dtype.kind not in "fiu":
+            raise self.refuse(name, "expected floating-point numbers")
+        if array.ndim != ndim:
+            raise self.refuse(name, f"expected {ndim} {'axis' if ndim == 1 else 'axes'} ({axes})")
+        if not array.size:
+            raise self.refuse(name, "is empty")
+        with np.errstate(over="ignore"):  # too large for float32 is infinite, and said so
+            values = np.ascontiguousarray(array, dtype=np.float32)
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            kind = "NaN" if np.isnan(values[tuple(bad[0])]) else "infinite values"
+            raise self.refuse(name, f"has {kind}, the first at {[int(one) for one in bad[0]]}")
+        return values
+
+    def labels(self, name: str, n: int, n_classes: int) -> Int[np.ndarray, " n"]:
+        """Array `name` as int64 class indices.
+
+        Raises:
+            DataError: it is missing, not whole numbers, not one per sample, or out of range.
+        """
+        array = self._get(name)
+        if array.dtype.kind not in "iub":
+            raise self.refuse(name, "expected whole numbers, the index of each sample's class")
+        if array.shape != (n,):
+            raise self.refuse(name, f"expected ({n},), one label for each of {n} samples")
+        wrong = np.flatnonzero((array < 0) | (array >= n_classes)) if array.dtype.kind != "b" else np.array([], int)
+        if len(wrong):
+            value = array[wrong[0]]
+            raise self.refuse(name, f"label {value} at [{wrong[0]}] is not in 0..{n_classes - 1}")
+        return array.astype(np.int64)
+
+    def texts(self, name: str, n: int) -> tuple[str, ...] | None:
+        """Array `name` as `n` texts; None where there is none.
+
+        Raises:
+            DataError: it is no text, or not `n` of them.
+        """
+        if name not in self.file.arrays:
+            return None
+        array = self.file.arrays[name]
+        if array.dtype.kind != "U":
+            raise self.refuse(name, "expected text")
+        if array.shape != (n,):
+            raise self.refuse(name, f"expected ({n},)")
+        return tuple(str(one) for one in array)
+
+    def _get(self, name: str) -> np.ndarray:
+        if name not in self.file.arrays:
+            have = ", ".join(self.file.arrays) or "none of the known names"
+            raise DataError(str(self.file.path), f"has no array {name!r} (arrays: {have})")
+        return self.file.arrays[name]

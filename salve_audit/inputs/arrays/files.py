@@ -1,0 +1,141 @@
+"""Files of named arrays, read without running anything in them and without believing what they say of their size."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from salve_audit.errors import DataError
+from salve_audit.inputs.reasons import summarise_error
+
+ACTS = ("acts", "fit_acts", "audit_acts")  # a file with one of these is a file of arrays
+TEXTS = ("class_names", "paths", "fit_paths", "audit_paths")
+NAMES = (*ACTS, "labels", "fit_labels", "audit_labels", "weight", "head_weight", "bias", "head_bias", *TEXTS)
+LARGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors format
+BOMB_SIZE, BOMB_RATIO = 1 << 30, 50  # activations compress by less than that
+
+
+@dataclass(frozen=True)
+class ArrayFile:
+    """Arrays by name, and the file they came from.
+
+    Attributes:
+        path, sha256: the file.
+        format: in words, for the report.
+        arrays: those of the known names that it has, as stored.
+    """
+
+    path: Path
+    sha256: str
+    format: str
+    arrays: Mapping[str, np.ndarray]
+
+
+def is_array_file(path: Path) -> bool:
+    """Does the file hold activations instead of a model? By the ending .npz, or the names in a .safetensors file."""
+    ending = path.suffix.lower()
+    if ending == ".npz":
+        return True
+    return ending == ".safetensors" and bool(set(ACTS) & _read_names(path))
+
+
+def read_arrays(path: Path) -> ArrayFile:
+    """All arrays with a known name.
+
+    Raises:
+        DataError: the file is missing or damaged, an array holds Python objects, or is larger than the file's bytes
+            can be.
+    """
+    try:
+        with path.open("rb") as stream:
+            sha256 = _hash(stream)
+    except FileNotFoundError:
+        raise DataError(str(path), "no such file") from None
+    except OSError as error:
+        raise DataError(str(path), f"cannot be read ({error.strerror})") from error
+    if path.suffix.lower() == ".npz":
+        return ArrayFile(path, sha256, "arrays (.npz)", _read_npz(path))
+    return ArrayFile(path, sha256, "arrays (.safetensors)", _read_safetensors(path))
+
+
+def _hash(stream: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := stream.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_names(path: Path) -> set[str]:
+    """Names in a safetensors header; none where it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(size)) if 0 < size <= min(LARGEST_HEADER, path.stat().st_size) else {}
+    except (OSError, ValueError, RecursionError):
+        return set()
+    return set(header) if isinstance(header, dict) else set()
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            known = {name: members[name] for name in NAMES if name in members}
+            return {name: _read_member(path, archive, name, info) for name, info in known.items()}
+    except DataError:
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:  # zip and npy readers raise whatever the bytes lead them into
+        raise DataError(str(path), f"is damaged or no .npz file ({summarise_error(error)})") from error
+
+
+def _read_member(path: Path, archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> np.ndarray:
+    if info.file_size > max(BOMB_SIZE, BOMB_RATIO * info.compress_size):
+        why = f"array {name!r} unpacks from {info.compress_size:,} to {info.file_size:,} bytes; refused"
+        raise DataError(str(path), why, hint="activations do not compress so well; np.savez stores them as they are")
+    with archive.open(info) as member:
+        shape, dtype = _read_header(member)
+        if dtype.hasobject:
+            why = f"array {name!r} holds Python objects, which need code to be read"
+            raise DataError(str(path), why, hint="save it as numbers, or as text with a fixed-width type")
+        n_bytes = math.prod(shape) * dtype.itemsize
+        if n_bytes != info.file_size - member.tell():
+            why = f"array {name!r} says it is {dtype} {shape}, but has {info.file_size - member.tell():,} bytes"
+            raise DataError(str(path), why)
+    with archive.open(info) as member:
+        array: np.ndarray = np.lib.format.read_array(member, allow_pickle=False)
+    return array
+
+
+def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(member)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(member)
+    return shape, dtype
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import safe_open
+
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            arrays = {name: np.asarray(file.get_tensor(name)) for name in file.keys() if name in NAMES}  # noqa: SIM118
+            metadata = file.metadata() or {}
+        texts = {name: json.loads(metadata[name]) for name in TEXTS if name in metadata}
+    except Exception as error:  # the reader raises whatever the bytes lead it into
+        raise DataError(str(path), f"is damaged or no file of arrays ({summarise_error(error)})") from error
+    for name, text in texts.items():
+        if not isinstance(text, list) or not all(isinstance(one, str) for one in text):
+            raise DataError(str(path), f"its metadata {name!r} is no JSON list of texts")
+        arrays[name] = np.array(text, dtype=np.str_)
+    return arrays

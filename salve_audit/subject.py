@@ -1,0 +1,154 @@
+"""What an audit is about, whatever it came from: activations with their head, class names, and the model in words.
+
+A checkpoint with pictures needs one backbone pass; a file of arrays holds all that the later stages read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from salve_audit.activations import ExtractSettings, choose_device, default_cache_dir, extract
+from salve_audit.activations.store import Activations, ActivationSplit
+from salve_audit.config import AuditConfig
+from salve_audit.errors import UsageError
+from salve_audit.inputs import load_classifier, load_image_folder, match_classes
+from salve_audit.inputs.arrays import ArraySet, ArraySplit, is_array_file, load_arrays
+from salve_audit.inputs.classifier import Classifier
+from salve_audit.results import ModelInfo, TransformInfo
+from salve_audit.stopwatch import Stopwatch
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is audited.
+
+    Attributes:
+        activations: both splits with the head.
+        classes: names, in output order.
+        model: the model in words and counts.
+        model_sha256: of the model's file.
+        data_root: name of the data's folder or file.
+        layout: how the two splits came about, in words.
+        trusted_code: code named by the user was run.
+        notes: what the reader of a report should know.
+    """
+
+    activations: Activations
+    classes: tuple[str, ...]
+    model: ModelInfo
+    model_sha256: str
+    data_root: str
+    layout: str
+    trusted_code: bool
+    notes: tuple[str, ...]
+
+
+def load_subject(config: AuditConfig, watch: Stopwatch) -> Subject:
+    """Activations, head and classes from a checkpoint and pictures, or from a file of arrays.
+
+    Raises:
+        UsageError: pictures are missing, or given beside arrays.
+        SalveError: an input cannot be used.
+    """
+    path = Path(config.model)
+    if is_array_file(path):
+        return _from_arrays(path, config, watch)
+    if config.data is None:
+        hint = "salve-audit MODEL DATA; only a file of arrays (.npz, .safetensors with acts) is audited alone"
+        raise UsageError("DATA", f"no labelled images are given for {path}", hint=hint)
+    return _from_pictures(path, Path(config.data), config, watch)
+
+
+def _from_pictures(path: Path, data: Path, config: AuditConfig, watch: Stopwatch) -> Subject:
+    with watch.stage("inputs"):
+        classifier = load_classifier(path, arch=config.arch, head=config.head)
+        images = load_image_folder(data, seed=config.seed, limit=config.limit)
+        images = match_classes(images, classifier.n_outputs, classifier.class_names)
+    with watch.stage("activations"):
+        activations = extract(classifier, images, _extract_settings(config))
+    return Subject(
+        activations=activations,
+        classes=images.classes,
+        model=_describe_model(classifier, activations),
+        model_sha256=classifier.sha256,
+        data_root=images.root.name,
+        layout=images.layout,
+        trusted_code=classifier.trusted_code,
+        notes=classifier.notes,
+    )
+
+
+def _from_arrays(path: Path, config: AuditConfig, watch: Stopwatch) -> Subject:
+    for option, value in (("DATA", config.data), ("--arch", config.arch), ("--head", config.head)):
+        if value is not None:
+            raise UsageError(option, f"{path} holds activations, labels and head; nothing else is read")
+    with watch.stage("inputs"):
+        arrays = load_arrays(path, seed=config.seed, limit=config.limit)
+    return Subject(
+        activations=Activations(
+            fit=_as_activations(arrays.fit),
+            audit=_as_activations(arrays.audit),
+            head=arrays.head,
+            head_error=None,
+            key=arrays.data_sha256,
+            data_sha256=arrays.data_sha256,
+            from_cache=False,
+            skipped=(),
+        ),
+        classes=arrays.classes,
+        model=_describe_arrays(arrays),
+        model_sha256=arrays.sha256,
+        data_root=path.name,
+        layout=arrays.layout,
+        trusted_code=False,
+        notes=arrays.notes,
+    )
+
+
+def _as_activations(part: ArraySplit) -> ActivationSplit:
+    return ActivationSplit(part.acts, part.labels, part.paths)
+
+
+def _extract_settings(config: AuditConfig) -> ExtractSettings:
+    cache = Path(config.cache) if config.cache is not None else default_cache_dir()
+    return ExtractSettings(
+        batch_size=config.batch_size,
+        workers=config.workers,
+        device=choose_device(config.device),
+        precision=config.precision,
+        cache_dir=cache if config.use_cache else None,
+        progress=config.progress,
+    )
+
+
+def _describe_model(classifier: Classifier, activations: Activations) -> ModelInfo:
+    head, spec = activations.head, classifier.transform
+    return ModelInfo(
+        name=classifier.path.name,
+        architecture=classifier.architecture,
+        format=classifier.format,
+        head=head.module,
+        head_error=activations.head_error,
+        d=head.d,
+        n_classes=head.n_classes,
+        n_parameters=sum(p.numel() for p in classifier.model.parameters()),
+        transform=TransformInfo(
+            tuple(spec.input_size), tuple(spec.mean), tuple(spec.std), spec.interpolation, spec.crop_pct, spec.source
+        ),
+    )
+
+
+def _describe_arrays(arrays: ArraySet) -> ModelInfo:
+    head = arrays.head
+    return ModelInfo(
+        name=arrays.path.name,
+        architecture="none (arrays)",
+        format=arrays.format,
+        head=head.module,
+        head_error=None,
+        d=head.d,
+        n_classes=head.n_classes,
+        n_parameters=head.weight.size + head.bias.size,
+        transform=None,
+    )
