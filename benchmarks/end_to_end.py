@@ -28,7 +28,10 @@ def time_bare_pass(config: AuditConfig) -> tuple[float, int]:
     images = load_image_folder(Path(config.data), seed=config.seed, limit=config.limit)
     paths = (*images.fit.paths, *images.audit.paths)
     loader = build_loader(
-        images.root, paths, classifier.transform, LoaderSettings(config.batch_size, choose_workers(config.workers, torch.device("cpu")))
+        images.pictures,
+        paths,
+        classifier.transform,
+        LoaderSettings(config.batch_size, choose_workers(config.workers, torch.device("cpu"))),
     )
     model = classifier.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     start, n = time.perf_counter(), 0

@@ -51,7 +51,7 @@ def run_pass(classifier: Classifier, imageset: ImageSet, settings: PassSettings,
     paths = imageset.fit.paths + imageset.audit.paths
     first = writer.progress.n_seen
     loading = LoaderSettings(settings.batch_size, settings.workers, pin_memory=settings.device.type == "cuda")
-    loader = build_loader(imageset.root, paths[first:], classifier.transform, loading)
+    loader = build_loader(imageset.pictures, paths[first:], classifier.transform, loading)
     hidden = not (settings.progress and sys.stderr.isatty())
     with (
         _computing(classifier, settings) as compute,

@@ -23,6 +23,7 @@ from salve_audit.errors import OutputError, SalveError
 from salve_audit.inputs.classifier import Classifier
 from salve_audit.inputs.imageset import ImageSet, ImageSplit
 from salve_audit.inputs.proof import read_head
+from salve_audit.inputs.sources.verified import VerifiedSource
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ def extract(classifier: Classifier, imageset: ImageSet, settings: ExtractSetting
         OutputError: the cache cannot be written.
     """
     fingerprint = compute_fingerprint(classifier, imageset, choose_precision(settings.precision))
+    imageset = replace(imageset, source=VerifiedSource(imageset.pictures, fingerprint.digests))
     if settings.cache_dir is not None:
         return _extract_cached(classifier, imageset, settings, fingerprint)
     with as_output_error(Path(tempfile.gettempdir())):

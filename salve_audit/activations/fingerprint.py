@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 
 from torch import nn
 
 from salve_audit.inputs.classifier import Classifier
 from salve_audit.inputs.imageset import ImageSet
+from salve_audit.inputs.sources.source import PictureSource
+from salve_audit.inputs.sources.verified import digest_picture
 
-CODE_VERSION = 1  # raise it when decoding, transforming or the pass change what is stored
+CODE_VERSION = 2  # raise it when decoding, transforming or the pass change what is stored
 N_THREADS = 4
 FILES_PER_TASK = 1024  # small tasks would spend their time passing the interpreter lock around
 
@@ -26,16 +27,18 @@ class Fingerprint:
     Attributes:
         key: of weights, architecture, head, transform, precision, the files' names, contents, labels and split.
         data_sha256: of the files' contents, labels and split alone.
+        digests: of every picture by its key; what the pass reads must still have them.
     """
 
     key: str
     data_sha256: str
+    digests: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
 def compute_fingerprint(classifier: Classifier, imageset: ImageSet, precision: str) -> Fingerprint:
     """Hashes the weights and reads every picture file once."""
     paths = imageset.fit.paths + imageset.audit.paths
-    digests = hash_files(imageset.root, paths)
+    digests = hash_pictures(imageset.pictures, paths)
     splits = ["fit"] * len(imageset.fit.paths) + ["audit"] * len(imageset.audit.paths)
     labels = imageset.fit.labels + imageset.audit.labels
     data = "\n".join(f"{s} {label} {digest}" for s, label, digest in zip(splits, labels, digests, strict=True))
@@ -52,7 +55,7 @@ def compute_fingerprint(classifier: Classifier, imageset: ImageSet, precision: s
         "paths": paths,
     }
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return Fingerprint(key, hashlib.sha256(data.encode()).hexdigest())
+    return Fingerprint(key, hashlib.sha256(data.encode()).hexdigest(), dict(zip(paths, digests, strict=True)))
 
 
 def hash_weights(model: nn.Module) -> str:
@@ -65,20 +68,12 @@ def hash_weights(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def hash_files(root: Path, paths: Sequence[str]) -> list[str]:
-    """sha256 of each file's contents, in order; of the reason where one cannot be read."""
-    tasks = [paths[start : start + FILES_PER_TASK] for start in range(0, len(paths), FILES_PER_TASK)]
+def hash_pictures(source: PictureSource, keys: Sequence[str]) -> list[str]:
+    """sha256 of each picture's contents, in order; the reason where one cannot be read."""
+    tasks = [keys[start : start + FILES_PER_TASK] for start in range(0, len(keys), FILES_PER_TASK)]
     pool = ThreadPoolExecutor(N_THREADS)
     try:
-        parts = pool.map(lambda task: [_hash_file(root, path) for path in task], tasks)
+        parts = pool.map(lambda task: [digest_picture(source, key) for key in task], tasks)
         return [digest for part in parts for digest in part]
     finally:
         pool.shutdown(cancel_futures=True)  # an interrupt does not wait for a million files
-
-
-def _hash_file(root: Path, path: str) -> str:
-    try:
-        with open(f"{root}/{path}", "rb", buffering=0) as stream:
-            return hashlib.sha256(stream.read()).hexdigest()
-    except OSError as error:  # the pass will skip and name it
-        return f"unreadable: {error.strerror}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -15,8 +15,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from salve_audit.errors import DataError
 from salve_audit.inputs.classifier import TransformSpec
-from salve_audit.inputs.picture import load_picture
+from salve_audit.inputs.picture import decode_picture, describe_picture_error
+from salve_audit.inputs.sources.source import PictureSource
 from salve_audit.inputs.transform import build_transform
+
+MAX_COPIED = 64 * 1024**2  # bytes that may be held once more by every decoding process
 
 
 class Sample(NamedTuple):
@@ -42,21 +45,27 @@ class Batch(NamedTuple):
 
 
 class PictureDataset(Dataset[Sample]):
-    """The pictures at `paths` below `root`, prepared as `spec` says; picklable, so workers can be spawned."""
+    """The pictures of `source` at `paths`, prepared as `spec` says; picklable, so workers can be spawned."""
 
-    def __init__(self, root: Path, paths: Sequence[str], spec: TransformSpec) -> None:
-        self.root, self.paths = root, tuple(paths)
+    def __init__(self, source: PictureSource, paths: Sequence[str], spec: TransformSpec) -> None:
+        self.source, self.paths = source, tuple(paths)
         self.n_channels = spec.input_size[0]
+        self.shown_side = math.ceil(max(spec.input_size[1:]) / spec.crop_pct)
         self.transform = build_transform(spec)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Sample:
+        key = self.paths[index]
         try:
-            picture = load_picture(self.root / self.paths[index], self.n_channels)
+            picture = decode_picture(self.source.read(key), key, self.n_channels, self.shown_side)
         except DataError as error:
             return Sample(index, None, error.why)
+        except OSError as error:
+            return Sample(index, None, describe_picture_error(error))
+        except ValueError as error:  # of the source; already in words
+            return Sample(index, None, str(error))
         return Sample(index, self.transform(picture), "")
 
 
@@ -69,16 +78,25 @@ class LoaderSettings:
     pin_memory: bool = False
 
 
-def build_loader(root: Path, paths: Sequence[str], spec: TransformSpec, settings: LoaderSettings) -> DataLoader[Batch]:
-    """Batches of the pictures in the given order."""
+def build_loader(
+    source: PictureSource, paths: Sequence[str], spec: TransformSpec, settings: LoaderSettings
+) -> DataLoader[Batch]:
+    """Batches of the pictures in the given order.
+
+    A source that holds its pictures in memory is read by forked processes or by this one alone: started any other
+    way, every process would hold a copy.
+    """
+    workers = settings.workers
+    if source.resident_bytes > MAX_COPIED and _start_method() != "fork":
+        workers = 0
     return DataLoader(
-        PictureDataset(root, paths, spec),  # type: ignore[arg-type]  # the collation turns samples into batches
+        PictureDataset(source, paths, spec),  # type: ignore[arg-type]  # the collation turns samples into batches
         batch_size=settings.batch_size,
-        num_workers=settings.workers,
+        num_workers=workers,
         collate_fn=collate,
         pin_memory=settings.pin_memory,
         worker_init_fn=_ignore_interrupt,
-        multiprocessing_context=_start_method() if settings.workers else None,
+        multiprocessing_context=_start_method() if workers else None,
     )
 
 

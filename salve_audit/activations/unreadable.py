@@ -6,18 +6,23 @@ from collections.abc import Sequence
 
 from salve_audit.errors import DataError
 from salve_audit.inputs.imageset import ImageSet, ImageSplit
+from salve_audit.inputs.sources.verified import CHANGED
 
 MAX_SHARE = 0.05  # of a split; beyond it the result would describe another data set
 
 
 def check_share_unreadable(imageset: ImageSet, skipped: Sequence[tuple[str, str]]) -> None:
-    """Raises as soon as `skipped`, (path, reason) each, are over 5 % of either split.
+    """Raises as soon as `skipped`, (path, reason) each, are over 5 % of either split, or one has changed meanwhile.
 
     Raises:
-        DataError: names the first unreadable picture of that split and the cause.
+        DataError: names the first unreadable picture of that split and the cause, or the one that changed.
     """
     if not skipped:
         return
+    changed = next((path for path, reason in skipped if reason == CHANGED), None)
+    if changed is not None:  # the cache's key describes what the picture was before
+        hint = "run it again when nothing writes there"
+        raise DataError(str(imageset.root), f"{changed} {CHANGED}", hint=hint)
     for split, purpose in ((imageset.fit, "to fit"), (imageset.audit, "to audit")):
         known = set(split.paths)
         lost = [(path, reason) for path, reason in skipped if path in known]

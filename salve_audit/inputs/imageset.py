@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from salve_audit.inputs.sources.source import FolderSource, PictureSource
 
 
 @dataclass(frozen=True)
 class ImageSplit:
-    """Paths (relative to the set's root, posix separators) and their class indices, in a fixed order."""
+    """Keys of pictures (relative posix paths where they are files) and their class indices, in a fixed order."""
 
     paths: tuple[str, ...]
     labels: tuple[int, ...]
@@ -16,14 +19,18 @@ class ImageSplit:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A labelled image set on disk.
+    """A labelled image set.
 
     Attributes:
-        root: the folder all paths are relative to.
-        classes: class names, in the order of the labels.
+        root: the folder all paths are relative to, or the file that holds the pictures.
+        classes: class names, in the order of the labels; after `match_classes`, one per output of the model.
         fit: what the SAE and the choice of features may see.
         audit: what thresholds and benchmarks are measured on.
         layout: one sentence for the report, for instance ``train/ to fit, val/ to audit``.
+        source: reads a picture by its key; None: files below `root`.
+        indices: the outputs that the classes ask for, where the data gives numbers instead of names.
+        mapping: how classes became outputs, in words; empty before `match_classes`.
+        attributes: further columns of a manifest or table: column -> key -> text, empty text where there is none.
     """
 
     root: Path
@@ -31,3 +38,12 @@ class ImageSet:
     fit: ImageSplit
     audit: ImageSplit
     layout: str
+    source: PictureSource | None = None
+    indices: tuple[int, ...] | None = None
+    mapping: str = ""
+    attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def pictures(self) -> PictureSource:
+        """Where the pictures' contents come from."""
+        return self.source or FolderSource(self.root)

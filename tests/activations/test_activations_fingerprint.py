@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from salve_audit.activations import fingerprint as module
-from salve_audit.activations.fingerprint import compute_fingerprint, hash_files
+from salve_audit.activations.fingerprint import compute_fingerprint, hash_pictures
 from salve_audit.inputs import ImageSplit, load_image_folder
+from salve_audit.inputs.sources.source import FolderSource
 
 
 def change(record, **values):
@@ -93,8 +94,8 @@ def test_a_new_name_changes_the_key_alone(classifier, imageset, pictures) -> Non
 def test_hashes_are_sha256_in_order(per_task: int, imageset, monkeypatch) -> None:
     monkeypatch.setattr(module, "FILES_PER_TASK", per_task)
     expected = [hashlib.sha256((imageset.root / path).read_bytes()).hexdigest() for path in imageset.fit.paths]
-    assert hash_files(imageset.root, imageset.fit.paths) == expected
+    assert hash_pictures(imageset.pictures, imageset.fit.paths) == expected
 
 
 def test_a_file_that_cannot_be_read_has_the_reason_for_a_hash(tmp_path: Path) -> None:
-    assert hash_files(tmp_path, ["none.png"]) == ["unreadable: No such file or directory"]
+    assert hash_pictures(FolderSource(tmp_path), ["none.png"]) == ["unreadable: No such file or directory"]

@@ -16,7 +16,7 @@ from salve_audit.inputs import build_transform, load_picture
 
 def test_batches_are_in_order_and_name_what_is_unreadable(classifier, imageset, pictures) -> None:
     (pictures / imageset.fit.paths[5]).write_bytes(b"")
-    loader = build_loader(imageset.root, imageset.fit.paths[:8], classifier.transform, LoaderSettings(4, workers=0))
+    loader = build_loader(imageset.pictures, imageset.fit.paths[:8], classifier.transform, LoaderSettings(4, workers=0))
     first, second = list(loader)
     transform = build_transform(classifier.transform)
     assert (first.rows, second.rows) == ([0, 1, 2, 3], [4, 6, 7])
@@ -28,7 +28,7 @@ def test_batches_are_in_order_and_name_what_is_unreadable(classifier, imageset, 
 
 def test_a_batch_of_unreadable_pictures_is_empty(classifier, imageset, pictures) -> None:
     (pictures / imageset.fit.paths[0]).unlink()
-    loader = build_loader(imageset.root, imageset.fit.paths[:1], classifier.transform, LoaderSettings(4, workers=0))
+    loader = build_loader(imageset.pictures, imageset.fit.paths[:1], classifier.transform, LoaderSettings(4, workers=0))
     (batch,) = list(loader)
     assert batch.rows == []
     assert batch.skipped == [(0, "cannot be read (No such file or directory)")]
@@ -36,7 +36,7 @@ def test_a_batch_of_unreadable_pictures_is_empty(classifier, imageset, pictures)
 
 
 def test_the_dataset_can_be_sent_to_a_spawned_worker(classifier, imageset) -> None:
-    dataset = PictureDataset(imageset.root, imageset.fit.paths, classifier.transform)
+    dataset = PictureDataset(imageset.pictures, imageset.fit.paths, classifier.transform)
     copy = pickle.loads(pickle.dumps(dataset))
     assert torch.equal(copy[3].image, dataset[3].image)
 

@@ -152,9 +152,9 @@ def test_a_class_in_one_split_only(extra: str, having: str, lacking: str, make_f
 
 def test_one_picture_cannot_be_split(make_folder) -> None:
     root = make_folder({"a": 1, "b": 3})
-    assert message_of(root, root / "a") == (
-        "one picture cannot be split in two parts",
-        "add pictures, or give train/ and val/",
+    assert message_of(root) == (
+        "the class 'a' has 1 picture, too few for two parts",
+        "add pictures, or give train and val",
     )
 
 

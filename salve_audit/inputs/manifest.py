@@ -1,0 +1,194 @@
+"""A manifest (CSV, TSV, JSONL or Parquet) of paths, labels, splits and attributes to a Catalogue.
+
+Paths are relative to the manifest's folder and stay in it. What a cell says is data: it is never evaluated.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from salve_audit.errors import DataError
+from salve_audit.inputs.catalogue import Catalogue
+from salve_audit.inputs.names import check_relative, show_name
+from salve_audit.inputs.reasons import nearest_names, summarise_error
+from salve_audit.inputs.rows import Row, RowSet, group_rows
+from salve_audit.inputs.sources.source import FolderSource
+
+ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+PATH_COLUMNS = ("path", "file_name", "filename", "file", "filepath", "image_path", "image", "img")
+LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "labels", "y")
+SPLIT_COLUMNS = ("split", "subset", "partition", "set")
+COLUMN_HINT = "expected the columns path and label, optionally split; further columns are attributes"
+MAX_BYTES = 512 * 1024**2
+MAX_ROWS = 20_000_000
+Table = Mapping[str, Sequence[object]]  # column -> values, all of one length
+
+
+def read_manifest(path: Path) -> Catalogue:
+    """The pictures that `path` lists.
+
+    Raises:
+        DataError: it cannot be read, lacks a column, or lists a path that is absolute or leads out of its folder.
+    """
+    ending = path.suffix.lower()
+    if ending == ".parquet":
+        table: Table = _read_parquet(path)
+    elif ending in (".jsonl", ".ndjson"):
+        table = _read_jsonl(path)
+    else:
+        table = _read_csv(path, "\t" if ending == ".tsv" else ",")
+    return catalogue_of_table(path, table)
+
+
+def catalogue_of_table(path: Path, table: Table) -> Catalogue:
+    """The pictures in the columns of `table`, which was read from the manifest `path`; raises as `read_manifest`."""
+    path_column = _find(path, table, PATH_COLUMNS)
+    label_column = _find(path, table, LABEL_COLUMNS)
+    split_column = next((name for name in SPLIT_COLUMNS if name in table), None)
+    folder = path.resolve().parent
+    guard = _Guard(path, folder)
+    keys = [guard.check(number, value) for number, value in enumerate(table[path_column], 1)]
+    splits = table[split_column] if split_column else [""] * len(keys)
+    rows = [
+        Row(key, _label(path, number, label), "" if split is None else str(split).strip())
+        for number, (key, label, split) in enumerate(zip(keys, table[label_column], splits, strict=True), 1)
+    ]
+    attributes = {
+        column: {key: "" if value is None else str(value) for key, value in zip(keys, values, strict=True)}
+        for column, values in table.items()
+        if column not in (path_column, label_column, split_column)
+    }
+    kind = f"{path.suffix.lstrip('.').upper()} manifest"
+    return group_rows(RowSet(root=path, source=FolderSource(folder), kind=kind, rows=rows, attributes=attributes))
+
+
+def _find(path: Path, table: Table, names: tuple[str, ...]) -> str:
+    found = next((name for name in names if name in table), None)
+    if found is None:
+        columns = ", ".join(show_name(name) for name in list(table)[:8])
+        near = nearest_names(names[0], table)
+        hint = f"{COLUMN_HINT}{f'; is it {near[0]!r}?' if near else ''}"
+        raise DataError(str(path), f"no column {names[0]!r} (columns: {columns})", hint=hint)
+    return found
+
+
+def _label(path: Path, number: int, value: object) -> int | str | None:
+    if value is None or (isinstance(value, (int, str)) and not isinstance(value, bool)):
+        return value.strip() if isinstance(value, str) else value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    raise DataError(str(path), f"the label of row {number} is a {type(value).__name__}, expected a text or a number")
+
+
+class _Guard:
+    """Keeps listed paths inside the manifest's folder; a folder is resolved once, not once for each of its files."""
+
+    def __init__(self, manifest: Path, folder: Path) -> None:
+        self.manifest, self.folder = manifest, folder
+        self._inside: dict[str, bool] = {}
+
+    def check(self, number: int, value: object) -> str:
+        """`value` as a path relative to the folder.
+
+        Raises:
+            DataError: no text, absolute, a URL, with ``..``, or behind a link that leads out.
+        """
+        try:
+            if not isinstance(value, str):
+                raise ValueError("is no text" if value is not None else "is missing")
+            name = check_relative(value)
+            if not self._stays(name):
+                raise ValueError("leads out of its folder through a link")
+        except ValueError as error:
+            shown = "" if value is None else f" {show_name(str(value))}"
+            why = f"the path{shown} of row {number} {error}; refused"
+            raise DataError(str(self.manifest), why, hint="paths are relative to the manifest's folder") from error
+        return name
+
+    def _stays(self, name: str) -> bool:
+        parent = os.path.dirname(name)
+        if parent not in self._inside:
+            self._inside[parent] = self._is_inside(self.folder / parent)
+        whole = f"{self.folder}/{name}"
+        return self._inside[parent] and (not os.path.islink(whole) or self._is_inside(Path(whole)))
+
+    def _is_inside(self, path: Path) -> bool:
+        try:
+            return path.resolve().is_relative_to(self.folder)
+        except (OSError, RuntimeError):  # a circle of links
+            return False
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(str(path), f"a manifest of more than {MAX_BYTES // 1024**2} MiB", hint="use Parquet")
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(str(path), f"cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(str(path), "is not UTF-8 text") from error
+
+
+def _read_csv(path: Path, delimiter: str) -> Table:
+    try:
+        reader = csv.reader(io.StringIO(_read_text(path), newline=""), delimiter=delimiter, strict=True)
+        header = [name.strip() for name in next(reader, [])]
+        if len(set(header)) < len(header):
+            raise DataError(str(path), "two columns have the same name")
+        columns: list[list[str]] = [[] for _ in header]
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(header):
+                why = f"line {reader.line_num} has {len(row)} fields, the first line has {len(header)}"
+                raise DataError(str(path), why)
+            for column, value in zip(columns, row, strict=True):
+                column.append(value)
+    except csv.Error as error:
+        raise DataError(str(path), f"damaged at line {reader.line_num} ({error})") from error
+    return dict(zip(header, columns, strict=True))
+
+
+def _read_jsonl(path: Path) -> Table:
+    rows = []
+    for number, line in enumerate(_lines(_read_text(path)), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(str(path), f"line {number} is not JSON ({summarise_error(error)})") from error
+        if not isinstance(row, dict):
+            raise DataError(str(path), f"line {number} is a {type(row).__name__}, expected an object")
+        rows.append(row)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return {name: [row.get(name) for row in rows] for name in columns}
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Lines as JSONL means them: str.splitlines would also split inside texts."""
+    return iter(text.split("\n"))
+
+
+def _read_parquet(path: Path) -> Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, memory_map=True) as file:
+            if file.metadata.num_rows > MAX_ROWS:
+                raise DataError(str(path), f"{file.metadata.num_rows:,} rows, more than {MAX_ROWS:,}")
+            names = file.schema_arrow.names
+            columns: dict[str, list[object]] = {name: [] for name in names}
+            for batch in file.iter_batches(4096):
+                for name, column in zip(names, batch.columns, strict=True):
+                    columns[name] += column.to_pylist()
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        raise DataError(str(path), f"not a Parquet file, or damaged ({summarise_error(error)})") from error
+    return columns

@@ -1,0 +1,50 @@
+"""What every source of pictures can do, and the plainest one: files below a folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+MAX_BYTES = 256 * 1024**2  # of one picture's file; 50 million pixels of four bytes are 200 MB
+Content: TypeAlias = "bytes | npt.NDArray[np.uint8]"
+
+
+class PictureSource(Protocol):
+    """Reads pictures by key, from any process: picklable, holds no open file, equal by value."""
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes held in memory, which every spawned process would hold again."""
+
+    def read(self, key: str) -> Content:
+        """An encoded picture, or its pixels as (h, w) or (h, w, c).
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: the entry is damaged or refused; the message is one line without the key.
+        """
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """Files below `root`; keys are relative posix paths."""
+
+    root: Path
+    resident_bytes: int = 0
+
+    def read(self, key: str) -> bytes:
+        """The file's bytes."""
+        with open(f"{self.root}/{key}", "rb", buffering=0) as stream:
+            if os.fstat(stream.fileno()).st_size > MAX_BYTES:
+                raise ValueError(describe_too_large(os.fstat(stream.fileno()).st_size))
+            return stream.read()
+
+
+def describe_too_large(size: int) -> str:
+    """Why a picture of so many bytes is not read."""
+    return f"{size / 1024**2:,.0f} MiB, more than {MAX_BYTES // 1024**2} MiB for one picture"

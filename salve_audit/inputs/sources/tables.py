@@ -1,0 +1,174 @@
+"""Pictures in a column of Parquet or Arrow files, read in place; a few row groups are kept, never a whole file."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from salve_audit.inputs.reasons import summarise_error
+from salve_audit.inputs.sources.source import MAX_BYTES, describe_too_large
+
+MAX_GROUP_BYTES = 512 * 1024**2  # of the pictures of one row group
+MAX_KEPT_BYTES = 256 * 1024**2  # of row groups kept, besides the one just read
+MAX_KEPT = 4
+ROWS_AT_ONCE = 16  # decoded between two looks at the size: a hostile file may repeat one huge value
+ARROW, PARQUET = "arrow", "parquet"
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A file of rows.
+
+    Attributes:
+        path: the file.
+        kind: ``arrow`` or ``parquet``.
+        column: the pictures.
+        starts: first row of every row group (Parquet) or record batch (Arrow), and the number of rows.
+    """
+
+    path: Path
+    kind: str
+    column: str
+    starts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """Rows of table files; keys are ``NAME/ROW``.
+
+    Attributes:
+        files: by name.
+    """
+
+    files: dict[str, TableFile]
+    resident_bytes: int = 0
+    _kept: _Kept = field(default_factory=lambda: _Kept(), compare=False, repr=False)
+
+    def read(self, key: str) -> bytes:
+        """The encoded picture of a row.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: damaged, no bytes in the row, or far too large.
+        """
+        name, _, row = key.rpartition("/")
+        file = self.files[name]
+        group = _find_group(file.starts, int(row))
+        cells = self._kept.get(file, group)
+        return picture_of(cells[int(row) - file.starts[group]])
+
+
+def picture_of(cell: Any) -> bytes:
+    """The encoded picture in a cell: bytes, or a struct with ``bytes``.
+
+    Raises:
+        ValueError: there are none, or far too many.
+    """
+    value = cell.as_py() if hasattr(cell, "as_py") else cell
+    content = value.get("bytes") if isinstance(value, dict) else value
+    if not isinstance(content, bytes) or not content:
+        raise ValueError("the row holds no picture, only a path or nothing; nothing else is opened for it")
+    if len(content) > MAX_BYTES:
+        raise ValueError(describe_too_large(len(content)))
+    return content
+
+
+def _find_group(starts: tuple[int, ...], row: int) -> int:
+    import bisect
+
+    return bisect.bisect_right(starts, row) - 1
+
+
+class _Kept:
+    """The row groups used last; every process and every copy starts with none."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._groups: OrderedDict[tuple[TableFile, int], Any] = OrderedDict()
+        self._batches: dict[TableFile, list[Any]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__()  # type: ignore[misc]
+
+    def get(self, file: TableFile, group: int) -> Any:
+        """The pictures of a row group, as a sequence of cells."""
+        with self._lock:
+            if file.kind == ARROW:
+                if file not in self._batches:
+                    self._batches[file] = open_batches(file.path, file.column)
+                return self._batches[file][group]
+            if (file, group) in self._groups:
+                self._groups.move_to_end((file, group))
+                return self._groups[file, group]
+            cells = read_group(file.path, group, file.column)
+            self._groups[file, group] = cells
+            while len(self._groups) > 1 and (
+                len(self._groups) > MAX_KEPT or sum(one.nbytes for one in self._groups.values()) > MAX_KEPT_BYTES
+            ):
+                self._groups.popitem(last=False)
+            return cells
+
+
+def read_group(path: Path, group: int, column: str) -> Any:
+    """The pictures of one Parquet row group, as a pyarrow array.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: damaged, or too large to be held.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, memory_map=True) as file:
+            parts, held = [], 0
+            for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=[column]):
+                held += batch.nbytes
+                if held > MAX_GROUP_BYTES:
+                    raise ValueError(f"a row group of more than {MAX_GROUP_BYTES // 1024**2} MiB; write smaller ones")
+                parts.append(batch.column(0))
+            return pa.chunked_array(parts)
+    except (pa.ArrowException, MemoryError) as error:
+        raise ValueError(f"damaged ({summarise_error(error)})") from error
+
+
+def open_batches(path: Path, column: str) -> list[Any]:
+    """The column of every record batch of an Arrow file (stream or file format), memory-mapped and validated.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: damaged, or compressed into more memory than a row group may have.
+    """
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(str(path)) as mapped:
+            before = pa.total_allocated_bytes()
+            found = []
+            for batch in read_batches(mapped):
+                own = batch.column(batch.schema.get_field_index(column))
+                own.validate(full=True)  # offsets of a hostile file could point anywhere
+                found.append(own)
+                if pa.total_allocated_bytes() - before > MAX_GROUP_BYTES:
+                    raise ValueError("compressed record batches; save the data set without compression")
+            return found
+    except (pa.ArrowException, MemoryError) as error:
+        raise ValueError(f"damaged ({summarise_error(error)})") from error
+
+
+def read_batches(mapped: Any) -> Any:
+    """Record batches of an open Arrow file in either format."""
+    import pyarrow as pa
+
+    head = mapped.read(6)
+    mapped.seek(0)
+    if head == b"ARROW1":
+        reader = pa.ipc.open_file(mapped)
+        return (reader.get_batch(number) for number in range(reader.num_record_batches))
+    return iter(pa.ipc.open_stream(mapped))
