@@ -20,6 +20,7 @@ from salve_audit.activations.pictures import Batch, LoaderSettings, build_loader
 from salve_audit.activations.unreadable import check_share_unreadable
 from salve_audit.errors import CheckpointError, DataError
 from salve_audit.inputs.classifier import Classifier
+from salve_audit.inputs.heads.trace import watch_inputs
 from salve_audit.inputs.imageset import ImageSet
 from salve_audit.inputs.proof import prove_head
 from salve_audit.inputs.reasons import summarise_error
@@ -102,8 +103,9 @@ def _computing(classifier: Classifier, settings: PassSettings) -> Iterator[Calla
     """A function from pictures (b, c, h, w) to the head's inputs (b, d), on a copy of the network."""
     model = copy.deepcopy(classifier.model).to(settings.device)
     model = model.to(memory_format=torch.channels_last)  # 4-D weights only; the faster layout for convolutions
-    seen: list[torch.Tensor] = []
-    hook = model.get_submodule(classifier.head_name).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    reader, path = classifier.reader, str(classifier.path)
+    seen: dict[str, list[torch.Tensor]] = {}
+    hooks = [watch_inputs(model, name, seen) for name in reader.modules]
     in_bf16 = settings.precision == "bf16"
 
     def compute(images: torch.Tensor) -> Acts:
@@ -115,15 +117,15 @@ def _computing(classifier: Classifier, settings: PassSettings) -> Iterator[Calla
         except Exception as error:  # the network's own code may raise anything
             shape = " x ".join(map(str, images.shape))
             why = f"a forward pass of {shape} failed ({summarise_error(error)})"
-            raise CheckpointError(str(classifier.path), why, hint=_hint(error)) from error
-        # a layer that is not run, or sees no vectors, is for the proof to complain about
-        return seen[0].flatten(1).float().cpu().numpy() if seen else np.zeros((0, 0), np.float32)
+            raise CheckpointError(path, why, hint=_hint(error)) from error
+        return reader.read(seen, len(images), path).cpu().numpy()
 
     try:
         with _exact_convolutions():
             yield compute
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager

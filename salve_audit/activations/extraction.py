@@ -22,7 +22,6 @@ from salve_audit.activations.unreadable import check_classes_left
 from salve_audit.errors import OutputError, SalveError
 from salve_audit.inputs.classifier import Classifier
 from salve_audit.inputs.imageset import ImageSet, ImageSplit
-from salve_audit.inputs.proof import read_head
 from salve_audit.inputs.sources.verified import VerifiedSource
 
 logger = logging.getLogger(__name__)
@@ -61,7 +60,8 @@ def extract(classifier: Classifier, imageset: ImageSet, settings: ExtractSetting
         DataError: over 5 % of a split's pictures cannot be read, or a class has none left.
         OutputError: the cache cannot be written.
     """
-    fingerprint = compute_fingerprint(classifier, imageset, choose_precision(settings.precision))
+    keyed = replace(classifier, head_name=classifier.reader.key)  # the kind of head changes the activations too
+    fingerprint = compute_fingerprint(keyed, imageset, choose_precision(settings.precision))
     imageset = replace(imageset, source=VerifiedSource(imageset.pictures, fingerprint.digests))
     if settings.cache_dir is not None:
         return _extract_cached(classifier, imageset, settings, fingerprint)
@@ -88,11 +88,10 @@ def _extract_cached(
     acts, progress = entry
     assert progress.head_error is not None, "an entry is written after its head is proven"
     lost = {path for path, _ in progress.skipped}
-    head = read_head(classifier.head, classifier.head_name)
     return Activations(
         fit=_to_split(acts[: progress.n_fit], imageset.fit, lost),
         audit=_to_split(acts[progress.n_fit :], imageset.audit, lost),
-        head=head,
+        head=classifier.reader.fold(classifier.model),
         head_error=progress.head_error,
         key=fingerprint.key,
         data_sha256=fingerprint.data_sha256,

@@ -27,7 +27,6 @@ def command(
     from salve_audit.inputs import load_classifier
 
     classifier = load_classifier(Path(model), arch=arch, head=head)
-    layer = classifier.model.get_submodule(classifier.head_name)
     spec = classifier.transform
     n_parameters = sum(p.numel() for p in classifier.model.parameters())
     size = "x".join(str(side) for side in spec.input_size)
@@ -36,7 +35,7 @@ def command(
         "format": classifier.format,
         "architecture": classifier.architecture,
         "parameters": f"{n_parameters:,}",
-        "head": f"{classifier.head_name}: {layer}",
+        "head": classifier.reader.describe(classifier.model),
         "input": f"{size}, {spec.interpolation}, crop {spec.crop_pct:g}, from: {spec.source}",
         "mean, std": f"{_numbers(spec.mean)}; {_numbers(spec.std)}",
         "class names": _some(classifier.class_names) if classifier.class_names else "not in the file",
@@ -45,8 +44,7 @@ def command(
     for number, note in enumerate(classifier.notes, 1):
         lines[f"note {number}"] = note
     if data is not None:
-        n_outputs = getattr(layer, "out_features", 0)
-        lines.update(_describe_data(data, seed, n_outputs, classifier.class_names))
+        lines.update(_describe_data(data, seed, classifier.n_outputs, classifier.class_names))
     width = max(map(len, lines))
     for name, value in lines.items():
         click.echo(f"{name.ljust(width)}  {plain(value)}")

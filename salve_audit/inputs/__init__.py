@@ -10,47 +10,54 @@ from typing import TYPE_CHECKING, Any
 
 _HOME = {
     "Classifier": "classifier",
+    "HeadReader": "heads",
     "ImageSet": "imageset",
     "ImageSplit": "imageset",
     "LinearHead": "head",
     "TransformSpec": "classifier",
     "build_transform": "transform",
-    "check_head": "proof",
     "count_parameters": "proof",
-    "find_head": "proof",
+    "find_head": "heads",
     "load_classifier": "checkpoint",
     "load_image_folder": "folder",
+    "load_images": "datasets",
     "load_picture": "picture",
     "match_classes": "matching",
     "prove_head": "proof",
+    "suspect_mapping": "suspect",
 }
 
 __all__ = [
     "Classifier",
+    "HeadReader",
     "ImageSet",
     "ImageSplit",
     "LinearHead",
     "TransformSpec",
     "build_transform",
-    "check_head",
     "count_parameters",
     "find_head",
     "load_classifier",
     "load_image_folder",
+    "load_images",
     "load_picture",
     "match_classes",
     "prove_head",
+    "suspect_mapping",
 ]
 
 if TYPE_CHECKING:
     from salve_audit.inputs.checkpoint import load_classifier
     from salve_audit.inputs.classifier import Classifier, TransformSpec
+    from salve_audit.inputs.datasets import load_images
     from salve_audit.inputs.folder import load_image_folder
     from salve_audit.inputs.head import LinearHead
+    from salve_audit.inputs.heads import HeadReader, find_head
     from salve_audit.inputs.imageset import ImageSet, ImageSplit
     from salve_audit.inputs.matching import match_classes
     from salve_audit.inputs.picture import load_picture
-    from salve_audit.inputs.proof import check_head, count_parameters, find_head, prove_head
+    from salve_audit.inputs.proof import count_parameters, prove_head
+    from salve_audit.inputs.suspect import suspect_mapping
     from salve_audit.inputs.transform import build_transform
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from salve_audit.inputs.classifier import Classifier, TransformSpec
+from salve_audit.inputs.heads.search import find_head
 from salve_audit.inputs.keys import align_prefix, load_state
 from salve_audit.inputs.network import build_network
-from salve_audit.inputs.proof import check_head, find_head
 from salve_audit.inputs.transform import FROM_CHECKPOINT, resolve_transform
 from salve_audit.inputs.weights import Checkpoint, read_checkpoint
 
@@ -32,17 +32,19 @@ def load_classifier(path: str | Path, arch: str | None = None, head: str | None 
     load_state(str(path), network.architecture, model, state, network.kwargs)
     model.eval().requires_grad_(False)
     transform = resolve_transform(checkpoint, network)
+    reader = find_head(model, transform.input_size, str(path), head)
     return Classifier(
         model=model,
         architecture=network.architecture,
         format=checkpoint.format,
         path=checkpoint.path,
         sha256=checkpoint.sha256,
-        head_name=check_head(model, head, str(path)) if head else find_head(model, transform.input_size, str(path)),
+        head_name=reader.name,
+        head_reader=reader,
         transform=transform,
         class_names=checkpoint.class_names,
         trusted_code=network.trusted_code,
-        notes=_write_notes(checkpoint, arch, prefix, transform),
+        notes=(*_write_notes(checkpoint, arch, prefix, transform), *reader.notes),
         build_key=network.build_key,
     )
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from torch import nn
 
+from salve_audit.inputs.heads.reader import HeadReader
+
 
 @dataclass(frozen=True)
 class TransformSpec:
@@ -40,12 +42,14 @@ class Classifier:
         format: what the file is, in words, for instance ``timm checkpoint``.
         path: the checkpoint file.
         sha256: of the checkpoint file.
-        head_name: dotted path of the final linear layer (found by itself or given), not yet proven.
+        head_name: dotted path of the final linear layer (found by itself or given), not yet proven; several averaged
+            layers are separated by commas.
         transform: how pictures are prepared.
         class_names: the checkpoint's own label names in output order, or None.
         trusted_code: code named by the user was run to build it.
         notes: what the reader of a report should know, for instance which prefix was stripped.
         build_key: what besides the weights determines the network (arguments, hash of the user's source).
+        head_reader: the kind of head that was found; None: a plain linear layer.
     """
 
     model: nn.Module
@@ -59,15 +63,22 @@ class Classifier:
     trusted_code: bool
     notes: tuple[str, ...]
     build_key: str = ""
+    head_reader: HeadReader | None = None
+
+    @property
+    def reader(self) -> HeadReader:
+        """How the head's activations and weights are read; a plain linear layer where nothing else is said."""
+        found = self.head_reader
+        return found if found is not None and found.name == self.head_name else HeadReader("linear", (self.head_name,))
 
     @property
     def n_outputs(self) -> int:
-        """Number of classes: outputs of the final linear layer."""
-        return int(self.head.out_features)
+        """Number of classes: outputs of the head, two where a single one decides between two classes."""
+        return self.reader.count_classes(self.model)
 
     @property
     def head(self) -> nn.Linear:
-        """The final linear layer."""
+        """The final linear layer, where the head is a plain one."""
         module = self.model.get_submodule(self.head_name)
         assert isinstance(module, nn.Linear), f"{self.head_name} is a {type(module).__name__}"
         return module
