@@ -328,7 +328,7 @@ class AuditResult:
     model: ModelInfo
     data: DataInfo
     sae: SaeInfo
-    classes: tuple[ClassReliance, ...]
+    classes: tuple[ClassReliance, ...]  # those with audit samples
     features: tuple[FeatureInfo, ...]
     interventions: tuple[InterventionResult, ...]
     intervention_spread: tuple[MethodSpread, ...]

@@ -54,7 +54,7 @@ class Reliance:
 
     Attributes:
         use: mean codes and dominant latents.
-        classes: one record per class, in output order.
+        classes: one record per class with audit samples, in output order.
         features: dominant and cross-class features.
         samples: per-sample thresholds, in the order of the audit split.
     """
@@ -80,7 +80,7 @@ def assess_reliance(inputs: RelianceInputs) -> Reliance:
     stable = find_stable(inputs.audit, medians, matches)
     evidence = [
         ClassEvidence(index, found[index], flips[index], medians[index], controls[index], differ[index], stable[index])
-        for index in range(len(inputs.classes))
+        for index in np.unique(inputs.audit.labels).tolist()  # an output without pictures is a rival, nothing more
     ]
     log.info("curves, redundancy and effects")
     return Reliance(

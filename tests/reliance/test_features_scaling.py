@@ -198,3 +198,16 @@ def test_the_whole_stage_is_deterministic_and_consistent() -> None:
         scale = np.maximum(0, 1 - one.samples.flip[n] * coupling)
         logits = (samples.acts[n] * scale) @ samples.head.weight.T.astype(np.float64) + samples.head.bias
         assert logits[one.samples.flips_to[n]] == pytest.approx(logits[samples.labels[n]], abs=1e-6)
+
+
+def test_an_output_without_pictures_stays_a_rival_and_gets_no_record() -> None:
+    samples, dictionary, codes, labels = make_world()
+    keep_fit, keep_audit = labels != 3, samples.labels != 3
+    part = Samples(samples.acts[keep_audit], samples.labels[keep_audit], samples.head)
+    inputs = RelianceInputs(
+        codes[keep_fit], labels[keep_fit], dictionary, part, ("a", "b", "c", "d"), 3, NullSettings(9, 40)
+    )
+    found = assess_reliance(inputs)
+    assert [one.name for one in found.classes] == ["a", "b", "c"]
+    assert found.samples.flips_to.max() == 3, "the fourth output may still overtake a class"
+    assert all(info.mean_code[3] is None for info in found.features)
