@@ -14,7 +14,7 @@ from salve_audit.sae.losses import canonical_l1_loss, raw_l1_loss
 from salve_audit.sae.parameters import Parameters, rotation_parameters, xavier_parameters
 from salve_audit.sae.training import Objective, Recipe, fifths, trapezoid
 
-FULL_STEPS, BRIEF_STEPS = 1600, 200  # of linear-l1
+FULL_STEPS, BRIEF_STEPS = 1300, 200  # of linear-l1
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Variant:
         initialise: (acts, n_latents, one generator per seed) -> parameters.
         loss: (parameters, acts, λ/m) -> one value per seed.
         recipe: number of samples -> how to train it.
-        brief_recipe: the same for a point of the sparsity path and for the stretch before the full training, after each
-            of which duplicates are merged; None: there is neither.
+        brief_recipe: the same for a point of the sparsity path and for the stretches before the full training, after
+            each of which duplicates are merged; None: there is neither.
         default_sparsity: λ where it is not searched.
         n_seeds: autoencoders trained for the stability estimate unless told otherwise.
     """
