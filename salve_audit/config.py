@@ -37,6 +37,7 @@ class AuditConfig:
         data: the folder of labelled images; None where `model` is a file of arrays.
         arch: timm architecture name or ``FILE.py:FUNCTION``; None: as the checkpoint says.
         head: dotted path of the final linear layer; None: found by itself.
+        classes: file that maps classes of the data to outputs by hand; None: by name, number or order.
         out: folder for the results, written all or nothing; None: nothing is written.
         format: which of html, pdf, json are rendered; samples.parquet and sae.safetensors are always written.
         seed: of the split, the SAE and every resampling.
@@ -58,6 +59,7 @@ class AuditConfig:
     data: str | Path | None = None
     arch: str | None = None
     head: str | None = None
+    classes: str | Path | None = None
     out: str | Path | None = None
     format: tuple[str, ...] = FORMATS
     seed: int = 0
@@ -111,6 +113,17 @@ def config_keys() -> tuple[str, ...]:
 
 def described(config: AuditConfig) -> Mapping[str, Any]:
     """The settings that change what is measured, for provenance: no paths, no speed knobs."""
-    without = {"model", "data", "out", "format", "workers", "cache", "use_cache", "keep_activations", "progress"}
+    without = {
+        "model",
+        "data",
+        "classes",
+        "out",
+        "format",
+        "workers",
+        "cache",
+        "use_cache",
+        "keep_activations",
+        "progress",
+    }
     values = {key: value for key, value in dataclasses.asdict(config).items() if key not in without}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

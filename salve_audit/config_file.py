@@ -17,6 +17,7 @@ else:
 KINDS: dict[str, tuple[type, ...]] = {
     "arch": (str,),
     "head": (str,),
+    "classes": (str,),
     "out": (str,),
     "format": (list,),
     "seed": (int,),

@@ -5,18 +5,23 @@ A checkpoint with pictures needs one backbone pass; a file of arrays holds all t
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from salve_audit.activations import ExtractSettings, choose_device, default_cache_dir, extract
 from salve_audit.activations.store import Activations, ActivationSplit
 from salve_audit.config import AuditConfig
 from salve_audit.errors import UsageError
-from salve_audit.inputs import load_classifier, load_image_folder, match_classes
+from salve_audit.inputs import load_classifier, load_images, match_classes, suspect_mapping
 from salve_audit.inputs.arrays import ArraySet, ArraySplit, is_array_file, load_arrays
 from salve_audit.inputs.classifier import Classifier
 from salve_audit.results import ModelInfo, TransformInfo
 from salve_audit.stopwatch import Stopwatch
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,11 @@ def load_subject(config: AuditConfig, watch: Stopwatch) -> Subject:
 def _from_pictures(path: Path, data: Path, config: AuditConfig, watch: Stopwatch) -> Subject:
     with watch.stage("inputs"):
         classifier = load_classifier(path, arch=config.arch, head=config.head)
-        images = load_image_folder(data, seed=config.seed, limit=config.limit)
-        images = match_classes(images, classifier.n_outputs, classifier.class_names)
+        images = load_images(data, seed=config.seed, limit=config.limit)
+        images = match_classes(images, classifier.n_outputs, classifier.class_names, config.classes)
     with watch.stage("activations"):
         activations = extract(classifier, images, _extract_settings(config))
+    suspicion = _suspect(activations, images.classes)
     return Subject(
         activations=activations,
         classes=images.classes,
@@ -75,12 +81,27 @@ def _from_pictures(path: Path, data: Path, config: AuditConfig, watch: Stopwatch
         data_root=images.root.name,
         layout=images.layout,
         trusted_code=classifier.trusted_code,
-        notes=classifier.notes,
+        notes=(*classifier.notes, *suspicion),
     )
 
 
+def _suspect(activations: Activations, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """A warning, said and kept, where the classes are probably not the outputs they were matched with."""
+    head, audit = activations.head, activations.audit
+    logits = np.asarray(audit.acts) @ head.weight.T + head.bias
+    text = suspect_mapping(logits, audit.labels, head.n_classes, classes)
+    if text is not None:
+        log.warning("%s", text)
+    return () if text is None else (text,)
+
+
 def _from_arrays(path: Path, config: AuditConfig, watch: Stopwatch) -> Subject:
-    for option, value in (("DATA", config.data), ("--arch", config.arch), ("--head", config.head)):
+    for option, value in (
+        ("DATA", config.data),
+        ("--arch", config.arch),
+        ("--head", config.head),
+        ("--classes", config.classes),
+    ):
         if value is not None:
             raise UsageError(option, f"{path} holds activations, labels and head; nothing else is read")
     with watch.stage("inputs"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,16 +18,15 @@ MAX_NAMES = 12
 @click.argument("data", required=False)
 @click.option("--arch", metavar="NAME|FILE.py:FUNCTION", help="Architecture, where the file does not say it.")
 @click.option("--head", metavar="MODULE", help="The final linear layer, where it is not found.")
+@click.option("--classes", metavar="FILE", help="Lines 'class,output' that map classes of DATA to outputs by hand.")
 @click.option("--seed", type=int, default=0, help="Of the split  [default: 0]")
 @verbosity_options
-def command(
-    model: str, data: str | None, arch: str | None, head: str | None, seed: int, verbose: int, quiet: bool
-) -> int:
+def command(model: str, data: str | None, verbose: int, quiet: bool, **flags: Any) -> int:
     """Show format, architecture, head, transform, classes and counts of MODEL and DATA."""
     set_up_logging(verbose, quiet)
     from salve_audit.inputs import load_classifier
 
-    classifier = load_classifier(Path(model), arch=arch, head=head)
+    classifier = load_classifier(Path(model), arch=flags["arch"], head=flags["head"])
     spec = classifier.transform
     n_parameters = sum(p.numel() for p in classifier.model.parameters())
     size = "x".join(str(side) for side in spec.input_size)
@@ -44,23 +44,31 @@ def command(
     for number, note in enumerate(classifier.notes, 1):
         lines[f"note {number}"] = note
     if data is not None:
-        lines.update(_describe_data(data, seed, classifier.n_outputs, classifier.class_names))
+        lines.update(_describe_data(data, flags, classifier.n_outputs, classifier.class_names))
     width = max(map(len, lines))
     for name, value in lines.items():
         click.echo(f"{name.ljust(width)}  {plain(value)}")
     return 0
 
 
-def _describe_data(data: str, seed: int, n_outputs: int, class_names: tuple[str, ...] | None) -> dict[str, str]:
-    from salve_audit.inputs import load_image_folder, match_classes
+def _describe_data(
+    data: str, flags: dict[str, Any], n_outputs: int, class_names: tuple[str, ...] | None
+) -> dict[str, str]:
+    from salve_audit.inputs import load_images, match_classes
 
-    images = match_classes(load_image_folder(Path(data), seed=seed), n_outputs, class_names)
-    return {
+    images = match_classes(load_images(data, seed=flags["seed"]), n_outputs, class_names, flags["classes"])
+    occupied = sorted({*images.fit.labels, *images.audit.labels})
+    pairs = tuple(f"{images.classes[index]} = {index}" for index in occupied)
+    lines = {
         "data": str(images.root),
         "layout": images.layout,
         "pictures": f"{len(images.fit.paths):,} to fit, {len(images.audit.paths):,} to audit",
         "classes": f"{len(images.classes)}, output 0 to {len(images.classes) - 1}: {_some(images.classes)}",
+        "mapping": f"{images.mapping}: {_some(pairs)}",
     }
+    if images.attributes:
+        lines["attributes"] = _some(tuple(images.attributes))
+    return lines
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -35,6 +35,7 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]  # older clicks cann
 _OPTIONS = [
     click.option("--arch", metavar="NAME|FILE.py:FUNCTION", help="Architecture, where the file does not say it."),
     click.option("--head", metavar="MODULE", help="The final linear layer, where it is not found."),
+    click.option("--classes", metavar="FILE", help="Lines 'class,output' that map classes of DATA to outputs by hand."),
     click.option("--out", metavar="DIR", help=f"Where results go  [default: {DEFAULT_OUT}; - with --format json]"),
     click.option("--format", type=CommaList(FORMATS), metavar="html,pdf,json", help="What is rendered  [default: all]"),
     click.option("--seed", type=int, help="Of split, autoencoder and resampling  [default: 0]"),

@@ -1,48 +1,223 @@
-"""Class folders against a model's outputs: which output is which class."""
+"""Classes of the data against a model's outputs: which output is which class."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from salve_audit.errors import DataError
+from salve_audit.inputs.class_file import read_class_file
+from salve_audit.inputs.imagenet import ImageNet, agrees, is_synset, load_imagenet, normalise
 from salve_audit.inputs.imageset import ImageSet, ImageSplit
+from salve_audit.inputs.names import show_name
+from salve_audit.inputs.reasons import nearest_names
+
+BY_HAND_HINT = "map them by hand with --classes FILE"
+SHOWN = 5
 
 logger = logging.getLogger(__name__)
 
 
-def match_classes(imageset: ImageSet, n_outputs: int, class_names: Sequence[str] | None = None) -> ImageSet:
-    """The image set with its labels turned into the model's output indices.
+@dataclass(frozen=True)
+class _Outputs:
+    """What is known of the model's outputs: how many, the checkpoint's own labels, ImageNet's list."""
 
-    Folders sorted by name are the outputs in order; where the checkpoint names its outputs, and these are the
-    folders' names, the names decide.
+    n: int
+    labels: tuple[str, ...] | None
+    imagenet: ImageNet | None
+
+    def name(self, index: int) -> str:
+        """For outputs without pictures."""
+        if self.labels is not None:
+            return self.labels[index]
+        return self.imagenet.names[index] if self.imagenet is not None else f"output {index}"
+
+
+@dataclass(frozen=True)
+class _Match:
+    """The output of every class, how that was found, and whether outputs keep their own names."""
+
+    outputs: tuple[int, ...]
+    how: str
+    own_names: bool = False
+
+
+def match_classes(
+    imageset: ImageSet,
+    n_outputs: int,
+    class_names: Sequence[str] | None = None,
+    classes_file: str | Path | None = None,
+) -> ImageSet:
+    """The image set with its labels turned into the model's output indices, and one class name per output.
+
+    The first of these that applies: the user's file; the checkpoint's label names; numbers in the data; ImageNet's
+    WordNet ids or names for a model of 1,000 outputs (or another of its lists); the order of the classes sorted by
+    name. All but the last allow a subset of the outputs: the others stay rivals without pictures.
 
     Raises:
-        DataError: the numbers of classes and outputs differ; shows both.
+        DataError: no rule fits; shows the numbers of both, or the names that do not fit.
+        UsageError: the file cannot be used.
     """
-    n_classes = len(imageset.classes)
-    if n_classes != n_outputs:
-        missing = sorted(set(class_names or ()) - set(imageset.classes))
-        hint = "one class folder per output is needed, in the outputs' order when sorted by name"
-        if missing:
-            hint = f"no folder for {', '.join(missing[:5])}{' and others' if len(missing) > 5 else ''}"
-        why = f"{n_classes} class folders, but the model has {n_outputs} outputs"
-        raise DataError(str(imageset.root), why, hint=hint)
-    if class_names is None or list(class_names) == list(imageset.classes):
-        return imageset
-    if sorted(class_names) != sorted(imageset.classes):
-        logger.warning("the checkpoint's class names are not the folders'; matched by order, sorted by name")
-        return imageset
-    output_of = {name: index for index, name in enumerate(class_names)}
-    new_label = [output_of[name] for name in imageset.classes]
+    labels = tuple(class_names) if class_names is not None and len(class_names) == n_outputs else None
+    if class_names is not None and labels is None:
+        logger.warning("the checkpoint names %d classes for %d outputs; ignored", len(class_names), n_outputs)
+    if labels is not None and len(set(labels)) < len(labels):
+        labels = tuple(f"{one} ({i})" if labels.count(one) > 1 else one for i, one in enumerate(labels))
+    imagenet = _relevant_imagenet(imageset, n_outputs, labels)
+    outputs = _Outputs(n_outputs, labels, imagenet)
+    if classes_file is not None:
+        match = _by_hand(imageset, outputs, Path(classes_file))
+    else:
+        match = (
+            _by_labels(imageset, outputs)
+            or _by_index(imageset, outputs)
+            or _by_imagenet(imageset, outputs)
+            or _by_order(imageset, outputs)
+        )
+    return _apply(imageset, outputs, match)
+
+
+def _relevant_imagenet(imageset: ImageSet, n_outputs: int, labels: tuple[str, ...] | None) -> ImageNet | None:
+    imagenet = load_imagenet(n_outputs)
+    return imagenet if imagenet is not None and agrees(imagenet, labels) else None
+
+
+def _apply(imageset: ImageSet, outputs: _Outputs, match: _Match) -> ImageSet:
+    mine: dict[int, str] = {}
+    for name, output in zip(imageset.classes, match.outputs, strict=True):
+        mine[output] = f"{mine[output]} + {name}" if output in mine else name
+    own = {} if match.own_names else mine
+    names = _unique([own.get(index) or outputs.name(index) for index in range(outputs.n)])
+    how = match.how
+    if len(mine) < outputs.n:
+        how += f"; {len(mine):,} of {outputs.n:,} outputs have pictures, the others are rivals only"
     return dataclasses.replace(
         imageset,
-        classes=tuple(class_names),
-        fit=_relabel(imageset.fit, new_label),
-        audit=_relabel(imageset.audit, new_label),
+        classes=names,
+        fit=_relabel(imageset.fit, match.outputs),
+        audit=_relabel(imageset.audit, match.outputs),
+        indices=None,
+        mapping=how,
     )
 
 
-def _relabel(split: ImageSplit, new_label: Sequence[int]) -> ImageSplit:
-    return ImageSplit(split.paths, tuple(new_label[label] for label in split.labels))
+def _unique(names: list[str]) -> tuple[str, ...]:
+    """Names with their output's number where a class of the data is called like another output."""
+    seen: set[str] = set()
+    twice = {name for name in names if name in seen or seen.add(name)}  # type: ignore[func-returns-value]
+    return tuple(f"{name} ({index})" if name in twice else name for index, name in enumerate(names))
+
+
+def _relabel(split: ImageSplit, outputs: Sequence[int]) -> ImageSplit:
+    return ImageSplit(split.paths, tuple(outputs[label] for label in split.labels))
+
+
+def _by_labels(imageset: ImageSet, outputs: _Outputs) -> _Match | None:
+    """By the checkpoint's own names, as they are or but for case, spaces, underscores and hyphens."""
+    if outputs.labels is None:
+        return None
+    for key in (str, normalise):
+        known: dict[str, int] = {}
+        for index, label in enumerate(outputs.labels):
+            known.setdefault(key(label), index)
+        wanted = [key(name) for name in imageset.classes]
+        if len(known) == outputs.n and len(set(wanted)) == len(wanted) and all(name in known for name in wanted):
+            return _Match(tuple(known[name] for name in wanted), "by the checkpoint's label names", own_names=True)
+    return None
+
+
+def _by_index(imageset: ImageSet, outputs: _Outputs) -> _Match | None:
+    if imageset.indices is None:
+        return None
+    beyond = [index for index in imageset.indices if not 0 <= index < outputs.n]
+    if beyond:
+        hint = BY_HAND_HINT
+        if min(imageset.indices) == 1 and max(imageset.indices) == outputs.n:
+            hint = f"its labels count from 1; {BY_HAND_HINT}, or count from 0"
+        why = f"the label {beyond[0]} is no output: the model has {outputs.n} outputs, 0 to {outputs.n - 1}"
+        raise DataError(str(imageset.root), why, hint=hint)
+    named = any(name != str(index) for name, index in zip(imageset.classes, imageset.indices, strict=True))
+    return _Match(imageset.indices, "by index: labels are the outputs' numbers", own_names=not named)
+
+
+def _by_imagenet(imageset: ImageSet, outputs: _Outputs) -> _Match | None:
+    imagenet = outputs.imagenet
+    if imagenet is None:
+        return None
+    synsets = [is_synset(name) for name in imageset.classes]
+    if all(synsets):
+        known, how = imagenet.by_synset(), f"by WordNet id ({imagenet.subset})"
+        wanted = list(imageset.classes)
+    else:
+        known, how = imagenet.by_name(), f"by ImageNet name ({imagenet.subset})"
+        wanted = [normalise(name) for name in imageset.classes]
+    unknown = [name for name, key in zip(imageset.classes, wanted, strict=True) if key not in known]
+    if not unknown and len({known[key] for key in wanted}) == len(wanted):
+        return _Match(tuple(known[key] for key in wanted), how, own_names=True)
+    if len(imageset.classes) == outputs.n:
+        return None
+    shown = ", ".join(show_name(name) for name in unknown[:SHOWN]) or "two classes with one name"
+    near = nearest_names(normalise(unknown[0]), known, 1) if unknown and not all(synsets) else []
+    hint = f"{BY_HAND_HINT}{f'; is {unknown[0]!r} {near[0]!r}?' if near else ''}"
+    why = f"{len(unknown)} of {len(imageset.classes)} classes are no {imagenet.subset} classes ({shown})"
+    raise DataError(str(imageset.root), why, hint=hint)
+
+
+def _by_order(imageset: ImageSet, outputs: _Outputs) -> _Match:
+    n_classes, labels = len(imageset.classes), outputs.labels
+    if n_classes != outputs.n:
+        missing = sorted(set(labels or ()) - set(imageset.classes))
+        hint = f"one class per output is needed, in the outputs' order when sorted by name; or {BY_HAND_HINT}"
+        if missing:
+            more = " and others" if len(missing) > SHOWN else ""
+            hint = f"no pictures of {', '.join(map(show_name, missing[:SHOWN]))}{more}; {BY_HAND_HINT}"
+        why = f"{n_classes} classes, but the model has {outputs.n} outputs"
+        raise DataError(str(imageset.root), why, hint=hint)
+    if labels is not None:
+        _check_partial(imageset, labels)
+        logger.warning("the checkpoint's class names are not the data's; matched by order, sorted by name")
+    return _Match(tuple(range(n_classes)), f"by order: classes sorted by name are outputs 0 to {n_classes - 1}")
+
+
+def _check_partial(imageset: ImageSet, labels: tuple[str, ...]) -> None:
+    """Some names that fit contradict the order: then the order is wrong for all."""
+    at = {normalise(label): index for index, label in enumerate(labels)}
+    for index, name in enumerate(imageset.classes):
+        if at.get(normalise(name), index) != index:
+            other = next(one for one in imageset.classes if normalise(one) not in at)
+            why = f"{show_name(name)} is output {at[normalise(name)]} by name but {show_name(other)} is none"
+            raise DataError(str(imageset.root), why, hint=BY_HAND_HINT)
+
+
+def _by_hand(imageset: ImageSet, outputs: _Outputs, path: Path) -> _Match:
+    wanted = read_class_file(path)
+    lacking = [name for name in imageset.classes if name not in wanted]
+    if lacking:
+        near = nearest_names(lacking[0], wanted, 1)
+        hint = f"is it {near[0]!r}?" if near else "every class of the data needs a line"
+        raise DataError(str(path), f"no line for the class {show_name(lacking[0])}", hint=hint)
+    names = _known_names(outputs)
+    return _Match(
+        tuple(_find_output(path, name, wanted[name], outputs, names) for name in imageset.classes),
+        f"by hand: {path.name}",
+    )
+
+
+def _known_names(outputs: _Outputs) -> Mapping[str, int]:
+    known: dict[str, int] = {}
+    if outputs.imagenet is not None:
+        known |= outputs.imagenet.by_name()
+        known |= outputs.imagenet.by_synset()
+    return known | {normalise(label): index for index, label in enumerate(outputs.labels or ())}
+
+
+def _find_output(path: Path, name: str, wanted: int | str, outputs: _Outputs, names: Mapping[str, int]) -> int:
+    index = wanted if isinstance(wanted, int) else names.get(normalise(wanted), -1)
+    if not 0 <= index < outputs.n:
+        near = nearest_names(str(wanted), names, 1)
+        hint = f"is it {near[0]!r}?" if near else f"the model has outputs 0 to {outputs.n - 1}"
+        raise DataError(str(path), f"{wanted!r}, given for {show_name(name)}, is no output of the model", hint=hint)
+    return index

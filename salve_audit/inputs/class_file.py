@@ -1,0 +1,69 @@
+"""``--classes FILE``: which class of the data is which output of the model, written by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from salve_audit.errors import UsageError
+from salve_audit.inputs.names import show_name
+from salve_audit.inputs.reasons import summarise_error
+
+MAX_BYTES = 64 * 1024**2
+FORMAT_HINT = "lines 'class<TAB>output' (or with a comma), or JSON {\"class\": output}; an output is a number or a name"
+
+
+def read_class_file(path: Path) -> Mapping[str, int | str]:
+    """Class of the data -> output, as a number or a name of the model.
+
+    Raises:
+        UsageError: it cannot be read, a line is not understood, or a class is listed twice.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UsageError(str(path), f"more than {MAX_BYTES // 1024**2} MiB")
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(str(path), f"cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(str(path), "is not UTF-8 text") from error
+    found = _read_json(path, text) if text.lstrip().startswith("{") else _read_lines(path, text)
+    if not found:
+        raise UsageError(str(path), "lists no classes", hint=FORMAT_HINT)
+    return found
+
+
+def _read_json(path: Path, text: str) -> dict[str, int | str]:
+    try:
+        content = json.loads(text, object_pairs_hook=lambda pairs: _unique(path, pairs))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(str(path), f"not JSON ({summarise_error(error)})", hint=FORMAT_HINT) from error
+    for name, output in content.items():
+        if isinstance(output, bool) or not isinstance(output, (int, str)):
+            why = f"the output of {show_name(name)} is a {type(output).__name__}"
+            raise UsageError(str(path), why, hint=FORMAT_HINT)
+    return content
+
+
+def _unique(path: Path, pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, output in pairs:
+        if name in found:
+            raise UsageError(str(path), f"{show_name(name)} is listed twice")
+        found[name] = output
+    return found
+
+
+def _read_lines(path: Path, text: str) -> dict[str, int | str]:
+    pairs: list[tuple[str, object]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        # the class may have commas of its own in front, an output's name after the tab too
+        name, separator, output = line.partition("\t") if "\t" in line else line.rpartition(",")
+        if not separator or not name.strip() or not output.strip():
+            raise UsageError(str(path), f"line {number} is not understood", hint=FORMAT_HINT)
+        word = output.strip()
+        pairs.append((name.strip(), int(word) if word.isascii() and word.isdigit() and len(word) < 10 else word))
+    return {name: output for name, output in _unique(path, pairs).items() if isinstance(output, (int, str))}
