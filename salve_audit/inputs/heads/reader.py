@@ -35,6 +35,7 @@ class HeadReader:
         ending: what the network does with the logits, a name out of `ENDINGS`.
         per_label: the outputs do not exclude each other.
         scale: of a cosine head: the factor (inverse temperature) on the cosines.
+        biased: the layers' biases are used; some keep one that they ignore.
         notes: what the reader of a report should know.
     """
 
@@ -43,6 +44,7 @@ class HeadReader:
     ending: str = ""
     per_label: bool = False
     scale: float = 1.0
+    biased: bool = True
     notes: tuple[str, ...] = ()
 
     @property
@@ -80,7 +82,7 @@ class HeadReader:
         form, layers = FORMS[self.form], [model.get_submodule(name) for name in self.modules]
         weights = [form.weigh(layer) for layer in layers]
         biases = [form.offset(layer, len(weight)) for layer, weight in zip(layers, weights, strict=True)]
-        return torch.cat(weights, dim=1) * (self.scale / len(layers)), torch.stack(biases).mean(0)
+        return torch.cat(weights, dim=1) * (self.scale / len(layers)), torch.stack(biases).mean(0) * self.biased
 
     def fold(self, model: nn.Module) -> LinearHead:
         """The head that the audit works on: copies of the weights, two rows where the network has one output."""

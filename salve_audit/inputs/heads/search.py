@@ -43,21 +43,19 @@ def find_head(
     told = None if head else _ask(model)
     if told is not None:
         return with_notes(HeadReader("linear", (told,)), model)
-    names = check_names(model, head, path) if head else list(_propose(model))
-    if not names:
-        raise HeadError(path, f"has no linear layer, it ends with {_name_last(model)}", hint=HINT)
     batch = torch.randn(2, *input_size, generator=torch.Generator().manual_seed(0))
-    seen = trace(model, names, batch, path)
-    for reader in _readings(model, [name for name in seen.calls if name in names], seen):
-        found = _match(reader, model, seen)
-        if found is not None:
-            return with_notes(found, model)
+    names = check_names(model, head, path) if head else _propose(model, batch, path)
+    if names:
+        seen = trace(model, names, batch, path)
+        found = (_match(reader, model, seen) for reader in _readings(model, seen))
+        best = next((reader for reader in found if reader is not None), None)
+        if best is not None:
+            return with_notes(best, model)
     if head:
         return HeadReader(
             _first_form(model, names, path), tuple(names)
         )  # what is wrong with it is for the proof to say
-    last = [f"{name!r} ({type(model.get_submodule(name)).__name__})" for name in list(seen.calls)[-NAMED_LAST:]]
-    why = f"no layer's output is the network's output; the last ones run: {', '.join(last) or 'none'}"
+    why = f"no linear layer makes its output; it ends with {_name_last(model)}"
     raise HeadError(path, why, hint=HINT)
 
 
@@ -123,17 +121,21 @@ def _ask(model: nn.Module) -> str | None:
     return next((name for name, module in model.named_modules() if module is told), None) if plain else None
 
 
-def _propose(model: nn.Module) -> Iterator[str]:
-    for name, module in model.named_modules():
-        if name and any(form.accepts(module) for form in FORMS.values()):
-            yield name
+def _propose(model: nn.Module, batch: Tensor, path: str) -> list[str]:
+    """Every layer that could be a head: one row of weights for each of the network's outputs."""
+    named = [(name, module) for name, module in model.named_modules() if name]
+    able = [(name, module, form) for name, module in named for form in FORMS.values() if form.accepts(module)]
+    if not able:
+        return []
+    k = trace(model, (), batch, path).output.shape[1]
+    return list(dict.fromkeys(name for name, module, form in able if len(form.weigh(module)) == k))
 
 
-def _readings(model: nn.Module, names: list[str], seen: Trace) -> Iterator[HeadReader]:
+def _readings(model: nn.Module, seen: Trace) -> Iterator[HeadReader]:
     """Readers to try, the last layer run first; single layers before averages, plain forms before cosines."""
     k = seen.output.shape[1]
     for form_name, form in FORMS.items():
-        accepted = [name for name in names if form.accepts(model.get_submodule(name))]
+        accepted = [name for name in seen.calls if form.accepts(model.get_submodule(name))]
         fitting = [name for name in accepted if len(form.weigh(model.get_submodule(name))) == k]
         for n_layers in range(1, MOST_AVERAGED + 1):
             last = fitting[-2 * MOST_AVERAGED :] if n_layers > 1 else fitting
@@ -169,12 +171,14 @@ def _scaled(reader: HeadReader, model: nn.Module, acts: Tensor, seen: Trace) -> 
     if acts.shape[1] != weight.shape[1]:
         return reader
     cosines = (acts @ weight.T).double()
-    for target in (seen.output, seen.calls[reader.modules[0]].outputs[0]):  # the factor may follow outside the layer
+    targets = (seen.output, seen.calls[reader.modules[0]].outputs[0])  # the factor may follow outside the layer
+    for target, biased in itertools.product(targets, (True, False)):
         if target.shape != cosines.shape:
             continue
-        scale = float((cosines * (target - bias)).sum() / cosines.square().sum())
-        if relative_error((scale * cosines + bias).float(), target.float()) <= TOLERANCE and scale:
-            return dataclasses.replace(reader, scale=scale)
+        shift = bias * biased
+        scale = float((cosines * (target - shift)).sum() / cosines.square().sum())
+        if scale and relative_error((scale * cosines + shift).float(), target.float()) <= TOLERANCE:
+            return dataclasses.replace(reader, scale=scale, biased=biased)
     return reader
 
 
