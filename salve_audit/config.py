@@ -37,6 +37,8 @@ class AuditConfig:
         data: the folder of labelled images; None where `model` is a file of arrays.
         arch: timm architecture name or ``FILE.py:FUNCTION``; None: as the checkpoint says.
         head: dotted path of the final linear layer; None: found by itself.
+        weights: dotted path of the weights in the checkpoint, where it has several; None: the likeliest.
+        trust_model: run the code in a checkpoint that cannot be read without it.
         classes: file that maps classes of the data to outputs by hand; None: by name, number or order.
         out: folder for the results, written all or nothing; None: nothing is written.
         format: which of html, pdf, json are rendered; samples.parquet and sae.safetensors are always written.
@@ -59,6 +61,8 @@ class AuditConfig:
     data: str | Path | None = None
     arch: str | None = None
     head: str | None = None
+    weights: str | None = None
+    trust_model: bool = False
     classes: str | Path | None = None
     out: str | Path | None = None
     format: tuple[str, ...] = FORMATS

@@ -17,6 +17,8 @@ else:
 KINDS: dict[str, tuple[type, ...]] = {
     "arch": (str,),
     "head": (str,),
+    "weights": (str,),
+    "trust_model": (bool,),
     "classes": (str,),
     "out": (str,),
     "format": (list,),

@@ -67,7 +67,9 @@ def load_subject(config: AuditConfig, watch: Stopwatch) -> Subject:
 
 def _from_pictures(path: Path, data: Path, config: AuditConfig, watch: Stopwatch) -> Subject:
     with watch.stage("inputs"):
-        classifier = load_classifier(path, arch=config.arch, head=config.head)
+        classifier = load_classifier(
+            path, arch=config.arch, head=config.head, weights=config.weights, trust=config.trust_model
+        )
         images = load_images(data, seed=config.seed, limit=config.limit)
         images = match_classes(images, classifier.n_outputs, classifier.class_names, config.classes)
     with watch.stage("activations"):

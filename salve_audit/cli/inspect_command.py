@@ -18,6 +18,8 @@ MAX_NAMES = 12
 @click.argument("data", required=False)
 @click.option("--arch", metavar="NAME|FILE.py:FUNCTION", help="Architecture, where the file does not say it.")
 @click.option("--head", metavar="MODULE", help="The final linear layer, where it is not found.")
+@click.option("--weights", metavar="KEY", help="Dotted path of the weights in MODEL, where it has several.")
+@click.option("--trust-model", is_flag=True, help="Run the code in MODEL, if it needs that to load.")
 @click.option("--classes", metavar="FILE", help="Lines 'class,output' that map classes of DATA to outputs by hand.")
 @click.option("--seed", type=int, default=0, help="Of the split  [default: 0]")
 @verbosity_options
@@ -26,13 +28,16 @@ def command(model: str, data: str | None, verbose: int, quiet: bool, **flags: An
     set_up_logging(verbose, quiet)
     from salve_audit.inputs import load_classifier
 
-    classifier = load_classifier(Path(model), arch=flags["arch"], head=flags["head"])
+    classifier = load_classifier(
+        Path(model), arch=flags["arch"], head=flags["head"], weights=flags["weights"], trust=flags["trust_model"]
+    )
     spec = classifier.transform
     n_parameters = sum(p.numel() for p in classifier.model.parameters())
     size = "x".join(str(side) for side in spec.input_size)
     lines = {
         "model": str(classifier.path),
         "format": classifier.format,
+        "weights": classifier.weights_key or "at the top level",
         "architecture": classifier.architecture,
         "parameters": f"{n_parameters:,}",
         "head": classifier.reader.describe(classifier.model),

@@ -35,6 +35,8 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]  # older clicks cann
 _OPTIONS = [
     click.option("--arch", metavar="NAME|FILE.py:FUNCTION", help="Architecture, where the file does not say it."),
     click.option("--head", metavar="MODULE", help="The final linear layer, where it is not found."),
+    click.option("--weights", metavar="KEY", help="Dotted path of the weights in MODEL, where it has several."),
+    click.option("--trust-model", is_flag=True, default=None, help="Run the code in MODEL, if it needs that to load."),
     click.option("--classes", metavar="FILE", help="Lines 'class,output' that map classes of DATA to outputs by hand."),
     click.option("--out", metavar="DIR", help=f"Where results go  [default: {DEFAULT_OUT}; - with --format json]"),
     click.option("--format", type=CommaList(FORMATS), metavar="html,pdf,json", help="What is rendered  [default: all]"),

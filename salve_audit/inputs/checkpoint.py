@@ -1,40 +1,55 @@
-"""Checkpoint file to Classifier: read safely, built, filled and frozen, with its head and its transform."""
+"""Checkpoint to Classifier: read safely, built, filled and frozen, with its head and its transform."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+
 from salve_audit.inputs.classifier import Classifier, TransformSpec
+from salve_audit.inputs.formats.trusted import load_program
 from salve_audit.inputs.heads.search import find_head
-from salve_audit.inputs.keys import align_prefix, load_state
-from salve_audit.inputs.network import build_network
+from salve_audit.inputs.identify import Identified, identify
+from salve_audit.inputs.keys import load_state
 from salve_audit.inputs.transform import FROM_CHECKPOINT, resolve_transform
 from salve_audit.inputs.weights import Checkpoint, read_checkpoint
 
 
-def load_classifier(path: str | Path, arch: str | None = None, head: str | None = None) -> Classifier:
+def load_classifier(
+    path: str | Path,
+    arch: str | None = None,
+    head: str | None = None,
+    weights: str | None = None,
+    trust: bool = False,
+) -> Classifier:
     """The classifier in the checkpoint `path`.
 
     Args:
-        path: a timm-style checkpoint (architecture, state_dict, args) or a bare state_dict.
-        arch: timm name, or ``FILE.py:FUNCTION`` (naming the file is the consent to run it). None: as the
-            checkpoint says.
+        path: a state_dict (nested or not; torch.save or safetensors), a folder with config.json and weights, or,
+            with `trust`, a TorchScript archive, a torch.export program or a pickled network.
+        arch: timm name, ``torchvision:NAME``, or ``FILE.py:FUNCTION`` (naming the file is the consent to run it).
+            None: as the checkpoint says, else by its tensors' names and shapes.
         head: dotted path of the final linear layer; None: found by itself.
+        weights: dotted path of the state_dict to take, where the file has several.
+        trust: let the file run code, if it cannot be read otherwise.
 
     Raises:
-        CheckpointError: the file cannot be read or does not fit its architecture.
+        CheckpointError: the file cannot be read, or fits no architecture or not the one named.
         HeadError: no final linear layer is found, or `head` names none.
     """
-    checkpoint = read_checkpoint(path)
-    network = build_network(checkpoint, arch)
-    model = network.model.float().cpu()
-    prefix, state = align_prefix(checkpoint.state, model)
-    load_state(str(path), network.architecture, model, state, network.kwargs)
-    model.eval().requires_grad_(False)
+    checkpoint = read_checkpoint(path, weights, trust)
+    if checkpoint.weights:
+        found = identify(checkpoint, arch)
+        load_state(str(path), found.network.architecture, found.network.model.float().cpu(), found.state)
+    else:
+        found = Identified(load_program(checkpoint), {}, "")
+    network = found.network
+    network.model.eval().requires_grad_(False)
     transform = resolve_transform(checkpoint, network)
-    reader = find_head(model, transform.input_size, str(path), head)
+    reader = find_head(network.model, transform.input_size, str(path), head)
     return Classifier(
-        model=model,
+        model=network.model,
         architecture=network.architecture,
         format=checkpoint.format,
         path=checkpoint.path,
@@ -43,21 +58,29 @@ def load_classifier(path: str | Path, arch: str | None = None, head: str | None 
         head_reader=reader,
         transform=transform,
         class_names=checkpoint.class_names,
-        trusted_code=network.trusted_code,
-        notes=(*_write_notes(checkpoint, arch, prefix, transform), *reader.notes),
+        trusted_code=network.trusted_code or checkpoint.trusted,
+        notes=(*_write_notes(checkpoint, arch, found, transform), *reader.notes),
         build_key=network.build_key,
+        weights_key=found.weights_key,
     )
 
 
-def _write_notes(checkpoint: Checkpoint, arch: str | None, prefix: str, transform: TransformSpec) -> tuple[str, ...]:
-    notes = []
-    if prefix:
-        notes.append(f"the prefix {prefix!r} was stripped from the weights' names")
-    casts = sorted({str(v.dtype) for v in checkpoint.state.values() if v.is_floating_point()} - {"torch.float32"})
+def _write_notes(
+    checkpoint: Checkpoint, arch: str | None, found: Identified, transform: TransformSpec
+) -> tuple[str, ...]:
+    notes = list(found.notes)
+    if checkpoint.trusted:
+        notes.append(f"code in {checkpoint.path.name} was run to load it (--trust-model)")
+    casts = _list_casts(found.state)
     if casts:
-        notes.append(f"weights were cast from {', '.join(casts).replace('torch.', '')} to float32")
+        notes.append(f"weights were cast from {', '.join(casts)} to float32")
     if arch and checkpoint.arch and arch != checkpoint.arch:
         notes.append(f"--arch {arch} was used instead of the checkpoint's own {checkpoint.arch!r}")
     if transform.source != FROM_CHECKPOINT:
         notes.append(f"how pictures are prepared is not all said by the checkpoint ({transform.source})")
     return tuple(notes)
+
+
+def _list_casts(state: Mapping[str, torch.Tensor]) -> list[str]:
+    kinds = {str(value.dtype) for value in state.values() if value.is_floating_point()} - {"torch.float32"}
+    return [kind.removeprefix("torch.") for kind in sorted(kinds)]

@@ -50,6 +50,7 @@ class Classifier:
         notes: what the reader of a report should know, for instance which prefix was stripped.
         build_key: what besides the weights determines the network (arguments, hash of the user's source).
         head_reader: the kind of head that was found; None: a plain linear layer.
+        weights_key: dotted path of the weights in the file; empty where it is the state_dict itself.
     """
 
     model: nn.Module
@@ -64,6 +65,7 @@ class Classifier:
     notes: tuple[str, ...]
     build_key: str = ""
     head_reader: HeadReader | None = None
+    weights_key: str = ""
 
     @property
     def reader(self) -> HeadReader:

@@ -1,78 +1,148 @@
-"""A state_dict's keys against a network's: prefixes of wrappers, what is missing, what is too much."""
+"""A state_dict's names against a network's: the wrappers' prefixes, what is missing, what is too much."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-import timm
 import torch
 from torch import nn
 
 from salve_audit.errors import CheckpointError
-from salve_audit.inputs.reasons import nearest_names
+from salve_audit.inputs.inference.index import load_index
+from salve_audit.inputs.inference.match import find_fits, find_nearest
+from salve_audit.inputs.inference.signature import is_derived, read_shapes
 
-PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning and the like
-N_RELATIVES = 25  # timm names of the same family whose keys are tried for the hint
-POPULAR = (
-    "resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2", "resnext50_32x4d", "densenet121",
-    "vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224", "swin_tiny_patch4_window7_224",
-    "convnext_tiny", "efficientnet_b0", "mobilenetv3_large_100", "mobilenetv2_100", "regnety_016", "vgg16",
-)  # fmt: skip
-
-
-def strip_prefixes(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """`state` without the wrappers' prefixes, however they are stacked."""
-    return _prefix_levels(state)[-1][1]
+# torch.compile, FSDP, activation checkpointing and DeepSpeed put these between any two parts of a name
+WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"})
+HEAD_NAMES = ("fc", "head", "classifier", "head.fc", "last_linear", "heads.head")
+LEAST_SHARE = 0.2  # of the tensors, for a prefix to be tried where no architecture is known
+N_NAMED = 3
 
 
-def _prefix_levels(state: Mapping[str, torch.Tensor]) -> list[tuple[str, dict[str, torch.Tensor]]]:
-    """(stripped prefix, state) from nothing stripped to all; a prefix counts when every key has it."""
-    stripped, current = "", dict(state)
-    levels = [(stripped, current)]
-    while True:
-        prefix = next((one for one in PREFIXES if all(key.startswith(one) for key in current)), None)
-        if prefix is None:
-            return levels
-        stripped, current = stripped + prefix, {key[len(prefix) :]: value for key, value in current.items()}
-        levels.append((stripped, current))
+@dataclass(frozen=True)
+class View:
+    """A state_dict as it looks without a prefix.
 
-
-def align_prefix(state: Mapping[str, torch.Tensor], model: nn.Module) -> tuple[str, dict[str, torch.Tensor]]:
-    """The stripped prefix and the state whose keys fit `model` best.
-
-    The user's own class may have a part called ``model``, so as much is stripped as fits, not all there is.
+    Attributes:
+        prefix: what is stripped of the names; empty where they are as in the file.
+        state: the tensors that have it, under their shorter names.
+        left_out: names of those that do not.
+        head: where the final layer was taken from, if it lay outside the prefix.
     """
-    own = model.state_dict().keys()
-    levels = _prefix_levels(state)
-    return max(levels, key=lambda level: (len(own & level[1].keys()), len(level[0])))
+
+    prefix: str
+    state: Mapping[str, torch.Tensor]
+    left_out: Mapping[str, torch.Tensor]
+    head: str | None = None
+
+    def describe(self) -> Iterator[str]:
+        """What the reader of a report should know of it."""
+        if self.prefix:
+            yield f"the prefix {self.prefix!r} was stripped from the weights' names"
+        if self.head:
+            yield f"the final layer was taken from {self.head!r}, beside the network below {self.prefix!r}"
+        if self.left_out:
+            names = ", ".join(list(self.left_out)[:N_NAMED])
+            more = f" and {len(self.left_out) - N_NAMED} more" if len(self.left_out) > N_NAMED else ""
+            yield f"tensors outside {self.prefix!r} were left out: {names}{more}"
 
 
-def load_state(
-    path: str,
-    architecture: str,
-    model: nn.Module,
-    state: Mapping[str, torch.Tensor],
-    kwargs: Mapping[str, Any],
-) -> None:
+def list_views(state: Mapping[str, torch.Tensor], least_share: float = LEAST_SHARE) -> Iterator[View]:
+    """`state` as it is, then without each prefix that so many of its names share, the commonest first."""
+    yield View("", state, {})
+    bare = {".".join(part for part in name.split(".") if part not in WRAPPERS): name for name in state}
+    if len(bare) == len(state) and any(short != name for short, name in bare.items()):
+        stripped = {short: state[name] for short, name in bare.items()}
+        prefix = _shared_prefix(state, stripped)
+        yield View(prefix, stripped, {})
+        for view in list_views(stripped, least_share):
+            if view.prefix:
+                yield View(_shared_prefix(state, view.state) or view.prefix, view.state, view.left_out)
+    shares: Counter[str] = Counter()
+    for name in state:
+        parts = name.split(".")
+        shares.update({".".join(parts[:depth]) + "." for depth in range(1, len(parts))})
+    for prefix, count in sorted(shares.items(), key=lambda one: (-one[1], len(one[0]))):
+        if count >= least_share * len(state):
+            inside = {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
+            outside = {name: value for name, value in state.items() if not name.startswith(prefix)}
+            yield View(prefix, inside, outside)
+
+
+def list_grafts(view: View) -> Iterator[View]:
+    """`view` with the single linear layer that lies outside it as its final layer, under each usual name."""
+    weights = [name for name, value in view.left_out.items() if name.endswith(".weight") and value.ndim == 2]
+    if len(weights) != 1:
+        return
+    source = weights[0].removesuffix(".weight")
+    layer = {name: view.left_out[name] for name in (f"{source}.weight", f"{source}.bias") if name in view.left_out}
+    if len(layer) < len(view.left_out):
+        return
+    for head in HEAD_NAMES:
+        renamed = {f"{head}{name.removeprefix(source)}": value for name, value in layer.items()}
+        yield View(view.prefix, {**view.state, **renamed}, {}, head=source)
+
+
+def best_view(state: Mapping[str, torch.Tensor], model: nn.Module) -> tuple[View, int]:
+    """The view of `state` that fits `model` best, and how many tensors fit in name and shape.
+
+    The user's own class may have a part called ``model``, so that is stripped which fits, not all there is.
+    """
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+
+    def count(view: View) -> tuple[int, int, int]:
+        shared = own.keys() & view.state.keys()
+        return sum(own[name] == tuple(view.state[name].shape) for name in shared), len(shared), -len(view.left_out)
+
+    view = max(list_views(state, least_share=0), key=count)
+    return view, count(view)[0]
+
+
+def load_state(path: str, architecture: str, model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     """Copies `state` into `model`, cast to the model's own types.
 
     Raises:
         CheckpointError: keys or shapes do not fit (the first of each kind is named), or a weight is infinite.
     """
     own = model.state_dict()
-    # checkpoints from before torch 0.4.1 lack these counters, which evaluation does not use
-    counters = {key: own[key] for key in own if key.endswith(".num_batches_tracked") and key not in state}
-    state = {**state, **counters}
-    problems = _describe_misfit(state, own)
+    # counters and lookup tables: versions of a library keep them or not, and every network computes its own
+    known = {key: value for key, value in state.items() if key in own or not is_derived(key)}
+    known.update({key: own[key] for key in own if is_derived(key) and key not in state})
+    problems = _describe_misfit(known, own)
     if problems:
         why = f"its keys do not fit {architecture}: {'; '.join(problems)}"
-        raise CheckpointError(path, why, hint=_suggest_architecture(architecture, state, kwargs))
-    for key, value in state.items():
+        raise CheckpointError(path, why, hint=suggest_architecture(state))
+    for key, value in known.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             kind = "NaN" if bool(torch.isnan(value).any()) else "infinite values"
             raise CheckpointError(path, f"the tensor {key!r} has {kind}", hint="training has diverged?")
-    model.load_state_dict(state, strict=True)
+    model.load_state_dict(known, strict=True)
+
+
+def suggest_architecture(state: Mapping[str, torch.Tensor]) -> str:
+    """The architecture whose names and shapes are those of `state`, or come nearest."""
+    index = load_index()
+    for view in list_views(state):
+        fits = find_fits(index, read_shapes(view.state))
+        if fits:
+            return f"its keys are those of timm's {fits[0].name!r}: --arch {fits[0].name}"
+    nearest = [found for view in list_views(state) if (found := find_nearest(index, read_shapes(view.state)))]
+    if not nearest:
+        return "no known architecture is near; --arch FILE.py:FUNCTION runs your own class"
+    name, n_fit, n_own = max(nearest, key=lambda found: found[1])
+    return f"nearest by its keys: {name} ({n_fit} of its {n_own} fit); --arch FILE.py:FUNCTION runs your own class"
+
+
+def _shared_prefix(state: Mapping[str, torch.Tensor], shorter: Mapping[str, torch.Tensor]) -> str:
+    """What the first name of `state` has before the same tensor's name in `shorter`; for words only."""
+    names = {id(value): name for name, value in shorter.items()}
+    for name, value in state.items():
+        short = names.get(id(value))
+        if short is not None and name.endswith(short):
+            return name.removesuffix(short)
+    return ""
 
 
 def _describe_misfit(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> list[str]:
@@ -88,31 +158,3 @@ def _describe_misfit(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.
         for problem in (missing, unexpected, misshaped)
         if problem
     ]
-
-
-def _suggest_architecture(
-    architecture: str, state: Mapping[str, torch.Tensor], kwargs: Mapping[str, Any]
-) -> str | None:
-    """The timm architecture whose keys and shapes fit `state` best, among relatives and popular ones."""
-    name = architecture.rpartition(":")[2]
-    candidates = dict.fromkeys([*nearest_names(name, timm.list_models(), n=N_RELATIVES), *POPULAR])
-    best, fitting = "", 0
-    for one in candidates:
-        n_same, n_own = _count_fitting(one, state, kwargs)
-        if n_same == n_own == len(state):
-            return f"its keys are those of timm's {one!r}: --arch {one}"
-        if n_same > fitting and one != architecture:
-            best, fitting = one, n_same
-    if fitting < len(state) / 2:
-        return "no timm architecture near that name fits; --arch FILE.py:FUNCTION runs your own class"
-    return f"nearest timm name by its keys: {best} ({fitting} of {len(state)} fit)"
-
-
-def _count_fitting(name: str, state: Mapping[str, torch.Tensor], kwargs: Mapping[str, Any]) -> tuple[int, int]:
-    """How many of `state`'s tensors the architecture has in the same shape, and how many it has."""
-    try:
-        with torch.device("meta"):
-            own = timm.create_model(name, pretrained=False, **kwargs).state_dict()
-    except Exception:  # not every architecture can be built from these arguments; it is a hint only
-        return 0, 0
-    return sum(key in own and own[key].shape == value.shape for key, value in state.items()), len(own)

@@ -1,4 +1,4 @@
-"""An architecture's name to a network without its weights: timm's, or a function in the user's own file."""
+"""A name to a network without weights: timm's, torchvision's, or a function in the user's own file."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import importlib.util
 import inspect
 import json
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import torch
 from torch import nn
 
 from salve_audit.errors import CheckpointError
-from salve_audit.inputs.keys import strip_prefixes
+from salve_audit.inputs.inference.measure import TORCHVISION, build_timm, build_torchvision
 from salve_audit.inputs.reasons import nearest_names, summarise_error
 from salve_audit.inputs.weights import Checkpoint
 
@@ -31,11 +33,14 @@ class Network:
     """A freshly built network, before its weights are loaded.
 
     Attributes:
-        model: with random weights.
-        architecture: timm name or ``FILE.py:FUNCTION``.
+        model: with random weights (a whole network from a file has its own already).
+        architecture: timm name, ``torchvision:NAME``, ``FILE.py:FUNCTION``, or what kind of program it is.
         build_key: what besides the weights determines the network (arguments, the user's source), as text.
-        kwargs: the model_kwargs it was built with.
+        kwargs: the arguments it was built with.
         declared: transform settings that the user's file states, empty for timm.
+        declared_by: name of that file.
+        defaults: what the architecture's library says of pictures, over timm's general default.
+        default_source: whose default that is, in words.
         trusted_code: code named by the user was run.
     """
 
@@ -44,31 +49,87 @@ class Network:
     build_key: str
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     declared: Mapping[str, Any] = field(default_factory=dict)
+    declared_by: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    default_source: str = "architecture default (timm)"
     trusted_code: bool = False
 
 
-def build_network(checkpoint: Checkpoint, arch: str | None) -> Network:
-    """Builds the architecture that `arch` or else the checkpoint names.
+def names_file(arch: str | None) -> bool:
+    """``FILE.py:FUNCTION``. Only the user may say it: naming the file is the consent to run it."""
+    return arch is not None and arch.rpartition(":")[0].endswith(".py")
 
-    Only `arch`, which comes from the user, may name a file to run; a checkpoint may name timm
-    architectures alone. torch's random state is left as it was.
+
+def is_known(name: str) -> bool:
+    """A name of timm, or of torchvision with its prefix; nothing that would be fetched."""
+    if name.startswith(TORCHVISION):
+        from torchvision.models import list_models
+
+        return name.removeprefix(TORCHVISION) in list_models()
+    return ":" not in name and "/" not in name and timm.is_model(name)
+
+
+def build_known(path: str, name: str, kwargs: Mapping[str, Any]) -> Network:
+    """The network of that name in timm or torchvision. torch's random state is left as it was.
 
     Raises:
-        CheckpointError: no architecture is named, it is unknown, or it cannot be built.
+        CheckpointError: the name is unknown, or it cannot be built so.
     """
-    name = arch or checkpoint.arch
-    if name is None:
-        hint = "say it with --arch NAME (timm) or --arch FILE.py:FUNCTION"
-        raise CheckpointError(str(checkpoint.path), "does not say its architecture", hint=hint)
-    with torch.random.fork_rng(devices=[]):
-        if arch is not None and arch.rpartition(":")[0].endswith(".py"):
-            return _build_from_file(checkpoint, arch)
-        return _build_timm(checkpoint, name)
+    if not is_known(name):
+        near = nearest_names(name.partition(".")[0], timm.list_models())
+        hint = f"nearest timm names: {', '.join(near)}" if near else "--arch FILE.py:FUNCTION runs your own class"
+        raise CheckpointError(path, f"unknown architecture {name!r}", hint=hint)
+    is_timm = not name.startswith(TORCHVISION)
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # libraries on their own defaults
+            model = build_timm(name, **kwargs) if is_timm else build_torchvision(name, **kwargs)
+    except Exception as error:  # whatever the checkpoint's own settings lead the constructor into
+        library = "timm" if is_timm else "torchvision"
+        why = f"{library} cannot build {name!r} with the checkpoint's settings ({summarise_error(error)})"
+        raise CheckpointError(path, why) from error
+    version = {"timm": timm.__version__} if is_timm else {"torchvision": metadata.version("torchvision")}
+    key = json.dumps({**version, "name": name, "kwargs": dict(kwargs)}, sort_keys=True, default=str)
+    if is_timm:
+        return Network(model, name, key, kwargs)
+    source = "architecture default (torchvision)"
+    return Network(model, name, key, kwargs, defaults=_torchvision_defaults(name), default_source=source)
+
+
+def given_kwargs(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Arguments for ``timm.create_model`` that the checkpoint's settings ask for.
+
+    Raises:
+        CheckpointError: its model_kwargs ask for more than the shape of a network.
+    """
+    given = checkpoint.args.get("model_kwargs") or {}
+    if not isinstance(given, Mapping):
+        raise CheckpointError(str(checkpoint.path), f"its model_kwargs are of type {type(given).__name__}, no mapping")
+    kwargs = dict(given)
+    refused = sorted(REFUSED_KWARGS & set(kwargs))
+    if refused:
+        raise CheckpointError(str(checkpoint.path), f"its model_kwargs may not set {refused[0]!r}")
+    for argument, name in (("num_classes", "num_classes"), ("in_chans", "in_chans"), ("global_pool", "gp")):
+        value = checkpoint.args.get(name)  # timm's train.py calls the pooling gp
+        if value and not (name == "in_chans" and value == 3):
+            kwargs.setdefault(argument, value)
+    return kwargs
+
+
+def add_kwargs_of_shapes(kwargs: dict[str, Any], name: str, state: Mapping[str, torch.Tensor]) -> None:
+    """Adds the numbers of classes and channels that the layers in `state` show which timm names for `name`."""
+    cfg = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    classifier = getattr(cfg, "classifier", None) or ()
+    n_classes = count_head_rows(state, (classifier,) if isinstance(classifier, str) else tuple(classifier))
+    if n_classes:
+        kwargs.setdefault("num_classes", n_classes)
+    first = state.get(f"{getattr(cfg, 'first_conv', None)}.weight")
+    if first is not None and first.ndim == 4 and first.shape[1] != 3:
+        kwargs.setdefault("in_chans", first.shape[1])
 
 
 def count_head_rows(state: Mapping[str, torch.Tensor], names: tuple[str, ...] = ()) -> int | None:
     """Number of classes by the weights: rows of the named layer, else of the last matrix there is."""
-    state = strip_prefixes(state)
     for name in names:
         weight = state.get(f"{name}.weight")
         if weight is not None and weight.ndim > 0:
@@ -77,53 +138,27 @@ def count_head_rows(state: Mapping[str, torch.Tensor], names: tuple[str, ...] = 
     return int(matrices[-1].shape[0]) if matrices else None
 
 
-def _build_timm(checkpoint: Checkpoint, name: str) -> Network:
-    path = str(checkpoint.path)
-    if ":" in name or "/" in name or not timm.is_model(name):
-        near = nearest_names(name.partition(".")[0], timm.list_models())
-        hint = f"nearest timm names: {', '.join(near)}" if near else "--arch FILE.py:FUNCTION runs your own class"
-        raise CheckpointError(path, f"unknown architecture {name!r}", hint=hint)
-    kwargs = timm_kwargs(checkpoint, name)
-    try:
-        model = timm.create_model(name, pretrained=False, **kwargs)
-    except Exception as error:  # whatever the checkpoint's own settings lead the constructor into
-        why = f"timm cannot build {name!r} with the checkpoint's settings ({summarise_error(error)})"
-        raise CheckpointError(path, why) from error
-    key = json.dumps({"timm": timm.__version__, "name": name, "kwargs": kwargs}, sort_keys=True, default=str)
-    return Network(model, name, key, kwargs)
+def _torchvision_defaults(name: str) -> dict[str, Any]:
+    """What torchvision's own weights of that name were evaluated with."""
+    from torchvision.models import get_model_weights
+
+    preset: Any = next(iter(get_model_weights(name.removeprefix(TORCHVISION)))).transforms()
+    side, resized = preset.crop_size[0], preset.resize_size[0]
+    return {
+        "input_size": (3, side, side),
+        "mean": tuple(preset.mean),
+        "std": tuple(preset.std),
+        "interpolation": preset.interpolation.value,
+        "crop_pct": min(1.0, side / resized),
+    }
 
 
-def timm_kwargs(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
-    """Arguments for ``timm.create_model``: the checkpoint's own, and what its weights' shapes tell.
+def build_from_file(checkpoint: Checkpoint, arch: str) -> Network:
+    """The network that the function ``FILE.py:FUNCTION`` returns. torch's random state is left as it was.
 
     Raises:
-        CheckpointError: its model_kwargs ask for more than the shape of a network.
+        CheckpointError: there is no such function, or it fails.
     """
-    args = checkpoint.args
-    given = args.get("model_kwargs") or {}
-    if not isinstance(given, Mapping):
-        raise CheckpointError(str(checkpoint.path), f"its model_kwargs are of type {type(given).__name__}, no mapping")
-    kwargs = dict(given)
-    refused = sorted(REFUSED_KWARGS & set(kwargs))
-    if refused:
-        raise CheckpointError(str(checkpoint.path), f"its model_kwargs may not set {refused[0]!r}")
-    cfg = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    classifier = getattr(cfg, "classifier", None) or ()
-    n_classes = args.get("num_classes") or count_head_rows(
-        checkpoint.state, (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    )
-    if n_classes:
-        kwargs.setdefault("num_classes", n_classes)
-    first = strip_prefixes(checkpoint.state).get(f"{getattr(cfg, 'first_conv', None)}.weight")
-    in_chans = args.get("in_chans") or (first.shape[1] if first is not None and first.ndim == 4 else None)
-    if in_chans and in_chans != 3:
-        kwargs.setdefault("in_chans", in_chans)
-    if args.get("gp"):  # timm's train.py calls the pooling so
-        kwargs.setdefault("global_pool", args["gp"])
-    return kwargs
-
-
-def _build_from_file(checkpoint: Checkpoint, arch: str) -> Network:
     file_name, _, function_name = arch.rpartition(":")
     module, source = _import_file(Path(file_name))
     function = getattr(module, function_name, None)
@@ -135,7 +170,8 @@ def _build_from_file(checkpoint: Checkpoint, arch: str) -> Network:
     accepts = "num_classes" in _parameters(function) and n_classes is not None
     kwargs = {"num_classes": n_classes} if accepts else {}
     try:
-        model = function(**kwargs)
+        with torch.random.fork_rng(devices=[]):
+            model = function(**kwargs)
     except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise CheckpointError(arch, f"calling it failed ({summarise_error(error)})") from error
     if not isinstance(model, nn.Module):
@@ -147,7 +183,9 @@ def _build_from_file(checkpoint: Checkpoint, arch: str) -> Network:
         if hasattr(holder, name)
     }
     key = json.dumps({"source": source, "function": function_name, "kwargs": kwargs}, sort_keys=True)
-    return Network(model, arch, key, {}, declared, trusted_code=True)
+    source_name = Path(file_name).name
+    general = "timm's general default"
+    return Network(model, arch, key, {}, declared, source_name, default_source=general, trusted_code=True)
 
 
 def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:

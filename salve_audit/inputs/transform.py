@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,15 +42,16 @@ def resolve_transform(checkpoint: Checkpoint, network: Network) -> TransformSpec
 
 def _resolve(checkpoint: Checkpoint, network: Network) -> TransformSpec:
     default = dict(resolve_model_data_config(network.model))  # type: ignore[no-untyped-call]
+    default.update(network.defaults)
     n_channels = _count_channels(network)
     own = _own_settings(checkpoint, network, n_channels)
     values, sources = {}, {}
     for name in FIELDS:
-        values[name], sources[name] = default[name], _name_default(network)
-        for source, settings in ((_name_file(network), network.declared), (FROM_CHECKPOINT, own)):
+        values[name], sources[name] = default[name], network.default_source
+        for source, settings in ((network.declared_by, network.declared), (FROM_CHECKPOINT, own)):
             if settings.get(name) is not None:
                 values[name], sources[name] = settings[name], source
-    if sources["input_size"] == _name_default(network):
+    if sources["input_size"] == network.default_source:
         values["input_size"] = (n_channels, *tuple(default["input_size"])[-2:])
     for name in ("mean", "std"):
         values[name] = _per_channel(values[name], n_channels)
@@ -73,28 +73,23 @@ def build_transform(spec: TransformSpec) -> Callable[[Image.Image], torch.Tensor
     return transform
 
 
-def _name_file(network: Network) -> str:
-    return Path(network.architecture.rpartition(":")[0]).name
-
-
-def _name_default(network: Network) -> str:
-    return "timm's general default" if network.trusted_code else "architecture default (timm)"
-
-
 def _count_channels(network: Network) -> int:
     declared = network.declared.get("input_size")
     if declared is not None and len(declared) == 3:
         return int(declared[0])
     convolutions = (module for module in network.model.modules() if isinstance(module, torch.nn.Conv2d))
     first = next(convolutions, None)
-    return 3 if first is None else int(first.in_channels)
+    if first is not None:
+        return int(first.in_channels)
+    kernels = [one for one in network.model.state_dict().values() if one.ndim == 4]  # of a program without layers
+    return int(kernels[0].shape[1]) if kernels and kernels[0].shape[1] == 1 else 3
 
 
 def _own_settings(checkpoint: Checkpoint, network: Network, n_channels: int) -> Mapping[str, Any]:
     """The checkpoint's args under TransformSpec's names; model_kwargs may carry the size too."""
     args = dict(checkpoint.args)
     if args.get("input_size") is None:
-        size = args.get("img_size") or network.kwargs.get("img_size")
+        size = network.kwargs.get("img_size") or network.kwargs.get("image_size") or args.get("img_size")
         if size is not None:
             sides = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
             args["input_size"] = (n_channels, *sides)

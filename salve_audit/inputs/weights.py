@@ -1,78 +1,117 @@
-"""A checkpoint file read without running any code in it: tensors, settings and what the file calls itself."""
+"""A checkpoint file or folder read without running any code in it: tensors, settings and what it calls itself."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
 import os
-import re
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
+from torch import nn
 
 from salve_audit.errors import CheckpointError
+from salve_audit.inputs.formats.hub import CONFIG, WEIGHT_FILES, Hub, find_weight_files, read_hub
+from salve_audit.inputs.formats.nesting import Weights, choose_weights, find_weights
+from salve_audit.inputs.formats.sniff import Kind, sniff
+from salve_audit.inputs.formats.torch_file import (
+    RESAVE_HINT,
+    as_mapping,
+    load_safetensors,
+    load_torch_file,
+    load_trusted_file,
+    refuse_code,
+)
 
-STATE_KEYS = ("state_dict", "model_state_dict", "model")
 CLASS_KEYS = ("class_names", "classes", "class_to_idx")
-RESAVE_HINT = "save it again as {'arch': NAME, 'state_dict': model.state_dict(), 'args': {...}} with plain values"
-ZIP_MAGIC = b"PK\x03\x04"
+# where training scripts other than timm's keep what they were called with (Lightning: hyper_parameters)
+SETTINGS_KEYS = ("hyper_parameters", "hparams", "config", "cfg")
+ARCH_KEYS = ("arch", "architecture", "model", "model_name", "backbone", "encoder", "net")
+SETTINGS = ("input_size", "img_size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "in_chans")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint file holds; nothing of it has been run.
+    """What a checkpoint holds.
 
     Attributes:
-        path, sha256: the file.
+        path, sha256: the file; of a folder, the folder and the hash of its weights.
         format: in words, for the report.
-        state: parameter and buffer names to tensors, as in the file.
-        arch: the architecture the file names, or None.
+        weights: the places with weights, the one to take first; empty for a whole network.
+        arch: the architecture that the file names, or None.
         args: its settings (num_classes, img_size, mean, ...), empty where it has none.
         class_names: its label names in output order, or None.
+        config: a Hugging Face or timm folder's config.json.
+        kind: of file.
+        module: the whole network that the file held, after ``--trust-model``.
+        trusted: code of the file was run to read it.
     """
 
     path: Path
     sha256: str
     format: str
-    state: Mapping[str, torch.Tensor]
-    arch: str | None
-    args: Mapping[str, Any]
-    class_names: tuple[str, ...] | None
+    weights: tuple[Weights, ...]
+    arch: str | None = None
+    args: Mapping[str, Any] = field(default_factory=dict)
+    class_names: tuple[str, ...] | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    kind: Kind = Kind.ZIPPED
+    module: nn.Module | None = None
+    trusted: bool = False
+
+    @property
+    def state(self) -> Mapping[str, torch.Tensor]:
+        """The weights to take first: names to tensors, as in the file."""
+        return self.weights[0].state if self.weights else {}
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Reads `path` with ``torch.load(weights_only=True)`` and sorts out what is in it.
+def read_checkpoint(path: str | Path, weights: str | None = None, trust: bool = False) -> Checkpoint:
+    """Reads `path` without running code of it, and sorts out what is in it.
+
+    Args:
+        path: a file, or a folder with config.json and weights.
+        weights: dotted path of the state_dict to take, where the file has several.
+        trust: let the file run code, if it cannot be read otherwise.
 
     Raises:
-        CheckpointError: no such file, a folder, not a checkpoint, or one that needs code to be read.
+        CheckpointError: no such file, not a checkpoint, nothing at `weights`, or it needs code to be read.
     """
-    file = Path(path)
-    sha256 = _hash_file(file)
-    content = _load(file)
-    if not isinstance(content, Mapping):
-        raise CheckpointError(str(file), f"holds one {type(content).__name__}, expected a state_dict", hint=RESAVE_HINT)
-    state, outer = _find_state(file, content)
-    args = _as_args(outer.get("args"))
-    arch = outer.get("arch") or args.get("model")
-    kind = "timm checkpoint" if outer and arch else "state_dict in a dictionary" if outer else "bare state_dict"
-    return Checkpoint(
-        path=file,
-        sha256=sha256,
-        format=kind,
-        state=state,
-        arch=arch if isinstance(arch, str) else None,
-        args=args,
-        class_names=_find_class_names(outer, args),
-    )
+    place = Path(path)
+    files: tuple[Path, ...] = (place,)
+    hub: Hub | None
+    if os.path.isdir(place):  # unlike Path.is_dir, no exception where access is denied
+        files, hub = find_weight_files(place), read_hub(place)
+    else:
+        hub = _hub_beside(place)
+    sha256 = _hash_files(files)
+    kind = sniff(files[0])
+    if kind is Kind.HDF5:
+        raise CheckpointError(str(place), "is a Keras or HDF5 file, expected one of PyTorch", hint=RESAVE_HINT)
+    if kind in (Kind.TORCHSCRIPT, Kind.EXPORTED):
+        if not trust:
+            raise refuse_code(place, kind.value)
+        return Checkpoint(place, sha256, kind.value, (), kind=kind, trusted=True)
+    content, trusted = _load(files, kind, trust)
+    checkpoint = _sort_out(Checkpoint(place, sha256, "", (), kind=kind, trusted=trusted), content, weights)
+    return _add_hub(checkpoint, hub, is_folder=files != (place,))
+
+
+def _hub_beside(file: Path) -> Hub | None:
+    """The configuration beside a file that is named as the weights in such a folder."""
+    is_named_so = file.name in WEIGHT_FILES and (file.parent / CONFIG).is_file()
+    return read_hub(file.parent) if is_named_so else None
+
+
+def _hash_files(files: tuple[Path, ...]) -> str:
+    digests = [_hash_file(file) for file in files]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _hash_file(file: Path) -> str:
-    if os.path.isdir(file):  # unlike Path.is_dir, no exception where access is denied
-        raise CheckpointError(str(file), "is a folder, expected a checkpoint file")
     try:
         with file.open("rb") as stream:
             digest = hashlib.sha256()
@@ -87,59 +126,95 @@ def _hash_file(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _load(file: Path) -> Any:
-    with file.open("rb") as stream:
-        zipped = stream.read(len(ZIP_MAGIC)) == ZIP_MAGIC
-    try:
-        # the warnings concern foreign pickles and TorchScript; both end in an error below
-        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
-            warnings.simplefilter("ignore")
-            return torch.load(file, weights_only=True, map_location="cpu", mmap=zipped)
-    except Exception as error:  # the unpickler raises whatever the bytes lead it into
-        raise _explain_load_error(file, error, zipped) from error
+def _load(files: tuple[Path, ...], kind: Kind, trust: bool) -> tuple[Any, bool]:
+    """What the files hold together, and whether code was run for it."""
+    content: Any = None
+    trusted = False
+    for file in files:
+        if kind is Kind.SAFETENSORS:
+            part: Any = load_safetensors(file)
+        else:
+            try:
+                part = load_torch_file(file, kind)
+            except CheckpointError:
+                if not trust:
+                    raise
+                part, trusted = load_trusted_file(file, kind), True
+        content = {**content, **as_mapping(file, part)} if content is not None else part
+    return content, trusted
 
 
-def _explain_load_error(file: Path, error: Exception, zipped: bool) -> CheckpointError:
-    text = str(error)
-    refused = re.search(r"GLOBAL ([\w.]+)|[Uu]nsupported class (?:encountered )?([\w.]+)", text)
-    if refused:
-        name = refused.group(1) or refused.group(2)
-        why = f"needs the class {name} to be read, and no code of a checkpoint is run"
-        return CheckpointError(str(file), why, hint=RESAVE_HINT)
-    if "TorchScript" in text or "torch.jit" in text:
-        return CheckpointError(str(file), "is a TorchScript archive, which is code; refused", hint=RESAVE_HINT)
-    if zipped:
-        return CheckpointError(str(file), "is a damaged checkpoint or another zip archive", hint="copy it again")
-    if "EOF" in text:
-        return CheckpointError(str(file), "is a damaged checkpoint: its end is missing", hint="copy it again")
-    return CheckpointError(str(file), "not a checkpoint", hint="expected a file written by torch.save")
+def _sort_out(checkpoint: Checkpoint, content: Any, key: str | None) -> Checkpoint:
+    """`checkpoint` with weights, settings, names and format of `content`."""
+    module = _find_module(content)
+    if module is not None:
+        return replace(checkpoint, format="whole pickled network", module=module)
+    path = checkpoint.path
+    content = as_mapping(path, content)
+    places = find_weights(str(path), content)
+    if not places:
+        keys = ", ".join(str(one) for one in list(content)[:5]) or "none"
+        raise CheckpointError(str(path), f"no state_dict inside, the keys are: {keys}", hint=RESAVE_HINT)
+    if key is not None:
+        places = choose_weights(str(path), places, key)
+    outer = content if places[0].key else {}
+    args = _find_args(outer)
+    named = outer.get("arch") or args.get("model")
+    arch = named if isinstance(named, str) else _find_arch(outer)
+    return replace(
+        checkpoint,
+        format=_name_format(checkpoint.kind, outer, arch),
+        weights=places,
+        arch=arch,
+        args=args,
+        class_names=_find_class_names(outer, args),
+    )
 
 
-def _find_state(file: Path, content: Mapping[Any, Any]) -> tuple[Mapping[str, torch.Tensor], Mapping[Any, Any]]:
-    """The state_dict and the dictionary around it (empty where the file is the state_dict itself)."""
-    for key in STATE_KEYS:
-        if isinstance(content.get(key), Mapping):
-            return _check_state(file, content[key]), content
-    if not any(isinstance(value, torch.Tensor) for value in content.values()):
-        keys = ", ".join(str(key) for key in list(content)[:5]) or "none"
-        raise CheckpointError(str(file), f"no state_dict inside, the keys are: {keys}", hint=RESAVE_HINT)
-    return _check_state(file, content), {}
+def _find_module(content: Any) -> nn.Module | None:
+    """The network that is pickled whole, alone or in a dictionary."""
+    if isinstance(content, nn.Module):
+        return content
+    values = content.values() if isinstance(content, Mapping) else ()
+    return next((value for value in values if isinstance(value, nn.Module)), None)
 
 
-def _check_state(file: Path, state: Mapping[Any, Any]) -> Mapping[str, torch.Tensor]:
-    if not state:
-        raise CheckpointError(str(file), "its state_dict is empty")
-    for key, value in state.items():
-        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
-            raise CheckpointError(str(file), f"{key!r} in its state_dict is of type {type(value).__name__}, no tensor")
-        if value.layout != torch.strided or value.is_quantized or value.is_complex():
-            raise CheckpointError(str(file), f"{key!r} is no dense real tensor ({value.layout}, {value.dtype})")
-    return state
+def _name_format(kind: Kind, outer: Mapping[Any, Any], arch: str | None) -> str:
+    if kind is Kind.SAFETENSORS:
+        return "safetensors"
+    if "pytorch-lightning_version" in outer:
+        return "Lightning checkpoint"
+    return "timm checkpoint" if outer and arch else "state_dict in a dictionary" if outer else "bare state_dict"
 
 
-def _as_args(args: Any) -> Mapping[str, Any]:
+def _find_args(outer: Mapping[Any, Any]) -> dict[str, Any]:
+    """``args``, over what other scripts' settings say of the pictures."""
+    found: dict[str, Any] = {}
+    for key in SETTINGS_KEYS:
+        given = _as_args(outer.get(key))
+        found.update({name: given[name] for name in (*SETTINGS, *CLASS_KEYS) if _is_plain(given.get(name))})
+    return {**found, **_as_args(outer.get("args"))}
+
+
+def _is_plain(value: Any) -> bool:
+    values = value if isinstance(value, (list, tuple)) and value else [value]
+    return isinstance(value, Mapping) or all(isinstance(one, (int, float, str)) for one in values)
+
+
+def _find_arch(outer: Mapping[Any, Any]) -> str | None:
+    """A timm name in settings that are not timm's own; other words there may mean anything."""
+    for key in SETTINGS_KEYS:
+        settings = _as_args(outer.get(key))
+        for name in ARCH_KEYS:
+            value = settings.get(name)
+            if isinstance(value, str) and timm.is_model(value):
+                return value
+    return None
+
+
+def _as_args(args: Any) -> dict[str, Any]:
     if isinstance(args, argparse.Namespace):
-        return vars(args)
+        return dict(vars(args))
     return {str(key): value for key, value in args.items()} if isinstance(args, Mapping) else {}
 
 
@@ -152,3 +227,18 @@ def _find_class_names(outer: Mapping[Any, Any], args: Mapping[str, Any]) -> tupl
             if isinstance(names, (list, tuple)) and names and all(isinstance(one, str) for one in names):
                 return tuple(names)
     return None
+
+
+def _add_hub(checkpoint: Checkpoint, hub: Hub | None, is_folder: bool) -> Checkpoint:
+    """`checkpoint` with what its folder's configuration says, where it does not say it itself."""
+    if hub is None:
+        return checkpoint
+    inner = "safetensors" if checkpoint.kind is Kind.SAFETENSORS else checkpoint.format
+    return replace(
+        checkpoint,
+        format=f"{hub.label} ({inner})" if is_folder else f"{inner} in a {hub.label}",
+        arch=checkpoint.arch or hub.arch,
+        args={**hub.args, **checkpoint.args},
+        class_names=checkpoint.class_names or hub.class_names,
+        config=hub.config,
+    )

@@ -1,0 +1,50 @@
+"""A program's graph behind a final linear layer that the rest of the tool can find, prove and edit."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from salve_audit.errors import HeadError
+
+HINT = "export the network so that it returns the output of its final linear layer"
+
+
+class Acts(nn.Module):
+    """Gives (acts, logits): what the last linear layer takes, and what the program itself makes of it."""
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        raise NotImplementedError
+
+
+class Program(nn.Module):
+    """A program with its last linear layer as a layer of its own.
+
+    It returns the program's own logits, so that the proof of the head compares the two.
+    """
+
+    def __init__(self, body: Acts, weight: torch.Tensor | None, bias: torch.Tensor | None) -> None:
+        super().__init__()
+        assert weight is not None, "a linear layer has a weight"
+        self.body = body
+        k, d = weight.shape
+        self.head = nn.Linear(d, k, bias=bias is not None)
+        with torch.no_grad():
+            self.head.weight.copy_(weight)
+            if bias is not None:
+                self.head.bias.copy_(bias)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        acts, logits = self.body(images)
+        self.head(acts)
+        return logits
+
+    def requires_grad_(self, requires_grad: bool = True) -> Program:
+        for parameter in self.parameters():  # a script's modules forbid to be asked
+            parameter.requires_grad_(requires_grad)
+        return self
+
+
+def no_linear_end(path: str, what: str) -> HeadError:
+    """The error for a graph that ends with something else."""
+    return HeadError(path, f"its graph ends with {what}, expected a linear layer", hint=HINT)

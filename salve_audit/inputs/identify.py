@@ -1,0 +1,189 @@
+"""Which of a checkpoint's weights, seen how, belong to which network: by names and shapes, never by list alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import timm
+import torch
+from torch import nn
+
+from salve_audit.errors import CheckpointError
+from salve_audit.inputs.formats.nesting import Weights
+from salve_audit.inputs.inference.huggingface import Translation, translate
+from salve_audit.inputs.inference.index import Index, load_index
+from salve_audit.inputs.inference.match import Fit, find_fits, fit_named
+from salve_audit.inputs.inference.signature import read_shapes
+from salve_audit.inputs.keys import View, best_view, list_grafts, list_views, suggest_architecture
+from salve_audit.inputs.network import (
+    Network,
+    add_kwargs_of_shapes,
+    build_from_file,
+    build_known,
+    given_kwargs,
+    is_known,
+    names_file,
+)
+from salve_audit.inputs.weights import Checkpoint
+
+ARCH_HINT = "say it with --arch NAME (timm) or --arch FILE.py:FUNCTION"
+N_NAMED = 4
+
+
+@dataclass(frozen=True)
+class Identified:
+    """A network and the weights for it.
+
+    Attributes:
+        network: built, without the weights.
+        state: under the network's names.
+        weights_key: where in the file they were.
+        notes: what the reader of a report should know of it.
+    """
+
+    network: Network
+    state: Mapping[str, torch.Tensor]
+    weights_key: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to see one of the checkpoint's weights, and the architectures that have exactly these tensors."""
+
+    weights: Weights
+    view: View
+    translation: Translation | None
+    fits: tuple[Fit, ...]
+
+    @property
+    def state(self) -> Mapping[str, torch.Tensor]:
+        return self.translation.state if self.translation else self.view.state
+
+
+def identify(checkpoint: Checkpoint, arch: str | None) -> Identified:
+    """The network that `arch` or the checkpoint names, or that its tensors show, and the weights for it.
+
+    Raises:
+        CheckpointError: no architecture is named and none fits, or the named one is unknown or cannot be built.
+    """
+    if arch is not None and names_file(arch):
+        return _align(checkpoint, build_from_file(checkpoint, arch))
+    name = arch or checkpoint.arch
+    path = str(checkpoint.path)
+    index = load_index()
+    kwargs = given_kwargs(checkpoint)
+    if name is not None and is_known(name):
+        found = next(_candidates(checkpoint, index, name), None)
+        if found is not None:
+            return _build(checkpoint, found, kwargs)
+    if arch is None and not checkpoint.args.get("model_kwargs"):
+        found = next(_candidates(checkpoint, index, None), None)
+        if found is not None:
+            identified = _build(checkpoint, found, kwargs)
+            return replace(identified, notes=(*_explain_guess(found, checkpoint, index), *identified.notes))
+    if name is None:
+        why = f"does not say its architecture, and its {len(checkpoint.state)} tensors fit none of timm or torchvision"
+        raise CheckpointError(path, why, hint=f"{ARCH_HINT}; {suggest_architecture(checkpoint.state)}")
+    if is_known(name) and not name.startswith("torchvision:"):
+        _, state = _strip_all(checkpoint.state, name)
+        add_kwargs_of_shapes(kwargs, name, state)
+    return _align(checkpoint, build_known(path, name, kwargs))
+
+
+def _candidates(checkpoint: Checkpoint, index: Index, name: str | None) -> Iterator[Candidate]:
+    """What fits the architecture `name`, or any, the likeliest place and the plainest view first."""
+    said = checkpoint.path.stem
+    for weights in checkpoint.weights:
+        for plain in list_views(weights.state):
+            for view in (plain, *list_grafts(plain)):
+                translation = _translate(checkpoint, view)
+                shapes = read_shapes(translation.shapes_state if translation else view.state)
+                if name is None:
+                    fits = find_fits(index, shapes, said)
+                else:
+                    named = fit_named(index, name, shapes)
+                    fits = () if named is None else (named,)
+                if fits and not _continues(view, fits[0].n_classes):
+                    yield Candidate(weights, view, translation, fits)
+
+
+def _continues(view: View, n_classes: int) -> bool:
+    """A matrix that was left out takes the network's outputs: then these are not yet the logits."""
+    return any(value.ndim == 2 and value.shape[1] == n_classes for value in view.left_out.values())
+
+
+def _translate(checkpoint: Checkpoint, view: View) -> Translation | None:
+    try:
+        return translate(view.state, checkpoint.config)
+    except ValueError as error:
+        raise CheckpointError(str(checkpoint.path), f"its config.json asks for {error}") from error
+
+
+def _build(checkpoint: Checkpoint, found: Candidate, kwargs: Mapping[str, object]) -> Identified:
+    """The candidate's network; sizes by its shapes, all else by the checkpoint's settings."""
+    path, fit, translation = str(checkpoint.path), found.fits[0], found.translation
+    given = {**kwargs, **fit.kwargs} if not fit.name.startswith("torchvision:") else dict(fit.kwargs)
+    if fit.n_chans == 3:
+        given.pop("in_chans", None)
+    if translation is None:
+        network = build_known(path, fit.name, given)
+    else:
+        network = _build_translated(path, fit, {**given, **translation.kwargs}, translation)
+    return Identified(network, found.state, found.weights.key, tuple(_describe(checkpoint, found)))
+
+
+def _build_translated(path: str, fit: Fit, kwargs: dict[str, object], translation: Translation) -> Network:
+    network = build_known(path, fit.name, kwargs)
+    if translation.n_heads is not None and translation.n_heads != _count_heads(network.model):
+        network = build_known(path, fit.name, {**kwargs, "num_heads": translation.n_heads})
+    translation.adjust(network.model)
+    key = {"build": network.build_key, "norm_eps": translation.norm_eps}
+    return replace(network, build_key=json.dumps(key, sort_keys=True))
+
+
+def _count_heads(model: nn.Module) -> int | None:
+    heads = (getattr(module, "num_heads", None) for module in model.modules())
+    return next((int(one) for one in heads if isinstance(one, int)), None)
+
+
+def _align(checkpoint: Checkpoint, network: Network) -> Identified:
+    """The weights and the view of them that fit `network` best; whether they fit it is for loading to say."""
+    seen = [(weights, *best_view(weights.state, network.model)) for weights in checkpoint.weights]
+    weights, view, _ = max(seen, key=lambda one: one[2])  # the first of equals
+    found = Candidate(weights, view, None, ())
+    return Identified(network, view.state, weights.key, tuple(_describe(checkpoint, found)))
+
+
+def _strip_all(state: Mapping[str, torch.Tensor], name: str) -> tuple[str, Mapping[str, torch.Tensor]]:
+    """The view of `state` that has the first layer and the classifier timm names for the architecture `name`."""
+    cfg = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    names = [f"{one}.weight" for one in (getattr(cfg, "first_conv", None), getattr(cfg, "classifier", None)) if one]
+    view = max(list_views(state), key=lambda view: sum(one in view.state for one in names))
+    return view.prefix, view.state
+
+
+def _describe(checkpoint: Checkpoint, found: Candidate) -> Iterator[str]:
+    others = [place.key or "the top level" for place in checkpoint.weights if place is not found.weights]
+    if others:
+        key = found.weights.key or "the top level"
+        yield f"the weights were taken from {key!r}; there are also {', '.join(others)} (--weights KEY chooses)"
+    yield from found.view.describe()
+    if found.translation is not None:
+        yield f"its tensors have the names of {found.translation.label}; they were renamed to timm's"
+
+
+def _explain_guess(found: Candidate, checkpoint: Checkpoint, index: Index) -> Iterator[str]:
+    fit, *others = found.fits
+    if checkpoint.arch is not None:
+        yield f"the file calls itself {checkpoint.arch!r}, but its tensors are those of {fit.name}"
+    else:
+        yield f"the file does not name its architecture; its {len(found.state)} tensors are those of {fit.name}"
+    if others:
+        names = ", ".join(one.name for one in others[:N_NAMED])
+        more = f" and {len(others) - N_NAMED} more" if len(others) > N_NAMED else ""
+        yield f"the same tensors also fit {names}{more}; if it is one of these, say so with --arch"
+    if not index.is_current:
+        yield f"the index of architectures is that of timm {index.version}, {timm.__version__} is installed"
