@@ -105,6 +105,16 @@ class Stability:
 
 
 @dataclass(frozen=True)
+class SaeFidelity:
+    """What reconstructed activations keep on one set of samples."""
+
+    r2: float
+    accuracy_original: float
+    accuracy_reconstructed: float
+    logit_kl: float
+
+
+@dataclass(frozen=True)
 class SaeInfo:
     variant: str
     n_latents: int
@@ -118,6 +128,7 @@ class SaeInfo:
     satisfied: bool  # does the chosen point keep >= 99 % of accuracy at R2 >= 0.9?
     stability: Stability | None
     frontier: tuple[SaePoint, ...]
+    on_audit: SaeFidelity | None = None  # the audit split, which chose nothing; the fields above: held-out fit part
 
 
 @dataclass(frozen=True)
@@ -175,7 +186,8 @@ class NullControl:
     permuted_p: float | None  # (1 + draws at most the observed) / (1 + draws)
     random_median: float | None
     random_p: float | None
-    n_draws: int
+    n_draws: int  # permutations
+    n_random: int = 0  # other latents that fire and are dominant for no class; 0: that null does not exist here
 
 
 @dataclass(frozen=True)
@@ -252,10 +264,29 @@ class InterventionResult:
     others_worst: float
     kl: float  # nats, on the other classes' samples
     agreement: float  # with the original predictions on the other classes' samples
-    weight_change: float  # relative Frobenius norm, bias included as a column
+    weight_change: float  # ||W' - W||_F / ||W||_F
     area: float  # under (target suppressed, others kept), 1 is best
     low: float  # 95 % bootstrap interval of others_accuracy
     high: float
+    bias_change: float = 0.0  # ||b' - b|| / ||b||, 0 where there is no bias
+
+
+@dataclass(frozen=True)
+class MethodSummary:
+    """One method over all classes at one target; intervals from one bootstrap over samples that all methods share."""
+
+    method: str
+    target_accuracy: float
+    n_classes: int
+    n_reached: int
+    others_accuracy: float  # mean over all classes, at the best strength where the target is not reached
+    low: float
+    high: float
+    area: float  # mean over all classes
+    n_common: int  # classes in which this method and row scaling both reach the target
+    difference: float | None  # of others' accuracy to row scaling's over those classes, paired; None: none in common
+    difference_low: float | None
+    difference_high: float | None
 
 
 @dataclass(frozen=True)
@@ -333,6 +364,7 @@ class AuditResult:
     interventions: tuple[InterventionResult, ...]
     intervention_spread: tuple[MethodSpread, ...]
     verdict: Verdict
+    intervention_summary: tuple[MethodSummary, ...] = ()
     notes: tuple[str, ...] = ()  # findings and warnings in plain words, unflattering ones included
     demo: DemoTruth | None = None
     schema_version: int = field(default=SCHEMA_VERSION)
