@@ -140,7 +140,8 @@ def _by_index(imageset: ImageSet, outputs: _Outputs) -> _Match | None:
         why = f"the label {beyond[0]} is no output: the model has {outputs.n} outputs, 0 to {outputs.n - 1}"
         raise DataError(str(imageset.root), why, hint=hint)
     named = any(name != str(index) for name, index in zip(imageset.classes, imageset.indices, strict=True))
-    return _Match(imageset.indices, "by index: labels are the outputs' numbers", own_names=not named)
+    own_names = not named and (outputs.labels is not None or outputs.imagenet is not None)
+    return _Match(imageset.indices, "by index: labels are the outputs' numbers", own_names)
 
 
 def _by_imagenet(imageset: ImageSet, outputs: _Outputs) -> _Match | None:

@@ -87,7 +87,7 @@ def test_numbers_are_outputs() -> None:
     images = dataclasses.replace(IMAGES, classes=("0", "7", "11"), indices=(0, 7, 11))
     matched = match_classes(images, 12)
     assert matched.audit.labels == (0, 7, 11)
-    assert matched.classes[7:9] == ("output 7", "output 8")
+    assert matched.classes[7:9] == ("7", "output 8")
     assert matched.mapping.startswith("by index: labels are the outputs' numbers; 3 of 12 outputs have pictures")
 
 

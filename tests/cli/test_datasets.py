@@ -1,0 +1,325 @@
+"""Every form that DATA may take, audited through the command line: the numbers are those of the plain folder."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+NAMES = ("blue", "green", "red")
+QUICK = ("--format", "json", "--interventions", "salve", "--no-cache", "--limit", "8", "--sae", "paper")
+
+
+class One(NamedTuple):
+    """A picture of the generated world."""
+
+    split: str
+    name: str
+    path: str
+    content: bytes
+    pixels: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def pictures(colour_data: Path) -> list[One]:
+    """The first 10 pictures of every class and split, in the order of their paths."""
+    found = []
+    for path in sorted(colour_data.rglob("00*.png")):
+        split, name, _ = path.relative_to(colour_data).parts
+        relative = path.relative_to(colour_data).as_posix()
+        found.append(One(split, name, relative, path.read_bytes(), np.asarray(Image.open(path))))
+    assert len(found) == 60
+    return found
+
+
+def write_folder(root: Path, pictures: list[One], split_names: dict[str, str] | None = None) -> Path:
+    for one in pictures:
+        split = (split_names or {}).get(one.split, one.split)
+        file = root / split / one.name / Path(one.path).name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(one.content)
+    return root
+
+
+def write_manifest(root: Path, pictures: list[One], ending: str) -> Path:
+    write_folder(root, pictures)
+    rows = [
+        {"path": p.path, "label": p.name, "split": p.split, "camera": f"=cmd({i % 2})"} for i, p in enumerate(pictures)
+    ]
+    file = root / f"list.{ending}"
+    if ending == "jsonl":
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif ending == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), file)
+    else:
+        with file.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, rows[0], delimiter={"csv": ",", "tsv": "\t"}[ending])
+            writer.writeheader()
+            writer.writerows(rows)
+    return file
+
+
+def write_zip(root: Path, pictures: list[One], method: int = zipfile.ZIP_DEFLATED, top: str = "") -> Path:
+    with zipfile.ZipFile(root / "data.zip", "w", method) as archive:
+        for one in pictures:
+            archive.writestr(top + one.path, one.content)
+    return root / "data.zip"
+
+
+def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    archive.addfile(info, io.BytesIO(content))
+
+
+def write_tar(root: Path, pictures: list[One], mode: str = "w") -> Path:
+    path = root / ("data.tar.gz" if mode == "w:gz" else "data.tar")
+    with tarfile.open(path, mode) as archive:
+        for one in pictures:
+            add(archive, f"./{one.path}", one.content)
+    return path
+
+
+def write_shards(root: Path, pictures: list[One], ending: str) -> Path:
+    """WebDataset: train-0.tar, train-1.tar and val-0.tar."""
+    root.mkdir(exist_ok=True)
+    for split, n_shards in (("train", 2), ("val", 1)):
+        own = [one for one in pictures if one.split == split]
+        for shard in range(n_shards):
+            with tarfile.open(root / f"{split}-{shard}.tar", "w") as archive:
+                for i in range(shard, len(own), n_shards):
+                    label = str(NAMES.index(own[i].name))
+                    text = label if ending == "cls" else json.dumps({"label": int(label), "caption": "a, b"})
+                    add(archive, f"{i:05}.png", own[i].content)
+                    add(archive, f"{i:05}.{ending}", text.encode())
+    return root
+
+
+def arrays_of(pictures: list[One]) -> dict[str, np.ndarray]:
+    arrays = {}
+    for split, word in (("train", "train"), ("val", "test")):
+        own = [one for one in pictures if one.split == split]
+        arrays[f"x_{word}"] = np.stack([one.pixels for one in own])
+        arrays[f"y_{word}"] = np.array([NAMES.index(one.name) for one in own])
+    return arrays
+
+
+def write_npz(root: Path, pictures: list[One], kind: str) -> Path:
+    arrays = arrays_of(pictures)
+    if kind == "channels first":
+        arrays = {name: one.transpose(0, 3, 1, 2) if one.ndim == 4 else one for name, one in arrays.items()}
+    if kind == "medmnist":
+        renamed = {"x_train": "train_images", "y_train": "train_labels", "x_test": "val_images", "y_test": "val_labels"}
+        arrays = {renamed[name]: one[:, None] if one.ndim == 1 else one for name, one in arrays.items()}
+    (np.savez_compressed if kind == "compressed" else np.savez)(root / "data.npz", **arrays)
+    return root / "data.npz"
+
+
+def write_npy(root: Path, pictures: list[One]) -> Path:
+    (root / "npy").mkdir()
+    for name, one in arrays_of(pictures).items():
+        np.save(root / "npy" / f"{name}.npy", one)
+    return root / "npy"
+
+
+def write_idx(root: Path, pictures: list[One], zipped: bool) -> Path:
+    (root / "raw").mkdir()
+    for name, one in arrays_of(pictures).items():
+        part = "train" if name.endswith("train") else "t10k"
+        grey = one if one.ndim == 1 else np.stack([np.asarray(Image.fromarray(pixels).convert("L")) for pixels in one])
+        kind = "labels" if one.ndim == 1 else "images"
+        header = struct.pack(f">HBB{grey.ndim}I", 0, 8, grey.ndim, *grey.shape)
+        content = header + grey.astype(np.uint8).tobytes()
+        file = root / "raw" / f"{part}-{kind}-idx{grey.ndim}-ubyte{'.gz' if zipped else ''}"
+        file.write_bytes(gzip.compress(content, 1) if zipped else content)
+    return root / "raw"
+
+
+FEATURES = {"image": {"_type": "Image"}, "label": {"names": list(NAMES), "_type": "ClassLabel"}}
+
+
+def table_of(pictures: list[One]) -> pa.Table:
+    """As Hugging Face `datasets` writes it: a struct of bytes and path, numbers, names in the schema's metadata."""
+    cells = [{"bytes": one.content, "path": f"/home/someone/{one.path}"} for one in pictures]
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    table = pa.table(
+        {
+            "image": pa.array(cells, kind),
+            "label": pa.array([NAMES.index(one.name) for one in pictures], pa.int64()),
+        }
+    )
+    return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": FEATURES}})})
+
+
+def write_parquet(root: Path, pictures: list[One]) -> Path:
+    (root / "hub" / "data").mkdir(parents=True)
+    for split in ("train", "val"):
+        table = table_of([one for one in pictures if one.split == split])
+        pq.write_table(table, root / "hub" / "data" / f"{split}-00000-of-00001.parquet", row_group_size=7)
+    return root / "hub"
+
+
+def write_saved(root: Path, pictures: list[One]) -> Path:
+    for split in ("train", "val"):
+        folder = root / "saved" / split
+        folder.mkdir(parents=True)
+        table = table_of([one for one in pictures if one.split == split])
+        with pa.ipc.new_stream(folder / "data-00000-of-00001.arrow", table.schema) as writer:
+            writer.write_table(table, max_chunksize=8)
+        state = {"_data_files": [{"filename": "data-00000-of-00001.arrow"}], "_indices_files": None}
+        (folder / "state.json").write_text(json.dumps(state))
+        (folder / "dataset_info.json").write_text(json.dumps({"features": FEATURES}))
+    (root / "saved" / "dataset_dict.json").write_text(json.dumps({"splits": ["train", "val"]}))
+    return root / "saved"
+
+
+SAME = {
+    "folder: valid": lambda root, p: write_folder(root / "d", p, {"train": "Train", "val": "valid"}),
+    "folder: eval, nested": lambda root, p: write_folder(root / "d" / "e" / "f", p, {"val": "eval"}).parent.parent,
+    "zip": write_zip,
+    "zip: stored, in a folder": lambda root, p: write_zip(root, p, zipfile.ZIP_STORED, "colours/"),
+    "tar": write_tar,
+    "tar.gz": lambda root, p: write_tar(root, p, "w:gz"),
+    "csv": lambda root, p: write_manifest(root, p, "csv"),
+    "tsv": lambda root, p: write_manifest(root, p, "tsv"),
+    "jsonl": lambda root, p: write_manifest(root, p, "jsonl"),
+    "manifest parquet": lambda root, p: write_manifest(root, p, "parquet"),
+    "npz": lambda root, p: write_npz(root, p, "plain"),
+    "npz: compressed": lambda root, p: write_npz(root, p, "compressed"),
+    "npz: channels first": lambda root, p: write_npz(root, p, "channels first"),
+    "npz: medmnist": lambda root, p: write_npz(root, p, "medmnist"),
+    "npy": write_npy,
+}
+OTHER_ORDER = {
+    "webdataset: cls, folder": lambda root, p: write_shards(root / "shards", p, "cls"),
+    "webdataset: json, glob": lambda root, p: f"{write_shards(root / 'shards', p, 'json')}/*.tar",
+    "webdataset: braces": lambda root, p: f"{write_shards(root / 'shards', p, 'cls')}/{{train-{{0..1}},val-0}}.tar",
+    "hub parquet": write_parquet,
+    "save_to_disk": write_saved,
+    "idx": lambda root, p: write_idx(root, p, zipped=False),
+    "idx.gz": lambda root, p: write_idx(root, p, zipped=True),
+}
+
+
+def audit(salve: Callable, model: Path, data: object, out: Path) -> dict:
+    done = salve(model, data, "--out", out, *QUICK)
+    assert done.code == 0, done.err
+    return json.loads((out / "audit.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def expected(colour_model: Path, pictures: list[One], tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """The audit of the plain folder."""
+    from salve_audit.cli.app import run
+
+    root = tmp_path_factory.mktemp("plain")
+    data = write_folder(root / "data", pictures)
+    assert run([str(colour_model), str(data), "--out", str(root / "out"), *QUICK]) == 0
+    return json.loads((root / "out" / "audit.json").read_text())
+
+
+@pytest.mark.parametrize("form", SAME)
+def test_the_same_numbers_as_the_folder(
+    form: str, salve: Callable, colour_model: Path, pictures: list[One], expected: dict, tmp_path: Path
+) -> None:
+    """Lossless forms with the pictures in the same order give the same audit to the last digit."""
+    found = audit(salve, colour_model, SAME[form](tmp_path, pictures), tmp_path / "out")
+    for one, other in zip(found["classes"], expected["classes"], strict=True):
+        assert {**one, "name": ""} == {**other, "name": ""}
+    assert (found["data"]["n_fit"], found["data"]["n_audit"]) == (24, 24)
+    assert found["provenance"]["model_sha256"] == expected["provenance"]["model_sha256"]
+    if not form.startswith("np"):  # pixels have other digests than files
+        assert found["provenance"]["data_sha256"] == expected["provenance"]["data_sha256"]
+
+
+@pytest.mark.parametrize("form", OTHER_ORDER)
+def test_other_forms(
+    form: str, salve: Callable, colour_model: Path, pictures: list[One], expected: dict, tmp_path: Path
+) -> None:
+    """Forms that are read in their own order: the same classes, accuracies as far as the pictures are the same."""
+    found = audit(salve, colour_model, OTHER_ORDER[form](tmp_path, pictures), tmp_path / "out")
+    assert (found["data"]["n_fit"], found["data"]["n_audit"], found["data"]["n_skipped"]) == (24, 24, 0)
+    names = list(NAMES) if form in ("hub parquet", "save_to_disk") else ["0", "1", "2"]
+    assert [one["name"] for one in found["classes"]] == names
+    if not form.startswith("idx"):  # grey pictures
+        assert [one["accuracy"] for one in found["classes"]] == [one["accuracy"] for one in expected["classes"]]
+
+
+def test_inspect_shows_layout_mapping_and_attributes(
+    salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path
+) -> None:
+    done = salve("inspect", colour_model, write_manifest(tmp_path, pictures, "csv"))
+    assert done.code == 0, done.err
+    lines = dict(line.split("  ", 1) for line in done.out.splitlines())
+    assert lines["layout"].strip() == "CSV manifest, train to fit, val to audit"
+    mapping = "by order: classes sorted by name are outputs 0 to 2: blue = 0, green = 1, red = 2"
+    assert lines["mapping"].strip() == mapping
+    assert lines["attributes"].strip() == "camera"
+
+
+def test_one_part_is_split(salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path) -> None:
+    train = [one for one in pictures if one.split == "train"]
+    flat = [one._replace(path=one.path.removeprefix("train/")) for one in train]
+    done = salve("inspect", colour_model, write_zip(tmp_path, flat))
+    assert done.code == 0, done.err
+    assert "one folder per class, split 60/40 per class by seed 0" in done.out
+    assert "18 to fit, 12 to audit" in done.out
+
+
+def test_classes_by_hand(
+    salve: Callable, colour_model: Path, pictures: list[One], expected: dict, tmp_path: Path
+) -> None:
+    """Renamed folders in another order, put right by a file."""
+    other = {"blue": "zebra", "green": "ape", "red": "monkey"}
+    data = write_folder(tmp_path / "data", [one._replace(name=other[one.name]) for one in pictures])
+    (tmp_path / "map.csv").write_text("zebra,0\nape,1\nmonkey,2\n")
+    done = salve(colour_model, data, "--classes", tmp_path / "map.csv", "--out", tmp_path / "out", *QUICK)
+    assert done.code == 0, done.err
+    found = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert [one["name"] for one in found["classes"]] == ["zebra", "ape", "monkey"]
+    assert [one["accuracy"] for one in found["classes"]] == [one["accuracy"] for one in expected["classes"]]
+    shown = salve("inspect", colour_model, data, "--classes", tmp_path / "map.csv")
+    assert "by hand: map.csv: zebra = 0, ape = 1, monkey = 2" in shown.out
+
+
+def test_a_wrong_order_is_warned_of_with_the_right_one(
+    salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path
+) -> None:
+    other = {"blue": "zebra", "green": "ape", "red": "monkey"}  # sorted: ape, monkey, zebra
+    data = write_folder(tmp_path / "data", [one._replace(name=other[one.name]) for one in pictures])
+    done = salve(colour_model, data, "--out", tmp_path / "out", *QUICK)
+    assert "no better than chance" in done.err
+    assert "ape -> output 1, monkey -> output 2, zebra -> output 0" in done.err
+    assert "no better than chance" in (tmp_path / "out" / "audit.json").read_text()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names are not allowed there")
+def test_hostile_names_are_data(salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path) -> None:
+    names = ["<script>alert(1)</script>", "=cmd()\n::error::\x1b[31m", "\u202e" + "x" * 10_000]
+    renamed = dict(zip(NAMES, names, strict=True))
+    file = write_manifest(tmp_path, pictures, "jsonl")
+    rows = [json.loads(line) for line in file.read_text().split("\n") if line]
+    file.write_text("".join(json.dumps({**row, "label": renamed[row["label"]]}) + "\n" for row in rows))
+    done = salve(colour_model, file, "--out", tmp_path / "out", "--format", "html,json", *QUICK[2:])
+    assert done.code == 0, done.err
+    found = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert sorted(one["name"] for one in found["classes"]) == sorted(names)
+    assert "<script>alert(1)" not in (tmp_path / "out" / "report.html").read_text()
+    for text in (done.out, done.err):
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+        assert not any(line.startswith("::error") for line in text.splitlines())
