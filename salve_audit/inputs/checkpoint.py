@@ -12,6 +12,7 @@ from salve_audit.inputs.formats.trusted import load_program
 from salve_audit.inputs.heads.search import find_head
 from salve_audit.inputs.identify import Identified, identify
 from salve_audit.inputs.keys import load_state
+from salve_audit.inputs.onnx_model import is_onnx, load_onnx
 from salve_audit.inputs.transform import FROM_CHECKPOINT, resolve_transform
 from salve_audit.inputs.weights import Checkpoint, read_checkpoint
 
@@ -38,6 +39,8 @@ def load_classifier(
         CheckpointError: the file cannot be read, or fits no architecture or not the one named.
         HeadError: no final linear layer is found, or `head` names none.
     """
+    if is_onnx(Path(path)):
+        return load_onnx(Path(path), arch, head)
     checkpoint = read_checkpoint(path, weights, trust)
     if checkpoint.weights:
         found = identify(checkpoint, arch)
