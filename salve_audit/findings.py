@@ -19,32 +19,31 @@ def find_notes(
 ) -> tuple[str, ...]:
     """Sentences, each with the number that it rests on."""
     occupied = [one for one in classes if one.n]
-    return (*_about_suppression(occupied), *_about_bound(occupied), *_about_sae(sae), *_about_methods(interventions))
+    return (*_about_suppression(occupied, interventions), *_about_bound(occupied), *_about_sae(sae))
 
 
-def _about_suppression(classes: Sequence[ClassReliance]) -> Iterator[str]:
-    driven = [one for one in classes if min(one.curve.accuracy) <= NEAR_ZERO]
-    yield (
-        f"Suppressing its dominant feature takes {len(driven)} of {len(classes)} classes to 5 % accuracy or below"
-        f"{_except(classes, driven)}."
-    )
-    kept = [drop for one in driven if (drop := _others_drop(one)) is not None]
-    if kept:
+def _about_suppression(classes: Sequence[ClassReliance], interventions: Sequence[InterventionResult]) -> Iterator[str]:
+    edits = {one.class_name: one for one in interventions if one.method == "salve" and one.target_accuracy == NEAR_ZERO}
+    driven = [one for one in classes if one.name in edits and edits[one.name].reached]
+    if edits:
+        yield (
+            f"Suppressing its dominant feature takes {len(driven)} of {len(edits)} classes to 5 % accuracy or below"
+            f"{_except([one for one in classes if one.name in edits], driven)}."
+        )
+    changes = [edits[one.name].others_accuracy - _mean_of_others(classes, one) for one in driven if len(classes) > 1]
+    if changes:
         yield (
             f"Where a class first falls to 5 % or below, the other classes' mean accuracy has changed by "
-            f"{_points(-sum(kept) / len(kept))} on average (worst {_points(-max(kept))})."
+            f"{_points(sum(changes) / len(changes))} on average (worst {_points(min(changes))})."
         )
     shared = _shared_dominants(classes)
     if shared:
         yield f"Classes with the same dominant feature: {'; '.join(shared[:MAX_NAMED])}."
 
 
-def _others_drop(one: ClassReliance) -> float | None:
-    """Loss of the others' mean accuracy at the first strength where the class is near zero."""
-    if not one.curve.others:
-        return None
-    at = next(i for i, accuracy in enumerate(one.curve.accuracy) if accuracy <= NEAR_ZERO)
-    return one.curve.others[0] - one.curve.others[at]
+def _mean_of_others(classes: Sequence[ClassReliance], but: ClassReliance) -> float:
+    others = [one.accuracy for one in classes if one is not but]
+    return sum(others) / len(others)
 
 
 def _points(change: float) -> str:
@@ -72,7 +71,8 @@ def _about_bound(classes: Sequence[ClassReliance]) -> Iterator[str]:
     if shares:
         yield (
             "The analytical threshold is at most the exact (numerical) one on "
-            f"{100 * sum(shares) / len(shares):.1f} % of the samples where both exist; it is not a bound in general."
+            f"{100 * sum(shares) / len(shares):.1f} % of a class's samples on average over classes (where both exist); "
+            "it is not a bound in general."
         )
     erased = [one.name for one in classes if "erased" in one.flags]
     if erased:
@@ -94,30 +94,3 @@ def _about_sae(sae: SaeInfo) -> Iterator[str]:
             f"Only {100 * sae.stability.share_matched:.0f} % of the features reappear under another seed "
             "(|cosine| above 0.7): single features other than the stable ones should not be over-read."
         )
-
-
-def _about_methods(interventions: Sequence[InterventionResult]) -> Iterator[str]:
-    """The methods by the others' accuracy; what a method could not suppress is said beside it, not averaged away."""
-    target = min((one.target_accuracy for one in interventions), default=None)
-    if target is None:
-        return
-    by_method: dict[str, list[InterventionResult]] = {}
-    for one in interventions:
-        if one.target_accuracy == target and not one.method.startswith("null"):
-            by_method.setdefault(one.method, []).append(one)
-    ranked = sorted(by_method.items(), key=lambda item: (-_reached(item[1]), -_mean_others(item[1])))
-    if len(ranked) > 1:
-        order = ", ".join(
-            f"{name} {100 * _mean_others(results):.1f} % ({_reached(results)} of {len(results)} classes reached it)"
-            for name, results in ranked
-        )
-        yield f"Others' accuracy when a class is brought to {100 * target:.0f} %, by method: {order}."
-
-
-def _reached(results: Sequence[InterventionResult]) -> int:
-    return sum(one.reached for one in results)
-
-
-def _mean_others(results: Sequence[InterventionResult]) -> float:
-    """Over all classes, at the best strength where the target is not reached."""
-    return sum(one.others_accuracy for one in results) / len(results)

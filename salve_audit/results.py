@@ -213,7 +213,7 @@ class ClassReliance:
     edit_size_at_flip: float | None  # ||W' - W||_F / ||W||_F
     redundancy: int | None  # features to suppress before accuracy is at most 50 %; None: not within the limit
     redundancy_limit: int
-    null_p: float | None  # the larger of the two null controls' p
+    null_p: float | None  # the larger p of the null controls that could be drawn (see `null`)
     null: NullControl
     differs_from: tuple[str, ...]  # classes whose flip distribution differs (log-rank, corrected, p < 0.05)
     curve: Curve

@@ -100,7 +100,7 @@ def _control(inputs: RelianceInputs, use: FeatureUse, medians: list[MedianEstima
 
     def work(index: int) -> NullControl:
         if index not in controlled:
-            return NullControl(0, None, None, None, None, None, 0)
+            return NullControl(0, None, None, None, None, None, 0, 0)
         rng = np.random.default_rng(seeds[index])
         latents = (int(use.dominant[index]), others)
         return control_class(inputs.audit.of_class(index), index, inputs.dictionary, latents, rng, inputs.nulls)

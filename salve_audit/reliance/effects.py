@@ -47,8 +47,9 @@ def describe_features(
 ) -> tuple[FeatureInfo, ...]:
     """The dominant features and those that reach across classes, with their effects on every class.
 
-    A feature is cross-class when it is dominant or among the top ten of a class and its mean code is shared, or
-    when suppressing it at α̂ = 1 moves a class other than the one that uses it most beyond that class's interval.
+    A feature is cross-class when its mean code is at least half of its maximum over classes on two or more of them,
+    or when suppressing it at α̂ = 1 moves a class other than the one that uses it most beyond that class's interval.
+    At most `MAX_FEATURES` are described: the dominant ones, then those that move most classes, then the largest.
     """
     baseline = measure_baseline(samples)
     occupied = np.bincount(samples.labels, minlength=len(classes)) > 0
@@ -60,8 +61,10 @@ def describe_features(
     }
     home = np.nan_to_num(np.abs(use.mean_codes)).argmax(0)  # (m,) class that uses the latent most
     reach = {latent: int(np.delete(moved[latent], home[latent]).sum()) for latent in candidates}
-    ranked = sorted(candidates, key=lambda latent: (latent not in dominant, -reach[latent], latent))
-    kept = [latent for latent in ranked if latent in dominant or reach[latent] > 0][:MAX_FEATURES]
+    size = np.nan_to_num(np.abs(use.mean_codes)).max(0)  # (m,)
+    ranked = sorted(candidates, key=lambda latent: (latent not in dominant, -reach[latent], -size[latent]))
+    shared = use.shared.sum(1) >= 2  # (m,)
+    kept = [one for one in ranked if one in dominant or reach[one] > 0 or shared[one]][:MAX_FEATURES]
     return tuple(
         _describe(samples, dictionary[latent], _Use(latent, use, moved[latent], reach[latent] > 0), baseline, classes)
         for latent in kept

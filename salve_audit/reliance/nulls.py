@@ -68,7 +68,15 @@ def control_class(
         random_median=_median(random),
         random_p=_p_value(observed, random),
         n_draws=settings.n_draws,
+        n_random=len(random),
     )
+
+
+def beyond_null(null: NullControl, level: float = 0.05) -> bool | None:
+    """Is the feature's flip median below both nulls? None where neither has enough draws to say so at this level."""
+    draws = ((null.permuted_p, null.n_draws), (null.random_p, null.n_random))
+    judged = [p <= level for p, n in draws if p is not None and 1 / (1 + n) <= level]
+    return all(judged) if judged else None
 
 
 def flip_median(

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 
 from salve_audit.reliance.enhancement import enhancement_thresholds
 from salve_audit.reliance.features import FeatureUse
+from salve_audit.reliance.nulls import beyond_null
 from salve_audit.reliance.scaling import Samples, count_redundancy, suppressing, trace_curve
 from salve_audit.reliance.survival import (
     MedianEstimate,
@@ -35,7 +36,6 @@ CURVE_POINTS = 41
 CURVE_BUDGET = 4e12  # multiply-adds for all curves: beyond it the others' accuracy is left out of them
 FAR = 100.0  # α̂ up to which every curve runs: coordinates with over 1 % of the largest coupling are gone there
 RISE = 0.02  # a rise of accuracy by more than this under growing suppression is called non-monotone
-SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,6 @@ def _distributions(evidence: ClassEvidence, coupling: Float[np.ndarray, " d"]) -
 
 
 def _flags(evidence: ClassEvidence, alpha_hat: AlphaSummary, curve: Curve) -> tuple[str, ...]:
-    null_p = _largest(evidence.null.permuted_p, evidence.null.random_p)
     erased = int((evidence.found.status == "erased").sum())
     applicable = int((evidence.found.status != "not_applicable").sum())
     raised = {
@@ -216,7 +215,7 @@ def _flags(evidence: ClassEvidence, alpha_hat: AlphaSummary, curve: Curve) -> tu
         "erased": 2 * erased > applicable,
         "non-monotone": curve.non_monotone,
         "wrong from the start": alpha_hat.empirical == 0.0,
-        "not beyond null": null_p is not None and null_p > SIGNIFICANT,
+        "not beyond null": beyond_null(evidence.null) is False,
     }
     return tuple(name for name, yes in raised.items() if yes)
 

@@ -10,7 +10,7 @@ from salve_audit.reliance.assess import RelianceInputs, assess_reliance
 from salve_audit.reliance.effects import describe_features, measure_baseline
 from salve_audit.reliance.enhancement import enhancement_thresholds
 from salve_audit.reliance.features import class_means, describe_use
-from salve_audit.reliance.nulls import NullSettings, control_class
+from salve_audit.reliance.nulls import NullSettings, beyond_null, control_class
 from salve_audit.reliance.scaling import (
     Samples,
     class_accuracy,
@@ -20,6 +20,7 @@ from salve_audit.reliance.scaling import (
     suppressing,
     trace_curve,
 )
+from salve_audit.results import NullControl
 
 K, D, M, N = 4, 16, 10, 400
 
@@ -154,6 +155,38 @@ def test_features_report_effects_against_brute_force_and_entanglement() -> None:
     assert first.entangled == ({1.0, -1.0} <= signs)
 
 
+def test_no_feature_that_two_classes_share_is_left_out() -> None:
+    """By the mean codes alone, whatever its suppression does."""
+    samples, dictionary, codes, labels = make_world()
+    codes = codes.copy()
+    codes[(labels == 0) | (labels == 1), 8] += 0.5
+    use = describe_use(codes, labels, dictionary, samples.head)
+    infos = {info.index: info for info in describe_features(samples, dictionary, use, ("a", "b", "c", "d"))}
+    sizes = np.abs(np.stack([codes[labels == k].mean(0) for k in range(K)]))  # (k, m)
+    shared = np.flatnonzero((sizes >= 0.5 * sizes.max(0)).sum(0) >= 2)
+    assert 8 in shared
+    assert set(shared) <= set(infos)
+    assert infos[8].classes == ("a", "b")
+    assert infos[8].cross_class
+
+
+@pytest.mark.parametrize(
+    ("permuted", "random", "expected"),
+    [
+        ((0.02, 49), (0.02, 49), True),
+        ((0.02, 49), (0.40, 49), False),
+        ((0.02, 49), (0.33, 2), True),  # two draws cannot reach 5 %, so that null says nothing
+        ((None, 49), (0.5, 1), None),
+        ((0.3, 49), (None, 0), False),
+    ],
+)
+def test_a_null_with_too_few_draws_is_not_held_against_a_feature(
+    permuted: tuple[float | None, int], random: tuple[float | None, int], expected: bool | None
+) -> None:
+    null = NullControl(50, 1.0, 2.0, permuted[0], 2.0, random[0], permuted[1], random[1])
+    assert beyond_null(null) is expected
+
+
 def test_null_control_separates_a_planted_direction_from_chance() -> None:
     _, dictionary, _, _ = make_world()
     others = np.arange(K, M)
@@ -169,6 +202,7 @@ def test_null_control_separates_a_planted_direction_from_chance() -> None:
     own = Samples(acts, np.zeros(60, int), LinearHead(weight, np.zeros(2, np.float32), "fc"))
     null = control_class(own, 0, planted, (0, others), rng, NullSettings(n_draws=19, n_samples=50))
     assert null.n_samples == 50
+    assert null.n_random == len(others)
     assert null.observed is not None
     assert null.permuted_p == pytest.approx(1 / 20)
     assert null.permuted_median is None or null.permuted_median > null.observed
