@@ -19,6 +19,7 @@ from salve_audit.errors import ResultError
 
 T = TypeVar("T")
 JSON_KEY = "json"  # field metadata: the key in JSON where it cannot be the attribute's name ("class")
+AS_CLASS = {JSON_KEY: "class"}  # `class` is no attribute name in Python
 
 
 def to_dict(record: Any) -> Any:

@@ -1,0 +1,56 @@
+"""What an audit found: plain numbers and strings, written to audit.json and read back. Never sees torch.
+
+`AuditResult` mirrors the file key by key. Numbers are finite; ``None`` stands for "not applicable" or, beside a
+``share``, for "not reached by half of the samples". All shares and accuracies lie in 0..1.
+"""
+
+from salve_audit.results.audit import SCHEMA_VERSION, AuditResult, load_audit, parse_audit
+from salve_audit.results.autoencoder import SaeFidelity, SaeInfo, SaePoint, Stability
+from salve_audit.results.classes import (
+    AlphaSummary,
+    ClassReliance,
+    Curve,
+    Distribution,
+    FlipSummary,
+    NullControl,
+    StatusCounts,
+)
+from salve_audit.results.demo import DemoTruth, PlantedClass, RankCorrelation
+from salve_audit.results.features import FeatureEffect, FeatureEffects, FeatureInfo
+from salve_audit.results.methods import InterventionResult, MethodSpread, MethodSummary
+from salve_audit.results.subject import DataInfo, ModelInfo, Provenance, SkippedFile, TransformInfo
+from salve_audit.results.verdict import Rule, Verdict
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "AlphaSummary",
+    "AuditResult",
+    "ClassReliance",
+    "Curve",
+    "DataInfo",
+    "DemoTruth",
+    "Distribution",
+    "FeatureEffect",
+    "FeatureEffects",
+    "FeatureInfo",
+    "FlipSummary",
+    "InterventionResult",
+    "MethodSpread",
+    "MethodSummary",
+    "ModelInfo",
+    "NullControl",
+    "PlantedClass",
+    "Provenance",
+    "RankCorrelation",
+    "Rule",
+    "SaeFidelity",
+    "SaeInfo",
+    "SaePoint",
+    "SkippedFile",
+    "Stability",
+    "StatusCounts",
+    "TransformInfo",
+    "Verdict",
+    "load_audit",
+    "parse_audit",
+]

@@ -1,0 +1,82 @@
+"""The whole result, and audit.json both ways."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from salve_audit.errors import ResultError
+from salve_audit.records import from_dict, to_dict
+from salve_audit.results.autoencoder import SaeInfo
+from salve_audit.results.classes import ClassReliance
+from salve_audit.results.consistency import check_consistency
+from salve_audit.results.demo import DemoTruth
+from salve_audit.results.features import FeatureInfo
+from salve_audit.results.methods import InterventionResult, MethodSpread, MethodSummary
+from salve_audit.results.subject import DataInfo, ModelInfo, Provenance
+from salve_audit.results.verdict import Verdict
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """Everything an audit found; see the module docstring."""
+
+    tool_version: str
+    created: str  # ISO 8601, UTC
+    seed: int
+    provenance: Provenance
+    model: ModelInfo
+    data: DataInfo
+    sae: SaeInfo
+    classes: tuple[ClassReliance, ...]  # those with audit samples
+    features: tuple[FeatureInfo, ...]
+    interventions: tuple[InterventionResult, ...]
+    intervention_spread: tuple[MethodSpread, ...]
+    verdict: Verdict
+    intervention_summary: tuple[MethodSummary, ...] = ()
+    notes: tuple[str, ...] = ()  # findings and warnings in plain words, unflattering ones included
+    demo: DemoTruth | None = None
+    schema_version: int = field(default=SCHEMA_VERSION)
+
+    def to_json(self) -> str:
+        """The text of audit.json: sorted keys, finite numbers, a newline at the end."""
+        return json.dumps(to_dict(self), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def parse_audit(text: str, source: str = "audit.json") -> AuditResult:
+    """The result in the text of an audit.json.
+
+    Raises:
+        ResultError: not JSON, another schema version, or a field that does not fit; names `source`.
+    """
+    try:
+        value = json.loads(text)
+        version = value.get("schema_version") if isinstance(value, dict) else None
+        if version != SCHEMA_VERSION:
+            raise ResultError(f"schema_version is {version!r}, this version reads {SCHEMA_VERSION}")
+        result = from_dict(AuditResult, value)
+        check_consistency(value)
+        return result
+    except json.JSONDecodeError as error:
+        raise ResultError(source, f"not JSON ({error})") from error
+    except ResultError as error:
+        raise ResultError(source, str(error), hint="was it written by another version of salve-audit?") from error
+
+
+def load_audit(path: str | Path) -> AuditResult:
+    """The result saved in `path`, an audit.json or the folder that holds one.
+
+    Raises:
+        ResultError: there is no such file or it does not fit the schema.
+    """
+    file = Path(path)
+    file = file / "audit.json" if file.is_dir() else file
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ResultError(str(file), reason or "cannot be read") from error
+    return parse_audit(text, str(file))

@@ -1,0 +1,57 @@
+"""The autoencoder, its path and its stability."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SaePoint:
+    """One trained autoencoder on the sparsity path, measured on the validation part of the fit split."""
+
+    variant: str
+    n_latents: int
+    sparsity: float  # lambda or k
+    r2: float
+    l0: float
+    n_dead: int
+    accuracy: float  # with reconstructed activations
+    accuracy_kept: float  # the same over the original accuracy
+    logit_kl: float
+    mean_abs_code: float
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Stability:
+    n_seeds: int
+    matched_cosine: float  # mean |cosine| of Hungarian-matched dictionary rows
+    share_matched: float  # share of matched rows with |cosine| > 0.7
+    subspace_overlap: float
+
+
+@dataclass(frozen=True)
+class SaeFidelity:
+    """What reconstructed activations keep on one set of samples."""
+
+    r2: float
+    accuracy_original: float
+    accuracy_reconstructed: float
+    logit_kl: float
+
+
+@dataclass(frozen=True)
+class SaeInfo:
+    variant: str
+    n_latents: int
+    sparsity: float
+    r2: float
+    l0: float
+    n_dead: int
+    accuracy_original: float
+    accuracy_reconstructed: float
+    logit_kl: float
+    satisfied: bool  # does the chosen point keep >= 99 % of accuracy at R2 >= 0.9?
+    stability: Stability | None
+    frontier: tuple[SaePoint, ...]
+    on_audit: SaeFidelity | None = None  # the audit split, which chose nothing; the fields above: held-out fit part

@@ -1,0 +1,95 @@
+"""What each class leans on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FlipSummary:
+    """Kaplan-Meier median over a class's initially correct samples with its 95 % interval."""
+
+    median: float | None
+    low: float | None
+    high: float | None
+    share: float  # share of samples that flip at any strength
+
+
+@dataclass(frozen=True)
+class AlphaSummary:
+    analytical: float | None  # median over samples for which it is defined
+    numerical: float | None  # Kaplan-Meier median; erased and never are right-censored
+    flip: FlipSummary
+    empirical: float | None  # None: accuracy stays above 50 % at every strength
+
+
+@dataclass(frozen=True)
+class StatusCounts:
+    crossed: int
+    erased: int
+    never: int
+    not_applicable: int
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Accuracies while the class's dominant feature is suppressed more and more."""
+
+    alpha_hat: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    others: tuple[float, ...]  # mean accuracy of the other classes
+    non_monotone: bool  # the class's own accuracy rises again by more than 0.02 somewhere
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Empirical quantiles of one per-sample threshold in units of alpha_hat; None: that quantile is not reached."""
+
+    threshold: str  # "analytical" | "numerical" | "flip"
+    n: int
+    quantiles: tuple[float | None, ...]  # at 0, 0.05, 0.1, ..., 1
+
+
+@dataclass(frozen=True)
+class NullControl:
+    """The flip median of the feature beside the same with its coupling permuted, and with other latents."""
+
+    n_samples: int  # correct samples of the class that were used
+    observed: float | None
+    permuted_median: float | None  # median over draws
+    permuted_p: float | None  # (1 + draws at most the observed) / (1 + draws)
+    random_median: float | None
+    random_p: float | None
+    n_draws: int  # permutations
+    n_random: int = 0  # other latents that fire and are dominant for no class; 0: that null does not exist here
+
+
+@dataclass(frozen=True)
+class ClassReliance:
+    name: str
+    index: int
+    n: int
+    n_correct: int
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    thin: bool
+    dominant_feature: int
+    stable: bool | None
+    top_features: tuple[int, ...]  # by |mean code| x norm, the dominant one first
+    top_attribution: tuple[int, ...]  # by contribution to the class's logit above the mean logit
+    alpha: AlphaSummary
+    alpha_hat: AlphaSummary
+    status: StatusCounts
+    analytical_below_numerical: float | None  # share of samples where both exist
+    clamped_share: float | None  # share of 1 - alpha c below 0 over samples and coordinates, at each sample's flip
+    enhance: FlipSummary  # alpha_hat at which samples not predicted as this class become so
+    edit_size_at_flip: float | None  # ||W' - W||_F / ||W||_F
+    redundancy: int | None  # features to suppress before accuracy is at most 50 %; None: not within the limit
+    redundancy_limit: int
+    null_p: float | None  # the larger p of the null controls that could be drawn (see `null`)
+    null: NullControl
+    differs_from: tuple[str, ...]  # classes whose flip distribution differs (log-rank, corrected, p < 0.05)
+    curve: Curve
+    distributions: tuple[Distribution, ...]
+    flags: tuple[str, ...]  # "thin", "unstable", "erased", "non-monotone", "wrong from the start", "not beyond null"

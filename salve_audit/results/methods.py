@@ -1,0 +1,60 @@
+"""Interventions at matched suppression."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from salve_audit.records import AS_CLASS
+
+
+@dataclass(frozen=True)
+class InterventionResult:
+    """One method on one class, brought to a target accuracy of that class."""
+
+    method: str
+    class_name: str = field(metadata=AS_CLASS)
+    feature: int | None
+    strength: float
+    target_accuracy: float
+    reached_accuracy: float
+    reached: bool
+    others_accuracy: float
+    others_worst: float
+    kl: float  # nats, on the other classes' samples
+    agreement: float  # with the original predictions on the other classes' samples
+    weight_change: float  # ||W' - W||_F / ||W||_F
+    area: float  # under (target suppressed, others kept), 1 is best
+    low: float  # 95 % bootstrap interval of others_accuracy
+    high: float
+    bias_change: float = 0.0  # ||b' - b|| / ||b||, 0 where there is no bias
+
+
+@dataclass(frozen=True)
+class MethodSummary:
+    """One method over all classes at one target; intervals from one bootstrap over samples that all methods share."""
+
+    method: str
+    target_accuracy: float
+    n_classes: int
+    n_reached: int
+    others_accuracy: float  # mean over all classes, at the best strength where the target is not reached
+    low: float
+    high: float
+    area: float  # mean over all classes
+    n_common: int  # classes in which this method and row scaling both reach the target
+    difference: float | None  # of others' accuracy to row scaling's over those classes, paired; None: none in common
+    difference_low: float | None
+    difference_high: float | None
+
+
+@dataclass(frozen=True)
+class MethodSpread:
+    """Spread of others_accuracy over the keys of a method that has a free choice (ROME)."""
+
+    method: str
+    class_name: str = field(metadata=AS_CLASS)
+    target_accuracy: float
+    n_keys: int
+    low: float
+    median: float
+    high: float
