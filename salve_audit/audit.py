@@ -134,6 +134,7 @@ def _compare(
             features=reliance.use.dominant,
             dictionary=outcome.sae.dictionary,
             mean_codes=reliance.use.mean_codes,
+            alive=reliance.use.alive,
             fit_acts=activations.fit.acts,
             fit_labels=activations.fit.labels,
             audit_acts=activations.audit.acts,

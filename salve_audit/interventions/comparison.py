@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from salve_audit.config import METHODS as METHOD_NAMES
 from salve_audit.errors import UsageError
@@ -57,6 +57,7 @@ class ComparisonInputs:
         features: (k,) dominant latent of every class.
         dictionary: (m, d).
         mean_codes: (k, m), on the fit split.
+        alive: (m,) which latents fire on the fit split.
         fit_acts, fit_labels: (n_fit, d) and (n_fit,): what the methods may learn from.
         audit_acts, audit_labels: (n, d) and (n,): what they are measured on.
     """
@@ -66,6 +67,7 @@ class ComparisonInputs:
     features: Int[np.ndarray, " k"]
     dictionary: Float[np.ndarray, "m d"]
     mean_codes: Float[np.ndarray, "k m"]
+    alive: Bool[np.ndarray, " m"]
     fit_acts: Float[np.ndarray, "n_fit d"]
     fit_labels: Int[np.ndarray, " n_fit"]
     audit_acts: Float[np.ndarray, "n d"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from salve_audit.inputs.head import LinearHead
 from salve_audit.interventions.affine import AffineHead
@@ -93,6 +93,7 @@ class EditContext:
         dominant: (k,) dominant latent of every class.
         dictionary: (m, d), one decoder direction per row.
         mean_codes: (k, m), mean code of every class on the fit split.
+        alive: (m,) which latents fire on the fit split; the rows of the others mean nothing.
         fit: moments of the fit split.
         key: (d,), the activation that ROME rewrites.
         rng: for the methods with a random choice; the same seed gives the same intervention.
@@ -104,6 +105,7 @@ class EditContext:
     dominant: Int[np.ndarray, " k"]
     dictionary: Float[np.ndarray, "m d"]
     mean_codes: Float[np.ndarray, "k m"]
+    alive: Bool[np.ndarray, " m"]
     fit: FitStatistics
     key: Float[np.ndarray, " d"]
     rng: np.random.Generator

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import zlib
 
@@ -34,7 +35,8 @@ def compare_interventions(settings: ComparisonSettings, inputs: ComparisonInputs
 
     A class without fit or audit samples, or without any other class to compare it with, is left out and logged. One
     that is at or below a target from the start has strength 0 there and counts as reached. Where a method never
-    reaches a target, the result is the strength on its grid with the lowest accuracy of the class.
+    reaches a target, the result is the strength on its grid with the lowest accuracy of the class. Where a method
+    has nothing to act on (no latent is left for a random null), the class has no result of it; logged once.
 
     The spread of a method that depends on a key is the lowest, median and highest `others_accuracy` over random
     keys, of those that reach the target (`n_keys` says how many do); without any, there is none.
@@ -49,6 +51,8 @@ def compare_interventions(settings: ComparisonSettings, inputs: ComparisonInputs
                 spreads += comparer.measure_spreads(index)
             else:
                 logger.warning("class %s has too few samples: no interventions are compared on it", name)
+        for method, names in comparer.left_out.items():
+            logger.warning("%s has nothing to act on in %d classes and is left out there", method, len(names))
     return Comparison(tuple(results), tuple(spreads))
 
 
@@ -59,6 +63,7 @@ class _Comparer:
         self.settings = settings
         self.inputs = inputs
         self.targets = np.array(settings.targets, dtype=np.float64)
+        self.left_out: dict[str, list[str]] = {}  # method -> classes in which it has nothing to act on
         self.head = float64_head(inputs.head)
         self.fit = compute_fit_statistics(inputs.fit_acts, inputs.fit_labels, inputs.head.n_classes)
         self.samples = sort_samples(inputs.audit_acts, inputs.audit_labels, self.head)
@@ -72,8 +77,7 @@ class _Comparer:
     def compare_class(self, index: int) -> list[InterventionResult]:
         """One result per method and target."""
         context = self._context(index)
-        interventions = [self._intervene(method, context) for method in self.settings.methods]
-        edits = edit_logits(self.samples, interventions)
+        edits = self._edit(self.settings.methods, [context])
         matches = [match_accuracy(edited, index, self.targets) for edited in edits]
         if not matches:
             return []
@@ -93,7 +97,7 @@ class _Comparer:
         contexts = [dataclasses.replace(context, key=key) for key in keys]
         spreads: list[MethodSpread] = []
         for method in (name for name in self.settings.methods if name in KEYED):
-            edits = edit_logits(self.samples, [self._intervene(method, context) for context in contexts])
+            edits = self._edit((method,), contexts)
             measured = [others_at_targets(edited, index, self.targets) for edited in edits]
             for i, target in enumerate(self.settings.targets):
                 others = [accuracies[i] for accuracies, reached in measured if reached[i]]
@@ -112,15 +116,24 @@ class _Comparer:
             dominant=inputs.features,
             dictionary=inputs.dictionary,
             mean_codes=inputs.mean_codes,
+            alive=inputs.alive,
             fit=self.fit,
             key=choose_key(inputs.fit_acts, self._members(index)),
             rng=self._rng("context", index),
         )
 
-    def _intervene(self, method: str, context: EditContext) -> Intervention:
-        # Each method has its own stream: which others are compared does not change its draws.
-        rng = self._rng(method, context.class_index)
-        return METHODS[method](dataclasses.replace(context, rng=rng))
+    def _edit(self, methods: tuple[str, ...], contexts: list[EditContext]) -> list[EditedLogits]:
+        """The edits of these methods in these contexts; one that has nothing to act on is noted and left out."""
+        interventions: list[Intervention] = []
+        for method, context in itertools.product(methods, contexts):
+            # Each method has its own stream: which others are compared does not change its draws.
+            rng = self._rng(method, context.class_index)
+            intervention = METHODS[method](dataclasses.replace(context, rng=rng))
+            if intervention is None:
+                self.left_out.setdefault(method, []).append(self.inputs.class_names[context.class_index])
+            else:
+                interventions.append(intervention)
+        return edit_logits(self.samples, interventions)
 
     def _members(self, index: int) -> Int[np.ndarray, " n_class"]:
         return np.flatnonzero(self.inputs.fit_labels == index)

@@ -1,7 +1,7 @@
 """Null controls: SALVE with everything in place but the knowledge of which coordinates matter.
 
 ``W diag(max(0, 1 − α c'))`` where c' is the feature's coupling with its coordinates shuffled, or the coupling of a
-random latent that dominates no class. SALVE has found something only as far as it does better than both.
+random latent that fires but dominates no class. SALVE has found something only as far as it does better than both.
 
 Source: METHOD §4 and §5.
 """
@@ -21,13 +21,15 @@ def suppress_permuted(context: EditContext) -> Intervention:
     return scaled_suppression("null-permuted", context.head, shuffled, context.feature)
 
 
-def suppress_random(context: EditContext) -> Intervention:
-    """SALVE with a random latent that is dominant for no class, or for no other than this where all are taken."""
-    latents = np.arange(context.dictionary.shape[0])
-    free = np.setdiff1d(latents, np.append(context.dominant, context.feature))
+def suppress_random(context: EditContext) -> Intervention | None:
+    """SALVE with a random latent that fires and is dominant for no class; None where there is none.
+
+    A latent that never fires keeps the dictionary row that training began with or a unit axis: suppressing it says
+    nothing about features.
+    """
+    free = np.setdiff1d(np.flatnonzero(context.alive), np.append(context.dominant, context.feature))
     if not free.size:
-        free = np.setdiff1d(latents, [context.feature])
-    assert free.size, f"a random latent needs at least two, got {latents.size}"
+        return None
     latent = int(context.rng.choice(free))
     coupling = np.abs(np.asarray(context.dictionary[latent], dtype=np.float64))
     return scaled_suppression("null-random", context.head, coupling, latent)

@@ -1,4 +1,7 @@
-"""The methods by name: one contract, ``EditContext -> Intervention``, and one test suite over all of them."""
+"""The methods by name: one contract and one test suite over all of them.
+
+A method takes an `EditContext` to an `Intervention`, or to None where it has nothing to act on.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from salve_audit.interventions import ablation, leace, nulls, rome, row_scaling,
 from salve_audit.interventions.affine import Intervention
 from salve_audit.interventions.context import EditContext
 
-METHODS: Mapping[str, Callable[[EditContext], Intervention]] = MappingProxyType(
+METHODS: Mapping[str, Callable[[EditContext], Intervention | None]] = MappingProxyType(
     {
         "salve": salve.suppress,
         "steering": steering.steer,

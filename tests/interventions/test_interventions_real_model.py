@@ -89,6 +89,7 @@ def ship(real: RealModel) -> EditContext:
         dominant=dominant,
         dictionary=dictionary,
         mean_codes=mean_codes,
+        alive=np.ones(len(dictionary), dtype=bool),
         fit=compute_fit_statistics(real.acts, real.labels, 10),
         key=choose_key(real.acts, np.flatnonzero(real.labels == 8)),
         rng=np.random.default_rng(0),

@@ -142,10 +142,17 @@ def test_the_random_null_takes_a_latent_that_dominates_no_class(
 ) -> None:
     drawn = {nulls.suppress_random(build_context(world, seed=seed)).feature for seed in range(40)}
     assert drawn == set(range(len(world.features), len(world.dictionary)))
-    crowded = dataclasses.replace(
-        build_context(world), dictionary=world.dictionary[:5], mean_codes=world.mean_codes[:, :5]
-    )
-    assert nulls.suppress_random(crowded).feature in {0, 2, 3, 4}
+
+
+def test_the_random_null_takes_no_latent_that_never_fires(
+    world: ComparisonInputs, build_context: Callable[..., EditContext]
+) -> None:
+    alive = world.alive.copy()
+    alive[[5, 6, 8, 9]] = False
+    dead = dataclasses.replace(world, alive=alive)
+    assert {nulls.suppress_random(build_context(dead, seed=seed)).feature for seed in range(40)} == {7, 10, 11}
+    alive[5:] = False
+    assert nulls.suppress_random(build_context(dataclasses.replace(world, alive=alive))) is None
 
 
 class TestLeace:
