@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -27,8 +28,8 @@ def load_classifier(
     """The classifier in the checkpoint `path`.
 
     Args:
-        path: a state_dict (nested or not; torch.save or safetensors), a folder with config.json and weights, or,
-            with `trust`, a TorchScript archive, a torch.export program or a pickled network.
+        path: a state_dict (nested or not; torch.save or safetensors), an ONNX file, a folder with config.json and
+            weights, or, with `trust`, a TorchScript archive, a torch.export program or a pickled network.
         arch: timm name, ``torchvision:NAME``, or ``FILE.py:FUNCTION`` (naming the file is the consent to run it).
             None: as the checkpoint says, else by its tensors' names and shapes.
         head: dotted path of the final linear layer; None: found by itself.
@@ -41,12 +42,7 @@ def load_classifier(
     """
     if is_onnx(Path(path)):
         return load_onnx(Path(path), arch, head)
-    checkpoint = read_checkpoint(path, weights, trust)
-    if checkpoint.weights:
-        found = identify(checkpoint, arch)
-        load_state(str(path), found.network.architecture, found.network.model.float().cpu(), found.state)
-    else:
-        found = Identified(load_program(checkpoint), {}, "")
+    checkpoint, found = _load(read_checkpoint(path, weights, trust), arch)
     network = found.network
     network.model.eval().requires_grad_(False)
     transform = resolve_transform(checkpoint, network)
@@ -68,12 +64,24 @@ def load_classifier(
     )
 
 
+def _load(checkpoint: Checkpoint, arch: str | None) -> tuple[Checkpoint, Identified]:
+    """The network with its weights; a program says more of itself than the file that holds it."""
+    if checkpoint.weights:
+        found = identify(checkpoint, arch)
+        load_state(str(checkpoint.path), found.network.architecture, found.network.model.float().cpu(), found.state)
+        if checkpoint.trusted:
+            ran = f"code in {checkpoint.path.name} was run to load it (--trust-model)"
+            found = replace(found, notes=(*found.notes, ran))
+        return checkpoint, found
+    program = load_program(checkpoint)
+    names = program.class_names or checkpoint.class_names
+    return replace(checkpoint, class_names=names), Identified(program.network, {}, "", program.notes)
+
+
 def _write_notes(
     checkpoint: Checkpoint, arch: str | None, found: Identified, transform: TransformSpec
 ) -> tuple[str, ...]:
     notes = list(found.notes)
-    if checkpoint.trusted:
-        notes.append(f"code in {checkpoint.path.name} was run to load it (--trust-model)")
     casts = _list_casts(found.state)
     if casts:
         notes.append(f"weights were cast from {', '.join(casts)} to float32")

@@ -76,11 +76,11 @@ def identify(checkpoint: Checkpoint, arch: str | None) -> Identified:
     index = load_index()
     kwargs = given_kwargs(checkpoint)
     if name is not None and is_known(name):
-        found = next(_candidates(checkpoint, index, name), None)
+        found = next(list_candidates(checkpoint, index, name), None)
         if found is not None:
             return _build(checkpoint, found, kwargs)
     if arch is None and not checkpoint.args.get("model_kwargs"):
-        found = next(_candidates(checkpoint, index, None), None)
+        found = next(list_candidates(checkpoint, index), None)
         if found is not None:
             identified = _build(checkpoint, found, kwargs)
             return replace(identified, notes=(*_explain_guess(found, checkpoint, index), *identified.notes))
@@ -93,7 +93,7 @@ def identify(checkpoint: Checkpoint, arch: str | None) -> Identified:
     return _align(checkpoint, build_known(path, name, kwargs))
 
 
-def _candidates(checkpoint: Checkpoint, index: Index, name: str | None) -> Iterator[Candidate]:
+def list_candidates(checkpoint: Checkpoint, index: Index, name: str | None = None) -> Iterator[Candidate]:
     """What fits the architecture `name`, or any, the likeliest place and the plainest view first."""
     said = checkpoint.path.stem
     for weights in checkpoint.weights:
@@ -173,6 +173,7 @@ def _describe(checkpoint: Checkpoint, found: Candidate) -> Iterator[str]:
     yield from found.view.describe()
     if found.translation is not None:
         yield f"its tensors have the names of {found.translation.label}; they were renamed to timm's"
+        yield from found.translation.notes
 
 
 def _explain_guess(found: Candidate, checkpoint: Checkpoint, index: Index) -> Iterator[str]:

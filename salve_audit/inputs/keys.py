@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -118,7 +118,9 @@ def load_state(path: str, architecture: str, model: nn.Module, state: Mapping[st
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             kind = "NaN" if bool(torch.isnan(value).any()) else "infinite values"
             raise CheckpointError(path, f"the tensor {key!r} has {kind}", hint="training has diverged?")
-    model.load_state_dict(known, strict=True)
+    ordered = OrderedDict(known)
+    ordered._metadata = own._metadata  # type: ignore[attr-defined]  # versions of layers; some refuse to load without
+    model.load_state_dict(ordered, strict=True)
 
 
 def suggest_architecture(state: Mapping[str, torch.Tensor]) -> str:

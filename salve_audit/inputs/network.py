@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from salve_audit.errors import CheckpointError
-from salve_audit.inputs.inference.measure import TORCHVISION, build_timm, build_torchvision
+from salve_audit.inputs.inference.measure import TORCHVISION, WithoutValues, build_timm, build_torchvision
 from salve_audit.inputs.reasons import nearest_names, summarise_error
 from salve_audit.inputs.weights import Checkpoint
 
@@ -70,7 +70,9 @@ def is_known(name: str) -> bool:
 
 
 def build_known(path: str, name: str, kwargs: Mapping[str, Any]) -> Network:
-    """The network of that name in timm or torchvision. torch's random state is left as it was.
+    """The network of that name in timm or torchvision, its parameters not drawn: all of them are to be loaded.
+
+    torch's random state is left as it was.
 
     Raises:
         CheckpointError: the name is unknown, or it cannot be built so.
@@ -81,7 +83,7 @@ def build_known(path: str, name: str, kwargs: Mapping[str, Any]) -> Network:
         raise CheckpointError(path, f"unknown architecture {name!r}", hint=hint)
     is_timm = not name.startswith(TORCHVISION)
     try:
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), WithoutValues(only_parameters=True):
             warnings.simplefilter("ignore")  # libraries on their own defaults
             model = build_timm(name, **kwargs) if is_timm else build_torchvision(name, **kwargs)
     except Exception as error:  # whatever the checkpoint's own settings lead the constructor into

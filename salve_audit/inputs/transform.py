@@ -81,7 +81,7 @@ def _count_channels(network: Network) -> int:
     first = next(convolutions, None)
     if first is not None:
         return int(first.in_channels)
-    kernels = [one for one in network.model.state_dict().values() if one.ndim == 4]  # of a program without layers
+    kernels = [one for one in network.model.parameters() if one.ndim == 4]  # of a program without layers
     return int(kernels[0].shape[1]) if kernels and kernels[0].shape[1] == 1 else 3
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 
@@ -15,6 +17,10 @@ class Acts(nn.Module):
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         raise NotImplementedError
+
+    def list_parameters(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """The program's weights by name."""
+        yield from self.named_parameters()
 
 
 class Program(nn.Module):
@@ -40,9 +46,14 @@ class Program(nn.Module):
         return logits
 
     def requires_grad_(self, requires_grad: bool = True) -> Program:
-        for parameter in self.parameters():  # a script's modules forbid to be asked
-            parameter.requires_grad_(requires_grad)
+        for _, parameter in (*self.body.list_parameters(), *self.head.named_parameters()):
+            parameter.requires_grad_(requires_grad)  # a script's modules forbid to be asked
         return self
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """The program's, in which the head is; the copy of it is not counted twice."""
+        for _, parameter in self.body.list_parameters():
+            yield nn.Parameter(parameter, requires_grad=False)
 
 
 def no_linear_end(path: str, what: str) -> HeadError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +46,28 @@ def load_torchscript(path: Path) -> tuple[nn.Module, str]:
 
 
 class _Script(Acts):
-    """The script's graph with its last linear layer's input as a second output."""
+    """The script's graph with its last linear layer's input as a second output.
+
+    The script is no part of the module tree: its parts take no hooks, and need none.
+    """
+
+    script: Any
 
     def __init__(self, script: Any, function: Any) -> None:
         super().__init__()
-        self.script = script
+        self.__dict__["script"] = script
         self.shared = _Shared(function)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         acts, logits = self.shared.function(self.script._c, images)
         return acts, logits
+
+    def list_parameters(self) -> Iterator[tuple[str, torch.Tensor]]:
+        yield from self.script.named_parameters()
+
+    def _apply(self, fn: Any, recurse: bool = True) -> _Script:
+        self.script._apply(fn)
+        return self
 
 
 class _Shared:

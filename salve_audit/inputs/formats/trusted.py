@@ -6,7 +6,7 @@ What such a file does not say, how pictures are prepared, may stand in a JSON fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,39 +22,72 @@ from salve_audit.inputs.network import Network
 if TYPE_CHECKING:
     from salve_audit.inputs.weights import Checkpoint
 
-GENERAL = "general default of 224 pixels and ImageNet's mean: the file does not say"
+GENERAL = "timm's general default"
+SETTINGS = (*TRANSFORM_FIELDS, "class_names")
 
 
-def load_program(checkpoint: Checkpoint) -> Network:
+@dataclass(frozen=True)
+class LoadedProgram:
+    """A network that was loaded by running code of its file.
+
+    Attributes:
+        network: with its weights.
+        class_names: by the JSON file beside it, or None.
+        notes: what the reader of a report should know.
+    """
+
+    network: Network
+    class_names: tuple[str, ...] | None
+    notes: tuple[str, ...]
+
+
+def load_program(checkpoint: Checkpoint) -> LoadedProgram:
     """The network in a trusted file.
 
     Raises:
         CheckpointError: it cannot be loaded, or does not end with a linear layer.
     """
     path = checkpoint.path
-    declared, declared_by = _read_sidecar(path)
+    settings = _read_sidecar(path)
+    declared_by, default_source = _sidecar(path).name, GENERAL
     if checkpoint.module is not None:
         model: nn.Module = checkpoint.module.float().cpu()
         name = f"{type(model).__module__}.{type(model).__qualname__}"
-        general = "architecture default (timm)" if hasattr(model, "pretrained_cfg") else GENERAL
+        if hasattr(model, "pretrained_cfg"):
+            default_source = "architecture default (timm)"
     elif checkpoint.kind is Kind.TORCHSCRIPT:
         model, name = load_torchscript(path)
-        general = GENERAL
     else:
         model, name, input_size = load_exported(path)
-        if input_size is not None and "input_size" not in declared:
-            declared, declared_by = {**declared, "input_size": input_size}, declared_by or path.name
-        general = GENERAL
-    key = f"{name} {checkpoint.sha256}"
-    return Network(model, name, key, {}, declared, declared_by, default_source=general, trusted_code=True)
+        if input_size is not None and "input_size" not in settings:
+            declared_by = f"{declared_by} and the program" if settings else "the program"
+            settings["input_size"] = input_size
+    names = settings.pop("class_names", None)
+    notes = [f"code in {path.name} was run to load it (--trust-model)"]
+    if "input_size" not in settings:
+        notes.append(f"the file does not say the pictures' size; {_sidecar(path).name} beside it may (input_size)")
+    network = Network(
+        model,
+        name,
+        f"{name} {checkpoint.sha256}",
+        declared=settings,
+        declared_by=declared_by,
+        default_source=default_source,
+        trusted_code=True,
+    )
+    return LoadedProgram(network, tuple(map(str, names)) if isinstance(names, list) else None, tuple(notes))
 
 
-def _read_sidecar(path: Path) -> tuple[dict[str, Any], str]:
-    """Settings from the JSON file beside `path`, and its name; nothing where there is none."""
-    file = path.with_suffix(".json")
-    settings: Mapping[str, Any] = read_json(file)
-    unknown = sorted(set(settings) - {*TRANSFORM_FIELDS, "class_names"})
+def _sidecar(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _read_sidecar(path: Path) -> dict[str, Any]:
+    """Settings from the JSON file beside `path`; nothing where there is none."""
+    file = _sidecar(path)
+    settings = read_json(file)
+    unknown = sorted(set(settings) - set(SETTINGS))
     if unknown:
-        hint = f"known: {', '.join((*TRANSFORM_FIELDS, 'class_names'))}"
+        hint = f"known: {', '.join(SETTINGS)}"
         raise CheckpointError(str(file), f"has an unknown setting {unknown[0]!r}", hint=hint)
-    return {name: settings[name] for name in TRANSFORM_FIELDS if name in settings}, file.name
+    return settings

@@ -16,7 +16,9 @@ from torch import nn
 
 Rules = tuple[tuple[str, str], ...]
 PLAIN_ACTIVATIONS = {"resnet": "relu"}  # all others have the exact gelu
+NO_CONFIG = "without config.json the number of attention heads, which no shape shows, is taken to be timm's"
 QKV = ("q", "k", "v")
+CONVNEXTV2_TINY = 96  # channels of the first layer
 
 ATTENTION: Rules = (
     (r"attention\.(?:attention|self)\.(query|key|value)\.", r"attn.\1."),
@@ -91,6 +93,7 @@ class Translation:
         norm_eps: epsilon of the LayerNorms, or None where timm's is right.
         norm_names: whether a layer of that name has this epsilon.
         n_heads: attention heads by config.json, or None.
+        notes: what is not known without config.json.
     """
 
     label: str
@@ -100,6 +103,7 @@ class Translation:
     norm_eps: float | None = None
     norm_names: Callable[[str], bool] = lambda _: True
     n_heads: int | None = None
+    notes: tuple[str, ...] = ()
 
     def adjust(self, model: nn.Module) -> None:
         """Gives the norms of `model` the epsilon that the library computes with."""
@@ -140,6 +144,7 @@ def translate(state: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> T
         norm_eps=None if NORM_EPS[family] is None else float(eps),
         norm_names=(lambda name: name == "head.norm") if last_only else (lambda _: True),
         n_heads=heads if isinstance(heads, int) and family in ("vit", "deit") else None,
+        notes=() if config or family not in ("vit", "deit") else (NO_CONFIG,),
     )
 
 
@@ -185,9 +190,18 @@ def _fuse(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _reshape(family: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    if family != "convnextv2":
+    """timm has ConvNeXtV2's normalisation as vectors, and its small networks' MLPs as 1x1 convolutions."""
+    if family != "convnextv2" or "stem.0.weight" not in state:
         return state
-    return {name: value.flatten() if ".grn." in name else value for name, value in state.items()}
+    is_small = len(state["stem.0.weight"]) < CONVNEXTV2_TINY
+    return {
+        name: value.flatten()
+        if ".grn." in name
+        else value[:, :, None, None]
+        if is_small and re.search(r"\.mlp\.fc[12]\.weight$", name) and value.ndim == 2
+        else value
+        for name, value in state.items()
+    }
 
 
 def _split_register(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from salve_audit.inputs.inference.signature import Shapes, hash_names, hash_shap
 
 # tried where the tensors differ from the default size's but no single side says which size it is
 TYPICAL_SIZES = (32, 64, 96, 112, 128, 144, 160, 192, 224, 240, 256, 288, 320, 384, 448, 512)
-N_VERIFIED = 8  # architectures built to find one that fits, best first
+N_VERIFIED = 16  # networks built to find one that fits, best first
 N_NEAREST = 3
 # variants of an architecture whose differences leave no trace in the shapes; the plain one is taken
 LATE_PREFIXES = ("tf_", "legacy_", "gluon_", "test_", TORCHVISION)
@@ -52,8 +53,8 @@ class Fit:
 def find_fits(index: Index, shapes: Shapes, said: str = "") -> tuple[Fit, ...]:
     """Architectures with exactly these tensors, the one to take first.
 
-    Networks that differ in nothing but sizes of pictures are told apart by the shapes; of those that share all
-    shapes, the one that `said` (the file's name, say) contains is first, else the plainest.
+    Networks that differ in nothing but sizes of pictures are told apart by the shapes, and named once; of those that
+    share all shapes, the one that `said` (the file's name, say) contains is first, else the plainest.
 
     Args:
         index: of architectures.
@@ -62,11 +63,24 @@ def find_fits(index: Index, shapes: Shapes, said: str = "") -> tuple[Fit, ...]:
     """
     fits = [fit for entry in index.by_names.get(hash_names(shapes), ()) for fit in _fit(entry, shapes)]
     fits.sort(key=lambda fit: _rank(fit, said))
-    own_size = [fit for fit in fits if fit.size is None]
-    if own_size and index.is_current:
-        return _one_a_name(own_size)  # equal hashes of the same timm are proof; loading is strict besides
-    names = list(dict.fromkeys(fit.name for fit in fits))[:N_VERIFIED]
-    return _one_a_name([fit for fit in fits if fit.name in names and _is_exact(fit, shapes)])
+    found: dict[str, Fit] = {}
+    n_built = 0
+    for fit in fits:
+        name = strip_size(fit.name)
+        if name in found:
+            continue
+        if fit.size is None and index.is_current:
+            found[name] = fit  # equal hashes of the same timm are proof; loading is strict besides
+        elif n_built < N_VERIFIED:
+            n_built += 1
+            if _is_exact(fit, shapes):
+                found[name] = fit
+    return tuple(found.values())
+
+
+def strip_size(name: str) -> str:
+    """The name without a size of pictures at its end: names that differ in it alone are one architecture."""
+    return re.sub(r"_\d{2,3}$", "", name)
 
 
 def fit_named(index: Index, name: str, shapes: Shapes) -> Fit | None:
@@ -128,13 +142,6 @@ def _solve_size(rule: SizeRule, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _is_exact(fit: Fit, shapes: Shapes) -> bool:
     return build_shapes(fit.name, **fit.kwargs) == dict(shapes)
-
-
-def _one_a_name(fits: list[Fit]) -> tuple[Fit, ...]:
-    first: dict[str, Fit] = {}
-    for fit in fits:
-        first.setdefault(fit.name, fit)
-    return tuple(first.values())
 
 
 def _rank(fit: Fit, said: str) -> tuple[Any, ...]:

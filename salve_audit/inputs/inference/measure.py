@@ -28,24 +28,33 @@ N_CHANS = (3, 5)
 SMALL_SIZE = 64
 SIZE_FACTORS = (1, 2, 3)  # multiples keep every divisibility that the default size has
 # poolings under which a timm network's tensors are named differently
-POOLINGS = ("avg", "token")
+POOLINGS = ({"global_pool": "avg"}, {"global_pool": "token"})
+WITHOUT_AUXILIARY = ({"aux_logits": False},)
 
 
-# in-place arithmetic of initialisers; on the meta device it takes most of the time and changes no shape
+# in-place arithmetic of initialisers, which changes no shape
 INITIALISING = frozenset(
     f"{name}_" for name in ("uniform", "normal", "fill", "zero", "mul", "add", "sub", "div", "erfinv", "clamp", "copy")
 )
 
 
-class _WithoutValues(TorchFunctionMode):
-    """Leaves out arithmetic in place."""
+class WithoutValues(TorchFunctionMode):
+    """Builds a network without drawing its weights, which takes most of the time.
+
+    Args:
+        only_parameters: buffers keep their values; for a network whose parameters are all loaded afterwards.
+    """
+
+    def __init__(self, only_parameters: bool = False) -> None:
+        super().__init__()
+        self.kind = nn.Parameter if only_parameters else torch.Tensor
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         given = dict(kwargs or {})
         target = args[0] if args else given.get("tensor")
-        if getattr(func, "__name__", "") in INITIALISING and isinstance(target, torch.Tensor):
+        if getattr(func, "__name__", "") in INITIALISING and isinstance(target, self.kind):
             return target
         return func(*args, **given)
 
@@ -82,7 +91,7 @@ def build_shapes(name: str, **kwargs: Any) -> dict[str, tuple[int, ...]] | None:
     """Names and shapes of the network's tensors, or None where it cannot be built so."""
     for device in ("meta", "cpu"):  # nearly always the first
         try:
-            with warnings.catch_warnings(), torch.device(device), _WithoutValues():
+            with warnings.catch_warnings(), torch.device(device), WithoutValues():
                 warnings.simplefilter("ignore")
                 return read_shapes(family_of(name).build(name, **kwargs).state_dict())
         except NotImplementedError:  # noqa: PERF203 - its constructor reads numbers off a tensor; unused memory costs nothing
@@ -126,16 +135,16 @@ def measure_architecture(name: str, kwargs: Mapping[str, Any] | None = None) -> 
 
 
 def measure_all(name: str) -> list[Entry]:
-    """The entry of `name`, and of each pooling that renames its tensors."""
+    """The entry of `name`, and of each pooling or auxiliary output that gives it other tensors."""
     plain = measure_architecture(name)
     if plain is None:
         return []
     entries, seen = [plain], {plain.names_hash}
-    for pooling in POOLINGS if not name.startswith(TORCHVISION) else ():
-        shapes = build_shapes(name, num_classes=N_CLASSES[0], global_pool=pooling)
+    for variant in WITHOUT_AUXILIARY if name.startswith(TORCHVISION) else POOLINGS:
+        shapes = build_shapes(name, num_classes=N_CLASSES[0], **variant)
         if shapes is None or hash_names(shapes) in seen:
             continue
-        entry = measure_architecture(name, {"global_pool": pooling})
+        entry = measure_architecture(name, variant)
         if entry is not None:
             entries.append(entry)
             seen.add(entry.names_hash)
