@@ -16,13 +16,21 @@ class Missing:
 
 
 @dataclass(frozen=True)
+class Noted:
+    """A value that needs a word of explanation, which becomes a footnote."""
+
+    text: str
+    note: str
+
+
+@dataclass(frozen=True)
 class Chips:
     """Several short words in one cell."""
 
     words: tuple[str, ...]
 
 
-Value = str | Missing | Chips
+Value = str | Missing | Noted | Chips
 
 
 @dataclass(frozen=True)
@@ -74,9 +82,10 @@ def make_table(
 
 
 def _cell(value: Value, kind: str, letters: dict[str, str]) -> Cell:
-    if isinstance(value, Missing):
-        mark = letters.setdefault(value.reason, chr(ord("a") + len(letters)))
-        return Cell(DASH, kind, mark)
+    if isinstance(value, (Missing, Noted)):
+        text, note = (DASH, value.reason) if isinstance(value, Missing) else (value.text, value.note)
+        mark = letters.setdefault(note, chr(ord("a") + len(letters)))
+        return Cell(text, kind, mark)
     if isinstance(value, Chips):
         return Cell("" if value.words else DASH, kind, words=value.words)
     return Cell(value, kind)

@@ -28,6 +28,7 @@ from salve_audit.results import (
     PlantedClass,
     Provenance,
     RankCorrelation,
+    SaeFidelity,
     SaeInfo,
     SaePoint,
     SkippedFile,
@@ -124,7 +125,7 @@ def _reliance(index: int, name: str, rng: np.random.Generator) -> ClassReliance:
         redundancy=None if kind in (2, 4) else 1 + kind % 3,
         redundancy_limit=20,
         null_p=None if kind == 4 else (0.41 if kind == 7 else 0.0099),
-        null=NullControl(correct, median, 21.3, 0.0099, None, 0.41 if kind == 7 else 0.0099, 100),
+        null=NullControl(correct, median, 21.3, 0.0099, 27.4, 0.41 if kind == 7 else 0.0099, 100, 38),
         differs_from=("airplane", "cat") if kind == 8 else (),
         curve=Curve((), (), (), False) if kind == 4 else _curve(median or 90.0, accuracy, rng, 0.9),
         distributions=tuple(
@@ -239,6 +240,7 @@ def _sae(satisfied: bool) -> SaeInfo:
         satisfied=satisfied,
         stability=Stability(5, 0.81, 0.66, 0.93),
         frontier=tuple(points),
+        on_audit=SaeFidelity(0.957 if satisfied else 0.83, 0.9, 0.9 * 0.991, 0.0071),
     )
 
 

@@ -18,6 +18,7 @@ from salve_audit.report.charts.frontier import FrontierPoint, draw_frontier
 from salve_audit.report.charts.grid import GridRow, draw_grid
 from salve_audit.report.charts.methods import MethodRow, draw_methods
 from salve_audit.report.charts.svg import Canvas, Drawing, shortened, text_width
+from salve_audit.report.view.features import MAP_FEATURES
 
 SVG = "{http://www.w3.org/2000/svg}"
 HUGE = 3.7e8
@@ -152,6 +153,25 @@ def test_curve_is_cut_at_the_end_of_the_axis() -> None:
     own = [p.get("d", "") for p in root.iter(f"{SVG}path")][-1]
     y = Scale(0.0, 1.0, 154, 46)
     assert own.endswith(f"L216 {y(0.3):.1f}")
+
+
+def test_effects_lie_on_a_linear_axis() -> None:
+    lines = [EffectLine("a", (-0.3, -0.2, -0.1, 0.0, 0.1))]
+    root = ElementTree.fromstring(str(draw_effects((-2.0, -1.0, -0.5, 0.0, 2.0), lines, "t").svg))
+    at = [(t.text, float(t.get("x", "nan"))) for t in root.iter(f"{SVG}text") if re.fullmatch(r"[\d.]+", t.text or "")]
+    at = [(text, x) for text, x in at if x > 46]
+    assert [text for text, _ in at] == ["2", "1", "0.5", "0", "2"]
+    zero = at[3][1]
+    unit = (at[4][1] - zero) / 2
+    assert [(x - zero) / unit for _, x in at] == pytest.approx([-2, -1, -0.5, 0, 2], abs=0.01)
+
+
+@pytest.mark.parametrize("n_columns", [3, 10, 40])
+def test_the_largest_map_fits_on_a_page(n_columns: int) -> None:
+    """A4 less margins is 998 px high; heading, lead and caption take at most 150 of them."""
+    rows = [GridRow(str(i), tuple(float(j + 1) for j in range(n_columns)), frozenset()) for i in range(MAP_FEATURES)]
+    drawing = draw_grid(rows, ["a class with a long name"] * n_columns, "t")
+    assert drawing.height <= 848
 
 
 def test_failing_method_is_written_at_the_edge() -> None:

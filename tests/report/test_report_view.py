@@ -8,15 +8,28 @@ from collections.abc import Callable
 import pytest
 
 from salve_audit.gate.verdict import judge_flips
+from salve_audit.report.tables import Noted
 from salve_audit.report.view.autoencoder import build_autoencoder
+from salve_audit.report.view.classes import raw_table, thresholds_table, trust_table
 from salve_audit.report.view.demo import build_demo
 from salve_audit.report.view.features import build_effects
 from salve_audit.report.view.findings import FLAG_MEANINGS, findings
-from salve_audit.report.view.front import build_banner, build_front
+from salve_audit.report.view.front import build_banner, build_front, redundancy_cell
 from salve_audit.report.view.interventions import grouped, rank
 from salve_audit.report.view.order import charted, flip_limit, fragile_first, outcomes
 from salve_audit.report.view.page import HTML, PDF
-from salve_audit.results import AuditResult, DemoTruth, InterventionResult, RankCorrelation, Rule, Verdict
+from salve_audit.results import (
+    AuditResult,
+    DemoTruth,
+    FeatureEffect,
+    FeatureEffects,
+    FlipSummary,
+    InterventionResult,
+    RankCorrelation,
+    Rule,
+    SaeFidelity,
+    Verdict,
+)
 
 
 def _row(method: str, name: str, others: float, reached: bool = True) -> InterventionResult:
@@ -154,7 +167,99 @@ def test_ranking_says_where_a_method_reached_fewer_classes() -> None:
 
 def test_entanglement_is_named(audit: AuditResult) -> None:
     lines = build_effects(audit, HTML).parts["entangled"]
-    assert lines[0] == "Feature 4: suppressed at α̂ = 2.00, automobile changes by −45.0 and truck by +21.0 points."
+    assert lines[0] == "Feature 4: suppressed at α̂ = 1, automobile changes by −22.5 and truck by +10.5 points."
+
+
+def test_entanglement_is_told_of_affected_classes_at_the_strength_that_was_tested(audit: AuditResult) -> None:
+    """A class that happens to move more, or only at another strength, is not named."""
+    one = next(f for f in audit.features if f.entangled)
+    loud = list(one.effect.suppress[1].accuracy_change)
+    loud[2] = -0.9  # bird: not significant
+    suppress = (one.effect.suppress[0], FeatureEffect(1.0, tuple(loud)), one.effect.suppress[2])
+    changed = dataclasses.replace(one, effect=FeatureEffects(suppress, one.effect.enhance))
+    result = dataclasses.replace(audit, features=(changed,))
+    (line,) = build_effects(result, HTML).parts["entangled"]
+    assert line == "Feature 4: suppressed at α̂ = 1, automobile changes by −22.5 and truck by +10.5 points."
+    untested = dataclasses.replace(changed, effect=FeatureEffects(suppress[:1], ()))
+    (bare,) = build_effects(dataclasses.replace(audit, features=(untested,)), HTML).parts["entangled"]
+    assert bare == "Feature 4: automobile and truck in opposite directions."
+
+
+def test_active_latents_are_told_of_the_living_ones(audit: AuditResult) -> None:
+    dense = dataclasses.replace(audit.sae, n_latents=256, n_dead=205, l0=40.83)
+    result = dataclasses.replace(audit, sae=dense)
+    assert "40.8 of 51 living latents active per picture" in dict(build_front(result).facts)["Autoencoder"]
+    assert (
+        "40.8 of 51 living latents active per picture" in dict(build_autoencoder(result, HTML).parts["facts"]).values()
+    )
+    assert any(line.startswith("The features are not sparse among themselves: 40.8 of 51") for line in findings(result))
+    assert not any("not sparse" in line for line in findings(audit))
+
+
+def test_fidelity_is_told_for_both_splits(audit: AuditResult) -> None:
+    table = build_autoencoder(audit, HTML).parts["fidelity"]
+    assert [column.header for column in table.columns[1:]] == ["Held-out part of the fit split", "Audit split"]
+    assert [cell.text for cell in table.rows[0]] == ["R² of the activations", "0.9560", "0.9570"]
+    assert [cell.text.replace("\u00a0", " ") for cell in table.rows[3][1:]] == ["99.0 %", "99.1 %"]
+    assert "R² 0.957 (audit pictures)" in dict(build_front(audit).facts)["Autoencoder"]
+    old = dataclasses.replace(audit, sae=dataclasses.replace(audit.sae, on_audit=None))
+    assert "R² 0.956 (held-out fit pictures)" in dict(build_front(old).facts)["Autoencoder"]
+    assert build_autoencoder(old, HTML).parts["fidelity"].notes == (("a", "not measured in this audit"),)
+
+
+def test_a_goal_missed_on_the_audit_split_alone_is_a_finding(audit: AuditResult) -> None:
+    poor = dataclasses.replace(audit.sae, on_audit=SaeFidelity(0.85, 0.9, 0.8, 0.1))
+    (said,) = [line for line in findings(dataclasses.replace(audit, sae=poor)) if "not on the audit pictures" in line]
+    assert said.replace("\u00a0", " ").endswith("it keeps 88.9 % of the accuracy (goal 99 %) at R² 0.850 (goal 0.9).")
+
+
+def test_redundancy_that_no_number_of_features_reaches(audit: AuditResult) -> None:
+    sae = dataclasses.replace(audit.sae, n_dead=236)
+    one = dataclasses.replace(audit.classes[0], redundancy=None, redundancy_limit=20)
+    cell = redundancy_cell(one, sae)
+    assert isinstance(cell, Noted)
+    assert cell.text == "none of 20"
+    assert cell.note == "removing all 20 living features at α̂ = 1 does not bring the class to 50 %"
+    assert redundancy_cell(one, dataclasses.replace(sae, n_dead=235)) == "> 20"  # one was not tried
+    assert redundancy_cell(dataclasses.replace(one, redundancy=3), sae) == "3"
+    stuck = tuple(dataclasses.replace(c, redundancy=None) for c in audit.classes)
+    assert any(
+        "Redundancy could not be measured here: removing all 20 living features" in line
+        for line in build_front(dataclasses.replace(audit, classes=stuck, sae=sae)).warnings
+    )
+    some = (dataclasses.replace(stuck[0], redundancy=2), *stuck[1:])
+    assert not any("Redundancy" in line for line in findings(dataclasses.replace(audit, classes=some, sae=sae)))
+
+
+def test_null_controls_say_how_many_draws_they_are_of(audit: AuditResult) -> None:
+    first = audit.classes[0]
+    alone = dataclasses.replace(first, null=dataclasses.replace(first.null, n_random=0, random_p=None))
+    both = trust_table(audit, [first, alone], HTML)
+    assert [c.text for c in both.rows[0][2:4]] == ["21.3 (100)", "27.4 (38)"]
+    assert both.rows[1][3].text == "–"
+    assert "no other living feature to compare with" in dict(both.notes).values()
+
+
+def test_names_are_cut_in_the_pdf_only(audit: AuditResult) -> None:
+    many = dataclasses.replace(audit.classes[0], differs_from=tuple(f"other {i}" for i in range(9)))
+    feature = dataclasses.replace(audit.features[1], affected=many.differs_from)
+    result = dataclasses.replace(audit, classes=(many,), features=(feature,))
+    for medium, cut in ((HTML, False), (PDF, True)):
+        cells = [c.text for c in trust_table(result, [many], medium).rows[0]]
+        cells += [c.text for c in build_effects(result, medium).parts["table"].rows[0]]
+        assert sum("other 8" in text for text in cells) == (0 if cut else 2)
+        assert sum("and 5 more" in text for text in cells) == (2 if cut else 0)
+
+
+def test_enhancement_is_a_share_of_pictures(audit: AuditResult) -> None:
+    one = dataclasses.replace(audit.classes[0], enhance=FlipSummary(None, None, None, 0.1203))
+    table = thresholds_table([one], 10)
+    assert table.columns[-1].header == "Enhanced into it"
+    assert table.rows[0][-1].text.replace("\u00a0", " ") == "12.0 %"
+
+
+def test_alpha_is_not_called_the_papers(audit: AuditResult) -> None:
+    assert raw_table(audit.classes, 10).caption == "The same thresholds as α for unit-norm directions"
 
 
 def test_pdf_holds_no_hidden_tables(audit: AuditResult) -> None:

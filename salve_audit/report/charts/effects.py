@@ -27,6 +27,7 @@ from salve_audit.report.charts.svg import (
 
 WIDTH, TOP, LEFT, RIGHT = 332, 30, 46, 12
 PLOT = 118
+_LABEL = 22  # room for one number below the axis; where strengths lie closer, the larger one goes without
 _STYLES = (
     (BLUE, "", circle),
     (VERMILLION, "6 2.5", square),
@@ -52,19 +53,20 @@ def draw_effects(strengths: Sequence[float], lines: Sequence[EffectLine], title:
     seen = [v for line in lines for v in line.changes if v is not None]
     reach = max(0.05, *(abs(v) for v in seen)) * 1.1 if seen else 0.05
     y = Scale(max(-1.0, min([-0.02, *seen]) * 1.12), min(1.0, max([0.02, *seen]) + 0.06 * reach), TOP + PLOT, TOP)
-    step = (WIDTH - LEFT - RIGHT) / max(1, len(strengths))
-    places = [LEFT + step * (i + 0.5) for i in range(len(strengths))]
+    x = Scale(min([-0.02, *strengths]), max([0.02, *strengths]), LEFT + 12, WIDTH - RIGHT - 12)
+    places = [x(strength) for strength in strengths]
     draw_y_axis(canvas, y, (LEFT, WIDTH - RIGHT), "change, points", percent=True)
     canvas.path(segment(LEFT, y(0), WIDTH - RIGHT, y(0)), stroke=MUTED, width=1)
     for place, strength in zip(places, strengths, strict=True):
         canvas.path(segment(place, TOP, place, TOP + PLOT), stroke=RULE, width=0.5)
-        canvas.text((place, TOP + PLOT + 13), f"{abs(strength):g}", anchor="middle", size=10.5)
+        if strength == 0 or all(abs(place - x(s)) >= _LABEL for s in strengths if abs(s) < abs(strength)):
+            canvas.text((place, TOP + PLOT + 13), f"{abs(strength):g}", anchor="middle", size=10.5)
     canvas.text((LEFT, TOP + PLOT + 27), "← suppressed", size=10.5, fill=MUTED)
     canvas.text(((LEFT + WIDTH - RIGHT) / 2, TOP + PLOT + 27), "strength α̂", anchor="middle", size=10.5, fill=MUTED)
     canvas.text((WIDTH - RIGHT, TOP + PLOT + 27), "enhanced →", anchor="end", size=10.5, fill=MUTED)
     for i, (line, style) in enumerate(zip(lines, _STYLES, strict=False)):
         color, dash, shape = style
-        points = [(x, y(v)) for x, v in zip(places, line.changes, strict=True) if v is not None]
+        points = [(place, y(v)) for place, v in zip(places, line.changes, strict=True) if v is not None]
         canvas.path(polyline(points), stroke=color, width=2, dash=dash)
         canvas.path("".join(shape(px, py, 3.4) for px, py in points), fill=color, stroke=INK, width=0.6)
         base = TOP + PLOT + 45 + 16 * i

@@ -22,6 +22,7 @@ from salve_audit.report.charts.svg import (
 )
 
 LEFT, RIGHT, LEGEND = 84, 60, 26
+TALLEST = 620  # of the rows together: with names, caption and heading the map still fits on one page
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class GridRow:
 
 def draw_grid(rows: Sequence[GridRow], columns: Sequence[str], title: str) -> Drawing:
     """The map with one row per feature and one column per class."""
-    cell = max(11.0, min(26.0, (680 - LEFT - RIGHT) / max(1, len(columns))))
+    cell = max(11.0, min(26.0, (680 - LEFT - RIGHT) / max(1, len(columns)), TALLEST / max(1, len(rows))))
     short = [shortened(name, 120, 10.5) for name in columns]
     head = LEGEND + 16 + 0.87 * max((text_width(name, 10.5) for name in short), default=20)
     height = head + cell * len(rows) + 22

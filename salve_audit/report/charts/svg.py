@@ -176,7 +176,8 @@ def text_width(text: str, size: float = 11) -> float:
 
 def shortened(text: str, width: float, size: float = 11) -> str:
     """`text`, cut with an ellipsis where it would be wider than `width`."""
-    text = clean(text).replace("\n", " ")
+    most = int(width / (0.32 * size)) + 2  # no text of so many characters fits; longer ones would take ages
+    text = clean(text).replace("\n", " ")[:most]
     if text_width(text, size) <= width:
         return text
     while text and text_width(text + "…", size) > width:

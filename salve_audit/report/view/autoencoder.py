@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from salve_audit.report.charts.frontier import FrontierPoint, draw_frontier
 from salve_audit.report.numbers import count, percent, strength
-from salve_audit.report.tables import Column, Table, Value, make_table
+from salve_audit.report.tables import Column, Missing, Table, Value, make_table
+from salve_audit.report.view.findings import active, kept
 from salve_audit.report.view.page import Figure, Medium, Section
-from salve_audit.results import AuditResult, SaeInfo
+from salve_audit.results import AuditResult, SaeFidelity, SaeInfo
+
+_FIDELITY: tuple[tuple[str, Callable[[SaeInfo | SaeFidelity], str]], ...] = (
+    ("R² of the activations", lambda one: f"{one.r2:.4f}"),
+    ("Accuracy, original activations", lambda one: percent(one.accuracy_original)),
+    ("Accuracy, reconstructed activations", lambda one: percent(one.accuracy_reconstructed)),
+    ("Share of the accuracy kept", lambda one: percent(kept(one))),
+    ("KL of the logits, nats", lambda one: strength(one.logit_kl)),
+)
 
 
 def build_autoencoder(result: AuditResult, medium: Medium) -> Section:
     """Frontier, chosen point, stability."""
     sae = result.sae
-    kept = sae.accuracy_reconstructed / sae.accuracy_original if sae.accuracy_original else 0.0
     facts = [
         ("Variant", f"{sae.variant}, {count(sae.n_latents)} latents, sparsity {strength(sae.sparsity)}"),
-        ("R² of the activations", f"{sae.r2:.4f}"),
-        ("Active latents per picture (L0)", f"{sae.l0:.1f}"),
-        ("Dead latents", count(sae.n_dead)),
-        (
-            "Accuracy with reconstructed activations",
-            f"{percent(sae.accuracy_reconstructed)} of {percent(sae.accuracy_original)}, {percent(kept)} kept",
-        ),
-        ("KL of the logits", f"{strength(sae.logit_kl)} nats"),
+        ("Sparsity (L0)", active(sae)),
+        ("Dead latents", f"{count(sae.n_dead)} of {count(sae.n_latents)}"),
     ]
     stability = sae.stability
     if stability is not None:
@@ -42,12 +46,23 @@ def build_autoencoder(result: AuditResult, medium: Medium) -> Section:
     )
     parts = {
         "facts": tuple(facts),
+        "fidelity": _fidelity_table(sae),
         "satisfied": sae.satisfied,
         "measured_stability": stability is not None,
         "figure": figure if points else None,
         "table": _frontier_table(sae, medium.table_rows) if points else None,
     }
     return Section("autoencoder", "Quality of the autoencoder", "autoencoder.html.j2", parts)
+
+
+def _fidelity_table(sae: SaeInfo) -> Table:
+    """What reconstructions keep on the pictures that chose the autoencoder, and on those that did not."""
+    audit = sae.on_audit
+    columns = [Column("Quantity", "name"), Column("Held-out part of the fit split"), Column("Audit split")]
+    rows: list[list[Value]] = []
+    for name, show in _FIDELITY:
+        rows.append([name, show(sae), Missing("not measured in this audit") if audit is None else show(audit)])
+    return make_table("What reconstructed activations keep", columns, rows, len(rows), "sae")
 
 
 def _frontier_table(sae: SaeInfo, limit: int) -> Table:

@@ -47,7 +47,7 @@ def build_classes(result: AuditResult, medium: Medium) -> Section:
             "figure_note": charted(result, medium.chart_classes)[1],
             "thresholds": thresholds_table(order, limit),
             "raw": raw_table(order, limit),
-            "trust": trust_table(order, limit),
+            "trust": trust_table(result, order, medium),
             "statuses": status_table(order, limit),
             "rankings": ranking_table(order, limit),
         },
@@ -67,7 +67,7 @@ def thresholds_table(order: Sequence[ClassReliance], limit: int) -> Table:
         Column("Flip, 95 % interval"),
         Column("Share that flips"),
         Column("Empirical"),
-        Column("Enhance"),
+        Column("Enhanced into it"),
     ]
     rows: list[list[Value]] = []
     for one in order:
@@ -84,7 +84,7 @@ def thresholds_table(order: Sequence[ClassReliance], limit: int) -> Table:
                 interval_cell(one),
                 share,
                 _empirical(one, hat),
-                strength(one.enhance.median),
+                percent(one.enhance.share) if one.n else Missing(NO_PICTURES),
             ]
         )
     caption = "Thresholds in units of α̂: medians over pictures; empirical is one value per class"
@@ -105,20 +105,20 @@ def _empirical(one: ClassReliance, alpha: AlphaSummary) -> Value:
 
 
 def raw_table(order: Sequence[ClassReliance], limit: int) -> Table:
-    """The same in the paper's unit, which depends on the scale of the dictionary."""
+    """The same as strengths α of the unit-norm directions that every variant is brought to."""
     heads = ("Analytical", "Numerical", "Flip", "Empirical")
     columns = [Column("Class", "name"), *(Column(head) for head in heads)]
     rows = [[one.name, *_medians(one, one.alpha), _empirical(one, one.alpha)] for one in order]
-    return make_table("The same thresholds as the paper's raw α", columns, rows, limit, "classes[].alpha")
+    return make_table("The same thresholds as α for unit-norm directions", columns, rows, limit, "classes[].alpha")
 
 
-def trust_table(order: Sequence[ClassReliance], limit: int) -> Table:
+def trust_table(result: AuditResult, order: Sequence[ClassReliance], medium: Medium) -> Table:
     """Null controls, stability and the checks of the linear approximation."""
     columns = [
         Column("Class", "name"),
         Column("Flip median"),
-        Column("Permuted coupling"),
-        Column("Random feature"),
+        Column("Permuted coupling (draws)"),
+        Column("Other feature (how many)"),
         Column("Null p"),
         Column("Stable over seeds", "text"),
         Column("Edit size at flip"),
@@ -129,24 +129,37 @@ def trust_table(order: Sequence[ClassReliance], limit: int) -> Table:
     ]
     rows: list[list[Value]] = []
     for one in order:
-        null = one.null
         stable: Value = Missing("not checked for this feature") if one.stable is None else "yes" if one.stable else "no"
         clamped, below = one.clamped_share, one.analytical_below_numerical
         cells: list[Value] = [
             one.name,
             strength(one.alpha_hat.flip.median) if one.n_correct else Missing(NO_CORRECT),
-            strength(null.permuted_median) if one.n_correct else Missing(NO_CORRECT),
-            strength(null.random_median) if one.n_correct else Missing(NO_CORRECT),
+            *_null_cells(one),
             Missing("no null control could be drawn") if one.null_p is None else p_value(one.null_p),
             stable,
             Missing("no flip median") if one.edit_size_at_flip is None else percent(one.edit_size_at_flip),
             Missing("no picture flips") if clamped is None else percent(clamped),
             Missing("no picture has both thresholds") if below is None else percent(below),
-            redundancy_cell(one),
-            names(one.differs_from, 3) if one.differs_from else "none",
+            redundancy_cell(one, result.sae),
+            names(one.differs_from, medium.listed) if one.differs_from else "none",
         ]
         rows.append(cells)
-    return make_table("Checks and controls", columns, rows, limit, "classes[]")
+    return make_table("Checks and controls", columns, rows, medium.table_rows, "classes[]")
+
+
+def _null_cells(one: ClassReliance) -> list[Value]:
+    """The flip median under each null, and how many draws it comes from."""
+    if one.n_correct == 0:
+        return [Missing(NO_CORRECT)] * 2
+    null = one.null
+    permuted: Value = Missing("no null control could be drawn")
+    if null.n_draws:
+        permuted = f"{strength(null.permuted_median)} ({count(null.n_draws)})"
+    if null.n_random:
+        return [permuted, f"{strength(null.random_median)} ({count(null.n_random)})"]
+    if null.random_p is not None:  # written before the number was kept
+        return [permuted, strength(null.random_median)]
+    return [permuted, Missing("no other living feature to compare with")]
 
 
 def status_table(order: Sequence[ClassReliance], limit: int) -> Table:
@@ -200,7 +213,7 @@ def build_curves(result: AuditResult, medium: Medium) -> Section:
 def _telling(one: ClassReliance) -> list[float | None]:
     """Strengths that a curve must show: its thresholds, and where next to nothing is left of the class."""
     curve, hat = one.curve, one.alpha_hat
-    gone = next((a for a, accuracy in zip(curve.alpha_hat, curve.accuracy, strict=True) if accuracy <= _GONE), None)
+    gone = next((a for a, accuracy in zip(curve.alpha_hat, curve.accuracy, strict=False) if accuracy <= _GONE), None)
     return [gone, hat.flip.median, hat.empirical, hat.analytical]
 
 

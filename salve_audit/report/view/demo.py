@@ -43,7 +43,7 @@ def build_demo(result: AuditResult, truth: DemoTruth, medium: Medium) -> Section
                 percent(one.largest_drop),
                 unknown if audited is None else median_cell(audited),
                 unknown if audited is None else interval_cell(audited),
-                unknown if audited is None else redundancy_cell(audited),
+                unknown if audited is None else redundancy_cell(audited, result.sae),
                 str(one.dominant_feature),
                 f"{one.dominant_auroc:.3f}",
             ]

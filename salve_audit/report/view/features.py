@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from salve_audit.report.charts.effects import MOST_CLASSES, EffectLine, draw_effects
@@ -16,6 +17,7 @@ from salve_audit.results import AuditResult, FeatureInfo
 MAP_FEATURES, MAP_CLASSES = 40, 40
 EFFECT_FEATURES = 12
 _FAINT = 0.05  # mean codes below this share of the largest would be invisible in the map
+_TESTED_AT = 1.0  # α̂ at which `affected` and `entangled` are judged
 _NO_PICTURES = "no pictures of this class"
 
 
@@ -26,7 +28,7 @@ def build_map(result: AuditResult, medium: Medium) -> Section:
     rows = [
         GridRow(
             str(one.index),
-            tuple(one.mean_code[c.index] for c in order),
+            tuple(_code(one, c.index) for c in order),
             frozenset(j for j, c in enumerate(order) if c.dominant_feature == one.index),
         )
         for one in features
@@ -71,10 +73,14 @@ def _map_numbers(features: Sequence[FeatureInfo], result: AuditResult, columns: 
     rows: list[list[Value]] = []
     for one in features:
         codes: list[Value] = [
-            Missing(_NO_PICTURES) if v is None else _signed(v) for v in (one.mean_code[j] for j in columns)
+            Missing(_NO_PICTURES) if v is None else _signed(v) for v in (_code(one, j) for j in columns)
         ]
         rows.append([str(one.index), strength(one.norm), strength(one.coupling_max), *codes])
     return make_table("Mean codes", heads, rows, len(rows), "features[].mean_code")
+
+
+def _code(one: FeatureInfo, index: int) -> float | None:
+    return one.mean_code[index] if index < len(one.mean_code) else None
 
 
 def _signed(value: float) -> str:
@@ -100,7 +106,7 @@ def build_effects(result: AuditResult, medium: Medium) -> Section:
     )
     parts = {
         "figure": figure if shown else None,
-        "table": _shared_table(shared, medium.table_rows),
+        "table": _shared_table(shared, medium),
         "entangled": [_entanglement(one, result) for one in shared if one.entangled][:EFFECT_FEATURES],
         "none": not shared,
     }
@@ -154,7 +160,7 @@ def _effect_numbers(features: Sequence[FeatureInfo], result: AuditResult) -> Tab
     )
 
 
-def _shared_table(shared: Sequence[FeatureInfo], limit: int) -> Table:
+def _shared_table(shared: Sequence[FeatureInfo], medium: Medium) -> Table:
     columns = [
         Column("Feature", "name"),
         Column("Strong on", "wrap"),
@@ -165,21 +171,25 @@ def _shared_table(shared: Sequence[FeatureInfo], limit: int) -> Table:
     rows = [
         [
             str(one.index),
-            names(one.classes, 4) if one.classes else "none",
-            names(one.dominant_for, 4) if one.dominant_for else "none",
-            names(one.affected, 4) if one.affected else "none",
+            names(one.classes, medium.listed) if one.classes else "none",
+            names(one.dominant_for, medium.listed) if one.dominant_for else "none",
+            names(one.affected, medium.listed) if one.affected else "none",
             "yes" if one.entangled else "no",
         ]
         for one in shared
     ]
-    return make_table("Features that concern more than one class", columns, rows, limit, "features[]")
+    return make_table("Features that concern more than one class", columns, rows, medium.table_rows, "features[]")
 
 
 def _entanglement(one: FeatureInfo, result: AuditResult) -> str:
-    """What suppression at the largest strength does to the class it lowers and the class it raises most."""
-    strongest = max(one.effect.suppress, key=lambda e: e.alpha_hat)
-    seen = [(v, result.data.classes[j]) for j, v in enumerate(strongest.accuracy_change) if v is not None]
+    """Of the classes that suppression moves significantly, the one it lowers and the one it raises most.
+
+    Significance was tested at α̂ = 1; a class that moves elsewhere, or by chance, is no sign of entanglement.
+    """
+    tested = next((e.accuracy_change for e in one.effect.suppress if math.isclose(e.alpha_hat, _TESTED_AT)), ())
+    seen = [(v, c) for v, c in zip(tested, result.data.classes, strict=False) if v is not None and c in one.affected]
+    if len(seen) < 2:
+        return f"Feature {one.index}: {names(one.affected)} in opposite directions."
     low, high = min(seen), max(seen)
-    at = strength(strongest.alpha_hat)
     moves = f"{low[1]} changes by {points(low[0])} and {high[1]} by {points(high[0])} points"
-    return f"Feature {one.index}: suppressed at α̂ = {at}, {moves}."
+    return f"Feature {one.index}: suppressed at α̂ = {_TESTED_AT:g}, {moves}."

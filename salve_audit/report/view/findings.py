@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from salve_audit.report.numbers import count, names, percent, plural
-from salve_audit.results import AuditResult, ClassReliance
+from salve_audit.results import AuditResult, ClassReliance, SaeFidelity, SaeInfo
 
 FLAG_MEANINGS = {
     "thin": "fewer than 30 usable pictures or 20 flips: the interval is wide or missing; the gate does not judge it",
@@ -17,9 +17,35 @@ FLAG_MEANINGS = {
 }
 
 
+_GOAL_KEPT, _GOAL_R2 = 0.99, 0.9
+_DENSE = 0.5  # beyond this share of the living latents per picture, features are not sparse among themselves
+
+
 def findings(result: AuditResult) -> tuple[str, ...]:
     """Warnings in plain words."""
-    return (*_trust(result), *_autoencoder(result), *_flags(result), *_stability(result), *_data(result))
+    return (
+        *_trust(result),
+        *_autoencoder(result.sae),
+        *_redundancy(result),
+        *_flags(result),
+        *_stability(result),
+        *_data(result),
+    )
+
+
+def living(sae: SaeInfo) -> int:
+    """Latents that fire on any picture."""
+    return sae.n_latents - sae.n_dead
+
+
+def active(sae: SaeInfo) -> str:
+    """How many of the living latents a picture uses."""
+    return f"{sae.l0:.1f} of {plural(living(sae), 'living latent')} active per picture"
+
+
+def kept(one: SaeInfo | SaeFidelity) -> float:
+    """Share of the accuracy that reconstructed activations keep."""
+    return one.accuracy_reconstructed / one.accuracy_original if one.accuracy_original else 0.0
 
 
 def _trust(result: AuditResult) -> list[str]:
@@ -28,16 +54,38 @@ def _trust(result: AuditResult) -> list[str]:
     return ["Code named by the user was run to build the model. The results are only as trustworthy as that code."]
 
 
-def _autoencoder(result: AuditResult) -> list[str]:
-    sae = result.sae
+def _autoencoder(sae: SaeInfo) -> list[str]:
     said = []
+    audit = sae.on_audit
     if not sae.satisfied:
-        kept = sae.accuracy_reconstructed / sae.accuracy_original if sae.accuracy_original else 0.0
         said.append(
-            f"The autoencoder misses its goal: it keeps {percent(kept)} of the accuracy (goal 99 %) at R² {sae.r2:.3f} "
-            "(goal 0.9). Statements about features hold only as far as it represents the activations."
+            f"The autoencoder misses its goal: it keeps {percent(kept(sae))} of the accuracy (goal 99 %) at R² "
+            f"{sae.r2:.3f} (goal 0.9) on held-out fit pictures. Statements about features hold only as far as it "
+            "represents the activations."
+        )
+    elif audit is not None and (kept(audit) < _GOAL_KEPT or audit.r2 < _GOAL_R2):
+        said.append(
+            f"The autoencoder meets its goal on held-out fit pictures, but not on the audit pictures: there it keeps "
+            f"{percent(kept(audit))} of the accuracy (goal 99 %) at R² {audit.r2:.3f} (goal 0.9)."
+        )
+    if living(sae) > 0 and sae.l0 / living(sae) > _DENSE:
+        said.append(
+            f"The features are not sparse among themselves: {active(sae)}. A feature is then no single concept, and "
+            "suppressing one touches most pictures."
         )
     return said
+
+
+def _redundancy(result: AuditResult) -> list[str]:
+    """Said where the number exists for no class at all: a column of open ends is no finding on any class."""
+    usable = [one for one in result.classes if one.n > 0]
+    n = living(result.sae)
+    if not usable or any(one.redundancy is not None or one.redundancy_limit < n for one in usable):
+        return []
+    return [
+        f"Redundancy could not be measured here: removing all {plural(n, 'living feature')} at α̂ = 1 brings no class "
+        "to 50 %."
+    ]
 
 
 def _stability(result: AuditResult) -> list[str]:

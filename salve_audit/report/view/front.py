@@ -12,11 +12,11 @@ from salve_audit.report.numbers import (
     strength,
     strength_interval,
 )
-from salve_audit.report.tables import Chips, Column, Missing, Table, Value, make_table
-from salve_audit.report.view.findings import findings
+from salve_audit.report.tables import Chips, Column, Missing, Noted, Table, Value, make_table
+from salve_audit.report.view.findings import active, findings, living
 from salve_audit.report.view.order import flip_limit, fragile_first, outcomes
 from salve_audit.report.view.page import FRONT_ROWS, FRONT_WARNINGS, Banner, Figure, Front
-from salve_audit.results import AuditResult, ClassReliance, Rule
+from salve_audit.results import AuditResult, ClassReliance, Rule, SaeInfo
 
 _LISTED = 5  # failing classes named in the verdict
 NO_PICTURES = "no audit pictures of this class"
@@ -44,7 +44,7 @@ def build_front(result: AuditResult) -> Front:
 
 
 def _facts(result: AuditResult) -> tuple[tuple[str, str], ...]:
-    model, data, sae = result.model, result.data, result.sae
+    model, data = result.model, result.data
     n = sum(one.n for one in result.classes)
     correct = sum(one.n_correct for one in result.classes)
     accuracy = f"{percent(correct / n)} of {count(n)} audit pictures right" if n else "no audit pictures"
@@ -57,9 +57,18 @@ def _facts(result: AuditResult) -> tuple[tuple[str, str], ...]:
             f"{count(data.n_fit)} to fit features, {count(data.n_audit)} to audit, {count(data.n_skipped)} skipped",
         ),
         ("Accuracy", accuracy),
-        ("Autoencoder", f"{sae.variant}, {count(sae.n_latents)} latents, {sae.l0:.1f} active, R² {sae.r2:.3f}"),
+        ("Autoencoder", _autoencoder(result)),
         ("Date", f"{date(result)}, salve-audit {result.tool_version}, seed {result.seed}"),
     )
+
+
+def _autoencoder(result: AuditResult) -> str:
+    """The variant, how sparse it is, and its R² with the pictures on which it was measured."""
+    sae = result.sae
+    r2 = f"R² {sae.r2:.3f} (held-out fit pictures)"
+    if sae.on_audit is not None:
+        r2 = f"R² {sae.on_audit.r2:.3f} (audit pictures)"
+    return f"{sae.variant}, {active(sae)}, {r2}"
 
 
 def date(result: AuditResult) -> str:
@@ -122,11 +131,17 @@ def accuracy_cell(one: ClassReliance) -> Value:
     return f"{percent(one.accuracy)} (n = {count(one.n)})" if one.n else Missing(NO_PICTURES)
 
 
-def redundancy_cell(one: ClassReliance) -> Value:
-    """Number of features to remove, or that the limit was not enough."""
+def redundancy_cell(one: ClassReliance, sae: SaeInfo) -> Value:
+    """Number of features to remove, or that the limit, or all living features together, were not enough."""
     if one.n == 0:
         return Missing(NO_PICTURES)
-    return f"> {one.redundancy_limit}" if one.redundancy is None else str(one.redundancy)
+    if one.redundancy is not None:
+        return str(one.redundancy)
+    n = living(sae)
+    if one.redundancy_limit < n:
+        return f"> {one.redundancy_limit}"
+    note = f"removing all {plural(n, 'living feature')} at α̂ = 1 does not bring the class to 50 %"
+    return Noted(f"none of {count(n)}", note)
 
 
 def verdict_table(result: AuditResult, classes: tuple[ClassReliance, ...], limit: int) -> Table:
@@ -134,28 +149,26 @@ def verdict_table(result: AuditResult, classes: tuple[ClassReliance, ...], limit
     judged = outcomes(result.verdict)
     columns = [
         Column("Class", "name"),
-        Column("Accuracy"),
-        Column("Dominant feature"),
         Column("α̂ flip median"),
         Column("95 % interval"),
-        Column("Redundancy"),
+        *([Column("Outcome", "text")] if judged else []),
         Column("Flags", "text"),
+        Column("Accuracy"),
+        Column("Redundancy"),
+        Column("Dominant feature"),
     ]
-    if judged:
-        columns.append(Column("Outcome", "text"))
     rows: list[list[Value]] = []
     for one in classes:
         row: list[Value] = [
             one.name,
-            accuracy_cell(one),
-            str(one.dominant_feature),
             median_cell(one),
             interval_cell(one),
-            redundancy_cell(one),
+            *([judged.get(one.name, Missing("no rule of the policy concerns this class"))] if judged else []),
             Chips(one.flags),
+            accuracy_cell(one),
+            redundancy_cell(one, result.sae),
+            str(one.dominant_feature),
         ]
-        if judged:
-            row.append(judged.get(one.name, Missing("no rule of the policy concerns this class")))
         rows.append(row)
     return make_table("Reliance by class, most fragile first", columns, rows, limit, "classes[]")
 

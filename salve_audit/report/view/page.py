@@ -22,10 +22,11 @@ class Medium:
     table_rows: int
     chart_classes: int
     numbers: bool
+    listed: int  # names in one cell of a table
 
 
-HTML = Medium("html", 1000, 50, True)
-PDF = Medium("pdf", 40, 30, False)
+HTML = Medium("html", 1000, 50, True, 1000)
+PDF = Medium("pdf", 40, 30, False, 4)
 
 
 @dataclass(frozen=True)
