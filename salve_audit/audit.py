@@ -16,7 +16,6 @@ from salve_audit.activations import choose_device
 from salve_audit.activations.store import Activations
 from salve_audit.assembly import StageResults, assemble
 from salve_audit.config import AuditConfig
-from salve_audit.errors import NothingMeasuredError
 from salve_audit.interventions import (
     Comparison,
     ComparisonInputs,
@@ -26,14 +25,18 @@ from salve_audit.interventions import (
 from salve_audit.outputs import check_writable, publishing
 from salve_audit.reliance.assess import Reliance, RelianceInputs, assess_reliance
 from salve_audit.reliance.scaling import Samples
-from salve_audit.results import AuditResult
-from salve_audit.sae.files import save_sae
+from salve_audit.results import AuditResult, SaeFidelity
+from salve_audit.sae.files import serialise_sae
+from salve_audit.sae.metrics import measure_quality
+from salve_audit.sae.models import TrainedSae
 from salve_audit.sae.settings import SaeSettings
 from salve_audit.sae.stage import SaeOutcome, train_sae
 from salve_audit.stopwatch import Stopwatch
 from salve_audit.subject import load_subject
 
 log = logging.getLogger(__name__)
+TRANSFORMERS = ("vit", "deit", "beit", "eva", "cait", "swin", "maxvit", "flexivit")  # by the start of timm's names
+PAPER_BATCH_TRANSFORMER = 16  # METHOD §1: 32 for convolutional networks
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Audit:
         result: what audit.json will say.
         activations: cached activations of both splits.
         outcome: the autoencoder.
+        sae_file: content of sae.safetensors.
         codes: (n, m) of the audit split.
         reliance: per-sample thresholds and class records.
         seconds: wall time by stage.
@@ -52,6 +56,7 @@ class Audit:
     result: AuditResult
     activations: Activations
     outcome: SaeOutcome
+    sae_file: bytes
     codes: np.ndarray
     reliance: Reliance
     seconds: dict[str, float]
@@ -64,9 +69,11 @@ def run_audit(config: AuditConfig, finish: Callable[[Audit], AuditResult] | None
         config: what to do.
         finish: may add to the result before it is written (the demo adds its known truth).
 
+    Returns:
+        The result; ``verdict.passed`` is None where a limit was given and no class could be judged.
+
     Raises:
         SalveError: an input cannot be used or the results cannot be written; nothing is left in `config.out`.
-        NothingMeasuredError: a limit was given but every class is too thin to be judged; results are written.
     """
     watch = Stopwatch()
     if config.out is not None:
@@ -77,10 +84,6 @@ def run_audit(config: AuditConfig, finish: Callable[[Audit], AuditResult] | None
     if config.out is not None:
         with watch.stage("report"):
             write_audit(audit, config)
-    if config.fail_under is not None and audit.result.verdict.passed is None:
-        raise NothingMeasuredError(
-            "fail_under", "every class is too thin to be judged", hint="audit at least 30 images per class"
-        )
     return audit.result
 
 
@@ -95,8 +98,9 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
             activations.fit.acts,
             activations.fit.labels,
             activations.head,
-            SaeSettings(variant=config.sae, n_latents=config.n_latents, seed=config.seed, device=str(device)),
+            _sae_settings(config, subject.model.architecture, device),
         )
+        info = dataclasses.replace(outcome.info, on_audit=_measure_fidelity(outcome.sae, activations))
         fit_codes = outcome.sae.encode(activations.fit.acts)
         codes = outcome.sae.encode(activations.audit.acts)
     with watch.stage("reliance"):
@@ -114,9 +118,27 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
         )
     with watch.stage("interventions"):
         comparison = _compare(config, activations, outcome, reliance, subject.classes)
-    sae_sha256 = hashlib.sha256(np.ascontiguousarray(outcome.sae.dictionary).tobytes()).hexdigest()
-    stages = StageResults(subject, outcome.info, sae_sha256, reliance, comparison, str(device))
-    return Audit(assemble(config, stages), activations, outcome, codes, reliance, watch.seconds)
+    sae_file = serialise_sae(
+        outcome.sae, {"model_sha256": subject.model_sha256, "data_sha256": activations.data_sha256}
+    )
+    stages = StageResults(subject, info, hashlib.sha256(sae_file).hexdigest(), reliance, comparison, str(device))
+    return Audit(assemble(config, stages), activations, outcome, sae_file, codes, reliance, watch.seconds)
+
+
+def _sae_settings(config: AuditConfig, architecture: str, device: object) -> SaeSettings:
+    batch_size = None
+    if config.sae == "paper" and architecture.startswith(TRANSFORMERS):
+        batch_size = PAPER_BATCH_TRANSFORMER
+    return SaeSettings(
+        variant=config.sae, n_latents=config.n_latents, seed=config.seed, device=str(device), batch_size=batch_size
+    )
+
+
+def _measure_fidelity(sae: TrainedSae, activations: Activations) -> SaeFidelity:
+    """The autoencoder on the audit split, which had no part in choosing it."""
+    audit = activations.audit
+    quality = measure_quality(sae, np.asarray(audit.acts), audit.labels, activations.head)
+    return SaeFidelity(quality.r2, quality.accuracy_original, quality.accuracy_reconstructed, quality.logit_kl)
 
 
 def _compare(
@@ -159,17 +181,13 @@ def write_audit(audit: Audit, config: AuditConfig) -> None:
         (stage / "audit.json").write_bytes(text)
         table = samples_table(audit.activations.audit, audit.reliance.samples, result.data.classes)
         write_samples(table, stage / "samples.parquet")
-        save_sae(stage / "sae.safetensors", audit.outcome.sae, _hashes(result))
+        (stage / "sae.safetensors").write_bytes(audit.sae_file)
         if config.keep_activations:
             _write_activations(audit, stage / "activations.safetensors")
         if "html" in config.format:
             (stage / "report.html").write_text(render_html(result), encoding="utf-8")
         if "pdf" in config.format:
             (stage / "report.pdf").write_bytes(render_pdf(result, text))
-
-
-def _hashes(result: AuditResult) -> dict[str, str]:
-    return {"model_sha256": result.provenance.model_sha256, "data_sha256": result.provenance.data_sha256}
 
 
 def _write_activations(audit: Audit, path: Path) -> None:

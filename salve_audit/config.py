@@ -106,6 +106,11 @@ def _check_numbers(config: AuditConfig) -> None:
         value = getattr(config, key)
         if value is not None and value < minimum:
             raise UsageError(key, f"{value} is below {minimum}")
+    most = {"seed": 2**62, "n_latents": 2**20}
+    for key, maximum in most.items():
+        value = getattr(config, key)
+        if value is not None and value > maximum:
+            raise UsageError(key, f"{value} is above {maximum}")
     if config.fail_under is not None and not 0 < config.fail_under < float("inf"):
         raise UsageError("fail_under", f"{config.fail_under} is not a positive number")
 

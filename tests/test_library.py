@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import salve_audit
 from salve_audit import AuditConfig, AuditResult, load_audit
-from salve_audit.errors import SalveError, UsageError
+from salve_audit.errors import ResultError, SalveError, UsageError
+from salve_audit.results import parse_audit
 
 SAMPLE = Path(__file__).resolve().parents[1] / "sample_reports" / "demo" / "audit.json"
 
@@ -49,6 +52,8 @@ def test_results_are_values() -> None:
         ({"format": ()}, "format: name at least one of html, pdf, json"),
         ({"interventions": ("magic",)}, "interventions: 'magic' is not one of"),
         ({"batch_size": 0}, "batch_size: 0 is below 1"),
+        ({"seed": 10**20}, "seed: 100000000000000000000 is above"),
+        ({"n_latents": 10**8}, "n_latents: 100000000 is above 1048576"),
         ({"fail_under": float("inf")}, "fail_under: inf is not a positive number"),
     ],
 )
@@ -58,3 +63,29 @@ def test_a_configuration_is_validated_once_and_names_the_key(change: dict, messa
     assert str(raised.value).startswith(message)
     assert isinstance(raised.value, SalveError)
     assert raised.value.exit_code == 2
+
+
+def damaged(change: Callable[[dict], object]) -> str:
+    value = json.loads(SAMPLE.read_text())
+    change(value)
+    return json.dumps(value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda v: v["classes"][1]["curve"]["accuracy"].pop(),
+            "expected 41 values, got 40 in 'classes[1].curve.accuracy'",
+        ),
+        (lambda v: v["features"][0]["mean_code"].pop(), "expected 8 values, got 7 in 'features[0].mean_code'"),
+        (lambda v: v.update(created="yesterday"), "expected an ISO 8601 date, got 'yesterday' in 'created'"),
+        (lambda v: v["classes"][0].update(accuracy=7), "expected a share in 0..1, got 7 in 'classes[0].accuracy'"),
+        (lambda v: v["classes"][0].update(index=8), "expected an output in 0..7, got 8 in 'classes[0].index'"),
+        (lambda v: v["model"].pop("head"), "missing key 'model.head'"),
+    ],
+)
+def test_a_damaged_audit_is_refused_with_the_path(change: Callable[[dict], object], message: str) -> None:
+    with pytest.raises(ResultError) as raised:
+        parse_audit(damaged(change))
+    assert str(raised.value) == f"audit.json: {message}"

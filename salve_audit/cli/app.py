@@ -96,6 +96,12 @@ def run(arguments: list[str]) -> int:
     except MemoryError:
         return _fail("memory: not enough for this model and batch size", "try --batch-size 16", FAILED)
     except Exception as error:
+        if "can't allocate memory" in str(error) or type(error).__name__ == "OutOfMemoryError":  # torch's own way
+            return _fail(
+                "memory: not enough for this model and these settings",
+                "try a smaller --batch-size or --n-latents",
+                FAILED,
+            )
         reason = f"internal error: {type(error).__name__}: {error}"
         return _fail(reason, "this is a defect of salve-audit; -v shows where", FAILED)
 

@@ -61,6 +61,6 @@ def exit_code(result: AuditResult) -> int:
     """
     verdict = result.verdict
     if verdict.policy is not None and verdict.passed is None:
-        why = "every class is too thin to be judged"
-        raise NothingMeasuredError("--fail-under", why, hint="audit at least 30 images per class")
+        why = "no class could be judged: each has under 30 correct samples or under 20 flips"
+        raise NothingMeasuredError("--fail-under", why, hint="the results are written; audit more images per class")
     return VIOLATED if verdict.passed is False else 0

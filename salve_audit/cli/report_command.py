@@ -27,6 +27,8 @@ def command(audit: Path, out: Path | None, formats: tuple[str, ...], verbose: in
 
     if not formats:
         raise UsageError("--format", "name at least one of html, pdf")
+    if out == Path("-"):
+        raise UsageError("--out", "a report cannot go to stdout; name a folder")
     result = load_audit(audit)
     home = out or (audit if audit.is_dir() else audit.parent)
     check_writable(home)

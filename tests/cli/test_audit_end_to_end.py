@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -62,6 +63,46 @@ def test_every_class_median_can_be_recomputed_from_what_is_left_behind(audited: 
         assert record.n_correct == int(own.correct.sum()) == int(found.correct.sum())
         empirical = None if np.isinf(found.empirical) else pytest.approx(found.empirical)
         assert record.alpha.empirical == empirical
+
+
+def test_hashes_are_those_of_the_files(audited: Path, colour_model: Path) -> None:
+    provenance = load_audit(audited / "out").provenance
+    assert provenance.sae_sha256 == hashlib.sha256((audited / "out" / "sae.safetensors").read_bytes()).hexdigest()
+    assert provenance.model_sha256 == hashlib.sha256(colour_model.read_bytes()).hexdigest()
+
+
+def test_fidelity_on_the_audit_split_can_be_recomputed(audited: Path) -> None:
+    kept, sae = load_file(audited / "out" / "activations.safetensors"), load_file(audited / "out" / "sae.safetensors")
+    acts = kept["audit_acts"].astype(np.float64)
+    codes = acts @ sae["encoder_weight"].T.astype(np.float64) + sae["encoder_bias"]
+    recon = codes @ sae["dictionary"].astype(np.float64) + sae["decoder_bias"]
+    r2 = 1 - ((acts - recon) ** 2).sum() / ((acts - acts.mean(0)) ** 2).sum()
+    hits = (recon @ kept["head_weight"].T + kept["head_bias"]).argmax(1) == kept["audit_labels"]
+    found = load_audit(audited / "out").sae.on_audit
+    assert found is not None
+    assert (found.r2, found.accuracy_reconstructed) == (pytest.approx(r2, abs=1e-5), pytest.approx(hits.mean()))
+
+
+def test_a_limit_on_classes_that_are_all_thin_is_exit_2_with_the_table(
+    audited: Path, salve: Callable, colour_model: Path, colour_data: Path, tmp_path: Path
+) -> None:
+    done = salve(
+        colour_model,
+        colour_data,
+        "--limit",
+        12,
+        "--no-cache",
+        "--out",
+        tmp_path / "out",
+        "--fail-under",
+        1,
+        "--format",
+        "json",
+    )
+    assert done.code == 2
+    assert "gate (fail under 1): NOT JUDGED" in done.out
+    assert "error: --fail-under: no class could be judged" in done.err
+    assert load_audit(tmp_path / "out").verdict.passed is None
 
 
 def test_the_report_names_every_class_and_the_pdf_carries_the_json(audited: Path) -> None:
