@@ -13,8 +13,8 @@ from torch import nn
 
 from salve_audit.errors import CheckpointError, HeadError
 from salve_audit.inputs import (
+    HeadReader,
     build_transform,
-    check_head,
     count_parameters,
     find_head,
     load_classifier,
@@ -74,39 +74,58 @@ def with_model(classifier, model: nn.Module, head: str):
 def test_timm_networks_say_it(name: str, head: str) -> None:
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=5)
-    assert find_head(model, (3, 224, 224)) == head
+    assert find_head(model, (3, 224, 224)).name == head
 
 
 def test_a_single_linear_layer() -> None:
-    assert find_head(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), SIZE) == "1"
+    assert find_head(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), SIZE) == HeadReader("linear", ("1",))
 
 
 def test_traces_the_layer_whose_output_is_the_networks() -> None:
-    assert find_head(Net().eval(), SIZE) == "out"
+    assert find_head(Net().eval(), SIZE) == HeadReader("linear", ("out",))
 
 
 def test_no_linear_layer() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.Flatten())
     with pytest.raises(HeadError) as caught:
         find_head(model, SIZE)
-    assert str(caught.value) == "model: has no linear layer, it ends with '1' (Flatten)"
+    assert str(caught.value) == "model: no linear layer makes its output; it ends with '0' (Conv2d), '1' (Flatten)"
     assert caught.value.hint == HINT
 
 
-@pytest.mark.parametrize("last", [nn.Softmax(dim=1), Doubling(), InPlace()])
+@pytest.mark.parametrize("last", [nn.Softmax(dim=0), Doubling(), InPlace()])
 def test_something_behind_the_head(last: nn.Module) -> None:
     with pytest.raises(HeadError) as caught:
         find_head(Net(last).eval(), SIZE)
-    assert str(caught.value) == "model: no linear layer's output is the network's output; the last one run: 'out'"
+    ends = f"it ends with 'out' (Linear), 'unused' (Linear), 'last' ({type(last).__name__})"
+    assert str(caught.value) == f"model: no linear layer makes its output; {ends}"
 
 
-def test_a_given_head_must_exist() -> None:
-    assert check_head(Net(), "out") == "out"
+@pytest.mark.parametrize(
+    ("last", "ending", "per_label"),
+    [
+        (nn.Softmax(dim=1), "softmax", False),
+        (nn.LogSoftmax(dim=1), "log-softmax", False),
+        (nn.Sigmoid(), "sigmoid", True),
+    ],
+)
+def test_what_the_network_does_with_its_logits(last: nn.Module, ending: str, per_label: bool) -> None:
+    found = find_head(Net(last).eval(), SIZE)
+    assert (found.name, found.ending, found.per_label) == ("out", ending, per_label)
+
+
+def test_a_given_head_must_exist_and_make_the_logits() -> None:
+    model = Net().eval()
+    assert find_head(model, SIZE, head="out").name == "out"
     with pytest.raises(HeadError, match=r"^model: has no module 'outt'$") as caught:
-        check_head(Net(), "outt")
+        find_head(model, SIZE, head="outt")
     assert caught.value.hint == "linear layers there: out"
     with pytest.raises(HeadError, match=r"^model: its module 'last' is of type Identity, no linear layer$"):
-        check_head(Net(), "last")
+        find_head(model, SIZE, head="last")
+    with pytest.raises(HeadError, match=r"^model: its layer 'body' has 6 outputs, the network returns \(4,\)$"):
+        find_head(model, SIZE, head="body")
+    with pytest.raises(HeadError, match=r"^model: its layer 'unused' is not used in a forward pass$"):
+        find_head(model, SIZE, head="unused")
 
 
 def test_proof_returns_the_head_and_its_error(classifier) -> None:
@@ -134,7 +153,7 @@ def test_a_head_without_bias(classifier) -> None:
         (
             nn.Sequential(nn.Flatten(2), nn.Linear(64, 4), nn.Flatten()),
             "1",
-            "the input of its layer '1' is 2 x 3 x 64 for 2 pictures, expected one vector each",
+            "its layer '1' has 4 outputs, the network returns (12,)",
         ),
         (Net(), "body", "its layer 'body' has 6 outputs, the network returns (4,)"),
         (

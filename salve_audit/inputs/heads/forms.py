@@ -39,6 +39,10 @@ class Form(ABC):
         return outputs.float()
 
     @abstractmethod
+    def count_rows(self, layer: nn.Module) -> int:
+        """Number of the layer's outputs, by shapes alone."""
+
+    @abstractmethod
     def weigh(self, layer: nn.Module) -> Float[Tensor, "k d"]:
         """The layer's weights in float32, before any scale."""
 
@@ -62,6 +66,10 @@ class Linear(Form):
     def pool(self, outputs: Tensor) -> Tensor:
         return outputs.float().flatten(1, -2).mean(1) if outputs.ndim > 2 else outputs.float()
 
+    def count_rows(self, layer: nn.Module) -> int:
+        assert isinstance(layer, nn.Linear), f"not a linear layer: {type(layer).__name__}"
+        return layer.out_features
+
     def weigh(self, layer: nn.Module) -> Float[Tensor, "k d"]:
         assert isinstance(layer, nn.Linear), f"not a linear layer: {type(layer).__name__}"
         return layer.weight.detach().float().cpu()
@@ -82,6 +90,10 @@ class Convolution(Form):
     def pool(self, outputs: Tensor) -> Tensor:
         return outputs.float().flatten(2).mean(2)
 
+    def count_rows(self, layer: nn.Module) -> int:
+        assert isinstance(layer, CONVOLUTIONS), f"not a convolution: {type(layer).__name__}"
+        return layer.out_channels
+
     def weigh(self, layer: nn.Module) -> Float[Tensor, "k d"]:
         assert isinstance(layer, CONVOLUTIONS), f"not a convolution: {type(layer).__name__}"
         return layer.weight.detach().float().cpu().flatten(1)
@@ -96,6 +108,10 @@ class Cosine(Form):
     def read(self, inputs: Tensor) -> Float[Tensor, "n d"] | None:
         return F.normalize(inputs.float(), dim=1) if inputs.ndim == 2 else None
 
+    def count_rows(self, layer: nn.Module) -> int:
+        (matrix,) = _matrices(layer)
+        return len(matrix)
+
     def weigh(self, layer: nn.Module) -> Float[Tensor, "k d"]:
         (matrix,) = _matrices(layer)
         return F.normalize(matrix.detach().float().cpu(), dim=1)
@@ -105,6 +121,10 @@ class CosineColumns(Cosine):
     """The same where the layer keeps its weights as (d, k), one column per class."""
 
     name = "cosine, one column per class"
+
+    def count_rows(self, layer: nn.Module) -> int:
+        (matrix,) = _matrices(layer)
+        return int(matrix.shape[1])
 
     def weigh(self, layer: nn.Module) -> Float[Tensor, "k d"]:
         (matrix,) = _matrices(layer)

@@ -92,8 +92,12 @@ class HeadReader:
 
     def count_classes(self, model: nn.Module) -> int:
         """Rows of the folded head."""
-        n_outputs = len(FORMS[self.form].weigh(model.get_submodule(self.modules[0])))
+        n_outputs = self.count_outputs(model)
         return 2 if n_outputs == 1 else n_outputs
+
+    def count_outputs(self, model: nn.Module) -> int:
+        """The network's outputs."""
+        return FORMS[self.form].count_rows(model.get_submodule(self.modules[0]))
 
     def describe(self, model: nn.Module) -> str:
         """The head in one line, for ``inspect``."""

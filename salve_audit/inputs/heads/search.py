@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from salve_audit.errors import HeadError
 from salve_audit.inputs.heads.forms import FORMS
+from salve_audit.inputs.heads.measure import TOLERANCE, measure_error, relative_error
 from salve_audit.inputs.heads.reader import ENDINGS, HeadReader
 from salve_audit.inputs.heads.trace import HINT, Trace, trace
 from salve_audit.inputs.reasons import nearest_names
 
-TOLERANCE = 1e-4  # relative to the largest logit
 MOST_AVERAGED = 4  # layers whose outputs are averaged
 NAMED_LAST = 3  # modules that an error names
 
@@ -51,10 +51,8 @@ def find_head(
         best = next((reader for reader in found if reader is not None), None)
         if best is not None:
             return with_notes(best, model)
-    if head:
-        return HeadReader(
-            _first_form(model, names, path), tuple(names)
-        )  # what is wrong with it is for the proof to say
+        if head:
+            measure_error(HeadReader(_first_form(model, names, path), tuple(names)), model, seen, path)
     why = f"no linear layer makes its output; it ends with {_name_last(model)}"
     raise HeadError(path, why, hint=HINT)
 
@@ -80,14 +78,6 @@ def check_names(model: nn.Module, head: str, path: str) -> list[str]:
     return names
 
 
-def relative_error(computed: Tensor, logits: Tensor) -> float:
-    """Largest difference, relative to the largest logit; infinite where shapes differ."""
-    if computed.shape != logits.shape:
-        return float("inf")
-    scale = float(logits.abs().max()) or 1.0
-    return float((computed - logits).abs().max()) / scale
-
-
 def with_notes(reader: HeadReader, model: nn.Module) -> HeadReader:
     """The reader with what a report should say about its kind."""
     name = " and ".join(repr(one) for one in reader.modules)
@@ -106,7 +96,7 @@ def with_notes(reader: HeadReader, model: nn.Module) -> HeadReader:
         notes.append(
             f"the head {container!r} is an MLP; its last linear layer {name} is audited, with that one's inputs"
         )
-    if reader.count_classes(model) == 2 and len(reader.weigh(model)[1]) == 1:
+    if reader.count_outputs(model) == 1:
         notes.append("the network has one output; its sign decides between the first class and the second")
     if reader.ending:
         notes.append(f"the network ends with {reader.ending}; thresholds are about the logits before it")
@@ -128,7 +118,7 @@ def _propose(model: nn.Module, batch: Tensor, path: str) -> list[str]:
     if not able:
         return []
     k = trace(model, (), batch, path).output.shape[1]
-    return list(dict.fromkeys(name for name, module, form in able if len(form.weigh(module)) == k))
+    return list(dict.fromkeys(name for name, module, form in able if form.count_rows(module) == k))
 
 
 def _readings(model: nn.Module, seen: Trace) -> Iterator[HeadReader]:
@@ -136,7 +126,7 @@ def _readings(model: nn.Module, seen: Trace) -> Iterator[HeadReader]:
     k = seen.output.shape[1]
     for form_name, form in FORMS.items():
         accepted = [name for name in seen.calls if form.accepts(model.get_submodule(name))]
-        fitting = [name for name in accepted if len(form.weigh(model.get_submodule(name))) == k]
+        fitting = [name for name in accepted if form.count_rows(model.get_submodule(name)) == k]
         for n_layers in range(1, MOST_AVERAGED + 1):
             last = fitting[-2 * MOST_AVERAGED :] if n_layers > 1 else fitting
             for modules in itertools.combinations(reversed(last), n_layers):
