@@ -1,6 +1,7 @@
 """Directional ablation: take the component along the latent's direction out of every activation.
 
-``W'(t) = W (I − t d dᵀ)`` with ``d = D_l / ‖D_l‖``; the bias stays. At t = 1 nothing along d reaches the logits.
+``W'(t) = W (I − t d dᵀ)`` with ``d = D_l / ‖D_l‖``; the bias stays. At t = 1 nothing along d reaches the logits;
+beyond it the component is reversed.
 
 Source: directional ablation as in arXiv 2406.11717, folded into the head; METHOD §5.
 """

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+STRENGTH_LIMIT = 1e6  # units of every method; matched strengths are exact, so only float64 asks for an end
+
 
 @dataclass(frozen=True)
 class AffineHead:
@@ -53,15 +55,21 @@ class RankOneEdit:
 
 @dataclass(frozen=True)
 class Intervention:
-    """One edit of one class with a single strength.
+    """One edit of one class with a single strength, in one of two forms: `rank_one` or `coupling`.
+
+    All methods are searched up to the same `STRENGTH_LIMIT` of their units, so that "reached" means the same for
+    all: some strength brings the class down. Strengths far beyond the unit are over-corrections (row scaling then
+    turns the class's row around, ablation reverses the component along its direction, LEACE makes the class look
+    like its opposite); what they cost shows in the other classes.
 
     Attributes:
         method: its name, for instance ``salve``.
         head: strength -> edited head; ``head(0.0)`` is the original head.
         max_strength: upper end of the range in which strengths are searched.
         feature: the latent it acts on, or None.
-        unit: the strength of an ordinary edit: searched in even steps up to here, in geometric ones beyond.
+        unit: the strength at which the edit does what it is named for.
         rank_one: the same edit in factors where it is linear in its strength, else None.
+        coupling: (d,) where the edit is ``W diag(max(0, 1 − strength × coupling / max coupling))``, else None.
     """
 
     method: str
@@ -70,16 +78,18 @@ class Intervention:
     feature: int | None = None
     unit: float = 1.0
     rank_one: RankOneEdit | None = None
+    coupling: Float[np.ndarray, " d"] | None = None
 
 
 def rank_one_intervention(
-    method: str, head: AffineHead, edit: RankOneEdit, max_strength: float = 1.0, feature: int | None = None
+    method: str, head: AffineHead, edit: RankOneEdit, unit: float = 1.0, feature: int | None = None
 ) -> Intervention:
-    """The intervention that adds t times `edit` to `head`; its unit is 1."""
+    """The intervention that adds t times `edit` to `head`, up to the common limit."""
     return Intervention(
         method=method,
         head=lambda strength: edit.applied(head, strength),
-        max_strength=max_strength,
+        max_strength=STRENGTH_LIMIT * unit,
         feature=feature,
+        unit=unit,
         rank_one=edit,
     )

@@ -3,7 +3,8 @@
 For activations x with mean μ, covariance Σ and cross-covariance ``s = Cov(x, z)`` with the class-against-rest
 indicator z, the least-squares optimal eraser is ``r(x) = x − P (x − μ)`` with ``P = Σ^½ π Σ^{-½}`` and π the orthogonal
 projection onto ``Σ^{-½} s``. One indicator makes π of rank one, so that ``P = s sᵀΣ⁺ / (sᵀΣ⁺s)``. With ``A = I − P``:
-``W' = W A``, ``b' = b + W (I − A) μ``. The strength t interpolates between the original and the erased head.
+``W' = W A``, ``b' = b + W (I − A) μ``. The strength t interpolates between the original and the erased head,
+and beyond t = 1 extrapolates: the class's trace is reversed.
 
 Source: arXiv 2306.03819, theorem 4.3; METHOD §5.
 """

@@ -35,7 +35,7 @@ def compare_interventions(settings: ComparisonSettings, inputs: ComparisonInputs
 
     A class without fit or audit samples, or without any other class to compare it with, is left out and logged. One
     that is at or below a target from the start has strength 0 there and counts as reached. Where a method never
-    reaches a target, the result is the strength on its grid with the lowest accuracy of the class. Where a method
+    reaches a target, the result is the smallest strength with the lowest accuracy of the class. Where a method
     has nothing to act on (no latent is left for a random null), the class has no result of it; logged once.
 
     The spread of a method that depends on a key is the lowest, median and highest `others_accuracy` over random

@@ -8,11 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from salve_audit.interventions.affine import AffineHead
-from salve_audit.interventions.samples import ClassAccuracy, EditedLogits
-from salve_audit.interventions.search import find_strengths, strength_grid
+from salve_audit.interventions.samples import EditedLogits
+from salve_audit.interventions.search import class_events, find_strengths
 
-TARGET_TOLERANCE = 1e-3  # relative, of the matched strengths
-AREA_TOLERANCE = 1e-2  # of the strengths behind the area
 AREA_STEPS = 10  # levels of suppression at which the area's integrand is measured
 
 
@@ -43,12 +41,11 @@ def match_accuracy(edited: EditedLogits, class_index: int, targets: Float[np.nda
     original one and at most 1; y = 0 where no strength suppresses as much. By the trapezoidal rule at
     x = 0, 0.1, …, 1, with y(0) = 1.
     """
-    accuracy = ClassAccuracy(edited, class_index)
-    original = float(accuracy(np.zeros(1))[0])
+    events = class_events(edited, class_index)
+    original = float(events.correct.mean())
     suppression = np.linspace(0.0, 1.0, AREA_STEPS + 1)[1:]
     levels = np.concatenate([targets, original * (1.0 - suppression)])
-    tolerances = np.repeat([TARGET_TOLERANCE, AREA_TOLERANCE], [len(targets), AREA_STEPS])
-    strengths, reached = find_strengths(accuracy, strength_grid(edited.intervention), levels, tolerances)
+    strengths, reached = find_strengths(events, levels, edited.intervention.max_strength)
 
     correct = edited.correct(np.append(strengths, 0.0))
     accuracies = edited.samples.class_accuracies(correct)
@@ -69,9 +66,8 @@ def others_at_targets(
     edited: EditedLogits, class_index: int, targets: Float[np.ndarray, " targets"]
 ) -> tuple[Float[np.ndarray, " targets"], Bool[np.ndarray, " targets"]]:
     """The other classes' mean accuracy at each matched target, and whether the target is reached."""
-    accuracy = ClassAccuracy(edited, class_index)
-    tolerances = np.full(len(targets), TARGET_TOLERANCE)
-    strengths, reached = find_strengths(accuracy, strength_grid(edited.intervention), targets, tolerances)
+    events = class_events(edited, class_index)
+    strengths, reached = find_strengths(events, targets, edited.intervention.max_strength)
     accuracies = edited.samples.class_accuracies(edited.correct(strengths))
     others: np.ndarray = accuracies[:, edited.samples.others(class_index)].mean(axis=1)
     return others, reached

@@ -10,7 +10,8 @@ rome-cov    ``ΔW = (y* − (W q + b)) (C⁻¹q)ᵀ / (qᵀ C⁻¹ q)``, C = E[a
             see `FitStatistics.solve_second_moment`): the update that disturbs typical activations least
 =========== ==========================================================================================
 
-The strength t scales ΔW; at t = 1 the key's logits are y*.
+The strength t scales ΔW; at t = 1 the key's logits are y*. Other samples of the class project less onto the key than
+the key itself and may need more.
 
 Source: SALVE, arXiv 2512.15938, A.7; ROME, arXiv 2202.05262, for the covariance; METHOD §5.
 """
@@ -24,7 +25,6 @@ from salve_audit.interventions.affine import Intervention, RankOneEdit, rank_one
 from salve_audit.interventions.context import EditContext
 
 TARGET_LOGIT = -10.0
-MAX_STRENGTH = 10.0  # other samples of the class project less onto the key than the key itself
 
 
 def rome(context: EditContext) -> Intervention:
@@ -74,4 +74,4 @@ def _rank_one_update(
     reach = float(context.key @ along)  # how far a step along this direction moves the key
     right = along / reach if reach > 0 else np.zeros_like(along)
     edit = RankOneEdit(left=residual, right=right, bias=np.zeros_like(residual))
-    return rank_one_intervention(method, context.head, edit, max_strength=MAX_STRENGTH)
+    return rank_one_intervention(method, context.head, edit)

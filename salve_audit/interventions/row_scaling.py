@@ -1,7 +1,7 @@
 """Row scaling: turn the class's own row down. The trivial edit that any other must beat to be worth its cost.
 
 ``W'_k(t) = (1 − t) W_k``, ``b'_k(t) = (1 − t) b_k``; all other rows stay. At t = 1 the class's logit is always 0, which
-suppresses it only where some other logit is positive.
+suppresses it only where some other logit is positive; beyond it the row is turned around.
 
 Source: METHOD §5.
 """

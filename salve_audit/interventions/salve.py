@@ -11,14 +11,12 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from salve_audit.interventions.affine import AffineHead, Intervention
+from salve_audit.interventions.affine import STRENGTH_LIMIT, AffineHead, Intervention
 from salve_audit.interventions.context import EditContext
-
-STRENGTH_LIMIT = 1e6  # coordinates coupled less than a millionth of the strongest are not waited for
 
 
 def suppress(context: EditContext) -> Intervention:
-    """The latent's suppression; its largest strength removes every coupled coordinate."""
+    """The latent's suppression; its largest strength removes every coupled coordinate (down to a millionth)."""
     return scaled_suppression("salve", context.head, context.coupling, context.feature)
 
 
@@ -42,7 +40,7 @@ def scaled_suppression(method: str, head: AffineHead, coupling: Float[np.ndarray
     smallest = float(relative[relative > 0].min(initial=1.0))
     # A hair beyond 1 / smallest, so that rounding leaves no trace of the last weights.
     erasing = min((1.0 + 1e-9) / smallest, STRENGTH_LIMIT)
-    return Intervention(method, suppressed, max_strength=erasing, feature=feature)
+    return Intervention(method, suppressed, max_strength=erasing, feature=feature, coupling=coupling)
 
 
 def _relative(coupling: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:

@@ -1,65 +1,90 @@
-"""The smallest strength that brings a class down to an accuracy.
+"""The smallest strength that brings a class down to an accuracy, exactly.
 
-Accuracy is a step function of the strength and need not fall steadily, so the first crossing is bracketed on a grid and
-then bisected. A dip narrower than a grid step is not seen.
+No grid and no iteration. Every method compared has one of two forms, and for both the strengths at which a sample of
+the class starts or stops being recognised are roots that can be written down:
+
+* ``W diag(max(0, 1 − α̂ c))`` (SALVE and its nulls): every margin is piecewise linear in α̂, `reliance.margins`;
+* ``W + t left rightᵀ, b + t bias`` (all others, interpolated LEACE included): every margin is linear in t, so each
+  rival leaves one side of one t, and a sample is recognised on an open interval.
+
+Accuracy is a step function of the strength with steps at these roots; it need not fall steadily, and the first step
+down to the level is taken, however narrow the dip.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from salve_audit.interventions.affine import Intervention
+from salve_audit.interventions.samples import EditedLogits
+from salve_audit.reliance.crossings import SLACK, count_wrong
+from salve_audit.reliance.margins import MarginEvents, find_margin_events, sort_coupling
 
-EVEN_STEPS = 16  # up to the intervention's unit
-STEPS_PER_DECADE = 12  # beyond it
-MAX_ROUNDS = 60
-SLACK = 1e-12  # accuracies are ratios of counts: 25 / 500 must count as 0.05
+# Relative. A root is where the margin is 0, which float64 may round to either side: strengths lie this far beyond it.
+NUDGE = 1e-9
 
 
-def strength_grid(intervention: Intervention) -> Float[np.ndarray, " g"]:
-    """Strengths from 0 to the largest: even steps up to the unit, geometric ones beyond."""
-    largest = intervention.max_strength
-    if not largest > 0:
-        return np.zeros(1)
-    unit = intervention.unit if 0 < intervention.unit < largest else largest
-    even = np.linspace(0.0, unit, EVEN_STEPS + 1)
-    n_beyond = int(np.ceil(STEPS_PER_DECADE * np.log10(largest / unit)))
-    return np.concatenate([even, np.geomspace(unit, largest, n_beyond + 1)[1:]])
+def class_events(edited: EditedLogits, class_index: int) -> MarginEvents:
+    """The strengths at which samples of the class start and stop being recognised."""
+    if edited.intervention.rank_one is not None:
+        return _linear_events(edited, class_index)
+    coupling = edited.intervention.coupling
+    assert coupling is not None, f"{edited.intervention.method} has no form whose events are known"
+    head, rows = edited.intervention.head(0.0), edited.samples.rows_of(class_index)
+    # The edited head has exact zeros where all weights are gone, so no remnant of rounding is left there.
+    order = dataclasses.replace(sort_coupling(coupling), remnant=0.0)
+    return find_margin_events(edited.samples.acts[rows], head.weight, head.bias, order, class_index)
 
 
 def find_strengths(
-    accuracy: Callable[[Float[np.ndarray, " s"]], Float[np.ndarray, " s"]],
-    grid: Float[np.ndarray, " g"],
-    levels: Float[np.ndarray, " levels"],
-    tolerances: Float[np.ndarray, " levels"],
+    events: MarginEvents, levels: Float[np.ndarray, " levels"], limit: float
 ) -> tuple[Float[np.ndarray, " levels"], Bool[np.ndarray, " levels"]]:
-    """The smallest strengths at which the accuracy is at most each level, all levels bisected at once.
+    """The smallest strengths just beyond which the accuracy is at most each level.
 
     Args:
-        accuracy: strengths (s,) -> accuracies (s,).
-        grid: ascending strengths, the first one 0.
+        events: of the class's samples, of which there is at least one.
         levels: accuracies to come down to.
-        tolerances: relative widths of the brackets at which bisection ends.
+        limit: the largest strength considered.
 
     Returns:
-        strengths (levels,), above the first crossing that the grid brackets by the tolerance at most, and whether
-        the level is reached; where it is not, the smallest strength on the grid with the lowest accuracy.
+        strengths (levels,), 0 where the accuracy is that low from the start, else beyond the root by `NUDGE`; and
+        whether the level is reached. Where it is not: the smallest strength with the lowest accuracy.
     """
-    on_grid = accuracy(grid)
-    below = on_grid[None, :] <= levels[:, None] + SLACK  # (levels, g)
-    reached = np.asarray(below.any(axis=1))
-    first = below.argmax(axis=1)
-    high = np.where(reached, grid[first], grid[on_grid.argmin()])
-    low = np.where(reached & (first > 0), grid[np.maximum(first - 1, 0)], high)
-    for _ in range(MAX_ROUNDS):
-        wide = np.flatnonzero(high - low > tolerances * high)
-        if not wide.size:
-            break
-        middle = (low[wide] + high[wide]) / 2
-        down = accuracy(middle) <= levels[wide] + SLACK
-        high[wide[down]] = middle[down]
-        low[wide[~down]] = middle[~down]
-    return high, reached
+    strength, wrong = count_wrong(events)
+    settled = np.append(np.diff(strength) > 0, True)  # of several events at one strength the state after all of them
+    settled[0] = True
+    kept = settled & (strength <= limit)
+    strength, accuracy = strength[kept], 1.0 - wrong[kept] / len(events.correct)
+    low_enough = accuracy[None, :] <= levels[:, None] + SLACK  # (levels, e)
+    reached = np.asarray(low_enough.any(axis=1))
+    chosen = np.where(reached, low_enough.argmax(axis=1), accuracy.argmin())
+    return strength[chosen] * (1.0 + NUDGE), reached
+
+
+def _linear_events(edited: EditedLogits, class_index: int) -> MarginEvents:
+    low, high = correct_windows(edited, class_index)
+    exists = low < high
+    correct = exists & (low < 0) & (high > 0)
+    return MarginEvents(
+        correct=correct,
+        flip=np.where(correct, high, np.nan),
+        down=high[exists & (high > 0) & np.isfinite(high)],
+        up=low[exists & (low >= 0)],
+    )
+
+
+def correct_windows(
+    edited: EditedLogits, class_index: int
+) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
+    """Bounds of the open interval of strengths on which each sample of the class is recognised; empty: low >= high."""
+    rows = edited.samples.rows_of(class_index)
+    base, slope = edited.samples.logits[:, rows], edited.shift(rows)
+    margin = np.delete(base[class_index] - base, class_index, axis=0)  # (k - 1, rows)
+    slope = np.delete(slope[class_index] - slope, class_index, axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        zero = -margin / slope
+    low = np.where(slope > 0, zero, np.where((slope == 0) & (margin <= 0), np.inf, -np.inf))
+    high = np.where(slope < 0, zero, np.inf)
+    return low.max(axis=0, initial=-np.inf), high.min(axis=0, initial=np.inf)

@@ -8,7 +8,6 @@ Source: SALVE, arXiv 2512.15938, A.8; METHOD §5.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,6 @@ from salve_audit.interventions.context import EditContext
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-REACH = 10.0  # root-mean-square activation norms; further out no activation looks like one of the model's
 
 
 def steering_vector(context: EditContext) -> Float[np.ndarray, " d"]:
@@ -38,14 +35,8 @@ def steer(context: EditContext) -> Intervention:
         right=np.zeros_like(vector),
         bias=context.head.weight @ vector,
     )
-    length = float(np.linalg.norm(context.direction))
-    typical = float(np.sqrt(np.trace(context.fit.second_moment)))  # root of E‖a‖²
     unit = abs(float(context.mean_codes[context.class_index, context.feature]))
-    reach = REACH * typical / length if length > 0 else 0.0
-    steered = rank_one_intervention(
-        "steering", context.head, edit, max_strength=max(reach, unit), feature=context.feature
-    )
-    return dataclasses.replace(steered, unit=unit)
+    return rank_one_intervention("steering", context.head, edit, unit or 1.0, context.feature)
 
 
 def steering_hook(

@@ -251,18 +251,3 @@ def _row_parts(rows: Int[np.ndarray, " q"], limit: int) -> list[slice]:
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts) if parts else np.empty(0)
-
-
-def first_at_most_half(events: MarginEvents) -> float:
-    """Smallest alpha_hat >= 0 at which at most half of the samples are correct; inf: never; nan: no samples."""
-    n = len(events.correct)
-    if n == 0:
-        return float("nan")
-    wrong = n - int(events.correct.sum())
-    if 2 * wrong >= n:
-        return 0.0
-    strength = np.concatenate([events.down, events.up])
-    step = np.concatenate([np.ones(len(events.down)), -np.ones(len(events.up))])
-    order = np.lexsort((-step, strength))  # at equal strength a sample falls before another rises
-    hits = np.flatnonzero(2 * (wrong + np.cumsum(step[order])) >= n)
-    return float(strength[order][hits[0]]) if len(hits) else float("inf")

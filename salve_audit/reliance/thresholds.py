@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
 
-from salve_audit.reliance.margins import SortedCoupling, find_margin_events, first_at_most_half, sort_coupling
+from salve_audit.reliance.crossings import first_at_most_half
+from salve_audit.reliance.margins import SortedCoupling, find_margin_events, sort_coupling
 
 CROSSED, ERASED, NEVER, NOT_APPLICABLE = "crossed", "erased", "never", "not_applicable"
 SAME = 1e-12  # relative distance below which a root is the last breakpoint

@@ -11,13 +11,14 @@ import pytest
 from scipy.special import rel_entr, softmax
 
 from salve_audit.errors import UsageError
-from salve_audit.interventions.affine import AffineHead, Intervention, RankOneEdit, rank_one_intervention
+from salve_audit.interventions.affine import AffineHead, RankOneEdit, rank_one_intervention
 from salve_audit.interventions.bootstrap import draw_weights, others_intervals
 from salve_audit.interventions.comparison import Comparison, ComparisonInputs, ComparisonSettings
 from salve_audit.interventions.context import EditContext, float64_head
 from salve_audit.interventions.matched import compare_interventions
 from salve_audit.interventions.measure import compute_drift, match_accuracy, relative_change
 from salve_audit.interventions.registry import KEYED, METHODS
+from salve_audit.interventions.salve import scaled_suppression
 from salve_audit.interventions.samples import edit_logits, sort_samples
 
 SETTINGS = ComparisonSettings(n_bootstrap=200)
@@ -70,7 +71,7 @@ def test_every_number_follows_from_the_edited_head(
         assert 0 <= result.area <= 1
         assert result.feature == intervention.feature
         if result.reached and result.strength > 0:
-            weaker = intervention.head(result.strength * 0.998).logits(acts)
+            weaker = intervention.head(result.strength * (1 - 1e-7)).logits(acts)
             assert strict_correct(weaker, labels)[labels == index].mean() > result.target_accuracy
 
 
@@ -100,19 +101,17 @@ def test_the_area_of_an_edit_worked_out_by_hand() -> None:
     head = AffineHead(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]), np.zeros(3))
     samples = sort_samples(np.concatenate([own, other]), np.repeat([0, 1], 10), head)
     edit = RankOneEdit(left=np.zeros(3), right=np.zeros(2), bias=np.array([-1.0, -1.0, 0.0]))
-    sinking = rank_one_intervention("sink", head, edit, max_strength=20.0)
-    dense = dataclasses.replace(sinking, rank_one=None)
-    for edited in edit_logits(samples, [sinking, dense]):
-        matched = match_accuracy(edited, 0, np.array([0.5]))
-        assert matched.strengths[0] == pytest.approx(4.5, rel=1.1e-3)
-        np.testing.assert_array_equal(matched.accuracies, [[0.5, 0.5, 0.0]])
-        assert matched.area == pytest.approx(0.3 * 1.0 + 0.1 * 0.75 + 0.6 * 0.5)
+    sinking = rank_one_intervention("sink", head, edit)
+    matched = match_accuracy(edit_logits(samples, [sinking])[0], 0, np.array([0.5]))
+    assert matched.strengths[0] == pytest.approx(4.5)
+    np.testing.assert_array_equal(matched.accuracies, [[0.5, 0.5, 0.0]])
+    assert matched.area == pytest.approx(0.3 * 1.0 + 0.1 * 0.75 + 0.6 * 0.5)
 
 
 def test_the_area_stops_where_the_class_cannot_be_suppressed_further(world: ComparisonInputs) -> None:
     head = float64_head(world.head)
     samples = sort_samples(world.audit_acts, world.audit_labels, head)
-    nothing = edit_logits(samples, [Intervention("nothing", lambda t: head, max_strength=1.0)])[0]
+    nothing = edit_logits(samples, [scaled_suppression("nothing", head, np.zeros(head.weight.shape[1]), 0)])[0]
     matched = match_accuracy(nothing, 0, np.array([0.05]))
     assert not matched.reached[0]
     assert matched.area == pytest.approx(0.05)  # half of the first of ten trapezoids

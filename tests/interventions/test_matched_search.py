@@ -1,4 +1,4 @@
-"""The search for matched strengths, against fine grids and by hand."""
+"""The search for matched strengths, against the edited heads themselves and by hand."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from salve_audit.interventions.affine import AffineHead, Intervention, RankOneEdit, rank_one_intervention
 from salve_audit.interventions.comparison import ComparisonInputs
 from salve_audit.interventions.context import EditContext, float64_head
 from salve_audit.interventions.registry import METHODS
-from salve_audit.interventions.samples import AuditSamples, ClassAccuracy, edit_logits, sort_samples
-from salve_audit.interventions.search import find_strengths, strength_grid
+from salve_audit.interventions.salve import enhance, scaled_suppression
+from salve_audit.interventions.samples import AuditSamples, edit_logits, sort_samples
+from salve_audit.interventions.search import class_events, find_strengths
+from salve_audit.reliance.crossings import count_wrong
+from salve_audit.reliance.margins import MarginEvents
+from salve_audit.reliance.thresholds import thresholds
 
-TOLERANCE = np.array([1e-3, 1e-3])
 TARGETS = np.array([0.5, 0.05])
 
 
@@ -32,82 +33,96 @@ def direct_accuracy(intervention: Intervention, samples: AuditSamples, class_ind
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_class_accuracy_is_that_of_the_edited_head(method: str, context: EditContext, samples: AuditSamples) -> None:
-    intervention = METHODS[method](context)
-    accuracy = ClassAccuracy(edit_logits(samples, [intervention])[0], context.class_index)
-    strengths = np.random.default_rng(0).uniform(0, 1, 70) ** 3 * intervention.max_strength
-    expected = [direct_accuracy(intervention, samples, context.class_index, float(t)) for t in strengths]
-    np.testing.assert_array_equal(accuracy(strengths), expected)
+def test_between_any_two_events_the_accuracy_is_that_of_the_edited_head(
+    method: str, context: EditContext, samples: AuditSamples
+) -> None:
+    intervention, index = METHODS[method](context), context.class_index
+    strengths, wrong = count_wrong(class_events(edit_logits(samples, [intervention])[0], index))
+    assert len(strengths) > 40
+    ends = np.append(strengths, 1.1 * strengths[-1])
+    wide = np.flatnonzero(np.diff(ends) > 1e-9 * ends[1:])
+    expected = [direct_accuracy(intervention, samples, index, float(ends[i : i + 2].mean())) for i in wide]
+    np.testing.assert_allclose(1.0 - wrong[wide] / samples.counts[index], expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_first_crossing_is_that_of_a_fine_grid(method: str, context: EditContext, samples: AuditSamples) -> None:
-    intervention = METHODS[method](context)
-    accuracy = ClassAccuracy(edit_logits(samples, [intervention])[0], context.class_index)
-    strengths, reached = find_strengths(accuracy, strength_grid(intervention), TARGETS, TOLERANCE)
+def test_the_matched_strength_is_the_smallest(method: str, context: EditContext, samples: AuditSamples) -> None:
+    intervention, index = METHODS[method](context), context.class_index
+    events = class_events(edit_logits(samples, [intervention])[0], index)
+    strengths, reached = find_strengths(events, TARGETS, intervention.max_strength)
     for target, strength, found in zip(TARGETS, strengths, reached, strict=True):
-        fine = np.linspace(0.0, strength if found else intervention.max_strength, 2000)
-        along = [direct_accuracy(intervention, samples, context.class_index, float(t)) for t in fine]
-        crossings = fine[np.array(along) <= target]
-        assert found == bool(crossings.size)
+        end = strength * (1 - 1e-7) if found else 100.0 * intervention.unit
+        weaker = [direct_accuracy(intervention, samples, index, t) for t in np.linspace(0.0, end, 800)]
+        assert min(weaker) > target
         if found:
-            assert crossings[0] == pytest.approx(strength, rel=1.6e-3)
+            assert direct_accuracy(intervention, samples, index, float(strength)) <= target
 
 
-@given(steps=st.lists(st.floats(0.001, 100.0), min_size=1, max_size=20, unique=True), target=st.floats(0.0, 1.0))
-def test_a_falling_step_function_is_crossed_within_the_tolerance(steps: list[float], target: float) -> None:
-    falls = np.sort(steps)
-    grid = np.concatenate([np.linspace(0, 1, 17), np.geomspace(1, 200, 30)[1:]])
-    strengths, reached = find_strengths(
-        lambda t: np.mean(falls > t[:, None], axis=1), grid, np.array([target]), np.array([1e-3])
-    )
-    n_left = int(target * len(falls) + 1e-9)
-    exact = 0.0 if n_left >= len(falls) else falls[len(falls) - n_left - 1]
-    assert reached[0]
-    assert exact <= strengths[0] <= exact * (1 + 1.01e-3)
+def test_salve_at_half_is_the_empirical_threshold_of_the_class(context: EditContext, samples: AuditSamples) -> None:
+    own = samples.acts[samples.rows_of(context.class_index)]
+    found = thresholds(own, context.head.weight, context.head.bias, context.coupling, context.class_index)
+    intervention = METHODS["salve"](context)
+    events = class_events(edit_logits(samples, [intervention])[0], context.class_index)
+    strength = find_strengths(events, np.array([0.5]), intervention.max_strength)[0][0]
+    assert 0 < strength == pytest.approx(found.empirical * context.coupling.max(), rel=2e-9)
 
 
-def test_of_several_crossings_the_first_is_taken() -> None:
-    def dips(t: np.ndarray) -> np.ndarray:
-        return np.where((t > 2) & (t < 3) | (t > 6), 0.4, 0.9)
-
-    strengths, reached = find_strengths(dips, np.linspace(0, 10, 41), np.array([0.5]), np.array([1e-3]))
-    assert reached[0]
-    assert strengths[0] == pytest.approx(2.0, rel=1.01e-3)
+def events_of(correct: list[bool], down: list[float], up: list[float]) -> MarginEvents:
+    return MarginEvents(np.array(correct), np.full(len(correct), np.nan), np.array(down), np.array(up))
 
 
-def test_a_target_that_is_never_reached_gives_the_lowest_accuracy() -> None:
-    strengths, reached = find_strengths(
-        lambda t: 0.6 + (t - 4.0) ** 2 / 100, np.linspace(0, 10, 11), np.array([0.5]), np.array([1e-3])
-    )
+def test_a_dip_narrower_than_any_grid_is_seen() -> None:
+    dip = events_of([True] * 6 + [False] * 4, down=[2.0] * 6 + [7.0] * 3, up=[2.0 + 1e-6] * 4)
+    strengths, reached = find_strengths(dip, np.array([0.05, 0.1, 0.4]), 1e6)
+    assert reached.all()
+    np.testing.assert_allclose(strengths, 2.0, rtol=2e-9)
+    assert np.all(strengths > 2.0)
+
+
+def test_an_accuracy_that_holds_at_one_point_alone_does_not_count() -> None:
+    swap = events_of([True] * 5 + [False] * 5, down=[2.0] * 5 + [3.0] * 2, up=[2.0] * 5)
+    strengths, reached = find_strengths(swap, np.array([0.0, 0.3]), 1e6)
+    assert reached.tolist() == [False, True]
+    np.testing.assert_allclose(strengths, 3.0, rtol=2e-9)
+
+
+def test_a_target_that_is_never_reached_gives_the_smallest_strength_with_the_lowest_accuracy() -> None:
+    events = events_of([True] * 10, down=[1.0, 2.0, 5.0, 9.0], up=[3.0, 7.0])
+    strengths, reached = find_strengths(events, np.array([0.5]), 1e6)
     assert not reached[0]
-    assert strengths[0] == 4.0
+    assert strengths[0] == pytest.approx(2.0)
+    assert find_strengths(events, np.array([0.5]), 1.5)[0][0] == pytest.approx(1.0)
 
 
 def test_a_class_below_the_target_from_the_start_needs_no_strength() -> None:
-    strengths, reached = find_strengths(
-        lambda t: 0.3 - 0.01 * t, np.linspace(0, 10, 11), np.array([0.5]), np.array([1e-3])
-    )
-    assert reached[0]
-    assert strengths[0] == 0.0
+    events = events_of([True] * 3 + [False] * 7, down=[1.0], up=[0.0, 0.0, 0.0])
+    strengths, reached = find_strengths(events, np.array([0.3]), 1e6)
+    assert (strengths[0], reached[0]) == (0.0, True)
 
 
 def test_an_accuracy_equal_to_the_target_counts_as_reached() -> None:
-    strengths, reached = find_strengths(
-        lambda t: np.where(t >= 1, 25 / 500, 1.0), np.linspace(0, 2, 3), np.array([0.05]), np.array([1e-3])
-    )
+    strengths, reached = find_strengths(events_of([True] * 500, down=[1.0] * 475, up=[]), np.array([0.05]), 1e6)
     assert reached[0]
-    assert strengths[0] == pytest.approx(1.0, rel=1e-3)
+    assert strengths[0] == pytest.approx(1.0)
 
 
-def test_the_grid_is_even_up_to_the_unit_and_geometric_beyond() -> None:
-    intervention = Intervention("any", lambda t: AffineHead(np.eye(2), np.zeros(2)), max_strength=1000.0, unit=2.0)
-    grid = strength_grid(intervention)
-    np.testing.assert_allclose(np.diff(grid[grid <= 2.0]), 2.0 / 16)
-    beyond = grid[grid >= 2.0]
-    np.testing.assert_allclose(beyond[1:] / beyond[:-1], (1000 / 2) ** (1 / (len(beyond) - 1)))
-    assert grid[0] == 0
-    assert grid[-1] == pytest.approx(1000)
+def test_a_head_without_biases_is_erased_where_all_its_weights_are_gone() -> None:
+    acts = np.array([[1.0, 1.0], [2.0, 1.0], [5.0, 0.3]], dtype=np.float32)
+    head = AffineHead(np.eye(2), np.zeros(2))
+    coupling = np.array([0.41, 1.0])
+    assert (1.0 / 0.41) * 0.41 < 1.0  # so that float64 leaves a remnant at the last breakpoint
+    intervention = scaled_suppression("salve", head, coupling, 0)
+    samples = sort_samples(acts, np.array([0, 0, 0]), head)
+    events = class_events(edit_logits(samples, [intervention])[0], 0)
+    strengths, reached = find_strengths(events, np.array([0.0]), intervention.max_strength)
+    assert reached[0]
+    assert strengths[0] == pytest.approx(1 / 0.41)
+    assert not intervention.head(float(strengths[0])).weight.any()
+
+
+def test_an_edit_of_neither_form_is_refused(context: EditContext, samples: AuditSamples) -> None:
+    with pytest.raises(AssertionError, match="salve-enhance has no form"):
+        class_events(edit_logits(samples, [enhance(context)])[0], context.class_index)
 
 
 @pytest.mark.parametrize("slope", [1.0, 0.0, -1.0])
@@ -119,7 +134,9 @@ def test_a_tie_counts_as_wrong(slope: float) -> None:
     edited = edit_logits(samples, [rank_one_intervention("tie", head, edit)])[0]
     strengths = np.array([0.0, 0.5])
     expected = [0.0, float(slope > 0)]
-    np.testing.assert_array_equal(ClassAccuracy(edited, 0)(strengths), expected)
+    events = class_events(edited, 0)
+    assert not events.correct.any()
+    assert events.up.tolist() == ([0.0, 0.0] if slope > 0 else [])
     np.testing.assert_array_equal(edited.correct(strengths).mean(axis=1), expected)
 
 
@@ -130,8 +147,7 @@ def test_blocks_give_the_same_answers(
     context = build_context(world)
     samples = sort_samples(world.audit_acts, world.audit_labels, context.head)
     edited = edit_logits(samples, [METHODS[method](context)])[0]
-    strengths = np.linspace(0, edited.intervention.max_strength, 7)
-    whole, alone = edited.correct(strengths), ClassAccuracy(edited, 1)(strengths)
+    strengths = np.linspace(0, 3 * edited.intervention.unit, 7)
+    whole = edited.correct(strengths)
     monkeypatch.setattr("salve_audit.interventions.samples.BLOCK_VALUES", 300)
     np.testing.assert_array_equal(edited.correct(strengths), whole)
-    np.testing.assert_array_equal(ClassAccuracy(edited, 1)(strengths), alone)

@@ -15,9 +15,9 @@ from salve_audit.interventions.comparison import ComparisonInputs
 from salve_audit.interventions.context import EditContext
 from salve_audit.interventions.measure import relative_change
 from salve_audit.interventions.registry import KEYED, METHODS
-from salve_audit.interventions.search import strength_grid
 
 BUILDERS = {**METHODS, "salve-enhance": salve.enhance}
+STRENGTHS = np.append(0.0, np.geomspace(0.05, 20.0, 25))  # in units
 every_method = pytest.mark.parametrize("method", BUILDERS)
 
 
@@ -33,6 +33,15 @@ def test_it_carries_its_name_and_a_range_of_strengths(method: str, context: Edit
     assert 0 < intervention.unit <= intervention.max_strength < np.inf
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_may_go_as_far_in_its_own_units(method: str, context: EditContext) -> None:
+    intervention = METHODS[method](context)
+    if intervention.coupling is None:
+        assert intervention.max_strength == pytest.approx(1e6 * intervention.unit)
+    else:  # nothing is left to remove beyond
+        assert not intervention.head(intervention.max_strength).weight[:, intervention.coupling > 0].any()
+
+
 @every_method
 def test_strength_zero_is_bitwise_the_original_head(method: str, context: EditContext) -> None:
     head = BUILDERS[method](context).head(0.0)
@@ -44,7 +53,7 @@ def test_strength_zero_is_bitwise_the_original_head(method: str, context: EditCo
 def test_the_given_head_is_never_changed(method: str, context: EditContext) -> None:
     weight, bias = context.head.weight.copy(), context.head.bias.copy()
     intervention = BUILDERS[method](context)
-    for strength in strength_grid(intervention):
+    for strength in np.append(STRENGTHS * intervention.unit, intervention.max_strength):
         head = intervention.head(float(strength))
         assert head.weight.shape == weight.shape
         assert head.bias.shape == bias.shape
@@ -58,7 +67,7 @@ def test_the_given_head_is_never_changed(method: str, context: EditContext) -> N
 @every_method
 def test_the_head_moves_further_with_the_strength(method: str, context: EditContext) -> None:
     intervention = BUILDERS[method](context)
-    change = [relative_change(context.head, intervention.head(float(s))) for s in strength_grid(intervention)]
+    change = [relative_change(context.head, intervention.head(float(s))) for s in STRENGTHS * intervention.unit]
     assert change[0] == 0
     assert change[1] > 0
     assert np.all(np.diff(change) >= 0)
