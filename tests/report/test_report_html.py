@@ -248,7 +248,9 @@ def test_small_worlds(make_result: Callable[..., AuditResult], n_classes: int) -
 
 def test_empty_parts_become_sentences(audit: AuditResult) -> None:
     sae = dataclasses.replace(audit.sae, frontier=(), stability=None)
-    bare = dataclasses.replace(audit, features=(), interventions=(), intervention_spread=(), notes=(), sae=sae)
+    bare = dataclasses.replace(
+        audit, features=(), interventions=(), intervention_summary=(), intervention_spread=(), notes=(), sae=sae
+    )
     text = Page(render_html(bare)).text
     assert "No interventions were compared in this audit." in text
     assert "audit.json holds no features." in text

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from salve_audit.gate.verdict import judge_flips
+from salve_audit.report.numbers import percent, percent_interval
 from salve_audit.report.tables import Noted
 from salve_audit.report.view.autoencoder import build_autoencoder
 from salve_audit.report.view.classes import raw_table, thresholds_table, trust_table
@@ -15,9 +16,10 @@ from salve_audit.report.view.demo import build_demo
 from salve_audit.report.view.features import build_effects
 from salve_audit.report.view.findings import FLAG_MEANINGS, findings
 from salve_audit.report.view.front import build_banner, build_front, redundancy_cell
-from salve_audit.report.view.interventions import grouped, rank
+from salve_audit.report.view.interventions import build_interventions
 from salve_audit.report.view.order import charted, flip_limit, fragile_first, outcomes
 from salve_audit.report.view.page import HTML, PDF
+from salve_audit.report.view.ranking import LABELS, compare_rome, is_null, label, rank
 from salve_audit.results import (
     AuditResult,
     DemoTruth,
@@ -25,6 +27,7 @@ from salve_audit.results import (
     FeatureEffects,
     FlipSummary,
     InterventionResult,
+    MethodSummary,
     RankCorrelation,
     Rule,
     SaeFidelity,
@@ -123,46 +126,100 @@ def test_every_flag_has_a_meaning(audit: AuditResult) -> None:
     assert used == set(FLAG_MEANINGS)
 
 
-def test_ranking_names_the_trivial_winner() -> None:
-    rows = [
-        _row("salve", "a", 0.90),
-        _row("row-scaling", "a", 0.93),
-        _row("salve", "b", 0.92),
-        _row("row-scaling", "b", 0.91),
-    ]
-    ((order, meaning),) = rank(grouped([*rows, _row("null-permuted", "a", 0.99)]))
-    assert order.replace("\u00a0", " ") == (
-        "At 5 % accuracy of the class, the others keep on average: row scaling (trivial) 92.0 %, SALVE 91.0 %."
+def _summary(
+    method: str, others: float, gap: tuple[float, float, float] | None = None, reached: int = 9
+) -> MethodSummary:
+    value, low, high = gap or (None, None, None)
+    common = 0 if gap is None else min(9, reached)
+    return MethodSummary(method, 0.05, 10, reached, others, others - 0.01, others + 0.01, 0.9, common, value, low, high)
+
+
+def _ranked(*rows: MethodSummary) -> tuple[str, str]:
+    ((order, meaning),) = rank(rows)
+    return order.replace("\u00a0", " "), meaning
+
+
+def test_ranking_is_of_the_joint_means_with_their_intervals() -> None:
+    order, meaning = _ranked(
+        _summary("salve", 0.91, (-0.02, -0.025, -0.015)),
+        _summary("row-scaling", 0.93, (0.0, 0.0, 0.0), reached=10),
+        _summary("rome-cov", 0.97, reached=0),
+        _summary("null-permuted", 0.99, (0.06, 0.05, 0.07)),
+    )
+    assert order == (
+        "At 5 % accuracy of the class, the others keep on average over all classes (95 % interval, %): "
+        "row scaling (trivial) 93.0 % (92.0–94.0), SALVE 91.0 % (90.0–92.0; reached in 9 of 10 classes). "
+        "In no class brought there: ROME, covariance."
     )
     assert meaning == (
-        "SALVE is number 2 of 2. Plain row scaling, which needs no autoencoder, keeps 1.0 points more than SALVE "
-        "on average over 2 classes (SALVE ahead in 1)."
+        "SALVE is number 2 of 2 by this mean. Plain row scaling, which needs no autoencoder, keeps more than SALVE "
+        "over the 9 classes that both bring to the target (−2.0 points, 95 % interval −2.5 to −1.5)."
     )
 
 
-def test_ranking_compares_only_classes_that_both_reached() -> None:
-    rows = [
-        _row("salve", "a", 0.95),
-        _row("row-scaling", "a", 0.90),
-        _row("row-scaling", "b", 0.99),
-        _row("salve", "b", 0.1, False),
-    ]
-    ((_, meaning),) = rank(grouped(rows))
-    assert "SALVE keeps 5.0 points more than plain row scaling on average over 1 class" in meaning
+@pytest.mark.parametrize(
+    ("gap", "said"),
+    [
+        ((0.02, 0.01, 0.03), "SALVE keeps more than plain row scaling over the 9 classes"),
+        (
+            (-0.001, -0.004, 0.002),
+            "no difference beyond chance over the 9 classes that both bring to the target (−0.1 po",
+        ),
+        ((0.01, 0.0, 0.02), "no difference beyond chance"),
+        (None, "SALVE and plain row scaling reached the target on no common class."),
+    ],
+)
+def test_salve_is_compared_with_row_scaling_by_the_paired_interval(
+    gap: tuple[float, float, float] | None, said: str
+) -> None:
+    assert said in _ranked(_summary("salve", 0.9, gap), _summary("row-scaling", 0.9, (0.0, 0.0, 0.0)))[1]
 
 
-def test_ranking_of_equals_and_of_nothing() -> None:
-    ((_, same),) = rank(grouped([_row("salve", "a", 0.9), _row("row-scaling", "a", 0.9)]))
-    assert "keep the same to 0.1 points" in same
-    ((_, none),) = rank(grouped([_row("salve", "a", 0.9, False), _row("row-scaling", "a", 0.9)]))
-    assert "SALVE brought no class to the target" in none
+def test_nothing_is_ranked_where_salve_reached_nothing() -> None:
+    assert "SALVE brought no class to the target" in _ranked(_summary("salve", 0.9, reached=0))[1]
     assert rank([]) == ()
 
 
-def test_ranking_says_where_a_method_reached_fewer_classes() -> None:
-    rows = [_row(m, c, 0.9, (m, c) != ("leace", "b")) for m in ("salve", "row-scaling", "leace") for c in ("a", "b")]
-    ((order, _),) = rank(grouped(rows))
-    assert order.replace("\u00a0", " ").endswith("LEACE 90.0 % (in 1 of 2 classes).")
+def test_rome_and_steering_are_compared_on_common_classes() -> None:
+    near = [
+        _row("rome", "a", 0.90),
+        _row("steering", "a", 0.895),
+        _row("rome", "b", 0.5),
+        _row("steering", "b", 0, False),
+    ]
+    assert compare_rome(near).startswith("ROME and activation steering act alike here")
+    assert "less that under steering is +0.5 points at 5 % (1 class)" in compare_rome(near)
+    half = [dataclasses.replace(row, target_accuracy=0.5) for row in near]
+    far = [_row("rome", "a", 0.90), _row("steering", "a", 0.86)]
+    assert "do not act alike" in compare_rome([*half, *far])
+    assert "+0.5 points at 50 % (1 class) and +4.0 points at 5 % (1 class)" in compare_rome([*half, *far])
+    assert compare_rome(near[:1]) == ""
+
+
+def test_one_quantity_has_one_value_in_the_comparison(audit: AuditResult) -> None:
+    """Table, figure and sentence take others' accuracy from the joint summary; the area stands once per method."""
+    parts = build_interventions(audit, HTML).parts
+    sentences = " ".join(text for pair in parts["ranking"] for text in pair)
+    figure = str(parts["figure"].charts[0].svg)
+    for table, target in zip(parts["summary"], (0.5, 0.05), strict=True):
+        assert table.caption.startswith(f"Class at {100 * target:g} % accuracy")
+        own = [one for one in audit.intervention_summary if one.target_accuracy == target]
+        for row, one in zip(table.rows, own, strict=True):
+            assert row[2].text == percent(one.others_accuracy)
+            assert row[3].text == percent_interval(one.low, one.high)
+            if not is_null(one.method):
+                assert f"{label(one.method)} {row[2].text} ({row[3].text}" in sentences
+        assert "area" not in " ".join(column.header.lower() for column in table.columns)
+    assert [row[0].text for row in parts["area"].rows] == list(LABELS.values())
+    assert "95 % interval" in figure
+    assert "mean of the" not in figure
+
+
+def test_an_older_audit_is_not_compared(audit: AuditResult) -> None:
+    parts = build_interventions(dataclasses.replace(audit, intervention_summary=()), HTML).parts
+    assert parts["any"]
+    assert parts["figure"] is None
+    assert parts["each"].rows
 
 
 def test_entanglement_is_named(audit: AuditResult) -> None:

@@ -27,7 +27,7 @@ LEFT, GAP, TOP, ROW, WIDTH = 150, 34, 52, 18, 680
 
 @dataclass(frozen=True)
 class MethodRow:
-    """A method at one target: mean over classes with the mean bounds, the worst class; None: reached in no class."""
+    """A method at one target: mean over classes with its 95 % interval; None: reached in no class."""
 
     label: str
     mean: float | None
@@ -43,9 +43,7 @@ def draw_methods(targets: Sequence[tuple[str, Sequence[MethodRow]]], unedited: f
     """One panel per target, same rows and the same axis; `unedited` is the others' accuracy before any edit."""
     n_rows = max((len(rows) for _, rows in targets), default=0)
     desc = "Rows are methods, panels are target accuracies. A mark is the mean accuracy of the other classes over all "
-    desc += (
-        "edited classes, a line the mean of the 95 % bounds. Dashed: the unedited model. An arrow to the left: lower."
-    )
+    desc += "edited classes, a line its 95 % interval. Dashed: the unedited model. An arrow to the left: lower."
     canvas = Canvas(WIDTH, TOP + ROW * n_rows + 42, title, desc)
     rated = [r for _, rows in targets for r in rows if r.kind != "null" and r.mean is not None]
     floor = _floor([r.mean for r in rated if r.mean is not None])

@@ -1,140 +1,150 @@
-"""The comparison of interventions, and the sentence that ranks them by what was measured."""
+"""The comparison of interventions: chart and tables, all from one joint bootstrap over samples and classes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from salve_audit.report.charts.methods import MethodRow, draw_methods
-from salve_audit.report.numbers import count, percent, percent_interval, plural, points, strength
+from salve_audit.report.numbers import count, percent, percent_interval, points, strength
 from salve_audit.report.tables import Column, Missing, Table, Value, make_table
 from salve_audit.report.view.page import Figure, Medium, Section
-from salve_audit.results import AuditResult, InterventionResult, MethodSpread
+from salve_audit.report.view.ranking import (
+    by_target,
+    compare_rome,
+    difference_interval,
+    is_chance,
+    is_null,
+    label,
+    rank,
+)
+from salve_audit.results import AuditResult, InterventionResult, MethodSpread, MethodSummary
 
-LABELS = {
-    "salve": "SALVE",
-    "steering": "activation steering",
-    "rome": "ROME",
-    "rome-paper": "ROME, paper's code",
-    "rome-cov": "ROME, covariance",
-    "ablation": "directional ablation",
-    "leace": "LEACE",
-    "row-scaling": "row scaling (trivial)",
-    "null-permuted": "null: permuted",
-    "null-random": "null: random feature",
-}
-_NOT_REACHED = "no class reached the target with this method"
-
-
-@dataclass(frozen=True)
-class Group:
-    """One method at one target: its rows by class, and those that reached the target."""
-
-    method: str
-    target: float
-    rows: tuple[InterventionResult, ...]
-
-    @property
-    def reached(self) -> dict[str, InterventionResult]:
-        return {row.class_name: row for row in self.rows if row.reached}
-
-    def mean(self, field: str) -> float | None:
-        """Mean of a field over the classes that reached the target."""
-        values = [float(getattr(row, field)) for row in self.reached.values()]
-        return sum(values) / len(values) if values else None
-
-
-def label(method: str) -> str:
-    """A method's name for readers."""
-    return LABELS.get(method, method)
-
-
-def grouped(rows: Sequence[InterventionResult]) -> list[Group]:
-    """All methods at all targets, the higher target first, methods in the order in which they were measured."""
-    targets = sorted({row.target_accuracy for row in rows}, reverse=True)
-    methods = list(dict.fromkeys(row.method for row in rows))
-    found = []
-    for target in targets:
-        for method in methods:
-            own = tuple(r for r in rows if r.method == method and r.target_accuracy == target)
-            if own:
-                found.append(Group(method, target, own))
-    return found
+_REFERENCE = "the method that the others are compared with"
+_NONE_COMMON = "no class that both this method and row scaling bring to the target"
 
 
 def build_interventions(result: AuditResult, medium: Medium) -> Section:
     """Chart, tables and the ranking."""
-    groups = grouped(result.interventions)
+    rows, summaries = result.interventions, result.intervention_summary
+    grouped = by_target(summaries)
+    costs = [_cost_table([row for row in rows if row.target_accuracy == target], target) for target in grouped]
     parts = {
-        "figure": _figure(result, groups) if groups else None,
-        "summary": _summary_table(groups, medium.table_rows),
+        "any": bool(rows or summaries),
+        "figure": _figure(result) if summaries else None,
+        "summary": [_summary_table(own, target) for target, own in grouped.items()],
+        "costs": [table for table in costs if table.rows],
+        "area": _area_table(summaries) if summaries else None,
         "spread": _spread_table(result.intervention_spread, medium.table_rows) if result.intervention_spread else None,
-        "each": _class_table(result.interventions, medium.table_rows) if medium.numbers and groups else None,
-        "ranking": rank(groups),
+        "each": _class_table(rows, medium.table_rows) if medium.numbers and rows else None,
+        "ranking": rank(summaries),
+        "rome": compare_rome(rows),
     }
     return Section("interventions", "Interventions at matched suppression", "interventions.html.j2", parts)
 
 
-def _figure(result: AuditResult, groups: Sequence[Group]) -> Figure:
-    targets = list(dict.fromkeys(group.target for group in groups))
-    methods = list(dict.fromkeys(group.method for group in groups))
-    by_key = {(group.method, group.target): group for group in groups}
+def _figure(result: AuditResult) -> Figure:
+    summaries = result.intervention_summary
+    methods = list(dict.fromkeys(one.method for one in summaries))
     panels = []
-    for target in targets:
-        rows = []
-        for method in methods:
-            group = by_key.get((method, target), Group(method, target, ()))
-            kind = "salve" if method == "salve" else "null" if method.startswith("null") else "rival"
-            means = (group.mean("others_accuracy"), group.mean("low"), group.mean("high"))
-            rows.append(MethodRow(label(method), *means, kind))
+    for target, own in by_target(summaries).items():
+        by_method = {one.method: one for one in own}
+        rows = [_method_row(method, by_method.get(method)) for method in methods]
         panels.append((f"class at {100 * target:g} % accuracy", rows))
     before = [one.curve.others[0] for one in result.classes if one.curve.others and one.n_correct]
     unedited = sum(before) / len(before) if before else None
     caption = "Accuracy that the other classes keep when each method brings a class to the same accuracy"
-    return Figure("figure-interventions", caption, (draw_methods(panels, unedited, caption),), "interventions[]")
+    chart = draw_methods(panels, unedited, caption)
+    return Figure("figure-interventions", caption, (chart,), "intervention_summary[]")
 
 
-def _summary_table(groups: Sequence[Group], limit: int) -> Table:
+def _method_row(method: str, one: MethodSummary | None) -> MethodRow:
+    kind = "salve" if method == "salve" else "null" if is_null(method) else "rival"
+    if one is None or not one.n_reached:
+        return MethodRow(label(method), None, None, None, kind)
+    return MethodRow(label(method), one.others_accuracy, one.low, one.high, kind)
+
+
+def _summary_table(summaries: Sequence[MethodSummary], target: float) -> Table:
     columns = [
         Column("Method", "name"),
-        Column("Target"),
         Column("Classes that reached it"),
-        Column("Others' accuracy"),
-        Column("Mean 95 % bounds, %"),
-        Column("Worst class"),
-        Column("KL, nats"),
-        Column("Agreement"),
-        Column("Weight change"),
-        Column("Area"),
+        Column("Others' accuracy, mean"),
+        Column("95 % interval, %"),
+        Column("Less row scaling, points"),
+        Column("95 % interval, points"),
+        Column("Classes in common"),
+        Column("Beyond chance", "text"),
     ]
-    rows: list[list[Value]] = []
-    for group in groups:
-        head: list[Value] = [
-            label(group.method),
-            f"{100 * group.target:g} %",
-            f"{len(group.reached)} of {len(group.rows)}",
+    rows: list[list[Value]] = [
+        [
+            label(one.method),
+            f"{one.n_reached} of {one.n_classes}",
+            percent(one.others_accuracy),
+            percent_interval(one.low, one.high),
+            *_difference_cells(one),
         ]
-        if not group.reached:
-            rows.append([*head, *[Missing(_NOT_REACHED)] * 7])
-            continue
-        worst = min(row.others_worst for row in group.reached.values())
+        for one in summaries
+    ]
+    caption = f"Class at {100 * target:g} % accuracy: means over all classes"
+    return make_table(caption, columns, rows, len(rows), "intervention_summary[]")
+
+
+def _difference_cells(one: MethodSummary) -> list[Value]:
+    if one.method == "row-scaling":
+        return [Missing(_REFERENCE)] * 4
+    if one.difference is None or not one.n_common:
+        return [Missing(_NONE_COMMON)] * 4
+    interval = difference_interval(one)
+    if interval is None:
+        thin = Missing("too few draws for an interval")
+        return [points(one.difference), thin, count(one.n_common), thin]
+    return [points(one.difference), interval, count(one.n_common), "no" if is_chance(one) else "yes"]
+
+
+def _cost_table(results: Sequence[InterventionResult], target: float) -> Table:
+    """What the edits do beside the others' mean accuracy, over all classes as well."""
+    heads = ("Worst other class", "KL, nats", "Agreement", "Weight change", "Bias change")
+    columns = [Column("Method", "name"), *(Column(head) for head in heads)]
+    rows: list[list[Value]] = []
+    for method in dict.fromkeys(row.method for row in results):
+        own = [row for row in results if row.method == method]
         rows.append(
             [
-                *head,
-                percent(group.mean("others_accuracy") or 0.0),
-                percent_interval(group.mean("low") or 0.0, group.mean("high") or 0.0),
-                percent(worst),
-                strength(group.mean("kl") or 0.0),
-                percent(group.mean("agreement") or 0.0),
-                percent(group.mean("weight_change") or 0.0),
-                f"{group.mean('area') or 0.0:.3f}",
+                label(method),
+                percent(min(row.others_worst for row in own)),
+                strength(_mean([row.kl for row in own])),
+                percent(_mean([row.agreement for row in own])),
+                percent(_mean([row.weight_change for row in own])),
+                percent(_mean([row.bias_change for row in own])),
             ]
         )
-    return make_table("Means over the classes that reached the target", columns, rows, limit, "interventions[]")
+    caption = f"Class at {100 * target:g} % accuracy: what the edits change, over all classes"
+    return make_table(caption, columns, rows, len(rows), "interventions[]")
+
+
+def _area_table(summaries: Sequence[MethodSummary]) -> Table:
+    """One value per method: the area runs over all strengths, so it knows no target."""
+    areas = {one.method: one.area for one in summaries}
+    rows: list[list[Value]] = [[label(method), f"{area:.3f}"] for method, area in areas.items()]
+    caption = "Area under (class suppressed, others kept), mean over all classes and all strengths"
+    return make_table(caption, [Column("Method", "name"), Column("Area")], rows, len(rows), "intervention_summary[]")
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _class_table(results: Sequence[InterventionResult], limit: int) -> Table:
-    heads = ("Target", "Reached", "Others' accuracy", "95 % interval, %", "Worst class", "KL, nats", "Weight change")
+    heads = (
+        "Target",
+        "Reached",
+        "Others' accuracy",
+        "95 % interval, %",
+        "Worst class",
+        "KL, nats",
+        "Weight change",
+        "Bias change",
+    )
     columns = [Column("Class", "name"), Column("Method", "text"), *(Column(head) for head in heads)]
     rows: list[list[Value]] = [
         [
@@ -147,6 +157,7 @@ def _class_table(results: Sequence[InterventionResult], limit: int) -> Table:
             percent(row.others_worst),
             strength(row.kl),
             percent(row.weight_change),
+            percent(row.bias_change),
         ]
         for row in results
     ]
@@ -166,46 +177,3 @@ def _spread_table(spreads: Sequence[MethodSpread], limit: int) -> Table:
         rows.append([*head, *map(percent, means), f"{100 * (widest.high - widest.low):.1f}", widest.class_name])
     caption = "Others' accuracy over the free choice of a key picture"
     return make_table(caption, columns, rows, limit, "intervention_spread[]")
-
-
-def rank(groups: Sequence[Group]) -> tuple[tuple[str, str], ...]:
-    """Per target the order by others' accuracy, and what it means for SALVE beside the trivial edit."""
-    targets = list(dict.fromkeys(group.target for group in groups))
-    return tuple(_rank_one([group for group in groups if group.target == target]) for target in targets)
-
-
-def _rank_one(groups: Sequence[Group]) -> tuple[str, str]:
-    at = f"{100 * groups[0].target:g} %"
-    salve = next((group for group in groups if group.method == "salve"), None)
-    if salve is None or not salve.reached:
-        return f"At {at} accuracy of the class:", "SALVE brought no class to the target, so there is nothing to rank."
-    rivals = [group for group in groups if not group.method.startswith("null") and group.reached]
-    order = sorted(rivals, key=lambda group: -(group.mean("others_accuracy") or 0.0))
-    listed = ", ".join(map(_standing, order))
-    trivial = next((group for group in groups if group.method == "row-scaling"), None)
-    place = f"SALVE is number {order.index(salve) + 1} of {len(order)}."
-    order_text = f"At {at} accuracy of the class, the others keep on average: {listed}."
-    return order_text, f"{place} {_against(salve, trivial)}" if trivial is not None else place
-
-
-def _standing(group: Group) -> str:
-    some = "" if len(group.reached) == len(group.rows) else f" (in {len(group.reached)} of {len(group.rows)} classes)"
-    return f"{label(group.method)} {percent(group.mean('others_accuracy') or 0.0)}{some}"
-
-
-def _against(salve: Group, trivial: Group) -> str:
-    """SALVE beside the trivial edit on the classes that both brought to the target."""
-    both = sorted(salve.reached.keys() & trivial.reached.keys())
-    if not both:
-        return "SALVE and plain row scaling reached the target on no common class."
-    gaps = [salve.reached[c].others_accuracy - trivial.reached[c].others_accuracy for c in both]
-    mean = sum(gaps) / len(gaps)
-    better = sum(gap > 0 for gap in gaps)
-    where = f"on average over {plural(len(both), 'class', 'classes')} (SALVE ahead in {better})"
-    if abs(mean) < 0.0005:
-        return f"SALVE and plain row scaling keep the same to 0.1 points {where}."
-    if mean < 0:
-        return (
-            f"Plain row scaling, which needs no autoencoder, keeps {points(-mean)[1:]} points more than SALVE {where}."
-        )
-    return f"SALVE keeps {points(mean)[1:]} points more than plain row scaling {where}."

@@ -1,0 +1,116 @@
+"""How the interventions rank, in sentences: by the joint intervals, against the trivial edit, and ROME by steering."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from salve_audit.report.numbers import names, percent, percent_interval, plural, points
+from salve_audit.results import InterventionResult, MethodSummary
+
+LABELS = {
+    "salve": "SALVE",
+    "steering": "activation steering",
+    "rome": "ROME",
+    "rome-paper": "ROME, paper's code",
+    "rome-cov": "ROME, covariance",
+    "ablation": "directional ablation",
+    "leace": "LEACE",
+    "row-scaling": "row scaling (trivial)",
+    "null-permuted": "null: permuted",
+    "null-random": "null: random feature",
+}
+_ALIKE = 0.01  # others' accuracy less far apart than this, on average, at every target
+
+
+def label(method: str) -> str:
+    """A method's name for readers."""
+    return LABELS.get(method, method)
+
+
+def is_null(method: str) -> bool:
+    """Is it a control rather than a method that anybody would use?"""
+    return method.startswith("null")
+
+
+def by_target(summaries: Sequence[MethodSummary]) -> dict[float, list[MethodSummary]]:
+    """The summaries of each target, the higher target first, methods in the order in which they were measured."""
+    targets = sorted({one.target_accuracy for one in summaries}, reverse=True)
+    return {target: [one for one in summaries if one.target_accuracy == target] for target in targets}
+
+
+def rank(summaries: Sequence[MethodSummary]) -> tuple[tuple[str, str], ...]:
+    """Per target the order by others' accuracy, and SALVE beside the trivial edit."""
+    return tuple(_rank_one(target, own) for target, own in by_target(summaries).items())
+
+
+def _rank_one(target: float, summaries: Sequence[MethodSummary]) -> tuple[str, str]:
+    at = f"At {100 * target:g} % accuracy of the class"
+    salve = next((one for one in summaries if one.method == "salve"), None)
+    if salve is None or not salve.n_reached:
+        return f"{at}:", "SALVE brought no class to the target, so there is nothing to rank."
+    rivals = [one for one in summaries if not is_null(one.method)]
+    order = sorted((one for one in rivals if one.n_reached), key=lambda one: -one.others_accuracy)
+    failed = [label(one.method) for one in rivals if not one.n_reached]
+    listed = ", ".join(map(_standing, order))
+    text = f"{at}, the others keep on average over all classes (95 % interval, %): {listed}."
+    if failed:
+        text += f" In no class brought there: {names(failed, len(failed))}."
+    place = f"SALVE is number {order.index(salve) + 1} of {len(order)} by this mean."
+    return text, f"{place} {_against_trivial(salve)}"
+
+
+def _standing(one: MethodSummary) -> str:
+    some = "" if one.n_reached == one.n_classes else f"; reached in {one.n_reached} of {one.n_classes} classes"
+    return f"{label(one.method)} {percent(one.others_accuracy)} ({percent_interval(one.low, one.high)}{some})"
+
+
+def _against_trivial(salve: MethodSummary) -> str:
+    """SALVE beside plain row scaling on the classes that both brought to the target."""
+    if salve.difference is None or not salve.n_common:
+        return "SALVE and plain row scaling reached the target on no common class."
+    where = f"over the {plural(salve.n_common, 'class', 'classes')} that both bring to the target"
+    interval = difference_interval(salve)
+    if interval is None:
+        return f"SALVE less plain row scaling: {points(salve.difference)} points {where}, without an interval."
+    found = f"{points(salve.difference)} points, 95 % interval {interval}"
+    if is_chance(salve):
+        return f"SALVE and plain row scaling show no difference beyond chance {where} ({found})."
+    if salve.difference < 0:
+        return f"Plain row scaling, which needs no autoencoder, keeps more than SALVE {where} ({found})."
+    return f"SALVE keeps more than plain row scaling {where} ({found})."
+
+
+def difference_interval(one: MethodSummary) -> str | None:
+    """The interval of the difference to row scaling in points."""
+    if one.difference_low is None or one.difference_high is None:
+        return None
+    return f"{points(one.difference_low)} to {points(one.difference_high)}"
+
+
+def is_chance(one: MethodSummary) -> bool:
+    """Does the interval of the difference hold 0?"""
+    low, high = one.difference_low, one.difference_high
+    return low is not None and high is not None and low <= 0 <= high
+
+
+def compare_rome(rows: Sequence[InterventionResult]) -> str:
+    """Whether ROME and steering cost the others the same, paired over classes; "" where they share none."""
+    others = {(r.method, r.target_accuracy, r.class_name): r.others_accuracy for r in rows if r.reached}
+    targets = sorted({row.target_accuracy for row in rows}, reverse=True)
+    said, means = [], []
+    for target in targets:
+        own = [name for method, at, name in others if (method, at) == ("rome", target)]
+        both = [name for name in own if ("steering", target, name) in others]
+        if both:
+            gaps = [others["rome", target, name] - others["steering", target, name] for name in both]
+            means.append(sum(gaps) / len(gaps))
+            said.append(f"{points(means[-1])} points at {100 * target:g} % ({plural(len(both), 'class', 'classes')})")
+    if not said:
+        return ""
+    alike = all(abs(mean) < _ALIKE for mean in means)
+    verdict = "act alike" if alike else "do not act alike"
+    return (
+        f"ROME and activation steering {verdict} here: on the classes that both bring to the target, the others' "
+        f"accuracy under ROME less that under steering is {' and '.join(said)}; alike means less than "
+        f"{100 * _ALIKE:g} point apart at every target."
+    )
