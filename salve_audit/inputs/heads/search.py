@@ -107,7 +107,8 @@ def _ask(model: nn.Module) -> str | None:
     """The name of the plain linear layer that a timm network calls its classifier."""
     ask: Any = getattr(model, "get_classifier", None)
     told = ask() if callable(ask) else None
-    plain = type(told) is nn.Linear and "weight" in told._parameters  # no parametrisation, no other forward
+    own = type(told) is nn.Linear or type(told).__module__.startswith("timm.")  # else its forward may be another
+    plain = own and isinstance(told, nn.Linear) and "weight" in told._parameters  # no parametrisation
     return next((name for name, module in model.named_modules() if module is told), None) if plain else None
 
 
