@@ -148,6 +148,7 @@ class _Comparer:
         strength = float(matched.strengths[i])
         others = matched.accuracies[i, self.samples.others(index)]
         kl, agreement = compute_drift(edited, index, strength)
+        head = edited.intervention.head(strength)
         return InterventionResult(
             method=edited.intervention.method,
             class_name=self.inputs.class_names[index],
@@ -160,8 +161,9 @@ class _Comparer:
             others_worst=float(others.min()),
             kl=kl,
             agreement=agreement,
-            weight_change=relative_change(self.head, edited.intervention.head(strength)),
+            weight_change=relative_change(self.head.weight, head.weight),
             area=matched.area,
             low=float(bounds[0]),
             high=float(bounds[1]),
+            bias_change=relative_change(self.head.bias, head.bias),
         )

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from salve_audit.interventions.affine import AffineHead
 from salve_audit.interventions.samples import EditedLogits
 from salve_audit.interventions.search import class_events, find_strengths
 
@@ -93,15 +92,10 @@ def compute_drift(edited: EditedLogits, class_index: int, strength: float) -> tu
     return max(float(kl[others].mean()), 0.0), float(agrees[others].mean())
 
 
-def relative_change(original: AffineHead, edited: AffineHead) -> float:
-    """``‖[ΔW, Δb]‖_F / ‖[W, b]‖_F``; 0 for an all-zero head."""
-    change = _norm(AffineHead(edited.weight - original.weight, edited.bias - original.bias))
-    size = _norm(original)
-    return change / size if size > 0 else 0.0
-
-
-def _norm(head: AffineHead) -> float:
-    return float(np.hypot(np.linalg.norm(head.weight), np.linalg.norm(head.bias)))
+def relative_change(original: Float[np.ndarray, "*shape"], edited: Float[np.ndarray, "*shape"]) -> float:
+    """``‖edited − original‖_F / ‖original‖_F`` of the weights, or of the biases; 0 where there are none."""
+    size = float(np.linalg.norm(original))
+    return float(np.linalg.norm(edited - original)) / size if size > 0 else 0.0
 
 
 def _divergence(before: Float[np.ndarray, "k n"], after: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:

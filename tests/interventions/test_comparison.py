@@ -66,7 +66,12 @@ def test_every_number_follows_from_the_edited_head(
         assert result.others_worst == pytest.approx(np.min(others))
         assert result.kl == pytest.approx(kl, rel=1e-9, abs=1e-12)
         assert result.agreement == pytest.approx(agreement)
-        assert result.weight_change == pytest.approx(relative_change(original, head))
+        assert result.weight_change == pytest.approx(
+            np.sqrt(((head.weight - original.weight) ** 2).sum() / (original.weight**2).sum())
+        )
+        assert result.bias_change == pytest.approx(
+            np.sqrt(((head.bias - original.bias) ** 2).sum() / (original.bias**2).sum())
+        )
         assert result.low <= result.others_accuracy <= result.high
         assert 0 <= result.area <= 1
         assert result.feature == intervention.feature
@@ -75,11 +80,14 @@ def test_every_number_follows_from_the_edited_head(
             assert strict_correct(weaker, labels)[labels == index].mean() > result.target_accuracy
 
 
-def test_weight_change_counts_the_bias_as_a_column() -> None:
-    original = AffineHead(np.array([[3.0, 0.0]]), np.array([4.0]))
-    edited = AffineHead(np.array([[0.0, 0.0]]), np.array([0.0]))
-    assert relative_change(original, edited) == 1.0
-    assert relative_change(original, AffineHead(np.array([[3.0, 3.0]]), np.array([0.0]))) == 1.0
+def test_weights_and_biases_are_compared_apart(comparison: Comparison) -> None:
+    weight = np.array([[3.0, 0.0], [0.0, 4.0]])
+    assert relative_change(weight, np.zeros((2, 2))) == 1.0
+    assert relative_change(weight, weight + np.array([[0.0, 1.0], [0.0, 0.0]])) == pytest.approx(0.2)
+    assert relative_change(np.zeros(2), np.ones(2)) == 0.0  # no bias
+    for result in (r for r in comparison.results if r.strength > 0):
+        assert (result.weight_change > 0) == (result.method != "steering")
+        assert (result.bias_change > 0) == (result.method in {"steering", "leace", "row-scaling"})
 
 
 def test_drift_is_zero_without_an_edit_and_finite_for_huge_logits(

@@ -67,7 +67,9 @@ def test_the_given_head_is_never_changed(method: str, context: EditContext) -> N
 @every_method
 def test_the_head_moves_further_with_the_strength(method: str, context: EditContext) -> None:
     intervention = BUILDERS[method](context)
-    change = [relative_change(context.head, intervention.head(float(s))) for s in STRENGTHS * intervention.unit]
+    heads = [intervention.head(float(s)) for s in STRENGTHS * intervention.unit]
+    before = context.head
+    change = [relative_change(before.weight, h.weight) + relative_change(before.bias, h.bias) for h in heads]
     assert change[0] == 0
     assert change[1] > 0
     assert np.all(np.diff(change) >= 0)
