@@ -6,31 +6,38 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from salve_audit.sae.activation import LINEAR, Activation
 from salve_audit.sae.normalisation import Normalisation
 from salve_audit.sae.parameters import Parameters, compute_code_moments
 
 
 def canonical_arrays(
-    parameters: Parameters, acts: Float[Tensor, "n d"], normalisation: Normalisation, n_latents: int
+    parameters: Parameters,
+    acts: Float[Tensor, "n d"],
+    normalisation: Normalisation,
+    n_latents: int,
+    activation: Activation = LINEAR,
 ) -> dict[str, np.ndarray]:
     """The arrays of a `TrainedSae` with `n_latents` latents, from a single problem with at most as many.
 
     With x = (a - μ) / σ, z = E x + e and x̂ = z D + δ, a row of norm r becomes D / r with code σ r z, hence the encoder
     r E with bias r (σ e - E μ), and the decoder bias σ δ + μ. Latents come in order of falling mean square code, with
     the sign that makes the mean cube positive: a feature that fires on few samples fires upwards. Latents that were
-    dropped follow with a code of 0 and a row that is a coordinate axis.
+    dropped, or whose code is 0 on every training sample, follow with a code of 0 and a row that is a coordinate axis.
+    Thresholds are scaled along with the codes, σ r θ.
 
     Args:
         parameters: trained, with a seed axis of length 1.
         acts: (n, d) training samples as training sees them, for order and sign.
         normalisation: what training saw.
         n_latents: m.
+        activation: of the codes in training units; the result has a ``threshold`` if it has one.
     """
     one = {name: value[0].detach().cpu().double().numpy() for name, value in parameters.items()}
-    moments = compute_code_moments(parameters, acts)
+    moments = compute_code_moments(parameters, acts, activation)
     norms = np.linalg.norm(one["dictionary"], axis=1)
     order = np.argsort(-moments.square * norms**2, kind="stable")
-    order = order[norms[order] > 0]
+    order = order[(norms[order] > 0) & (moments.largest[order] > 0)]
     scale = (norms * np.where(moments.cube < 0, -1.0, 1.0))[order]
     d = one["dictionary"].shape[1]
     arrays = {
@@ -44,4 +51,7 @@ def canonical_arrays(
     arrays["encoder_weight"][:n] = one["encoder_weight"][order] * scale[:, None]
     folded = arrays["encoder_weight"][:n] @ normalisation.mean
     arrays["encoder_bias"][:n] = normalisation.scale * scale * one["encoder_bias"][order] - folded
+    if activation.threshold is not None:
+        arrays["threshold"] = np.zeros(n_latents)
+        arrays["threshold"][:n] = normalisation.scale * scale * activation.threshold[order]
     return {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}

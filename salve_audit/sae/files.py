@@ -1,7 +1,8 @@
 """sae.safetensors: all that is needed to encode new activations, and where the autoencoder came from.
 
-Tensors: dictionary (m, d), encoder_weight (m, d), encoder_bias (m,), decoder_bias (d,), float32. Metadata (strings):
-variant, hyperparameters (JSON), tool_version, format, and the hashes that the caller gives.
+Tensors: dictionary (m, d), encoder_weight (m, d), encoder_bias (m,), decoder_bias (d,) and, for codes with thresholds,
+threshold (m,), float32. Metadata (strings): variant, hyperparameters (JSON), tool_version, format, the hashes that the
+caller gives, and for codes that are not linear their activation (and k).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from safetensors.numpy import save
 
 from salve_audit import __version__
 from salve_audit.errors import OutputError, ResultError
+from salve_audit.sae.activation import describe_activation, find_activation_misfit, read_activation
 from salve_audit.sae.models import TENSORS, TrainedSae, find_misfit
 from salve_audit.sae.variants import VARIANTS
 
@@ -36,10 +38,14 @@ def serialise_sae(sae: TrainedSae, hashes: Mapping[str, str] | None = None) -> b
         "variant": sae.variant,
         "hyperparameters": json.dumps(dict(sae.hyperparameters), sort_keys=True),
         "tool_version": __version__,
+        **describe_activation(sae.activation),
     }
-    clash = set(metadata) & set(hashes or {})
+    clash = {*metadata, "activation", "k"} & set(hashes or {})
     assert not clash, f"hashes use the reserved keys {sorted(clash)}"
-    return _with_sorted_header(save({name: getattr(sae, name) for name in TENSORS}, {**metadata, **(hashes or {})}))
+    arrays = {name: getattr(sae, name) for name in TENSORS}
+    if sae.activation.threshold is not None:
+        arrays["threshold"] = sae.activation.threshold
+    return _with_sorted_header(save(arrays, {**metadata, **(hashes or {})}))
 
 
 def save_sae(path: str | Path, sae: TrainedSae, hashes: Mapping[str, str] | None = None) -> None:
@@ -71,14 +77,16 @@ def load_sae(path: str | Path) -> TrainedSae:
         raise ResultError(str(path), f"not an autoencoder of salve-audit (format {metadata.get('format')!r})")
     if variant not in VARIANTS:
         raise ResultError(str(path), f"unknown variant {variant!r}", hint="was it written by a later version?")
-    misfit = find_misfit(arrays)
+    activation = read_activation(metadata, arrays)
+    misfit = find_misfit(arrays) or find_activation_misfit(activation, len(arrays["dictionary"]))
     if misfit:
         raise ResultError(str(path), misfit)
     try:
         hyperparameters = json.loads(metadata.get("hyperparameters", "{}"))
     except json.JSONDecodeError as error:
         raise ResultError(str(path), f"its hyperparameters are no JSON ({error})") from error
-    return TrainedSae(variant, **{name: arrays[name] for name in TENSORS}, hyperparameters=hyperparameters)
+    tensors = {name: arrays[name] for name in TENSORS}
+    return TrainedSae(variant, **tensors, hyperparameters=hyperparameters, activation=activation)
 
 
 def load_metadata(path: str | Path) -> dict[str, str]:

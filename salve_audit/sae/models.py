@@ -17,24 +17,27 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from salve_audit.sae.activation import LINEAR, Activation, find_activation_misfit
+
 TENSORS = ("dictionary", "encoder_weight", "encoder_bias", "decoder_bias")
 CHUNK_ROWS = 8192  # 16 MB of activations at d = 512: large enough for full speed, small beside any cache
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedSae:
-    """``codes = acts @ encoder_weight.T + encoder_bias``, ``recon = codes @ dictionary + decoder_bias``.
+    """``codes = f(acts @ encoder_weight.T + encoder_bias)``, ``recon = codes @ dictionary + decoder_bias``.
 
     Arrays are float32 and C-contiguous, numpy at this boundary because the stages after it are. Latents are ordered by
     falling mean square code over the training samples, and signed so that the heavier tail of a code is positive.
 
     Attributes:
-        variant: ``linear-l1`` or ``paper``.
+        variant: its name in `variants.VARIANTS`.
         dictionary: (m, d), one unit-norm decoder direction per row, in the model's units.
         encoder_weight: (m, d); an all-zero row is a latent that died in training, its code is exactly 0.
         encoder_bias: (m,).
         decoder_bias: (d,).
         hyperparameters: plain values that describe the training: ``sparsity``, ``seed``, ``epochs`` and so on.
+        activation: f, the identity for linear codes.
     """
 
     variant: str
@@ -43,9 +46,12 @@ class TrainedSae:
     encoder_bias: Float[np.ndarray, " m"]
     decoder_bias: Float[np.ndarray, " d"]
     hyperparameters: Mapping[str, Any]
+    activation: Activation = LINEAR
 
     def __post_init__(self) -> None:
         misfit = find_misfit({name: getattr(self, name) for name in TENSORS})
+        assert misfit is None, misfit
+        misfit = find_activation_misfit(self.activation, self.n_latents)
         assert misfit is None, misfit
 
     @property
@@ -65,7 +71,7 @@ class TrainedSae:
         """Codes of float32 activations on any device, differentiable in `acts`."""
         weight = torch.from_numpy(self.encoder_weight).to(acts.device)
         bias = torch.from_numpy(self.encoder_bias).to(acts.device)
-        return torch.addmm(bias, acts, weight.T)
+        return self.activation.apply(torch.addmm(bias, acts, weight.T))
 
     def encode(self, acts: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n m"]:
         """Codes (n, m), float32, in the model's units; `acts` may be memory-mapped, it is read in chunks."""

@@ -2,6 +2,7 @@
 
 Shapes: encoder_weight and dictionary (s, m, d), encoder_bias (s, m), decoder_bias (s, d); acts (s, n, d),
 codes (s, n, m).
+Some variants have more (a gate, thresholds), and buffers: tensors that the loss keeps up to date itself (`BUFFERS`).
 Problem i of the s sees its own batches and touches nothing of the others: training them together or one by one is the
 same.
 """
@@ -17,7 +18,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from salve_audit.sae.activation import LINEAR, Activation
+
 Parameters = dict[str, Tensor]
+BUFFERS = frozenset({"silent", "epoch"})  # not trained: see `topk`
 CHUNK_ROWS = 8192
 DEAD_SHARE = 0.01  # of the largest latent's largest |code|: a latent that never exceeds it carries no information
 
@@ -64,6 +68,11 @@ def _with_biases(encoder_weight: Tensor, dictionary: Tensor) -> Parameters:
     }
 
 
+def unit_rows(parameters: Parameters) -> Parameters:
+    """The same with dictionary rows of unit norm: where a loss decodes with them, no rescaling cheats its penalty."""
+    return {**parameters, "dictionary": torch.nn.functional.normalize(parameters["dictionary"], dim=-1)}
+
+
 def encode_linear(parameters: Parameters, acts: Float[Tensor, "s n d"]) -> Float[Tensor, "s n m"]:
     """Signed codes without an activation function."""
     return torch.baddbmm(parameters["encoder_bias"][:, None], acts, parameters["encoder_weight"].mT)
@@ -88,13 +97,16 @@ class CodeMoments:
     cube: Float[np.ndarray, " m"]
 
 
-def compute_code_moments(parameters: Parameters, acts: Float[Tensor, "n d"]) -> CodeMoments:
+def compute_code_moments(
+    parameters: Parameters, acts: Float[Tensor, "n d"], activation: Activation = LINEAR
+) -> CodeMoments:
     """Moments of the codes of a single problem, not scaled by the norms of the dictionary's rows."""
     zeros = torch.zeros_like(parameters["encoder_bias"][0], dtype=torch.float64)
     largest, square, cube = zeros, zeros, zeros
     with torch.inference_mode():
         for start in range(0, len(acts), CHUNK_ROWS):
-            codes = encode_linear(parameters, acts[None, start : start + CHUNK_ROWS])[0].double()
+            pre = encode_linear(parameters, acts[None, start : start + CHUNK_ROWS])[0]
+            codes = activation.apply(pre).double()
             largest = torch.maximum(largest, codes.abs().amax(0))
             square = square + codes.square().sum(0)
             cube = cube + codes.pow(3).sum(0)

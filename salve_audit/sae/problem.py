@@ -27,7 +27,7 @@ from salve_audit.sae.normalisation import (
 from salve_audit.sae.parameters import Parameters, select_problem
 from salve_audit.sae.settings import SaeSettings, default_latents
 from salve_audit.sae.training import Recipe, train
-from salve_audit.sae.tuning import Candidate, hold_out
+from salve_audit.sae.tuning import Candidate, Ladder, count_ladder, hold_out, penalty_ladder
 from salve_audit.sae.variants import Variant, find_variant
 
 logger = logging.getLogger(__name__)
@@ -63,6 +63,11 @@ class Problem:
     validation: tuple[Float[np.ndarray, "v d"], Int[np.ndarray, " v"]]
     head: LinearHead
 
+    @property
+    def ladder(self) -> Ladder:
+        """Which λ or k there are to choose from."""
+        return count_ladder(self.n_latents) if self.variant.counted else penalty_ladder(self.n_latents, self.head.d)
+
     def train_from(self, start: Parameters | None, sparsity: float, recipe: Recipe, n_seeds: int) -> Parameters:
         """Trains `n_seeds` autoencoders at once, from `start` or from scratch, and consolidates them."""
         device = self.train_acts.device
@@ -91,16 +96,18 @@ class Problem:
         """The first autoencoder of the batch speaks for all."""
         quality = self.measure(self.canonical(parameters, sparsity))
         kept = 100 * quality.accuracy_kept
-        logger.info("λ %.4g: R² %.3f, L0 %.0f, %.1f %% of accuracy kept", sparsity, quality.r2, quality.l0, kept)
+        name = "k" if self.variant.counted else "λ"
+        logger.info("%s %.4g: R² %.3f, L0 %.0f, %.1f %% of accuracy kept", name, sparsity, quality.r2, quality.l0, kept)
         return Candidate(sparsity, parameters, quality)
 
     def canonical(self, parameters: Parameters, sparsity: float, index: int = 0) -> TrainedSae:
         """Autoencoder `index` of the batch in canonical form."""
-        one = select_problem(parameters, index)
-        arrays = canonical_arrays(one, self.train_acts, self.normalisation, self.n_latents)
+        one, activation = self.variant.fold(select_problem(parameters, index), sparsity)
+        arrays = canonical_arrays(one, self.train_acts, self.normalisation, self.n_latents, activation)
+        activation = dataclasses.replace(activation, threshold=arrays.pop("threshold", None))
         recipe = {name: getattr(self.recipe, name) for name in ("epochs", "batch_size", "learning_rate")}
         described = {"sparsity": sparsity, "seed": self.seed + index, "n_train": len(self.train_acts), **recipe}
-        return TrainedSae(variant=self.variant.name, hyperparameters=described, **arrays)
+        return TrainedSae(variant=self.variant.name, hyperparameters=described, activation=activation, **arrays)
 
     def measure(self, sae: TrainedSae) -> Quality:
         """Metrics on the held-out part."""
@@ -118,7 +125,7 @@ def prepare_problem(
     """
     assert acts.shape[1:] == (head.d,), f"expected (n, {head.d}) activations, got {acts.shape}"
     assert labels.shape == (len(acts),), f"expected ({len(acts)},) labels, got {labels.shape}"
-    variant = find_variant(settings.variant)
+    variant = find_variant(settings.variant, signed=settings.signed)
     _refuse_non_finite(acts)
     rows, held = hold_out(labels, HELD_OUT, np.random.default_rng(settings.seed))
     normalisation = fit_normalisation(acts, rows)  # whatever the variant: constant activations are refused here

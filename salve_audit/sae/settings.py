@@ -16,13 +16,14 @@ class SaeSettings:
     """None takes the variant's own value.
 
     Attributes:
-        variant: ``linear-l1`` or ``paper``.
+        variant: its name in `variants.VARIANTS`.
         n_latents: m; None: `default_latents`.
         seed: of the held-out part, the initial weights and the order of samples; seed i of the stability uses seed + i.
         device: where to train.
         n_seeds: autoencoders trained side by side for the stability; 1: none is estimated.
-        sparsity: λ; None: auto-training (`paper`: 1e-3).
+        sparsity: λ, or k for the variants that keep so many codes; None: auto-training (`paper`: 1e-3).
         epochs, batch_size, learning_rate: of the recipe; the paper takes batches of 32 (ResNet) or 16 (ViT).
+        signed: keep the codes of largest magnitude, negative ones too (`topk` only; linear codes are signed anyway).
     """
 
     variant: str = "linear-l1"
@@ -34,6 +35,7 @@ class SaeSettings:
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
+    signed: bool = False
 
 
 def default_latents(d: int, n_classes: int) -> int:

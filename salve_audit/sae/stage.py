@@ -56,10 +56,10 @@ def train_sae(
     sparsity = settings.sparsity if settings.sparsity is not None else problem.variant.default_sparsity
     path: list[Candidate] = []
     if sparsity is None:
-        path = search_path(problem.visit, problem.n_latents, head.d)
+        path = search_path(problem.visit, problem.ladder)
         full = problem.visit_seeds(choose(path).sparsity, None)
         attainable = any(satisfies(one.quality) for one in [*path, full])
-        finals = settle(full, problem.visit_seeds) if attainable else [full]
+        finals = settle(full, problem.visit_seeds, problem.ladder) if attainable else [full]
     else:
         finals = [problem.visit_seeds(sparsity, None)]
     chosen = choose(finals)

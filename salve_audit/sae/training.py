@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from salve_audit.errors import NothingMeasuredError
-from salve_audit.sae.parameters import Parameters
+from salve_audit.sae.parameters import BUFFERS, Parameters
 
 Objective = Callable[[Parameters, Tensor], Tensor]  # (parameters, acts (s, n, d)) -> (s,)
 
@@ -67,8 +67,9 @@ def train(
     Raises:
         NothingMeasuredError: training diverged.
     """
-    trained = {name: value.detach().clone().requires_grad_() for name, value in parameters.items()}
-    optimiser = torch.optim.Adam(list(trained.values()), lr=recipe.learning_rate, betas=recipe.betas, fused=True)
+    trained = {name: value.detach().clone().requires_grad_(name not in BUFFERS) for name, value in parameters.items()}
+    leaves = [value for value in trained.values() if value.requires_grad]
+    optimiser = torch.optim.Adam(leaves, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
     n_steps = recipe.epochs * math.ceil(len(acts) / recipe.batch_size)
     for step, rows in enumerate(draw_batches(len(acts), recipe, generators)):
         optimiser.param_groups[0]["lr"] = recipe.learning_rate * recipe.schedule(step / n_steps)

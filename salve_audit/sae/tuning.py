@@ -1,8 +1,8 @@
 """Auto-training: which sparsity (METHOD §1).
 
-The path runs from dense to sparse, each point warm-started from the one before and trained briefly. It grows λ until
-the rule fails and then halves the step (on the log scale) a few times. The choice is the sparsest point that satisfies
-the rule.
+The path runs from dense to sparse, each point warm-started from the one before and trained briefly. It grows λ (or
+shrinks k) until the rule fails and then halves the step (on the log scale) a few times. The choice is the sparsest
+point that satisfies the rule. A `Ladder` says which λ or k come next.
 """
 
 from __future__ import annotations
@@ -26,14 +26,48 @@ NUDGE, MAX_NUDGES = GROWTH**0.25, 3  # after the full training: the distance of 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One autoencoder, or one seed of several, at one λ."""
+    """One autoencoder, or one seed of several, at one λ or k."""
 
     sparsity: float
     parameters: Parameters  # seed axis in front
     quality: Quality
 
 
-Visit = Callable[[float, Parameters | None], Candidate]  # (λ, warm start or None) -> trained and measured
+Visit = Callable[[float, Parameters | None], Candidate]  # (λ or k, warm start or None) -> trained and measured
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Moves along the sparsity; ``None`` from any of them: there is no such point.
+
+    Attributes:
+        start: the first point.
+        move: (from, factor above 1 for sparser or below 1 for denser) -> next.
+        between: (denser, sparser) -> the point halfway.
+    """
+
+    start: float
+    move: Callable[[float, float], float | None]
+    between: Callable[[float, float], float | None]
+
+
+def penalty_ladder(n_latents: int, d: int) -> Ladder:
+    """λ: any positive number, sparser upwards."""
+    return Ladder(START * n_latents / d, lambda x, factor: x * factor, lambda x, y: math.sqrt(x * y))
+
+
+def count_ladder(n_latents: int) -> Ladder:
+    """k: whole numbers from 1 to m, sparser downwards."""
+
+    def move(k: float, factor: float) -> float | None:
+        moved = min(math.ceil(k / factor), k - 1) if factor > 1 else max(math.floor(k / factor), k + 1)
+        return float(min(moved, n_latents)) if moved >= 1 and k != min(moved, n_latents) else None
+
+    def between(denser: float, sparser: float) -> float | None:
+        middle = round(math.sqrt(denser * sparser))
+        return float(middle) if sparser < middle < denser else None
+
+    return Ladder(float(max(1, n_latents // 4)), move, between)
 
 
 def satisfies(quality: Quality) -> bool:
@@ -46,38 +80,49 @@ def shortfall(quality: Quality) -> float:
     return max(0.0, KEPT_ACCURACY - quality.accuracy_kept) + max(0.0, LEAST_R2 - quality.r2)
 
 
-def search_path(visit: Visit, n_latents: int, d: int) -> list[Candidate]:
-    """The visited points, in order of λ."""
-    path = [visit(START * n_latents / d, None)]
+def search_path(visit: Visit, ladder: Ladder) -> list[Candidate]:
+    """The visited points, from dense to sparse."""
+    path = [visit(ladder.start, None)]
     if satisfies(path[0].quality):
         while satisfies(path[-1].quality) and len(path) <= MAX_GROWTH:
-            path.append(visit(path[-1].sparsity * GROWTH, path[-1].parameters))
+            sparser = ladder.move(path[-1].sparsity, GROWTH)
+            if sparser is None:
+                break
+            path.append(visit(sparser, path[-1].parameters))
     else:
         while not satisfies(path[0].quality) and len(path) <= MAX_SHRINK:
-            path.insert(0, visit(path[0].sparsity / GROWTH**2, None))  # latents that died do not come back
+            denser = ladder.move(path[0].sparsity, GROWTH**-2)
+            if denser is None:
+                break
+            path.insert(0, visit(denser, None))  # latents that died do not come back
     for _ in range(N_REFINE):
-        _refine(path, visit)
+        _refine(path, visit, ladder)
     return path
 
 
-def _refine(path: list[Candidate], visit: Visit) -> None:
-    """Adds the point halfway (in log λ) between the last that satisfies the rule and the next."""
+def _refine(path: list[Candidate], visit: Visit, ladder: Ladder) -> None:
+    """Adds the point halfway (on the log scale) between the last that satisfies the rule and the next."""
     good = [i for i, one in enumerate(path) if satisfies(one.quality)]
     if good and good[-1] + 1 < len(path):
         low, high = path[good[-1]], path[good[-1] + 1]
-        path.insert(good[-1] + 1, visit(math.sqrt(low.sparsity * high.sparsity), low.parameters))
+        middle = ladder.between(low.sparsity, high.sparsity)
+        if middle is not None:
+            path.insert(good[-1] + 1, visit(middle, low.parameters))
 
 
-def settle(start: Candidate, visit: Visit) -> list[Candidate]:
+def settle(start: Candidate, visit: Visit, ladder: Ladder) -> list[Candidate]:
     """`start`, trained in full, and its neighbours: the search trains briefly and so misjudges the best λ by a little.
 
-    λ is raised while the rule holds, or lowered until it does, at most three times.
+    It goes on to sparser points while the rule holds, or to denser ones until it does, at most three times.
     """
     visited = [start]
     raising = satisfies(start.quality)
     for _ in range(MAX_NUDGES):
         last = visited[-1]
-        visited.append(visit(last.sparsity * NUDGE if raising else last.sparsity / NUDGE, last.parameters))
+        following = ladder.move(last.sparsity, NUDGE if raising else 1 / NUDGE)
+        if following is None:
+            break
+        visited.append(visit(following, last.parameters))
         if satisfies(visited[-1].quality) != raising:
             break
     return visited

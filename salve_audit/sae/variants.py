@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from salve_audit.errors import UsageError
+from salve_audit.sae.activation import LINEAR, Activation
 from salve_audit.sae.losses import canonical_l1_loss, raw_l1_loss
 from salve_audit.sae.parameters import Parameters, rotation_parameters, xavier_parameters
+from salve_audit.sae.rectified import fold_relu, relu_l1_loss, unit_parameters
+from salve_audit.sae.topk import fold_signed_topk, fold_topk, signed_topk_loss, topk_loss, topk_parameters
 from salve_audit.sae.training import Objective, Recipe, fifths, trapezoid
 
 FULL_STEPS, BRIEF_STEPS = 1300, 200  # of linear-l1
@@ -26,12 +29,14 @@ class Variant:
         merges_duplicates: parallel latents become one after training; only right for codes linear in the activations.
         normalised: trains on activations with mean removed and one global scale (folded back afterwards).
         initialise: (acts, n_latents, one generator per seed) -> parameters.
-        loss: (parameters, acts, λ/m) -> one value per seed.
+        loss: (parameters, acts, λ/m or k) -> one value per seed.
         recipe: number of samples -> how to train it.
         brief_recipe: the same for a point of the sparsity path and for the stretches before the full training, after
             each of which duplicates are merged; None: there is neither.
-        default_sparsity: λ where it is not searched.
+        default_sparsity: λ or k where it is not searched.
         n_seeds: autoencoders trained for the stability estimate unless told otherwise.
+        fold: (parameters of one problem, λ or k) -> the same with a plain encoder and decoder, and the activation.
+        counted: the sparsity is k, the number of codes kept, not λ.
     """
 
     name: str
@@ -43,10 +48,13 @@ class Variant:
     brief_recipe: Callable[[int], Recipe] | None
     default_sparsity: float | None
     n_seeds: int
+    fold: Callable[[Parameters, float], tuple[Parameters, Activation]] = lambda parameters, _: (parameters, LINEAR)
+    counted: bool = False
 
     def objective(self, sparsity: float, n_latents: int) -> Objective:
-        """The loss at one λ, ready for `train`; `n_latents` are those asked for, dropped ones included."""
-        return lambda parameters, acts: self.loss(parameters, acts, sparsity / n_latents)
+        """The loss at one λ or k, ready for `train`; `n_latents` are those asked for, dropped ones included."""
+        weight = sparsity if self.counted else sparsity / n_latents
+        return lambda parameters, acts: self.loss(parameters, acts, weight)
 
 
 def _linear_recipe(steps: int) -> Callable[[int], Recipe]:
@@ -77,6 +85,31 @@ VARIANTS: Mapping[str, Variant] = {
         default_sparsity=None,
         n_seeds=5,
     ),
+    "relu-l1": Variant(
+        name="relu-l1",
+        merges_duplicates=False,
+        normalised=True,
+        initialise=unit_parameters,
+        loss=relu_l1_loss,
+        recipe=_linear_recipe(FULL_STEPS),
+        brief_recipe=_linear_recipe(BRIEF_STEPS),
+        default_sparsity=None,
+        n_seeds=5,
+        fold=fold_relu,
+    ),
+    "topk": Variant(
+        name="topk",
+        merges_duplicates=False,
+        normalised=True,
+        initialise=topk_parameters,
+        loss=topk_loss,
+        recipe=_linear_recipe(FULL_STEPS),
+        brief_recipe=_linear_recipe(BRIEF_STEPS),
+        default_sparsity=None,
+        n_seeds=5,
+        fold=fold_topk,
+        counted=True,
+    ),
     # The paper trains for minutes on one λ, which its text (as far as it could be looked up) does not give.
     "paper": Variant(
         name="paper",
@@ -92,12 +125,19 @@ VARIANTS: Mapping[str, Variant] = {
 }
 
 
-def find_variant(name: str) -> Variant:
-    """The variant of that name.
+SIGNED: Mapping[str, Variant] = {
+    "topk": replace(VARIANTS["topk"], loss=signed_topk_loss, fold=fold_signed_topk),
+}
+
+
+def find_variant(name: str, *, signed: bool = False) -> Variant:
+    """The variant of that name, with signed codes if asked for.
 
     Raises:
         UsageError: there is none.
     """
     if name not in VARIANTS:
         raise UsageError("sae", f"{name!r} is not one of {', '.join(VARIANTS)}")
-    return VARIANTS[name]
+    if signed and name not in SIGNED:
+        raise UsageError("sae", f"{name} has no signed codes to choose", hint=f"only {', '.join(SIGNED)} has")
+    return SIGNED[name] if signed else VARIANTS[name]

@@ -15,6 +15,8 @@ from salve_audit.sae.stage import SaeOutcome, train_sae
 N, D, K, PLANTED = 600, 24, 4, 8
 QUICK = {  # settings under which a variant trains in about a second here
     "linear-l1": SaeSettings(variant="linear-l1", n_latents=16, n_seeds=3, seed=3),
+    "relu-l1": SaeSettings(variant="relu-l1", n_latents=16, n_seeds=2, seed=3),
+    "topk": SaeSettings(variant="topk", n_latents=16, n_seeds=2, seed=3),
     "paper": SaeSettings(variant="paper", n_latents=16, n_seeds=2, seed=3, epochs=40),
 }
 

@@ -13,12 +13,16 @@ from salve_audit.records import to_dict
 from salve_audit.sae.files import load_sae, save_sae, serialise_sae
 from salve_audit.sae.metrics import measure_quality
 from salve_audit.sae.models import TENSORS
-from salve_audit.sae.parameters import decode, encode_linear, select_problem
+from salve_audit.sae.parameters import BUFFERS, decode, encode_linear, select_problem
 from salve_audit.sae.problem import prepare_problem
 from salve_audit.sae.stage import train_sae
-from salve_audit.sae.variants import VARIANTS
+from salve_audit.sae.variants import VARIANTS, Variant
 
 pytestmark = pytest.mark.parametrize("variant", sorted(VARIANTS))
+
+
+def moderate_sparsity(variant: Variant) -> float:
+    return 3 if variant.counted else 0.01
 
 
 def test_every_variant_has_quick_settings(variant, quick):
@@ -50,31 +54,37 @@ def test_codes_are_in_the_models_units(variant, train_quickly, world):
 def test_normalisation_is_folded(variant, world, quick):
     """The canonical autoencoder reconstructs what the trained parameters reconstruct."""
     problem = prepare_problem(world.acts, world.labels, world.head, replace(quick[variant], epochs=3))
-    start = problem.train_from(None, 0.01, problem.recipe, 2)
+    sparsity = moderate_sparsity(problem.variant)
+    start = problem.train_from(None, sparsity, problem.recipe, 2)
     one = select_problem(start, 1)
-    recon = decode(one, encode_linear(one, problem.train_acts[None]))[0].numpy()
+    plain, activation = problem.variant.fold(one, sparsity)
+    recon = decode(plain, activation.apply(encode_linear(plain, problem.train_acts[None])))[0].numpy()
     in_model_units = recon * problem.normalisation.scale + problem.normalisation.mean
     acts = problem.train_acts.numpy() * problem.normalisation.scale + problem.normalisation.mean
-    sae = problem.canonical(start, 0.01, 1)
-    assert sae.alive.all()
-    np.testing.assert_allclose(sae.decode(sae.encode(acts.astype(np.float32))), in_model_units, atol=2e-5)
+    sae = problem.canonical(start, sparsity, 1)
+    off = np.abs(sae.decode(sae.encode(acts.astype(np.float32))) - in_model_units).max(axis=1)
+    assert (off < 2e-5).mean() > 0.995  # rounding may turn a code on or off that is next to its threshold
+    assert off.max() < 2e-5 or sae.activation.kind != "linear"
 
 
 def test_gradient_reaches_every_parameter(variant, world, quick):
     problem = prepare_problem(world.acts, world.labels, world.head, quick[variant])
     generators = [torch.Generator().manual_seed(i) for i in range(2)]
     parameters = problem.variant.initialise(problem.train_acts, 16, generators)
-    parameters = {name: value.requires_grad_() for name, value in parameters.items()}
-    problem.variant.objective(0.1, 16)(parameters, problem.train_acts[:64].expand(2, -1, -1)).sum().backward()
-    for name, value in parameters.items():
+    parameters = {name: value.requires_grad_(name not in BUFFERS) for name, value in parameters.items()}
+    sparsity = moderate_sparsity(problem.variant)
+    problem.variant.objective(sparsity, 16)(parameters, problem.train_acts[:64].expand(2, -1, -1)).sum().backward()
+    for name in parameters.keys() - BUFFERS:
+        value = parameters[name]
         moved = value.grad.reshape(2, -1).abs().amax(dim=1)
         assert (moved > 0).all(), f"{name} has no gradient for a seed"
 
 
 def test_seeds_train_together_as_apart(variant, world, quick):
     problem = prepare_problem(world.acts, world.labels, world.head, replace(quick[variant], epochs=2))
-    together = problem.train_from(None, 0.1, problem.recipe, 3)
-    apart = replace(problem, seed=problem.seed + 2).train_from(None, 0.1, problem.recipe, 1)
+    sparsity = moderate_sparsity(problem.variant)
+    together = problem.train_from(None, sparsity, problem.recipe, 3)
+    apart = replace(problem, seed=problem.seed + 2).train_from(None, sparsity, problem.recipe, 1)
     for name, value in together.items():
         torch.testing.assert_close(value[2:], apart[name], rtol=1e-3, atol=1e-4)
     assert not torch.allclose(together["dictionary"][0], together["dictionary"][1])
@@ -88,7 +98,7 @@ def test_two_runs_give_the_same_bytes(variant, world, quick):
 
 
 def test_another_seed_gives_another_autoencoder(variant, world, quick):
-    settings = replace(quick[variant], epochs=2, sparsity=0.1)
+    settings = replace(quick[variant], epochs=2, sparsity=moderate_sparsity(VARIANTS[variant]))
     runs = [train_sae(world.acts, world.labels, world.head, replace(settings, seed=s)).sae for s in (0, 1)]
     assert not np.array_equal(runs[0].dictionary, runs[1].dictionary)
 
@@ -133,7 +143,8 @@ def test_outcome_is_consistent(variant, train_quickly, quick):
 def test_inputs_are_left_as_they_are(variant, world, quick):
     acts = world.acts.copy()
     acts.flags.writeable = False
-    train_sae(acts, world.labels, world.head, replace(quick[variant], epochs=1, sparsity=0.1))
+    sparsity = moderate_sparsity(VARIANTS[variant])
+    train_sae(acts, world.labels, world.head, replace(quick[variant], epochs=1, sparsity=sparsity))
     np.testing.assert_array_equal(acts, world.acts)
 
 
@@ -150,5 +161,31 @@ def test_memory_mapped_activations_are_encoded_alike(variant, train_quickly, wor
 def test_encode_tensor_is_differentiable(variant, train_quickly, world):
     sae = train_quickly(variant).sae
     acts = torch.tensor(world.acts[:3], requires_grad=True)
-    sae.encode_tensor(acts)[:, 2].sum().backward()
-    np.testing.assert_allclose(acts.grad.numpy(), np.tile(sae.encoder_weight[2], (3, 1)), rtol=1e-6)
+    codes = sae.encode_tensor(acts)
+    codes.sum().backward()
+    fires = (codes != 0).float().numpy()
+    np.testing.assert_allclose(acts.grad.numpy(), fires @ sae.encoder_weight, rtol=1e-4, atol=1e-5)
+    assert fires.any()
+
+
+def test_only_silent_latents_are_not_alive(variant, train_quickly, world, quick):
+    problem = prepare_problem(world.acts, world.labels, world.head, quick[variant])
+    trained = problem.train_acts.numpy() * problem.normalisation.scale + problem.normalisation.mean
+    for sae in train_quickly(variant).seeds:
+        fires = (np.abs(sae.encode(trained.astype(np.float32))) > 1e-6).any(axis=0)
+        np.testing.assert_array_equal(sae.alive, fires)
+        assert not sae.encode(100 * world.acts)[:, ~sae.alive].any()
+
+
+def test_the_sparsity_asked_for_is_reached(variant, world, quick):
+    """k codes of samples never seen, within 10 %; where a penalty decides, more of it leaves fewer."""
+    counted = VARIANTS[variant].counted
+    if variant == "paper":
+        pytest.skip("its penalty is escaped by rescaling (METHOD §1)")
+    found = []
+    for sparsity in (2, 4) if counted else (2.0, 0.2):
+        problem = prepare_problem(world.acts, world.labels, world.head, quick[variant])
+        sae = problem.visit_seeds(sparsity, None)
+        codes = problem.canonical(sae.parameters, sparsity).encode(problem.validation[0])
+        found.append(float((codes != 0).sum(axis=1).mean()) if counted else sae.quality.l0)
+    assert found == pytest.approx([2, 4], rel=0.1) if counted else found[0] < found[1]

@@ -105,7 +105,7 @@ def test_paper_recipe_is_the_papers():
     assert not VARIANTS["paper"].normalised
 
 
-@pytest.mark.parametrize("variant", sorted(VARIANTS))
+@pytest.mark.parametrize("variant", ["linear-l1", "paper", "relu-l1"])
 def test_objective_weighs_the_mean_over_the_latents_asked_for(variant):
     parameters, acts = make_parameters()
     loss = VARIANTS[variant].loss(parameters, acts, 0.3 / 7)
@@ -171,11 +171,12 @@ class CountReads(TorchDispatchMode):
 def test_no_value_is_read_back_per_step(variant):
     acts = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
     start = VARIANTS[variant].initialise(acts, 4, generators(0, 1))
+    sparsity = 2 if VARIANTS[variant].counted else 0.1
     counts = []
     for epochs in (1, 10):
         recipe = Recipe(epochs, batch_size=8, learning_rate=1e-3, betas=(0.9, 0.99), schedule=trapezoid)
         with CountReads() as reads:
-            train(start, acts, VARIANTS[variant].objective(0.1, 4), recipe, generators(0, 1))
+            train(start, acts, VARIANTS[variant].objective(sparsity, 4), recipe, generators(0, 1))
         counts.append(reads.n)
     assert counts[0] == counts[1] <= len(start)  # one check of every parameter at the end
 

@@ -9,7 +9,18 @@ import pytest
 
 from salve_audit.errors import DataError
 from salve_audit.sae.metrics import Quality
-from salve_audit.sae.tuning import Candidate, choose, hold_out, satisfies, search_path, settle
+from salve_audit.sae.tuning import (
+    Candidate,
+    choose,
+    count_ladder,
+    hold_out,
+    penalty_ladder,
+    satisfies,
+    search_path,
+    settle,
+)
+
+LADDER = penalty_ladder(32, 32)
 
 
 def quality(r2: float, kept: float, l0: float = 10.0) -> Quality:
@@ -31,7 +42,7 @@ class Frontier:
 @pytest.mark.parametrize("limit", [0.002, 0.07, 0.5, 3.0, 40.0])
 def test_search_comes_close_to_the_sparsest_point_that_satisfies(limit):
     frontier = Frontier(limit)
-    path = search_path(frontier.visit, 32, 32)
+    path = search_path(frontier.visit, LADDER)
     chosen = choose(path)
     assert satisfies(chosen.quality)
     assert chosen.sparsity <= limit < chosen.sparsity * 2**0.5
@@ -41,7 +52,7 @@ def test_search_comes_close_to_the_sparsest_point_that_satisfies(limit):
 
 def test_every_point_but_the_first_starts_from_its_denser_neighbour():
     frontier = Frontier(3.0)
-    search_path(frontier.visit, 32, 32)
+    search_path(frontier.visit, LADDER)
     assert frontier.visited[0][1] is None
     for i, (sparsity, start) in enumerate(frontier.visited[1:], start=1):
         denser = max(other for other, _ in frontier.visited[:i] if other < sparsity)
@@ -50,13 +61,13 @@ def test_every_point_but_the_first_starts_from_its_denser_neighbour():
 
 def test_below_the_first_point_every_point_starts_anew():
     frontier = Frontier(0.01)
-    search_path(frontier.visit, 32, 32)
+    search_path(frontier.visit, LADDER)
     falling = [start for sparsity, start in frontier.visited[:4]]
     assert falling == [None] * len(falling)
 
 
 def test_where_nothing_satisfies_the_nearest_miss_is_taken():
-    path = search_path(Frontier(1.0, kept=0.5).visit, 32, 32)
+    path = search_path(Frontier(1.0, kept=0.5).visit, LADDER)
     assert len(path) == 5
     chosen = choose(path)
     assert not satisfies(chosen.quality)
@@ -67,7 +78,7 @@ def test_where_nothing_satisfies_the_nearest_miss_is_taken():
 def test_settling_moves_until_the_rule_changes(start, n_visits):
     """3.5 is the limit; a nudge is a factor 2**0.25, there are at most three."""
     frontier = Frontier(3.5)
-    visited = settle(frontier.visit(start, None), frontier.visit)
+    visited = settle(frontier.visit(start, None), frontier.visit, LADDER)
     assert len(visited) == n_visits
     assert [start["from"] for _, start in frontier.visited[1:]] == [one.sparsity for one in visited[:-1]]
     chosen = choose(visited)
@@ -109,3 +120,36 @@ def test_hold_out_depends_on_the_seed_alone():
 def test_one_sample_per_class_cannot_be_split():
     with pytest.raises(DataError, match=r"^activations: 5 samples, at most one of each class: none can be held out$"):
         hold_out(np.arange(5), 0.15, np.random.default_rng(0))
+
+
+class CountedFrontier:
+    """R² rises with k, reaching 0.9 at `least`."""
+
+    def __init__(self, least: int) -> None:
+        self.least, self.visited = least, []
+
+    def visit(self, sparsity, start):
+        self.visited.append(sparsity)
+        return Candidate(sparsity, {}, quality(0.9 + 0.001 * (sparsity - self.least), 1.0, l0=sparsity))
+
+
+@pytest.mark.parametrize("least", [1, 2, 5, 8, 19, 33, 64])
+def test_the_smallest_k_is_approached(least):
+    frontier = CountedFrontier(least)
+    ladder = count_ladder(64)
+    path = search_path(frontier.visit, ladder)
+    assert [one.sparsity for one in path] == sorted((one.sparsity for one in path), reverse=True)
+    assert all(1 <= k <= 64 and k == int(k) for k in frontier.visited)
+    assert len(set(frontier.visited)) == len(frontier.visited)
+    chosen = choose(path + settle(choose(path), frontier.visit, ladder))
+    assert least <= chosen.sparsity <= max(least + 1, 1.2 * least)
+
+
+def test_k_moves_by_one_at_least_and_stays_within_the_latents():
+    ladder = count_ladder(10)
+    assert ladder.start == 2
+    assert [ladder.move(k, 2.0) for k in (10, 3, 2, 1)] == [5, 2, 1, None]
+    assert [ladder.move(k, 1.01) for k in (10, 2, 1)] == [9, 1, None]
+    assert [ladder.move(k, 0.25) for k in (1, 3, 10)] == [4, 10, None]
+    assert [ladder.move(k, 0.99) for k in (1, 9, 10)] == [2, 10, None]
+    assert [ladder.between(*pair) for pair in [(8, 4), (3, 1), (3, 2), (2, 1)]] == [6, 2, None, None]
