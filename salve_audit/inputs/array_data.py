@@ -62,7 +62,9 @@ def _pair(root: Path, arrays: Sequence[StoredArray], kind: str) -> Catalogue:
         raise DataError(str(root), "several arrays of pictures for one split", hint=NAME_HINT)
     held = [one for one in pictures.values() if one.offset is None]
     if sum(one.n_bytes for one in held) > MAX_HELD:
-        raise DataError(str(root), f"more than {MAX_HELD // 1024**2} MiB of compressed pictures", hint=HELD_HINT)
+        raise DataError(
+            str(held[0].path), f"more than {MAX_HELD // 1024**2} MiB of compressed pictures", hint=HELD_HINT
+        )
     parts: dict[str, ArrayPart] = {}
     rows: list[Row] = []
     for split, one in pictures.items():

@@ -60,7 +60,7 @@ def read_tables(files: Sequence[tuple[Path, str]], root: Path, kind: str) -> Cat
         columns = _find_columns(path, schema)
         opened = _open(path, schema, columns)
         name = path.relative_to(root).as_posix() if path != root else path.name
-        sources[name] = TableFile(path, _kind_of(path), columns.picture, opened.starts)
+        sources[name] = TableFile(path, _kind_of(path), columns.picture, _leaf(schema, columns.picture), opened.starts)
         keys = _keys(name, opened.starts[-1])
         own_names = _label_names(schema, columns.label)
         if names is not None and own_names is not None and own_names != names:
@@ -198,6 +198,12 @@ def _picture_column(schema: Any) -> str | None:
     fitting = [field.name for field in schema if _holds_bytes(field.type)]
     named = [name for name in PICTURE_COLUMNS if name in fitting]
     return named[0] if named else fitting[0] if len(fitting) == 1 else None
+
+
+def _leaf(schema: Any, column: str) -> str:
+    import pyarrow.types as kinds
+
+    return f"{column}.bytes" if kinds.is_struct(schema.field(column).type) else column
 
 
 def _holds_bytes(kind: Any) -> bool:

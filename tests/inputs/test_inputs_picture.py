@@ -12,6 +12,7 @@ from PIL import Image
 
 from salve_audit.errors import DataError
 from salve_audit.inputs import load_picture
+from salve_audit.inputs.picture import decode_picture
 
 
 def message_of(path: Path) -> str:
@@ -129,3 +130,60 @@ def test_missing(tmp_path: Path) -> None:
 )
 def test_decompression_bombs(width: int, height: int, why: str, tmp_path: Path) -> None:
     assert message_of(huge_png(tmp_path / "a.png", width, height)) == why
+
+
+def test_one_pixel(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1), "red").save(tmp_path / "a.png")
+    assert load_picture(tmp_path / "a.png").size == (1, 1)
+
+
+def test_a_line_of_pixels_is_refused(tmp_path: Path) -> None:
+    """Enlarged until its short side fits the network it would fill the memory."""
+    Image.new("L", (50_000, 1)).save(tmp_path / "a.png")
+    assert message_of(tmp_path / "a.png") == "50000 x 1 pixels, a side is over 1000 times the other"
+
+
+def test_transparent_pixels_keep_the_colour_behind_them(tmp_path: Path) -> None:
+    Image.new("RGBA", (1, 1), (10, 20, 30, 0)).save(tmp_path / "a.png")
+    assert np.asarray(load_picture(tmp_path / "a.png")).tolist() == [[[10, 20, 30]]]
+
+
+def test_a_large_jpeg_is_decoded_small_and_looks_the_same(tmp_path: Path) -> None:
+    """Drafted to a quarter, then shown at 64 pixels: within two grey levels of the whole decode on average."""
+    y, x = np.mgrid[0:1536, 0:2048]
+    smooth = np.stack([x / 8 % 256, y / 6 % 256, 127 + 120 * np.sin(x / 90) * np.cos(y / 70)], 2)
+    noise = np.random.default_rng(0).normal(0, 12, smooth.shape)
+    Image.fromarray(np.clip(smooth + noise, 0, 255).astype(np.uint8)).save(tmp_path / "a.jpg", quality=92)
+    whole, drafted = load_picture(tmp_path / "a.jpg"), load_picture(tmp_path / "a.jpg", shown_side=64)
+    assert (whole.size, drafted.size) == ((2048, 1536), (512, 384))
+    shown = [np.asarray(one.resize((64, 64), Image.Resampling.BICUBIC), np.float64) for one in (whole, drafted)]
+    assert np.abs(shown[0] - shown[1]).mean() < 2
+    assert load_picture(tmp_path / "a.jpg", shown_side=400).size == (2048, 1536)
+
+
+def test_a_drafted_jpeg_is_turned_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (1600, 1200)).save(tmp_path / "a.jpg", exif=exif)
+    assert load_picture(tmp_path / "a.jpg", shown_side=64).size == (300, 400)
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (4, 6, 1), (4, 6, 3), (4, 6, 4)])
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_pixels(shape: tuple[int, ...], n_channels: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    picture = decode_picture(pixels, "row 1", n_channels)
+    assert (picture.size, picture.mode) == ((6, 4), {1: "L", 3: "RGB"}[n_channels])
+    if n_channels == 3 and len(shape) == 3 and shape[2] >= 3:
+        assert np.array_equal(np.asarray(picture), pixels[:, :, :3])
+
+
+def test_damaged_exif_does_not_spoil_a_picture(pixels: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=b"Exif\x00\x00II*\x00\x08\x00\x00\x00\xff\xff")
+    assert load_picture(tmp_path / "a.jpg").size == (16, 12)
+
+
+def test_a_file_too_large_for_a_picture_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.bmp").open("wb") as stream:
+        stream.truncate(3 * 1024**3)  # sparse: takes no disk
+    assert message_of(tmp_path / "a.bmp") == "3,072 MiB, more than 256 MiB for one picture"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ from salve_audit.inputs.sources.source import MAX_BYTES, describe_too_large
 MAX_GROUP_BYTES = 512 * 1024**2  # of the pictures of one row group
 MAX_KEPT_BYTES = 256 * 1024**2  # of row groups kept, besides the one just read
 MAX_KEPT = 4
-ROWS_AT_ONCE = 16  # decoded between two looks at the size: a hostile file may repeat one huge value
+ROWS_AT_ONCE = 64  # decoded between two looks at the size
+TOO_LARGE = f"in a row group of more than {MAX_GROUP_BYTES // 1024**2} MiB; write smaller ones"
 ARROW, PARQUET = "arrow", "parquet"
 
 
@@ -26,12 +28,14 @@ class TableFile:
         path: the file.
         kind: ``arrow`` or ``parquet``.
         column: the pictures.
+        leaf: path of their bytes in a Parquet file, ``image`` or ``image.bytes``.
         starts: first row of every row group (Parquet) or record batch (Arrow), and the number of rows.
     """
 
     path: Path
     kind: str
     column: str
+    leaf: str
     starts: tuple[int, ...]
 
 
@@ -77,8 +81,6 @@ def picture_of(cell: Any) -> bytes:
 
 
 def _find_group(starts: tuple[int, ...], row: int) -> int:
-    import bisect
-
     return bisect.bisect_right(starts, row) - 1
 
 
@@ -89,6 +91,7 @@ class _Kept:
         self._lock = threading.Lock()
         self._groups: OrderedDict[tuple[TableFile, int], Any] = OrderedDict()
         self._batches: dict[TableFile, list[Any]] = {}
+        self._refused: dict[tuple[TableFile, int], str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -106,7 +109,13 @@ class _Kept:
             if (file, group) in self._groups:
                 self._groups.move_to_end((file, group))
                 return self._groups[file, group]
-            cells = read_group(file.path, group, file.column)
+            if (file, group) in self._refused:
+                raise ValueError(self._refused[file, group])
+            try:
+                cells = read_group(file, group)
+            except ValueError as error:  # every row of the group would decode it again, up to the limit
+                self._refused[file, group] = str(error)
+                raise
             self._groups[file, group] = cells
             while len(self._groups) > 1 and (
                 len(self._groups) > MAX_KEPT or sum(one.nbytes for one in self._groups.values()) > MAX_KEPT_BYTES
@@ -115,8 +124,10 @@ class _Kept:
             return cells
 
 
-def read_group(path: Path, group: int, column: str) -> Any:
+def read_group(table: TableFile, group: int) -> Any:
     """The pictures of one Parquet row group, as a pyarrow array.
+
+    Values are read as a dictionary: a hostile file may hold one huge value once and repeat it in every row.
 
     Raises:
         OSError: the file cannot be read.
@@ -126,16 +137,25 @@ def read_group(path: Path, group: int, column: str) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path, memory_map=True) as file:
+        with pq.ParquetFile(table.path, memory_map=True, read_dictionary=[table.leaf]) as file:
             parts, held = [], 0
-            for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=[column]):
+            size = _declared_size(file.metadata.row_group(group), table.leaf)
+            if size > MAX_GROUP_BYTES:
+                raise ValueError(TOO_LARGE)
+            for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=[table.column]):
                 held += batch.nbytes
                 if held > MAX_GROUP_BYTES:
-                    raise ValueError(f"a row group of more than {MAX_GROUP_BYTES // 1024**2} MiB; write smaller ones")
+                    raise ValueError(TOO_LARGE)
                 parts.append(batch.column(0))
             return pa.chunked_array(parts)
-    except (pa.ArrowException, MemoryError) as error:
+    except (pa.ArrowException, MemoryError, KeyError, IndexError) as error:
         raise ValueError(f"damaged ({summarise_error(error)})") from error
+
+
+def _declared_size(group: Any, leaf: str) -> int:
+    """Bytes of the pictures in a row group, as the file says."""
+    chunks = (group.column(number) for number in range(group.num_columns))
+    return sum(one.total_uncompressed_size for one in chunks if one.path_in_schema == leaf)
 
 
 def open_batches(path: Path, column: str) -> list[Any]:
