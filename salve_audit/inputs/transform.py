@@ -77,6 +77,8 @@ def _count_channels(network: Network) -> int:
     declared = network.declared.get("input_size")
     if declared is not None and len(declared) == 3:
         return int(declared[0])
+    if not network.trusted_code:
+        return int(network.kwargs.get("in_chans", 3))
     convolutions = (module for module in network.model.modules() if isinstance(module, torch.nn.Conv2d))
     first = next(convolutions, None)
     if first is not None:
