@@ -54,6 +54,7 @@ def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
         features=stages.reliance.features,
         interventions=stages.comparison.results,
         intervention_spread=stages.comparison.spreads,
+        intervention_summary=stages.comparison.summary,
         verdict=judge_flips(classes, config.fail_under),
         notes=(*stages.subject.notes, *find_notes(classes, stages.sae, stages.comparison.results)),
     )

@@ -27,16 +27,20 @@ def draw_weights(
     return weights
 
 
-def others_intervals(
+def draw_others(
     weights: Float[np.ndarray, "n_draws n"],
     correct: Bool[np.ndarray, "s n"],
     samples: AuditSamples,
     class_index: int,
-) -> Float[np.ndarray, "s 2"]:
-    """95 % percentile intervals of the mean accuracy of the other classes."""
+) -> Float[np.ndarray, "n_draws s"]:
+    """Mean accuracy of the other classes in every draw."""
     counted = correct.astype(np.float32)
     counted[:, samples.rows_of(class_index)] = 0
     n_others = np.count_nonzero(samples.others(class_index))
-    means = (weights @ counted.T).astype(np.float64) / n_others  # (n_draws, s)
+    return (weights @ counted.T).astype(np.float64) / n_others
+
+
+def percentile_interval(draws: Float[np.ndarray, "n_draws ..."]) -> Float[np.ndarray, "... 2"]:
+    """95 % percentile intervals over the draws."""
     tail = (1 - LEVEL) / 2
-    return np.quantile(means, [tail, 1 - tail], axis=0).T
+    return np.moveaxis(np.quantile(draws, [tail, 1 - tail], axis=0), 0, -1)

@@ -11,7 +11,7 @@ from salve_audit.config import METHODS as METHOD_NAMES
 from salve_audit.errors import UsageError
 from salve_audit.inputs.head import LinearHead
 from salve_audit.interventions.registry import METHODS
-from salve_audit.results import InterventionResult, MethodSpread
+from salve_audit.results import InterventionResult, MethodSpread, MethodSummary
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,14 @@ class ComparisonInputs:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Results by class, then method, then target; spreads of the methods that depend on a key."""
+    """What the comparison found.
+
+    Attributes:
+        results: by class, then method, then target.
+        spreads: of the methods that depend on a key.
+        summary: by method, then target, over all classes.
+    """
 
     results: tuple[InterventionResult, ...]
     spreads: tuple[MethodSpread, ...]
+    summary: tuple[MethodSummary, ...] = ()

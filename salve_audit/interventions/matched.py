@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 
 from salve_audit.interventions.affine import Intervention
-from salve_audit.interventions.bootstrap import draw_weights, others_intervals
+from salve_audit.interventions.bootstrap import draw_others, draw_weights, percentile_interval
 from salve_audit.interventions.comparison import Comparison, ComparisonInputs, ComparisonSettings
 from salve_audit.interventions.context import EditContext, compute_fit_statistics, float64_head
 from salve_audit.interventions.measure import (
@@ -25,6 +25,7 @@ from salve_audit.interventions.measure import (
 from salve_audit.interventions.registry import KEYED, METHODS
 from salve_audit.interventions.rome import choose_key, draw_keys
 from salve_audit.interventions.samples import EditedLogits, edit_logits, sort_samples
+from salve_audit.interventions.summary import ClassDraws, summarise_methods
 from salve_audit.results import InterventionResult, MethodSpread
 
 logger = logging.getLogger(__name__)
@@ -41,19 +42,20 @@ def compare_interventions(settings: ComparisonSettings, inputs: ComparisonInputs
     The spread of a method that depends on a key is the lowest, median and highest `others_accuracy` over random
     keys, of those that reach the target (`n_keys` says how many do); without any, there is none.
     """
-    results: list[InterventionResult] = []
+    compared: list[ClassDraws] = []
     spreads: list[MethodSpread] = []
     with threadpool_limits(1, user_api="blas"):  # many small products: threads that wait for each other cost fourfold
         comparer = _Comparer(settings, inputs)
         for index, name in enumerate(inputs.class_names):
             if comparer.can_compare(index):
-                results += comparer.compare_class(index)
+                compared.append(comparer.compare_class(index))
                 spreads += comparer.measure_spreads(index)
             else:
                 logger.warning("class %s has too few samples: no interventions are compared on it", name)
         for method, names in comparer.left_out.items():
             logger.warning("%s has nothing to act on in %d classes and is left out there", method, len(names))
-    return Comparison(tuple(results), tuple(spreads))
+    results = tuple(result for one in compared for result in one.results)
+    return Comparison(results, tuple(spreads), summarise_methods(compared))
 
 
 class _Comparer:
@@ -74,20 +76,21 @@ class _Comparer:
         counted = self.samples.counts[index] > 0 and self.fit.class_counts[index] > 0
         return bool(counted and self.samples.others(index).any())
 
-    def compare_class(self, index: int) -> list[InterventionResult]:
-        """One result per method and target."""
+    def compare_class(self, index: int) -> ClassDraws:
+        """One result per method and target, with the draws behind its interval."""
         context = self._context(index)
         edits = self._edit(self.settings.methods, [context])
         matches = [match_accuracy(edited, index, self.targets) for edited in edits]
-        if not matches:
-            return []
-        correct = np.concatenate([matched.correct for matched in matches])  # (methods targets, n)
-        bounds = others_intervals(self.weights, correct, self.samples, index).reshape(len(matches), -1, 2)
-        return [
+        none = np.zeros((0, len(self.samples.labels)), dtype=bool)
+        correct = np.concatenate([none, *(matched.correct for matched in matches)])  # (methods targets, n)
+        draws = draw_others(self.weights, correct, self.samples, index)
+        bounds = percentile_interval(draws).reshape(len(matches), len(self.targets), 2)
+        results = tuple(
             self._result(edited, matched, (index, i), bounds[j, i])
             for j, (edited, matched) in enumerate(zip(edits, matches, strict=True))
             for i in range(len(self.targets))
-        ]
+        )
+        return ClassDraws(results, draws)
 
     def measure_spreads(self, index: int) -> list[MethodSpread]:
         """One spread per method with a key and target that some key reaches."""

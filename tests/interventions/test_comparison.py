@@ -12,7 +12,7 @@ from scipy.special import rel_entr, softmax
 
 from salve_audit.errors import UsageError
 from salve_audit.interventions.affine import AffineHead, RankOneEdit, rank_one_intervention
-from salve_audit.interventions.bootstrap import draw_weights, others_intervals
+from salve_audit.interventions.bootstrap import draw_others, draw_weights, percentile_interval
 from salve_audit.interventions.comparison import Comparison, ComparisonInputs, ComparisonSettings
 from salve_audit.interventions.context import EditContext, float64_head
 from salve_audit.interventions.matched import compare_interventions
@@ -220,7 +220,7 @@ class TestBootstrap:
         samples = sort_samples(np.zeros((4 * n, 1), dtype=np.float32), np.repeat(np.arange(4), n), head)
         weights = draw_weights(samples.counts, 400, rng)
         correct = rng.random((n_worlds, 4 * n)) < np.repeat(truth, n)
-        bounds = others_intervals(weights, correct, samples, 0)  # class 0 must not count
+        bounds = percentile_interval(draw_others(weights, correct, samples, 0))  # class 0 must not count
         expected = truth[1:].mean()
         covered = np.mean((bounds[:, 0] <= expected) & (expected <= bounds[:, 1]))
         assert 0.90 <= covered <= 0.985
