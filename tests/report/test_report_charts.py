@@ -71,7 +71,13 @@ def _frontier() -> Drawing:
     return draw_frontier(points, "Frontier")
 
 
-ALL = [_dots, _panel, _boxes, _grid, _effects, _methods, _frontier]
+def _narrow_dots() -> Drawing:
+    rows = [DotRow("a", 0.5, 0.4, 0.6, "fail"), DotRow("b" * 60, 9.0, 2.0, None, "pass")]
+    rows += [DotRow("c", None, None, None, "thin"), DotRow("d", 1.0, 0.9, 1.1, "undecided")]
+    return draw_dots(rows, 1.0, "Dots", narrow=True)
+
+
+ALL = [_dots, _narrow_dots, _panel, _boxes, _grid, _effects, _methods, _frontier]
 
 
 @pytest.mark.parametrize("draw", ALL)
@@ -99,6 +105,17 @@ def test_axis_titles_name_quantity_and_unit() -> None:
     assert "change, points" in texts["_effects"]
     assert "accuracy of the others, %" in texts["_methods"]
     assert "active latents per picture" in texts["_frontier"]
+
+
+def test_narrow_chart_is_readable_on_a_telephone() -> None:
+    """At most as wide as the text of a 390 px screen, so that it is not scaled; nothing is set beyond its edges."""
+    drawing = _narrow_dots()
+    assert drawing.width <= 361
+    for text in ElementTree.fromstring(str(drawing.svg)).iter(f"{SVG}text"):
+        width, x = text_width(text.text or "", float(text.get("font-size", "nan"))), float(text.get("x", "nan"))
+        before = {"start": 0.0, "middle": 0.5, "end": 1.0}[text.get("text-anchor", "start")] * width
+        assert x - before >= 0
+        assert x - before + width <= drawing.width
 
 
 def test_mark_and_limit_sit_on_their_values() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from salve_audit.report import render_html
 from salve_audit.report.html import templates_dir
+from salve_audit.report.view import PDF, build_view
 from salve_audit.results import AuditResult
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "path", "wbr"}
@@ -244,6 +245,28 @@ def test_a_thousand_classes_stay_small_and_say_what_is_cut(make_result: Callable
 def test_small_worlds(make_result: Callable[..., AuditResult], n_classes: int) -> None:
     page = Page(render_html(make_result(n_classes, plain_names=True)))
     assert page.row("class 0000")
+
+
+def test_narrow_screens_get_their_own_front_chart(html: str, audit: AuditResult) -> None:
+    """The verdict leads the table, the wide chart gives way to a narrow one, and no chart asks for a width."""
+    front = html[: html.index('id="contents"')]
+    assert front.count('class="chart wide broad"') == front.count('class="chart narrow"') == 1
+    css = html[: html.index("</style>")]
+    narrow = css[css.index("@media (max-width: 40rem)") : css.index("@media print")]
+    assert ".broad { display: none; }" in narrow
+    assert ".narrow { display: block; }" in narrow
+    assert "min-width: 36rem" not in css
+    heads = [c.header for c in build_view(audit).front.table.columns]
+    assert heads[:5] == ["Class", "α̂ flip median", "95 % interval", "Outcome", "Flags"]
+    assert 'class="chart narrow"' not in render_html(audit, PDF)
+
+
+def test_a_curve_without_other_classes(make_result: Callable[..., AuditResult]) -> None:
+    result = make_result(2, plain_names=True)
+    alone = tuple(dataclasses.replace(c, curve=dataclasses.replace(c.curve, others=())) for c in result.classes)
+    page = Page(render_html(dataclasses.replace(result, classes=alone)))
+    rows = [row for row in page.rows if row[:2] == ["class 0000", "accuracy, others"]]
+    assert [set(row[2:]) for row in rows] == [{""}]
 
 
 def test_empty_parts_become_sentences(audit: AuditResult) -> None:

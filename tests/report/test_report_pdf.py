@@ -84,6 +84,24 @@ def _structure(node: pypdf.generic.DictionaryObject) -> list[pypdf.generic.Dicti
     return found
 
 
+def test_no_table_of_the_comparison_is_split(texts: list[str], audit: AuditResult) -> None:
+    """Each caption stands on one page with the last method's row of its table."""
+    for target in ("50", "5"):
+        for what in ("means over all classes", "what the edits change, over all classes"):
+            caption = f"Class at {target} % accuracy: {what}"
+            (page,) = [text for text in texts if caption in text]
+            assert "null: random feature" in page[page.index(caption) + len(caption) :].split("Class at")[0]
+
+
+def test_a_full_map_stays_on_one_page(make_result: Callable[..., AuditResult]) -> None:
+    """40 features: the map's heading, its first and its last row share a page, and no page is left nearly empty."""
+    result = make_result(45, plain_names=True, limit=None)
+    pages = [_text(page) for page in pypdf.PdfReader(io.BytesIO(render_pdf(result))).pages]
+    at = next(i for i, text in enumerate(pages) if "Mean code of each feature on each class" in text)
+    assert "class (columns), feature (rows)" in pages[at]
+    assert all(len(text) > 300 for text in pages[:-1])
+
+
 def test_bookmarks_name_the_sections(reader: pypdf.PdfReader) -> None:
     titles = " ".join(str(one.title) for one in _flat(reader.outline))
     for heading in ("Suppression curves", "Interventions at matched suppression", "Provenance"):

@@ -79,7 +79,7 @@ def _draw_marks(canvas: Canvas, panel: Panel, x: Scale) -> None:
 
 def _until(strengths: Sequence[float], values: Sequence[float], high: float) -> list[tuple[float, float]]:
     """The points of a curve up to the end of the axis, the last one interpolated."""
-    points = list(zip(strengths, values, strict=True))
+    points = list(zip(strengths, values, strict=False))  # no values at all where there is no other class
     kept = [point for point in points if point[0] <= high]
     if kept and len(kept) < len(points):
         (a, u), (b, v) = kept[-1], points[len(kept)]

@@ -22,6 +22,7 @@ from salve_audit.report.charts.svg import (
 from salve_audit.report.numbers import strength
 
 WIDTH, LEFT, RIGHT, TOP, ROW = 680, 172, 26, 34, 15
+NARROW_WIDTH, NARROW_LEFT = 360, 104  # for a telephone, where the wide chart would be scaled until nobody can read it
 
 
 @dataclass(frozen=True)
@@ -44,28 +45,30 @@ _STYLES = {
 }
 
 
-def draw_dots(rows: Sequence[DotRow], limit: float | None, title: str) -> Drawing:
+def draw_dots(rows: Sequence[DotRow], limit: float | None, title: str, *, narrow: bool = False) -> Drawing:
     """The chart of `rows` from top to bottom."""
-    height = TOP + ROW * len(rows) + 42
+    width, left = (NARROW_WIDTH, NARROW_LEFT) if narrow else (WIDTH, LEFT)
+    keys = [key for key in _STYLES if any(row.outcome == key for row in rows)]
+    top = TOP + (14 * (len(keys) - 1) if narrow else 0)
+    bottom = top + ROW * len(rows)
     desc = "One row per class. A mark is the median strength at which the prediction flips, a line its 95 % interval; "
     desc += "an arrow to the right means that it goes on beyond the axis or is not reached."
-    canvas = Canvas(WIDTH, height, title, desc)
+    canvas = Canvas(width, bottom + 42, title, desc)
     values = [v for row in rows for v in (row.value, row.low, row.high)]
-    scale = alpha_scale(values, LEFT, WIDTH - RIGHT - 14, least=limit or 0.0)
-    bottom = TOP + ROW * len(rows)
-    draw_x_axis(canvas, scale, (TOP, bottom), ALPHA_LABEL)
+    scale = alpha_scale(values, left, width - RIGHT - 14, least=limit or 0.0)
+    draw_x_axis(canvas, scale, (top, bottom), "strength α̂ (no unit)" if narrow else ALPHA_LABEL)
     if limit is not None:
-        canvas.path(segment(scale(limit), TOP - 4, scale(limit), bottom), stroke=INK, width=1.3, dash="5 3")
-        canvas.text((scale(limit), TOP - 8), f"limit {tick_label(limit)}", anchor="middle", size=10.5, bold=True)
+        canvas.path(segment(scale(limit), top - 4, scale(limit), bottom), stroke=INK, width=1.3, dash="5 3")
+        canvas.text((scale(limit), top - 8), f"limit {tick_label(limit)}", anchor="middle", size=10.5, bold=True)
     for i, row in enumerate(rows):
-        _draw_row(canvas, row, TOP + ROW * (i + 0.5), scale)
-    _draw_legend(canvas, [key for key in _STYLES if any(row.outcome == key for row in rows)])
+        _draw_row(canvas, row, top + ROW * (i + 0.5), scale)
+    _draw_legend(canvas, keys, narrow)
     return canvas.render()
 
 
 def _draw_row(canvas: Canvas, row: DotRow, y: float, scale: Scale) -> None:
     _, shape, fill, stroke = _STYLES[row.outcome]
-    canvas.text((LEFT - 10, y + 4), shortened(row.label, LEFT - 18), anchor="end")
+    canvas.text((scale.start - 10, y + 4), shortened(row.label, scale.start - 18), anchor="end")
     edge = scale.end + 14
     value, low, high = (scale.shown(v) for v in (row.value, row.low, row.high))
     if low is not None:
@@ -80,15 +83,18 @@ def _draw_row(canvas: Canvas, row: DotRow, y: float, scale: Scale) -> None:
         return
     text = "median not reached" if row.value is None else f"median {strength(row.value)}"
     text_x = edge - 12 if low is None else scale(low) - 7
-    anchor = "end" if text_x > LEFT + 100 else "start"
-    canvas.text((text_x if anchor == "end" else LEFT + 4, y + 3.5), text, anchor=anchor, size=9.5, fill=MUTED)
+    anchor = "end" if text_x > scale.start + 100 else "start"
+    canvas.text((text_x if anchor == "end" else scale.start + 4, y + 3.5), text, anchor=anchor, size=9.5, fill=MUTED)
 
 
-def _draw_legend(canvas: Canvas, keys: Sequence[str]) -> None:
-    x = 8.0
+def _draw_legend(canvas: Canvas, keys: Sequence[str], stacked: bool) -> None:
+    x, y = 8.0, 9.0
     for key in keys:
         text, shape, fill, stroke = _STYLES[key]
-        canvas.path(segment(x, 9, x + 18, 9), stroke=stroke, width=1.6)
-        canvas.path(shape(x + 9, 9, 4.6), fill=fill, stroke=stroke, width=1.5)
-        canvas.text((x + 24, 12.5), text, size=10.5)
-        x += 24 + 5.5 * len(text) + 12
+        canvas.path(segment(x, y, x + 18, y), stroke=stroke, width=1.6)
+        canvas.path(shape(x + 9, y, 4.6), fill=fill, stroke=stroke, width=1.5)
+        canvas.text((x + 24, y + 3.5), text, size=10.5)
+        if stacked:
+            y += 14
+        else:
+            x += 24 + 5.5 * len(text) + 12

@@ -229,10 +229,14 @@ def _curve_numbers(classes: Sequence[ClassReliance]) -> Table:
     rows: list[list[Value]] = []
     for one in classes:
         curve = one.curve
-        fill = [""] * (length - len(curve.alpha_hat))
-        rows.append([one.name, "α̂", *map(strength, curve.alpha_hat), *fill])
-        rows.append([one.name, "accuracy, class", *map(percent, curve.accuracy), *fill])
-        rows.append([one.name, "accuracy, others", *map(percent, curve.others), *fill])
+        named = {
+            "α̂": map(strength, curve.alpha_hat),
+            "accuracy, class": map(percent, curve.accuracy),
+            "accuracy, others": map(percent, curve.others),
+        }
+        for name, texts in named.items():
+            row: list[Value] = [one.name, name, *texts]
+            rows.append(row + [""] * (length + 2 - len(row)))
     return make_table("Points of the suppression curves", columns, rows, len(rows), "classes[].curve")
 
 

@@ -188,4 +188,5 @@ def dot_figure(result: AuditResult, classes: tuple[ClassReliance, ...], anchor: 
     left = len(classes) - len(rows)
     note = f"{plural(left, 'class', 'classes')} without a correctly classified picture left out." if left else ""
     caption = "Strength at which half of a class's correct predictions flip (median, 95 % interval)"
-    return Figure(anchor, caption, (draw_dots(rows, limit, title),), "classes[].alpha_hat.flip", note=note)
+    chart, narrow = draw_dots(rows, limit, title), draw_dots(rows, limit, title, narrow=True)
+    return Figure(anchor, caption, (chart,), "classes[].alpha_hat.flip", note=note, narrow=narrow)

@@ -126,8 +126,9 @@ def _area_table(summaries: Sequence[MethodSummary]) -> Table:
     """One value per method: the area runs over all strengths, so it knows no target."""
     areas = {one.method: one.area for one in summaries}
     rows: list[list[Value]] = [[label(method), f"{area:.3f}"] for method, area in areas.items()]
-    caption = "Area under (class suppressed, others kept), mean over all classes and all strengths"
-    return make_table(caption, [Column("Method", "name"), Column("Area")], rows, len(rows), "intervention_summary[]")
+    return make_table(
+        "Area per method", [Column("Method", "name"), Column("Area")], rows, len(rows), "intervention_summary[]"
+    )
 
 
 def _mean(values: Sequence[float]) -> float:

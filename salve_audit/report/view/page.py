@@ -36,6 +36,7 @@ class Figure:
     Attributes:
         source: where the data lie in audit.json.
         panels: the charts are small and stand side by side.
+        narrow: the one chart again, for narrow screens.
     """
 
     anchor: str
@@ -45,6 +46,7 @@ class Figure:
     panels: bool = False
     legend: Drawing | None = None
     note: str = ""
+    narrow: Drawing | None = None
     numbers: Table | None = None
 
 
