@@ -1,0 +1,350 @@
+"""ONNX files through the command line: exported networks and hand-made graphs, against onnxruntime and torch."""
+
+from __future__ import annotations
+
+import builtins
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pandas as pd
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+from safetensors.numpy import load_file
+
+from salve_audit import load_audit
+
+QUICK = ("--format", "json", "--interventions", "salve", "--no-cache", "--limit", "12", "--workers", "0", "--quiet")
+D, K = 6, 3
+METADATA = {
+    "mean": "[0.5, 0.5, 0.5]",
+    "std": "0.5, 0.5, 0.5",
+    "interpolation": "bilinear",
+    "crop_pct": "1.0",
+    "class_names": "{0: 'blue', 1: 'green', 2: 'red'}",
+}
+
+
+def weights() -> dict[str, np.ndarray]:
+    """A filter bank and a head that tell the colours: channel differences, then one row per colour."""
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(D, 3, 4, 4)) * 0.02
+    for channel in range(3):
+        kernel[channel, channel] += 0.06
+    head = np.concatenate([2 * np.eye(3)[[2, 1, 0]] - 1, 0.1 * rng.normal(size=(K, D - 3))], axis=1)
+    arrays = {"kernel": kernel, "kernel_bias": np.full(D, 0.3), "head": head, "bias": np.array([0.1, 0.0, -0.1])}
+    return {name: np.asarray(values, dtype=np.float32) for name, values in arrays.items()}
+
+
+def body(batch: int | str) -> list[Any]:
+    return [
+        helper.make_node("Conv", ["x", "kernel", "kernel_bias"], ["map"], "stem", strides=[4, 4]),
+        helper.make_node("Relu", ["map"], ["relu"]),
+        helper.make_node("GlobalAveragePool", ["relu"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["acts"]),
+    ]
+
+
+def tail_gemm(w: dict[str, np.ndarray]) -> tuple[list[Any], dict[str, np.ndarray], str]:
+    return [helper.make_node("Gemm", ["acts", "head", "bias"], ["y"], "fc", transB=1)], w, "fc"
+
+
+def tail_matmul(w: dict[str, np.ndarray]) -> tuple[list[Any], dict[str, np.ndarray], str]:
+    nodes = [
+        helper.make_node("Transpose", ["head"], ["head_t"], perm=[1, 0]),
+        helper.make_node("MatMul", ["acts", "head_t"], ["product"], "matmul"),
+        helper.make_node("Add", ["bias", "product"], ["y"]),
+    ]
+    return nodes, w, "matmul"
+
+
+def tail_plain_matmul(w: dict[str, np.ndarray]) -> tuple[list[Any], dict[str, np.ndarray], str]:
+    return [helper.make_node("MatMul", ["acts", "columns"], ["y"], "matmul")], {**w, "columns": w["head"].T}, "matmul"
+
+
+def tail_conv(w: dict[str, np.ndarray]) -> tuple[list[Any], dict[str, np.ndarray], str]:
+    nodes = [
+        helper.make_node("Conv", ["relu", "kernel_1x1", "bias"], ["scores"], "classifier"),
+        helper.make_node("ReduceMean", ["scores", "axes"], ["y"], keepdims=0),
+    ]
+    return nodes, {**w, "kernel_1x1": w["head"][:, :, None, None], "axes": np.array([2, 3])}, "classifier"
+
+
+def tail_two_heads(w: dict[str, np.ndarray]) -> tuple[list[Any], dict[str, np.ndarray], str]:
+    nodes = [
+        helper.make_node("Gemm", ["acts", "head", "bias"], ["one"], "head", transB=1, alpha=1.5, beta=0.5),
+        helper.make_node("Relu", ["acts"], ["again"]),
+        helper.make_node("Gemm", ["again", "head"], ["two"], "head_dist", transB=1),
+        helper.make_node("Add", ["one", "two"], ["sum"]),
+        helper.make_node("Div", ["sum", "half"], ["y"]),
+    ]
+    return nodes, {**w, "half": np.float32(2)}, "head+head_dist"
+
+
+def tail_softmax(w: dict[str, np.ndarray]) -> tuple[list[Any], dict[str, np.ndarray], str]:
+    nodes, w, name = tail_gemm(w)
+    nodes[-1].output[0] = "logits"
+    return [*nodes, helper.make_node("Softmax", ["logits"], ["y"], axis=1)], w, name
+
+
+def tail_quantised(w: dict[str, np.ndarray]) -> tuple[list[Any], dict[str, np.ndarray], str]:
+    scale = np.abs(w["head"]).max(1) / 127
+    nodes = [
+        helper.make_node("DequantizeLinear", ["head_8", "head_scale", "head_zero"], ["head_f"], axis=0),
+        helper.make_node("Gemm", ["acts", "head_f", "bias"], ["y"], "fc", transB=1),
+    ]
+    stored = np.round(w["head"] / scale[:, None]).astype(np.int8)
+    return nodes, {**w, "head_8": stored, "head_scale": scale, "head_zero": np.zeros(K, np.int8)}, "fc"
+
+
+TAILS = [tail_gemm, tail_matmul, tail_plain_matmul, tail_conv, tail_two_heads, tail_softmax, tail_quantised]
+
+
+def write(
+    path: Path,
+    tail: Callable = tail_gemm,
+    batch: int | str = "n",
+    metadata: dict[str, str] = METADATA,
+    side: int | str = 32,
+) -> str:
+    """A graph with that ending at `path`; the name its head should be given."""
+    nodes, arrays, name = tail(weights())
+    used = {one for node in [*body(batch), *nodes] for one in node.input}
+    graph = helper.make_graph(
+        [*body(batch), *nodes],
+        "colours",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, side, side])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, K])],
+        [numpy_helper.from_array(values, key) for key, values in arrays.items() if key in used],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    helper.set_model_props(model, metadata)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return name
+
+
+def pictures(data: Path, out: Path) -> np.ndarray:
+    paths = pd.read_parquet(out / "samples.parquet").path
+    arrays = [np.asarray(Image.open(data / path), dtype=np.float32) / 255 for path in paths]
+    return np.ascontiguousarray(((np.stack(arrays) - 0.5) / 0.5).transpose(0, 3, 1, 2))
+
+
+def run_alone(path: Path, batch: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: batch})[0]
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_the_head_in_the_graph_makes_its_output(
+    salve: Callable, colour_data: Path, tmp_path: Path, tail: Callable
+) -> None:
+    path, out = tmp_path / "model.onnx", tmp_path / "out"
+    name = write(path, tail)
+    done = salve(path, colour_data, "--out", out, "--keep-activations", *QUICK)
+    assert done.code == 0, done.err
+    result, kept = load_audit(out), load_file(out / "activations.safetensors")
+    assert (result.model.format, result.model.head) == ("ONNX", name)
+    assert result.model.head_error < 1e-5
+    logits = kept["audit_acts"] @ kept["head_weight"].T + kept["head_bias"]
+    own = run_alone(path, pictures(colour_data, out))
+    if tail is tail_softmax:
+        logits = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose(logits, own, atol=1e-5 * np.abs(own).max())
+    assert [one.name for one in result.classes] == ["blue", "green", "red"]
+    assert min(one.accuracy for one in result.classes) > 0.6
+    assert result.model.transform.mean == (0.5, 0.5, 0.5)
+
+
+def test_a_fixed_batch_size_is_filled_up(salve: Callable, colour_data: Path, tmp_path: Path) -> None:
+    free, fixed = tmp_path / "free.onnx", tmp_path / "fixed.onnx"
+    write(free)
+    write(fixed, batch=7)
+    for path in (free, fixed):
+        done = salve(path, colour_data, "--out", tmp_path / path.stem, "--keep-activations", *QUICK)
+        assert done.code == 0, done.err
+    one, two = (load_file(tmp_path / name / "activations.safetensors") for name in ("free", "fixed"))
+    np.testing.assert_allclose(one["audit_acts"], two["audit_acts"], atol=1e-6)
+
+
+def test_what_the_file_does_not_say_is_said(salve: Callable, tmp_path: Path) -> None:
+    write(tmp_path / "model.onnx", metadata={}, side="side")
+    done = salve("inspect", tmp_path / "model.onnx")
+    assert done.code == 0, done.err
+    assert "3x224x224" in done.out
+    assert "general default of 224 pixels and ImageNet's mean: the file does not say" in done.out
+
+
+def test_the_inputs_size_wins_over_what_is_written_beside_it(salve: Callable, tmp_path: Path) -> None:
+    write(tmp_path / "model.onnx", metadata={"input_size": "[3, 99, 99]"})
+    assert "3x32x32" in salve("inspect", tmp_path / "model.onnx").out
+
+
+def test_a_network_exported_by_torch(salve: Callable, colour_data: Path, tmp_path: Path) -> None:
+    import torch
+
+    path, out = tmp_path / "exported.onnx", tmp_path / "out"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        stem = [torch.nn.Conv2d(3, D, 4, 4), torch.nn.BatchNorm2d(D), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1)]
+        model = torch.nn.Sequential(*stem, torch.nn.Flatten(), torch.nn.Linear(D, K)).eval()
+    settings = {"dynamo": False, "input_names": ["x"], "dynamic_axes": {"x": {0: "n"}}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the other exporter needs one more package
+        torch.onnx.export(model, (torch.zeros(1, 3, 32, 32),), path, **settings)
+    done = salve(path, colour_data, "--out", out, "--keep-activations", *QUICK)
+    assert done.code == 0, done.err
+    kept = load_file(out / "activations.safetensors")
+    np.testing.assert_allclose(kept["head_weight"], model[-1].weight.detach().numpy(), atol=1e-7)
+
+
+def externalise(path: Path, location: str | None = None) -> None:
+    """Moves the weights beside the model, and says they lie at `location`."""
+    model = onnx.load(path)
+    onnx.save_model(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    if location is not None:
+        model = onnx.load(path, load_external_data=False)
+        for tensor in model.graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = location
+        path.write_bytes(model.SerializeToString())
+
+
+def test_weights_beside_the_model_are_read(salve: Callable, colour_data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    write(folder / "model.onnx")
+    externalise(folder / "model.onnx")
+    assert (folder / "weights.bin").stat().st_size > 100
+    done = salve(folder / "model.onnx", colour_data, "--out", tmp_path / "out", *QUICK)
+    assert done.code == 0, done.err
+    assert load_audit(tmp_path / "out").model.head_error < 1e-5
+    before = load_audit(tmp_path / "out").provenance.model_sha256
+    content = bytearray((folder / "weights.bin").read_bytes())
+    content[0] ^= 1
+    (folder / "weights.bin").write_bytes(content)
+    assert before not in salve("inspect", folder / "model.onnx").out  # the hash covers both files
+
+
+@pytest.mark.parametrize(
+    "location", ["../secret.bin", "/etc/hostname", "a/../../secret.bin", "..\\secret.bin", "link.bin", ""]
+)
+def test_nothing_outside_the_folder_is_read(salve: Callable, tmp_path: Path, location: str) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "secret.bin").write_bytes(b"\1" * 4096)
+    (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
+    write(folder / "model.onnx")
+    externalise(folder / "model.onnx", location)
+    done = salve("inspect", folder / "model.onnx")
+    assert done.code == 2
+    assert "out" in done.err
+    assert "folder" in done.err
+    assert done.err.count("error: ") == 1
+
+
+def damage_truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def damage_text(path: Path) -> None:
+    path.write_text("not a model")
+
+
+def damage_empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def damage_operator(path: Path) -> None:
+    model = onnx.load(path)
+    model.graph.node[1].op_type, model.graph.node[1].domain = "RunThis", "evil"
+    path.write_bytes(model.SerializeToString())
+
+
+def damage_two_inputs(path: Path) -> None:
+    model = onnx.load(path)
+    model.graph.input.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, [1]))
+    path.write_bytes(model.SerializeToString())
+
+
+def damage_tail(path: Path) -> None:
+    model = onnx.load(path)
+    model.graph.node.append(helper.make_node("Relu", ["y"], ["z"], "last"))
+    model.graph.output[0].name = "z"
+    path.write_bytes(model.SerializeToString())
+
+
+def damage_computed_weights(path: Path) -> None:
+    model = onnx.load(path)
+    model.graph.node.insert(0, helper.make_node("Abs", ["head"], ["head_abs"]))
+    model.graph.node[-1].input[1] = "head_abs"
+    path.write_bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("damage", "word"),
+    [
+        (damage_truncated, "is damaged or no ONNX file"),
+        (damage_text, "is damaged or no ONNX file"),
+        (damage_empty, "the file is empty"),
+        (damage_operator, "onnxruntime cannot run it"),
+        (damage_two_inputs, "takes 2 inputs (x, other), expected one: pictures"),
+        (damage_tail, "no linear layer makes its output; it ends with 'acts' (Flatten), 'fc' (Gemm), 'last' (Relu)"),
+        (damage_computed_weights, "no linear layer makes its output"),
+        (Path.unlink, "no such file"),
+    ],
+)
+def test_bad_files_are_one_line(
+    salve: Callable, colour_data: Path, tmp_path: Path, damage: Callable, word: str
+) -> None:
+    path = tmp_path / "model.onnx"
+    write(path)
+    damage(path)
+    done = salve(path, colour_data, "--out", tmp_path / "out", *QUICK)
+    assert done.code == 2
+    assert done.err.count("error: ") == 1
+    assert word in done.err, done.err
+    assert "Traceback" not in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_node_can_be_named_and_is_proven(salve: Callable, colour_data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    write(path, tail_two_heads)
+    wrong = salve(path, colour_data, "--head", "head", "--out", tmp_path / "out", *QUICK)
+    assert wrong.code == 2
+    assert "its layer 'head' (6 -> 3) does not make the logits" in wrong.err
+    unknown = salve(path, colour_data, "--head", "fc", "--out", tmp_path / "out", *QUICK)
+    assert "has no node or tensor 'fc'" in unknown.err
+    right = salve("inspect", path, "--head", "y")
+    assert right.code == 0, right.err
+
+
+def test_without_the_extra_the_hint_says_how_to_get_it(
+    salve: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "model.onnx")
+    original = builtins.__import__
+
+    def refuse(name: str, *rest: Any, **more: Any) -> Any:
+        if name.partition(".")[0] in ("onnx", "onnxruntime"):
+            raise ImportError(f"No module named {name!r}", name=name)
+        return original(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    done = salve("inspect", tmp_path / "model.onnx")
+    assert done.code == 2
+    assert "ONNX files need the packages onnx and onnxruntime" in done.err
+    assert "hint: pip install salve-audit[onnx]" in done.err
+
+
+def test_arch_is_refused(salve: Callable, tmp_path: Path) -> None:
+    write(tmp_path / "model.onnx")
+    done = salve("inspect", tmp_path / "model.onnx", "--arch", "resnet18")
+    assert "an ONNX file holds its own architecture" in done.err
