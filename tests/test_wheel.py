@@ -46,6 +46,11 @@ def test_the_wheel_holds_templates_types_and_nothing_else(wheel: Path) -> None:
     assert tops == {"salve_audit", f"salve_audit-{wheel.name.split('-')[1]}.dist-info"}
 
 
+def test_the_wheel_holds_the_index_of_architectures(wheel: Path) -> None:
+    index = zipfile.ZipFile(wheel).getinfo("salve_audit/inputs/inference/architectures.json.xz")
+    assert 10_000 < index.compress_size <= 1 << 20
+
+
 def test_an_installed_wheel_renders_a_report_without_torch(installed: Path, tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     done = subprocess.run(

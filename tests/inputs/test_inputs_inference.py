@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,12 @@ import torch
 
 from salve_audit.cli.app import run
 from salve_audit.inputs import load_classifier
+from salve_audit.inputs.formats.nesting import Weights
+from salve_audit.inputs.identify import list_candidates
+from salve_audit.inputs.inference.build import build_index, write_index
+from salve_audit.inputs.inference.index import FILE, cached_path, decode_index, encode_index, load_index
+from salve_audit.inputs.inference.measure import measure_all
+from salve_audit.inputs.weights import Checkpoint
 
 N_CLASSES = 7
 FAMILIES = (
@@ -74,3 +81,81 @@ def test_names_the_architecture_of_bare_weights(name: str, tmp_path: Path, inspe
     heads = (heads,) if isinstance(heads, str) else heads
     assert all(f"{one}: " in shown["head"] for one in heads)
     assert re.search(rf"(out_features=|Conv2d\(\d+, ){N_CLASSES},", shown["head"]), shown["head"]
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "levit_128s", "torchvision:mobilenet_v3_small"])
+def test_the_shipped_index_says_what_measuring_says(name: str) -> None:
+    shipped = [entry for entry in load_index().entries if entry.name == name]
+    assert shipped == measure_all(name)
+    assert shipped
+
+
+def test_the_shipped_index_is_small_and_of_the_pinned_timm() -> None:
+    constraints = (Path(__file__).resolve().parents[2] / "constraints.txt").read_text()
+    index = decode_index(FILE.read_bytes())
+    assert f"timm=={index.version}" in constraints.splitlines()
+    assert FILE.stat().st_size <= 1 << 20
+    assert len({entry.name for entry in index.entries}) > 1400
+    assert decode_index(encode_index(index)) == index
+
+
+@pytest.mark.parametrize("size", [16, 48, 96, 224, 400, 1024])
+def test_the_size_is_solved_from_the_tokens(size: int, tmp_path: Path, inspect: Inspect) -> None:
+    shown = inspect(save_bare(draw("test_vit", img_size=size), tmp_path / "model.pt"))
+    assert shown["architecture"] == "test_vit"
+    assert shown["input"].startswith(f"3x{size}x{size}, ")
+
+
+def test_another_timm_is_checked_by_building_and_said(
+    tmp_path: Path, inspect: Inspect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_bare(draw("test_resnet"), tmp_path / "model.pt")
+    monkeypatch.setattr("timm.__version__", "9.9.9")
+    shown = inspect(path)
+    assert shown["architecture"] == "test_resnet"
+    said = f"the index of architectures is that of timm {load_index().version}, 9.9.9 is installed"
+    assert said in shown.values()
+
+
+def test_an_index_in_the_users_cache_is_used_and_a_broken_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    write_index(build_index(["test_resnet"]), cached_path())
+    assert [entry.name for entry in load_index().entries] == ["test_resnet"]
+    cached_path().write_bytes(cached_path().read_bytes()[:100])
+    assert len(load_index().entries) > 1400
+
+
+def test_lookup_tables_of_older_versions_do_not_matter(tmp_path: Path, inspect: Inspect) -> None:
+    """As timm kept them in files once, and Swin's original code does."""
+    state = dict(draw("swin_tiny_patch4_window7_224").state_dict())
+    state["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49, dtype=torch.long)
+    state["layers.0.blocks.1.attn_mask"] = torch.zeros(64, 49, 49)
+    torch.save(state, tmp_path / "model.pt")
+    assert inspect(tmp_path / "model.pt")["architecture"] == "swin_tiny_patch4_window7_224"
+
+
+@pytest.mark.parametrize("name", ["vit_base_patch16_224", "swinv2_tiny_window8_256", "maxvit_pico_rw_256"])
+def test_inference_takes_under_a_second(name: str) -> None:
+    with torch.device("meta"):
+        size = {"img_size": 384} if name.startswith("vit") else {}
+        state = timm.create_model(name, num_classes=N_CLASSES, **size).state_dict()
+    checkpoint = Checkpoint(Path("model.pt"), "", "", (Weights("", state),))
+    seconds = []
+    for _ in range(3):
+        start = time.process_time()
+        found = next(list_candidates(checkpoint, load_index()))
+        seconds.append(time.process_time() - start)
+    assert found.fits[0].n_classes == N_CLASSES
+    assert min(seconds) < 1
+
+
+def test_loaded_weights_compute_what_they_did(tmp_path: Path) -> None:
+    """Networks are built without drawing their weights; nothing that is not loaded may be missing then."""
+    for name in ("test_vit2", "test_efficientnet", "swinv2_cr_tiny_ns_224", "xcit_nano_12_p8_224", "gcvit_xxtiny"):
+        model = draw(name)
+        pictures = torch.randn(1, *model.default_cfg["input_size"], generator=torch.Generator().manual_seed(0))
+        classifier = load_classifier(save_bare(model, tmp_path / "model.pt"))
+        with torch.inference_mode():
+            torch.testing.assert_close(classifier.model(pictures), model(pictures), msg=name)
