@@ -70,8 +70,8 @@ def _autoencoder(sae: SaeInfo) -> list[str]:
         )
     if living(sae) > 0 and sae.l0 / living(sae) > _DENSE:
         said.append(
-            f"The features are not sparse among themselves: {active(sae)}. A feature is then no single concept, and "
-            "suppressing one touches most pictures."
+            f"The features are not sparse among themselves: {active(sae)}. One feature should not be read as "
+            "one concept, and suppressing one touches most pictures."
         )
     return said
 
