@@ -13,7 +13,6 @@ from salve_audit.inputs.head import LinearHead
 from salve_audit.interventions.affine import AffineHead
 
 BLOCK_ROWS = 4096  # rows cast to float64 at a time while the moments are summed
-RIDGE = 1e-4  # of the mean eigenvalue, added to C: dead coordinates make C singular, and C⁻¹q must stay finite
 RELATIVE_RANK = 1e-10  # eigenvalues of the covariance below this share of the largest are rounding of float32 acts
 
 
@@ -25,6 +24,7 @@ class FitStatistics:
         n: number of samples.
         mean: (d,) of all samples.
         second_moment: (d, d), C = E[a aᵀ], uncentred.
+        fourth_moment: E‖a‖⁴.
         class_means: (k, d); nan where a class has no sample.
         class_counts: (k,).
     """
@@ -32,17 +32,31 @@ class FitStatistics:
     n: int
     mean: Float[np.ndarray, " d"]
     second_moment: Float[np.ndarray, "d d"]
+    fourth_moment: float
     class_means: Float[np.ndarray, "k d"]
     class_counts: Int[np.ndarray, " k"]
 
     @functools.cached_property
+    def shrinkage(self) -> float:
+        """The share δ of ``m I``, m = trace(C) / d, that should bring C nearest to the second moment behind the sample.
+
+        ``δ = (E‖a aᵀ − C‖² / n) / ‖C − m I‖²``, in 0..1: the sampling noise of C against its distance from m I
+        (Ledoit and Wolf, J. Multivariate Analysis 88, 2004, for a known mean of 0). Chosen by the data alone, not by
+        how any edit fares. At least `RELATIVE_RANK`, so that dead coordinates do not make C singular.
+        """
+        size, d = float((self.second_moment**2).sum()), self.mean.shape[0]
+        noise = (self.fourth_moment - size) / self.n
+        distance = size - float(np.trace(self.second_moment)) ** 2 / d
+        return min(1.0, max(noise / distance, RELATIVE_RANK)) if distance > 0 else 1.0
+
+    @functools.cached_property
     def solve_second_moment(self) -> Callable[[Float[np.ndarray, " d"]], Float[np.ndarray, " d"]]:
-        """q -> (C + r I)⁻¹ q with the ridge r = RIDGE × trace(C) / d."""
+        """q -> ``((1 − δ) C + δ m I)⁻¹ q`` with the `shrinkage` δ."""
         from scipy.linalg import cho_factor, cho_solve
 
         d = self.mean.shape[0]
-        ridge = max(RIDGE * float(np.trace(self.second_moment)) / d, np.finfo(np.float64).tiny)
-        factor = cho_factor(self.second_moment + ridge * np.eye(d))
+        ridge = max(self.shrinkage * float(np.trace(self.second_moment)) / d, np.finfo(np.float64).tiny)
+        factor = cho_factor((1.0 - self.shrinkage) * self.second_moment + ridge * np.eye(d))
         return lambda key: np.asarray(cho_solve(factor, key), dtype=np.float64)
 
     @functools.cached_property
@@ -71,15 +85,16 @@ def compute_fit_statistics(
     """
     n, d = acts.shape
     assert n > 0, "the fit split is empty"
-    second, sums = np.zeros((d, d)), np.zeros((n_classes, d))
+    second, sums, fourth = np.zeros((d, d)), np.zeros((n_classes, d)), 0.0
     for start in range(0, n, BLOCK_ROWS):
         block = np.asarray(acts[start : start + BLOCK_ROWS], dtype=np.float64)  # (rows, d)
         second += block.T @ block
+        fourth += float(((block**2).sum(axis=1) ** 2).sum())
         np.add.at(sums, labels[start : start + BLOCK_ROWS], block)
     counts = np.bincount(labels, minlength=n_classes)
     with np.errstate(invalid="ignore"):
         class_means = sums / counts[:, None]
-    return FitStatistics(n, sums.sum(axis=0) / n, second / n, class_means, counts)
+    return FitStatistics(n, sums.sum(axis=0) / n, second / n, fourth / n, class_means, counts)
 
 
 @dataclass(frozen=True)

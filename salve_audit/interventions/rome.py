@@ -6,9 +6,13 @@ The key q is a representative sample's activation; its target logits y* are the 
 rome        ``ΔW = (y* − (W q + b)) qᵀ / (qᵀ q)``
 rome-paper  ``ΔW = (y* − (W q + b + b)) qᵀ / (qᵀ q)``: the paper's pseudocode adds the bias to logits that
             already hold it. The key's logits then miss y* by −b
-rome-cov    ``ΔW = (y* − (W q + b)) (C⁻¹q)ᵀ / (qᵀ C⁻¹ q)``, C = E[a aᵀ] of the fit split (with a small ridge,
-            see `FitStatistics.solve_second_moment`): the update that disturbs typical activations least
+rome-cov    ``ΔW = (y* − (W q + b)) (C⁻¹q)ᵀ / (qᵀ C⁻¹ q)``, C = E[a aᵀ] of the fit split (shrunk towards a
+            multiple of I, see `FitStatistics.shrinkage`): the update that disturbs typical activations least
 =========== ==========================================================================================
+
+C holds the samples of the class itself, so C⁻¹q also avoids what they have in common: it may hardly reach them, or with
+the wrong sign (on a ResNet-18 and a ViT for CIFAR-10 it projects 40 % and 27 % of the class's samples to below 0, the
+plain key none and 0.4 %), and such samples no strength suppresses. Where rome-cov misses its target, this is why.
 
 The strength t scales ΔW; at t = 1 the key's logits are y*. Other samples of the class project less onto the key than
 the key itself and may need more.

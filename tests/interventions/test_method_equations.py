@@ -80,8 +80,12 @@ def test_rome_paper_differs_from_rome_by_the_bias_counted_twice(context: EditCon
 def test_rome_cov_moves_along_the_inverse_second_moment(context: EditContext, world: ComparisonInputs) -> None:
     acts = world.fit_acts.astype(np.float64)
     second = acts.T @ acts / len(acts)
-    ridged = second + 1e-4 * np.trace(second) / second.shape[0] * np.eye(second.shape[0])
-    along = np.linalg.inv(ridged) @ context.key
+    flat = np.trace(second) / second.shape[0] * np.eye(second.shape[0])
+    noise = np.mean([((np.outer(one, one) - second) ** 2).sum() for one in acts]) / len(acts)
+    share = noise / ((second - flat) ** 2).sum()
+    assert 1e-4 < share < 0.1
+    assert context.fit.shrinkage == pytest.approx(share)
+    along = np.linalg.inv((1 - share) * second + share * flat) @ context.key
     change = rome.rome_cov(context).head(1.0).weight - context.head.weight
     residual = -10.0 - context.head.logits(context.key[None])[0, context.class_index]
     np.testing.assert_allclose(
@@ -90,6 +94,34 @@ def test_rome_cov_moves_along_the_inverse_second_moment(context: EditContext, wo
     # What the covariance is for: the same key, with less done to typical activations.
     plain = rome.rome(context).head(1.0).weight - context.head.weight
     assert np.mean((acts @ change.T) ** 2) < np.mean((acts @ plain.T) ** 2)
+
+
+def test_the_shrinkage_is_the_one_that_comes_nearest_to_the_truth() -> None:
+    scales = np.linspace(1.0, 3.0, 30)
+    truth = np.diag(scales**2)
+
+    def distances(share_factor: float) -> float:
+        found, rng = [], np.random.default_rng(0)  # the same samples for every factor
+        for _ in range(60):
+            acts = np.asarray(rng.normal(size=(40, 30)) * scales, dtype=np.float32)
+            fit = compute_fit_statistics(acts, np.zeros(40, dtype=np.int64), 1)
+            share = min(1.0, share_factor * fit.shrinkage)
+            flat = np.trace(fit.second_moment) / 30 * np.eye(30)
+            found.append((((1 - share) * fit.second_moment + share * flat - truth) ** 2).sum())
+        return float(np.mean(found))
+
+    at_rule = distances(1.0)
+    assert all(distances(factor) > at_rule for factor in (0.0, 0.5, 2.0))
+
+
+@pytest.mark.parametrize("n", [1, 7])
+def test_the_second_moment_can_be_solved_however_few_the_samples(n: int) -> None:
+    acts = np.ones((n, 12), dtype=np.float32)  # no spread at all, so that no shrinkage is estimated
+    acts[:, 5] = 0.0
+    fit = compute_fit_statistics(acts, np.zeros(n, dtype=np.int64), 1)
+    along = fit.solve_second_moment(acts[0].astype(np.float64))
+    assert np.isfinite(along).all()
+    assert along @ acts[0] > 0
 
 
 def test_the_key_is_the_sample_closest_to_its_class_mean(world: ComparisonInputs) -> None:
