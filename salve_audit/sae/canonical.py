@@ -37,6 +37,8 @@ def canonical_arrays(
     moments = compute_code_moments(parameters, acts, activation)
     norms = np.linalg.norm(one["dictionary"], axis=1)
     order = np.argsort(-moments.square * norms**2, kind="stable")
+    if "group" in one:  # nested prefixes stay prefixes
+        order = order[np.argsort(one["group"][order], kind="stable")]
     order = order[(norms[order] > 0) & (moments.largest[order] > 0)]
     scale = (norms * np.where(moments.cube < 0, -1.0, 1.0))[order]
     d = one["dictionary"].shape[1]

@@ -21,7 +21,7 @@ from torch import Tensor
 from salve_audit.sae.activation import LINEAR, Activation
 
 Parameters = dict[str, Tensor]
-BUFFERS = frozenset({"silent", "epoch"})  # not trained: see `topk`
+BUFFERS = frozenset({"silent", "epoch", "cutoff", "n_steps", "group"})  # not trained: see `topk`, `batchtopk`
 CHUNK_ROWS = 8192
 DEAD_SHARE = 0.01  # of the largest latent's largest |code|: a latent that never exceeds it carries no information
 

@@ -11,9 +11,26 @@ from torch import Tensor
 
 from salve_audit.errors import UsageError
 from salve_audit.sae.activation import LINEAR, Activation
+from salve_audit.sae.batchtopk import (
+    batchtopk_loss,
+    batchtopk_parameters,
+    fold_batchtopk,
+    matryoshka_loss,
+    matryoshka_parameters,
+)
 from salve_audit.sae.losses import canonical_l1_loss, raw_l1_loss
 from salve_audit.sae.parameters import Parameters, rotation_parameters, xavier_parameters
-from salve_audit.sae.rectified import fold_relu, relu_l1_loss, unit_parameters
+from salve_audit.sae.rectified import (
+    fold_gated,
+    fold_jumprelu,
+    fold_relu,
+    gated_loss,
+    gated_parameters,
+    jumprelu_loss,
+    jumprelu_parameters,
+    relu_l1_loss,
+    unit_parameters,
+)
 from salve_audit.sae.topk import fold_signed_topk, fold_topk, signed_topk_loss, topk_loss, topk_parameters
 from salve_audit.sae.training import Objective, Recipe, fifths, trapezoid
 
@@ -109,6 +126,56 @@ VARIANTS: Mapping[str, Variant] = {
         n_seeds=5,
         fold=fold_topk,
         counted=True,
+    ),
+    "batchtopk": Variant(
+        name="batchtopk",
+        merges_duplicates=False,
+        normalised=True,
+        initialise=batchtopk_parameters,
+        loss=batchtopk_loss,
+        recipe=_linear_recipe(FULL_STEPS),
+        brief_recipe=_linear_recipe(BRIEF_STEPS),
+        default_sparsity=None,
+        n_seeds=5,
+        fold=fold_batchtopk,
+        counted=True,
+    ),
+    "matryoshka": Variant(
+        name="matryoshka",
+        merges_duplicates=False,
+        normalised=True,
+        initialise=matryoshka_parameters,
+        loss=matryoshka_loss,
+        recipe=_linear_recipe(FULL_STEPS),
+        brief_recipe=_linear_recipe(BRIEF_STEPS),
+        default_sparsity=None,
+        n_seeds=5,
+        fold=fold_batchtopk,
+        counted=True,
+    ),
+    "gated": Variant(
+        name="gated",
+        merges_duplicates=False,
+        normalised=True,
+        initialise=gated_parameters,
+        loss=gated_loss,
+        recipe=_linear_recipe(FULL_STEPS),
+        brief_recipe=_linear_recipe(BRIEF_STEPS),
+        default_sparsity=None,
+        n_seeds=5,
+        fold=fold_gated,
+    ),
+    "jumprelu": Variant(
+        name="jumprelu",
+        merges_duplicates=False,
+        normalised=True,
+        initialise=jumprelu_parameters,
+        loss=jumprelu_loss,
+        recipe=_linear_recipe(FULL_STEPS),
+        brief_recipe=_linear_recipe(BRIEF_STEPS),
+        default_sparsity=None,
+        n_seeds=5,
+        fold=fold_jumprelu,
     ),
     # The paper trains for minutes on one λ, which its text (as far as it could be looked up) does not give.
     "paper": Variant(

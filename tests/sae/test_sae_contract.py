@@ -86,7 +86,9 @@ def test_seeds_train_together_as_apart(variant, world, quick):
     together = problem.train_from(None, sparsity, problem.recipe, 3)
     apart = replace(problem, seed=problem.seed + 2).train_from(None, sparsity, problem.recipe, 1)
     for name, value in together.items():
-        torch.testing.assert_close(value[2:], apart[name], rtol=1e-3, atol=1e-4)
+        # rounding may turn a code on or off that is next to its threshold
+        atol = 1e-4 if variant in ("linear-l1", "paper") else 5e-3
+        torch.testing.assert_close(value[2:], apart[name], rtol=1e-3, atol=atol)
     assert not torch.allclose(together["dictionary"][0], together["dictionary"][1])
 
 

@@ -1,0 +1,101 @@
+"""Codes kept over a whole batch: a sample that needs more may have more (arXiv 2412.06410), nested or not (2503.17547).
+
+Of the n·m values max(0, h) of a batch of n samples the k·n largest are kept. A single sample has no batch, so what is
+saved is a threshold: the running mean of the smallest code kept. Everything else is as in `topk`.
+
+Shapes: acts (s, n, d), result (s,). Buffers besides those of `topk`: ``cutoff`` (s, 1), the running mean; ``n_steps``
+(s, 1) that it was taken over; for matryoshka ``group`` (s, m), the number of the shortest prefix that has the latent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from salve_audit.sae.activation import Activation
+from salve_audit.sae.parameters import Parameters, decode, encode_linear, unit_rows
+from salve_audit.sae.topk import AUX_WEIGHT, auxiliary_loss, mark_silent, topk_parameters
+
+MEMORY = 1 / 30  # of the running mean: it forgets within a hundred steps, whatever the size of the set
+N_PREFIXES = 5  # m, m/2, ... m/16
+
+
+def batchtopk_parameters(
+    acts: Float[Tensor, "n d"], n_latents: int, generators: Sequence[torch.Generator]
+) -> Parameters:
+    """As for topk, with an empty running mean."""
+    s = len(generators)
+    mean = {"cutoff": acts.new_zeros(s, 1), "n_steps": acts.new_zeros(s, 1)}
+    return {**topk_parameters(acts, n_latents, generators), **mean}
+
+
+def matryoshka_parameters(
+    acts: Float[Tensor, "n d"], n_latents: int, generators: Sequence[torch.Generator]
+) -> Parameters:
+    """As for batchtopk, every latent with its group."""
+    ends = torch.tensor(prefix_lengths(n_latents), device=acts.device)
+    group = torch.bucketize(torch.arange(n_latents, device=acts.device), ends, right=True)
+    grouped = group.to(acts.dtype).repeat(len(generators), 1)
+    return {**batchtopk_parameters(acts, n_latents, generators), "group": grouped}
+
+
+def prefix_lengths(n_latents: int) -> list[int]:
+    """Nested sets of the first latents, each about twice as long as the one before; the last has all."""
+    return sorted({math.ceil(n_latents / 2**i) for i in range(N_PREFIXES)})
+
+
+def batchtopk_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], k: float) -> Float[Tensor, " s"]:
+    """mse of the reconstruction, and the auxiliary loss of `topk`."""
+    unit = unit_rows(parameters)
+    pre = encode_linear(unit, acts)
+    codes = keep_largest_of_batch(pre, int(k))
+    error = acts - decode(unit, codes)
+    loss = error.square().mean((1, 2)) + AUX_WEIGHT * auxiliary_loss(unit, pre, error)
+    _keep_up(parameters, codes)
+    return loss
+
+
+def matryoshka_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], k: float) -> Float[Tensor, " s"]:
+    """The mean over prefixes of the mse of the reconstruction by the latents of the prefix alone."""
+    unit = unit_rows(parameters)
+    pre = encode_linear(unit, acts)
+    codes = keep_largest_of_batch(pre, int(k))
+    error = acts - unit["decoder_bias"][:, None]
+    total, start = acts.new_zeros(len(acts)), 0
+    lengths = prefix_lengths(codes.shape[-1])
+    for end in lengths:
+        error = torch.baddbmm(error, codes[..., start:end], unit["dictionary"][:, start:end], alpha=-1)
+        total, start = total + error.square().mean((1, 2)), end
+    loss = total / len(lengths) + AUX_WEIGHT * auxiliary_loss(unit, pre, error)
+    _keep_up(parameters, codes)
+    return loss
+
+
+def keep_largest_of_batch(pre: Float[Tensor, "s n m"], k: int) -> Float[Tensor, "s n m"]:
+    """All but the k·n largest of the positive values of every seed's batch set to 0."""
+    values = pre.relu()
+    if k >= pre.shape[-1]:
+        return values
+    kept = values.detach().flatten(1).topk(k * pre.shape[1], dim=-1, sorted=False).indices
+    return values * values.new_zeros(len(pre), pre[0].numel()).scatter_(-1, kept, 1.0).view_as(values)
+
+
+@torch.no_grad()
+def _keep_up(parameters: Parameters, codes: Float[Tensor, "s n m"]) -> None:
+    """Silence, and the running mean: of all steps at first, then fading."""
+    mark_silent(parameters, codes)
+    smallest = codes.masked_fill(codes <= 0, torch.inf).flatten(1).amin(1, keepdim=True)
+    smallest = torch.where(smallest.isinf(), 0.0, smallest)
+    steps = parameters["n_steps"].add_(1)
+    parameters["cutoff"].lerp_(smallest, (1 / steps).clamp_min(MEMORY))
+
+
+def fold_batchtopk(parameters: Parameters, _: float) -> tuple[Parameters, Activation]:
+    """Unit rows, and the running mean as every latent's threshold."""
+    n_latents = parameters["dictionary"].shape[1]
+    threshold = parameters["cutoff"][0].expand(n_latents).detach().cpu().numpy().copy()
+    return unit_rows(parameters), Activation("threshold", threshold=threshold)
