@@ -33,7 +33,7 @@ from salve_audit.inputs.inference.signature import read_shapes
 from salve_audit.inputs.weights import Checkpoint
 
 N_CLASSES = 37
-SIZE_FACTOR = 2
+SIZE_FACTOR = 1.5  # none of those that the index was measured with
 LEAST_SHARE = 0.99
 
 
@@ -48,11 +48,11 @@ def build_state(name: str, **kwargs: object) -> dict[str, torch.Tensor] | None:
 
 
 def judge(name: str, state: dict[str, torch.Tensor]) -> tuple[str, float, str]:
-    """Verdict, seconds of inference, and what was found."""
+    """Verdict, seconds of one core for the inference, and what was found."""
     checkpoint = Checkpoint(Path("model.pt"), "", "", (Weights("", state),))
-    start = time.perf_counter()
+    start = time.process_time()
     found = next(list_candidates(checkpoint, load_index()), None)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     if found is None:
         return "unknown", seconds, ""
     fit = found.fits[0]
@@ -75,7 +75,7 @@ def main(pattern: str) -> int:
             continue
         states = {"own size": own}
         config = timm.get_pretrained_cfg(name, allow_unregistered=True)
-        other = build_state(name, img_size=SIZE_FACTOR * config.input_size[-1])
+        other = build_state(name, img_size=int(SIZE_FACTOR * config.input_size[-1]))
         if other is not None and read_shapes(other) != read_shapes(own):
             states["other size"] = other
         for kind, state in states.items():
@@ -88,7 +88,7 @@ def main(pattern: str) -> int:
         total = sum(count.values())
         text = ", ".join(f"{count[one]} {one}" for one in ("right", "shape-equal", "unknown", "wrong"))
         print(f"{kind}: {total} models, {text}")
-    print(f"slowest inference: {slowest[0]:.2f} s ({slowest[1]})")
+    print(f"slowest inference: {slowest[0]:.2f} s of one core ({slowest[1]})")
     count = counts["own size"]
     good = (count["right"] + count["shape-equal"]) / max(1, sum(count.values()))
     return int(good < LEAST_SHARE or any(one["wrong"] for one in counts.values()))

@@ -13,6 +13,7 @@ from salve_audit.inputs.formats.trusted import load_program
 from salve_audit.inputs.heads.search import find_head
 from salve_audit.inputs.identify import Identified, identify
 from salve_audit.inputs.keys import load_state
+from salve_audit.inputs.label import says_labels
 from salve_audit.inputs.onnx_model import is_onnx, load_onnx
 from salve_audit.inputs.transform import FROM_CHECKPOINT, resolve_transform
 from salve_audit.inputs.weights import Checkpoint, read_checkpoint
@@ -43,10 +44,14 @@ def load_classifier(
     if is_onnx(Path(path)):
         return load_onnx(Path(path), arch, head)
     checkpoint, found = _load(read_checkpoint(path, weights, trust), arch)
+    found.network.model.eval().requires_grad_(False)
+    return _assemble(checkpoint, found, arch, head)
+
+
+def _assemble(checkpoint: Checkpoint, found: Identified, arch: str | None, head: str | None) -> Classifier:
     network = found.network
-    network.model.eval().requires_grad_(False)
     transform = resolve_transform(checkpoint, network)
-    reader = find_head(network.model, transform.input_size, str(path), head)
+    reader = find_head(network.model, transform.input_size, str(checkpoint.path), head)
     return Classifier(
         model=network.model,
         architecture=network.architecture,

@@ -15,6 +15,7 @@ from salve_audit.inputs.formats.nesting import Weights
 from salve_audit.inputs.inference.huggingface import Translation, translate
 from salve_audit.inputs.inference.index import Index, load_index
 from salve_audit.inputs.inference.match import Fit, find_fits, fit_named
+from salve_audit.inputs.inference.measure import TORCHVISION
 from salve_audit.inputs.inference.signature import read_shapes
 from salve_audit.inputs.keys import View, best_view, list_grafts, list_views, suggest_architecture
 from salve_audit.inputs.network import (
@@ -87,9 +88,8 @@ def identify(checkpoint: Checkpoint, arch: str | None) -> Identified:
     if name is None:
         why = f"does not say its architecture, and its {len(checkpoint.state)} tensors fit none of timm or torchvision"
         raise CheckpointError(path, why, hint=f"{ARCH_HINT}; {suggest_architecture(checkpoint.state)}")
-    if is_known(name) and not name.startswith("torchvision:"):
-        _, state = _strip_all(checkpoint.state, name)
-        add_kwargs_of_shapes(kwargs, name, state)
+    if is_known(name):
+        add_kwargs_of_shapes(kwargs, name, _strip_all(checkpoint.state, name))
     return _align(checkpoint, build_known(path, name, kwargs))
 
 
@@ -125,7 +125,7 @@ def _translate(checkpoint: Checkpoint, view: View) -> Translation | None:
 def _build(checkpoint: Checkpoint, found: Candidate, kwargs: Mapping[str, object]) -> Identified:
     """The candidate's network; sizes by its shapes, all else by the checkpoint's settings."""
     path, fit, translation = str(checkpoint.path), found.fits[0], found.translation
-    given = {**kwargs, **fit.kwargs} if not fit.name.startswith("torchvision:") else dict(fit.kwargs)
+    given = {**kwargs, **fit.kwargs} if not fit.name.startswith(TORCHVISION) else dict(fit.kwargs)
     if fit.n_chans == 3:
         given.pop("in_chans", None)
     if translation is None:
@@ -157,12 +157,11 @@ def _align(checkpoint: Checkpoint, network: Network) -> Identified:
     return Identified(network, view.state, weights.key, tuple(_describe(checkpoint, found)))
 
 
-def _strip_all(state: Mapping[str, torch.Tensor], name: str) -> tuple[str, Mapping[str, torch.Tensor]]:
+def _strip_all(state: Mapping[str, torch.Tensor], name: str) -> Mapping[str, torch.Tensor]:
     """The view of `state` that has the first layer and the classifier timm names for the architecture `name`."""
     cfg = timm.get_pretrained_cfg(name, allow_unregistered=True)
     names = [f"{one}.weight" for one in (getattr(cfg, "first_conv", None), getattr(cfg, "classifier", None)) if one]
-    view = max(list_views(state), key=lambda view: sum(one in view.state for one in names))
-    return view.prefix, view.state
+    return max(list_views(state), key=lambda view: sum(one in view.state for one in names)).state
 
 
 def _describe(checkpoint: Checkpoint, found: Candidate) -> Iterator[str]:

@@ -210,6 +210,26 @@ def test_torchvision(name: str, tmp_path: Path, show: Callable) -> None:
         assert torch.equal(load_classifier(path).model(pictures), model(pictures))
 
 
+def test_a_torchvision_name_can_be_said(tmp_path: Path, show: Callable) -> None:
+    path = save(draw("resnet18").state_dict(), tmp_path / "model.pth")
+    shown = show(path, "--arch", "torchvision:resnet18")
+    assert shown["architecture"] == "torchvision:resnet18"
+    assert "out_features=3," in shown["head"]
+
+
+@pytest.mark.parametrize("called", ["vgg16", "my_own_name"])
+def test_a_file_that_calls_itself_something_else(
+    called: str, state: State, tmp_path: Path, show: Callable, salve: Callable
+) -> None:
+    path = save({"arch": called, "state_dict": state}, tmp_path / "model.pth")
+    shown = show(path)
+    assert shown["architecture"] == "test_resnet"
+    assert f"the file calls itself {called!r}, but its tensors are those of test_resnet" in notes(shown)
+    done = salve("inspect", path, "--arch", "resnet18")  # what the user says is not overruled
+    assert done.code == 2
+    assert done.err.splitlines()[1] == "hint: its keys are those of timm's 'test_resnet': --arch test_resnet"
+
+
 def test_safetensors(state: State, tmp_path: Path, show: Callable) -> None:
     save_file(state, tmp_path / "model.safetensors")
     shown = show(tmp_path / "model.safetensors")
