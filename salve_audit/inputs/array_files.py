@@ -67,7 +67,7 @@ def read_npz(path: Path) -> list[StoredArray]:
             if where.size != begin + n_bytes:
                 raise DataError(str(path), f"damaged: {member!r} has {where.size:,} bytes, not {begin + n_bytes:,}")
             offset = _data_offset(path, where.offset) + begin if where.method == zipfile.ZIP_STORED else None
-            load = _npz_loader(path, member, begin, dtype, shape, fortran)
+            load = _npz_loader(path, member)
             found.append(StoredArray(member.removesuffix(".npy"), path, offset, dtype, shape, fortran, load))
     return found
 
@@ -150,13 +150,11 @@ def _data_offset(path: Path, header_offset: int) -> int:
     return header_offset + 30 + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
 
 
-def _npz_loader(
-    path: Path, member: str, begin: int, dtype: np.dtype[np.generic], shape: tuple[int, ...], fortran: bool
-) -> Callable[[], np.ndarray]:
+def _npz_loader(path: Path, member: str) -> Callable[[], np.ndarray]:
     def load() -> np.ndarray:
-        n_bytes = math.prod(shape) * dtype.itemsize
         with _naming(path), zipfile.ZipFile(path) as archive, archive.open(member) as stream:
-            stream.read(begin)
+            dtype, shape, fortran = _read_npy_header(path, member, stream)
+            n_bytes = math.prod(shape) * dtype.itemsize
             content = stream.read(n_bytes)
         if len(content) < n_bytes:
             raise DataError(str(path), f"damaged: {member!r} is shorter than it says")

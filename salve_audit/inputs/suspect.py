@@ -56,14 +56,17 @@ def suspect_mapping(
     said += f", no better than chance ({100 * chance:.1f} %)" if at_chance else ""
     if not fits:
         return f"{said}: the model or the labels are wrong, and no other order of its outputs would fit."
-    pairs = [(int(present[row]), int(seen[column])) for row, column in zip(rows, columns, strict=True)]
+    moved = [(int(present[row]), int(seen[column])) for row, column in zip(rows, columns, strict=True)]
+    return (
+        f"{said}: classes are probably mapped to the wrong outputs. The order that fits best "
+        f"({_name_moved(moved, classes)}) would give {100 * best:.1f} %; --classes FILE maps them by hand."
+    )
+
+
+def _name_moved(pairs: list[tuple[int, int]], classes: Sequence[str] | None) -> str:
     moved = [(label, output) for label, output in pairs if label != output]
     named = ", ".join(f"{classes[label] if classes else label} -> output {output}" for label, output in moved[:SHOWN])
-    more = f" and {len(moved) - SHOWN} more" if len(moved) > SHOWN else ""
-    return (
-        f"{said}: classes are probably mapped to the wrong outputs. The order that fits best ({named}{more}) "
-        f"would give {100 * best:.1f} %; --classes FILE maps them by hand."
-    )
+    return f"{named} and {len(moved) - SHOWN} more" if len(moved) > SHOWN else named
 
 
 def _best_order(

@@ -96,13 +96,17 @@ def read_schema(path: Path) -> Any:
     try:
         if _kind_of(path) == PARQUET:
             with pq.ParquetFile(path, memory_map=True) as file:
-                return file.schema_arrow
-        with pa.memory_map(str(path)) as mapped:
-            head = mapped.read(6)
-            mapped.seek(0)
-            return (pa.ipc.open_file if head == b"ARROW1" else pa.ipc.open_stream)(mapped).schema
-    except (pa.ArrowException, OSError, MemoryError) as error:
+                schema = file.schema_arrow
+        else:
+            with pa.memory_map(str(path)) as mapped:
+                head = mapped.read(6)
+                mapped.seek(0)
+                schema = (pa.ipc.open_file if head == b"ARROW1" else pa.ipc.open_stream)(mapped).schema
+        if len(set(schema.names)) < len(schema.names):  # names that are no UTF-8 fail here too
+            raise DataError(str(path), "two columns have the same name")
+    except (pa.ArrowException, OSError, MemoryError, ValueError) as error:
         raise DataError(str(path), f"not a Parquet or Arrow file, or damaged ({summarise_error(error)})") from error
+    return schema
 
 
 def has_pictures(schema: Any) -> bool:
@@ -171,8 +175,6 @@ def _find_columns(path: Path, schema: Any) -> _Columns:
     import pyarrow.types as kinds
 
     names = list(schema.names)
-    if len(set(names)) < len(names):
-        raise DataError(str(path), "two columns have the same name")
     picture = _picture_column(schema)
     if picture is None:
         why = f"no column of pictures (columns: {', '.join(map(show_name, names[:8]))})"

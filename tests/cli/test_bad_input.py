@@ -176,7 +176,7 @@ def test_ctrl_c_is_130_and_leaves_nothing(world: tuple) -> None:
 
 def test_a_defect_of_the_tool_is_exit_2_too(salve: Callable, world: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
     model, data, out = world
-    monkeypatch.setattr("salve_audit.audit.load_classifier", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("salve_audit.subject.load_classifier", lambda *_, **__: 1 / 0)
     done = salve(model, data, "--out", out)
     assert done.code == app.FAILED
     assert "error: internal error: ZeroDivisionError: division by zero" in done.err

@@ -362,11 +362,18 @@ TABLES = [
     (lambda d: save_dataset(d, {**FILES, "_indices_files": [{"filename": "i.arrow"}]}), "", ["flatten_indices"]),
     (lambda d: (save_dataset(d, FILES), truncate(d / "data-0.arrow", 0.6)), "", ["data-0.arrow", "damaged"]),
     (lambda d: (save_dataset(d, FILES), (d / "state.json").write_text("{")), "", ["state.json", "damaged"]),
+    (lambda d: (save_dataset(d, FILES), exchange(d / "data-0.arrow", b"image", b"i\xffage")), "", ["data-0.arrow"]),
+    (lambda d: (pq.write_table(table(), d / "x.parquet"), exchange(d / "x.parquet", b"image", b"i\xffage")),
+     "x.parquet", ["damaged"]),
 ]  # fmt: skip
 
 
 def truncate(path: Path, share: float) -> None:
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+
+
+def exchange(path: Path, old: bytes, new: bytes) -> None:
+    path.write_bytes(path.read_bytes().replace(old, new))
 
 
 @pytest.mark.parametrize(("make", "name", "words"), TABLES)
