@@ -175,6 +175,10 @@ def test_salve_is_compared_with_row_scaling_by_the_paired_interval(
     assert said in _ranked(_summary("salve", 0.9, gap), _summary("row-scaling", 0.9, (0.0, 0.0, 0.0)))[1]
 
 
+def test_no_word_on_row_scaling_where_it_was_not_compared() -> None:
+    assert _ranked(_summary("salve", 0.9), _summary("rome", 0.8))[1] == "SALVE is number 1 of 2 by this mean."
+
+
 def test_nothing_is_ranked_where_salve_reached_nothing() -> None:
     assert "SALVE brought no class to the target" in _ranked(_summary("salve", 0.9, reached=0))[1]
     assert rank([]) == ()

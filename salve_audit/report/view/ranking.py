@@ -56,7 +56,8 @@ def _rank_one(target: float, summaries: Sequence[MethodSummary]) -> tuple[str, s
     if failed:
         text += f" In no class brought there: {names(failed, len(failed))}."
     place = f"SALVE is number {order.index(salve) + 1} of {len(order)} by this mean."
-    return text, f"{place} {_against_trivial(salve)}"
+    compared = any(one.method == "row-scaling" for one in summaries)
+    return text, f"{place} {_against_trivial(salve)}" if compared else place
 
 
 def _standing(one: MethodSummary) -> str:
