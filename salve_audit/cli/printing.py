@@ -64,7 +64,7 @@ def _row(one: ClassReliance, outcome: str | None) -> list[str]:
         str(one.dominant_feature),
         _number(one.alpha_hat.flip.median),
         _interval(one.alpha_hat.flip),
-        str(one.redundancy) if one.redundancy is not None else f"> {one.redundancy_limit}",
+        str(one.redundancy) if one.redundancy is not None else f"none of {one.redundancy_limit}",
         ", ".join(flags) or "-",
     ]
 
