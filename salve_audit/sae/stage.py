@@ -59,7 +59,8 @@ def train_sae(
         path = search_path(problem.visit, problem.ladder)
         full = problem.visit_seeds(choose(path).sparsity, None)
         attainable = any(satisfies(one.quality) for one in [*path, full])
-        finals = settle(full, problem.visit_seeds, problem.ladder) if attainable else [full]
+        anew = problem.variant.settles_anew
+        finals = settle(full, problem.visit_seeds, problem.ladder, anew=anew) if attainable else [full]
     else:
         finals = [problem.visit_seeds(sparsity, None)]
     chosen = choose(finals)

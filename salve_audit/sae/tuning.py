@@ -110,10 +110,16 @@ def _refine(path: list[Candidate], visit: Visit, ladder: Ladder) -> None:
             path.insert(good[-1] + 1, visit(middle, low.parameters))
 
 
-def settle(start: Candidate, visit: Visit, ladder: Ladder) -> list[Candidate]:
+def settle(start: Candidate, visit: Visit, ladder: Ladder, *, anew: bool = False) -> list[Candidate]:
     """`start`, trained in full, and its neighbours: the search trains briefly and so misjudges the best λ by a little.
 
     It goes on to sparser points while the rule holds, or to denser ones until it does, at most three times.
+
+    Args:
+        start: trained in full.
+        visit: trains briefly from a warm start, in full without one.
+        ladder: the next points.
+        anew: denser points are trained from scratch, because latents that died do not come back.
     """
     visited = [start]
     raising = satisfies(start.quality)
@@ -122,7 +128,7 @@ def settle(start: Candidate, visit: Visit, ladder: Ladder) -> list[Candidate]:
         following = ladder.move(last.sparsity, NUDGE if raising else 1 / NUDGE)
         if following is None:
             break
-        visited.append(visit(following, last.parameters))
+        visited.append(visit(following, None if anew and not raising else last.parameters))
         if satisfies(visited[-1].quality) != raising:
             break
     return visited

@@ -54,6 +54,7 @@ class Variant:
         n_seeds: autoencoders trained for the stability estimate unless told otherwise.
         fold: (parameters of one problem, λ or k) -> the same with a plain encoder and decoder, and the activation.
         counted: the sparsity is k, the number of codes kept, not λ.
+        settles_anew: latents that a penalty silenced stay silent when it falls: denser points are trained from scratch.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Variant:
     n_seeds: int
     fold: Callable[[Parameters, float], tuple[Parameters, Activation]] = lambda parameters, _: (parameters, LINEAR)
     counted: bool = False
+    settles_anew: bool = False
 
     def objective(self, sparsity: float, n_latents: int) -> Objective:
         """The loss at one λ or k, ready for `train`; `n_latents` are those asked for, dropped ones included."""
@@ -113,6 +115,7 @@ VARIANTS: Mapping[str, Variant] = {
         default_sparsity=None,
         n_seeds=5,
         fold=fold_relu,
+        settles_anew=True,
     ),
     "topk": Variant(
         name="topk",
@@ -164,6 +167,7 @@ VARIANTS: Mapping[str, Variant] = {
         default_sparsity=None,
         n_seeds=5,
         fold=fold_gated,
+        settles_anew=True,
     ),
     "jumprelu": Variant(
         name="jumprelu",
@@ -176,6 +180,7 @@ VARIANTS: Mapping[str, Variant] = {
         default_sparsity=None,
         n_seeds=5,
         fold=fold_jumprelu,
+        settles_anew=True,
     ),
     # The paper trains for minutes on one λ, which its text (as far as it could be looked up) does not give.
     "paper": Variant(

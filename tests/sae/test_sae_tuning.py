@@ -153,3 +153,12 @@ def test_k_moves_by_one_at_least_and_stays_within_the_latents():
     assert [ladder.move(k, 0.25) for k in (1, 3, 10)] == [4, 10, None]
     assert [ladder.move(k, 0.99) for k in (1, 9, 10)] == [2, 10, None]
     assert [ladder.between(*pair) for pair in [(8, 4), (3, 1), (3, 2), (2, 1)]] == [6, 2, None, None]
+
+
+@pytest.mark.parametrize(("start", "anew"), [(9.0, True), (9.0, False), (1.0, True)])
+def test_settling_starts_denser_points_anew_where_latents_do_not_come_back(start, anew):
+    frontier = Frontier(3.5)
+    settle(frontier.visit(start, None), frontier.visit, LADDER, anew=anew)
+    starts = [start for _, start in frontier.visited[1:]]
+    assert len(starts) == 3
+    assert all((one is None) == (anew and start == 9.0) for one in starts)
