@@ -23,6 +23,7 @@ COMMANDS = {
     "gate": "Judge a saved audit.json under a limit.",
 }
 INTERRUPTED, FAILED = 130, 2
+LONGEST = 1500  # characters of a message; names in it may be of any length
 
 
 class AuditGroup(click.Group):
@@ -109,7 +110,10 @@ def run(arguments: list[str]) -> int:
 def _fail(message: str, hint: str | None, code: int) -> int:
     if logging.getLogger("salve_audit").isEnabledFor(logging.DEBUG):
         traceback.print_exc()
-    click.echo(f"error: {plain(message)}", err=True)
+    line = plain(message)
+    click.echo(
+        f"error: {line if len(line) <= LONGEST else line[: LONGEST // 2] + '…' + line[-LONGEST // 2 :]}", err=True
+    )
     if hint:
         click.echo(f"hint: {plain(hint)}", err=True)
     return code

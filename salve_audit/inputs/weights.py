@@ -31,6 +31,7 @@ CLASS_KEYS = ("class_names", "classes", "class_to_idx")
 # where training scripts other than timm's keep what they were called with (Lightning: hyper_parameters)
 SETTINGS_KEYS = ("hyper_parameters", "hparams", "config", "cfg")
 ARCH_KEYS = ("arch", "architecture", "model", "model_name", "backbone", "encoder", "net")
+MAX_SPARE, MAX_TIMES = 256 << 20, 4  # bytes of tensors beyond the file's own, and times these
 SETTINGS = ("input_size", "img_size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "in_chans")
 
 
@@ -96,8 +97,20 @@ def read_checkpoint(path: str | Path, weights: str | None = None, trust: bool = 
             raise refuse_code(place, kind.value)
         return Checkpoint(place, sha256, kind.value, (), kind=kind, trusted=True)
     content, trusted = _load(files, kind, trust)
+    if _hash_files(files) != sha256:
+        raise CheckpointError(str(place), "changed while it was read", hint="wait until it is written, then try again")
     checkpoint = _sort_out(Checkpoint(place, sha256, "", (), kind=kind, trusted=trusted), content, weights)
+    _check_size(checkpoint, sum(file.stat().st_size for file in files))
     return _add_hub(checkpoint, hub, is_folder=files != (place,))
+
+
+def _check_size(checkpoint: Checkpoint, n_bytes: int) -> None:
+    """Views that repeat a few numbers, or a constructor without any, can claim every size there is."""
+    for place in checkpoint.weights:
+        claimed = sum(value.numel() * value.element_size() for value in place.state.values())
+        if claimed > MAX_SPARE + MAX_TIMES * n_bytes:
+            why = f"its tensors say they take {claimed:,} bytes, but the file has {n_bytes:,}; refused"
+            raise CheckpointError(str(checkpoint.path), why)
 
 
 def _hub_beside(file: Path) -> Hub | None:

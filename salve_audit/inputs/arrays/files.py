@@ -62,9 +62,12 @@ def read_arrays(path: Path) -> ArrayFile:
         raise DataError(str(path), "no such file") from None
     except OSError as error:
         raise DataError(str(path), f"cannot be read ({error.strerror})") from error
-    if path.suffix.lower() == ".npz":
-        return ArrayFile(path, sha256, "arrays (.npz)", _read_npz(path))
-    return ArrayFile(path, sha256, "arrays (.safetensors)", _read_safetensors(path))
+    is_npz = path.suffix.lower() == ".npz"
+    arrays = _read_npz(path) if is_npz else _read_safetensors(path)
+    with path.open("rb") as stream:
+        if _hash(stream) != sha256:
+            raise DataError(str(path), "changed while it was read", hint="wait until it is written, then try again")
+    return ArrayFile(path, sha256, f"arrays ({'.npz' if is_npz else '.safetensors'})", arrays)
 
 
 def _hash(stream: IO[bytes]) -> str:
@@ -131,7 +134,9 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         with safe_open(os.fspath(path), framework="numpy") as file:
             arrays = {name: np.asarray(file.get_tensor(name)) for name in file.keys() if name in NAMES}  # noqa: SIM118
             metadata = file.metadata() or {}
+        together = json.loads(metadata.get("names", "{}"))  # where this tool writes them
         texts = {name: json.loads(metadata[name]) for name in TEXTS if name in metadata}
+        texts |= {name: together[name] for name in TEXTS if name in together}
     except Exception as error:  # the reader raises whatever the bytes lead it into
         raise DataError(str(path), f"is damaged or no file of arrays ({summarise_error(error)})") from error
     for name, text in texts.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,14 +22,17 @@ from salve_audit.inputs.reasons import summarise_error
 RESAVE_HINT = "save it again as {'arch': NAME, 'state_dict': model.state_dict(), 'args': {...}} with plain values"
 TRUST_HINT = "--trust-model runs the code in it, if you know who made it"
 COPY_HINT = "copy it again"
+MAX_UNPACKED, MAX_RATIO = 64 << 20, 4  # torch.save does not compress at all
+LARGEST_SCALAR = 64  # bytes
 
 
 def load_torch_file(file: Path, kind: Kind) -> Any:
     """What torch.save put into `file`, read by torch's restricted unpickler.
 
     Raises:
-        CheckpointError: it is damaged, no such file at all, or needs code to be read.
+        CheckpointError: it is damaged, no such file at all, needs code to be read, or would expand without bounds.
     """
+    _refuse_bombs(file, kind)
     try:
         with _quietly(), torch.serialization.safe_globals(_plain_classes()):
             return torch.load(file, weights_only=True, map_location="cpu", mmap=kind is Kind.ZIPPED)
@@ -82,7 +86,29 @@ def _plain_classes() -> list[Any]:
     """Classes of plain values that training scripts put beside their weights, the best accuracy for instance."""
     scalar: Any = np.float64(0).__reduce__()[0]
     kinds = {type(np.dtype(one)) for one in (np.float64, np.float32, np.int64, np.int32, np.bool_)}
-    return [argparse.Namespace, np.dtype, *kinds, scalar, (scalar, "numpy.core.multiarray.scalar")]
+    name = f"{scalar.__module__}.{scalar.__name__}"
+    return [argparse.Namespace, np.dtype, *kinds, (_make_scalar, name), (_make_scalar, "numpy.core.multiarray.scalar")]
+
+
+def _make_scalar(dtype: np.dtype[Any], content: bytes = b"") -> Any:
+    """numpy's own constructor would fill memory to any size that a dtype says."""
+    if dtype.itemsize > LARGEST_SCALAR or len(content) != dtype.itemsize:
+        raise ValueError("a scalar of another size than its type")
+    return np.frombuffer(content, dtype)[0]
+
+
+def _refuse_bombs(file: Path, kind: Kind) -> None:
+    """Refuses what would fill the memory before torch's unpickler says anything."""
+    if kind in (Kind.ZIPPED, Kind.OTHER_ZIP):
+        try:
+            with zipfile.ZipFile(file) as archive:
+                n_bytes = sum(info.file_size for info in archive.infolist())
+        except Exception:  # damaged: the loading says it
+            return
+        if n_bytes > MAX_UNPACKED + MAX_RATIO * file.stat().st_size:
+            raise CheckpointError(str(file), f"unpacks to {n_bytes:,} bytes, as a zip bomb does; refused")
+    if any(name.endswith("builtin__.bytearray") or name == "builtins.bytearray" for name in list_globals(file, kind)):
+        raise CheckpointError(str(file), "holds a bytearray, which may be of any size; refused", hint=RESAVE_HINT)
 
 
 def _explain(file: Path, kind: Kind, error: Exception) -> CheckpointError:
