@@ -19,6 +19,8 @@ WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 HEAD_NAMES = ("fc", "head", "classifier", "head.fc", "last_linear", "heads.head")
 LEAST_SHARE = 0.2  # of the tensors, for a prefix to be tried where no architecture is known
 N_NAMED = 3
+N_PREFIXES = 16  # tried on a network that is known
+DEEPEST = 16  # parts of a name looked at
 
 
 @dataclass(frozen=True)
@@ -49,26 +51,17 @@ class View:
             yield f"tensors outside {self.prefix!r} were left out: {names}{more}"
 
 
-def list_views(state: Mapping[str, torch.Tensor], least_share: float = LEAST_SHARE) -> Iterator[View]:
-    """`state` as it is, then without each prefix that so many of its names share, the commonest first."""
-    yield View("", state, {})
-    bare = {".".join(part for part in name.split(".") if part not in WRAPPERS): name for name in state}
-    if len(bare) == len(state) and any(short != name for short, name in bare.items()):
-        stripped = {short: state[name] for short, name in bare.items()}
-        prefix = _shared_prefix(state, stripped)
-        yield View(prefix, stripped, {})
-        for view in list_views(stripped, least_share):
-            if view.prefix:
-                yield View(_shared_prefix(state, view.state) or view.prefix, view.state, view.left_out)
-    shares: Counter[str] = Counter()
-    for name in state:
-        parts = name.split(".")
-        shares.update({".".join(parts[:depth]) + "." for depth in range(1, len(parts))})
-    for prefix, count in sorted(shares.items(), key=lambda one: (-one[1], len(one[0]))):
-        if count >= least_share * len(state):
-            inside = {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
-            outside = {name: value for name, value in state.items() if not name.startswith(prefix)}
-            yield View(prefix, inside, outside)
+def list_views(state: Mapping[str, torch.Tensor]) -> Iterator[View]:
+    """`state` as it is, then without each prefix that many of its names share, the commonest first."""
+    for plain in _without_wrappers(state):
+        yield plain
+        shares: Counter[str] = Counter()
+        for name in plain.state:
+            parts = name.split(".", DEEPEST)
+            shares.update({".".join(parts[:depth]) + "." for depth in range(1, len(parts))})
+        common = {prefix: n for prefix, n in shares.items() if n >= LEAST_SHARE * len(state)}
+        for prefix in sorted(common, key=lambda one: (-common[one], len(one))):
+            yield _without_prefix(plain, prefix, state)
 
 
 def list_grafts(view: View) -> Iterator[View]:
@@ -96,8 +89,34 @@ def best_view(state: Mapping[str, torch.Tensor], model: nn.Module) -> tuple[View
         shared = own.keys() & view.state.keys()
         return sum(own[name] == tuple(view.state[name].shape) for name in shared), len(shared), -len(view.left_out)
 
-    view = max(list_views(state, least_share=0), key=count)
+    views: list[View] = []
+    for plain in _without_wrappers(state):
+        matching: Counter[str] = Counter()
+        for name in plain.state:
+            parts = name.split(".", DEEPEST)
+            matching.update(
+                ".".join(parts[:depth]) + "." for depth in range(1, len(parts)) if ".".join(parts[depth:]) in own
+            )
+        views.append(plain)
+        views.extend(_without_prefix(plain, prefix, state) for prefix, _ in matching.most_common(N_PREFIXES))
+    view = max(views, key=count)
     return view, count(view)[0]
+
+
+def _without_wrappers(state: Mapping[str, torch.Tensor]) -> Iterator[View]:
+    """`state` as it is, and without the parts of its names that only wrappers have."""
+    yield View("", state, {})
+    bare = {".".join(part for part in name.split(".") if part not in WRAPPERS): name for name in state}
+    if len(bare) == len(state) and any(short != name for short, name in bare.items()):
+        short = {name: state[long] for name, long in bare.items()}
+        yield View(_find_stripped(state, short), short, {})
+
+
+def _without_prefix(plain: View, prefix: str, original: Mapping[str, torch.Tensor]) -> View:
+    inside = {name[len(prefix) :]: value for name, value in plain.state.items() if name.startswith(prefix)}
+    outside = {name: value for name, value in plain.state.items() if not name.startswith(prefix)}
+    is_plain = plain.state is original
+    return View(prefix if is_plain else _find_stripped(original, inside) or prefix, inside, outside)
 
 
 def load_state(path: str, architecture: str, model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
@@ -137,7 +156,7 @@ def suggest_architecture(state: Mapping[str, torch.Tensor]) -> str:
     return f"nearest by its keys: {name} ({n_fit} of its {n_own} fit); --arch FILE.py:FUNCTION runs your own class"
 
 
-def _shared_prefix(state: Mapping[str, torch.Tensor], shorter: Mapping[str, torch.Tensor]) -> str:
+def _find_stripped(state: Mapping[str, torch.Tensor], shorter: Mapping[str, torch.Tensor]) -> str:
     """What the first name of `state` has before the same tensor's name in `shorter`; for words only."""
     names = {id(value): name for name, value in shorter.items()}
     for name, value in state.items():

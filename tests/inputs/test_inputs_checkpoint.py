@@ -352,3 +352,37 @@ def test_the_users_file_may_import_its_neighbours(save, tiny_state, tmp_path: Pa
         "from tiny_neighbour import tiny\ndef build(num_classes):\n    return tiny(num_classes)\n"
     )
     assert load_classifier(save(tiny_state), f"{tmp_path / 'model.py'}:build").n_outputs == 3
+
+
+def test_a_dictionary_in_itself(save) -> None:
+    content = {"epoch": 1}
+    content["model"] = content
+    assert message_of(save(content))[0] == "no state_dict inside, the keys are: epoch, model"
+
+
+def test_a_dictionary_that_unfolds_without_end(save) -> None:
+    content: dict = {"loss": 0.1}
+    for _ in range(12):
+        content = {str(index): content for index in range(10)}  # 10^12 ways down
+    assert message_of(save(content))[0] == "no state_dict inside, the keys are: 0, 1, 2, 3, 4"
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"": torch.ones(1)},
+        {"." * 10_000: torch.ones(1), "..": torch.ones(2)},
+        {"a": torch.ones(())},
+        {"a.weight": torch.ones(0, 3)},
+        {"vit.encoder.layer.0.attention.attention.query.weight": torch.ones(1)},
+        {"deit.embeddings.distillation_token": torch.ones(()), "deit.embeddings.position_embeddings": torch.ones(1)},
+        {"convnextv2.embeddings.patch_embeddings.weight": torch.ones(())},
+    ],
+)
+def test_tensors_of_no_network(state: dict, save) -> None:
+    n = f"{len(state)} tensors"
+    assert message_of(save(state))[0] == f"does not say its architecture, and its {n} fit none of timm or torchvision"
+
+
+def test_names_that_are_none(save) -> None:
+    assert message_of(save({"model": {1: torch.ones(2)}}))[0] == "1 in its state_dict is of type int, no name"

@@ -39,7 +39,7 @@ def find_weights(path: str, content: Mapping[Any, Any]) -> tuple[Weights, ...]:
     Raises:
         CheckpointError: there is none, or it has things that are no tensors.
     """
-    places = list(_walk(content, ()))
+    places = list(_walk(content, (), set()))
     if not places:
         empty = next((key for key in STATE_KEYS if content.get(key) == {}), None)
         if empty is not None:
@@ -48,11 +48,7 @@ def find_weights(path: str, content: Mapping[Any, Any]) -> tuple[Weights, ...]:
     largest = max(_count(state) for _, state in places)
     places = [(keys, state) for keys, state in places if _count(state) >= SMALLEST_SHARE * largest]
     places.sort(key=lambda place: _rank(place[0]))
-    found: list[Weights] = []
-    for keys, state in places:
-        if any(state is one.state for one in found):
-            continue
-        found.append(Weights(".".join(keys), state))
+    found = [Weights(".".join(keys), state) for keys, state in places]
     first = found[0]
     return (
         Weights(first.key, check_state(path, first.state)),
@@ -89,9 +85,11 @@ def check_state(path: str, state: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
     """
     checked = {}
     for key, value in state.items():
-        if isinstance(key, str) and key.endswith("_extra_state"):
+        if not isinstance(key, str):
+            raise CheckpointError(path, f"{key!r} in its state_dict is of type {type(key).__name__}, no name")
+        if key.endswith("_extra_state"):
             continue
-        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
+        if not isinstance(value, torch.Tensor):
             raise CheckpointError(path, f"{key!r} in its state_dict is of type {type(value).__name__}, no tensor")
         if value.layout != torch.strided or value.is_quantized or value.is_complex():
             raise CheckpointError(path, f"{key!r} is no dense real tensor ({value.layout}, {value.dtype})")
@@ -99,13 +97,19 @@ def check_state(path: str, state: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
     return checked
 
 
-def _walk(content: Mapping[Any, Any], keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]]]:
+def _walk(
+    content: Mapping[Any, Any], keys: tuple[str, ...], seen: set[int]
+) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]]]:
+    """Every dictionary with tensors, once: a pickle may hold one in itself."""
+    seen.add(id(content))
     if _count(content):
         yield keys, content
     if len(keys) < DEEPEST:
         for key, value in content.items():
-            if isinstance(key, str) and isinstance(value, Mapping) and not any(one in key.lower() for one in NEVER):
-                yield from _walk(value, (*keys, key))
+            if not isinstance(key, str) or not isinstance(value, Mapping) or id(value) in seen:
+                continue
+            if not any(one in key.lower() for one in NEVER):
+                yield from _walk(value, (*keys, key), seen)
 
 
 def _rank(keys: tuple[str, ...]) -> tuple[Any, ...]:

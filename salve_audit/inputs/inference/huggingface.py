@@ -191,9 +191,10 @@ def _fuse(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _reshape(family: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """timm has ConvNeXtV2's normalisation as vectors, and its small networks' MLPs as 1x1 convolutions."""
-    if family != "convnextv2" or "stem.0.weight" not in state:
+    first = state.get("stem.0.weight")
+    if family != "convnextv2" or first is None or first.ndim != 4:
         return state
-    is_small = len(state["stem.0.weight"]) < CONVNEXTV2_TINY
+    is_small = len(first) < CONVNEXTV2_TINY
     return {
         name: value.flatten()
         if ".grn." in name
@@ -209,7 +210,7 @@ def _split_register(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Ten
     token = state.pop("embeddings.distillation_token", None)
     if token is None:
         return state, {}
-    if "head_dist.weight" in state:
+    if "head_dist.weight" in state or token.ndim != 3:
         state["dist_token"] = token
         return state, {}
     state["reg_token"] = token

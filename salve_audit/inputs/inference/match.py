@@ -12,9 +12,10 @@ from salve_audit.inputs.inference.measure import TORCHVISION, build_shapes, fami
 from salve_audit.inputs.inference.signature import Shapes, hash_names, hash_shapes, mask_dims, sketch_shapes
 
 # tried where the tensors differ from the default size's but no single side says which size it is
-TYPICAL_SIZES = (32, 64, 96, 112, 128, 144, 160, 192, 224, 240, 256, 288, 320, 384, 448, 512)
+TYPICAL_SIZES = (32, 64, 96, 112, 128, 144, 160, 192, 224, 240, 256, 288, 320, 336, 384, 448, 512)
 N_VERIFIED = 16  # networks built to find one that fits, best first
 N_NEAREST = 3
+N_NEAR = 4
 # variants of an architecture whose differences leave no trace in the shapes; the plain one is taken
 LATE_PREFIXES = ("tf_", "legacy_", "gluon_", "test_", TORCHVISION)
 
@@ -121,7 +122,11 @@ def _fit(entry: Entry, shapes: Shapes) -> list[Fit]:
     settings = (entry, n_classes.pop(), n_chans // max(1, entry.chan_unit))
     if hash_shapes(mask_dims(shapes, entry.classes, entry.chans)) == entry.default_hash:
         return [Fit(*settings, None)]
-    sizes = TYPICAL_SIZES if entry.rule is None else _solve_size(entry.rule, shapes[entry.rule.tensor])
+    sizes = TYPICAL_SIZES
+    if entry.rule is not None:
+        sizes = _solve_size(entry.rule, shapes[entry.rule.tensor])
+        # windows that are rounded to whole ones leave the curve between the sizes that were measured
+        sizes += tuple(sorted(TYPICAL_SIZES, key=lambda size: abs(size - sizes[0])))[:N_NEAR] if sizes else ()
     return [Fit(*settings, size) for size in sizes]
 
 
