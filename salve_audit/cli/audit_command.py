@@ -23,9 +23,9 @@ VIOLATED = 1
 def command(model: str, data: str | None, verbose: int, quiet: bool, **flags: Any) -> int:
     """Audit checkpoint MODEL on the labelled images in DATA.
 
-    DATA is a folder with train/ and val/ (or test/), one folder per class in each, or one level of class folders; or a
-    manifest (.csv, .tsv, .jsonl, .parquet with path and label), a .zip, .tar or .tar.gz, WebDataset shards, .npz, .npy or
-    IDX files, Parquet files with an image column, or a folder saved by Hugging Face datasets.
+    DATA is a folder with train/ and val/ (or test/), one folder per class in each, or one level of class folders; or
+    a manifest (.csv, .tsv, .jsonl, .parquet with path and label), a .zip, .tar or .tar.gz, WebDataset shards, .npz,
+    .npy or IDX files, Parquet files with an image column, or a folder saved by Hugging Face datasets.
     Without DATA, MODEL is a file of arrays (.npz, .safetensors): acts, labels, weight, bias.
     """
     set_up_logging(verbose, quiet)

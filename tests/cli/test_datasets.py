@@ -18,6 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import timm
+import torch
 from PIL import Image
 
 NAMES = ("blue", "green", "red")
@@ -305,6 +307,27 @@ def test_a_wrong_order_is_warned_of_with_the_right_one(
     assert "no better than chance" in done.err
     assert "ape -> output 1, monkey -> output 2, zebra -> output 0" in done.err
     assert "no better than chance" in (tmp_path / "out" / "audit.json").read_text()
+
+
+def test_a_subset_of_imagenet_by_wordnet_ids(salve: Callable, pictures: list[One], tmp_path: Path) -> None:
+    """As Imagenette: three folders of the thousand classes; the other outputs are rivals."""
+    kwargs = {"channels": (8, 8, 16, 32), "stem_width": 8}
+    state = timm.create_model("resnet10t", num_classes=1000, **kwargs).state_dict()
+    args = {"num_classes": 1000, "img_size": 32, "model_kwargs": kwargs}
+    torch.save({"arch": "resnet10t", "state_dict": state, "args": args}, tmp_path / "thousand.pt")
+    ids = {"blue": "n01440764", "green": "n02102040", "red": "n03888257"}
+    data = write_folder(tmp_path / "data", [one._replace(name=ids[one.name]) for one in pictures])
+    shown = salve("inspect", tmp_path / "thousand.pt", data)
+    assert "by WordNet id (imagenet-1k); 3 of 1,000 outputs have pictures" in shown.out
+    assert "tench = 0, English springer = 217, parachute = 701" in shown.out
+    found = audit(salve, tmp_path / "thousand.pt", data, tmp_path / "out")
+    assert found["model"]["n_classes"] == 1000
+    occupied = [one for one in found["classes"] if one["n"]]
+    assert [(one["index"], one["name"]) for one in occupied] == [
+        (0, "tench"),
+        (217, "English springer"),
+        (701, "parachute"),
+    ]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="such names are not allowed there")
