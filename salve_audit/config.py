@@ -40,6 +40,7 @@ class AuditConfig:
         weights: dotted path of the weights in the checkpoint, where it has several; None: the likeliest.
         trust_model: run the code in a checkpoint that cannot be read without it.
         classes: file that maps classes of the data to outputs by hand; None: by name, number or order.
+        label: the label to audit, where the outputs do not exclude each other (multi-label); None: they do.
         out: folder for the results, written all or nothing; None: nothing is written.
         format: which of html, pdf, json are rendered; samples.parquet and sae.safetensors are always written.
         seed: of the split, the SAE and every resampling.
@@ -64,6 +65,7 @@ class AuditConfig:
     weights: str | None = None
     trust_model: bool = False
     classes: str | Path | None = None
+    label: str | None = None
     out: str | Path | None = None
     format: tuple[str, ...] = FORMATS
     seed: int = 0

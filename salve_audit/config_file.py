@@ -20,6 +20,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "weights": (str,),
     "trust_model": (bool,),
     "classes": (str,),
+    "label": (str,),
     "out": (str,),
     "format": (list,),
     "seed": (int,),

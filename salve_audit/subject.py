@@ -5,6 +5,7 @@ A checkpoint with pictures needs one backbone pass; a file of arrays holds all t
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,11 @@ import numpy as np
 from salve_audit.activations import ExtractSettings, choose_device, default_cache_dir, extract
 from salve_audit.activations.store import Activations, ActivationSplit
 from salve_audit.config import AuditConfig
-from salve_audit.errors import UsageError
+from salve_audit.errors import DataError, UsageError
 from salve_audit.inputs import load_classifier, load_images, match_classes, suspect_mapping
 from salve_audit.inputs.arrays import ArraySet, ArraySplit, is_array_file, load_arrays
 from salve_audit.inputs.classifier import Classifier
+from salve_audit.inputs.label import cut_label, describe_label, find_label, name_sides, require_label
 from salve_audit.results import ModelInfo, TransformInfo
 from salve_audit.stopwatch import Stopwatch
 
@@ -72,10 +74,11 @@ def _from_pictures(path: Path, data: Path, config: AuditConfig, watch: Stopwatch
         )
         images = load_images(data, seed=config.seed, limit=config.limit)
         images = match_classes(images, classifier.n_outputs, classifier.class_names, config.classes)
+        _check_label(classifier, images.classes, config.label)
     with watch.stage("activations"):
         activations = extract(classifier, images, _extract_settings(config))
     suspicion = _suspect(activations, images.classes)
-    return Subject(
+    subject = Subject(
         activations=activations,
         classes=images.classes,
         model=_describe_model(classifier, activations),
@@ -85,6 +88,39 @@ def _from_pictures(path: Path, data: Path, config: AuditConfig, watch: Stopwatch
         trusted_code=classifier.trusted_code,
         notes=(*classifier.notes, *suspicion),
     )
+    return subject if config.label is None else _narrow(subject, config.label)
+
+
+def _check_label(classifier: Classifier, classes: tuple[str, ...], label: str | None) -> None:
+    """Before the pass: is a label chosen where the outputs are labels, and is there one of that name?"""
+    if label is not None and classifier.reader.count_outputs(classifier.model) == 1:
+        raise UsageError("--label", "the network has one output, which decides between two classes")
+    if label is not None:
+        find_label(label, classes)
+    elif classifier.reader.per_label:
+        raise require_label(classifier.path.name, classes)
+
+
+def _narrow(subject: Subject, label: str) -> Subject:
+    """The subject as the problem of two classes, label absent and present."""
+    index, activations = find_label(label, subject.classes), subject.activations
+    fit, audit = (_mark_present(part, index) for part in (activations.fit, activations.audit))
+    for part, purpose in ((fit, "to fit"), (audit, "to audit")):
+        if len(np.unique(part.labels)) < 2:
+            why = f"every or no picture {purpose} has the label {label!r}, both are needed"
+            raise DataError(subject.data_root, why)
+    head = cut_label(activations.head, index)
+    return dataclasses.replace(
+        subject,
+        activations=dataclasses.replace(activations, head=head, fit=fit, audit=audit),
+        classes=name_sides(label),
+        model=dataclasses.replace(subject.model, n_classes=head.n_classes),
+        notes=(*subject.notes, describe_label(label, index, len(subject.classes))),
+    )
+
+
+def _mark_present(part: ActivationSplit, index: int) -> ActivationSplit:
+    return dataclasses.replace(part, labels=(part.labels == index).astype(np.int64))
 
 
 def _suspect(activations: Activations, classes: tuple[str, ...]) -> tuple[str, ...]:
@@ -103,11 +139,12 @@ def _from_arrays(path: Path, config: AuditConfig, watch: Stopwatch) -> Subject:
         ("--arch", config.arch),
         ("--head", config.head),
         ("--classes", config.classes),
+        ("--weights", config.weights),
     ):
         if value is not None:
             raise UsageError(option, f"{path} holds activations, labels and head; nothing else is read")
     with watch.stage("inputs"):
-        arrays = load_arrays(path, seed=config.seed, limit=config.limit)
+        arrays = load_arrays(path, config.seed, config.limit, config.label)
     return Subject(
         activations=Activations(
             fit=_as_activations(arrays.fit),

@@ -38,6 +38,7 @@ _OPTIONS = [
     click.option("--weights", metavar="KEY", help="Dotted path of the weights in MODEL, where it has several."),
     click.option("--trust-model", is_flag=True, default=None, help="Run the code in MODEL, if it needs that to load."),
     click.option("--classes", metavar="FILE", help="Lines 'class,output' that map classes of DATA to outputs by hand."),
+    click.option("--label", metavar="NAME", help="The label to audit, where outputs do not exclude each other."),
     click.option("--out", metavar="DIR", help=f"Where results go  [default: {DEFAULT_OUT}; - with --format json]"),
     click.option("--format", type=CommaList(FORMATS), metavar="html,pdf,json", help="What is rendered  [default: all]"),
     click.option("--seed", type=int, help="Of split, autoencoder and resampling  [default: 0]"),

@@ -52,6 +52,8 @@ def _assemble(checkpoint: Checkpoint, found: Identified, arch: str | None, head:
     network = found.network
     transform = resolve_transform(checkpoint, network)
     reader = find_head(network.model, transform.input_size, str(checkpoint.path), head)
+    if says_labels(checkpoint.args, checkpoint.config) and reader.count_outputs(network.model) > 1:
+        reader = replace(reader, per_label=True)
     return Classifier(
         model=network.model,
         architecture=network.architecture,

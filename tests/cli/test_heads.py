@@ -218,3 +218,46 @@ def test_the_cache_tells_kinds_of_head_apart(salve: Callable, world: World) -> N
         done = salve(file, world.data, "--arch", f"{HEADS}:{name}", "--out", out, "--cache", cache, *quick)
         assert done.code == 0, done.err
     assert len([one for one in cache.iterdir() if one.is_dir()]) == 2
+
+
+def test_labels_that_do_not_exclude_each_other_are_audited_one_by_one(salve: Callable, world: World) -> None:
+    path, model = world.save("labels")
+    refused = salve(path, world.data, "--arch", f"{HEADS}:labels", "--out", world.place / "none", *QUICK)
+    assert refused.code == 2
+    assert "the 3 outputs of labels.pt do not exclude each other" in refused.err
+    assert "hint: --label NAME, one of: blue, green, red" in refused.err
+    assert not (world.place / "none").exists()
+    out, kept = audit(salve, path, world, "labels", "--label", "green")
+    result = load_audit(out)
+    assert [one.name for one in result.classes] == ["not green", "green"]
+    assert [one.n for one in result.classes] == [32, 16]
+    logits = kept["audit_acts"] @ kept["head_weight"].T + kept["head_bias"]
+    own = network_outputs(out, world, model)[:, 1].astype(np.float64)
+    np.testing.assert_allclose(logits[:, 1] - logits[:, 0], np.log(own) - np.log1p(-own), atol=1e-3)
+    assert result.classes[1].n_correct == int((own[kept["audit_labels"] == 1] > 0.5).sum())
+    assert any("label 'green' (output 1 of 3) is audited against its absence" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("args", [{"multi_label": True}, {"problem_type": "multi_label_classification"}])
+def test_a_checkpoint_may_say_that_its_outputs_are_labels(salve: Callable, world: World, args: dict) -> None:
+    path, _ = world.save("no_bias", args=args)
+    done = salve(path, world.data, "--arch", f"{HEADS}:no_bias", "--out", world.place / "out", *QUICK)
+    assert done.code == 2
+    assert "do not exclude each other" in done.err
+    assert "judged per label" in salve("inspect", path, "--arch", f"{HEADS}:no_bias").out
+
+
+def test_raw_logits_become_labels_where_the_user_says_so(salve: Callable, world: World) -> None:
+    path, _ = world.save("no_bias")
+    out, _ = audit(salve, path, world, "no_bias", "--label", "red")
+    assert [one.name for one in load_audit(out).classes] == ["not red", "red"]
+    unknown = salve(path, world.data, "--arch", f"{HEADS}:no_bias", "--label", "pink", "--out", out, *QUICK)
+    assert "there is no label 'pink'" in unknown.err
+    assert unknown.code == 2
+
+
+def test_one_output_has_no_labels_to_choose(salve: Callable, pair: World) -> None:
+    path, _ = pair.save("one_output")
+    done = salve(path, pair.data, "--arch", f"{HEADS}:one_output", "--label", "blue", "--out", "x", *QUICK)
+    assert done.code == 2
+    assert "the network has one output" in done.err

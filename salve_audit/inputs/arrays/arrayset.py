@@ -13,6 +13,7 @@ from salve_audit.errors import DataError
 from salve_audit.inputs.arrays.checks import ArrayChecks
 from salve_audit.inputs.arrays.files import read_arrays
 from salve_audit.inputs.head import LinearHead, fold_one_output
+from salve_audit.inputs.label import cut_label, describe_label, find_label, name_sides, require_label
 
 FIT_SHARE = 0.6
 NAMES_HINT = (
@@ -55,26 +56,31 @@ class ArraySet:
     notes: tuple[str, ...]
 
 
-def load_arrays(path: Path, seed: int, limit: int | None = None) -> ArraySet:
+def load_arrays(path: Path, seed: int, limit: int | None = None, label: str | None = None) -> ArraySet:
     """The arrays in `path`: one set (acts, labels), split 60/40 per class, or two sets (fit_acts, audit_acts, ...).
 
     Args:
         path: a .npz or .safetensors file.
         seed: of the split, and of the choice under `limit`.
         limit: at most so many samples per class and part.
+        label: audit this label against its absence; needed where labels are (samples, outputs) of 0 and 1.
 
     Raises:
+        UsageError: labels do not exclude each other and none is chosen, or there is no such label.
         DataError: an array is missing, misshaped, not finite, or does not fit the others.
     """
     file = read_arrays(path)
     checks = ArrayChecks(file)
-    head, notes = _read_head(checks)
+    weights, notes = _read_head(checks)
+    classes = _read_classes(checks, weights)
+    chosen = _choose_label(checks, classes, label)
+    head = weights if chosen is None else cut_label(weights, chosen)
     if "acts" in file.arrays:
-        whole = _read_split(checks, head, "")
+        whole = _read_split(checks, weights, "", chosen)
         fit, audit = _split(path, whole, seed)
         layout = f"one set of arrays, split 60/40 per class by seed {seed}"
     elif "fit_acts" in file.arrays or "audit_acts" in file.arrays:
-        fit, audit = _read_split(checks, head, "fit_"), _read_split(checks, head, "audit_")
+        fit, audit = (_read_split(checks, weights, prefix, chosen) for prefix in ("fit_", "audit_"))
         layout = "fit_acts to fit, audit_acts to audit"
     else:
         names = ", ".join(file.arrays) or "none of the known names"
@@ -91,9 +97,9 @@ def load_arrays(path: Path, seed: int, limit: int | None = None) -> ArraySet:
         fit=fit,
         audit=audit,
         head=head,
-        classes=_read_classes(checks, head),
+        classes=classes if chosen is None else name_sides(classes[chosen]),
         layout=layout,
-        notes=notes,
+        notes=notes if chosen is None else (*notes, describe_label(classes[chosen], chosen, len(classes))),
     )
 
 
@@ -114,12 +120,22 @@ def _read_head(checks: ArrayChecks) -> tuple[LinearHead, tuple[str, ...]]:
     return head, notes
 
 
-def _read_split(checks: ArrayChecks, head: LinearHead, prefix: str) -> ArraySplit:
+def _choose_label(checks: ArrayChecks, classes: tuple[str, ...], label: str | None) -> int | None:
+    """The output to audit by itself, or None where classes exclude each other."""
+    if label is not None:
+        return find_label(label, classes)
+    arrays = checks.file.arrays
+    if any(arrays[name].ndim == 2 for name in ("labels", "fit_labels", "audit_labels") if name in arrays):
+        raise require_label(checks.file.path.name, classes)
+    return None
+
+
+def _read_split(checks: ArrayChecks, head: LinearHead, prefix: str, label: int | None) -> ArraySplit:
     acts = checks.numbers(f"{prefix}acts", ndim=2, axes="samples x activations")
     if acts.shape[1] != head.d:
         why = f"has {acts.shape[1]} activations a sample, {head.module!r} takes {head.d}"
         raise checks.refuse(f"{prefix}acts", why)
-    labels = checks.labels(f"{prefix}labels", len(acts), head.n_classes)
+    labels = checks.labels(f"{prefix}labels", len(acts), head.n_classes, label)
     paths = checks.texts(f"{prefix}paths", len(acts))
     return ArraySplit(acts, labels, paths or tuple(f"{prefix}acts[{row}]" for row in range(len(acts))))
 

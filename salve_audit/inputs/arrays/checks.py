@@ -44,22 +44,34 @@ class ArrayChecks:
             raise self.refuse(name, f"has {kind}, the first at {[int(one) for one in bad[0]]}")
         return values
 
-    def labels(self, name: str, n: int, n_classes: int) -> Int[np.ndarray, " n"]:
-        """Array `name` as int64 class indices.
+    def labels(self, name: str, n: int, n_classes: int, label: int | None = None) -> Int[np.ndarray, " n"]:
+        """Array `name` as int64 class indices; with `label`, 1 where that one is present and 0 where it is not.
 
         Raises:
-            DataError: it is missing, not whole numbers, not one per sample, or out of range.
+            DataError: it is missing, not whole numbers, not one (or, with `label`, one per output) per sample, or out
+                of range.
         """
         array = self._get(name)
         if array.dtype.kind not in "iub":
             raise self.refuse(name, "expected whole numbers, the index of each sample's class")
+        if label is not None and array.ndim == 2:
+            return self._presence(name, n, n_classes)[:, label].astype(np.int64)
         if array.shape != (n,):
             raise self.refuse(name, f"expected ({n},), one label for each of {n} samples")
         wrong = np.flatnonzero((array < 0) | (array >= n_classes)) if array.dtype.kind != "b" else np.array([], int)
         if len(wrong):
             value = array[wrong[0]]
             raise self.refuse(name, f"label {value} at [{wrong[0]}] is not in 0..{n_classes - 1}")
-        return array.astype(np.int64)
+        return array.astype(np.int64) if label is None else (array == label).astype(np.int64)
+
+    def _presence(self, name: str, n: int, n_classes: int) -> np.ndarray:
+        array = self.file.arrays[name]
+        if array.shape != (n, n_classes):
+            raise self.refuse(name, f"expected ({n}, {n_classes}), one column for each output")
+        wrong = np.argwhere((array != 0) & (array != 1))
+        if len(wrong):
+            raise self.refuse(name, f"holds {array[tuple(wrong[0])]} at {wrong[0].tolist()}, expected 0 and 1")
+        return array
 
     def texts(self, name: str, n: int) -> tuple[str, ...] | None:
         """Array `name` as `n` texts; None where there is none.

@@ -1,0 +1,308 @@
+"""Audits without a model: files of arrays through the command line, good and bad."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from salve_audit import load_audit, thresholds
+
+QUICK = ("--interventions", "salve", "--quiet")
+K, D, N = 3, 8, 120
+
+
+@pytest.fixture
+def arrays() -> dict[str, np.ndarray]:
+    """Three classes of ReLU activations around their weights, as from any framework."""
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(K, D))
+    labels = rng.integers(0, K, N)
+    acts = np.maximum(0, 2 * weight[labels] + rng.normal(size=(N, D)))
+    return {"acts": acts, "labels": labels, "weight": weight, "bias": rng.normal(size=K) / 10}
+
+
+def in_two_parts(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    names = {"weight": "head_weight", "bias": "head_bias"}
+    parts = {new: arrays[old] for old, new in names.items() if old in arrays}
+    for name in ("acts", "labels"):
+        parts |= {f"fit_{name}": arrays[name][:70], f"audit_{name}": arrays[name][70:]}
+    return parts
+
+
+def write(path: Path, arrays: dict[str, Any], **metadata: str) -> Path:
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+    else:
+        save_file({name: np.ascontiguousarray(values) for name, values in arrays.items()}, path, metadata or None)
+    return path
+
+
+@pytest.mark.parametrize("ending", [".npz", ".safetensors"])
+def test_one_set_is_split_and_audited(salve: Callable, arrays: dict, tmp_path: Path, ending: str) -> None:
+    path, out = write(tmp_path / f"acts{ending}", arrays), tmp_path / "out"
+    done = salve(path, "--out", out, "--keep-activations", "--format", "html,json", *QUICK)
+    assert done.code == 0, done.err
+    result, kept = load_audit(out), load_file(out / "activations.safetensors")
+    assert (result.model.architecture, result.model.d, result.model.n_classes) == ("none (arrays)", D, K)
+    assert (result.model.head_error, result.model.transform) == (None, None)
+    counts = np.bincount(arrays["labels"])
+    assert np.bincount(kept["fit_labels"]).tolist() == [round(0.6 * n) for n in counts]
+    both = np.concatenate([kept["fit_acts"], kept["audit_acts"]])
+    given = arrays["acts"].astype(np.float32)
+    assert sorted(map(tuple, both.tolist())) == sorted(map(tuple, given.tolist()))  # every sample is used once
+    page = (out / "report.html").read_text()
+    assert "there is no model to prove it on" in page
+    assert "none: activations were given, no pictures" in page
+
+
+def test_every_threshold_is_that_of_the_arrays(salve: Callable, arrays: dict, tmp_path: Path) -> None:
+    path, out = write(tmp_path / "acts.npz", in_two_parts(arrays)), tmp_path / "out"
+    done = salve(path, "--out", out, "--format", "json", *QUICK)
+    assert done.code == 0, done.err
+    result, table = load_audit(out), pd.read_parquet(out / "samples.parquet")
+    dictionary = load_file(out / "sae.safetensors")["dictionary"]
+    assert table.path.tolist() == [f"audit_acts[{row}]" for row in range(N - 70)]
+    for record in result.classes:
+        rows = arrays["labels"][70:] == record.index
+        coupling = np.abs(dictionary[record.dominant_feature].astype(np.float64))
+        acts, weight, bias = (arrays[name].astype(np.float32) for name in ("acts", "weight", "bias"))
+        found = thresholds(acts[70:][rows], weight, bias, coupling, record.index)
+        np.testing.assert_allclose(table.alpha_flip[rows], found.flip, rtol=1e-9)
+        assert record.n_correct == int(found.correct.sum())
+
+
+def test_what_an_audit_keeps_gives_the_same_audit_again(
+    salve: Callable, colour_model: Path, colour_data: Path, tmp_path: Path
+) -> None:
+    """The promise behind --keep-activations: anyone can recompute every number."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    options = ("--format", "json", "--limit", "16", "--no-cache", *QUICK)
+    assert salve(colour_model, colour_data, "--out", one, "--keep-activations", *options).code == 0
+    done = salve(one / "activations.safetensors", "--out", two, "--format", "json", *QUICK)
+    assert done.code == 0, done.err
+    first, again = load_audit(one), load_audit(two)
+    assert again.classes == first.classes
+    assert again.features == first.features
+    assert again.interventions == first.interventions
+    assert dataclasses.replace(again.sae) == first.sae
+    pd.testing.assert_frame_equal(pd.read_parquet(one / "samples.parquet"), pd.read_parquet(two / "samples.parquet"))
+
+
+def test_kept_activations_are_the_same_bytes_every_time(salve: Callable, arrays: dict, tmp_path: Path) -> None:
+    path = write(tmp_path / "acts.npz", arrays)
+    for name in ("one", "two"):
+        assert salve(path, "--out", tmp_path / name, "--keep-activations", "--format", "json", *QUICK).code == 0
+    one, two = ((tmp_path / name / "activations.safetensors").read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
+def test_names_come_with_the_arrays(salve: Callable, arrays: dict, tmp_path: Path) -> None:
+    names = {"class_names": np.array(["cat", "dog", "owl"]), "paths": np.array([f"text {i}" for i in range(N)])}
+    text = {name: json.dumps(values.tolist()) for name, values in names.items()}
+    files = [
+        write(tmp_path / "a.npz", {**arrays, **names}),
+        write(tmp_path / "b.safetensors", arrays, **text),
+    ]
+    for path in files:
+        done = salve(path, "--out", tmp_path / path.stem, "--format", "json", *QUICK)
+        assert done.code == 0, done.err
+        assert [one.name for one in load_audit(tmp_path / path.stem).classes] == ["cat", "dog", "owl"]
+        assert set(pd.read_parquet(tmp_path / path.stem / "samples.parquet").path) <= set(names["paths"])
+
+
+def test_no_bias_and_half_precision_and_a_limit(salve: Callable, arrays: dict, tmp_path: Path) -> None:
+    del arrays["bias"]
+    arrays["acts"] = arrays["acts"].astype(np.float16)
+    path, out = write(tmp_path / "acts.npz", arrays), tmp_path / "out"
+    done = salve(path, "--out", out, "--limit", "9", "--keep-activations", "--format", "json", *QUICK)
+    assert done.code == 0, done.err
+    kept = load_file(out / "activations.safetensors")
+    assert not kept["head_bias"].any()
+    assert np.bincount(kept["audit_labels"]).tolist() == [9] * K
+    assert "at most 9 samples per class and part" in load_audit(out).data.layout
+
+
+def test_one_output_is_folded(salve: Callable, arrays: dict, tmp_path: Path) -> None:
+    arrays |= {"weight": arrays["weight"][:1], "bias": arrays["bias"][:1], "labels": arrays["labels"] == 0}
+    out = tmp_path / "out"
+    done = salve(write(tmp_path / "acts.npz", arrays), "--out", out, "--keep-activations", "--format", "json", *QUICK)
+    assert done.code == 0, done.err
+    kept = load_file(out / "activations.safetensors")
+    np.testing.assert_array_equal(
+        kept["head_weight"], np.float32([[-0.5], [0.5]]) * arrays["weight"].astype(np.float32)
+    )
+    assert any("one output" in note for note in load_audit(out).notes)
+
+
+def test_labels_that_do_not_exclude_each_other(salve: Callable, arrays: dict, tmp_path: Path) -> None:
+    present = arrays["acts"].astype(np.float32) @ arrays["weight"].T + arrays["bias"] > 0
+    path = write(tmp_path / "acts.npz", {**arrays, "labels": present, "class_names": np.array(["a", "b", "c"])})
+    refused = salve(path, "--out", tmp_path / "out", *QUICK)
+    assert refused.code == 2
+    assert "the 3 outputs of acts.npz do not exclude each other" in refused.err
+    assert "hint: --label NAME, one of: a, b, c" in refused.err
+    done = salve(path, "--label", "b", "--out", tmp_path / "out", "--format", "json", *QUICK)
+    assert done.code == 0, done.err
+    result = load_audit(tmp_path / "out")
+    assert [one.name for one in result.classes] == ["not b", "b"]
+    assert [one.accuracy for one in result.classes] == [1.0, 1.0]  # the labels are the head's own decisions
+    assert sum(one.n for one in result.classes) == result.data.n_audit
+    assert result.classes[1].n == pytest.approx(0.4 * present[:, 1].sum(), abs=1)
+
+
+def change(**new: Any) -> Callable[[dict], dict]:
+    return lambda arrays: {name: v for name, v in {**arrays, **new}.items() if v is not None}
+
+
+def spoil(name: str, value: float) -> Callable[[dict], dict]:
+    def work(arrays: dict) -> dict:
+        array = arrays[name].astype(np.float64)
+        array.flat[5 if array.size > 5 else 0] = value
+        return {**arrays, name: array}
+
+    return work
+
+
+BAD = [
+    (change(acts=None), "has no activations (arrays: labels, weight, bias)"),
+    (change(labels=None), "has no array 'labels'"),
+    (change(weight=None), "has no array 'weight' or 'head_weight'"),
+    (lambda a: {**a, "acts": a["acts"][0]}, "array 'acts' (float64 (8,)): expected 2 axes (samples x activations)"),
+    (lambda a: {**a, "acts": a["acts"][:0]}, "array 'acts' (float64 (0, 8)): is empty"),
+    (lambda a: {**a, "acts": a["acts"][:, :5]}, "array 'acts' (float64 (120, 5)): has 5 activations a sample"),
+    (lambda a: {**a, "weight": a["weight"].T}, "array 'bias' (float64 (3,)): expected (8,) for 8 rows of 'weight'"),
+    (lambda a: {**a, "weight": a["weight"][:, :0]}, "array 'weight' (float64 (3, 0)): is empty"),
+    (lambda a: {**a, "acts": a["acts"].astype(complex)}, "array 'acts' (complex128 (120, 8)): expected floating-point"),
+    (lambda a: {**a, "acts": a["acts"].astype(str)}, "expected floating-point numbers"),
+    (spoil("acts", np.nan), "array 'acts' (float64 (120, 8)): has NaN, the first at [0, 5]"),
+    (spoil("acts", 1e300), "array 'acts' (float64 (120, 8)): has infinite values, the first at [0, 5]"),
+    (spoil("weight", np.inf), "array 'weight' (float64 (3, 8)): has infinite values"),
+    (spoil("bias", np.nan), "array 'bias' (float64 (3,)): has NaN"),
+    (lambda a: {**a, "bias": a["bias"][:2]}, "array 'bias' (float64 (2,)): expected (3,)"),
+    (lambda a: {**a, "labels": a["labels"][:9]}, "array 'labels' (int64 (9,)): expected (120,)"),
+    (lambda a: {**a, "labels": a["labels"] + 1}, "label 3 at ["),
+    (lambda a: {**a, "labels": a["labels"] - 1}, "label -1 at ["),
+    (lambda a: {**a, "labels": a["labels"] / 1.0}, "array 'labels' (float64 (120,)): expected whole numbers"),
+    (lambda a: {**a, "labels": a["labels"] * 0}, "one class only (0), an audit needs two or more"),
+    (lambda a: {**a, "labels": np.r_[2, a["labels"][1:] % 2]}, "class 2 has one sample, too few for two parts"),
+    (change(class_names=np.array(["a", "b"])), "array 'class_names' (<U1 (2,)): expected (3,)"),
+    (change(class_names=np.array(["a", "b", "a"])), "the name 'a' is there twice"),
+    (change(class_names=np.arange(3)), "array 'class_names' (int64 (3,)): expected text"),
+    (change(paths=np.array(["a"])), "array 'paths' (<U1 (1,)): expected (120,)"),
+    (
+        lambda a: {**in_two_parts(a), "audit_labels": in_two_parts(a)["audit_labels"] % 2},
+        "class 2 is in fit_labels but",
+    ),
+    (lambda a: {k: v for k, v in in_two_parts(a).items() if k != "fit_acts"}, "has no array 'fit_acts'"),
+]
+
+
+@pytest.mark.parametrize(("spoiled", "why"), BAD)
+def test_bad_arrays_name_file_array_type_and_shape(
+    salve: Callable, arrays: dict, tmp_path: Path, spoiled: Callable, why: str
+) -> None:
+    done = salve(write(tmp_path / "acts.npz", spoiled(arrays)), "--out", tmp_path / "out", *QUICK)
+    assert done.code == 2
+    (line,) = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert f"{tmp_path / 'acts.npz'}: " in line
+    assert why in line
+    assert not (tmp_path / "out").exists()
+
+
+class Evil:
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (Path("executed"),))
+
+
+def objects(path: Path) -> None:
+    with zipfile.ZipFile(path, "a") as archive, archive.open("bias.npy", "w") as member:
+        np.lib.format.write_array(member, np.array([Evil()], dtype=object), allow_pickle=True)
+
+
+def bomb(path: Path) -> None:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 29, 1)})
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("acts.npy", "w", force_zip64=True) as out,
+    ):
+        out.write(header.getvalue())
+        block = bytes(1 << 24)
+        for _ in range(1 << 7):
+            out.write(block)
+
+
+def boast(path: Path) -> None:
+    """A header that claims terabytes, to have them allocated."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**12, 8)})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("acts.npy", header.getvalue() + bytes(64))
+
+
+@pytest.mark.parametrize(
+    ("attack", "why"),
+    [
+        (objects, "array 'bias' holds Python objects, which need code to be read"),
+        (bomb, "array 'acts' unpacks from"),
+        (boast, "array 'acts' says it is float64 (1000000000000, 8), but has 64 bytes"),
+        (lambda path: path.write_bytes(b""), "is damaged or no .npz file"),
+        (lambda path: path.write_bytes(pickle.dumps(Evil())), "is damaged or no .npz file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:900]), "is damaged or no .npz file"),
+        (Path.unlink, "no such file"),
+    ],
+)
+def test_hostile_files(
+    salve: Callable, arrays: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: Callable, why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "acts.npz"
+    write(path, {name: values for name, values in arrays.items() if name != "bias"})
+    attack(path)
+    done = salve(path, "--out", tmp_path / "out", *QUICK)
+    assert done.code == 2
+    assert done.err.count("error: ") == 1
+    assert why in done.err
+    assert not (tmp_path / "executed").exists()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("cut", [9, 60, 400])
+def test_cut_safetensors(salve: Callable, arrays: dict, tmp_path: Path, cut: int) -> None:
+    path = write(tmp_path / "acts.safetensors", arrays)
+    path.write_bytes(path.read_bytes()[:cut])
+    done = salve(path, "--out", tmp_path / "out", *QUICK)
+    assert done.code == 2
+    assert done.err.count("error: ") == 1
+    assert "internal error" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("DATA", None), ("--arch", "resnet18"), ("--head", "fc"), ("--weights", "model")]
+)
+def test_nothing_else_goes_with_arrays(
+    salve: Callable, arrays: dict, tmp_path: Path, option: str, value: str | None
+) -> None:
+    path = write(tmp_path / "acts.npz", arrays)
+    more = (tmp_path,) if value is None else (option, value)
+    done = salve(path, *more, "--out", tmp_path / "out", *QUICK)
+    assert done.code == 2
+    assert f"error: {option}: {path} holds activations, labels and head; nothing else is read" in done.err
+
+
+def test_a_model_without_data_is_a_usage_error(salve: Callable, colour_model: Path, tmp_path: Path) -> None:
+    done = salve(colour_model, "--out", tmp_path / "out", *QUICK)
+    assert done.code == 2
+    assert f"error: DATA: no labelled images are given for {colour_model}" in done.err
+    assert "hint: salve-audit MODEL DATA" in done.err
