@@ -91,7 +91,7 @@ def check_state(path: str, state: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
             continue
         if not isinstance(value, torch.Tensor):
             raise CheckpointError(path, f"{key!r} in its state_dict is of type {type(value).__name__}, no tensor")
-        if value.layout != torch.strided or value.is_quantized or value.is_complex():
+        if value.layout != torch.strided or value.is_quantized or value.is_complex() or value.is_meta:
             raise CheckpointError(path, f"{key!r} is no dense real tensor ({value.layout}, {value.dtype})")
         checked[key] = value
     return checked
