@@ -122,7 +122,7 @@ def _fit(entry: Entry, shapes: Shapes) -> list[Fit]:
     settings = (entry, n_classes.pop(), n_chans // max(1, entry.chan_unit))
     if hash_shapes(mask_dims(shapes, entry.classes, entry.chans)) == entry.default_hash:
         return [Fit(*settings, None)]
-    sizes = TYPICAL_SIZES
+    sizes: tuple[int, ...] = TYPICAL_SIZES
     if entry.rule is not None:
         sizes = _solve_size(entry.rule, shapes[entry.rule.tensor])
         # windows that are rounded to whole ones leave the curve between the sizes that were measured
