@@ -39,3 +39,8 @@ sample-reports: $(INSTALLED)  # sample_reports/ is made by this command alone, n
 	rm -rf sample_reports/demo
 	$(BIN)/salve-audit demo --out sample_reports/demo --quiet
 	rm -rf sample_reports/demo/world sample_reports/demo/samples.parquet sample_reports/demo/sae.safetensors
+
+.PHONY: fuzz
+FUZZ_SECONDS ?= 3600
+fuzz: $(INSTALLED_DEV)  # mutated files into every loader; prints inputs and findings
+	$(BIN)/python benchmarks/fuzz.py --seconds $(FUZZ_SECONDS)
