@@ -36,7 +36,8 @@ from salve_audit.errors import SalveError
 from salve_audit.inputs import load_classifier, load_images
 from salve_audit.inputs.arrays.arrayset import load_arrays
 from salve_audit.results.audit import parse_audit
-from salve_audit.sae.files import load_sae
+from salve_audit.sae.files import FORMAT, load_sae
+from salve_audit.sae.variants import VARIANTS
 
 KINDS = ("flip", "set", "cut", "repeat", "insert", "number", "end")
 EDGES = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 62, (1 << 64) - 1)
@@ -168,12 +169,12 @@ def _tar_bytes() -> bytes:
 
 
 def _sae_bytes() -> bytes:
-    from salve_audit.sae.files import FORMAT
-
-    tensors = {"dictionary": torch.eye(4).repeat(2, 1), "encoder_weight": torch.zeros(8, 4), "encoder_bias": torch.zeros(8),
-               "decoder_bias": torch.zeros(4)}  # fmt: skip
-    from salve_audit.sae.variants import VARIANTS
-
+    tensors = {
+        "dictionary": torch.eye(4).repeat(2, 1),
+        "encoder_weight": torch.zeros(8, 4),
+        "encoder_bias": torch.zeros(8),
+        "decoder_bias": torch.zeros(4),
+    }
     metadata = {"format": FORMAT, "variant": next(iter(VARIANTS)), "hyperparameters": "{}"}
     return save_safetensors(tensors, metadata)
 
