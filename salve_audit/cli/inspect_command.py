@@ -9,6 +9,7 @@ import click
 
 from salve_audit.cli.options import verbosity_options
 from salve_audit.cli.printing import plain, set_up_logging
+from salve_audit.errors import UsageError
 
 MAX_NAMES = 12
 
@@ -21,11 +22,42 @@ MAX_NAMES = 12
 @click.option("--weights", metavar="KEY", help="Dotted path of the weights in MODEL, where it has several.")
 @click.option("--trust-model", is_flag=True, help="Run the code in MODEL, if it needs that to load.")
 @click.option("--classes", metavar="FILE", help="Lines 'class,output' that map classes of DATA to outputs by hand.")
+@click.option(
+    "--label", metavar="NAME", help="The label to show, where arrays have labels that do not exclude each other."
+)
 @click.option("--seed", type=int, default=0, help="Of the split  [default: 0]")
 @verbosity_options
 def command(model: str, data: str | None, verbose: int, quiet: bool, **flags: Any) -> int:
     """Show format, architecture, head, transform, classes and counts of MODEL and DATA."""
     set_up_logging(verbose, quiet)
+    from salve_audit.inputs.arrays import is_array_file
+
+    lines = _describe_arrays(model, data, flags) if is_array_file(Path(model)) else _describe_model(model, data, flags)
+    width = max(map(len, lines))
+    for name, value in lines.items():
+        click.echo(f"{name.ljust(width)}  {plain(value)}")
+    return 0
+
+
+def _describe_arrays(model: str, data: str | None, flags: dict[str, Any]) -> dict[str, str]:
+    from salve_audit.inputs.arrays import load_arrays
+
+    if data is not None:
+        raise UsageError("DATA", f"{model} holds activations, labels and head; nothing else is read")
+    arrays = load_arrays(Path(model), flags["seed"], label=flags["label"])
+    lines = {
+        "arrays": str(arrays.path),
+        "format": arrays.format,
+        "head": f"{arrays.head.module}: {arrays.head.d} -> {arrays.head.n_classes}",
+        "layout": arrays.layout,
+        "samples": f"{len(arrays.fit.labels):,} to fit, {len(arrays.audit.labels):,} to audit",
+        "classes": f"{len(arrays.classes)}: {_some(arrays.classes)}",
+        "sha256": arrays.sha256,
+    }
+    return lines | {f"note {number}": note for number, note in enumerate(arrays.notes, 1)}
+
+
+def _describe_model(model: str, data: str | None, flags: dict[str, Any]) -> dict[str, str]:
     from salve_audit.inputs import load_classifier
 
     classifier = load_classifier(
@@ -50,10 +82,7 @@ def command(model: str, data: str | None, verbose: int, quiet: bool, **flags: An
         lines[f"note {number}"] = note
     if data is not None:
         lines.update(_describe_data(data, flags, classifier.n_outputs, classifier.class_names))
-    width = max(map(len, lines))
-    for name, value in lines.items():
-        click.echo(f"{name.ljust(width)}  {plain(value)}")
-    return 0
+    return lines
 
 
 def _describe_data(

@@ -232,14 +232,14 @@ def objects(path: Path) -> None:
 
 def bomb(path: Path) -> None:
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 29, 1)})
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (65 << 22, 1)})
     with (
         zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
         archive.open("acts.npy", "w", force_zip64=True) as out,
     ):
         out.write(header.getvalue())
         block = bytes(1 << 24)
-        for _ in range(1 << 7):
+        for _ in range(65):
             out.write(block)
 
 
@@ -306,3 +306,15 @@ def test_a_model_without_data_is_a_usage_error(salve: Callable, colour_model: Pa
     assert done.code == 2
     assert f"error: DATA: no labelled images are given for {colour_model}" in done.err
     assert "hint: salve-audit MODEL DATA" in done.err
+
+
+def test_inspect_shows_what_is_in_the_file(salve: Callable, arrays: dict, tmp_path: Path) -> None:
+    done = salve("inspect", write(tmp_path / "acts.npz", arrays))
+    assert done.code == 0, done.err
+    n_fit = sum(round(0.6 * n) for n in np.bincount(arrays["labels"]))
+    counts = f"{n_fit} to fit, {N - n_fit} to audit"
+    for words in ("arrays (.npz)", "weight: 8 -> 3", counts, "class 0, class 1, class 2"):
+        assert words in done.out
+    refused = salve("inspect", tmp_path / "acts.npz", tmp_path)
+    assert refused.code == 2
+    assert "nothing else is read" in refused.err

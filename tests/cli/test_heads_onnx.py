@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import copy
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,13 @@ import onnx
 import onnxruntime
 import pandas as pd
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.numpy import load_file
 
 from salve_audit import load_audit
+from salve_audit.inputs import load_classifier
 
 QUICK = ("--format", "json", "--interventions", "salve", "--no-cache", "--limit", "12", "--workers", "0", "--quiet")
 D, K = 6, 3
@@ -111,14 +114,18 @@ def write(
     batch: int | str = "n",
     metadata: dict[str, str] = METADATA,
     side: int | str = 32,
+    channels_last: bool = False,
 ) -> str:
     """A graph with that ending at `path`; the name its head should be given."""
     nodes, arrays, name = tail(weights())
+    sides = [side, side, 3] if channels_last else [3, side, side]
+    first = [helper.make_node("Transpose", ["pictures"], ["x"], perm=[0, 3, 1, 2])] if channels_last else []
+    given = "pictures" if channels_last else "x"
     used = {one for node in [*body(batch), *nodes] for one in node.input}
     graph = helper.make_graph(
-        [*body(batch), *nodes],
+        [*first, *body(batch), *nodes],
         "colours",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, side, side])],
+        [helper.make_tensor_value_info(given, TensorProto.FLOAT, [batch, *sides])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, K])],
         [numpy_helper.from_array(values, key) for key, values in arrays.items() if key in used],
     )
@@ -172,6 +179,29 @@ def test_a_fixed_batch_size_is_filled_up(salve: Callable, colour_data: Path, tmp
     np.testing.assert_allclose(one["audit_acts"], two["audit_acts"], atol=1e-6)
 
 
+def test_channels_may_come_last(salve: Callable, colour_data: Path, tmp_path: Path) -> None:
+    for name, last in (("first", False), ("last", True)):
+        write(tmp_path / f"{name}.onnx", channels_last=last)
+        done = salve(tmp_path / f"{name}.onnx", colour_data, "--out", tmp_path / name, "--keep-activations", *QUICK)
+        assert done.code == 0, done.err
+    one, two = (load_file(tmp_path / name / "activations.safetensors") for name in ("first", "last"))
+    np.testing.assert_allclose(one["audit_acts"], two["audit_acts"], atol=1e-6)
+
+
+def test_a_copy_shares_the_session_and_nothing_else(tmp_path: Path) -> None:
+    write(tmp_path / "model.onnx")
+    model = load_classifier(tmp_path / "model.onnx").model
+    clone = copy.deepcopy(model)
+    head, other = (one.get_submodule("fc") for one in (model, clone))
+    assert other is not head
+    before = head.weight.clone()
+    other.double().weight.data += 1
+    assert (head.weight == before).all()
+    batch = torch.zeros(2, 3, 32, 32)
+    clone.float()
+    assert torch.equal(clone(batch), model(batch))
+
+
 def test_what_the_file_does_not_say_is_said(salve: Callable, tmp_path: Path) -> None:
     write(tmp_path / "model.onnx", metadata={}, side="side")
     done = salve("inspect", tmp_path / "model.onnx")
@@ -186,8 +216,6 @@ def test_the_inputs_size_wins_over_what_is_written_beside_it(salve: Callable, tm
 
 
 def test_a_network_exported_by_torch(salve: Callable, colour_data: Path, tmp_path: Path) -> None:
-    import torch
-
     path, out = tmp_path / "exported.onnx", tmp_path / "out"
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,9 @@ class OnnxNetwork(nn.Module):
         self._channels_last = sides[1] not in (1, 3) and sides[3] in (1, 3)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OnnxNetwork:
-        return self  # nothing in it is ever changed
+        clone = copy.copy(self)  # the session is shared: nothing in it changes, and it cannot be copied
+        clone._modules = copy.deepcopy(self._modules, memo)
+        return clone
 
     def forward(self, pictures: Float[Tensor, "n c h w"]) -> Tensor:
         given = pictures.detach().cpu().float().numpy()
