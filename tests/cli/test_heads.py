@@ -18,7 +18,20 @@ from torch import nn
 from salve_audit import load_audit
 
 HEADS = Path(__file__).resolve().parents[1] / "models" / "heads.py"
-QUICK = ("--format", "json", "--interventions", "salve", "--no-cache", "--limit", "16", "--workers", "0", "--quiet")
+QUICK = (
+    "--format",
+    "json",
+    "--n-latents",
+    "8",
+    "--interventions",
+    "salve",
+    "--no-cache",
+    "--limit",
+    "16",
+    "--workers",
+    "0",
+    "--quiet",
+)
 
 
 def build(name: str) -> nn.Module:

@@ -22,7 +22,20 @@ from safetensors.numpy import load_file
 from salve_audit import load_audit
 from salve_audit.inputs import load_classifier
 
-QUICK = ("--format", "json", "--interventions", "salve", "--no-cache", "--limit", "12", "--workers", "0", "--quiet")
+QUICK = (
+    "--format",
+    "json",
+    "--n-latents",
+    "8",
+    "--interventions",
+    "salve",
+    "--no-cache",
+    "--limit",
+    "12",
+    "--workers",
+    "0",
+    "--quiet",
+)
 D, K = 6, 3
 METADATA = {
     "mean": "[0.5, 0.5, 0.5]",
