@@ -50,7 +50,7 @@ def compare_interventions(settings: ComparisonSettings, inputs: ComparisonInputs
             if comparer.can_compare(index):
                 compared.append(comparer.compare_class(index))
                 spreads += comparer.measure_spreads(index)
-            elif (np.asarray(inputs.audit_labels) == index).any():  # an output without pictures is no class to edit
+            elif index in inputs.fit_labels or index in inputs.audit_labels:  # else an output, but no class of the data
                 logger.warning("class %s has too few samples: no interventions are compared on it", name)
         for method, names in comparer.left_out.items():
             logger.warning("%s has nothing to act on in %d classes and is left out there", method, len(names))
