@@ -24,7 +24,9 @@ from salve_audit.interventions import (
 )
 from salve_audit.outputs import check_writable, publishing
 from salve_audit.reliance.assess import Reliance, RelianceInputs, assess_reliance
+from salve_audit.reliance.features import describe_use
 from salve_audit.reliance.scaling import Samples
+from salve_audit.reliance.spread import OtherSeed
 from salve_audit.results import AuditResult, SaeFidelity
 from salve_audit.sae.files import serialise_sae
 from salve_audit.sae.metrics import measure_quality
@@ -113,7 +115,7 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
                 audit=audit_samples,
                 classes=subject.classes,
                 seed=config.seed,
-                other_dictionaries=tuple(one.dictionary for one in outcome.seeds[1:]),
+                other_seeds=tuple(_dominant_of(one, activations) for one in outcome.seeds[1:]),
             )
         )
     with watch.stage("interventions"):
@@ -132,6 +134,13 @@ def _sae_settings(config: AuditConfig, architecture: str, device: object) -> Sae
     return SaeSettings(
         variant=config.sae, n_latents=config.n_latents, seed=config.seed, device=str(device), batch_size=batch_size
     )
+
+
+def _dominant_of(sae: TrainedSae, activations: Activations) -> OtherSeed:
+    """What another seed takes for each class's dominant feature."""
+    fit, head = activations.fit, activations.head
+    use = describe_use(sae.encode(fit.acts), fit.labels, sae.dictionary, head)
+    return OtherSeed(sae.dictionary, use.dominant)
 
 
 def _measure_fidelity(sae: TrainedSae, activations: Activations) -> SaeFidelity:

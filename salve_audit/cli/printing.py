@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from salve_audit.results import AuditResult, ClassReliance, FlipSummary, Verdict
+from salve_audit.results import AuditResult, ClassReliance, Verdict
 
 MAX_ROWS = 40
 MAX_NAME = 32
@@ -66,7 +66,7 @@ def _row(one: ClassReliance, outcome: str | None) -> list[str]:
         f"{100 * one.accuracy:.1f} %",
         str(one.dominant_feature),
         _number(one.alpha_hat.flip.median),
-        _interval(one.alpha_hat.flip),
+        _interval(*one.judged_interval),
         str(one.redundancy) if one.redundancy is not None else f"none of {one.redundancy_limit}",
         ", ".join(flags) or "-",
     ]
@@ -76,10 +76,10 @@ def _number(value: float | None) -> str:
     return "not reached" if value is None else f"{value:.3g}"
 
 
-def _interval(flip: FlipSummary) -> str:
-    if flip.low is None and flip.high is None:
+def _interval(low: float | None, high: float | None) -> str:
+    if low is None and high is None:
         return "-"
-    return f"{'?' if flip.low is None else f'{flip.low:.3g}'} .. {'inf' if flip.high is None else f'{flip.high:.3g}'}"
+    return f"{'?' if low is None else f'{low:.3g}'} .. {'inf' if high is None else f'{high:.3g}'}"
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:

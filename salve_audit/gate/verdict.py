@@ -12,6 +12,7 @@ FLIP_RULE = "alpha_hat flip median at least"
 def judge_flips(classes: Iterable[ClassReliance], fail_under: float | None) -> Verdict:
     """Which classes are fragile: the whole 95 % interval of the alpha_hat flip median lies below the limit.
 
+    The interval is over samples and, where several were trained, over seeds of the autoencoder.
     Classes whose interval contains the limit are undecided and do not fail; thin classes are not judged. Without a
     limit, or when no class could be judged, `passed` is None.
     """
@@ -24,16 +25,16 @@ def judge_flips(classes: Iterable[ClassReliance], fail_under: float | None) -> V
 
 
 def _judge(one: ClassReliance, limit: float) -> Rule:
-    flip = one.alpha_hat.flip
+    low, high = one.judged_interval
     if one.thin:
         outcome = "thin"
-    elif flip.high is not None and flip.high < limit:
+    elif high is not None and high < limit:
         outcome = "fail"
-    elif flip.low is not None and flip.low < limit:
+    elif low is not None and low < limit:
         outcome = "undecided"
     else:  # a bound that is not reached lies beyond every strength
         outcome = "pass"
-    return Rule(FLIP_RULE, one.name, flip.median, flip.low, flip.high, limit, outcome)
+    return Rule(FLIP_RULE, one.name, one.alpha_hat.flip.median, low, high, limit, outcome)
 
 
 def fragile_classes(verdict: Verdict) -> tuple[str, ...]:

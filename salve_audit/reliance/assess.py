@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass, field
 
@@ -15,12 +16,14 @@ from salve_audit.reliance.features import FeatureUse, describe_use
 from salve_audit.reliance.nulls import NullSettings, control_class
 from salve_audit.reliance.scaling import Samples
 from salve_audit.reliance.seeds import find_stable, match_dominant
+from salve_audit.reliance.spread import OtherSeed, flips_of_seeds, summarise_spread, trace_seeds
 from salve_audit.reliance.summary import ClassEvidence, summarise_class
 from salve_audit.reliance.survival import MedianEstimate, compare_classes, estimate_median, flip_times
 from salve_audit.results import ClassReliance, FeatureInfo, NullControl
 
 log = logging.getLogger(__name__)
-MAX_CONTROLLED = 50  # classes given null controls, the most fragile first
+MAX_CONTROLLED = 50  # classes given null controls and curves over seeds, the most fragile first
+SPREAD_STREAM = 1  # beside the seeds of the null controls
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class RelianceInputs:
         classes: names, in output order.
         seed: of the null controls.
         nulls: how many draws.
-        other_dictionaries: (m, d) of other seeds at the same sparsity, for the stability of findings.
+        other_seeds: the same with other seeds, for the stability of findings and the spread of their numbers.
     """
 
     fit_codes: Float[np.ndarray, "n m"]
@@ -45,7 +48,7 @@ class RelianceInputs:
     classes: tuple[str, ...]
     seed: int
     nulls: NullSettings = field(default_factory=NullSettings)
-    other_dictionaries: tuple[Float[np.ndarray, "m d"], ...] = ()
+    other_seeds: tuple[OtherSeed, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,26 +79,57 @@ def assess_reliance(inputs: RelianceInputs) -> Reliance:
     medians = [estimate_median(times) for times in flips]
     controls = _control(inputs, use, medians)
     differ = compare_classes(flips)
-    matches = [(other, *match_dominant(inputs.dictionary, other, use.dominant)) for other in inputs.other_dictionaries]
+    others = [one.dictionary for one in inputs.other_seeds]
+    matches = [(other, *match_dominant(inputs.dictionary, other, use.dominant)) for other in others]
     stable = find_stable(inputs.audit, medians, matches)
     evidence = [
         ClassEvidence(index, found[index], flips[index], medians[index], controls[index], differ[index], stable[index])
         for index in np.unique(inputs.audit.labels).tolist()  # an output without pictures is a rival, nothing more
     ]
     log.info("curves, redundancy and effects")
+    classes = [summarise_class(inputs.audit, dictionary, use, inputs.classes, one) for one in evidence]
     return Reliance(
         use=use,
-        classes=tuple(summarise_class(inputs.audit, dictionary, use, inputs.classes, one) for one in evidence),
+        classes=tuple(_add_spread(inputs, classes, evidence, coupling)),
         features=describe_features(inputs.audit, dictionary, use, inputs.classes),
         samples=sample_rows(inputs.audit, coupling, found),
     )
 
 
+def _add_spread(
+    inputs: RelianceInputs,
+    classes: list[ClassReliance],
+    evidence: list[ClassEvidence],
+    coupling: Float[np.ndarray, "k d"],
+) -> list[ClassReliance]:
+    """The records with what other seeds find; without other seeds as they are."""
+    if not inputs.other_seeds:
+        return classes
+    flips = flips_of_seeds(inputs.audit, inputs.other_seeds)
+    couplings = [coupling, *(seed.coupling for seed in inputs.other_seeds)]
+    traced = set(_most_fragile([one.median for one in evidence]))
+    streams = np.random.SeedSequence([inputs.seed, SPREAD_STREAM]).spawn(len(evidence))
+    done = []
+    for place, (record, one) in enumerate(zip(classes, evidence, strict=True)):
+        curve = None
+        if place in traced and record.n:
+            own = inputs.audit.of_class(one.index)
+            curve = trace_seeds(own, [each[one.index] for each in couplings], record.curve.alpha_hat)
+        every = [one.flips, *(other[one.index] for other in flips)]
+        spread = summarise_spread(every, one.median, curve, np.random.default_rng(streams[place]))
+        done.append(dataclasses.replace(record, seeds=spread))
+    return done
+
+
+def _most_fragile(medians: list[MedianEstimate]) -> list[int]:
+    """Places of the classes that get the costly extras."""
+    strengths = np.array([np.inf if one.median is None else one.median for one in medians])
+    return [int(place) for place in np.argsort(strengths, kind="stable")[:MAX_CONTROLLED]]
+
+
 def _control(inputs: RelianceInputs, use: FeatureUse, medians: list[MedianEstimate]) -> list[NullControl]:
     others = np.setdiff1d(np.flatnonzero(use.alive), use.dominant)
-    strengths = np.array([np.inf if one.median is None else one.median for one in medians])
-    fragile = np.argsort(strengths, kind="stable")
-    controlled = set(fragile[:MAX_CONTROLLED].tolist())
+    controlled = set(_most_fragile(medians))
     seeds = np.random.SeedSequence(inputs.seed).spawn(len(medians))
 
     def work(index: int) -> NullControl:

@@ -90,6 +90,7 @@ def summarise_class(
         thin=evidence.median.thin,
         dominant_feature=dominant,
         stable=evidence.stable,
+        seeds=None,
         top_features=tuple(int(latent) for latent in use.top[index]),
         top_attribution=tuple(int(latent) for latent in use.by_attribution[index, : use.top.shape[1]]),
         alpha=alpha,

@@ -13,6 +13,8 @@ from salve_audit.results.classes import (
     Distribution,
     FlipSummary,
     NullControl,
+    SeedCurve,
+    SeedSpread,
     StatusCounts,
 )
 from salve_audit.results.demo import DemoTruth, PlantedClass, RankCorrelation
@@ -46,6 +48,8 @@ __all__ = [
     "SaeFidelity",
     "SaeInfo",
     "SaePoint",
+    "SeedCurve",
+    "SeedSpread",
     "SkippedFile",
     "Stability",
     "StatusCounts",

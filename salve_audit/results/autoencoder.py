@@ -55,3 +55,4 @@ class SaeInfo:
     stability: Stability | None
     frontier: tuple[SaePoint, ...]
     on_audit: SaeFidelity | None = None  # the audit split, which chose nothing; the fields above: held-out fit part
+    concepts: tuple[str, ...] = ()  # known concepts, which are the first latents in this order (variant supervised)

@@ -65,6 +65,26 @@ class NullControl:
 
 
 @dataclass(frozen=True)
+class SeedCurve:
+    """Accuracy of the class over strengths: mean and standard deviation over seeds of the autoencoder."""
+
+    alpha_hat: tuple[float, ...]
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class SeedSpread:
+    """What audits with other seeds of the autoencoder find, each with its own dominant feature of the class."""
+
+    n_seeds: int
+    medians: tuple[float | None, ...]  # flip medians in alpha_hat, the audited seed first; None: not reached
+    low: float | None  # 95 % interval of the flip median over samples and seeds: what the verdict judges
+    high: float | None
+    curve: SeedCurve | None  # None: left out, as for all but the most fragile of very many classes
+
+
+@dataclass(frozen=True)
 class ClassReliance:
     name: str
     index: int
@@ -76,6 +96,7 @@ class ClassReliance:
     thin: bool
     dominant_feature: int
     stable: bool | None
+    seeds: SeedSpread | None  # None: a single seed was trained
     top_features: tuple[int, ...]  # by |mean code| x norm, the dominant one first
     top_attribution: tuple[int, ...]  # by contribution to the class's logit above the mean logit
     alpha: AlphaSummary
@@ -93,3 +114,9 @@ class ClassReliance:
     curve: Curve
     distributions: tuple[Distribution, ...]
     flags: tuple[str, ...]  # "thin", "unstable", "erased", "non-monotone", "wrong from the start", "not beyond null"
+
+    @property
+    def judged_interval(self) -> tuple[float | None, float | None]:
+        """95 % interval of the alpha_hat flip median: over samples and, where several were trained, over seeds."""
+        flip = self.alpha_hat.flip
+        return (flip.low, flip.high) if self.seeds is None else (self.seeds.low, self.seeds.high)

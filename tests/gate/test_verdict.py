@@ -18,7 +18,9 @@ class Flip:
 
 
 def make_class(name: str, flip: Flip, thin: bool = False) -> SimpleNamespace:
-    return SimpleNamespace(name=name, thin=thin, alpha_hat=SimpleNamespace(flip=flip))
+    return SimpleNamespace(
+        name=name, thin=thin, alpha_hat=SimpleNamespace(flip=flip), judged_interval=(flip.low, flip.high)
+    )
 
 
 FRAGILE = make_class("fragile", Flip(1.0, 0.9, 1.1))

@@ -32,6 +32,8 @@ from salve_audit.results import (
     SaeFidelity,
     SaeInfo,
     SaePoint,
+    SeedCurve,
+    SeedSpread,
     SkippedFile,
     Stability,
     StatusCounts,
@@ -78,6 +80,15 @@ def _distribution(threshold: str, n: int, median: float | None, share: float) ->
     return Distribution(threshold, n, tuple(values) if n else (None,) * 21)
 
 
+def _seeds(flip: FlipSummary, start: float, deviation: float) -> SeedSpread:
+    """Five seeds; the interval is wider than that over pictures where the seeds disagree."""
+    medians = tuple(None if flip.median is None else flip.median * (1 + deviation * i) for i in range(5))
+    high = None if flip.high is None else flip.high * (1 + 4 * deviation)
+    mean = tuple(start / (1 + (a / (flip.median or 9.0)) ** 4) for a in GRID)
+    curve = SeedCurve(GRID, mean, tuple(deviation * m * (1 - m) for m in mean)) if start else None
+    return SeedSpread(5, medians, flip.low, high, curve)
+
+
 def _reliance(index: int, name: str, rng: np.random.Generator) -> ClassReliance:
     kind = index % 10  # 2: half never flips, 3: thin, 4: no samples, 8: fails the policy, 9: near the limit
     n = {3: 11, 4: 0}.get(kind, 500)
@@ -110,6 +121,7 @@ def _reliance(index: int, name: str, rng: np.random.Generator) -> ClassReliance:
         thin=kind in (3, 4),
         dominant_feature=3 * index + 1,
         stable=None if kind == 0 else kind != 7,
+        seeds=None if kind == 0 else _seeds(flip, accuracy, 0.4 if kind == 7 else 0.02),
         top_features=tuple(3 * index + j for j in (1, 0, 2, 5)),
         top_attribution=tuple(3 * index + j for j in (1, 2, 0, 5)),
         alpha=raw,

@@ -12,6 +12,7 @@ from salve_audit.report.view.front import build_front, date
 from salve_audit.report.view.interventions import build_interventions
 from salve_audit.report.view.page import HTML, PDF, Medium, ReportView, Section
 from salve_audit.report.view.provenance import build_method, build_provenance
+from salve_audit.report.view.seeds import build_seeds
 from salve_audit.results import AuditResult
 
 __all__ = ["HTML", "PDF", "Medium", "ReportView", "build_view"]
@@ -34,11 +35,13 @@ def build_view(result: AuditResult, medium: Medium = HTML) -> ReportView:
         build_effects(result, medium),
         build_interventions(result, medium),
         build_autoencoder(result, medium),
+        build_seeds(result, medium),
         build_method(result),
         build_provenance(result, medium),
     ]
     if result.demo is not None:
         sections.append(build_demo(result, result.demo, medium))
+    present = tuple(section for section in sections if section is not None)
     return ReportView(
         title=f"Reliance report: {result.model.name}",
         model=result.model.name,
@@ -49,5 +52,5 @@ def build_view(result: AuditResult, medium: Medium = HTML) -> ReportView:
         is_demo=result.demo is not None,
         medium=medium,
         front=front,
-        sections=tuple(sections),
+        sections=present,
     )

@@ -64,7 +64,7 @@ def thresholds_table(order: Sequence[ClassReliance], limit: int) -> Table:
         Column("Analytical"),
         Column("Numerical"),
         Column("Flip"),
-        Column("Flip, 95 % interval"),
+        Column("95 % interval, pictures and seeds"),
         Column("Share that flips"),
         Column("Empirical"),
         Column("Enhanced into it"),

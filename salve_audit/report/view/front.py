@@ -119,11 +119,11 @@ def median_cell(one: ClassReliance) -> Value:
 
 
 def interval_cell(one: ClassReliance) -> Value:
-    """The 95 % interval of the α̂ flip median."""
+    """The 95 % interval of the α̂ flip median that the verdict judges: over pictures and seeds."""
     if one.n_correct == 0:
         return Missing(NO_CORRECT)
-    flip = one.alpha_hat.flip
-    return strength_interval(flip.low, flip.high) or Missing("too few flips for an interval")
+    low, high = one.judged_interval
+    return strength_interval(low, high) or Missing("too few flips for an interval")
 
 
 def accuracy_cell(one: ClassReliance) -> Value:
@@ -181,7 +181,7 @@ def dot_figure(result: AuditResult, classes: tuple[ClassReliance, ...], anchor: 
         flip = one.alpha_hat.flip
         if one.n_correct:
             outcome = judged.get(one.name, "thin" if one.thin else "")
-            rows.append(DotRow(one.name, flip.median, flip.low, flip.high, outcome))
+            rows.append(DotRow(one.name, flip.median, *one.judged_interval, outcome))
     if not rows:
         return None
     title = f"α̂ flip median with 95 % interval of {plural(len(rows), 'class', 'classes')}, most fragile first"

@@ -1,0 +1,99 @@
+"""The section on seeds: does another seed of the autoencoder report the same about each class?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from salve_audit.report.charts.axes import alpha_scale
+from salve_audit.report.charts.bands import BandPanel, draw_band, draw_band_legend
+from salve_audit.report.numbers import count, names, percent, strength, strength_interval
+from salve_audit.report.tables import Column, Missing, Table, Value, make_table
+from salve_audit.report.view.front import NO_CORRECT
+from salve_audit.report.view.order import charted, fragile_first
+from salve_audit.report.view.page import Figure, Medium, Section
+from salve_audit.results import AuditResult, ClassReliance, SeedSpread
+
+_GONE = 0.02
+_NO_INTERVAL = "too few flips for an interval"
+
+
+def build_seeds(result: AuditResult, medium: Medium) -> Section | None:
+    """None where a single seed was trained."""
+    order = [one for one in fragile_first(result.classes) if one.seeds is not None]
+    if not order:
+        return None
+    unstable = [one.name for one in order if one.stable is False]
+    judged = [one for one in order if one.stable is not None]
+    parts = {
+        "n_seeds": count(max(one.seeds.n_seeds for one in order if one.seeds is not None)),
+        "n_stable": count(sum(one.stable is True for one in judged)),
+        "n_judged": count(len(judged)),
+        "unstable": names(unstable, 8) if unstable else "",
+        "table": seed_table(order, medium.table_rows),
+        "figure": _figure(result, medium),
+    }
+    return Section("seeds", "Stability over seeds", "seeds.html.j2", parts)
+
+
+def seed_table(order: Sequence[ClassReliance], limit: int) -> Table:
+    """Flip median of every seed, and the interval without and with the seeds."""
+    spreads = [one.seeds for one in order if one.seeds is not None]
+    n = max((len(spread.medians) for spread in spreads), default=0)
+    columns = [
+        Column("Class", "name"),
+        *(Column("This seed" if i == 0 else f"Seed + {i}") for i in range(n)),
+        Column("95 % interval, pictures"),
+        Column("95 % interval, pictures and seeds"),
+        Column("SD of accuracy at the median"),
+        Column("Stable", "text"),
+    ]
+    rows = [_row(one, one.seeds, n) for one in order if one.seeds is not None]
+    return make_table("α̂ flip median under each seed's own dominant feature", columns, rows, limit, "classes[].seeds")
+
+
+def _row(one: ClassReliance, spread: SeedSpread, n: int) -> list[Value]:
+    flip = one.alpha_hat.flip
+    medians: list[Value] = [strength(v) if one.n_correct else Missing(NO_CORRECT) for v in spread.medians]
+    return [
+        one.name,
+        *medians,
+        *[Missing(NO_CORRECT)] * (n - len(medians)),
+        strength_interval(flip.low, flip.high) or Missing(_NO_INTERVAL),
+        strength_interval(spread.low, spread.high) or Missing(_NO_INTERVAL),
+        _deviation(spread),
+        Missing("not checked for this feature") if one.stable is None else "yes" if one.stable else "no",
+    ]
+
+
+def _deviation(spread: SeedSpread) -> Value:
+    """Standard deviation over seeds of the class's accuracy, where this seed's median lies."""
+    curve, median = spread.curve, spread.medians[0]
+    if curve is None or median is None or not curve.alpha_hat:
+        return Missing("no curve, or no median on it")
+    return percent(min(zip(curve.alpha_hat, curve.deviation, strict=True), key=lambda one: abs(one[0] - median))[1])
+
+
+def _figure(result: AuditResult, medium: Medium) -> Figure | None:
+    classes, note = charted(result, medium.chart_classes)
+    panels = [panel for panel in map(_panel, classes) if panel is not None]
+    if not panels:
+        return None
+    ends = [next((a for a, m in zip(p.alpha_hat, p.mean, strict=True) if m <= _GONE), None) for p in panels]
+    scale = alpha_scale([*ends, *(m for p in panels for m in p.medians)], 0, 1)
+    return Figure(
+        "figure-seeds",
+        "Accuracy of each class while each seed's own dominant feature is suppressed: mean and standard deviation",
+        tuple(draw_band(panel, scale.high, scale.kind) for panel in panels),
+        "classes[].seeds.curve",
+        panels=True,
+        legend=draw_band_legend(),
+        note=note,
+    )
+
+
+def _panel(one: ClassReliance) -> BandPanel | None:
+    if one.seeds is None or one.seeds.curve is None or not one.n:
+        return None
+    curve = one.seeds.curve
+    medians = tuple(m for m in one.seeds.medians if m is not None)
+    return BandPanel(one.name, curve.alpha_hat, curve.mean, curve.deviation, medians)
