@@ -4,56 +4,73 @@
 
     python benchmarks/fuzz.py --seconds 3600
 
-A finding is anything but success or SalveError. Inputs are valid small files with bytes changed, cut out, repeated or
-replaced by numbers at the edges; hypothesis draws the changes in the tests, a seeded generator draws them here.
+A finding is anything but success or a SalveError of one line: another exception, a crash of the interpreter, over two
+minutes, or over 4 GiB of memory. Inputs are valid small files (fuzz_seeds.py) with bytes changed, cut out, repeated or
+replaced by numbers at the edges; some are cut off while they are read. The loaders run in a process of their own, which
+is started again after a crash and after every few thousand inputs. Input N of a run is made from the seed and N alone:
+``--first N --count 1`` shows it again.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
+import faulthandler
 import json
-import tarfile
+import logging
+import os
+import pickle
+import resource
+import subprocess
+import sys
+import threading
 import time
 import traceback
-import zipfile
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
-import timm
-import torch
-from hypothesis import strategies as st
-from PIL import Image
-from safetensors.torch import save as save_safetensors
+from fuzz_seeds import Seed, make_seeds
 
-from salve_audit.config_file import read_settings
 from salve_audit.errors import SalveError
-from salve_audit.inputs import load_classifier, load_images
-from salve_audit.inputs.arrays.arrayset import load_arrays
-from salve_audit.results.audit import parse_audit
-from salve_audit.sae.files import FORMAT, load_sae
-from salve_audit.sae.variants import VARIANTS
 
 KINDS = ("flip", "set", "cut", "repeat", "insert", "number", "end")
 EDGES = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 62, (1 << 64) - 1)
-CHANGES = st.tuples(st.sampled_from(KINDS), st.floats(0, 1, exclude_max=True), st.integers(0, 255))
+MOST_CHANGES = 4
+CUT_SHARE, CUT_WITHIN = 1 / 8, 0.02  # of the inputs, seconds
+PER_PROCESS = 4000
+SLOW, LARGE = 120, 4 << 20  # seconds, KiB
+
+Change = tuple[str, float, int]
 
 
 @dataclass(frozen=True)
-class Seed:
-    """A valid file and who reads it."""
+class Case:
+    """One input: a seed, its changes, and, where it is cut off while it is read, after how many seconds and to what."""
 
-    name: str
-    content: bytes
-    load: Callable[[Path], Any]
+    seed: Seed
+    changes: list[Change]
+    cut: tuple[float, float] | None = None
 
 
-def mutate(content: bytes, changes: list[tuple[str, float, int]]) -> bytes:
+@dataclass
+class Tally:
+    """What came of the inputs so far."""
+
+    outcomes: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    findings: Counter[str] = field(default_factory=Counter)
+    largest: int = 0
+
+    @property
+    def n_inputs(self) -> int:
+        """Of all kinds."""
+        return sum(counts.total() for counts in self.outcomes.values())
+
+
+def mutate(content: bytes, changes: Sequence[Change]) -> bytes:
     """`content` after (kind, place as a share of the length, value) one after the other."""
     data = bytearray(content)
     for kind, share, value in changes:
@@ -75,139 +92,172 @@ def mutate(content: bytes, changes: list[tuple[str, float, int]]) -> bytes:
     return bytes(data)
 
 
-def try_input(seed: Seed, content: bytes, folder: Path) -> str | None:
-    """Loads `content` as the seed's kind of file: None, or the traceback of a finding."""
-    folder.mkdir(exist_ok=True)
-    path = folder / seed.name
+def draw_case(seeds: Sequence[Seed], seed: int, number: int) -> Case:
+    """Input `number` of the run with `seed`."""
+    rng = np.random.default_rng([seed, number])
+    chosen = seeds[int(rng.integers(len(seeds)))]
+    if rng.random() < CUT_SHARE and not chosen.only_refused:
+        return Case(chosen, [], (CUT_WITHIN * float(rng.random()) ** 3, float(rng.random())))
+    n = int(rng.integers(1, MOST_CHANGES + 1))
+    changes = [(str(rng.choice(KINDS)), float(rng.random()), int(rng.integers(256))) for _ in range(n)]
+    return Case(chosen, changes)
+
+
+def try_input(case: Case, folder: Path) -> tuple[str, str | None]:
+    """Loads the input as the seed's kind of file: ``read``, ``refused`` or ``finding``, and a finding's traceback."""
+    path = folder / case.seed.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for name, content in case.seed.beside.items():
+        if not (folder / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+    content = mutate(case.seed.content, case.changes)
     path.write_bytes(content)
+    cutter = threading.Timer(case.cut[0], os.truncate, (path, int(case.cut[1] * len(content)))) if case.cut else None
     try:
-        seed.load(path)
-    except SalveError:
-        return None
+        if cutter:
+            cutter.start()
+        case.seed.load(path)
+    except SalveError as error:
+        if "\n" in str(error):
+            return "finding", f"{case.seed.name}: an error of several lines: {error}"
+        return "refused", None
     except Exception:  # whatever else escapes is what is looked for
-        return f"{seed.name}: {traceback.format_exc()}"
+        return "finding", f"{case.seed.name}: {traceback.format_exc()}"
     finally:
+        if cutter:
+            cutter.join()
         path.unlink()
-    return None
+    return "read", None
 
 
-def make_seeds(folder: Path) -> list[Seed]:
-    """One small valid file of every kind."""
-    with torch.random.fork_rng(devices=[]):
-        kwargs = {"channels": (8, 8, 16, 32), "stem_width": 8}
-        state = timm.create_model("resnet10t", num_classes=3, **kwargs).state_dict()
-    checkpoint = {"arch": "resnet10t", "state_dict": state, "args": {"num_classes": 3, "model_kwargs": kwargs}}
-    models = {"zipped.pt": _torch_bytes(checkpoint, True), "legacy.pt": _torch_bytes(checkpoint, False)}
-    labels = np.arange(30) % 3
-    acts = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
-    arrays = {"acts": acts, "labels": labels, "weight": np.eye(3, 4, dtype=np.float32), "bias": np.zeros(3, np.float32)}
-    tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
-    manifest = "path,label\n" + "".join(f"{i}.png,{'abc'[i % 3]}\n" for i in range(9))
-    settings = b'seed = 3\nlimit = 10\nformat = ["json"]\nfail-under = 1.5\n'
-    for i in range(9):
-        (folder / f"{i}.png").write_bytes(_png())
-    return [
-        *(Seed(name, content, load_classifier) for name, content in models.items()),
-        Seed("x.npz", _npz_bytes(**arrays), lambda path: load_arrays(path, 0)),
-        Seed("x.safetensors", save_safetensors(tensors), lambda path: load_arrays(path, 0)),
-        Seed("pictures.npz", _npz_bytes(images=np.zeros((9, 4, 4, 3), np.uint8), labels=labels[:9]), _load_images),
-        Seed("pictures.zip", _zip_bytes(), _load_images),
-        Seed("pictures.tar", _tar_bytes(), _load_images),
-        Seed("sae.safetensors", _sae_bytes(), load_sae),
-        Seed("settings.toml", settings, lambda path: read_settings(path, path.parent)),
-        Seed("list.csv", manifest.encode(), lambda path: _load_manifest(path, folder)),
-        Seed("audit.json", _audit_bytes(), lambda path: parse_audit(path.read_text("utf-8", errors="replace"))),
-    ]
+def work(seeds: Sequence[Seed], seed: int, first: int, count: int, folder: Path) -> None:
+    """Tries inputs and writes what it is at to stdout, so that the process that watches knows where this one died."""
+    faulthandler.enable()
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    for number in range(first, first + count):
+        case = draw_case(seeds, seed, number)
+        print(f"at\t{number}\t{case.seed.name}", flush=True)
+        faulthandler.dump_traceback_later(SLOW, exit=True)
+        outcome, found = try_input(case, folder)
+        faulthandler.cancel_dump_traceback_later()
+        if found is not None:
+            print(f"found\t{json.dumps(found)}", flush=True)
+        largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(f"done\t{outcome}\t{largest}", flush=True)
+        if largest > LARGE:
+            return  # the memory never becomes less, so that a new process is needed
 
 
-def _load_images(path: Path) -> Any:
-    return load_images(path, 0)
+def watch(command: Sequence[str], tally: Tally, end: float) -> int | None:
+    """Runs a worker until it ends or the time is over; the number of its last input, None where it did none."""
+    with TemporaryDirectory() as place, (Path(place) / "stderr").open("w+") as errors:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as worker:
+            assert worker.stdout is not None, "a pipe was asked for"
+            last = _follow(worker.stdout, tally, end)
+            is_over = last.done and time.monotonic() > end
+            if is_over:
+                worker.kill()
+        if worker.returncode != 0 and not is_over:
+            errors.seek(0)
+            said = errors.read()[-4000:]
+            _add(tally, last.number, f"{last.name}: the process ended with {worker.returncode}\n{said}")
+            tally.outcomes[last.name]["finding"] += not last.done
+    return last.number
 
 
-def _load_manifest(path: Path, folder: Path) -> Any:
-    for picture in folder.glob("*.png"):
-        beside = path.with_name(picture.name)
-        if not beside.exists():
-            beside.write_bytes(picture.read_bytes())
-    return load_images(path, 0)
+@dataclass
+class _Last:
+    """What a worker is at."""
+
+    number: int | None = None
+    name: str = ""
+    done: bool = True
 
 
-def _torch_bytes(content: Any, zipped: bool) -> bytes:
-    stream = io.BytesIO()
-    torch.save(content, stream, _use_new_zipfile_serialization=zipped)
-    return stream.getvalue()
+def _follow(lines: Iterable[str], tally: Tally, end: float) -> _Last:
+    """Counts what a worker says, until it says no more or the time is over."""
+    last = _Last()
+    for line in lines:
+        word, *rest = line.rstrip("\n").split("\t")
+        if word == "at":
+            last = _Last(int(rest[0]), rest[1], False)
+        elif word == "found":
+            _add(tally, last.number, json.loads(rest[0]))
+        elif word == "done":
+            last.done, largest = True, int(rest[1])
+            tally.outcomes[last.name][rest[0]] += 1
+            tally.largest = max(tally.largest, largest)
+            if largest > LARGE:
+                _add(tally, last.number, f"{last.name}: {largest / 1024:,.0f} MiB of memory")
+        if last.done and time.monotonic() > end:
+            break
+    return last
 
 
-def _npz_bytes(**arrays: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    np.savez(stream, **arrays)
-    return stream.getvalue()
+def _add(tally: Tally, number: int | None, found: str) -> None:
+    """Counts a finding; one of a new kind (by where it was raised) is printed."""
+    lines = [line.strip() for line in found.splitlines() if line.strip()]
+    places = [line for line in lines if line.startswith("File ")]
+    crashed = "Fatal Python error" in found or "Timeout" in found  # faulthandler names the innermost place first
+    what = lines[0] if crashed else f"{lines[0].partition(':')[0]}: {lines[-1].partition(':')[0]}"
+    kind = f"{what} {places[0 if crashed else -1] if places else ''}"
+    if kind not in tally.findings:
+        print(f"finding by input {number}:\n{found}", flush=True)
+    tally.findings[kind] += 1
 
 
-def _png() -> bytes:
-    stream = io.BytesIO()
-    Image.new("RGB", (4, 4)).save(stream, "png")
-    return stream.getvalue()
+def commands(first: int, seed: int, seeds: Path, folder: Path) -> list[str]:
+    """The command of a worker."""
+    own = [sys.executable, os.path.abspath(__file__), "--first", str(first), "--count", str(PER_PROCESS)]
+    return [*own, "--seed", str(seed), "--worker", str(seeds), str(folder)]
 
 
-def _zip_bytes() -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for i in range(9):
-            archive.writestr(f"{'abc'[i % 3]}/{i}.png", _png())
-    return stream.getvalue()
+def run(seconds: float, seed: int, first: int) -> Tally:
+    """Starts one worker after the other."""
+    tally, end = Tally(), time.monotonic() + seconds
+    with TemporaryDirectory() as place:
+        stored = Path(place) / "seeds"
+        stored.write_bytes(pickle.dumps(make_seeds()))
+        while time.monotonic() < end:
+            last = watch(commands(first, seed, stored, Path(place) / "inputs"), tally, end)
+            first = first + 1 if last is None else last + 1
+            say = f"{tally.n_inputs:,} inputs, {len(tally.findings)} kinds of finding"
+            print(f"{say}, {max(end - time.monotonic(), 0):,.0f} s left", flush=True)
+    return tally
 
 
-def _tar_bytes() -> bytes:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        for i in range(9):
-            info = tarfile.TarInfo(f"{'abc'[i % 3]}/{i}.png")
-            info.size = len(_png())
-            archive.addfile(info, io.BytesIO(_png()))
-    return stream.getvalue()
+def describe(tally: Tally) -> Iterator[str]:
+    """The table and the sum."""
+    for name, counts in sorted(tally.outcomes.items()):
+        yield f"{name:34} {', '.join(f'{outcome} {n:,}' for outcome, n in sorted(counts.items()))}"
+    for kind, n in tally.findings.items():
+        yield f"{n:,} times {kind}"
+    sums = f"{tally.findings.total():,} findings ({len(tally.findings)} kinds)"
+    yield f"{tally.n_inputs:,} inputs to {len(tally.outcomes)} loaders, {sums}; peak {tally.largest / 1024:,.0f} MiB"
 
 
-def _sae_bytes() -> bytes:
-    tensors = {
-        "dictionary": torch.eye(4).repeat(2, 1),
-        "encoder_weight": torch.zeros(8, 4),
-        "encoder_bias": torch.zeros(8),
-        "decoder_bias": torch.zeros(4),
-    }
-    metadata = {"format": FORMAT, "variant": next(iter(VARIANTS)), "hyperparameters": "{}"}
-    return save_safetensors(tensors, metadata)
-
-
-def _audit_bytes() -> bytes:
-    saved = Path(__file__).parents[1] / "sample_reports" / "demo" / "audit.json"
-    return saved.read_bytes() if saved.is_file() else json.dumps({"schema_version": 1}).encode()
-
-
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="number of the first input")
+    parser.add_argument("--count", type=int, help="try so many inputs in this process instead")
+    parser.add_argument("--worker", nargs=2, metavar=("SEEDS", "FOLDER"), help=argparse.SUPPRESS)
     given = parser.parse_args()
-    rng, counts, findings = np.random.default_rng(given.seed), Counter[str](), Counter[str]()
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        seeds, end = make_seeds(folder), time.monotonic() + given.seconds
-        while time.monotonic() < end:
-            seed = seeds[int(rng.integers(len(seeds)))]
-            changes = [
-                (KINDS[int(rng.integers(len(KINDS)))], float(rng.random()), int(rng.integers(256)))
-                for _ in range(int(rng.integers(1, 5)))
-            ]
-            found = try_input(seed, mutate(seed.content, changes), folder / "fuzzed")
-            counts[seed.name] += 1
-            if found is not None:
-                if found not in findings:
-                    print(f"finding by {changes}:\n{found}", flush=True)
-                findings[found] += 1
-    print(", ".join(f"{kind} {n:,}" for kind, n in sorted(counts.items())))
-    print(f"{counts.total():,} inputs, {findings.total()} findings ({len(findings)} kinds)")
+    if given.worker:
+        seeds = pickle.loads(Path(given.worker[0]).read_bytes())
+        work(seeds, given.seed, given.first, given.count, Path(given.worker[1]))
+        return 0
+    if given.count:
+        with TemporaryDirectory() as place:
+            work(make_seeds(), given.seed, given.first, given.count, Path(place))
+        return 0
+    tally = run(given.seconds, given.seed, given.first)
+    print("\n".join(describe(tally)))
+    return int(bool(tally.findings))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -109,8 +109,8 @@ def _to_part(array: StoredArray) -> ArrayPart:
         raise DataError(str(array.path), what, hint=hint)
     if shape[1] in CHANNELS and len(array.shape) == 2:
         first = True
-    if array.offset is not None:
-        return ArrayPart(shape, first, array.path, array.offset, fortran=array.fortran)
+    if array.offset is not None and not array.fortran:
+        return ArrayPart(shape, first, array.path, array.offset)
     return ArrayPart(shape, first, held=load_held(array).reshape(shape))
 
 

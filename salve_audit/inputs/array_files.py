@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from salve_audit.inputs.sources.zip_index import index_zip
 MAX_HELD = 1024**3  # of compressed arrays, which cannot be mapped
 MAX_DIMENSIONS = 4
 IDX_UINT8 = 0x08
-HELD_HINT = "save it uncompressed (numpy.savez, gunzip): then it is memory-mapped at any size"
+HELD_HINT = "save it uncompressed and in C order (numpy.savez, gunzip): then it is read in place at any size"
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class _naming:
         if isinstance(
             error,
             (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, MemoryError, SyntaxError, TypeError,
-             RecursionError, NotImplementedError, OverflowError, KeyError),
+             RecursionError, NotImplementedError, OverflowError, KeyError, tokenize.TokenError),
         ):  # fmt: skip
             raise DataError(str(self.path), f"damaged ({summarise_error(error)})") from error
 

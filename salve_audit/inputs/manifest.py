@@ -181,7 +181,7 @@ def _read_parquet(path: Path) -> Table:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path, memory_map=True) as file:
+        with pq.ParquetFile(path) as file:
             if file.metadata.num_rows > MAX_ROWS:
                 raise DataError(str(path), f"{file.metadata.num_rows:,} rows, more than {MAX_ROWS:,}")
             names = file.schema_arrow.names

@@ -17,7 +17,8 @@ from salve_audit.inputs.catalogue import Catalogue, find_role
 from salve_audit.inputs.names import show_name
 from salve_audit.inputs.reasons import summarise_error
 from salve_audit.inputs.rows import Row, RowSet, group_rows
-from salve_audit.inputs.sources.tables import ARROW, PARQUET, TableFile, TableSource, read_batches
+from salve_audit.inputs.sources.arrow import ArrowFile
+from salve_audit.inputs.sources.tables import ARROW, PARQUET, TableFile, TableSource
 
 PICTURE_COLUMNS = ("image", "img", "picture", "images", "pixel_values", "jpg", "png")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target", "category", "cls", "class_name", "label_name")
@@ -95,13 +96,10 @@ def read_schema(path: Path) -> Any:
 
     try:
         if _kind_of(path) == PARQUET:
-            with pq.ParquetFile(path, memory_map=True) as file:
+            with pq.ParquetFile(path) as file:
                 schema = file.schema_arrow
         else:
-            with pa.memory_map(str(path)) as mapped:
-                head = mapped.read(6)
-                mapped.seek(0)
-                schema = (pa.ipc.open_file if head == b"ARROW1" else pa.ipc.open_stream)(mapped).schema
+            schema = ArrowFile.open(path).schema
         if len(set(schema.names)) < len(schema.names):  # names that are no UTF-8 fail here too
             raise DataError(str(path), "two columns have the same name")
     except (pa.ArrowException, OSError, MemoryError, ValueError) as error:
@@ -139,20 +137,19 @@ def _open(path: Path, schema: Any, columns: _Columns) -> _Opened:
     starts = [0]
     try:
         if _kind_of(path) == PARQUET:
-            with pq.ParquetFile(path, memory_map=True) as file:
+            with pq.ParquetFile(path) as file:
                 _check_count(path, file.metadata.num_rows)
                 for group in range(file.metadata.num_row_groups):
                     starts.append(starts[-1] + file.metadata.row_group(group).num_rows)
                 for batch in file.iter_batches(4096, columns=wanted):
                     _take(batch, small)
         else:
-            with pa.memory_map(str(path)) as mapped:
-                for batch in read_batches(mapped):
-                    starts.append(starts[-1] + batch.num_rows)
-                    _check_count(path, starts[-1])
-                    chosen = batch.select(wanted)
-                    chosen.validate(full=True)
-                    _take(chosen, small)
+            file = ArrowFile.open(path)
+            for number in range(file.n_batches):
+                batch = file.read(number, wanted)
+                starts.append(starts[-1] + batch.num_rows)
+                _check_count(path, starts[-1])
+                _take(batch, small)
     except (pa.ArrowException, OSError, ValueError, MemoryError, UnicodeDecodeError) as error:
         raise DataError(str(path), f"damaged ({summarise_error(error)})") from error
     if any(len(values) != starts[-1] for values in small.values()):

@@ -223,6 +223,15 @@ def test_what_the_file_does_not_say_is_said(salve: Callable, tmp_path: Path) -> 
     assert "general default of 224 pixels and ImageNet's mean: the file does not say" in done.out
 
 
+def test_settings_that_are_no_text_are_left_out(salve: Callable, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    write(path, metadata={"class_names": "{0: 'XX'}"})
+    path.write_bytes(path.read_bytes().replace(b"XX", b"\xff\xfe"))
+    done = salve("inspect", path)
+    assert done.code == 0, done.err
+    assert "class names" not in done.out
+
+
 def test_the_inputs_size_wins_over_what_is_written_beside_it(salve: Callable, tmp_path: Path) -> None:
     write(tmp_path / "model.onnx", metadata={"input_size": "[3, 99, 99]"})
     assert "3x32x32" in salve("inspect", tmp_path / "model.onnx").out

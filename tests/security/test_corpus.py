@@ -199,6 +199,7 @@ def malformed_data() -> Iterator[tuple[str, str, bytes]]:
         yield f"pictures npz {what}", "x.npz", content
     for what, content in cut(npy_bytes(IMAGES), 4):
         yield f"npy {what}", "x_train.npy", content
+    yield "npy open bracket", "x_train.npy", npy_bytes(IMAGES).replace(b"}", b"(", 1)
     for what, content in {
         "short": idx(9, 4, 4, content=bytes(5)), "long": idx(9, 4, 4, content=bytes(500)),
         "float": idx(9, 4, 4, magic=13), "flat": idx(9), "no axes": idx(content=b""), "empty": b"",

@@ -21,6 +21,10 @@ ACTS = ("acts", "fit_acts", "audit_acts")  # a file with one of these is a file 
 TEXTS = ("class_names", "paths", "fit_paths", "audit_paths")
 NAMES = (*ACTS, "labels", "fit_labels", "audit_labels", "weight", "head_weight", "bias", "head_bias", *TEXTS)
 LARGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors format
+DTYPES = {
+    "F16": "<f2", "F32": "<f4", "F64": "<f8", "I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8",
+    "U8": "<u1", "U16": "<u2", "U32": "<u4", "U64": "<u8", "BOOL": "?",
+}  # fmt: skip
 BOMB_SIZE, BOMB_RATIO = 1 << 30, 50  # activations compress by less than that
 
 
@@ -128,12 +132,16 @@ def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """Values are read, not mapped as the library does: a file that is cut off meanwhile would kill the process."""
     from safetensors import safe_open
 
     try:
-        with safe_open(os.fspath(path), framework="numpy") as file:
-            arrays = {name: np.asarray(file.get_tensor(name)) for name in file.keys() if name in NAMES}  # noqa: SIM118
-            metadata = file.metadata() or {}
+        with safe_open(os.fspath(path), framework="numpy") as file:  # checks the header, touches no values
+            names, metadata = [name for name in file.keys() if name in NAMES], file.metadata() or {}  # noqa: SIM118
+        with path.open("rb") as stream:
+            n_header = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(n_header))
+            arrays = {name: _read_tensor(stream, 8 + n_header, header[name]) for name in names}
         together = json.loads(metadata.get("names", "{}"))  # where this tool writes them
         texts = {name: json.loads(metadata[name]) for name in TEXTS if name in metadata}
         texts |= {name: together[name] for name in TEXTS if name in together}
@@ -144,3 +152,14 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
             raise DataError(str(path), f"its metadata {name!r} is no JSON list of texts")
         arrays[name] = np.array(text, dtype=np.str_)
     return arrays
+
+
+def _read_tensor(stream: IO[bytes], begin: int, entry: Mapping[str, Any]) -> np.ndarray:
+    first, end = entry["data_offsets"]
+    stream.seek(begin + first)
+    content = stream.read(end - first)
+    if len(content) < end - first:
+        raise ValueError("it became shorter while it was read")
+    if entry["dtype"] == "BF16":  # the upper half of a float32
+        return (np.frombuffer(content, "<u2").astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
+    return np.frombuffer(content, DTYPES[entry["dtype"]]).reshape(entry["shape"])

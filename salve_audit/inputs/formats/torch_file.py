@@ -24,6 +24,8 @@ TRUST_HINT = "--trust-model runs the code in it, if you know who made it"
 COPY_HINT = "copy it again"
 MAX_UNPACKED, MAX_RATIO = 64 << 20, 4  # torch.save does not compress at all
 LARGEST_SCALAR = 64  # bytes
+# a file that is cut off while it is mapped kills the process (SIGBUS); only what is large for the memory is mapped
+LARGEST_READ = 2 << 30
 
 
 def load_torch_file(file: Path, kind: Kind) -> Any:
@@ -35,7 +37,12 @@ def load_torch_file(file: Path, kind: Kind) -> Any:
     _refuse_bombs(file, kind)
     try:
         with _quietly(), torch.serialization.safe_globals(_plain_classes()):
-            return torch.load(file, weights_only=True, map_location="cpu", mmap=kind is Kind.ZIPPED)
+            if kind is not Kind.ZIPPED:
+                return torch.load(file, weights_only=True, map_location="cpu")
+            # mapping touches no values, and checks that every tensor lies inside of its record
+            mapped = torch.load(file, weights_only=True, map_location="cpu", mmap=True)
+            is_large = file.stat().st_size > LARGEST_READ
+            return mapped if is_large else torch.load(file, weights_only=True, map_location="cpu", mmap=False)
     except Exception as error:  # the unpickler raises whatever the bytes lead it into
         raise _explain(file, kind, error) from error
 
@@ -48,7 +55,8 @@ def load_trusted_file(file: Path, kind: Kind) -> Any:
     """
     try:
         with _quietly():
-            return torch.load(file, weights_only=False, map_location="cpu", mmap=kind is Kind.ZIPPED)
+            is_mapped = kind is Kind.ZIPPED and file.stat().st_size > LARGEST_READ
+            return torch.load(file, weights_only=False, map_location="cpu", mmap=is_mapped)
     except Exception as error:  # the file's own code may raise anything
         hint = "what it was made with must be importable here"
         raise CheckpointError(str(file), f"cannot be loaded ({summarise_error(error)})", hint=hint) from error
@@ -60,10 +68,13 @@ def load_safetensors(file: Path) -> dict[str, torch.Tensor]:
     Raises:
         CheckpointError: it is damaged.
     """
-    from safetensors.torch import load_file
+    from safetensors.torch import load, load_file
 
     try:
-        return dict(load_file(file, device="cpu"))
+        if file.stat().st_size > LARGEST_READ:
+            return dict(load_file(file, device="cpu"))
+        with _quietly():
+            return dict(load(file.read_bytes()))
     except Exception as error:  # the library has errors of several languages
         why = f"is a damaged safetensors file ({summarise_error(error)})"
         raise CheckpointError(str(file), why, hint=COPY_HINT) from error

@@ -93,7 +93,8 @@ def _read_settings(file: OnnxFile) -> dict[str, Any]:
     """The known ``metadata_props``; values are JSON, Python literals, or lists with commas."""
     given = {entry.key: entry.value for entry in file.proto.metadata_props}
     known = {key: value for key, value in given.items() if key in (*SETTINGS, *NAME_KEYS)}
-    settings = {key: _parse(value) for key, value in known.items() if len(value) <= LARGEST_SETTING}
+    texts = {key: value for key, value in known.items() if isinstance(value, str)}  # bytes where they are no UTF-8
+    settings = {key: _parse(value) for key, value in texts.items() if len(value) <= LARGEST_SETTING}
     if _declared(file):
         settings.pop("input_size", None)  # the graph takes no other
     return settings

@@ -1,4 +1,4 @@
-"""Pictures that are rows of an array: memory-mapped where the file allows it, never unpickled."""
+"""Pictures that are rows of an array: read in place where the file allows it, never unpickled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ class ArrayPart:
         shape: (n, h, w) or (n, h, w, c), or (n, c, h, w) where `channels_first`.
         path, offset: the file and where its values begin; or None and `held`.
         held: the values, (n, ...).
-        fortran: the file has the last index slowest.
     """
 
     shape: tuple[int, ...]
@@ -27,7 +26,6 @@ class ArrayPart:
     path: Path | None = None
     offset: int = 0
     held: npt.NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
-    fortran: bool = False
 
     def read(self, row: int) -> npt.NDArray[np.uint8]:
         """Pixels of one picture, (h, w) or (h, w, c).
@@ -43,8 +41,6 @@ class ArrayPart:
         if self.held is not None:
             return self.held[row]
         assert self.path is not None, "an array is in a file or held"
-        if self.fortran:
-            return np.memmap(self.path, np.uint8, "r", self.offset, self.shape, order="F")[row]
         size = math.prod(self.shape[1:])
         with self.path.open("rb", buffering=0) as stream:
             stream.seek(self.offset + row * size)
@@ -62,7 +58,7 @@ class ArraySource:
 
     @property
     def resident_bytes(self) -> int:
-        """Of the arrays that are not mapped."""
+        """Of the arrays that are held."""
         return sum(part.held.nbytes for part in self.parts.values() if part.held is not None)
 
     def read(self, key: str) -> npt.NDArray[np.uint8]:

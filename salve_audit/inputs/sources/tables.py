@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from salve_audit.inputs.reasons import summarise_error
+from salve_audit.inputs.sources.arrow import ArrowFile
 from salve_audit.inputs.sources.source import MAX_BYTES, describe_too_large
 
 MAX_GROUP_BYTES = 512 * 1024**2  # of the pictures of one row group
@@ -90,7 +91,7 @@ class _Kept:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._groups: OrderedDict[tuple[TableFile, int], Any] = OrderedDict()
-        self._batches: dict[TableFile, list[Any]] = {}
+        self._arrow: dict[TableFile, ArrowFile] = {}
         self._refused: dict[tuple[TableFile, int], str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -102,17 +103,13 @@ class _Kept:
     def get(self, file: TableFile, group: int) -> Any:
         """The pictures of a row group, as a sequence of cells."""
         with self._lock:
-            if file.kind == ARROW:
-                if file not in self._batches:
-                    self._batches[file] = open_batches(file.path, file.column)
-                return self._batches[file][group]
             if (file, group) in self._groups:
                 self._groups.move_to_end((file, group))
                 return self._groups[file, group]
             if (file, group) in self._refused:
                 raise ValueError(self._refused[file, group])
             try:
-                cells = read_group(file, group)
+                cells = self._read(file, group)
             except ValueError as error:  # every row of the group would decode it again, up to the limit
                 self._refused[file, group] = str(error)
                 raise
@@ -123,10 +120,18 @@ class _Kept:
                 self._groups.popitem(last=False)
             return cells
 
+    def _read(self, file: TableFile, group: int) -> Any:
+        if file.kind == PARQUET:
+            return read_group(file, group)
+        if file not in self._arrow:
+            self._arrow[file] = ArrowFile.open(file.path)
+        return self._arrow[file].read(group, [file.column]).column(0)
+
 
 def read_group(table: TableFile, group: int) -> Any:
     """The pictures of one Parquet row group, as a pyarrow array.
 
+    The file is not mapped: one that is cut off meanwhile would kill the process.
     Values are read as a dictionary: a hostile file may hold one huge value once and repeat it in every row.
 
     Raises:
@@ -137,7 +142,7 @@ def read_group(table: TableFile, group: int) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(table.path, memory_map=True, read_dictionary=[table.leaf]) as file:
+        with pq.ParquetFile(table.path, read_dictionary=[table.leaf]) as file:
             parts, held = [], 0
             # not the columns' own sizes: reading their metadata aborts the process on a damaged file (pyarrow 26)
             if file.metadata.row_group(group).total_byte_size > MAX_GROUP_BYTES:
@@ -150,39 +155,3 @@ def read_group(table: TableFile, group: int) -> Any:
             return pa.chunked_array(parts)
     except (pa.ArrowException, MemoryError, KeyError, IndexError, UnicodeDecodeError) as error:
         raise ValueError(f"damaged ({summarise_error(error)})") from error
-
-
-def open_batches(path: Path, column: str) -> list[Any]:
-    """The column of every record batch of an Arrow file (stream or file format), memory-mapped and validated.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: damaged, or compressed into more memory than a row group may have.
-    """
-    import pyarrow as pa
-
-    try:
-        with pa.memory_map(str(path)) as mapped:
-            before = pa.total_allocated_bytes()
-            found = []
-            for batch in read_batches(mapped):
-                own = batch.column(batch.schema.get_field_index(column))
-                own.validate(full=True)  # offsets of a hostile file could point anywhere
-                found.append(own)
-                if pa.total_allocated_bytes() - before > MAX_GROUP_BYTES:
-                    raise ValueError("compressed record batches; save the data set without compression")
-            return found
-    except (pa.ArrowException, MemoryError) as error:
-        raise ValueError(f"damaged ({summarise_error(error)})") from error
-
-
-def read_batches(mapped: Any) -> Any:
-    """Record batches of an open Arrow file in either format."""
-    import pyarrow as pa
-
-    head = mapped.read(6)
-    mapped.seek(0)
-    if head == b"ARROW1":
-        reader = pa.ipc.open_file(mapped)
-        return (reader.get_batch(number) for number in range(reader.num_record_batches))
-    return iter(pa.ipc.open_stream(mapped))
