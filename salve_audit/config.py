@@ -13,7 +13,7 @@ from salve_audit.errors import UsageError
 FORMATS = ("html", "pdf", "json")
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "fp32", "bf16")
-SAE_VARIANTS = ("linear-l1", "relu-l1", "topk", "batchtopk", "matryoshka", "gated", "jumprelu", "paper")
+SAE_VARIANTS = ("linear-l1", "relu-l1", "topk", "batchtopk", "matryoshka", "gated", "jumprelu", "supervised", "paper")
 METHODS = (
     "salve",
     "steering",

@@ -26,6 +26,8 @@ from salve_audit.sae.normalisation import (
 )
 from salve_audit.sae.parameters import Parameters, select_problem
 from salve_audit.sae.settings import SaeSettings, default_latents
+from salve_audit.sae.supervised import ConceptBlock, check_room, split_off_concepts
+from salve_audit.sae.supervised_concepts import Concepts, class_concepts
 from salve_audit.sae.training import Recipe, train
 from salve_audit.sae.tuning import Candidate, Ladder, count_ladder, hold_out, penalty_ladder
 from salve_audit.sae.variants import Variant, find_variant
@@ -50,6 +52,7 @@ class Problem:
         train_acts: (t, d) as the variant sees them, on the device.
         validation: held-out activations (v, d) in the model's units, and their labels (v,).
         head: the proven head.
+        block: known concepts in front of what is trained; the m latents are these and the trained ones.
     """
 
     variant: Variant
@@ -62,19 +65,25 @@ class Problem:
     train_acts: Float[Tensor, "t d"]
     validation: tuple[Float[np.ndarray, "v d"], Int[np.ndarray, " v"]]
     head: LinearHead
+    block: ConceptBlock | None = None
+
+    @property
+    def n_trained(self) -> int:
+        """Latents that training finds: all but the known concepts."""
+        return self.n_latents - (len(self.block.names) if self.block else 0)
 
     @property
     def ladder(self) -> Ladder:
         """Which λ or k there are to choose from."""
-        return count_ladder(self.n_latents) if self.variant.counted else penalty_ladder(self.n_latents, self.head.d)
+        return count_ladder(self.n_trained) if self.variant.counted else penalty_ladder(self.n_trained, self.head.d)
 
     def train_from(self, start: Parameters | None, sparsity: float, recipe: Recipe, n_seeds: int) -> Parameters:
         """Trains `n_seeds` autoencoders at once, from `start` or from scratch, and consolidates them."""
         device = self.train_acts.device
         generators = [torch.Generator(device).manual_seed(self.seed + i) for i in range(n_seeds)]
         if start is None:
-            start = self.variant.initialise(self.train_acts, self.n_latents, generators)
-        parameters = train(start, self.train_acts, self.variant.objective(sparsity, self.n_latents), recipe, generators)
+            start = self.variant.initialise(self.train_acts, self.n_trained, generators)
+        parameters = train(start, self.train_acts, self.variant.objective(sparsity, self.n_trained), recipe, generators)
         return consolidate(parameters, self.train_acts) if self.variant.merges_duplicates else parameters
 
     def visit(self, sparsity: float, start: Parameters | None) -> Candidate:
@@ -103,10 +112,14 @@ class Problem:
     def canonical(self, parameters: Parameters, sparsity: float, index: int = 0) -> TrainedSae:
         """Autoencoder `index` of the batch in canonical form."""
         one, activation = self.variant.fold(select_problem(parameters, index), sparsity)
-        arrays = canonical_arrays(one, self.train_acts, self.normalisation, self.n_latents, activation)
+        arrays = canonical_arrays(one, self.train_acts, self.normalisation, self.n_trained, activation)
         activation = dataclasses.replace(activation, threshold=arrays.pop("threshold", None))
         recipe = {name: getattr(self.recipe, name) for name in ("epochs", "batch_size", "learning_rate")}
-        described = {"sparsity": sparsity, "seed": self.seed + index, "n_train": len(self.train_acts), **recipe}
+        described: dict[str, object] = {"sparsity": sparsity, "seed": self.seed + index, **recipe}
+        described["n_train"] = len(self.train_acts)
+        if self.block is not None:
+            arrays = self.block.join(arrays)
+            described["concepts"] = [*self.block.names, *[None] * self.n_trained]
         return TrainedSae(variant=self.variant.name, hyperparameters=described, activation=activation, **arrays)
 
     def measure(self, sae: TrainedSae) -> Quality:
@@ -115,13 +128,19 @@ class Problem:
 
 
 def prepare_problem(
-    acts: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], head: LinearHead, settings: SaeSettings
+    acts: Float[np.ndarray, "n d"],
+    labels: Int[np.ndarray, " n"],
+    head: LinearHead,
+    settings: SaeSettings,
+    concepts: Concepts | None = None,
 ) -> Problem:
     """Checks, holds out, normalises and copies the training samples to the device.
 
+    `concepts` are for ``supervised``, which takes the classes where none are given; other variants know none.
+
     Raises:
         DataError: NaN or infinite values, no variance, or too few samples to hold any out.
-        UsageError: no such variant.
+        UsageError: no such variant, or no latent left beside the concepts.
     """
     assert acts.shape[1:] == (head.d,), f"expected (n, {head.d}) activations, got {acts.shape}"
     assert labels.shape == (len(acts),), f"expected ({len(acts)},) labels, got {labels.shape}"
@@ -132,7 +151,7 @@ def prepare_problem(
     if not variant.normalised:
         normalisation = identity_normalisation(head.d)
     recipe = _adjusted(variant.recipe(len(rows)), settings)
-    return Problem(
+    problem = Problem(
         variant=variant,
         n_latents=settings.n_latents or default_latents(head.d, head.n_classes),
         n_seeds=settings.n_seeds or variant.n_seeds,
@@ -144,6 +163,17 @@ def prepare_problem(
         validation=(np.array(acts[held], dtype=np.float32), labels[held]),
         head=head,
     )
+    if variant.name != "supervised":
+        return problem
+    return _with_concepts(problem, (concepts or class_concepts(labels)).at(rows), settings)
+
+
+def _with_concepts(problem: Problem, concepts: Concepts, settings: SaeSettings) -> Problem:
+    """The same problem for what the concepts of its training samples leave over."""
+    n_latents = settings.n_latents or default_latents(problem.head.d, max(problem.head.n_classes, len(concepts.names)))
+    check_room(n_latents, concepts.names)
+    block, rest = split_off_concepts(problem.train_acts, concepts, problem.normalisation)
+    return dataclasses.replace(problem, n_latents=n_latents, normalisation=block.leftover, train_acts=rest, block=block)
 
 
 def _adjusted(recipe: Recipe, settings: SaeSettings) -> Recipe:

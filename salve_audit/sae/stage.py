@@ -14,6 +14,7 @@ from salve_audit.sae.models import TrainedSae
 from salve_audit.sae.problem import Problem, prepare_problem
 from salve_audit.sae.settings import SaeSettings
 from salve_audit.sae.stability import assess_stability
+from salve_audit.sae.supervised_concepts import Concepts
 from salve_audit.sae.tuning import Candidate, choose, satisfies, search_path, settle
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,11 @@ class SaeOutcome:
 
 
 def train_sae(
-    acts: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], head: LinearHead, settings: SaeSettings
+    acts: Float[np.ndarray, "n d"],
+    labels: Int[np.ndarray, " n"],
+    head: LinearHead,
+    settings: SaeSettings,
+    concepts: Concepts | None = None,
 ) -> SaeOutcome:
     """Trains on 85 % of the fit split, stratified by class; the other 15 % choose the sparsity and give every number.
 
@@ -46,13 +51,14 @@ def train_sae(
         labels: (n,) class indices in 0..k-1.
         head: the proven head, (k, d).
         settings: see `SaeSettings`.
+        concepts: of the n samples, for ``supervised``; None: the classes.
 
     Raises:
         DataError: NaN or infinite values, activations without variance, too few samples to hold any out.
         UsageError: no such variant.
         NothingMeasuredError: training diverged.
     """
-    problem = prepare_problem(acts, labels, head, settings)
+    problem = prepare_problem(acts, labels, head, settings, concepts)
     sparsity = settings.sparsity if settings.sparsity is not None else problem.variant.default_sparsity
     path: list[Candidate] = []
     if sparsity is None:
@@ -104,4 +110,5 @@ def _info(problem: Problem, chosen: Candidate, stability: Stability | None, fron
         satisfied=satisfies(quality),
         stability=stability,
         frontier=frontier,
+        concepts=problem.block.names if problem.block else (),
     )

@@ -196,6 +196,8 @@ VARIANTS: Mapping[str, Variant] = {
     ),
 }
 
+# `linear-l1` on what the known concepts leave over: see `supervised`
+VARIANTS = {**VARIANTS, "supervised": replace(VARIANTS["linear-l1"], name="supervised")}
 
 SIGNED: Mapping[str, Variant] = {
     "topk": replace(VARIANTS["topk"], loss=signed_topk_loss, fold=fold_signed_topk),

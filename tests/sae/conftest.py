@@ -17,6 +17,7 @@ OTHERS = ("relu-l1", "topk", "batchtopk", "matryoshka", "gated", "jumprelu")
 QUICK = {  # settings under which a variant trains in about a second here
     "linear-l1": SaeSettings(variant="linear-l1", n_latents=16, n_seeds=3, seed=3),
     **{name: SaeSettings(variant=name, n_latents=16, n_seeds=2, seed=3) for name in OTHERS},
+    "supervised": SaeSettings(variant="supervised", n_latents=16, n_seeds=2, seed=3),
     "paper": SaeSettings(variant="paper", n_latents=16, n_seeds=2, seed=3, epochs=40),
 }
 

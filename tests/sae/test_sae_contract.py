@@ -53,6 +53,8 @@ def test_codes_are_in_the_models_units(variant, train_quickly, world):
 
 def test_normalisation_is_folded(variant, world, quick):
     """The canonical autoencoder reconstructs what the trained parameters reconstruct."""
+    if variant == "supervised":
+        pytest.skip("trains on what the concepts leave over: both are folded together in test_sae_supervised")
     problem = prepare_problem(world.acts, world.labels, world.head, replace(quick[variant], epochs=3))
     sparsity = moderate_sparsity(problem.variant)
     start = problem.train_from(None, sparsity, problem.recipe, 2)

@@ -118,6 +118,7 @@ def test_odd_sizes_train(variant, n, d, k, m):
     rng = np.random.default_rng(0)
     acts, labels = rng.normal(size=(n, d)).astype(np.float32), np.arange(n) % k
     sparsity = min(2, m) if VARIANTS[variant].counted else 0.1
+    m += k if variant == "supervised" else 0  # a latent for every class comes first
     settings = replace(SHORT, variant=variant, n_latents=m, sparsity=sparsity)
     outcome = train_sae(acts, labels, make_head(k, d), settings)
     assert outcome.sae.dictionary.shape == (m, d)
