@@ -83,7 +83,7 @@ def _distribution(threshold: str, n: int, median: float | None, share: float) ->
 def _seeds(flip: FlipSummary, start: float, deviation: float) -> SeedSpread:
     """Five seeds; the interval is wider than that over pictures where the seeds disagree."""
     medians = tuple(None if flip.median is None else flip.median * (1 + deviation * i) for i in range(5))
-    high = None if flip.high is None else flip.high * (1 + 4 * deviation)
+    high = flip.high if flip.high is None or deviation < 0.1 else flip.high * (1 + 4 * deviation)
     mean = tuple(start / (1 + (a / (flip.median or 9.0)) ** 4) for a in GRID)
     curve = SeedCurve(GRID, mean, tuple(deviation * m * (1 - m) for m in mean)) if start else None
     return SeedSpread(5, medians, flip.low, high, curve)

@@ -9,11 +9,12 @@ from salve_audit.report.charts.bands import BandPanel, draw_band, draw_band_lege
 from salve_audit.report.numbers import count, names, percent, strength, strength_interval
 from salve_audit.report.tables import Column, Missing, Table, Value, make_table
 from salve_audit.report.view.front import NO_CORRECT
-from salve_audit.report.view.order import charted, fragile_first
+from salve_audit.report.view.order import fragile_first
 from salve_audit.report.view.page import Figure, Medium, Section
 from salve_audit.results import AuditResult, ClassReliance, SeedSpread
 
 _GONE = 0.02
+_PANELS = 18  # two thirds of a page
 _NO_INTERVAL = "too few flips for an interval"
 
 
@@ -74,10 +75,13 @@ def _deviation(spread: SeedSpread) -> Value:
 
 
 def _figure(result: AuditResult, medium: Medium) -> Figure | None:
-    classes, note = charted(result, medium.chart_classes)
-    panels = [panel for panel in map(_panel, classes) if panel is not None]
+    every = [panel for panel in map(_panel, fragile_first(result.classes)) if panel is not None]
+    panels = every[: min(_PANELS, medium.chart_classes)]
     if not panels:
         return None
+    note = ""
+    if len(panels) < len(every):
+        note = f"Shown are the {count(len(panels))} most fragile of {count(len(every))} classes with such a curve."
     ends = [next((a for a, m in zip(p.alpha_hat, p.mean, strict=True) if m <= _GONE), None) for p in panels]
     scale = alpha_scale([*ends, *(m for p in panels for m in p.medians)], 0, 1)
     return Figure(
