@@ -76,8 +76,11 @@ def _bootstrap(flips: Sequence[Times], rng: np.random.Generator) -> tuple[float,
         value = np.sort(np.where(times.observed, times.value, np.inf))
         n, rank = len(value), (len(value) + 1) // 2
         rows = np.flatnonzero(chosen == seed)
+        if n == 0:  # no picture of the class is classified right
+            medians[rows] = np.inf
+            continue
         place = rng.beta(rank, n - rank + 1, size=len(rows))
-        medians[rows] = value[np.minimum((place * n).astype(int), n - 1)] if n else np.inf
+        medians[rows] = value[np.minimum((place * n).astype(int), n - 1)]
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(medians, [tail, 1 - tail], method="inverted_cdf")
     return float(low), float(high)
