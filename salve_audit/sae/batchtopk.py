@@ -17,8 +17,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from salve_audit.sae.activation import Activation
-from salve_audit.sae.parameters import Parameters, decode, encode_linear, unit_rows
-from salve_audit.sae.topk import AUX_WEIGHT, auxiliary_loss, mark_silent, topk_parameters
+from salve_audit.sae.kept import Kept, list_largest_of_batch, pays_to_list
+from salve_audit.sae.listed import listed_loss, preactivations
+from salve_audit.sae.parameters import Parameters, unit_rows
+from salve_audit.sae.products import decode_batch, encode_batch
+from salve_audit.sae.topk import (
+    AUX_WEIGHT,
+    auxiliary_loss,
+    count_silence,
+    describe_auxiliary,
+    mark_silent,
+    topk_parameters,
+)
 
 MEMORY = 1 / 30  # of the running mean: it forgets within a hundred steps, whatever the size of the set
 N_PREFIXES = 5  # m, m/2, ... m/16
@@ -51,9 +61,11 @@ def prefix_lengths(n_latents: int) -> list[int]:
 def batchtopk_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], k: float) -> Float[Tensor, " s"]:
     """mse of the reconstruction, and the auxiliary loss of `topk`."""
     unit = unit_rows(parameters)
-    pre = encode_linear(unit, acts)
+    if pays_to_list(acts, unit["dictionary"].shape[1], int(k)):
+        return _listed_loss(parameters, unit, acts, int(k))
+    pre = encode_batch(unit, acts)
     codes = keep_largest_of_batch(pre, int(k))
-    error = acts - decode(unit, codes)
+    error = acts - decode_batch(unit, codes)
     loss = error.square().mean((1, 2)) + AUX_WEIGHT * auxiliary_loss(unit, pre, error)
     _keep_up(parameters, codes)
     return loss
@@ -62,7 +74,9 @@ def batchtopk_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], k: floa
 def matryoshka_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], k: float) -> Float[Tensor, " s"]:
     """The mean over prefixes of the mse of the reconstruction by the latents of the prefix alone."""
     unit = unit_rows(parameters)
-    pre = encode_linear(unit, acts)
+    if pays_to_list(acts, unit["dictionary"].shape[1], int(k)):
+        return _listed_loss(parameters, unit, acts, int(k), nested=True)
+    pre = encode_batch(unit, acts)
     codes = keep_largest_of_batch(pre, int(k))
     error = acts - unit["decoder_bias"][:, None]
     total, start = acts.new_zeros(len(acts)), 0
@@ -73,6 +87,23 @@ def matryoshka_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], k: flo
     loss = total / len(lengths) + AUX_WEIGHT * auxiliary_loss(unit, pre, error)
     _keep_up(parameters, codes)
     return loss
+
+
+def _listed_loss(parameters: Parameters, unit: Parameters, acts: Tensor, k: int, *, nested: bool = False) -> Tensor:
+    """The same by a list of the codes kept; nested: a row for every group of latents."""
+    s, n, _ = acts.shape
+    pre = preactivations(unit, acts)
+    kept = list_largest_of_batch(pre, k)
+    seed = kept.row // n
+    if nested:  # groups are ranges of latents, so that the list stays in order
+        group = unit["group"].flatten().long()[kept.latent]
+        n_groups = len(prefix_lengths(pre.shape[-1]))
+        kept = Kept(kept.row * n_groups + group, kept.latent, kept.n_rows * n_groups, kept.n_latents)
+    listed = listed_loss(unit, acts, pre, kept, describe_auxiliary(unit, signed=False))
+    count_silence(parameters, listed.fired(), n)
+    smallest = acts.new_full((s,), torch.inf).scatter_reduce_(0, seed, listed.codes, "amin")
+    _follow_cutoff(parameters, smallest[:, None])
+    return listed.loss
 
 
 def keep_largest_of_batch(pre: Float[Tensor, "s n m"], k: int) -> Float[Tensor, "s n m"]:
@@ -88,7 +119,12 @@ def keep_largest_of_batch(pre: Float[Tensor, "s n m"], k: int) -> Float[Tensor, 
 def _keep_up(parameters: Parameters, codes: Float[Tensor, "s n m"]) -> None:
     """Silence, and the running mean: of all steps at first, then fading."""
     mark_silent(parameters, codes)
-    smallest = codes.masked_fill(codes <= 0, torch.inf).flatten(1).amin(1, keepdim=True)
+    _follow_cutoff(parameters, codes.masked_fill(codes <= 0, torch.inf).flatten(1).amin(1, keepdim=True))
+
+
+@torch.no_grad()
+def _follow_cutoff(parameters: Parameters, smallest: Float[Tensor, "s 1"]) -> None:
+    """Infinite where no code was kept."""
     smallest = torch.where(smallest.isinf(), 0.0, smallest)
     steps = parameters["n_steps"].add_(1)
     parameters["cutoff"].lerp_(smallest, (1 / steps).clamp_min(MEMORY))

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from salve_audit.sae.parameters import Parameters, decode, encode_linear
+from salve_audit.sae.products import is_rounded, shorten
 
 
 def raw_l1_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], weight: float) -> Float[Tensor, " s"]:
@@ -39,22 +40,30 @@ class _CanonicalL1(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, acts: Tensor, weight: float, *parameters: Tensor) -> Tensor:
         encoder_weight, encoder_bias, dictionary, decoder_bias = parameters
-        codes = torch.baddbmm(encoder_bias[:, None], acts, encoder_weight.mT)
-        error = torch.baddbmm(decoder_bias[:, None], codes, dictionary).sub_(acts)
-        norms, magnitude = dictionary.norm(dim=-1), codes.abs().mean(1)
-        ctx.save_for_backward(acts, dictionary, codes, error, norms, magnitude)
+        rounded = is_rounded(acts, encoder_weight.mT)
+        short_acts, short_rows = shorten(acts, rounded=rounded), shorten(dictionary, rounded=rounded)
+        codes = torch.baddbmm(
+            shorten(encoder_bias, rounded=rounded)[:, None], short_acts, shorten(encoder_weight, rounded=rounded).mT
+        )
+        error = torch.bmm(codes, short_rows).to(acts.dtype).add_(decoder_bias[:, None]).sub_(acts)
+        norms, magnitude = dictionary.norm(dim=-1), codes.abs().to(acts.dtype).mean(1)
+        ctx.save_for_backward(short_acts, short_rows, dictionary, codes, error, norms, magnitude)
         ctx.weight = weight
         return error.square().mean((1, 2)) + weight * (magnitude * norms).sum(-1)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        acts, dictionary, codes, error, norms, magnitude = ctx.saved_tensors
+        acts, rows, dictionary, codes, error, norms, magnitude = ctx.saved_tensors
         n, d = acts.shape[1:]
         upstream_cube = upstream[0][:, None, None]
         error = error * (2 / (n * d) * upstream_cube)
+        short_error = error.to(rows.dtype)
         weight = ctx.weight * upstream_cube
-        from_codes = torch.bmm(error, dictionary.mT).addcmul_(codes.sign(), norms[:, None] * (weight / n))
+        from_codes = (
+            torch.bmm(short_error, rows.mT).to(norms.dtype).addcmul_(codes.sign(), norms[:, None] * (weight / n))
+        )
         # ∂‖D_l‖/∂D_l = D_l/‖D_l‖, taken as 0 for the rows of zeros that fill up a seed
         along_rows = weight * (magnitude / norms.clamp_min(torch.finfo(norms.dtype).tiny))[:, :, None]
-        from_rows = torch.bmm(codes.mT, error).addcmul_(dictionary, along_rows)
-        return None, None, torch.bmm(from_codes.mT, acts), from_codes.sum(1), from_rows, error.sum(1)
+        from_rows = torch.bmm(codes.mT, short_error).to(norms.dtype).addcmul_(dictionary, along_rows)
+        from_weight = torch.bmm(from_codes.to(acts.dtype).mT, acts).to(norms.dtype)
+        return None, None, from_weight, from_codes.sum(1), from_rows, error.sum(1)

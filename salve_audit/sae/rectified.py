@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from salve_audit.sae.activation import Activation
-from salve_audit.sae.parameters import Parameters, decode, encode_linear, rotation_parameters, unit_rows
+from salve_audit.sae.parameters import Parameters, rotation_parameters, unit_rows
+from salve_audit.sae.products import decode_batch, encode_batch, multiply
 
 
 def unit_parameters(acts: Float[Tensor, "n d"], n_latents: int, generators: Sequence[torch.Generator]) -> Parameters:
@@ -25,8 +26,8 @@ def unit_parameters(acts: Float[Tensor, "n d"], n_latents: int, generators: Sequ
 def relu_l1_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], weight: float) -> Float[Tensor, " s"]:
     """``mse(recon, a) + λ mean z`` with z = max(0, h)."""
     unit = unit_rows(parameters)
-    codes = encode_linear(unit, acts).relu()
-    error = (decode(unit, codes) - acts).square().mean((1, 2))
+    codes = encode_batch(unit, acts).relu()
+    error = (decode_batch(unit, codes) - acts).square().mean((1, 2))
     return error + weight * codes.mean(1).sum(-1)
 
 
@@ -48,12 +49,12 @@ def gated_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], weight: flo
     decoded by a frozen copy of the decoder, through which alone the gate learns.
     """
     unit = unit_rows(parameters)
-    shared = torch.bmm(acts, unit["encoder_weight"].mT)
+    shared = multiply(acts, unit["encoder_weight"].mT)
     gate = shared + unit["gate_bias"][:, None]
     magnitude = (shared * unit["log_magnitude"].exp()[:, None] + unit["encoder_bias"][:, None]).relu()
     codes, opening = magnitude * (gate > 0), gate.relu()
     frozen = {name: unit[name].detach() for name in ("dictionary", "decoder_bias")}
-    errors = [decode(unit, codes) - acts, decode(frozen, opening) - acts]
+    errors = [decode_batch(unit, codes) - acts, decode_batch(frozen, opening) - acts]
     return sum(error.square().mean((1, 2)) for error in errors) + weight * opening.mean(1).sum(-1)
 
 
@@ -81,8 +82,8 @@ def jumprelu_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], weight: 
     unit = unit_rows(parameters)
     threshold = parameters["threshold"]
     positive = threshold + (threshold.clamp_min(0) - threshold).detach()  # below 0, θ acts as 0 but is still moved
-    codes, fires = _Jump.apply(encode_linear(unit, acts), positive)
-    error = (decode(unit, codes) - acts).square().mean((1, 2))
+    codes, fires = _Jump.apply(encode_batch(unit, acts), positive)
+    error = (decode_batch(unit, codes) - acts).square().mean((1, 2))
     return error + weight * fires.mean(1).sum(-1)
 
 

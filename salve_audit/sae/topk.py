@@ -21,7 +21,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from salve_audit.sae.activation import Activation, keep_largest
-from salve_audit.sae.parameters import Parameters, decode, encode_linear, rotation_parameters, unit_rows
+from salve_audit.sae.kept import list_largest, pays_to_list
+from salve_audit.sae.listed import Auxiliary, listed_loss, preactivations
+from salve_audit.sae.parameters import Parameters, rotation_parameters, unit_rows
+from salve_audit.sae.products import decode_batch, encode_batch
 
 AUX_WEIGHT = 1 / 32  # arXiv 2406.04093
 AUX_SHARE = 16  # d/16 silent latents per sample: few enough to specialise; with d/2 half as many come back on ResNet-18
@@ -46,9 +49,15 @@ def topk_loss(
 ) -> Float[Tensor, " s"]:
     """The k largest codes of every sample; signed: those of largest magnitude."""
     unit = unit_rows(parameters)
-    pre = encode_linear(unit, acts)
+    if pays_to_list(acts, unit["dictionary"].shape[1], int(k)):
+        pre = preactivations(unit, acts)
+        kept = list_largest(pre.abs() if signed else pre.relu(), int(k))
+        listed = listed_loss(unit, acts, pre, kept, describe_auxiliary(unit, signed=signed))
+        count_silence(parameters, listed.fired(), acts.shape[1])
+        return listed.loss
+    pre = encode_batch(unit, acts)
     codes = keep_largest(pre, int(k), signed=signed)
-    error = acts - decode(unit, codes)
+    error = acts - decode_batch(unit, codes)
     loss = error.square().mean((1, 2)) + AUX_WEIGHT * auxiliary_loss(unit, pre, error, signed=signed)
     mark_silent(parameters, codes)
     return loss
@@ -61,9 +70,9 @@ def auxiliary_loss(
 
     Pre-activations below 0 take part: a latent that fires nowhere would get no gradient otherwise.
     """
-    silent = (parameters["silent"] > SILENT_EPOCHS)[:, None]
+    aux = describe_auxiliary(parameters, signed=signed)
+    silent, n_kept = aux.silent[:, None], aux.n_kept
     codes = pre * silent
-    n_kept = max(1, error.shape[-1] // AUX_SHARE)
     if n_kept < pre.shape[-1]:
         rank = pre.detach().abs() if signed else pre.detach()
         kept = rank.masked_fill(~silent, -torch.inf).topk(n_kept, dim=-1, sorted=False).indices
@@ -72,11 +81,23 @@ def auxiliary_loss(
     return left.square().mean((1, 2)) * silent.any(-1)[:, 0]
 
 
+def describe_auxiliary(parameters: Parameters, *, signed: bool) -> Auxiliary:
+    """Who is silent now, and what the auxiliary loss makes of it."""
+    n_kept = max(1, parameters["dictionary"].shape[-1] // AUX_SHARE)
+    return Auxiliary(parameters["silent"] > SILENT_EPOCHS, n_kept, AUX_WEIGHT, signed)
+
+
 @torch.no_grad()
 def mark_silent(parameters: Parameters, codes: Float[Tensor, "s n m"]) -> None:
     """Counts on, in epochs, for the latents that did not fire in this batch; no value is read back."""
+    count_silence(parameters, (codes != 0).any(1), codes.shape[1])
+
+
+@torch.no_grad()
+def count_silence(parameters: Parameters, fired: Tensor, n: int) -> None:
+    """The same from (s, m) of what fired among n samples."""
     silent = parameters["silent"]
-    silent.add_(codes.shape[1] / parameters["epoch"]).mul_((codes == 0).all(1))
+    silent.add_(n / parameters["epoch"]).mul_(fired.view_as(silent) == 0)
 
 
 def fold_topk(parameters: Parameters, k: float, *, signed: bool = False) -> tuple[Parameters, Activation]:

@@ -1,0 +1,116 @@
+"""The losses of `topk` and `batchtopk` by lists of the codes that are kept (see `kept`): the same values, less work.
+
+The auxiliary loss takes a quarter of each batch: its mean is the same, and it only has to bring latents back.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from salve_audit.sae.kept import Kept, decode_kept, encode_kept, join_kept, list_largest, select_kept
+from salve_audit.sae.parameters import Parameters
+from salve_audit.sae.products import multiply
+
+AUX_PART = 4  # one sample of so many takes part in the auxiliary loss
+
+
+@dataclass(frozen=True)
+class Auxiliary:
+    """What the auxiliary loss needs to know.
+
+    Attributes:
+        silent: (s, m), which latents it is for.
+        n_kept: how many of them may explain a sample's error.
+        weight: of the loss.
+        signed: do codes count by magnitude?
+    """
+
+    silent: Bool[Tensor, "s m"]
+    n_kept: int
+    weight: float
+    signed: bool = False
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a loss found: its value (s,), the list of codes kept and the codes (e,)."""
+
+    loss: Float[Tensor, " s"]
+    kept: Kept
+    codes: Float[Tensor, " e"]
+
+    def fired(self) -> Float[Tensor, " s_m"]:
+        """1 for every latent with a code that is not 0."""
+        fired = torch.zeros(self.kept.n_latents)
+        fired[self.kept.latent[self.codes != 0]] = 1
+        return fired
+
+
+@torch.no_grad()
+def preactivations(parameters: Parameters, acts: Float[Tensor, "s n d"]) -> Float[Tensor, "s n m"]:
+    """Of all latents, without a gradient: most are not kept."""
+    return multiply(acts, parameters["encoder_weight"].mT).add_(parameters["encoder_bias"][:, None])
+
+
+def listed_loss(
+    parameters: Parameters, acts: Float[Tensor, "s n d"], pre: Float[Tensor, "s n m"], kept: Kept, aux: Auxiliary
+) -> Listed:
+    """mse of the reconstruction by the codes in the list and the auxiliary loss.
+
+    With g rows in the list for each sample, the first is reconstructed from the first row alone, the next from two and
+    so on (nested prefixes), and the mean over all of them counts.
+
+    Args:
+        parameters: with unit rows.
+        acts: the batch.
+        pre: its pre-activations.
+        kept: the codes that reconstruct it; row i·n·g + j·g is the first of sample j of seed i.
+        aux: of the auxiliary loss.
+    """
+    s, n, d = acts.shape
+    n_nested = kept.n_rows // (s * n)
+    extra = _list_silent(pre, aux)
+    n_aux = 0 if extra is None else extra.n_rows // s
+    both = kept if extra is None else join_kept(kept, extra)
+    own = torch.arange(s * n)
+    sample = torch.cat([own.repeat_interleave(n_nested), own.view(s, n)[:, :n_aux].flatten()])[both.row]
+    values = pre.reshape(-1)[sample * pre.shape[-1] + both.latent % pre.shape[-1]]
+    codes = encode_kept(parameters, acts.reshape(s * n, d), both, sample, values)
+    if not aux.signed:
+        codes = torch.cat([codes[: len(kept.row)].relu(), codes[len(kept.row) :]])
+    recon = decode_kept(codes, parameters["dictionary"], both)
+    nested = recon[: kept.n_rows].view(s, n, n_nested, d)
+    nested = nested.cumsum(2) if n_nested > 1 else nested
+    error = (acts - parameters["decoder_bias"][:, None])[:, :, None] - nested
+    loss = error.square().mean((1, 2, 3))
+    if extra is not None:
+        left = error[:, :n_aux, -1].detach() - recon[kept.n_rows :].view(s, n_aux, d)
+        loss = loss + aux.weight * left.square().mean((1, 2)) * aux.silent.any(1)
+    return Listed(loss, kept, codes.detach()[: len(kept.row)])
+
+
+def _list_silent(pre: Float[Tensor, "s n m"], aux: Auxiliary) -> Kept | None:
+    """The largest silent codes of a part of the batch; None if none is silent.
+
+    Looked for among as many columns as the seed with the most silent latents has; what fills up the others is left out.
+    """
+    silent = aux.silent
+    most = int(silent.sum(1).numpy().max())
+    if most == 0:
+        return None
+    s, n, m = pre.shape
+    n_aux = math.ceil(n / AUX_PART)
+    column = torch.argsort(silent.logical_not().to(torch.uint8), dim=1, stable=True)[:, :most]  # (s, most)
+    real = silent.gather(1, column)
+    rank = pre[:, :n_aux].gather(2, column[:, None].expand(-1, n_aux, -1))
+    rank = (rank.abs() if aux.signed else rank).masked_fill_(real.logical_not()[:, None], -torch.inf)
+    found = list_largest(rank, min(aux.n_kept, most))
+    chosen = found.latent  # i·most + position
+    latent = (column + torch.arange(s)[:, None] * m).flatten()[chosen]
+    listed = Kept(found.row, latent, found.n_rows, s * m)
+    return listed if bool(real.numpy().all()) else select_kept(listed, real.flatten()[chosen])
