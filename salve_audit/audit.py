@@ -33,8 +33,9 @@ from salve_audit.sae.metrics import measure_quality
 from salve_audit.sae.models import TrainedSae
 from salve_audit.sae.settings import SaeSettings
 from salve_audit.sae.stage import SaeOutcome, train_sae
+from salve_audit.sae.supervised_concepts import Concepts, gather_concepts
 from salve_audit.stopwatch import Stopwatch
-from salve_audit.subject import load_subject
+from salve_audit.subject import Subject, load_subject
 
 log = logging.getLogger(__name__)
 TRANSFORMERS = ("vit", "deit", "beit", "eva", "cait", "swin", "maxvit", "flexivit")  # by the start of timm's names
@@ -101,6 +102,7 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
             activations.fit.labels,
             activations.head,
             _sae_settings(config, subject.model.architecture, device),
+            _find_concepts(subject) if config.sae == "supervised" else None,
         )
         info = dataclasses.replace(outcome.info, on_audit=_measure_fidelity(outcome.sae, activations))
         fit_codes = outcome.sae.encode(activations.fit.acts)
@@ -141,6 +143,12 @@ def _dominant_of(sae: TrainedSae, activations: Activations) -> OtherSeed:
     fit, head = activations.fit, activations.head
     use = describe_use(sae.encode(fit.acts), fit.labels, sae.dictionary, head)
     return OtherSeed(sae.dictionary, use.dominant)
+
+
+def _find_concepts(subject: Subject) -> Concepts:
+    """Classes and attributes of the pictures to fit that could be read."""
+    fit = subject.activations.fit
+    return gather_concepts(subject.data_root, fit.paths, fit.labels, subject.classes, subject.attributes)
 
 
 def _measure_fidelity(sae: TrainedSae, activations: Activations) -> SaeFidelity:

@@ -51,6 +51,7 @@ class AuditConfig:
         precision: of the backbone pass: auto (fp32 on the CPU), fp32 or bf16.
         sae: variant of the autoencoder.
         n_latents: its number of latents; None: chosen from d.
+        concepts: columns of the manifest that ``supervised`` knows beside the classes; None: all of them.
         interventions: methods to compare.
         fail_under: smallest acceptable alpha-hat flip median, or None.
         cache: folder of cached activations; None: the user's cache folder. `use_cache` False: none is kept.
@@ -76,6 +77,7 @@ class AuditConfig:
     precision: str = "auto"
     sae: str = "linear-l1"
     n_latents: int | None = None
+    concepts: tuple[str, ...] | None = None
     interventions: tuple[str, ...] = METHODS
     fail_under: float | None = None
     cache: str | Path | None = None
@@ -98,6 +100,8 @@ def _check_choices(config: AuditConfig) -> None:
         for value in getattr(config, key):
             if value not in allowed:
                 raise UsageError(key, f"{value!r} is not one of {', '.join(allowed)}")
+    if config.concepts is not None and config.sae != "supervised":
+        raise UsageError("concepts", f"{config.sae} knows no concepts", hint="only --sae supervised does")
     if not config.format:
         raise UsageError("format", "name at least one of " + ", ".join(FORMATS))
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from salve_audit.errors import DataError, UsageError
 from salve_audit.inputs import load_classifier, load_images, match_classes, suspect_mapping
 from salve_audit.inputs.arrays import ArraySet, ArraySplit, is_array_file, load_arrays
 from salve_audit.inputs.classifier import Classifier
+from salve_audit.inputs.imageset import ImageSet
 from salve_audit.inputs.label import cut_label, describe_label, find_label, name_sides, require_label
 from salve_audit.results import ModelInfo, TransformInfo
+from salve_audit.sae.supervised_concepts import gather_concepts, select_columns
 from salve_audit.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
@@ -39,6 +42,7 @@ class Subject:
         layout: how the two splits came about, in words.
         trusted_code: code named by the user was run.
         notes: what the reader of a report should know.
+        attributes: columns of the data that a supervised autoencoder knows: column -> key -> text.
     """
 
     activations: Activations
@@ -49,6 +53,7 @@ class Subject:
     layout: str
     trusted_code: bool
     notes: tuple[str, ...]
+    attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def load_subject(config: AuditConfig, watch: Stopwatch) -> Subject:
@@ -75,6 +80,7 @@ def _from_pictures(path: Path, data: Path, config: AuditConfig, watch: Stopwatch
         images = load_images(data, seed=config.seed, limit=config.limit)
         images = match_classes(images, classifier.n_outputs, classifier.class_names, config.classes)
         _check_label(classifier, images.classes, config.label)
+        attributes = _find_attributes(images, config)
     with watch.stage("activations"):
         activations = extract(classifier, images, _extract_settings(config))
     suspicion = _suspect(activations, images.classes)
@@ -87,6 +93,7 @@ def _from_pictures(path: Path, data: Path, config: AuditConfig, watch: Stopwatch
         layout=images.layout,
         trusted_code=classifier.trusted_code,
         notes=(*classifier.notes, *suspicion),
+        attributes=attributes,
     )
     return subject if config.label is None else _narrow(subject, config.label)
 
@@ -99,6 +106,16 @@ def _check_label(classifier: Classifier, classes: tuple[str, ...], label: str | 
         find_label(label, classes)
     elif classifier.reader.per_label:
         raise require_label(classifier.path.name, classes)
+
+
+def _find_attributes(images: ImageSet, config: AuditConfig) -> Mapping[str, Mapping[str, str]]:
+    """The columns that the autoencoder is to know; unusable ones are refused before the backbone pass."""
+    if config.sae != "supervised":
+        return {}
+    columns = select_columns(str(images.root), images.attributes, config.concepts)
+    fit = images.fit
+    gather_concepts(str(images.root), fit.paths, np.asarray(fit.labels), images.classes, columns)
+    return columns
 
 
 def _narrow(subject: Subject, label: str) -> Subject:
@@ -140,6 +157,7 @@ def _from_arrays(path: Path, config: AuditConfig, watch: Stopwatch) -> Subject:
         ("--head", config.head),
         ("--classes", config.classes),
         ("--weights", config.weights),
+        ("--concepts", config.concepts),
     ):
         if value is not None:
             raise UsageError(option, f"{path} holds activations, labels and head; nothing else is read")

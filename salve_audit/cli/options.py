@@ -32,6 +32,17 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]  # older clicks cann
         return chosen
 
 
+class Columns(click.ParamType):  # type: ignore[type-arg]
+    """A comma-separated list of any names; ``none`` is the empty one."""
+
+    name = "columns"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        return tuple(name.strip() for name in value.split(",") if name.strip()) if value != "none" else ()
+
+
 _OPTIONS = [
     click.option("--arch", metavar="NAME|FILE.py:FUNCTION", help="Architecture, where the file does not say it."),
     click.option("--head", metavar="MODULE", help="The final linear layer, where it is not found."),
@@ -49,6 +60,9 @@ _OPTIONS = [
     click.option("--precision", type=click.Choice(PRECISIONS), help="Of the backbone pass  [default: auto]"),
     click.option("--sae", type=click.Choice(SAE_VARIANTS), help="Autoencoder variant  [default: linear-l1]"),
     click.option("--n-latents", type=int, metavar="N", help="Of the autoencoder  [default: chosen]"),
+    click.option(
+        "--concepts", type=Columns(), metavar="COLUMNS", help="Of DATA, for supervised: a,b or none  [default: all]"
+    ),
     click.option(
         "--interventions", type=CommaList(METHODS), metavar="LIST", help=f"Out of {', '.join(METHODS)}  [default: all]"
     ),

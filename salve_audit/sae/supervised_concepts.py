@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int
 
-from salve_audit.errors import DataError
+from salve_audit.errors import DataError, UsageError
 
 logger = logging.getLogger(__name__)
 
 MOST_VALUES = 20  # of a column; with more it is a measurement, a name or a text, not a concept
 YES_NO = ({"yes", "no"}, {"true", "false"}, {"1", "0"}, {"1.0", "0.0"}, {"present", "absent"}, {"y", "n"}, {"t", "f"})
 YES = {"yes", "true", "1", "1.0", "present", "y", "t"}
-LEAVE_OUT = "or leave the column out of the manifest"
+LEAVE_OUT = "or name the columns to know with --concepts"
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +90,23 @@ def column_concepts(source: str, columns: Mapping[str, Sequence[str]], keys: Seq
     return Concepts(
         tuple(name for names, _ in found for name in names), np.concatenate([one for _, one in found], axis=1)
     )
+
+
+def select_columns(
+    source: str, columns: Mapping[str, Mapping[str, str]], chosen: Sequence[str] | None
+) -> Mapping[str, Mapping[str, str]]:
+    """The chosen columns of a manifest, or all.
+
+    Raises:
+        UsageError: there is no such column.
+    """
+    if chosen is None:
+        return columns
+    for name in chosen:
+        if name not in columns:
+            there = f"it has {', '.join(columns)}" if columns else "it has none beside path, label and split"
+            raise UsageError("--concepts", f"no column {name!r} in {source}", hint=there)
+    return {name: columns[name] for name in chosen}
 
 
 def gather_concepts(

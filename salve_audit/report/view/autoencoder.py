@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from salve_audit.report.charts.frontier import FrontierPoint, draw_frontier
-from salve_audit.report.numbers import count, percent, strength
+from salve_audit.report.numbers import count, percent, plural, strength
 from salve_audit.report.tables import Column, Missing, Table, Value, make_table
 from salve_audit.report.view.findings import active, kept
 from salve_audit.report.view.page import Figure, Medium, Section
 from salve_audit.results import AuditResult, SaeFidelity, SaeInfo
 
+_MOST_NAMED = 20
 _FIDELITY: tuple[tuple[str, Callable[[SaeInfo | SaeFidelity], str]], ...] = (
     ("R² of the activations", lambda one: f"{one.r2:.4f}"),
     ("Accuracy, original activations", lambda one: percent(one.accuracy_original)),
@@ -48,11 +49,24 @@ def build_autoencoder(result: AuditResult, medium: Medium) -> Section:
         "facts": tuple(facts),
         "fidelity": _fidelity_table(sae),
         "satisfied": sae.satisfied,
+        "concepts": _describe_concepts(sae),
         "measured_stability": stability is not None,
         "figure": figure if points else None,
         "table": _frontier_table(sae, medium.table_rows) if points else None,
     }
     return Section("autoencoder", "Quality of the autoencoder", "autoencoder.html.j2", parts)
+
+
+def _describe_concepts(sae: SaeInfo) -> str:
+    """What a supervised autoencoder was told; empty for the others."""
+    if not sae.concepts:
+        return ""
+    n, more = len(sae.concepts), len(sae.concepts) - _MOST_NAMED
+    named = ", ".join(sae.concepts[:_MOST_NAMED]) + (f" and {count(more)} more" if more > 0 else "")
+    return (
+        f"It knows {plural(n, 'concept')} ({named}), which are features 0 to {n - 1} and the same for every seed; the "
+        f"other {plural(sae.n_latents - n, 'latent')} were trained on what these leave over."
+    )
 
 
 def _fidelity_table(sae: SaeInfo) -> Table:
