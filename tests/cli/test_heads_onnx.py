@@ -331,6 +331,18 @@ def damage_tail(path: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
 
+def damage_shape(path: Path) -> None:
+    model = onnx.load(path)
+    next(one for one in model.graph.initializer if one.name == "head").dims[1] = 68
+    path.write_bytes(model.SerializeToString())
+
+
+def damage_inputs(path: Path) -> None:
+    model = onnx.load(path)
+    del model.graph.node[-1].input[1:]
+    path.write_bytes(model.SerializeToString())
+
+
 def damage_computed_weights(path: Path) -> None:
     model = onnx.load(path)
     model.graph.node.insert(0, helper.make_node("Abs", ["head"], ["head_abs"]))
@@ -347,6 +359,8 @@ def damage_computed_weights(path: Path) -> None:
         (damage_operator, "onnxruntime cannot run it"),
         (damage_two_inputs, "takes 2 inputs (x, other), expected one: pictures"),
         (damage_tail, "no linear layer makes its output; it ends with 'acts' (Flatten), 'fc' (Gemm), 'last' (Relu)"),
+        (damage_shape, "its graph is damaged (ValueError: cannot reshape array"),
+        (damage_inputs, "its graph is damaged (IndexError"),
         (damage_computed_weights, "no linear layer makes its output"),
         (Path.unlink, "no such file"),
     ],

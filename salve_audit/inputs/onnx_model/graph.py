@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from salve_audit.errors import HeadError
+from salve_audit.inputs.reasons import summarise_error
 
 # what leaves the values of logits as they are
 PASSED = ("Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Cast")
@@ -133,7 +134,11 @@ def find_final_map(graph: Graph, head: str | None) -> FinalMap:
         if not named:
             raise HeadError(graph.path, f"has no node or tensor {head!r}", hint=HINT)
         start = named[0].output[0]
-    found = _walk(graph, start, 0)
+    try:
+        found = _walk(graph, start, 0)
+    except (ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError) as error:
+        # shapes, axes, types and numbers of inputs are the file's own
+        raise HeadError(graph.path, f"its graph is damaged ({summarise_error(error)})") from error
     if found is None or not found.terms:
         last = ", ".join(f"{node.name or node.output[0]!r} ({node.op_type})" for node in graph.nodes[-NAMED_LAST:])
         raise HeadError(graph.path, f"no linear layer makes its output; it ends with {last}", hint=HINT)
