@@ -96,4 +96,5 @@ def _data(stages: StageResults) -> DataInfo:
         n_skipped=len(skipped),
         skipped=skipped,
         classes=subject.classes,
+        mapping=subject.mapping,
     )

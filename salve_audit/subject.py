@@ -22,7 +22,7 @@ from salve_audit.inputs.arrays import ArraySet, ArraySplit, is_array_file, load_
 from salve_audit.inputs.classifier import Classifier
 from salve_audit.inputs.imageset import ImageSet
 from salve_audit.inputs.label import cut_label, describe_label, find_label, name_sides, require_label
-from salve_audit.results import ModelInfo, TransformInfo
+from salve_audit.results import ClassMapping, ClassPair, ModelInfo, TransformInfo
 from salve_audit.sae.supervised_concepts import gather_concepts, select_columns
 from salve_audit.stopwatch import Stopwatch
 
@@ -42,6 +42,7 @@ class Subject:
         layout: how the two splits came about, in words.
         trusted_code: code named by the user was run.
         notes: what the reader of a report should know.
+        mapping: which class of the data is which output; None for arrays.
         attributes: columns of the data that a supervised autoencoder knows: column -> key -> text.
     """
 
@@ -53,6 +54,7 @@ class Subject:
     layout: str
     trusted_code: bool
     notes: tuple[str, ...]
+    mapping: ClassMapping | None = None
     attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -93,6 +95,7 @@ def _from_pictures(path: Path, data: Path, config: AuditConfig, watch: Stopwatch
         layout=images.layout,
         trusted_code=classifier.trusted_code,
         notes=(*classifier.notes, *suspicion),
+        mapping=ClassMapping(images.mapping, tuple(ClassPair(name, output) for name, output in images.pairs)),
         attributes=attributes,
     )
     return subject if config.label is None else _narrow(subject, config.label)

@@ -30,6 +30,7 @@ class ImageSet:
         source: reads a picture by its key; None: files below `root`.
         indices: the outputs that the classes ask for, where the data gives numbers instead of names.
         mapping: how classes became outputs, in words; empty before `match_classes`.
+        pairs: the classes as the data calls them, and the output of each; empty before `match_classes`.
         attributes: further columns of a manifest or table: column -> key -> text, empty text where there is none.
     """
 
@@ -41,6 +42,7 @@ class ImageSet:
     source: PictureSource | None = None
     indices: tuple[int, ...] | None = None
     mapping: str = ""
+    pairs: tuple[tuple[str, int], ...] = ()
     attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property

@@ -101,6 +101,7 @@ def _apply(imageset: ImageSet, outputs: _Outputs, match: _Match) -> ImageSet:
         audit=_relabel(imageset.audit, match.outputs),
         indices=None,
         mapping=how,
+        pairs=tuple(zip(imageset.classes, match.outputs, strict=True)),
     )
 
 

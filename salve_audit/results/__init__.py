@@ -20,13 +20,23 @@ from salve_audit.results.classes import (
 from salve_audit.results.demo import DemoTruth, PlantedClass, RankCorrelation
 from salve_audit.results.features import FeatureEffect, FeatureEffects, FeatureInfo
 from salve_audit.results.methods import InterventionResult, MethodSpread, MethodSummary
-from salve_audit.results.subject import DataInfo, ModelInfo, Provenance, SkippedFile, TransformInfo
+from salve_audit.results.subject import (
+    ClassMapping,
+    ClassPair,
+    DataInfo,
+    ModelInfo,
+    Provenance,
+    SkippedFile,
+    TransformInfo,
+)
 from salve_audit.results.verdict import Rule, Verdict
 
 __all__ = [
     "SCHEMA_VERSION",
     "AlphaSummary",
     "AuditResult",
+    "ClassMapping",
+    "ClassPair",
     "ClassReliance",
     "Curve",
     "DataInfo",

@@ -48,6 +48,20 @@ class SkippedFile:
 
 
 @dataclass(frozen=True)
+class ClassPair:
+    name: str  # as the data calls it
+    output: int
+
+
+@dataclass(frozen=True)
+class ClassMapping:
+    """Which class of the data is which output of the model."""
+
+    how: str  # in words
+    pairs: tuple[ClassPair, ...]
+
+
+@dataclass(frozen=True)
 class DataInfo:
     root: str
     layout: str  # how fit and audit splits came about, in words
@@ -56,3 +70,4 @@ class DataInfo:
     n_skipped: int
     skipped: tuple[SkippedFile, ...]
     classes: tuple[str, ...]
+    mapping: ClassMapping | None = None  # None: labels were given as numbers of outputs, with the activations

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import re
 import struct
 import tarfile
 import zipfile
@@ -320,8 +321,14 @@ def test_a_subset_of_imagenet_by_wordnet_ids(salve: Callable, pictures: list[One
     shown = salve("inspect", tmp_path / "thousand.pt", data)
     assert "by WordNet id (imagenet-1k); 3 of 1,000 outputs have pictures" in shown.out
     assert "tench = 0, English springer = 217, parachute = 701" in shown.out
-    found = audit(salve, tmp_path / "thousand.pt", data, tmp_path / "out")
+    done = salve(tmp_path / "thousand.pt", data, "--out", tmp_path / "out", "--format", "html,json", *QUICK[2:])
+    assert done.code == 0, done.err
+    found = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert found["model"]["n_classes"] == 1000
+    assert found["data"]["mapping"]["pairs"][1] == {"name": "n02102040", "output": 217}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Classes and outputs, matched by WordNet id (imagenet-1k); 3 of 1,000 outputs have pictures" in page
+    assert re.search(r"n02102040<.{0,90}>217<.{0,90}>English springer<", page, re.DOTALL)
     occupied = [one for one in found["classes"] if one["n"]]
     assert [(one["index"], one["name"]) for one in occupied] == [
         (0, "tench"),

@@ -12,6 +12,8 @@ from salve_audit.report.view.findings import FLAG_MEANINGS
 from salve_audit.report.view.page import Medium, Section
 from salve_audit.results import AuditResult
 
+MAPPING_ROWS = 20  # what was matched shows in a few; all are in audit.json
+
 
 def build_provenance(result: AuditResult, medium: Medium) -> Section:
     """Everything that is needed to repeat the audit."""
@@ -25,6 +27,7 @@ def build_provenance(result: AuditResult, medium: Medium) -> Section:
             _pairs("Settings", [(k, _setting(v)) for k, v in sorted(result.provenance.config.items())], medium),
             _pairs("Versions", sorted(result.provenance.versions.items()), medium),
         ),
+        "mapping": _mapping(result, medium),
         "skipped": make_table("Skipped files", columns, rows, medium.table_rows, "data.skipped") if rows else None,
         "trusted": result.provenance.trusted_code,
     }
@@ -58,6 +61,22 @@ def _inputs(result: AuditResult) -> list[tuple[str, str]]:
         ("Created", result.created),
         ("Schema of audit.json", str(result.schema_version)),
     ]
+
+
+def _mapping(result: AuditResult, medium: Medium) -> Table | None:
+    """Class of the data, output, and what the output is called where that differs."""
+    mapping, names = result.data.mapping, result.data.classes
+    if mapping is None:
+        return None
+    is_whole = all(pair.output < len(names) for pair in mapping.pairs) and not result.provenance.config.get("label")
+    shown = [(pair.name, pair.output, names[pair.output] if is_whole else pair.name) for pair in mapping.pairs]
+    columns = [Column("Class of the data", "name"), Column("Output")]
+    rows: list[list[Value]] = [[name, str(output)] for name, output, _ in shown]
+    if any(name != called for name, _, called in shown):
+        columns.append(Column("Called here", "name"))
+        rows = [[*row, called] for row, (_, _, called) in zip(rows, shown, strict=True)]
+    limit = min(MAPPING_ROWS, medium.table_rows)
+    return make_table(f"Classes and outputs, matched {mapping.how}", columns, rows, limit, "data.mapping")
 
 
 def _proof(result: AuditResult) -> str:
