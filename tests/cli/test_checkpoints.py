@@ -23,7 +23,7 @@ TRUST = (
     "hint: --trust-model runs the code in it, if you know who made it; or save it again as "
     "{'arch': NAME, 'state_dict': model.state_dict(), 'args': {...}} with plain values"
 )
-QUICK = ["--format", "json", "--interventions", "salve", "--no-cache"]
+QUICK = ["--format", "json", "--interventions", "salve", "--no-cache", "--sae", "paper", "--limit", "8"]
 
 
 @pytest.fixture
@@ -284,6 +284,7 @@ def test_a_hugging_face_folder(n_shards: int, tmp_path: Path, show: Callable, hu
     ("family", "name", "eps"),
     [
         ("as_vit", "vit_tiny_patch16_224", 1e-12),
+        ("as_deit", "deit_tiny_distilled_patch16_224", 1e-12),
         ("as_swin", "swin_tiny_patch4_window7_224", None),
         ("as_convnext", "convnext_tiny", None),
         ("as_resnet", "resnet18", None),
@@ -433,8 +434,11 @@ def test_programs_are_refused_or_trusted(
         with torch.inference_mode():
             pictures = torch.randn(9, 3, 32, 32)
             torch.testing.assert_close(load_classifier(path, trust=True).model(pictures), model(pictures))
-    done = salve(path, colour_data, "--trust-model", "--out", tmp_path / "out", *QUICK)
+    done = salve(path, colour_data, "--trust-model", "--out", tmp_path / "out", "--format", "html,json", *QUICK[2:])
     assert done.code == 0, done.err
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Code named by the user was run to build the model." in page
+    assert f"code in {file} was run to load it (--trust-model)" in page
     result = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert result["provenance"]["trusted_code"] is True
     assert result["model"]["n_classes"] == 3

@@ -274,6 +274,41 @@ def test_inspect_shows_layout_mapping_and_attributes(
     assert lines["attributes"].strip() == "camera"
 
 
+@pytest.mark.parametrize(
+    ("fit", "audits"),
+    [("train", "val"), ("train", "test"), ("training", "validation"), ("Train", "Valid"), ("fit", "eval")],
+)
+def test_split_names(
+    fit: str, audits: str, salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path
+) -> None:
+    done = salve("inspect", colour_model, write_folder(tmp_path, pictures, {"train": fit, "val": audits}))
+    assert done.code == 0, done.err
+    assert f"{fit}/ to fit, {audits}/ to audit" in done.out
+    assert "30 to fit, 30 to audit" in done.out
+
+
+def test_by_the_checkpoints_label_names(
+    salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path
+) -> None:
+    """The order of the outputs is that of the names in the file, not that of the folders."""
+    content = torch.load(colour_model, weights_only=True)
+    torch.save({**content, "class_names": ["Red", "blue", "GREEN"]}, tmp_path / "named.pt")
+    done = salve("inspect", tmp_path / "named.pt", write_folder(tmp_path / "data", pictures))
+    assert done.code == 0, done.err
+    assert "by the checkpoint's label names" in done.out
+    assert "Red = 0, blue = 1, GREEN = 2" in done.out
+
+
+def test_a_subset_of_imagenet_by_names(salve: Callable, pictures: list[One], tmp_path: Path) -> None:
+    torch.save(timm.create_model("test_resnet", num_classes=1000).state_dict(), tmp_path / "thousand.pt")
+    names = {"blue": "English springer", "green": "parachute", "red": "tench"}
+    data = write_folder(tmp_path / "data", [one._replace(name=names[one.name]) for one in pictures])
+    done = salve("inspect", tmp_path / "thousand.pt", data)
+    assert done.code == 0, done.err
+    assert "tench = 0, English springer = 217, parachute = 701" in done.out
+    assert "3 of 1,000 outputs have pictures" in done.out
+
+
 def test_one_part_is_split(salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path) -> None:
     train = [one for one in pictures if one.split == "train"]
     flat = [one._replace(path=one.path.removeprefix("train/")) for one in train]

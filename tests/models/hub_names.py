@@ -58,6 +58,21 @@ def as_vit(state: State) -> State:
     return named
 
 
+def as_deit(state: State) -> State:
+    """Of ``DeiTForImageClassification``; with two heads of ``DeiTForImageClassificationWithTeacher``."""
+    heads = {"dist_token": "vit.embeddings.distillation_token", "head_dist.": "distillation_classifier."}
+    named = as_vit({name: value for name, value in state.items() if not name.startswith(tuple(heads))})
+    named.update({_swap(name, heads): value for name, value in state.items() if name.startswith(tuple(heads))})
+    teacher = "dist_token" in state
+    return {_rename_deit(name, teacher): value for name, value in named.items()}
+
+
+def _rename_deit(name: str, teacher: bool) -> str:
+    if teacher and name.startswith("classifier."):
+        return f"cls_{name}"
+    return re.sub(r"^vit\.", "deit.", name)
+
+
 def as_swin(state: State) -> State:
     """Of ``SwinForImageClassification``."""
     named = {}
