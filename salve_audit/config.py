@@ -13,7 +13,19 @@ from salve_audit.errors import UsageError
 FORMATS = ("html", "pdf", "json")
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "fp32", "bf16")
-SAE_VARIANTS = ("linear-l1", "relu-l1", "topk", "batchtopk", "matryoshka", "gated", "jumprelu", "supervised", "paper")
+SAE_VARIANTS = (
+    "auto",
+    "linear-l1",
+    "relu-l1",
+    "topk",
+    "signed-topk",
+    "batchtopk",
+    "matryoshka",
+    "gated",
+    "jumprelu",
+    "supervised",
+    "paper",
+)
 METHODS = (
     "salve",
     "steering",
@@ -49,7 +61,7 @@ class AuditConfig:
         workers: processes that decode pictures; None: chosen by cores and device.
         device: auto, cpu or cuda.
         precision: of the backbone pass: auto (fp32 on the CPU), fp32 or bf16.
-        sae: variant of the autoencoder.
+        sae: variant of the autoencoder; ``auto``: several are trained, the best is taken.
         n_latents: its number of latents; None: chosen from d.
         concepts: columns of the manifest that ``supervised`` knows beside the classes; None: all of them.
         interventions: methods to compare.
@@ -75,7 +87,7 @@ class AuditConfig:
     workers: int | None = None
     device: str = "auto"
     precision: str = "auto"
-    sae: str = "linear-l1"
+    sae: str = "auto"
     n_latents: int | None = None
     concepts: tuple[str, ...] | None = None
     interventions: tuple[str, ...] = METHODS

@@ -58,7 +58,7 @@ _OPTIONS = [
     click.option("--workers", type=int, metavar="N", help="Processes that decode pictures  [default: by cores]"),
     click.option("--device", type=click.Choice(DEVICES), help="[default: auto]"),
     click.option("--precision", type=click.Choice(PRECISIONS), help="Of the backbone pass  [default: auto]"),
-    click.option("--sae", type=click.Choice(SAE_VARIANTS), help="Autoencoder variant  [default: linear-l1]"),
+    click.option("--sae", type=click.Choice(SAE_VARIANTS), help="Autoencoder variant  [default: auto]"),
     click.option("--n-latents", type=int, metavar="N", help="Of the autoencoder  [default: chosen]"),
     click.option(
         "--concepts", type=Columns(), metavar="COLUMNS", help="Of DATA, for supervised: a,b or none  [default: all]"

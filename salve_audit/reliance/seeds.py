@@ -47,14 +47,17 @@ def find_stable(
 
 
 def match_dominant(
-    dictionary: Float[np.ndarray, "m d"], other: Float[np.ndarray, "m d"], latents: Int[np.ndarray, " k"]
+    dictionary: Float[np.ndarray, "m d"], other: Float[np.ndarray, "o d"], latents: Int[np.ndarray, " k"]
 ) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, " k"]]:
-    """The latents of another seed that the given ones are matched to, and their |cosine|; unit-norm rows."""
+    """The latents of another seed that the given ones are matched to, and their |cosine|; unit-norm rows.
+
+    Where the other seed has fewer latents, those without a partner get latent 0 and |cosine| 0.
+    """
     cosine = np.abs(dictionary @ other.T)
     rows, columns = linear_sum_assignment(-cosine)
-    partner = np.empty(len(dictionary), dtype=np.int64)
-    partner[rows] = columns
-    return partner[latents], cosine[latents, partner[latents]]
+    partner, matched = np.zeros(len(dictionary), dtype=np.int64), np.zeros(len(dictionary))
+    partner[rows], matched[rows] = columns, cosine[rows, columns]
+    return partner[latents], matched[latents]
 
 
 def _inside(value: float | None, estimate: MedianEstimate) -> bool:

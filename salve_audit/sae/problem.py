@@ -52,6 +52,7 @@ class Problem:
         train_acts: (t, d) as the variant sees them, on the device.
         validation: held-out activations (v, d) in the model's units, and their labels (v,).
         head: the proven head.
+        trims: latents that merging leaves over are dropped at the end: m was not asked for.
         block: known concepts in front of what is trained; the m latents are these and the trained ones.
     """
 
@@ -65,6 +66,7 @@ class Problem:
     train_acts: Float[Tensor, "t d"]
     validation: tuple[Float[np.ndarray, "v d"], Int[np.ndarray, " v"]]
     head: LinearHead
+    trims: bool = False
     block: ConceptBlock | None = None
 
     @property
@@ -119,7 +121,7 @@ class Problem:
         described["n_train"] = len(self.train_acts)
         if self.block is not None:
             arrays = self.block.join(arrays)
-            described["concepts"] = [*self.block.names, *[None] * self.n_trained]
+            described["concepts"] = list(self.block.names)
         return TrainedSae(variant=self.variant.name, hyperparameters=described, activation=activation, **arrays)
 
     def measure(self, sae: TrainedSae) -> Quality:
@@ -144,7 +146,7 @@ def prepare_problem(
     """
     assert acts.shape[1:] == (head.d,), f"expected (n, {head.d}) activations, got {acts.shape}"
     assert labels.shape == (len(acts),), f"expected ({len(acts)},) labels, got {labels.shape}"
-    variant = find_variant(settings.variant, signed=settings.signed)
+    variant = find_variant(settings.variant)
     _refuse_non_finite(acts)
     rows, held = hold_out(labels, HELD_OUT, np.random.default_rng(settings.seed))
     normalisation = fit_normalisation(acts, rows)  # whatever the variant: constant activations are refused here
@@ -162,6 +164,7 @@ def prepare_problem(
         train_acts=normalise(acts, rows, normalisation, settings.device),
         validation=(np.array(acts[held], dtype=np.float32), labels[held]),
         head=head,
+        trims=variant.merges_duplicates and settings.n_latents is None,
     )
     if variant.name != "supervised":
         return problem
@@ -174,6 +177,16 @@ def _with_concepts(problem: Problem, concepts: Concepts, settings: SaeSettings) 
     check_room(n_latents, concepts.names)
     block, rest = split_off_concepts(problem.train_acts, concepts, problem.normalisation)
     return dataclasses.replace(problem, n_latents=n_latents, normalisation=block.leftover, train_acts=rest, block=block)
+
+
+def change_variant(problem: Problem, name: str) -> Problem:
+    """The same samples for another variant, one that is normalised as well, with its own recipe."""
+    variant, n = find_variant(name), len(problem.train_acts)
+    assert variant.normalised, f"{name} trains on other numbers"
+    assert problem.variant.normalised, f"{problem.variant.name} trains on other numbers"
+    brief = variant.brief_recipe(n) if variant.brief_recipe else None
+    trims = problem.trims and variant.merges_duplicates
+    return dataclasses.replace(problem, variant=variant, recipe=variant.recipe(n), brief_recipe=brief, trims=trims)
 
 
 def _adjusted(recipe: Recipe, settings: SaeSettings) -> Recipe:

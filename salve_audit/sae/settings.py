@@ -16,17 +16,16 @@ class SaeSettings:
     """None takes the variant's own value.
 
     Attributes:
-        variant: its name in `variants.VARIANTS`.
+        variant: its name in `variants.VARIANTS`, or ``auto``: chosen (see `auto`).
         n_latents: m; None: `default_latents`.
         seed: of the held-out part, the initial weights and the order of samples; seed i of the stability uses seed + i.
         device: where to train.
         n_seeds: autoencoders trained side by side for the stability; 1: none is estimated.
         sparsity: λ, or k for the variants that keep so many codes; None: auto-training (`paper`: 1e-3).
         epochs, batch_size, learning_rate: of the recipe; the paper takes batches of 32 (ResNet) or 16 (ViT).
-        signed: keep the codes of largest magnitude, negative ones too (`topk` only; linear codes are signed anyway).
     """
 
-    variant: str = "linear-l1"
+    variant: str = "auto"
     n_latents: int | None = None
     seed: int = 0
     device: str | torch.device = "cpu"
@@ -35,7 +34,6 @@ class SaeSettings:
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
-    signed: bool = False
 
 
 def default_latents(d: int, n_classes: int) -> int:

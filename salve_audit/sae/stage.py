@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from salve_audit.errors import UsageError
 from salve_audit.inputs.head import LinearHead
-from salve_audit.results import SaeInfo, SaePoint, Stability
+from salve_audit.results import SaeInfo, SaePoint
+from salve_audit.sae.auto import LINEAR, contend, pick
+from salve_audit.sae.contender import Contender, conclude, finish, search
 from salve_audit.sae.models import TrainedSae
-from salve_audit.sae.problem import Problem, prepare_problem
+from salve_audit.sae.problem import prepare_problem
 from salve_audit.sae.settings import SaeSettings
-from salve_audit.sae.stability import assess_stability
 from salve_audit.sae.supervised_concepts import Concepts
-from salve_audit.sae.tuning import Candidate, choose, satisfies, search_path, settle
+from salve_audit.sae.tuning import satisfies
 
 logger = logging.getLogger(__name__)
+AUTO = "auto"  # the variant is chosen, too
 
 
 @dataclass(frozen=True)
@@ -55,60 +59,51 @@ def train_sae(
 
     Raises:
         DataError: NaN or infinite values, activations without variance, too few samples to hold any out.
-        UsageError: no such variant.
+        UsageError: no such variant, or a sparsity or recipe for variants that are still to be chosen.
         NothingMeasuredError: training diverged.
     """
+    auto = settings.variant == AUTO
+    if auto:
+        _refuse_recipe(settings)
+        settings = dataclasses.replace(settings, variant=LINEAR)
     problem = prepare_problem(acts, labels, head, settings, concepts)
     sparsity = settings.sparsity if settings.sparsity is not None else problem.variant.default_sparsity
-    path: list[Candidate] = []
-    if sparsity is None:
-        path = search_path(problem.visit, problem.ladder)
-        full = problem.visit_seeds(choose(path).sparsity, None)
-        attainable = any(satisfies(one.quality) for one in [*path, full])
-        anew = problem.variant.settles_anew
-        finals = settle(full, problem.visit_seeds, problem.ladder, anew=anew) if attainable else [full]
+    if sparsity is not None:
+        contenders = [conclude(problem, [], [problem.visit_seeds(sparsity, None)])]
+    elif auto:
+        contenders = contend(problem, fixed_width=settings.n_latents is not None)
     else:
-        finals = [problem.visit_seeds(sparsity, None)]
-    chosen = choose(finals)
-    if not satisfies(chosen.quality):
-        kept, r2 = 100 * chosen.quality.accuracy_kept, chosen.quality.r2
+        contenders = [finish(problem, search(problem))]
+    winner = pick(contenders)
+    if not winner.satisfied:
+        kept, r2 = 100 * winner.chosen.quality.accuracy_kept, winner.chosen.quality.r2
         logger.warning("the autoencoder keeps %.1f %% of the accuracy at R² %.3f (wanted: 99 %% at 0.9)", kept, r2)
-    seeds = tuple(problem.canonical(chosen.parameters, chosen.sparsity, i) for i in range(problem.n_seeds))
-    points = [_point(problem, one, chosen=one is chosen) for one in [*path, *finals]]
-    frontier = tuple(sorted(points, key=lambda one: (one.sparsity, one.chosen)))
-    return SaeOutcome(seeds[0], _info(problem, chosen, assess_stability(seeds), frontier), seeds)
+    points = [point for one in contenders for point in one.points(winner=one is winner)]
+    frontier = tuple(sorted(points, key=lambda one: (one.variant, one.n_latents, one.sparsity, one.chosen)))
+    return SaeOutcome(winner.seeds[0], _info(winner, frontier), winner.seeds)
 
 
-def _point(problem: Problem, one: Candidate, *, chosen: bool) -> SaePoint:
-    return SaePoint(
-        variant=problem.variant.name,
-        n_latents=problem.n_latents,
-        sparsity=one.sparsity,
-        r2=one.quality.r2,
-        l0=one.quality.l0,
-        n_dead=one.quality.n_dead,
-        accuracy=one.quality.accuracy_reconstructed,
-        accuracy_kept=one.quality.accuracy_kept,
-        logit_kl=one.quality.logit_kl,
-        mean_abs_code=one.quality.mean_abs_code,
-        chosen=chosen,
-    )
+def _refuse_recipe(settings: SaeSettings) -> None:
+    """One λ, k or number of epochs is not the same to every variant."""
+    for key in ("sparsity", "epochs", "batch_size", "learning_rate"):
+        if getattr(settings, key) is not None:
+            raise UsageError(key, "auto chooses it for every variant", hint="name a variant to set it")
 
 
-def _info(problem: Problem, chosen: Candidate, stability: Stability | None, frontier: tuple[SaePoint, ...]) -> SaeInfo:
-    quality = chosen.quality
+def _info(winner: Contender, frontier: tuple[SaePoint, ...]) -> SaeInfo:
+    problem, quality = winner.problem, winner.chosen.quality
     return SaeInfo(
         variant=problem.variant.name,
-        n_latents=problem.n_latents,
-        sparsity=chosen.sparsity,
+        n_latents=winner.seeds[0].n_latents,
+        sparsity=winner.chosen.sparsity,
         r2=quality.r2,
         l0=quality.l0,
-        n_dead=quality.n_dead,
+        n_dead=quality.n_dead - (problem.n_latents - winner.seeds[0].n_latents),
         accuracy_original=quality.accuracy_original,
         accuracy_reconstructed=quality.accuracy_reconstructed,
         logit_kl=quality.logit_kl,
         satisfied=satisfies(quality),
-        stability=stability,
+        stability=winner.stability,
         frontier=frontier,
         concepts=problem.block.names if problem.block else (),
     )

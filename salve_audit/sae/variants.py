@@ -196,22 +196,20 @@ VARIANTS: Mapping[str, Variant] = {
     ),
 }
 
-# `linear-l1` on what the known concepts leave over: see `supervised`
-VARIANTS = {**VARIANTS, "supervised": replace(VARIANTS["linear-l1"], name="supervised")}
-
-SIGNED: Mapping[str, Variant] = {
-    "topk": replace(VARIANTS["topk"], loss=signed_topk_loss, fold=fold_signed_topk),
+VARIANTS = {
+    **VARIANTS,
+    "signed-topk": replace(VARIANTS["topk"], name="signed-topk", loss=signed_topk_loss, fold=fold_signed_topk),
+    # `linear-l1` on what the known concepts leave over: see `supervised`
+    "supervised": replace(VARIANTS["linear-l1"], name="supervised"),
 }
 
 
-def find_variant(name: str, *, signed: bool = False) -> Variant:
-    """The variant of that name, with signed codes if asked for.
+def find_variant(name: str) -> Variant:
+    """The variant of that name.
 
     Raises:
         UsageError: there is none.
     """
     if name not in VARIANTS:
         raise UsageError("sae", f"{name!r} is not one of {', '.join(VARIANTS)}")
-    if signed and name not in SIGNED:
-        raise UsageError("sae", f"{name} has no signed codes to choose", hint=f"only {', '.join(SIGNED)} has")
-    return SIGNED[name] if signed else VARIANTS[name]
+    return VARIANTS[name]

@@ -34,6 +34,13 @@ def test_matching_undoes_a_permutation_and_signs() -> None:
     np.testing.assert_allclose(cosine, 1.0, rtol=1e-5)
 
 
+def test_a_seed_with_fewer_latents_leaves_some_without_a_partner() -> None:
+    dictionary = make_dictionary(0)
+    match, cosine = match_dominant(dictionary, dictionary[[4, 1]], np.arange(M))
+    assert match[[4, 1]].tolist() == [0, 1]
+    np.testing.assert_allclose(cosine, [0, 1, 0, 0, 1, 0], atol=1e-5)
+
+
 def test_findings_are_stable_exactly_when_four_of_five_seeds_agree() -> None:
     samples, dictionary = make_samples(), make_dictionary(0)
     latents = np.array([0, 1])

@@ -265,10 +265,12 @@ def _sae(satisfied: bool) -> SaeInfo:
             kept,
             0.002 * step,
             0.4,
+            0.88 if step == 3 else None,
             step == 3,
         )
         points.append(point)
     chosen = points[3]
+    points.append(dataclasses.replace(chosen, variant="topk", n_latents=64, l0=5.0, share_matched=0.61, chosen=False))
     return SaeInfo(
         variant="linear-l1",
         n_latents=256,

@@ -345,3 +345,13 @@ def test_demo_sentence(audit: AuditResult, rows: list[tuple[str, float, float]],
     assert audit.demo is not None
     truth = DemoTruth(audit.demo.classes, tuple(RankCorrelation(s, rho, p, 8) for s, rho, p in rows))
     assert sentence in build_demo(audit, truth, HTML).parts["sentence"]
+
+
+def test_the_choice_between_variants_is_told_with_the_stability_of_each(audit: AuditResult) -> None:
+    told = build_autoencoder(audit, HTML).parts["compared"].replace("\u00a0", " ")
+    assert "2 variants" in told
+    assert "linear-l1 with 256 latents (L0 27.0" in told
+    assert "topk with 64 latents (L0 5.0" in told
+    assert "61.0 % of its latents found again" in told
+    alone = dataclasses.replace(audit.sae, frontier=audit.sae.frontier[:6])
+    assert build_autoencoder(dataclasses.replace(audit, sae=alone), HTML).parts["compared"] == ""

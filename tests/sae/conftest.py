@@ -13,7 +13,7 @@ from salve_audit.sae.settings import SaeSettings
 from salve_audit.sae.stage import SaeOutcome, train_sae
 
 N, D, K, PLANTED = 600, 24, 4, 8
-OTHERS = ("relu-l1", "topk", "batchtopk", "matryoshka", "gated", "jumprelu")
+OTHERS = ("relu-l1", "topk", "signed-topk", "batchtopk", "matryoshka", "gated", "jumprelu")
 QUICK = {  # settings under which a variant trains in about a second here
     "linear-l1": SaeSettings(variant="linear-l1", n_latents=16, n_seeds=3, seed=3),
     **{name: SaeSettings(variant=name, n_latents=16, n_seeds=2, seed=3) for name in OTHERS},

@@ -23,7 +23,7 @@ def activations(shared_data: Path, cifar10: Path) -> Activations:
 
 @pytest.fixture(scope="module")
 def outcome(activations: Activations) -> SaeOutcome:
-    settings = SaeSettings(n_latents=64, n_seeds=1)
+    settings = SaeSettings("linear-l1", n_latents=64, n_seeds=1)
     return train_sae(activations.fit.acts, activations.fit.labels, activations.head, settings)
 
 

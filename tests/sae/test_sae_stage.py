@@ -15,7 +15,7 @@ from salve_audit.sae.settings import SaeSettings, default_latents
 from salve_audit.sae.stage import train_sae
 from salve_audit.sae.variants import VARIANTS
 
-SHORT = SaeSettings(n_latents=4, n_seeds=2, epochs=20, sparsity=0.1)
+SHORT = SaeSettings("linear-l1", n_latents=4, n_seeds=2, epochs=20, sparsity=0.1)
 
 
 def make_head(k: int, d: int) -> LinearHead:
@@ -129,7 +129,7 @@ def test_odd_sizes_train(variant, n, d, k, m):
 def test_searching_on_a_handful_of_samples_is_no_crash():
     rng = np.random.default_rng(0)
     acts, labels = rng.normal(size=(8, 5)).astype(np.float32), np.arange(8) % 2
-    info = train_sae(acts, labels, make_head(2, 5), SaeSettings(n_latents=4, n_seeds=2, epochs=5)).info
+    info = train_sae(acts, labels, make_head(2, 5), SaeSettings("linear-l1", n_latents=4, n_seeds=2, epochs=5)).info
     assert len(info.frontier) >= 5
     assert not info.satisfied
 

@@ -34,6 +34,7 @@ class FrontierPoint:
     r2: float
     accuracy_kept: float
     chosen: bool
+    n_latents: int = 0  # a line of its own for each number
 
 
 def draw_frontier(points: Sequence[FrontierPoint], title: str) -> Drawing:
@@ -52,11 +53,14 @@ def draw_frontier(points: Sequence[FrontierPoint], title: str) -> Drawing:
         draw_y_axis(canvas, y, (start, start + room), label, percent=True)
         canvas.path(segment(start, y(goal), start + room, y(goal)), stroke=INK, width=1.1, dash="5 3")
         for variant, (color, dash, shape) in zip(variants, _STYLES * len(variants), strict=False):
-            own = sorted(
-                (x(max(p.l0, 1e-3)), y(v)) for p, v in zip(points, values, strict=True) if p.variant == variant
-            )
-            canvas.path(polyline(own), stroke=color, width=1.6, dash=dash)
-            canvas.path("".join(shape(px, py, 3.8) for px, py in own), fill=color)
+            for n_latents in sorted({p.n_latents for p in points if p.variant == variant}):
+                own = sorted(
+                    (x(max(p.l0, 1e-3)), y(v))
+                    for p, v in zip(points, values, strict=True)
+                    if (p.variant, p.n_latents) == (variant, n_latents)
+                )
+                canvas.path(polyline(own), stroke=color, width=1.6, dash=dash)
+                canvas.path("".join(shape(px, py, 3.8) for px, py in own), fill=color)
         chosen = [(x(max(p.l0, 1e-3)), y(v)) for p, v in zip(points, values, strict=True) if p.chosen]
         canvas.path("".join(circle(px, py, 8) for px, py in chosen), stroke=VERMILLION, width=2)
     _draw_legend(canvas, variants)

@@ -37,7 +37,7 @@ def build_autoencoder(result: AuditResult, medium: Medium) -> Section:
             ("Features matched above 0.7", percent(stability.share_matched)),
             ("Subspace overlap", f"{stability.subspace_overlap:.3f}"),
         ]
-    points = [FrontierPoint(p.variant, p.l0, p.r2, p.accuracy_kept, p.chosen) for p in sae.frontier]
+    points = [FrontierPoint(p.variant, p.l0, p.r2, p.accuracy_kept, p.chosen, p.n_latents) for p in sae.frontier]
     title = f"Frontier of {count(len(points))} trained autoencoders: R² and accuracy kept against active latents"
     figure = Figure(
         "figure-frontier",
@@ -49,12 +49,30 @@ def build_autoencoder(result: AuditResult, medium: Medium) -> Section:
         "facts": tuple(facts),
         "fidelity": _fidelity_table(sae),
         "satisfied": sae.satisfied,
+        "compared": _compare_variants(sae),
         "concepts": _describe_concepts(sae),
         "measured_stability": stability is not None,
         "figure": figure if points else None,
         "table": _frontier_table(sae, medium.table_rows) if points else None,
     }
     return Section("autoencoder", "Quality of the autoencoder", "autoencoder.html.j2", parts)
+
+
+def _compare_variants(sae: SaeInfo) -> str:
+    """Why this variant; empty where only one was trained."""
+    finals = [point for point in sae.frontier if point.share_matched is not None]
+    if len({point.variant for point in finals}) < 2:
+        return ""
+    told = [
+        f"{p.variant} with {count(p.n_latents)} latents (L0 {p.l0:.1f}, R² {p.r2:.3f}, {percent(p.accuracy_kept)} of "
+        f"the accuracy kept, {percent(p.share_matched or 0.0)} of its latents found again by other seeds)"
+        for p in finals
+    ]
+    return (
+        f"{count(len(finals))} variants were each brought to the sparsest point that meets the goal, or nearest to it: "
+        f"{'; '.join(told)}. Of those that meet it, the one whose latents other seeds find again most often is used, "
+        "and the sparser one where two differ by less than 5 points."
+    )
 
 
 def _describe_concepts(sae: SaeInfo) -> str:
@@ -80,7 +98,7 @@ def _fidelity_table(sae: SaeInfo) -> Table:
 
 
 def _frontier_table(sae: SaeInfo, limit: int) -> Table:
-    heads = ("Latents", "Sparsity", "L0", "R²", "Accuracy", "Kept", "KL, nats", "Mean |code|", "Dead")
+    heads = ("Latents", "Sparsity", "L0", "R²", "Accuracy", "Kept", "KL, nats", "Mean |code|", "Dead", "Matched")
     columns = [Column("Variant", "name"), *(Column(head) for head in heads), Column("Chosen", "text")]
     rows: list[list[Value]] = [
         [
@@ -94,6 +112,7 @@ def _frontier_table(sae: SaeInfo, limit: int) -> Table:
             strength(p.logit_kl),
             strength(p.mean_abs_code),
             count(p.n_dead),
+            "" if p.share_matched is None else percent(p.share_matched),
             "chosen" if p.chosen else "",
         ]
         for p in sae.frontier

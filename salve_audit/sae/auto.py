@@ -1,0 +1,108 @@
+"""``--sae auto``: which variant, how many latents, how sparse (METHOD §1).
+
+Each variant is brought to the sparsest point that keeps the accuracy and R²; among these the one whose features
+reappear best under other seeds is taken. Sparsity alone would be the wrong judge between variants: top-k codes reach
+the rule with a handful of active latents where linear ones need dozens, but which latents they are then changes with
+the seed, and a finding that another seed does not repeat is worth nothing to a reviewer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+
+from salve_audit.sae.contender import Contender, finish, search
+from salve_audit.sae.problem import Problem, change_variant
+from salve_audit.sae.settings import LEAST_LATENTS
+from salve_audit.sae.tuning import Candidate, choose, satisfies, shortfall
+
+logger = logging.getLogger(__name__)
+
+LINEAR, COUNTED = "linear-l1", ("topk", "batchtopk")
+SAME_STABILITY = 0.05  # shares of matched latents closer than this are one: then the sparser wins
+AS_SPARSE = 1.1  # an L0 within this factor is as good: then the fewer latents win
+MAX_WIDTHS = 4
+
+
+def contend(problem: Problem, *, fixed_width: bool) -> list[Contender]:
+    """Every variant at its best.
+
+    Args:
+        problem: of ``linear-l1``; the others are trained on the same samples.
+        fixed_width: the number of latents was given.
+    """
+    contenders = [finish(problem, search(problem))]
+    others = [change_variant(problem, name) for name in COUNTED]
+    paths = search_widths(others[0], fixed_width=fixed_width)
+    width, path = pick_width(paths)
+    contenders.append(_with_paths(finish(at_width(others[0], width), path), others[0], paths))
+    for other in others[1:]:
+        narrowed = at_width(other, width)
+        contenders.append(finish(narrowed, search(narrowed)))
+    for one in contenders:
+        stability = "" if one.stability is None else f", {100 * one.stability.share_matched:.0f} % matched over seeds"
+        logger.info("%s: L0 %.1f%s", one.problem.variant.name, one.chosen.quality.l0, stability)
+    return contenders
+
+
+def search_widths(problem: Problem, *, fixed_width: bool) -> dict[int, list[Candidate]]:
+    """Paths by number of latents: halved while that is as sparse, doubled while that is sparser."""
+    paths = {problem.n_latents: search(problem)}
+    if fixed_width:
+        return paths
+    least = max(LEAST_LATENTS // 2, 2 * problem.head.n_classes)
+    width = problem.n_latents
+    while len(paths) < MAX_WIDTHS and width // 2 >= least:
+        width //= 2
+        paths[width] = search(at_width(problem, width))
+        if not _as_sparse(paths[width], paths[2 * width] if 2 * width in paths else paths[problem.n_latents]):
+            break
+    width = problem.n_latents
+    while len(paths) < MAX_WIDTHS and pick_width(paths)[0] == width:
+        width *= 2
+        paths[width] = search(at_width(problem, width))
+    return paths
+
+
+def pick_width(paths: dict[int, list[Candidate]]) -> tuple[int, list[Candidate]]:
+    """The fewest latents with which the path gets as sparse as with any number."""
+    best = {width: choose(path) for width, path in paths.items()}
+    good = {width: one for width, one in best.items() if satisfies(one.quality)}
+    if not good:
+        width = min(best, key=lambda one: (shortfall(best[one].quality), one))
+        return width, paths[width]
+    sparsest = min(one.quality.l0 for one in good.values())
+    width = min(width for width, one in good.items() if one.quality.l0 <= AS_SPARSE * sparsest)
+    return width, paths[width]
+
+
+def _as_sparse(path: list[Candidate], wider: list[Candidate]) -> bool:
+    here, there = choose(path).quality, choose(wider).quality
+    return satisfies(here) and (not satisfies(there) or here.l0 <= AS_SPARSE * there.l0)
+
+
+def at_width(problem: Problem, n_latents: int) -> Problem:
+    """The same problem with another number of latents."""
+    return dataclasses.replace(problem, n_latents=n_latents)
+
+
+def _with_paths(contender: Contender, problem: Problem, paths: dict[int, list[Candidate]]) -> Contender:
+    """The contender, remembering what was tried at other numbers of latents."""
+    width = contender.problem.n_latents
+    tried = [(at_width(problem, one), path) for one, path in paths.items() if one != width]
+    return dataclasses.replace(contender, also=tuple((p, c) for p, path in tried for c in path))
+
+
+def pick(contenders: Sequence[Contender]) -> Contender:
+    """The most stable of those that satisfy the rule, the sparser of equals; else the one that misses it least."""
+    good = [one for one in contenders if one.satisfied]
+    if not good:
+        return min(contenders, key=lambda one: shortfall(one.chosen.quality))
+    best = max(_matched(one) for one in good)
+    equal = [one for one in good if _matched(one) >= best - SAME_STABILITY]
+    return min(equal, key=lambda one: one.chosen.quality.l0)
+
+
+def _matched(one: Contender) -> float:
+    return one.stability.share_matched if one.stability is not None else 0.0

@@ -1,0 +1,108 @@
+"""One kind of autoencoder searched, trained in full with all seeds, and judged."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from salve_audit.results import SaePoint, Stability
+from salve_audit.sae.models import TrainedSae
+from salve_audit.sae.problem import Problem
+from salve_audit.sae.stability import assess_stability
+from salve_audit.sae.tuning import Candidate, choose, satisfies, search_path, settle
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """A variant with a number of latents, at its own best sparsity.
+
+    Attributes:
+        problem: what it was trained on.
+        visited: every point, brief ones included.
+        chosen: the one of them that stands for the variant; its parameters hold all seeds.
+        seeds: canonical, the first one is the autoencoder that would be used.
+        stability: over the seeds; None for a single one.
+        also: further points for the frontier, each with the problem it belongs to.
+    """
+
+    problem: Problem
+    visited: tuple[Candidate, ...]
+    chosen: Candidate
+    seeds: tuple[TrainedSae, ...]
+    stability: Stability | None
+    also: tuple[tuple[Problem, Candidate], ...] = ()
+
+    @property
+    def satisfied(self) -> bool:
+        """Does it keep what METHOD §1 asks for?"""
+        return satisfies(self.chosen.quality)
+
+    def points(self, *, winner: bool) -> list[SaePoint]:
+        """The visited points for the frontier; the number of matched latents is known for the chosen one alone."""
+        points = [describe_point(problem, one, chosen=False, matched=None) for problem, one in self.also]
+        for one in self.visited:
+            known = one is self.chosen and self.stability is not None
+            matched = self.stability.share_matched if known and self.stability is not None else None
+            points.append(describe_point(self.problem, one, chosen=winner and one is self.chosen, matched=matched))
+        return points
+
+
+def search(problem: Problem) -> list[Candidate]:
+    """The sparsity path, one briefly trained autoencoder after the other."""
+    return search_path(problem.visit, problem.ladder)
+
+
+def finish(problem: Problem, path: list[Candidate]) -> Contender:
+    """Trains all seeds in full at the best point of the path and settles beside it where the rule can be met."""
+    full = problem.visit_seeds(choose(path).sparsity, None)
+    finals = [full]
+    if any(satisfies(one.quality) for one in [*path, full]):
+        finals = settle(full, problem.visit_seeds, problem.ladder, anew=problem.variant.settles_anew)
+    return conclude(problem, path, finals)
+
+
+def conclude(problem: Problem, path: list[Candidate], finals: list[Candidate]) -> Contender:
+    """The best of `finals`, in canonical form; latents that merging left over are dropped where m was not given."""
+    chosen = choose(finals)
+    seeds = tuple(problem.canonical(chosen.parameters, chosen.sparsity, i) for i in range(problem.n_seeds))
+    if problem.trims:
+        seeds = tuple(trim(one) for one in seeds)
+    return Contender(problem, (*path, *finals), chosen, seeds, assess_stability(seeds))
+
+
+def trim(sae: TrainedSae) -> TrainedSae:
+    """Without the latents that cannot fire; one is left in any case."""
+    rows = np.flatnonzero(sae.alive)
+    rows = rows if len(rows) else np.arange(1)
+    activation = sae.activation
+    if activation.threshold is not None:
+        activation = dataclasses.replace(activation, threshold=np.ascontiguousarray(activation.threshold[rows]))
+    elif activation.k is not None:
+        activation = dataclasses.replace(activation, k=min(activation.k, len(rows)))
+    return dataclasses.replace(
+        sae,
+        dictionary=np.ascontiguousarray(sae.dictionary[rows]),
+        encoder_weight=np.ascontiguousarray(sae.encoder_weight[rows]),
+        encoder_bias=np.ascontiguousarray(sae.encoder_bias[rows]),
+        activation=activation,
+    )
+
+
+def describe_point(problem: Problem, one: Candidate, *, chosen: bool, matched: float | None) -> SaePoint:
+    """A point for audit.json."""
+    return SaePoint(
+        variant=problem.variant.name,
+        n_latents=problem.n_latents,
+        sparsity=one.sparsity,
+        r2=one.quality.r2,
+        l0=one.quality.l0,
+        n_dead=one.quality.n_dead,
+        accuracy=one.quality.accuracy_reconstructed,
+        accuracy_kept=one.quality.accuracy_kept,
+        logit_kl=one.quality.logit_kl,
+        mean_abs_code=one.quality.mean_abs_code,
+        share_matched=matched,
+        chosen=chosen,
+    )
