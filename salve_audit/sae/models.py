@@ -62,6 +62,12 @@ class TrainedSae:
     def d(self) -> int:
         return int(self.dictionary.shape[1])
 
+    @property
+    def concepts(self) -> tuple[str | None, ...]:
+        """Per latent the known concept that it stands for; the latents of most variants stand for none."""
+        names = self.hyperparameters.get("concepts", ())
+        return (*names, *[None] * (self.n_latents - len(names)))
+
     @cached_property
     def alive(self) -> Bool[np.ndarray, " m"]:
         """Which latents can fire at all; the others were silenced after training."""

@@ -6,8 +6,9 @@ feature model,
 
     1/n ‖x - M diag(e) W‖² + λ (‖e‖² + ‖W‖²),
 
-each solved by ridge with the other fixed. Scale moves freely between e and W, so only the effects T = diag(e) W count:
-at the optimum the penalty is 2 λ Σ_c ‖T_c‖, and a concept that explains less than that fades away.
+each solved by ridge with the other fixed. Scale moves freely between e and W, so only the effects T = diag(e) W count;
+it is shared out evenly in every round, |e_c| = ‖W_c‖, which lowers the penalty to 2 λ Σ_c ‖T_c‖ at the same fit. A
+concept that explains less than that fades away.
 Unseen samples get their codes by a ridge regression of M on x, strength by generalised cross-validation:
 ``p(x) = E x + m``. What the concepts leave over, x - (E x) T, is linear in x: a linear autoencoder trained on it folds
 into one linear autoencoder of x together with the concepts.
@@ -15,6 +16,7 @@ into one linear autoencoder of x together with the concepts.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -28,10 +30,12 @@ from salve_audit.sae.normalisation import Normalisation
 from salve_audit.sae.parameters import CHUNK_ROWS
 from salve_audit.sae.supervised_concepts import Concepts
 
+logger = logging.getLogger(__name__)
+
 PENALTY = 1e-3  # λ: with x of unit variance, far below what any real effect explains
-MAX_ROUNDS, CONVERGED = 50, 1e-7
+MAX_ROUNDS, CONVERGED = 100, 1e-6
 STRENGTHS = np.logspace(-6, 2, 33)  # of the encoder's ridge, around the mean eigenvalue, which is 1
-FADED = 1e-6  # norm of an effect below which a concept has none
+FADED = 1e-3  # norm of an effect, as a share of the activations', below which a concept is taken to have none
 NOTHING_LEFT = 1e-6  # of the activations' scale
 
 
@@ -68,10 +72,7 @@ class ConceptBlock:
         """
         mean, scale = self.normalisation.mean, self.normalisation.scale
         norms = np.linalg.norm(self.effects, axis=1)
-        alive = norms > FADED
-        axes = np.eye(len(mean))[np.arange(len(norms)) % len(mean)]
-        directions = np.where(alive[:, None], self.effects / np.where(alive, norms, 1)[:, None], axes)
-        norms = np.where(alive, norms, 0.0)
+        directions = self.effects / norms[:, None]
         weight = self.encoder * norms[:, None]
         rest_weight = rest["encoder_weight"].astype(np.float64) @ self.remainder.T
         arrays = {
@@ -90,21 +91,33 @@ def split_off_concepts(
 ) -> tuple[ConceptBlock, Float[Tensor, "n d"]]:
     """The concepts' block, and what it leaves over of the samples, scaled to unit variance.
 
+    Concepts without an effect are left out, with a warning.
+
     Args:
         acts: (n, d) normalised training samples, on the device.
         concepts: of the same samples, each with contrast.
         normalisation: of `acts`.
+
+    Raises:
+        DataError: none of them has an effect.
     """
+    d = acts.shape[1]
     rates = concepts.present.mean(axis=0)
     moments = _measure(acts, concepts, rates)
     effects = fit_effects(moments.masks, moments.cross)
-    encoder = fit_encoder(moments, len(acts))
-    remainder = np.eye(acts.shape[1]) - encoder.T @ effects
-    rest = acts @ torch.from_numpy(remainder).to(acts.device, acts.dtype)
+    kept = np.linalg.norm(effects, axis=1) > FADED * np.sqrt(d)
+    faded = [name for name, one in zip(concepts.names, kept, strict=True) if not one]
+    if faded:
+        logger.warning("concepts without an effect on the activations, left out: %s", ", ".join(faded))
+    if not kept.any():
+        raise DataError("concepts", "none of them has an effect on the activations")
+    names = tuple(name for name, one in zip(concepts.names, kept, strict=True) if one)
+    effects, encoder = effects[kept], fit_encoder(moments, len(acts))[kept]
+    rest = acts @ torch.from_numpy(np.eye(d) - encoder.T @ effects).to(acts.device, acts.dtype)
     size = float(rest.double().square().mean().sqrt())
     size = size if size > NOTHING_LEFT else 1.0
-    leftover = Normalisation(np.zeros(acts.shape[1]), normalisation.scale * size)
-    return ConceptBlock(concepts.names, effects, encoder, rates, normalisation, leftover), rest / size
+    leftover = Normalisation(np.zeros(d), normalisation.scale * size)
+    return ConceptBlock(names, effects, encoder, rates[kept], normalisation, leftover), rest / size
 
 
 def fit_effects(
@@ -118,7 +131,7 @@ def fit_effects(
         penalty: λ.
     """
     identity = np.eye(len(masks))
-    codes = np.ones(len(masks))
+    codes = np.sqrt(np.linalg.norm(cross, axis=1))
     effects = np.zeros_like(cross)
     for _ in range(MAX_ROUNDS):
         weighted = masks * codes * codes[:, None]
@@ -126,6 +139,7 @@ def fit_effects(
         gram = masks * (decoder @ decoder.T)
         codes = np.linalg.solve(gram + penalty * identity, (cross * decoder).sum(axis=1))
         before, effects = effects, codes[:, None] * decoder
+        codes = np.sqrt(np.linalg.norm(effects, axis=1))
         if np.abs(effects - before).max() <= CONVERGED * np.abs(effects).max():
             break
     return effects

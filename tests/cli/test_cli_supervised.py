@@ -48,7 +48,7 @@ def test_classes_of_folders_are_concepts(
     assert found["sae"]["variant"] == "supervised"
     assert found["sae"]["concepts"] == CLASSES
     sae = load_sae(tmp_path / "out" / "sae.safetensors")
-    assert sae.hyperparameters["concepts"] == [*CLASSES, *[None] * 9]
+    assert list(sae.concepts) == [*CLASSES, *[None] * 9]
     assert "It knows 3 concepts (blue, green, red)" in (tmp_path / "out" / "report.html").read_text()
     assert [one["dominant_feature"] for one in found["classes"]] == [0, 1, 2]
 
