@@ -19,6 +19,7 @@ from torch import Tensor
 from salve_audit.sae.activation import Activation
 from salve_audit.sae.kept import Kept, list_largest_of_batch, pays_to_list
 from salve_audit.sae.listed import listed_loss, preactivations
+from salve_audit.sae.losses import mean_square
 from salve_audit.sae.parameters import Parameters, unit_rows
 from salve_audit.sae.products import decode_batch, encode_batch
 from salve_audit.sae.topk import (
@@ -66,7 +67,7 @@ def batchtopk_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], k: floa
     pre = encode_batch(unit, acts)
     codes = keep_largest_of_batch(pre, int(k))
     error = acts - decode_batch(unit, codes)
-    loss = error.square().mean((1, 2)) + AUX_WEIGHT * auxiliary_loss(unit, pre, error)
+    loss = mean_square(error) + AUX_WEIGHT * auxiliary_loss(unit, pre, error)
     _keep_up(parameters, codes)
     return loss
 
@@ -83,7 +84,7 @@ def matryoshka_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], k: flo
     lengths = prefix_lengths(codes.shape[-1])
     for end in lengths:
         error = torch.baddbmm(error, codes[..., start:end], unit["dictionary"][:, start:end], alpha=-1)
-        total, start = total + error.square().mean((1, 2)), end
+        total, start = total + mean_square(error), end
     loss = total / len(lengths) + AUX_WEIGHT * auxiliary_loss(unit, pre, error)
     _keep_up(parameters, codes)
     return loss

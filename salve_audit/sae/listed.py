@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from salve_audit.sae.kept import Kept, decode_kept, encode_kept, join_kept, list_largest, select_kept
+from salve_audit.sae.losses import mean_square
 from salve_audit.sae.parameters import Parameters
 from salve_audit.sae.products import multiply
 
@@ -86,11 +87,11 @@ def listed_loss(
     recon = decode_kept(codes, parameters["dictionary"], both)
     nested = recon[: kept.n_rows].view(s, n, n_nested, d)
     nested = nested.cumsum(2) if n_nested > 1 else nested
-    error = (acts - parameters["decoder_bias"][:, None])[:, :, None] - nested
-    loss = error.square().mean((1, 2, 3))
+    error = (nested + parameters["decoder_bias"][:, None, None]).sub_(acts[:, :, None])
+    loss = mean_square(error)
     if extra is not None:
-        left = error[:, :n_aux, -1].detach() - recon[kept.n_rows :].view(s, n_aux, d)
-        loss = loss + aux.weight * left.square().mean((1, 2)) * aux.silent.any(1)
+        left = recon[kept.n_rows :].view(s, n_aux, d) + error[:, :n_aux, -1].detach()
+        loss = loss + aux.weight * mean_square(left) * aux.silent.any(1)
     return Listed(loss, kept, codes.detach()[: len(kept.row)])
 
 

@@ -20,7 +20,7 @@ from salve_audit.sae.products import is_rounded, shorten
 def raw_l1_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], weight: float) -> Float[Tensor, " s"]:
     """``mse(recon, a) + λ mean|z|`` of linear codes, as the paper has it: rewards z -> tz, D -> D/t without end."""
     codes = encode_linear(parameters, acts)
-    error = (decode(parameters, codes) - acts).square().mean((1, 2))
+    error = mean_square(decode(parameters, codes) - acts)
     return error + weight * codes.abs().mean(1).sum(-1)
 
 
@@ -32,6 +32,26 @@ def canonical_l1_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], weig
     order = ("encoder_weight", "encoder_bias", "dictionary", "decoder_bias")
     loss: Tensor = _CanonicalL1.apply(acts, weight, *(parameters[name] for name in order))
     return loss
+
+
+def mean_square(error: Float[Tensor, "s ..."]) -> Float[Tensor, " s"]:
+    """Of every seed's values, with a gradient in a single pass."""
+    mean: Tensor = _MeanSquare.apply(error)
+    return mean
+
+
+class _MeanSquare(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, error: Tensor) -> Tensor:
+        ctx.save_for_backward(error)
+        flat = error.flatten(1)
+        return torch.linalg.vecdot(flat, flat) / flat.shape[1]
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
+        (error,) = ctx.saved_tensors
+        factor = upstream[0] * (2 / error[0].numel())
+        return error * factor.view(-1, *[1] * (error.dim() - 1))
 
 
 class _CanonicalL1(torch.autograd.Function):
@@ -49,7 +69,7 @@ class _CanonicalL1(torch.autograd.Function):
         norms, magnitude = dictionary.norm(dim=-1), codes.abs().to(acts.dtype).mean(1)
         ctx.save_for_backward(short_acts, short_rows, dictionary, codes, error, norms, magnitude)
         ctx.weight = weight
-        return error.square().mean((1, 2)) + weight * (magnitude * norms).sum(-1)
+        return mean_square(error) + weight * (magnitude * norms).sum(-1)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from salve_audit.sae.activation import LINEAR, Activation
 Parameters = dict[str, Tensor]
 BUFFERS = frozenset({"silent", "epoch", "cutoff", "n_steps", "group"})  # not trained: see `topk`, `batchtopk`
 CHUNK_ROWS = 8192
+SMALLEST_NORM = 1e-12
 DEAD_SHARE = 0.01  # of the largest latent's largest |code|: a latent that never exceeds it carries no information
 
 
@@ -70,7 +72,25 @@ def _with_biases(encoder_weight: Tensor, dictionary: Tensor) -> Parameters:
 
 def unit_rows(parameters: Parameters) -> Parameters:
     """The same with dictionary rows of unit norm: where a loss decodes with them, no rescaling cheats its penalty."""
-    return {**parameters, "dictionary": torch.nn.functional.normalize(parameters["dictionary"], dim=-1)}
+    unit: Tensor = _UnitRows.apply(parameters["dictionary"])
+    return {**parameters, "dictionary": unit}
+
+
+class _UnitRows(torch.autograd.Function):
+    """D / ‖D‖; its gradient is what the rows' own direction leaves over, written out for its passes over (s, m, d)."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        norms = torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp_min_(SMALLEST_NORM)
+        unit = rows / norms
+        ctx.save_for_backward(unit, norms)
+        return unit
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
+        unit, norms = ctx.saved_tensors
+        along = torch.linalg.vecdot(upstream[0], unit)[..., None]
+        return torch.addcmul(upstream[0], unit, along, value=-1).div_(norms)
 
 
 def encode_linear(parameters: Parameters, acts: Float[Tensor, "s n d"]) -> Float[Tensor, "s n m"]:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from salve_audit.sae.activation import Activation
+from salve_audit.sae.losses import mean_square
 from salve_audit.sae.parameters import Parameters, rotation_parameters, unit_rows
 from salve_audit.sae.products import decode_batch, encode_batch, multiply
 
@@ -27,7 +28,7 @@ def relu_l1_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], weight: f
     """``mse(recon, a) + λ mean z`` with z = max(0, h)."""
     unit = unit_rows(parameters)
     codes = encode_batch(unit, acts).relu()
-    error = (decode_batch(unit, codes) - acts).square().mean((1, 2))
+    error = mean_square(decode_batch(unit, codes) - acts)
     return error + weight * codes.mean(1).sum(-1)
 
 
@@ -55,7 +56,7 @@ def gated_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], weight: flo
     codes, opening = magnitude * (gate > 0), gate.relu()
     frozen = {name: unit[name].detach() for name in ("dictionary", "decoder_bias")}
     errors = [decode_batch(unit, codes) - acts, decode_batch(frozen, opening) - acts]
-    return sum(error.square().mean((1, 2)) for error in errors) + weight * opening.mean(1).sum(-1)
+    return sum(mean_square(error) for error in errors) + weight * opening.mean(1).sum(-1)
 
 
 def fold_gated(parameters: Parameters, _: float) -> tuple[Parameters, Activation]:
@@ -83,7 +84,7 @@ def jumprelu_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], weight: 
     threshold = parameters["threshold"]
     positive = threshold + (threshold.clamp_min(0) - threshold).detach()  # below 0, θ acts as 0 but is still moved
     codes, fires = _Jump.apply(encode_batch(unit, acts), positive)
-    error = (decode_batch(unit, codes) - acts).square().mean((1, 2))
+    error = mean_square(decode_batch(unit, codes) - acts)
     return error + weight * fires.mean(1).sum(-1)
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from salve_audit.sae.activation import Activation, keep_largest
 from salve_audit.sae.kept import list_largest, pays_to_list
 from salve_audit.sae.listed import Auxiliary, listed_loss, preactivations
+from salve_audit.sae.losses import mean_square
 from salve_audit.sae.parameters import Parameters, rotation_parameters, unit_rows
 from salve_audit.sae.products import decode_batch, encode_batch
 
@@ -58,7 +59,7 @@ def topk_loss(
     pre = encode_batch(unit, acts)
     codes = keep_largest(pre, int(k), signed=signed)
     error = acts - decode_batch(unit, codes)
-    loss = error.square().mean((1, 2)) + AUX_WEIGHT * auxiliary_loss(unit, pre, error, signed=signed)
+    loss = mean_square(error) + AUX_WEIGHT * auxiliary_loss(unit, pre, error, signed=signed)
     mark_silent(parameters, codes)
     return loss
 
@@ -78,7 +79,7 @@ def auxiliary_loss(
         kept = rank.masked_fill(~silent, -torch.inf).topk(n_kept, dim=-1, sorted=False).indices
         codes = codes * torch.zeros_like(codes).scatter_(-1, kept, 1.0)
     left = error.detach() - torch.bmm(codes, parameters["dictionary"])
-    return left.square().mean((1, 2)) * silent.any(-1)[:, 0]
+    return mean_square(left) * silent.any(-1)[:, 0]
 
 
 def describe_auxiliary(parameters: Parameters, *, signed: bool) -> Auxiliary:
