@@ -96,7 +96,8 @@ class Problem:
     def visit_seeds(self, sparsity: float, start: Parameters | None) -> Candidate:
         """All seeds: in full from scratch, or briefly from where they are."""
         brief = [self.brief_recipe] if self.brief_recipe is not None else []
-        stretches = [*BRIEF_STRETCHES * brief, self.recipe] if start is None else brief
+        before = BRIEF_STRETCHES * brief if self.variant.merges_duplicates else []
+        stretches = [*before, self.recipe] if start is None else brief
         parameters = start
         for recipe in stretches:
             parameters = self.train_from(parameters, sparsity, recipe, self.n_seeds)

@@ -16,6 +16,7 @@ from torch import Tensor
 from salve_audit.errors import NothingMeasuredError
 from salve_audit.sae.parameters import BUFFERS, Parameters
 
+SMALLEST_BATCH = 128
 HEAP_BLOCK = 31 * 2**20  # bytes; glibc learns from blocks up to 32 MiB
 Objective = Callable[[Parameters, Tensor], Tensor]  # (parameters, acts (s, n, d)) -> (s,)
 
@@ -47,6 +48,30 @@ def trapezoid(progress: float) -> float:
 def fifths(progress: float) -> float:
     """Times 0.8 after every fifth: every 200 of 1000 epochs (the paper's recipe)."""
     return 0.8 ** math.floor(5 * progress + 1e-9)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much training a variant takes: so many steps in whole epochs, few passes over large sets, many over small.
+
+    Attributes:
+        steps: at the full batch size.
+        batch_size: of sets that have 16 such batches; smaller sets take smaller batches and up to four times the steps.
+        learning_rate: Adam's.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+
+    def recipe(self, n: int) -> Recipe:
+        """For `n` training samples."""
+        batch_size, steps = self.batch_size, self.steps
+        while batch_size > SMALLEST_BATCH and 16 * batch_size > n:
+            batch_size //= 2
+        steps *= min(4, self.batch_size // batch_size)
+        epochs = math.ceil(steps / math.ceil(n / batch_size))
+        return Recipe(epochs, batch_size, self.learning_rate, betas=(0.9, 0.95), schedule=trapezoid)
 
 
 def train(
