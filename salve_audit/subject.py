@@ -20,6 +20,7 @@ from salve_audit.errors import DataError, UsageError
 from salve_audit.inputs import load_classifier, load_images, match_classes, suspect_mapping
 from salve_audit.inputs.arrays import ArraySet, ArraySplit, is_array_file, load_arrays
 from salve_audit.inputs.classifier import Classifier
+from salve_audit.inputs.enlarged import describe_enlarged
 from salve_audit.inputs.imageset import ImageSet
 from salve_audit.inputs.label import cut_label, describe_label, find_label, name_sides, require_label
 from salve_audit.results import ClassMapping, ClassPair, ModelInfo, TransformInfo
@@ -85,7 +86,7 @@ def _from_pictures(path: Path, data: Path, config: AuditConfig, watch: Stopwatch
         attributes = _find_attributes(images, config)
     with watch.stage("activations"):
         activations = extract(classifier, images, _extract_settings(config))
-    suspicion = _suspect(activations, images.classes)
+    suspicion = (*_warn_enlarged(classifier, images), *_suspect(activations, images.classes))
     subject = Subject(
         activations=activations,
         classes=images.classes,
@@ -143,11 +144,21 @@ def _mark_present(part: ActivationSplit, index: int) -> ActivationSplit:
     return dataclasses.replace(part, labels=(part.labels == index).astype(np.int64))
 
 
-def _suspect(activations: Activations, classes: tuple[str, ...]) -> tuple[str, ...]:
+def _warn_enlarged(classifier: Classifier, images: ImageSet) -> tuple[str, ...]:
+    """A warning, said and kept, where nobody said that the pictures are to be enlarged."""
+    text = describe_enlarged(classifier, images)
+    if text is not None:
+        log.warning("%s", text)
+    return () if text is None else (text,)
+
+
+def _suspect(
+    activations: Activations, classes: tuple[str, ...], remedy: str = "--classes FILE maps them by hand"
+) -> tuple[str, ...]:
     """A warning, said and kept, where the classes are probably not the outputs they were matched with."""
     head, audit = activations.head, activations.audit
     logits = np.asarray(audit.acts) @ head.weight.T + head.bias
-    text = suspect_mapping(logits, audit.labels, head.n_classes, classes)
+    text = suspect_mapping(logits, audit.labels, head.n_classes, classes, remedy)
     if text is not None:
         log.warning("%s", text)
     return () if text is None else (text,)
@@ -166,24 +177,26 @@ def _from_arrays(path: Path, config: AuditConfig, watch: Stopwatch) -> Subject:
             raise UsageError(option, f"{path} holds activations, labels and head; nothing else is read")
     with watch.stage("inputs"):
         arrays = load_arrays(path, config.seed, config.limit, config.label)
+    activations = Activations(
+        fit=_as_activations(arrays.fit),
+        audit=_as_activations(arrays.audit),
+        head=arrays.head,
+        head_error=None,
+        key=arrays.data_sha256,
+        data_sha256=arrays.data_sha256,
+        from_cache=False,
+        skipped=(),
+    )
+    remedy = "bring labels and rows of the weight into one order, and check that the weight is (classes, activations)"
     return Subject(
-        activations=Activations(
-            fit=_as_activations(arrays.fit),
-            audit=_as_activations(arrays.audit),
-            head=arrays.head,
-            head_error=None,
-            key=arrays.data_sha256,
-            data_sha256=arrays.data_sha256,
-            from_cache=False,
-            skipped=(),
-        ),
+        activations=activations,
         classes=arrays.classes,
         model=_describe_arrays(arrays),
         model_sha256=arrays.sha256,
         data_root=path.name,
         layout=arrays.layout,
         trusted_code=False,
-        notes=arrays.notes,
+        notes=(*arrays.notes, *_suspect(activations, arrays.classes, remedy)),
     )
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 
 from salve_audit.inputs.classifier import Classifier, TransformSpec
+from salve_audit.inputs.formats.sidecar import SETTINGS, sidecar_of
 from salve_audit.inputs.formats.trusted import load_program
 from salve_audit.inputs.heads.search import find_head
 from salve_audit.inputs.identify import Identified, identify
 from salve_audit.inputs.keys import load_state
 from salve_audit.inputs.label import says_labels
 from salve_audit.inputs.onnx_model import is_onnx, load_onnx
-from salve_audit.inputs.transform import FROM_CHECKPOINT, resolve_transform
+from salve_audit.inputs.transform import resolve_transform
 from salve_audit.inputs.weights import Checkpoint, read_checkpoint
 
 
@@ -94,8 +95,14 @@ def _write_notes(
         notes.append(f"weights were cast from {', '.join(casts)} to float32")
     if arch and checkpoint.arch and arch != checkpoint.arch:
         notes.append(f"--arch {arch} was used instead of the checkpoint's own {checkpoint.arch!r}")
-    if transform.source != FROM_CHECKPOINT:
-        notes.append(f"how pictures are prepared is not all said by the checkpoint ({transform.source})")
+    if checkpoint.sidecar.note is not None:
+        notes.append(checkpoint.sidecar.note)
+    if found.network.default_source in transform.source:
+        remedy = f"; {sidecar_of(checkpoint.path).name} beside it may say it ({', '.join(SETTINGS[:3])}, ...)"
+        notes.append(
+            f"how pictures are prepared is not all said by the checkpoint ({transform.source})"
+            f"{'' if checkpoint.path.is_dir() else remedy}"
+        )
     return tuple(notes)
 
 

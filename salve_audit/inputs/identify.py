@@ -17,7 +17,7 @@ from salve_audit.inputs.inference.index import Index, load_index
 from salve_audit.inputs.inference.match import Fit, find_fits, fit_named
 from salve_audit.inputs.inference.measure import TORCHVISION
 from salve_audit.inputs.inference.signature import read_shapes
-from salve_audit.inputs.keys import View, best_view, list_grafts, list_views, suggest_architecture
+from salve_audit.inputs.keys import View, best_view, list_grafts, list_inner_heads, list_views, suggest_architecture
 from salve_audit.inputs.network import (
     Network,
     add_kwargs_of_shapes,
@@ -98,7 +98,7 @@ def list_candidates(checkpoint: Checkpoint, index: Index, name: str | None = Non
     said = checkpoint.path.stem
     for weights in checkpoint.weights:
         for plain in list_views(weights.state):
-            for view in (plain, *list_grafts(plain)):
+            for view in (plain, *list_grafts(plain), *list_inner_heads(plain)):
                 translation = _translate(checkpoint, view)
                 shapes = read_shapes(translation.shapes_state if translation else view.state)
                 if name is None:

@@ -44,7 +44,9 @@ class View:
         if self.prefix:
             yield f"the prefix {self.prefix!r} was stripped from the weights' names"
         if self.head:
-            yield f"the final layer was taken from {self.head!r}, beside the network below {self.prefix!r}"
+            inside = bool(self.prefix) and not self.head.startswith(self.prefix)
+            where = f", beside the network below {self.prefix!r}" if inside else ""
+            yield f"the final layer was taken from {self.head!r}{where}"
         if self.left_out:
             names = ", ".join(list(self.left_out)[:N_NAMED])
             more = f" and {len(self.left_out) - N_NAMED} more" if len(self.left_out) > N_NAMED else ""
@@ -76,6 +78,19 @@ def list_grafts(view: View) -> Iterator[View]:
     for head in HEAD_NAMES:
         renamed = {f"{head}{name.removeprefix(source)}": value for name, value in layer.items()}
         yield View(view.prefix, {**view.state, **renamed}, {}, head=source)
+
+
+def list_inner_heads(view: View) -> Iterator[View]:
+    """`view` with the one linear layer in a Sequential (``fc.1`` after a dropout) as the final layer itself."""
+    for head in HEAD_NAMES:
+        inside = {name: value for name, value in view.state.items() if name.startswith(f"{head}.")}
+        weights = [name for name, value in inside.items() if name.endswith(".weight") and value.ndim == 2]
+        source = weights[0].removesuffix(".weight") if len(weights) == 1 else ""
+        if not source.removeprefix(f"{head}.").isdigit() or not inside.keys() <= {f"{source}.weight", f"{source}.bias"}:
+            continue
+        others = {name: value for name, value in view.state.items() if name not in inside}
+        renamed = {f"{head}{name.removeprefix(source)}": value for name, value in inside.items()}
+        yield View(view.prefix, {**others, **renamed}, view.left_out, head=f"{view.prefix}{source}")
 
 
 def best_view(state: Mapping[str, torch.Tensor], model: nn.Module) -> tuple[View, int]:

@@ -26,6 +26,7 @@ SPLIT_COLUMNS = ("split", "subset", "partition", "set")
 COLUMN_HINT = "expected the columns path and label, optionally split; further columns are attributes"
 MAX_BYTES = 512 * 1024**2
 MAX_ROWS = 20_000_000
+LOOKED_AT = 100
 Table = Mapping[str, Sequence[object]]  # column -> values, all of one length
 
 
@@ -53,6 +54,7 @@ def catalogue_of_table(path: Path, table: Table) -> Catalogue:
     folder = path.resolve().parent
     guard = _Guard(path, folder)
     keys = [guard.check(number, value) for number, value in enumerate(table[path_column], 1)]
+    _check_some_exist(path, folder, keys)
     splits = table[split_column] if split_column else [""] * len(keys)
     rows = [
         Row(key, _label(path, number, label), "" if split is None else str(split).strip())
@@ -65,6 +67,14 @@ def catalogue_of_table(path: Path, table: Table) -> Catalogue:
     }
     kind = f"{path.suffix.lstrip('.').upper()} manifest"
     return group_rows(RowSet(root=path, source=FolderSource(folder), kind=kind, rows=rows, attributes=attributes))
+
+
+def _check_some_exist(path: Path, folder: Path, keys: Sequence[str]) -> None:
+    """Missing files are named one by one when they are read; where none is there, the paths mean another folder."""
+    looked_at = keys[:LOOKED_AT]
+    if looked_at and not any((folder / key).is_file() for key in looked_at):
+        why = f"none of its first {len(looked_at)} files exists ({show_name(looked_at[0])})"
+        raise DataError(str(path), why, hint=f"paths are relative to the manifest's folder, {folder}")
 
 
 def _find(path: Path, table: Table, names: tuple[str, ...]) -> str:

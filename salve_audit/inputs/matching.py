@@ -17,6 +17,7 @@ from salve_audit.inputs.reasons import nearest_names
 
 BY_HAND_HINT = "map them by hand with --classes FILE"
 SHOWN = 5
+LONGEST_NUMBER = 10  # digits
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ def match_classes(
         match = (
             _by_labels(imageset, outputs)
             or _by_index(imageset, outputs)
+            or _by_number(imageset, outputs)
             or _by_imagenet(imageset, outputs)
             or _by_order(imageset, outputs)
         )
@@ -145,6 +147,23 @@ def _by_index(imageset: ImageSet, outputs: _Outputs) -> _Match | None:
     return _Match(imageset.indices, "by index: labels are the outputs' numbers", own_names)
 
 
+def _by_number(imageset: ImageSet, outputs: _Outputs) -> _Match | None:
+    """Folders that are called by numbers, fewer than there are outputs."""
+    numbers = _read_numbers(imageset.classes)
+    if numbers is None or len(numbers) >= outputs.n or max(numbers) >= outputs.n:
+        return None
+    own_names = outputs.labels is not None or outputs.imagenet is not None
+    return _Match(numbers, "by index: the classes' names are the outputs' numbers", own_names)
+
+
+def _read_numbers(names: Sequence[str]) -> tuple[int, ...] | None:
+    """Distinct whole numbers that all names are, or None."""
+    if not all(name.isascii() and name.isdigit() and len(name) < LONGEST_NUMBER for name in names):
+        return None
+    numbers = tuple(int(name) for name in names)
+    return numbers if len(set(numbers)) == len(numbers) else None
+
+
 def _by_imagenet(imageset: ImageSet, outputs: _Outputs) -> _Match | None:
     imagenet = outputs.imagenet
     if imagenet is None:
@@ -180,7 +199,17 @@ def _by_order(imageset: ImageSet, outputs: _Outputs) -> _Match:
         raise DataError(str(imageset.root), why, hint=hint)
     if labels is not None:
         _check_partial(imageset, labels)
-        logger.warning("the checkpoint's class names are not the data's; matched by order, sorted by name")
+        other = [(one, label) for one, label in zip(imageset.classes, labels, strict=True) if one != label]
+        shown = ", ".join(f"{show_name(one)} is taken for {show_name(label)}" for one, label in other[:SHOWN])
+        logger.warning("the checkpoint's class names are not the data's; matched by order: %s", shown)
+    numbers = _read_numbers(imageset.classes)
+    if numbers is not None and list(numbers) != sorted(numbers):
+        at = next(place for place, number in enumerate(numbers) if number != sorted(numbers)[place])
+        logger.warning(
+            "the classes are called by numbers and are sorted as text, as torchvision's ImageFolder does: %r is output "
+            "%d; where the model counts them, %s",
+            imageset.classes[at], at, BY_HAND_HINT,
+        )  # fmt: skip
     return _Match(tuple(range(n_classes)), f"by order: classes sorted by name are outputs 0 to {n_classes - 1}")
 
 

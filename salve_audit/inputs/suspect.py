@@ -21,6 +21,7 @@ def suspect_mapping(
     labels: Int[np.ndarray, " n"],
     n_outputs: int,
     classes: Sequence[str] | None = None,
+    remedy: str = "--classes FILE maps them by hand",
 ) -> str | None:
     """A warning where accuracy is at chance, or where another order of the outputs would fit far better.
 
@@ -33,6 +34,7 @@ def suspect_mapping(
         labels: (n,) outputs that the mapping asks for.
         n_outputs: k.
         classes: names by output, for the text.
+        remedy: what to do where another order fits.
     """
     predicted = np.asarray(predictions)
     predicted = predicted.argmax(1) if predicted.ndim == 2 else predicted
@@ -59,7 +61,7 @@ def suspect_mapping(
     moved = [(int(present[row]), int(seen[column])) for row, column in zip(rows, columns, strict=True)]
     return (
         f"{said}: classes are probably mapped to the wrong outputs. The order that fits best "
-        f"({_name_moved(moved, classes)}) would give {100 * best:.1f} %; --classes FILE maps them by hand."
+        f"({_name_moved(moved, classes)}) would give {100 * best:.1f} %; {remedy}."
     )
 
 

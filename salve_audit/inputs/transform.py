@@ -27,9 +27,9 @@ FROM_CHECKPOINT = "checkpoint"
 def resolve_transform(checkpoint: Checkpoint, network: Network) -> TransformSpec:
     """The evaluation transform that the checkpoint's settings ask for.
 
-    Each field comes from the checkpoint's ``args``, else from the user's file (attributes ``input_size, mean,
-    std, interpolation, crop_pct`` of the function or its module), else from timm's data config; ``source`` says
-    which.
+    Each field comes from the JSON file beside the checkpoint, else from the checkpoint's ``args``, else from the
+    user's file (attributes ``input_size, mean, std, interpolation, crop_pct`` of the function or its module), else
+    from timm's data config; ``source`` says which.
 
     Raises:
         CheckpointError: a setting makes no sense, or the network takes neither 1 nor 3 channels.
@@ -48,14 +48,19 @@ def _resolve(checkpoint: Checkpoint, network: Network) -> TransformSpec:
     values, sources = {}, {}
     for name in FIELDS:
         values[name], sources[name] = default[name], network.default_source
-        for source, settings in ((network.declared_by, network.declared), (FROM_CHECKPOINT, own)):
+        for source, settings in (
+            (network.declared_by, network.declared),
+            (FROM_CHECKPOINT, own),
+            (checkpoint.sidecar.name, checkpoint.sidecar.settings),
+        ):
             if settings.get(name) is not None:
                 values[name], sources[name] = settings[name], source
     if sources["input_size"] == network.default_source:
         values["input_size"] = (n_channels, *tuple(default["input_size"])[-2:])
     for name in ("mean", "std"):
         values[name] = _per_channel(values[name], n_channels)
-    crop_mode = str(checkpoint.args.get("crop_mode") or default.get("crop_mode") or "center")
+    said = checkpoint.sidecar.settings.get("crop_mode") or checkpoint.args.get("crop_mode")
+    crop_mode = str(said or default.get("crop_mode") or "center")
     return _checked_spec(values, _in_words(sources), crop_mode, n_channels)
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from salve_audit.errors import CheckpointError
 from salve_audit.inputs.formats.hub import CONFIG, WEIGHT_FILES, Hub, find_weight_files, read_hub
 from salve_audit.inputs.formats.nesting import Weights, choose_weights, find_weights
+from salve_audit.inputs.formats.sidecar import Sidecar, read_sidecar
 from salve_audit.inputs.formats.sniff import Kind, sniff
 from salve_audit.inputs.formats.torch_file import (
     RESAVE_HINT,
@@ -47,6 +48,7 @@ class Checkpoint:
         args: its settings (num_classes, img_size, mean, ...), empty where it has none.
         class_names: its label names in output order, or None.
         config: a Hugging Face or timm folder's config.json.
+        sidecar: what a JSON file of the same name beside it says.
         kind: of file.
         module: the whole network that the file held, after ``--trust-model``.
         trusted: code of the file was run to read it.
@@ -60,6 +62,7 @@ class Checkpoint:
     args: Mapping[str, Any] = field(default_factory=dict)
     class_names: tuple[str, ...] | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    sidecar: Sidecar = field(default_factory=Sidecar)
     kind: Kind = Kind.ZIPPED
     module: nn.Module | None = None
     trusted: bool = False
@@ -101,7 +104,7 @@ def read_checkpoint(path: str | Path, weights: str | None = None, trust: bool = 
         raise CheckpointError(str(place), "changed while it was read", hint="wait until it is written, then try again")
     checkpoint = _sort_out(Checkpoint(place, sha256, "", (), kind=kind, trusted=trusted), content, weights)
     _check_size(checkpoint, sum(file.stat().st_size for file in files))
-    return _add_hub(checkpoint, hub, is_folder=files != (place,))
+    return _add_sidecar(_add_hub(checkpoint, hub, is_folder=files != (place,)))
 
 
 def _check_size(checkpoint: Checkpoint, n_bytes: int) -> None:
@@ -126,6 +129,8 @@ def _hash_files(files: tuple[Path, ...]) -> str:
 
 def _hash_file(file: Path) -> str:
     try:
+        if file.exists() and not file.is_file():
+            raise CheckpointError(str(file), "is neither a file nor a folder")
         with file.open("rb") as stream:
             digest = hashlib.sha256()
             while block := stream.read(1 << 20):
@@ -255,3 +260,11 @@ def _add_hub(checkpoint: Checkpoint, hub: Hub | None, is_folder: bool) -> Checkp
         class_names=checkpoint.class_names or hub.class_names,
         config=hub.config,
     )
+
+
+def _add_sidecar(checkpoint: Checkpoint) -> Checkpoint:
+    """`checkpoint` with what the file beside it says; a whole network's is read where it is loaded."""
+    if checkpoint.module is not None:
+        return checkpoint
+    beside = read_sidecar(checkpoint.path)
+    return replace(checkpoint, sidecar=beside, class_names=beside.class_names or checkpoint.class_names)

@@ -308,6 +308,30 @@ def test_a_model_without_data_is_a_usage_error(salve: Callable, colour_model: Pa
     assert "hint: salve-audit MODEL DATA" in done.err
 
 
+def test_a_wrong_order_of_classes_is_warned_of(salve: Callable, arrays: dict, tmp_path: Path) -> None:
+    """The labels are the next class's: every sample counts as wrong, and another order would put it right."""
+    predicted = (arrays["acts"] @ arrays["weight"].T + arrays["bias"]).argmax(1)
+    path = write(tmp_path / "acts.npz", {**arrays, "labels": (predicted + 1) % K})
+    done = salve(path, "--out", tmp_path / "out", "--format", "json", *QUICK)
+    text = "The order that fits best (class 0 -> output 2, class 1 -> output 0, class 2 -> output 1) would give 100.0 %"
+    assert text in done.err
+    assert "bring labels and rows of the weight into one order" in done.err
+    assert text in (tmp_path / "out" / "audit.json").read_text()
+
+
+def test_what_is_not_read_and_one_hot_labels_are_said(salve: Callable, arrays: dict, tmp_path: Path) -> None:
+    hot = {**arrays, "labels": np.eye(K, dtype=np.int64)[arrays["labels"]], "split": np.array(["train"] * N)}
+    for ending in ("npz", "safetensors"):
+        if ending == "safetensors":
+            del hot["split"]
+            hot["extra"] = np.zeros(3)
+        path, out = write(tmp_path / f"hot.{ending}", hot), tmp_path / ending
+        assert salve(path, "--out", out, "--format", "json", *QUICK).code == 0
+        notes = load_audit(out).notes
+        assert any("single 1 in each row: taken as classes" in note for note in notes)
+        assert any("were not read: " + ("split" if ending == "npz" else "extra") in note for note in notes)
+
+
 def test_inspect_shows_what_is_in_the_file(salve: Callable, arrays: dict, tmp_path: Path) -> None:
     done = salve("inspect", write(tmp_path / "acts.npz", arrays))
     assert done.code == 0, done.err

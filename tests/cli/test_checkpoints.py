@@ -236,6 +236,53 @@ def test_safetensors(state: State, tmp_path: Path, show: Callable) -> None:
     assert (shown["format"], shown["architecture"]) == ("safetensors", "test_resnet")
 
 
+@pytest.mark.parametrize("ending", [".pt", ".safetensors"])
+def test_a_file_beside_it_says_what_it_does_not(ending: str, state: State, tmp_path: Path, show: Callable) -> None:
+    path = tmp_path / f"model{ending}"
+    save_file(state, path) if ending == ".safetensors" else save(state, path)
+    note = (
+        "how pictures are prepared is not all said by the checkpoint (architecture default (timm)); model.json beside"
+    )
+    assert any(one.startswith(note) for one in notes(show(path)))
+    said = {"input_size": [3, 48, 48], "mean": [0.1] * 3, "std": [0.2] * 3, "interpolation": "bicubic", "crop_pct": 1.0,
+            "class_names": ["a", "b", "c"]}  # fmt: skip
+    (tmp_path / "model.json").write_text(json.dumps(said))
+    shown = show(path)
+    assert shown["input"] == "3x48x48, bicubic, crop 1, from: model.json"
+    assert shown["class names"] == "a, b, c"
+    assert not any("how pictures" in one for one in notes(shown))
+
+
+@pytest.mark.parametrize(("content", "what"), [('{"epoch": 3}', "holds other things (epoch)"), ("{", "is no JSON")])
+def test_another_file_beside_it_is_left_alone(
+    content: str, what: str, state: State, tmp_path: Path, show: Callable
+) -> None:
+    path = save(state, tmp_path / "model.pt")
+    (tmp_path / "model.json").write_text(content)
+    assert f"model.json beside the checkpoint {what}; nothing was taken from it" in notes(show(path))
+
+
+def test_small_pictures_that_nobody_asked_to_enlarge(colour_data: Path, tmp_path: Path, salve: Callable) -> None:
+    path = save(draw("test_resnet").state_dict(), tmp_path / "model.pt")
+    done = salve(path, colour_data, "--out", tmp_path / "out", *QUICK)
+    text = "The pictures (32 pixels at most) are enlarged to 160 x 160, the architecture's default"
+    assert text in done.err
+    assert text in (tmp_path / "out" / "audit.json").read_text()
+    (tmp_path / "model.json").write_text('{"input_size": [3, 32, 32]}')
+    assert "enlarged" not in salve(path, colour_data, "--out", tmp_path / "other", *QUICK).err
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_final_layer_in_a_sequential(number: int, state: State, tmp_path: Path, show: Callable) -> None:
+    """As ``model.fc = Sequential(Dropout(), Linear(...))`` leaves it."""
+    renamed = {name.replace("fc.", f"fc.{number}."): value for name, value in state.items()}
+    path = save({f"module.{name}": value for name, value in renamed.items()}, tmp_path / "model.pt")
+    shown = show(path)
+    assert shown["architecture"] == "test_resnet"
+    assert f"the final layer was taken from 'module.fc.{number}'" in notes(shown)
+    assert torch.equal(load_classifier(path).head.weight, state["fc.weight"])
+
+
 def test_a_timm_folder(state: State, tmp_path: Path, show: Callable) -> None:
     config = {
         "architecture": "test_resnet",

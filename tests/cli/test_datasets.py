@@ -309,6 +309,29 @@ def test_a_subset_of_imagenet_by_names(salve: Callable, pictures: list[One], tmp
     assert "3 of 1,000 outputs have pictures" in done.out
 
 
+def test_folders_called_by_numbers(salve: Callable, pictures: list[One], tmp_path: Path) -> None:
+    """Sorted as text, as in training; said where that is not the order of the numbers. Some of many: by number."""
+    for n in (3, 12):
+        torch.save(timm.create_model("test_resnet", num_classes=n).state_dict(), tmp_path / f"{n}.pt")
+    for names in (("0", "1", "2"), ("2", "10", "3"), ("9", "2", "11")):
+        renamed = dict(zip(NAMES, names, strict=True))
+        write_folder(tmp_path / "-".join(names), [one._replace(name=renamed[one.name]) for one in pictures])
+    assert "warning" not in salve("inspect", tmp_path / "3.pt", tmp_path / "0-1-2").err
+    said = salve("inspect", tmp_path / "3.pt", tmp_path / "2-10-3")
+    assert "sorted as text, as torchvision's ImageFolder does: '10' is output 0" in said.err
+    assert "10 = 0, 2 = 1, 3 = 2" in said.out
+    assert "2 = 2, 9 = 9, 11 = 11" in salve("inspect", tmp_path / "12.pt", tmp_path / "9-2-11").out
+
+
+def test_names_that_are_not_the_checkpoints_are_said(
+    salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path
+) -> None:
+    content = torch.load(colour_model, weights_only=True)
+    torch.save({**content, "class_names": ["blue", "green", "other"]}, tmp_path / "named.pt")
+    done = salve("inspect", tmp_path / "named.pt", write_folder(tmp_path / "data", pictures))
+    assert "matched by order: 'red' is taken for 'other'" in done.err
+
+
 def test_one_part_is_split(salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path) -> None:
     train = [one for one in pictures if one.split == "train"]
     flat = [one._replace(path=one.path.removeprefix("train/")) for one in train]

@@ -336,6 +336,22 @@ def test_manifests(
     refused(salve("inspect", colour_model, folder / name), name, *words)
 
 
+def test_a_manifest_of_files_that_are_elsewhere(salve: Callable, colour_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("path,label\n" + "".join(f"x/{i}.png,{'ab'[i % 2]}\n" for i in range(500)))
+    refused(salve("inspect", colour_model, tmp_path / "m.csv"), "none of its first 100 files exists ('x/0.png')")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs pipes")
+def test_a_pipe_in_a_manifest_is_not_waited_for(salve: Callable, colour_model: Path, tmp_path: Path) -> None:
+    for row in ROWS[1:]:
+        (tmp_path / row["path"]).write_bytes(png())
+    os.mkfifo(tmp_path / ROWS[0]["path"])
+    (tmp_path / "m.jsonl").write_text(as_jsonl(ROWS))
+    done = salve(colour_model, tmp_path / "m.jsonl", "--out", tmp_path / "out", "--no-cache")
+    refused(done, ROWS[0]["path"], "no plain file")
+    refused(salve("inspect", tmp_path / ROWS[0]["path"]), "is neither a file nor a folder")
+
+
 def table(n: int = 9, **columns: Any) -> pa.Table:
     cells = [{"bytes": png(i), "path": "x.png"} for i in range(n)]
     kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})

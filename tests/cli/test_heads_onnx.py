@@ -337,6 +337,13 @@ def damage_shape(path: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
 
+def damage_bias(path: Path) -> None:
+    model = onnx.load(path)
+    stored = next(one for one in model.graph.initializer if one.name == "bias")
+    stored.CopyFrom(numpy_helper.from_array(np.zeros(2, np.float32), "bias"))
+    path.write_bytes(model.SerializeToString())
+
+
 def damage_inputs(path: Path) -> None:
     model = onnx.load(path)
     del model.graph.node[-1].input[1:]
@@ -360,6 +367,7 @@ def damage_computed_weights(path: Path) -> None:
         (damage_two_inputs, "takes 2 inputs (x, other), expected one: pictures"),
         (damage_tail, "no linear layer makes its output; it ends with 'acts' (Flatten), 'fc' (Gemm), 'last' (Relu)"),
         (damage_shape, "its graph is damaged (ValueError: cannot reshape array"),
+        (damage_bias, "its graph is damaged (ValueError: operands could not be broadcast"),
         (damage_inputs, "its graph is damaged (IndexError"),
         (damage_computed_weights, "no linear layer makes its output"),
         (Path.unlink, "no such file"),

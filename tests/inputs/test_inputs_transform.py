@@ -36,7 +36,8 @@ def test_all_from_the_architecture(save) -> None:
     assert (spec.input_size, spec.mean, spec.std) == (config["input_size"], config["mean"], config["std"])
     assert (spec.interpolation, spec.crop_pct) == (config["interpolation"], config["crop_pct"])
     assert classifier.notes == (
-        "how pictures are prepared is not all said by the checkpoint (architecture default (timm))",
+        "how pictures are prepared is not all said by the checkpoint (architecture default (timm)); model.json "
+        "beside it may say it (input_size, mean, std, ...)",
     )
 
 

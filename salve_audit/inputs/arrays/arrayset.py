@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from salve_audit.inputs.head import LinearHead, fold_one_output
 from salve_audit.inputs.label import cut_label, describe_label, find_label, name_sides, require_label
 
 FIT_SHARE = 0.6
+LABELS = ("labels", "fit_labels", "audit_labels")
+MAX_NAMED = 5
 NAMES_HINT = (
     "expected acts, labels, weight, bias; or fit_acts, fit_labels, audit_acts, audit_labels, head_weight, head_bias"
 )
@@ -72,6 +75,7 @@ def load_arrays(path: Path, seed: int, limit: int | None = None, label: str | No
     file = read_arrays(path)
     checks = ArrayChecks(file)
     weights, notes = _read_head(checks)
+    notes = (*_describe_file(checks), *notes)
     classes = _read_classes(checks, weights)
     chosen = _choose_label(checks, classes, label)
     head = weights if chosen is None else cut_label(weights, chosen)
@@ -103,6 +107,16 @@ def load_arrays(path: Path, seed: int, limit: int | None = None, label: str | No
     )
 
 
+def _describe_file(checks: ArrayChecks) -> Iterator[str]:
+    """What was not read, or read in a way that its maker may not expect."""
+    unread = checks.file.unread
+    if unread:
+        more = f" and {len(unread) - MAX_NAMED} more" if len(unread) > MAX_NAMED else ""
+        yield f"arrays of other names were not read: {', '.join(unread[:MAX_NAMED])}{more}"
+    if any(checks.is_one_hot(name) for name in LABELS):
+        yield "the labels are one column per output with a single 1 in each row: taken as classes"
+
+
 def _read_head(checks: ArrayChecks) -> tuple[LinearHead, tuple[str, ...]]:
     arrays = checks.file.arrays
     name = next((one for one in ("weight", "head_weight") if one in arrays), None)
@@ -125,7 +139,8 @@ def _choose_label(checks: ArrayChecks, classes: tuple[str, ...], label: str | No
     if label is not None:
         return find_label(label, classes)
     arrays = checks.file.arrays
-    if any(arrays[name].ndim == 2 for name in ("labels", "fit_labels", "audit_labels") if name in arrays):
+    two_axes = [name for name in LABELS if name in arrays and arrays[name].ndim == 2]
+    if not all(checks.is_one_hot(name) for name in two_axes):
         raise require_label(checks.file.path.name, classes)
     return None
 

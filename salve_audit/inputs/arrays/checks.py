@@ -56,6 +56,8 @@ class ArrayChecks:
             raise self.refuse(name, "expected whole numbers, the index of each sample's class")
         if label is not None and array.ndim == 2:
             return self._presence(name, n, n_classes)[:, label].astype(np.int64)
+        if self.is_one_hot(name):
+            array = self._presence(name, n, n_classes).argmax(1)
         if array.shape != (n,):
             raise self.refuse(name, f"expected ({n},), one label for each of {n} samples")
         wrong = np.flatnonzero((array < 0) | (array >= n_classes)) if array.dtype.kind != "b" else np.array([], int)
@@ -63,6 +65,13 @@ class ArrayChecks:
             value = array[wrong[0]]
             raise self.refuse(name, f"label {value} at [{wrong[0]}] is not in 0..{n_classes - 1}")
         return array.astype(np.int64) if label is None else (array == label).astype(np.int64)
+
+    def is_one_hot(self, name: str) -> bool:
+        """Is it labels with exactly one 1 per row, at least two columns, all else 0?"""
+        array = self.file.arrays.get(name)
+        if array is None or array.ndim != 2 or array.shape[1] < 2 or not len(array) or array.dtype.kind not in "iub":
+            return False
+        return bool(((array == 0) | (array == 1)).all() and (array.sum(1) == 1).all())
 
     def _presence(self, name: str, n: int, n_classes: int) -> np.ndarray:
         array = self.file.arrays[name]

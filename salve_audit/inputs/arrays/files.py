@@ -20,6 +20,7 @@ from salve_audit.inputs.reasons import summarise_error
 ACTS = ("acts", "fit_acts", "audit_acts")  # a file with one of these is a file of arrays
 TEXTS = ("class_names", "paths", "fit_paths", "audit_paths")
 NAMES = (*ACTS, "labels", "fit_labels", "audit_labels", "weight", "head_weight", "bias", "head_bias", *TEXTS)
+METADATA = "__metadata__"  # a safetensors header's own key
 LARGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors format
 DTYPES = {
     "F16": "<f2", "F32": "<f4", "F64": "<f8", "I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8",
@@ -36,12 +37,14 @@ class ArrayFile:
         path, sha256: the file.
         format: in words, for the report.
         arrays: those of the known names that it has, as stored.
+        unread: the other names.
     """
 
     path: Path
     sha256: str
     format: str
     arrays: Mapping[str, np.ndarray]
+    unread: tuple[str, ...] = ()
 
 
 def is_array_file(path: Path) -> bool:
@@ -67,11 +70,12 @@ def read_arrays(path: Path) -> ArrayFile:
     except OSError as error:
         raise DataError(str(path), f"cannot be read ({error.strerror})") from error
     is_npz = path.suffix.lower() == ".npz"
-    arrays = _read_npz(path) if is_npz else _read_safetensors(path)
+    arrays, names = _read_npz(path) if is_npz else (_read_safetensors(path), _read_names(path))
     with path.open("rb") as stream:
         if _hash(stream) != sha256:
             raise DataError(str(path), "changed while it was read", hint="wait until it is written, then try again")
-    return ArrayFile(path, sha256, f"arrays ({'.npz' if is_npz else '.safetensors'})", arrays)
+    unread = tuple(sorted(names - {*NAMES, METADATA}))
+    return ArrayFile(path, sha256, f"arrays ({'.npz' if is_npz else '.safetensors'})", arrays, unread)
 
 
 def _hash(stream: IO[bytes]) -> str:
@@ -92,12 +96,13 @@ def _read_names(path: Path) -> set[str]:
     return set(header) if isinstance(header, dict) else set()
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
+def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], set[str]]:
+    """The known arrays, and the names of all."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             known = {name: members[name] for name in NAMES if name in members}
-            return {name: _read_member(path, archive, name, info) for name, info in known.items()}
+            return {name: _read_member(path, archive, name, info) for name, info in known.items()}, set(members)
     except DataError:
         raise
     except MemoryError:

@@ -14,7 +14,8 @@ from torch import nn
 
 from salve_audit.errors import CheckpointError
 from salve_audit.inputs.formats.exported import load_exported
-from salve_audit.inputs.formats.hub import TRANSFORM_FIELDS, read_json
+from salve_audit.inputs.formats.hub import read_json
+from salve_audit.inputs.formats.sidecar import SETTINGS, sidecar_of
 from salve_audit.inputs.formats.sniff import Kind
 from salve_audit.inputs.formats.torchscript import load_torchscript
 from salve_audit.inputs.network import Network
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from salve_audit.inputs.weights import Checkpoint
 
 GENERAL = "timm's general default"
-SETTINGS = (*TRANSFORM_FIELDS, "class_names")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def load_program(checkpoint: Checkpoint) -> LoadedProgram:
     """
     path = checkpoint.path
     settings = _read_sidecar(path)
-    declared_by, default_source = _sidecar(path).name, GENERAL
+    declared_by, default_source = sidecar_of(path).name, GENERAL
     if checkpoint.module is not None:
         model: nn.Module = checkpoint.module.float().cpu()
         name = f"{type(model).__module__}.{type(model).__qualname__}"
@@ -65,7 +65,7 @@ def load_program(checkpoint: Checkpoint) -> LoadedProgram:
     names = settings.pop("class_names", None)
     notes = [f"code in {path.name} was run to load it (--trust-model)"]
     if "input_size" not in settings:
-        notes.append(f"the file does not say the pictures' size; {_sidecar(path).name} beside it may (input_size)")
+        notes.append(f"the file does not say the pictures' size; {sidecar_of(path).name} beside it may (input_size)")
     network = Network(
         model,
         name,
@@ -78,13 +78,9 @@ def load_program(checkpoint: Checkpoint) -> LoadedProgram:
     return LoadedProgram(network, tuple(map(str, names)) if isinstance(names, list) else None, tuple(notes))
 
 
-def _sidecar(path: Path) -> Path:
-    return path.with_suffix(".json")
-
-
 def _read_sidecar(path: Path) -> dict[str, Any]:
     """Settings from the JSON file beside `path`; nothing where there is none."""
-    file = _sidecar(path)
+    file = sidecar_of(path)
     settings = read_json(file)
     unknown = sorted(set(settings) - set(SETTINGS))
     if unknown:

@@ -136,9 +136,14 @@ def find_final_map(graph: Graph, head: str | None) -> FinalMap:
         start = named[0].output[0]
     try:
         found = _walk(graph, start, 0)
+        return _finish(graph, found)
     except (ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError) as error:
         # shapes, axes, types and numbers of inputs are the file's own
         raise HeadError(graph.path, f"its graph is damaged ({summarise_error(error)})") from error
+
+
+def _finish(graph: Graph, found: FinalMap | None) -> FinalMap:
+    """`found` with one bias for every output."""
     if found is None or not found.terms:
         last = ", ".join(f"{node.name or node.output[0]!r} ({node.op_type})" for node in graph.nodes[-NAMED_LAST:])
         raise HeadError(graph.path, f"no linear layer makes its output; it ends with {last}", hint=HINT)

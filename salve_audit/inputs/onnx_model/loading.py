@@ -10,12 +10,13 @@ from typing import Any
 
 from salve_audit.errors import CheckpointError
 from salve_audit.inputs.classifier import Classifier
+from salve_audit.inputs.formats.sidecar import read_sidecar, sidecar_of
 from salve_audit.inputs.heads.search import find_head
 from salve_audit.inputs.network import Network
 from salve_audit.inputs.onnx_model.files import OnnxFile, read_onnx
 from salve_audit.inputs.onnx_model.graph import Graph, find_final_map
 from salve_audit.inputs.onnx_model.network import OnnxNetwork, input_sides
-from salve_audit.inputs.transform import FROM_CHECKPOINT, resolve_transform
+from salve_audit.inputs.transform import resolve_transform
 from salve_audit.inputs.weights import Checkpoint
 
 GENERAL = "general default of 224 pixels and ImageNet's mean: the file does not say"
@@ -59,12 +60,16 @@ def load_onnx(path: Path, arch: str | None = None, head: str | None = None) -> C
         declared_by=path.name,
         default_source=GENERAL,
     )
-    checkpoint = Checkpoint(path, file.sha256, "ONNX", (), args=settings)
+    sidecar = read_sidecar(path)
+    checkpoint = Checkpoint(path, file.sha256, "ONNX", (), args=settings, sidecar=sidecar)
     transform = resolve_transform(checkpoint, network)
     reader = find_head(model, transform.input_size, str(path), head=model.head_name)
     notes = [f"the final layer in the ONNX graph is {final.name}; the pass is run by onnxruntime on the CPU"]
-    if transform.source != FROM_CHECKPOINT:
-        notes.append(f"how pictures are prepared is not all said by the file ({transform.source})")
+    if sidecar.note is not None:
+        notes.append(sidecar.note)
+    if GENERAL in transform.source:
+        remedy = f"metadata_props or {sidecar_of(path).name} beside it may say it"
+        notes.append(f"how pictures are prepared is not all said by the file ({transform.source}); {remedy}")
     return Classifier(
         model=model,
         architecture=architecture,
@@ -73,7 +78,7 @@ def load_onnx(path: Path, arch: str | None = None, head: str | None = None) -> C
         sha256=file.sha256,
         head_name=reader.name,
         transform=transform,
-        class_names=_find_names(settings),
+        class_names=sidecar.class_names or _find_names(settings),
         trusted_code=False,
         notes=(*notes, *reader.notes),
         build_key=network.build_key,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -39,10 +40,17 @@ class FolderSource:
 
     def read(self, key: str) -> bytes:
         """The file's bytes."""
-        with open(f"{self.root}/{key}", "rb", buffering=0) as stream:
+        with open(f"{self.root}/{key}", "rb", buffering=0, opener=_open_at_once) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise ValueError("no plain file")
             if os.fstat(stream.fileno()).st_size > MAX_BYTES:
                 raise ValueError(describe_too_large(os.fstat(stream.fileno()).st_size))
             return stream.read()
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """A pipe would keep whoever opens it waiting for a writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def describe_too_large(size: int) -> str:
