@@ -21,6 +21,7 @@ from salve_audit.inputs import load_classifier, load_images, match_classes, susp
 from salve_audit.inputs.arrays import ArraySet, ArraySplit, is_array_file, load_arrays
 from salve_audit.inputs.classifier import Classifier
 from salve_audit.inputs.enlarged import describe_enlarged
+from salve_audit.inputs.identify import ALSO_FIT
 from salve_audit.inputs.imageset import ImageSet
 from salve_audit.inputs.label import cut_label, describe_label, find_label, name_sides, require_label
 from salve_audit.results import ClassMapping, ClassPair, ModelInfo, TransformInfo
@@ -80,6 +81,9 @@ def _from_pictures(path: Path, data: Path, config: AuditConfig, watch: Stopwatch
         classifier = load_classifier(
             path, arch=config.arch, head=config.head, weights=config.weights, trust=config.trust_model
         )
+        for note in classifier.notes:
+            if note.startswith(ALSO_FIT):
+                log.warning("%s: it is taken for %s; %s", path.name, classifier.architecture, note)
         images = load_images(data, seed=config.seed, limit=config.limit)
         images = match_classes(images, classifier.n_outputs, classifier.class_names, config.classes)
         _check_label(classifier, images.classes, config.label)

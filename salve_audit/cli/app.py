@@ -62,7 +62,7 @@ def cli() -> None:
     \b
       salve-audit model.pt data/                      audit; the report lies in salve-report/
       salve-audit model.pt data/ --fail-under 1.5     the same as a gate: exit 1 on fragile classes
-      salve-audit weights.pth data/ --arch resnet18   a bare state_dict needs its architecture
+      salve-audit weights.pth data/ --arch resnet18   the architecture, where it is not found
       salve-audit audit --help                        all options of an audit
 
     Exit codes: 0 audited (and the limit holds), 1 the limit is violated, 2 nothing trustworthy was measured,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from salve_audit.cli.options import verbosity_options
 from salve_audit.cli.printing import plain, set_up_logging
 from salve_audit.errors import UsageError
+
+if TYPE_CHECKING:
+    from salve_audit.inputs import Classifier
 
 MAX_NAMES = 12
 
@@ -81,16 +84,16 @@ def _describe_model(model: str, data: str | None, flags: dict[str, Any]) -> dict
     for number, note in enumerate(classifier.notes, 1):
         lines[f"note {number}"] = note
     if data is not None:
-        lines.update(_describe_data(data, flags, classifier.n_outputs, classifier.class_names))
+        lines.update(_describe_data(data, flags, classifier))
     return lines
 
 
-def _describe_data(
-    data: str, flags: dict[str, Any], n_outputs: int, class_names: tuple[str, ...] | None
-) -> dict[str, str]:
+def _describe_data(data: str, flags: dict[str, Any], classifier: Classifier) -> dict[str, str]:
     from salve_audit.inputs import load_images, match_classes
+    from salve_audit.inputs.enlarged import describe_enlarged
 
-    images = match_classes(load_images(data, seed=flags["seed"]), n_outputs, class_names, flags["classes"])
+    images = load_images(data, seed=flags["seed"])
+    images = match_classes(images, classifier.n_outputs, classifier.class_names, flags["classes"])
     occupied = sorted({*images.fit.labels, *images.audit.labels})
     pairs = tuple(f"{images.classes[index]} = {index}" for index in occupied)
     lines = {
@@ -102,7 +105,8 @@ def _describe_data(
     }
     if images.attributes:
         lines["attributes"] = _some(tuple(images.attributes))
-    return lines
+    enlarged = describe_enlarged(classifier, images)
+    return lines if enlarged is None else {**lines, "warning": enlarged}
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ MAX_LABEL_BYTES = 64 * 1024
 LABEL_ENDINGS = (".cls", ".json")
 LABEL_KEYS = ("label", "cls", "class", "class_id", "target", "category", "class_name", "label_name")
 WDS_HINT = "a WebDataset has KEY.jpg with KEY.cls, or with KEY.json that has 'label'"
+
+logger = logging.getLogger(__name__)
 
 
 def read_archives(paths: Sequence[Path], root: Path) -> Catalogue:
@@ -111,10 +114,14 @@ def _read_companions(source: PictureSource, tree: NameTree, prefixes: Mapping[st
         return []
     rows: list[Row] = []
     taken: set[str] = set()
-    for picture in sorted(tree.files):
+    left_out = ""
+    for picture in sorted(tree.files, key=_by_key):
         folder, _, name = picture.rpartition("/")
         stem = f"{folder}/{name.partition('.')[0]}" if folder else name.partition(".")[0]
-        if stem in taken or stem not in labels:
+        if stem not in labels:
+            continue
+        if stem in taken:
+            left_out = left_out or picture
             continue
         label = _read_label(source, tree.root, labels[stem])
         if label is None and not rows:
@@ -122,7 +129,16 @@ def _read_companions(source: PictureSource, tree: NameTree, prefixes: Mapping[st
         taken.add(stem)
         prefix = next((one for one in prefixes if one and picture.startswith(one)), "")
         rows.append(Row(picture, label, prefixes.get(prefix, "")))
+    if left_out:
+        logger.warning("%s: keys have several pictures, the plainest name counts; %r is left out", tree.root, left_out)
     return rows
+
+
+def _by_key(picture: str) -> tuple[str, str, int, str]:
+    """Sorts by the WebDataset key; of one key ``KEY.jpg`` before ``KEY.depth.png``."""
+    folder, _, name = picture.rpartition("/")
+    stem, _, ending = name.partition(".")
+    return folder, stem, ending.count("."), ending
 
 
 def _read_label(source: PictureSource, root: Path, key: str) -> int | str | None:

@@ -31,6 +31,7 @@ from salve_audit.inputs.weights import Checkpoint
 
 ARCH_HINT = "say it with --arch NAME (timm) or --arch FILE.py:FUNCTION"
 N_NAMED = 4
+ALSO_FIT = "the same tensors also fit"  # other networks, whose logits are others: an audit warns of it
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,6 @@ def _explain_guess(found: Candidate, checkpoint: Checkpoint, index: Index) -> It
     if others:
         names = ", ".join(one.name for one in others[:N_NAMED])
         more = f" and {len(others) - N_NAMED} more" if len(others) > N_NAMED else ""
-        yield f"the same tensors also fit {names}{more}; if it is one of these, say so with --arch"
+        yield f"{ALSO_FIT} {names}{more}; if it is one of these, say so with --arch"
     if not index.is_current:
         yield f"the index of architectures is that of timm {index.version}, {timm.__version__} is installed"

@@ -46,7 +46,10 @@ class View:
         if self.head:
             inside = bool(self.prefix) and not self.head.startswith(self.prefix)
             where = f", beside the network below {self.prefix!r}" if inside else ""
-            yield f"the final layer was taken from {self.head!r}{where}"
+            missing = (
+                "" if inside else "; what may stand before it there (a dropout, ...) has no weights, taken as nothing"
+            )
+            yield f"the final layer was taken from {self.head!r}{where}{missing}"
         if self.left_out:
             names = ", ".join(list(self.left_out)[:N_NAMED])
             more = f" and {len(self.left_out) - N_NAMED} more" if len(self.left_out) > N_NAMED else ""

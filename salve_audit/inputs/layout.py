@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from salve_audit.inputs.sources.source import PictureSource
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 LAYOUT_HINT = "expected train/ and val/ with one folder per class, or one folder per class"
 LABEL_HINT = "labels are the names of class folders; or give a manifest with the columns path and label"
+
+logger = logging.getLogger(__name__)
 
 
 class Tree(Protocol):
@@ -95,6 +98,23 @@ def _read_classes(tree: Tree, part: str) -> ClassKeys:
     for name, paths in found.items():
         if not paths:
             raise DataError(str(where / name), "a class folder without pictures", hint="fill it or remove it")
+    _warn_of_mixed(str(where), part, found)
     if len(names) == 1:
         raise DataError(str(where), f"one class only ({names[0]!r}), an audit needs two or more")
     return found
+
+
+def _warn_of_mixed(where: str, part: str, found: ClassKeys) -> None:
+    """Subfolders with one set of names in every class are parts of another kind: splits, or masks beside pictures."""
+    start = len(part) + 1 if part else 0
+    inner = {
+        frozenset(key[start:].split("/")[1] for key in keys if key.count("/", start) > 1) for keys in found.values()
+    }
+    names = next(iter(inner))
+    if len(found) > 1 and len(inner) == 1 and len(names) > 1:
+        shown = ", ".join(sorted(names)[:4])
+        logger.warning(
+            "%s: the folders of all classes have the same subfolders (%s); their pictures are taken together, splits "
+            "belong above the classes",
+            where, shown,
+        )  # fmt: skip

@@ -21,7 +21,7 @@ from salve_audit.inputs.sources.source import FolderSource
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 PATH_COLUMNS = ("path", "file_name", "filename", "file", "filepath", "image_path", "image", "img")
-LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "labels", "y")
+LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "labels")
 SPLIT_COLUMNS = ("split", "subset", "partition", "set")
 COLUMN_HINT = "expected the columns path and label, optionally split; further columns are attributes"
 MAX_BYTES = 512 * 1024**2
@@ -65,7 +65,8 @@ def catalogue_of_table(path: Path, table: Table) -> Catalogue:
         for column, values in table.items()
         if column not in (path_column, label_column, split_column)
     }
-    kind = f"{path.suffix.lstrip('.').upper()} manifest"
+    said = "" if label_column == LABEL_COLUMNS[0] else f" (labels: column {show_name(label_column)})"
+    kind = f"{path.suffix.lstrip('.').upper()} manifest{said}"
     return group_rows(RowSet(root=path, source=FolderSource(folder), kind=kind, rows=rows, attributes=attributes))
 
 

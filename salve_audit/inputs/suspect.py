@@ -14,6 +14,7 @@ SIGNIFICANCE = 0.01
 N_SHUFFLES = 20
 FAR_BETTER = 2.0  # times the accuracy: no weak model hides that behind another order
 SHOWN = 6
+LEAST_MOVED = 20  # samples
 
 
 def suspect_mapping(
@@ -52,7 +53,11 @@ def suspect_mapping(
     at_chance = binomtest(n_correct, n, min(chance, 1.0), alternative="greater").pvalue > SIGNIFICANCE
     rows, columns, best = _best_order(own, guess)
     fits = best > accuracy and best > _best_by_luck(own, guess)
-    if not at_chance and not (fits and best >= FAR_BETTER * accuracy):
+    is_moved = present[rows] != seen[columns]
+    far_better = best >= FAR_BETTER * accuracy or _are_exchanged(
+        labels, predicted, present[rows][is_moved], best, accuracy
+    )
+    if not at_chance and not (fits and far_better):
         return None
     said = f"Accuracy is {100 * accuracy:.1f} %"
     said += f", no better than chance ({100 * chance:.1f} %)" if at_chance else ""
@@ -63,6 +68,23 @@ def suspect_mapping(
         f"{said}: classes are probably mapped to the wrong outputs. The order that fits best "
         f"({_name_moved(moved, classes)}) would give {100 * best:.1f} %; {remedy}."
     )
+
+
+def _are_exchanged(
+    labels: Int[np.ndarray, " n"],
+    predicted: npt.NDArray[np.integer] | npt.NDArray[np.floating],
+    moved: Int[np.ndarray, " m"],
+    best: float,
+    accuracy: float,
+) -> bool:
+    """Whether some classes alone are mapped wrongly: most of their samples are right in the other order, few in this.
+
+    All that the other order gains it gains within the `moved` classes.
+    """
+    among = np.isin(labels, moved)
+    n, n_right = int(among.sum()), int((predicted == labels)[among].sum())
+    n_other = n_right + (best - accuracy) * len(labels)
+    return n >= LEAST_MOVED and n_other >= max(FAR_BETTER * n_right, n / 2)
 
 
 def _name_moved(pairs: list[tuple[int, int]], classes: Sequence[str] | None) -> str:

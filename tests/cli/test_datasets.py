@@ -332,6 +332,35 @@ def test_names_that_are_not_the_checkpoints_are_said(
     assert "matched by order: 'red' is taken for 'other'" in done.err
 
 
+def test_of_two_pictures_with_one_key_the_plain_one_counts(
+    salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path
+) -> None:
+    """Depth maps or masks beside the pictures of a WebDataset; the sorted first one would be the depth map."""
+    for split in ("train", "val"):
+        own = [one for one in pictures if one.split == split]
+        with tarfile.open(tmp_path / f"{split}-0.tar", "w") as archive:
+            for i, one in enumerate(own):
+                add(archive, f"{i:05}.depth.png", b"no picture")
+                add(archive, f"{i:05}.png", one.content)
+                add(archive, f"{i:05}.cls", str(NAMES.index(one.name)).encode())
+    done = salve(colour_model, tmp_path, "--out", tmp_path / "out", *QUICK)
+    assert done.code == 0, done.err
+    assert "keys have several pictures, the plainest name counts" in done.err
+    assert json.loads((tmp_path / "out" / "audit.json").read_text())["data"]["skipped"] == []
+
+
+def test_splits_inside_of_classes_are_warned_of(
+    salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path
+) -> None:
+    for one in pictures:
+        file = tmp_path / "data" / one.name / one.split / Path(one.path).name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(one.content)
+    done = salve("inspect", colour_model, tmp_path / "data")
+    assert done.code == 0, done.err
+    assert "the folders of all classes have the same subfolders (train, val)" in done.err
+
+
 def test_one_part_is_split(salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path) -> None:
     train = [one for one in pictures if one.split == "train"]
     flat = [one._replace(path=one.path.removeprefix("train/")) for one in train]

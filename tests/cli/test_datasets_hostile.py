@@ -349,7 +349,12 @@ def test_a_pipe_in_a_manifest_is_not_waited_for(salve: Callable, colour_model: P
     (tmp_path / "m.jsonl").write_text(as_jsonl(ROWS))
     done = salve(colour_model, tmp_path / "m.jsonl", "--out", tmp_path / "out", "--no-cache")
     refused(done, ROWS[0]["path"], "no plain file")
-    refused(salve("inspect", tmp_path / ROWS[0]["path"]), "is neither a file nor a folder")
+    for name in ("x.pt", "x.onnx", "x.safetensors", "config.json"):
+        os.mkfifo(tmp_path / name)
+    for name in ("x.pt", "x.onnx", "x.safetensors"):
+        refused(salve("inspect", tmp_path / name), "is neither a file nor a folder")
+    (tmp_path / "model.safetensors").write_bytes(b"\2" + bytes(7) + b"{}")
+    refused(salve("inspect", tmp_path), "config.json", "no plain file")
 
 
 def table(n: int = 9, **columns: Any) -> pa.Table:

@@ -52,6 +52,26 @@ def test_an_order_that_is_wrong_in_part_is_told_above_chance() -> None:
     assert "chance" not in text
 
 
+def test_two_classes_out_of_ten_that_are_exchanged() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(10), 30)
+    right = np.where(rng.random(300) < 0.85, labels, rng.integers(0, 10, 300))
+    assert suspect_mapping(right, labels, 10) is None
+    exchanged = np.array([0, 1, 2, 5, 4, 3, 6, 7, 8, 9])
+    text = suspect_mapping(right, exchanged[labels], 10)
+    assert text is not None
+    assert "(3 -> output 5, 5 -> output 3)" in text
+
+
+def test_two_classes_that_a_weak_model_mixes_up_are_not_exchanged() -> None:
+    rng = np.random.default_rng(1)
+    labels = np.repeat(np.arange(10), 30)
+    either = np.where(np.isin(labels, (3, 5)), rng.choice([3, 5], 300, p=[0.55, 0.45]), labels)
+    either[labels == 3] = rng.choice([3, 5], 30, p=[0.4, 0.6])
+    either[labels == 5] = rng.choice([3, 5], 30, p=[0.6, 0.4])
+    assert suspect_mapping(either, labels, 10) is None
+
+
 def test_a_model_that_knows_nothing_gets_no_order(labels) -> None:
     for seed in range(5):
         predicted = np.random.default_rng(seed).integers(0, 4, len(labels))

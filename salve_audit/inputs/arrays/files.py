@@ -50,6 +50,8 @@ class ArrayFile:
 def is_array_file(path: Path) -> bool:
     """Does the file hold activations instead of a model? By the ending .npz, or the names in a .safetensors file."""
     ending = path.suffix.lower()
+    if path.exists() and not path.is_file():
+        return False
     if ending == ".npz":
         return True
     return ending == ".safetensors" and bool(set(ACTS) & _read_names(path))

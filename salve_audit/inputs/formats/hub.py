@@ -84,6 +84,8 @@ def read_json(file: Path) -> dict[str, Any]:
         CheckpointError: it is no JSON object, or too large to be one of a model's settings.
     """
     try:
+        if file.exists() and not file.is_file():  # a pipe would keep whoever opens it waiting
+            raise CheckpointError(str(file), "is no plain file")
         if file.stat().st_size > LARGEST_JSON:
             raise CheckpointError(str(file), f"has over {LARGEST_JSON >> 20} MB, too much for settings")
         content = json.loads(file.read_text(encoding="utf-8"))

@@ -61,6 +61,8 @@ def _read_bytes(path: Path) -> bytes:
     if path.is_dir():
         raise CheckpointError(str(path), "is a folder, expected an ONNX file")
     try:
+        if path.exists() and not path.is_file():
+            raise CheckpointError(str(path), "is neither a file nor a folder")
         content = path.read_bytes()
     except FileNotFoundError:
         raise CheckpointError(str(path), "no such file") from None

@@ -65,6 +65,9 @@ def load_onnx(path: Path, arch: str | None = None, head: str | None = None) -> C
     transform = resolve_transform(checkpoint, network)
     reader = find_head(model, transform.input_size, str(path), head=model.head_name)
     notes = [f"the final layer in the ONNX graph is {final.name}; the pass is run by onnxruntime on the CPU"]
+    outputs = [one.name for one in file.proto.graph.output]
+    if len(outputs) > 1:
+        notes.append(f"the graph has {len(outputs)} outputs, of which the first, {outputs[0]!r}, is audited")
     if sidecar.note is not None:
         notes.append(sidecar.note)
     if GENERAL in transform.source:
