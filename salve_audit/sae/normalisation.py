@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -66,7 +67,33 @@ def normalise(
     return torch.from_numpy(normalised).to(device)
 
 
+def refuse_non_finite(acts: Float[np.ndarray, "n d"]) -> None:
+    """Raises:
+    DataError: some samples hold NaN or infinite values.
+    """
+    n_bad = 0
+    for start in range(0, len(acts), CHUNK_ROWS):
+        n_bad += int((~np.isfinite(acts[start : start + CHUNK_ROWS])).any(axis=1).sum())
+        release_pages(acts)
+    if n_bad:
+        raise DataError("activations", f"{n_bad} of {len(acts)} samples hold NaN or infinite values")
+
+
 def _chunks(acts: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """(position, float64 samples) of so many rows at a time: `acts` may be memory-mapped and larger than memory."""
     for start in range(0, len(rows), CHUNK_ROWS):
         yield start, acts[rows[start : start + CHUNK_ROWS]].astype(np.float64)
+        release_pages(acts)
+
+
+def release_pages(acts: np.ndarray) -> None:
+    """Gives back the pages of a file mapped for reading: they would count as this process's memory until it ends.
+
+    Nothing happens to arrays in memory, nor where pages could hold changes that are nowhere else.
+    """
+    root = acts
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    mapping: object = root.base  # numpy declares an array, a mapped file is none
+    if isinstance(mapping, mmap.mmap) and not root.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)

@@ -11,21 +11,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from salve_audit.errors import DataError
 from salve_audit.inputs.head import LinearHead
 from salve_audit.sae.canonical import canonical_arrays
 from salve_audit.sae.consolidation import consolidate
 from salve_audit.sae.metrics import Quality, measure_quality
 from salve_audit.sae.models import TrainedSae
 from salve_audit.sae.normalisation import (
-    CHUNK_ROWS,
     Normalisation,
     fit_normalisation,
     identity_normalisation,
-    normalise,
+    refuse_non_finite,
 )
 from salve_audit.sae.parameters import Parameters, select_problem
 from salve_audit.sae.settings import SaeSettings, default_latents
+from salve_audit.sae.streaming import Stream, fits_memory
 from salve_audit.sae.supervised import ConceptBlock, check_room, split_off_concepts
 from salve_audit.sae.supervised_concepts import Concepts, class_concepts
 from salve_audit.sae.training import Recipe, train
@@ -34,7 +33,7 @@ from salve_audit.sae.variants import Variant, find_variant
 
 logger = logging.getLogger(__name__)
 
-HELD_OUT = 0.15
+HELD_OUT, MOST_HELD_OUT = 0.15, 20_000  # share of the samples, and how many at most: 0.3 % of accuracy are seen then
 BRIEF_STRETCHES = 2  # before the full training: each leaves fewer latents, which makes the next one faster
 
 
@@ -49,7 +48,7 @@ class Problem:
         seed: of the first of them.
         recipe, brief_recipe: how to train in full, and before that or for a point of the path.
         normalisation: of the training samples; the identity for variants that train on raw activations.
-        train_acts: (t, d) as the variant sees them, on the device.
+        train_acts: (t, d) as the variant sees them, on the device: all training samples, or a part of the stream.
         validation: held-out activations (v, d) in the model's units, and their labels (v,).
         head: the proven head.
         trims: latents that merging leaves over are dropped at the end: m was not asked for.
@@ -68,6 +67,12 @@ class Problem:
     head: LinearHead
     trims: bool = False
     block: ConceptBlock | None = None
+    stream: Stream | None = None
+
+    @property
+    def samples(self) -> Tensor | Stream:
+        """What training passes through."""
+        return self.train_acts if self.stream is None else self.stream
 
     @property
     def n_trained(self) -> int:
@@ -85,7 +90,7 @@ class Problem:
         generators = [torch.Generator(device).manual_seed(self.seed + i) for i in range(n_seeds)]
         if start is None:
             start = self.variant.initialise(self.train_acts, self.n_trained, generators)
-        parameters = train(start, self.train_acts, self.variant.objective(sparsity, self.n_trained), recipe, generators)
+        parameters = train(start, self.samples, self.variant.objective(sparsity, self.n_trained), recipe, generators)
         return consolidate(parameters, self.train_acts) if self.variant.merges_duplicates else parameters
 
     def visit(self, sparsity: float, start: Parameters | None) -> Candidate:
@@ -119,7 +124,7 @@ class Problem:
         activation = dataclasses.replace(activation, threshold=arrays.pop("threshold", None))
         recipe = {name: getattr(self.recipe, name) for name in ("epochs", "batch_size", "learning_rate")}
         described: dict[str, object] = {"sparsity": sparsity, "seed": self.seed + index, **recipe}
-        described["n_train"] = len(self.train_acts)
+        described["n_train"] = len(self.samples)
         if self.block is not None:
             arrays = self.block.join(arrays)
             described["concepts"] = list(self.block.names)
@@ -148,27 +153,32 @@ def prepare_problem(
     assert acts.shape[1:] == (head.d,), f"expected (n, {head.d}) activations, got {acts.shape}"
     assert labels.shape == (len(acts),), f"expected ({len(acts)},) labels, got {labels.shape}"
     variant = find_variant(settings.variant)
-    _refuse_non_finite(acts)
-    rows, held = hold_out(labels, HELD_OUT, np.random.default_rng(settings.seed))
+    refuse_non_finite(acts)
+    share = min(HELD_OUT, MOST_HELD_OUT / len(labels))
+    rows, held = hold_out(labels, share, np.random.default_rng(settings.seed))
     normalisation = fit_normalisation(acts, rows)  # whatever the variant: constant activations are refused here
     if not variant.normalised:
         normalisation = identity_normalisation(head.d)
-    recipe = _adjusted(variant.recipe(len(rows)), settings)
+    stream = Stream(acts, rows, normalisation, torch.device(settings.device))
+    in_memory = fits_memory(len(rows), head.d, settings.memory_limit)
+    if not in_memory:
+        rows = rows[stream.sample(torch.Generator().manual_seed(settings.seed))]
+    recipe = _adjusted(variant.recipe(len(stream)), settings)
     problem = Problem(
         variant=variant,
         n_latents=settings.n_latents or default_latents(head.d, head.n_classes),
         n_seeds=settings.n_seeds or variant.n_seeds,
         seed=settings.seed,
         recipe=recipe,
-        brief_recipe=variant.brief_recipe(len(rows)) if variant.brief_recipe else None,
+        brief_recipe=variant.brief_recipe(len(stream)) if variant.brief_recipe else None,
         normalisation=normalisation,
-        train_acts=normalise(acts, rows, normalisation, settings.device),
+        train_acts=stream.read(rows),
         validation=(np.array(acts[held], dtype=np.float32), labels[held]),
         head=head,
         trims=variant.merges_duplicates and settings.n_latents is None,
     )
-    if variant.name != "supervised":
-        return problem
+    if variant.name != "supervised":  # concepts are solved for, not trained: a sample has to do
+        return problem if in_memory else dataclasses.replace(problem, stream=stream)
     return _with_concepts(problem, (concepts or class_concepts(labels)).at(rows), settings)
 
 
@@ -182,7 +192,7 @@ def _with_concepts(problem: Problem, concepts: Concepts, settings: SaeSettings) 
 
 def change_variant(problem: Problem, name: str) -> Problem:
     """The same samples for another variant, one that is normalised as well, with its own recipe."""
-    variant, n = find_variant(name), len(problem.train_acts)
+    variant, n = find_variant(name), len(problem.samples)
     assert variant.normalised, f"{name} trains on other numbers"
     assert problem.variant.normalised, f"{problem.variant.name} trains on other numbers"
     brief = variant.brief_recipe(n) if variant.brief_recipe else None
@@ -192,11 +202,6 @@ def change_variant(problem: Problem, name: str) -> Problem:
 
 def _adjusted(recipe: Recipe, settings: SaeSettings) -> Recipe:
     given = {name: getattr(settings, name) for name in ("epochs", "batch_size", "learning_rate")}
-    return dataclasses.replace(recipe, **{name: value for name, value in given.items() if value is not None})
-
-
-def _refuse_non_finite(acts: Float[np.ndarray, "n d"]) -> None:
-    chunks = (acts[start : start + CHUNK_ROWS] for start in range(0, len(acts), CHUNK_ROWS))
-    n_bad = sum(int((~np.isfinite(chunk)).any(axis=1).sum()) for chunk in chunks)
-    if n_bad:
-        raise DataError("activations", f"{n_bad} of {len(acts)} samples hold NaN or infinite values")
+    given = {name: value for name, value in given.items() if value is not None}
+    most_steps = None if "epochs" in given else recipe.most_steps
+    return dataclasses.replace(recipe, most_steps=most_steps, **given)

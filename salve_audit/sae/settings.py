@@ -23,6 +23,8 @@ class SaeSettings:
         n_seeds: autoencoders trained side by side for the stability; 1: none is estimated.
         sparsity: λ, or k for the variants that keep so many codes; None: auto-training (`paper`: 1e-3).
         epochs, batch_size, learning_rate: of the recipe; the paper takes batches of 32 (ResNet) or 16 (ViT).
+        memory_limit: bytes that training samples may take, beyond which they are read from their file while training;
+            None: 1 GiB or a quarter of what is free (see `streaming`).
     """
 
     variant: str = "auto"
@@ -34,6 +36,7 @@ class SaeSettings:
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
+    memory_limit: int | None = None
 
 
 def default_latents(d: int, n_classes: int) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from salve_audit.errors import NothingMeasuredError
 from salve_audit.sae.parameters import BUFFERS, Parameters
+from salve_audit.sae.streaming import Stream
 
 SMALLEST_BATCH = 128
 HEAP_BLOCK = 31 * 2**20  # bytes; glibc learns from blocks up to 32 MiB
@@ -31,6 +32,7 @@ class Recipe:
         learning_rate: Adam's, before the schedule.
         betas: Adam's.
         schedule: progress in [0, 1) -> factor on the learning rate.
+        most_steps: training ends after so many, within its first epoch for large sets; None: whole epochs.
     """
 
     epochs: int
@@ -38,6 +40,12 @@ class Recipe:
     learning_rate: float
     betas: tuple[float, float]
     schedule: Callable[[float], float]
+    most_steps: int | None = None
+
+    def count_steps(self, n: int) -> int:
+        """Of a set of n samples."""
+        steps = self.epochs * math.ceil(n / self.batch_size)
+        return steps if self.most_steps is None else min(steps, self.most_steps)
 
 
 def trapezoid(progress: float) -> float:
@@ -71,12 +79,13 @@ class Effort:
             batch_size //= 2
         steps *= min(4, self.batch_size // batch_size)
         epochs = math.ceil(steps / math.ceil(n / batch_size))
-        return Recipe(epochs, batch_size, self.learning_rate, betas=(0.9, 0.95), schedule=trapezoid)
+        most_steps = steps if epochs == 1 else None
+        return Recipe(epochs, batch_size, self.learning_rate, (0.9, 0.95), trapezoid, most_steps)
 
 
 def train(
     parameters: Parameters,
-    acts: Float[Tensor, "n d"],
+    acts: Float[Tensor, "n d"] | Stream,
     objective: Objective,
     recipe: Recipe,
     generators: Sequence[torch.Generator],
@@ -85,7 +94,7 @@ def train(
 
     Args:
         parameters: starting point, seed axis in front.
-        acts: (n, d) float32 on the device, as the variant wants them (normalised or not).
+        acts: (n, d) float32 on the device, as the variant wants them (normalised or not), or a stream of such.
         objective: loss of a batch for each problem.
         recipe: how to optimise.
         generators: one per problem, on the device of `acts`; each draws its own order of samples.
@@ -97,11 +106,10 @@ def train(
     leaves = [value for value in trained.values() if value.requires_grad]
     optimiser = torch.optim.Adam(leaves, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
     _widen_heap(acts.device)
-    n_steps = recipe.epochs * math.ceil(len(acts) / recipe.batch_size)
-    for step, rows in enumerate(draw_batches(len(acts), recipe, generators)):
+    n_steps = recipe.count_steps(len(acts))
+    for step, batch in zip(range(n_steps), draw_samples(acts, recipe, generators), strict=False):
         optimiser.param_groups[0]["lr"] = recipe.learning_rate * recipe.schedule(step / n_steps)
         optimiser.zero_grad()
-        batch = acts.index_select(0, rows.flatten()).view(*rows.shape, -1)
         objective(trained, batch).sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     done = {name: value.detach() for name, value in trained.items()}
@@ -118,6 +126,17 @@ def _widen_heap(device: torch.device) -> None:
     """
     if device.type == "cpu":
         torch.empty(HEAP_BLOCK, dtype=torch.uint8)
+
+
+def draw_samples(
+    acts: Float[Tensor, "n d"] | Stream, recipe: Recipe, generators: Sequence[torch.Generator]
+) -> Iterator[Float[Tensor, "s b d"]]:
+    """The samples of every step."""
+    if isinstance(acts, Stream):
+        yield from acts.draw(recipe.batch_size, generators)
+        return
+    for rows in draw_batches(len(acts), recipe, generators):
+        yield acts.index_select(0, rows.flatten()).view(*rows.shape, -1)
 
 
 def draw_batches(n: int, recipe: Recipe, generators: Sequence[torch.Generator]) -> Iterator[Int[Tensor, "s b"]]:
