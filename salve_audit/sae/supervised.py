@@ -17,6 +17,7 @@ into one linear autoencoder of x together with the concepts.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -114,10 +115,10 @@ def split_off_concepts(
     names = tuple(name for name, one in zip(concepts.names, kept, strict=True) if one)
     effects, encoder = effects[kept], fit_encoder(moments, len(acts))[kept]
     rest = acts @ torch.from_numpy(np.eye(d) - encoder.T @ effects).to(acts.device, acts.dtype)
-    size = float(rest.double().square().mean().sqrt())
+    size = float(torch.linalg.vector_norm(rest)) / math.sqrt(rest.numel())
     size = size if size > NOTHING_LEFT else 1.0
     leftover = Normalisation(np.zeros(d), normalisation.scale * size)
-    return ConceptBlock(names, effects, encoder, rates[kept], normalisation, leftover), rest / size
+    return ConceptBlock(names, effects, encoder, rates[kept], normalisation, leftover), rest.div_(size)
 
 
 def fit_effects(
@@ -192,11 +193,11 @@ def _measure(acts: Tensor, concepts: Concepts, rates: Float[np.ndarray, " c"]) -
     n, d = acts.shape
     c = len(rates)
     cross, square = (torch.zeros(rows, d, dtype=torch.float64, device=acts.device) for rows in (c, d))
+    together = np.zeros((c, c))
     for start in range(0, n, CHUNK_ROWS):
         chunk = acts[start : start + CHUNK_ROWS].double()
-        mask = torch.from_numpy(concepts.present[start : start + CHUNK_ROWS] - rates).to(acts.device)
-        cross += mask.T @ chunk
+        centred = concepts.present[start : start + CHUNK_ROWS] - rates
+        together += centred.T @ centred
+        cross += torch.from_numpy(centred.T).to(acts.device) @ chunk
         square += chunk.T @ chunk
-    shown = concepts.present.astype(np.float32)
-    together = (shown.T @ shown).astype(np.float64) / n - np.outer(rates, rates)
-    return Moments(together, cross.cpu().numpy() / n, square.cpu().numpy() / n)
+    return Moments(together / n, cross.cpu().numpy() / n, square.cpu().numpy() / n)

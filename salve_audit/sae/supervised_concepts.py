@@ -7,6 +7,7 @@ them: where a measurement should be cut into groups, only its owner knows.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class Concepts:
             if column.all() or not column.any():
                 logger.log(logging.WARNING if column.any() else logging.INFO, "concept %r has no contrast", name)
                 continue
-            first = kept.setdefault(column.tobytes(), index)
+            first = kept.setdefault(hashlib.sha256(column.tobytes()).digest(), index)
             if first == index:
                 names.append(name)
             else:
