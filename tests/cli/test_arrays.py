@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from salve_audit import load_audit, thresholds
 
-QUICK = ("--n-latents", "8", "--interventions", "salve", "--quiet")
+QUICK = ("--n-latents", "8", "--sae", "paper", "--interventions", "salve", "--quiet")
 K, D, N = 3, 8, 120
 
 

@@ -28,6 +28,8 @@ QUICK = (
     "json",
     "--n-latents",
     "8",
+    "--sae",
+    "paper",
     "--interventions",
     "salve",
     "--no-cache",
