@@ -19,7 +19,7 @@ class SaePoint:
     accuracy_kept: float  # the same over the original accuracy
     logit_kl: float
     mean_abs_code: float
-    share_matched: float | None  # of its latents over seeds; None: trained with one seed, or not the point chosen
+    matched_cosine: float | None  # mean |cosine| of its latents and those other seeds find; None: no other seeds
     chosen: bool
 
 

@@ -1,15 +1,16 @@
 """``--sae auto``: which variant, how many latents, how sparse (METHOD §1).
 
-Each variant is brought to the sparsest point that keeps the accuracy and R²; among these the one whose features
-reappear best under other seeds is taken. Sparsity alone would be the wrong judge between variants: top-k codes reach
-the rule with a handful of active latents where linear ones need dozens, but which latents they are then changes with
-the seed, and a finding that another seed does not repeat is worth nothing to a reviewer.
+Each variant is brought to the sparsest point that keeps the accuracy and R²; among these the one whose features other
+seeds find again best (mean |cosine| of matched latents) is taken. Sparsity alone would be the wrong judge between
+variants: top-k codes reach the rule with a handful of active latents where linear ones need dozens, but which latents
+they are then changes with the seed, and a finding that another seed does not repeat is worth nothing to a reviewer.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Sequence
 
 from salve_audit.sae.contender import Contender, finish, search
@@ -19,30 +20,32 @@ from salve_audit.sae.tuning import Candidate, choose, satisfies, shortfall
 
 logger = logging.getLogger(__name__)
 
-LINEAR, COUNTED = "linear-l1", ("topk", "batchtopk")
-SAME_STABILITY = 0.05  # shares of matched latents closer than this are one: then the sparser wins
+LINEAR, COUNTED, OTHERS = "linear-l1", "topk", ("jumprelu",)  # signed codes, a count, thresholds: one of each kind
+SAME_STABILITY = 0.02  # mean cosines closer than this are one: then the sparser wins
 AS_SPARSE = 1.1  # an L0 within this factor is as good: then the fewer latents win
 MAX_WIDTHS = 4
+HEADSTART = 2  # a further number of latents is searched from this times the k that the last one needed
 
 
 def contend(problem: Problem, *, fixed_width: bool) -> list[Contender]:
     """Every variant at its best.
 
     Args:
-        problem: of ``linear-l1``; the others are trained on the same samples.
+        problem: of ``linear-l1``, which finds its number of latents by merging; the others are trained on the same
+            samples, with the number of latents that ``topk`` gets sparsest with.
         fixed_width: the number of latents was given.
     """
     contenders = [finish(problem, search(problem))]
-    others = [change_variant(problem, name) for name in COUNTED]
-    paths = search_widths(others[0], fixed_width=fixed_width)
+    counted = change_variant(problem, COUNTED)
+    paths = search_widths(counted, fixed_width=fixed_width)
     width, path = pick_width(paths)
-    contenders.append(_with_paths(finish(at_width(others[0], width), path), others[0], paths))
-    for other in others[1:]:
-        narrowed = at_width(other, width)
-        contenders.append(finish(narrowed, search(narrowed)))
+    contenders.append(_with_paths(finish(at_width(counted, width), path), counted, paths))
+    for name in OTHERS:
+        other = at_width(change_variant(problem, name), width)
+        contenders.append(finish(other, search(other)))
     for one in contenders:
-        stability = "" if one.stability is None else f", {100 * one.stability.share_matched:.0f} % matched over seeds"
-        logger.info("%s: L0 %.1f%s", one.problem.variant.name, one.chosen.quality.l0, stability)
+        cosine, l0 = _matched(one), one.chosen.quality.l0
+        logger.info("%s: L0 %.1f, mean |cosine| with other seeds %.2f", one.problem.variant.name, l0, cosine)
     return contenders
 
 
@@ -55,14 +58,19 @@ def search_widths(problem: Problem, *, fixed_width: bool) -> dict[int, list[Cand
     width = problem.n_latents
     while len(paths) < MAX_WIDTHS and width // 2 >= least:
         width //= 2
-        paths[width] = search(at_width(problem, width))
+        paths[width] = search(at_width(problem, width), _headstart(paths))
         if not _as_sparse(paths[width], paths[2 * width] if 2 * width in paths else paths[problem.n_latents]):
             break
     width = problem.n_latents
     while len(paths) < MAX_WIDTHS and pick_width(paths)[0] == width:
         width *= 2
-        paths[width] = search(at_width(problem, width))
+        paths[width] = search(at_width(problem, width), _headstart(paths))
     return paths
+
+
+def _headstart(paths: dict[int, list[Candidate]]) -> float:
+    """Where to start searching: a little denser than what the best number of latents so far needs."""
+    return float(math.ceil(HEADSTART * choose(pick_width(paths)[1]).sparsity))
 
 
 def pick_width(paths: dict[int, list[Candidate]]) -> tuple[int, list[Candidate]]:
@@ -105,4 +113,4 @@ def pick(contenders: Sequence[Contender]) -> Contender:
 
 
 def _matched(one: Contender) -> float:
-    return one.stability.share_matched if one.stability is not None else 0.0
+    return one.stability.matched_cosine if one.stability is not None else 0.0

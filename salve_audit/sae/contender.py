@@ -40,18 +40,21 @@ class Contender:
         return satisfies(self.chosen.quality)
 
     def points(self, *, winner: bool) -> list[SaePoint]:
-        """The visited points for the frontier; the number of matched latents is known for the chosen one alone."""
+        """The visited points for the frontier; how well latents match over seeds is known for the chosen one alone."""
         points = [describe_point(problem, one, chosen=False, matched=None) for problem, one in self.also]
         for one in self.visited:
             known = one is self.chosen and self.stability is not None
-            matched = self.stability.share_matched if known and self.stability is not None else None
+            matched = self.stability.matched_cosine if known and self.stability is not None else None
             points.append(describe_point(self.problem, one, chosen=winner and one is self.chosen, matched=matched))
         return points
 
 
-def search(problem: Problem) -> list[Candidate]:
-    """The sparsity path, one briefly trained autoencoder after the other."""
-    return search_path(problem.visit, problem.ladder)
+def search(problem: Problem, start: float | None = None) -> list[Candidate]:
+    """The sparsity path, one briefly trained autoencoder after the other, from `start` if it is given."""
+    ladder = problem.ladder
+    if start is not None:
+        ladder = dataclasses.replace(ladder, start=min(start, ladder.start) if problem.variant.counted else start)
+    return search_path(problem.visit, ladder)
 
 
 def finish(problem: Problem, path: list[Candidate]) -> Contender:
@@ -103,6 +106,6 @@ def describe_point(problem: Problem, one: Candidate, *, chosen: bool, matched: f
         accuracy_kept=one.quality.accuracy_kept,
         logit_kl=one.quality.logit_kl,
         mean_abs_code=one.quality.mean_abs_code,
-        share_matched=matched,
+        matched_cosine=matched,
         chosen=chosen,
     )

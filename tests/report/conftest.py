@@ -270,7 +270,7 @@ def _sae(satisfied: bool) -> SaeInfo:
         )
         points.append(point)
     chosen = points[3]
-    points.append(dataclasses.replace(chosen, variant="topk", n_latents=64, l0=5.0, share_matched=0.61, chosen=False))
+    points.append(dataclasses.replace(chosen, variant="topk", n_latents=64, l0=5.0, matched_cosine=0.61, chosen=False))
     return SaeInfo(
         variant="linear-l1",
         n_latents=256,

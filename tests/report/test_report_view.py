@@ -352,6 +352,6 @@ def test_the_choice_between_variants_is_told_with_the_stability_of_each(audit: A
     assert "2 variants" in told
     assert "linear-l1 with 256 latents (L0 27.0" in told
     assert "topk with 64 latents (L0 5.0" in told
-    assert "61.0 % of its latents found again" in told
+    assert "latents of other seeds 0.61)" in told
     alone = dataclasses.replace(audit.sae, frontier=audit.sae.frontier[:6])
     assert build_autoencoder(dataclasses.replace(audit, sae=alone), HTML).parts["compared"] == ""

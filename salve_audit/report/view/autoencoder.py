@@ -60,18 +60,18 @@ def build_autoencoder(result: AuditResult, medium: Medium) -> Section:
 
 def _compare_variants(sae: SaeInfo) -> str:
     """Why this variant; empty where only one was trained."""
-    finals = [point for point in sae.frontier if point.share_matched is not None]
+    finals = [point for point in sae.frontier if point.matched_cosine is not None]
     if len({point.variant for point in finals}) < 2:
         return ""
     told = [
         f"{p.variant} with {count(p.n_latents)} latents (L0 {p.l0:.1f}, R² {p.r2:.3f}, {percent(p.accuracy_kept)} of "
-        f"the accuracy kept, {percent(p.share_matched or 0.0)} of its latents found again by other seeds)"
+        f"the accuracy kept, mean |cosine| with the latents of other seeds {p.matched_cosine or 0.0:.2f})"
         for p in finals
     ]
     return (
         f"{count(len(finals))} variants were each brought to the sparsest point that meets the goal, or nearest to it: "
-        f"{'; '.join(told)}. Of those that meet it, the one whose latents other seeds find again most often is used, "
-        "and the sparser one where two differ by less than 5 points."
+        f"{'; '.join(told)}. Of those that meet it, the one whose latents other seeds find again best is used, and "
+        "the sparser one where two differ by less than 0.02."
     )
 
 
@@ -98,7 +98,7 @@ def _fidelity_table(sae: SaeInfo) -> Table:
 
 
 def _frontier_table(sae: SaeInfo, limit: int) -> Table:
-    heads = ("Latents", "Sparsity", "L0", "R²", "Accuracy", "Kept", "KL, nats", "Mean |code|", "Dead", "Matched")
+    heads = ("Latents", "Sparsity", "L0", "R²", "Accuracy", "Kept", "KL, nats", "Mean |code|", "Dead", "|cos| of seeds")
     columns = [Column("Variant", "name"), *(Column(head) for head in heads), Column("Chosen", "text")]
     rows: list[list[Value]] = [
         [
@@ -112,7 +112,7 @@ def _frontier_table(sae: SaeInfo, limit: int) -> Table:
             strength(p.logit_kl),
             strength(p.mean_abs_code),
             count(p.n_dead),
-            "" if p.share_matched is None else percent(p.share_matched),
+            "" if p.matched_cosine is None else f"{p.matched_cosine:.3f}",
             "chosen" if p.chosen else "",
         ]
         for p in sae.frontier
