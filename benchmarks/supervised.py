@@ -7,14 +7,15 @@ Codes: every concept gets one code. Supervised: its latent. Means: projection on
 linear-l1: the component or latent with the best AUROC on the fit split, and its sign. Head: the model's own logit, for
 classes. AUROC is the mean over concepts, on samples that nothing was fitted to. "R² c" is what least squares on the fit
 split makes of the c codes alone, "R²" what the whole autoencoder reconstructs, with its L0. PCA "R²" has as many
-components as linear-l1 has active latents.
+components as linear-l1 has active latents. "linear-l1, L0 alike" has the λ at which its path, interpolated, has the L0 of
+supervised; full training then makes it a little sparser.
 
 Recombination: a network is trained on pictures with three cues, each likelier in some classes. From the fit split of
 the autoencoders (not of the network) all pictures that show two of the cues together are taken out, one pair after the
 other. Predicted is the mean activation of unseen pictures of a class with both. Supervised adds up its concepts. The
 others add up cells of the class: with one + with the other - with neither, as they are, and after PCA or linear-l1.
 Errors count against the class's mean without such pictures: R² 0 is as good as that, below 0 is worse; the cosine is
-that of the predicted and true distance from it.
+that of the predicted and true distance from it. Resampled truths are noisier, so intervals of R² lie a little low.
 
 Intervals are 95 % bootstrap over the held-out samples; what was fitted stays as it is, so they lack the part of the fit
 split. "against" is the paired difference to supervised.
@@ -26,48 +27,29 @@ import argparse
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from scipy.stats import rankdata
+from supervised_worlds import CUES, SHARES, Part, Subject, draw_subject, mixed_world, read_subject
 
-from salve_audit.demo.pictures import DrawnSplit, draw, draw_split
-from salve_audit.demo.training import Recipe, normalise, one_thread, train_network
-from salve_audit.demo.world import Cue, Planted, PlantedClassSpec, World, demo_world
-from salve_audit.inputs.head import LinearHead
+from salve_audit.demo.world import demo_world
 from salve_audit.sae.metrics import count_active, explained_variance
+from salve_audit.sae.models import TrainedSae
 from salve_audit.sae.normalisation import fit_normalisation
 from salve_audit.sae.normalisation import normalise as normalise_acts
 from salve_audit.sae.settings import SaeSettings
 from salve_audit.sae.stage import train_sae
 from salve_audit.sae.supervised import split_off_concepts
-from salve_audit.sae.supervised_concepts import Concepts, class_concepts
+from salve_audit.sae.supervised_concepts import Concepts
 
 N_RESAMPLES = 300
 Encode = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Part:
-    """Samples with all that is known of them: acts (n, d), labels (n,), concepts (n, c)."""
-
-    acts: np.ndarray
-    labels: np.ndarray
-    concepts: Concepts
-
-
-@dataclass(frozen=True)
-class Subject:
-    name: str
-    fit: Part
-    held: Part
-    head: LinearHead
-
-
-@dataclass(frozen=True)
 class Method:
-    """c codes of samples, and whole reconstructions where there are any; `names` is how AUROC rows are averaged."""
+    """c codes of samples, and whole reconstructions with their L0 where there are any."""
 
     name: str
     encode: Encode
@@ -95,23 +77,18 @@ def make_methods(subject: Subject) -> list[Method]:
     shown = fit.concepts.present
     gaps = np.stack([fit.acts[one].mean(axis=0) - fit.acts[~one].mean(axis=0) for one in shown.T])
     basis = np.linalg.svd(fit.acts - mean, full_matrices=False)[2]
-    saes = {}
-    for name in ("supervised", "linear-l1"):
-        settings, start = SaeSettings(variant=name, n_seeds=1), time.perf_counter()
-        saes[name] = train_sae(fit.acts, fit.labels, subject.head, settings, fit.concepts).sae
-        print(f"  {name} trained in {time.perf_counter() - start:.1f} s")
+    saes = train_autoencoders(subject)
     l0 = {name: count_active(one.encode(subject.held.acts))[0] for name, one in saes.items()}
     assert saes["supervised"].concepts[: len(gaps)] == fit.concepts.names, "a concept faded"
     rank = round(l0["linear-l1"])
     columns, signs = best_directions((fit.acts - mean) @ basis.T, fit.concepts)
-    latents, senses = best_directions(saes["linear-l1"].encode(fit.acts), fit.concepts)
-
-    def whole(name: str) -> Encode:
-        return lambda acts: saes[name].decode(saes[name].encode(acts))
-
+    known = saes.pop("supervised")
     return [
         Method(
-            "supervised", lambda a: saes["supervised"].encode(a)[:, : len(gaps)], whole("supervised"), l0["supervised"]
+            "supervised",
+            lambda a: known.encode(a)[:, : len(gaps)],
+            lambda a: known.decode(known.encode(a)),
+            l0["supervised"],
         ),
         Method("means", lambda a: (a - mean) @ gaps.T),
         Method(
@@ -120,10 +97,28 @@ def make_methods(subject: Subject) -> list[Method]:
             lambda a: mean + (a - mean) @ basis[:rank].T @ basis[:rank],
             rank,
         ),
-        Method(
-            "linear-l1", lambda a: saes["linear-l1"].encode(a)[:, latents] * senses, whole("linear-l1"), l0["linear-l1"]
-        ),
+        *(replace(pick_latents(name, one, fit), l0=l0[name]) for name, one in saes.items()),
     ]
+
+
+def train_autoencoders(subject: Subject) -> dict[str, TrainedSae]:
+    """Both variants as auto-training leaves them, and linear-l1 at a λ with the L0 of supervised."""
+    fit, outcomes = subject.fit, {}
+    for name in ("supervised", "linear-l1"):
+        settings, start = SaeSettings(variant=name, n_seeds=1), time.perf_counter()
+        outcomes[name] = train_sae(fit.acts, fit.labels, subject.head, settings, fit.concepts)
+        print(f"  {name} trained in {time.perf_counter() - start:.1f} s")
+    path = sorted((one.l0, np.log(one.sparsity)) for one in outcomes["linear-l1"].info.frontier)
+    between = np.exp(np.interp(outcomes["supervised"].info.l0, *zip(*path, strict=True)))
+    settings = SaeSettings(variant="linear-l1", n_seeds=1, sparsity=float(between))
+    outcomes["linear-l1, L0 alike"] = train_sae(fit.acts, fit.labels, subject.head, settings)
+    return {name: one.sae for name, one in outcomes.items()}
+
+
+def pick_latents(name: str, sae: TrainedSae, fit: Part) -> Method:
+    """Of an unsupervised autoencoder the latent that tells each concept best on the fit split."""
+    latents, senses = best_directions(sae.encode(fit.acts), fit.concepts)
+    return Method(name, lambda a: sae.encode(a)[:, latents] * senses, lambda a: sae.decode(sae.encode(a)))
 
 
 def linear_decoder(codes: np.ndarray, acts: np.ndarray) -> Encode:
@@ -151,11 +146,11 @@ def compare_codes(subject: Subject) -> None:
     if present.shape[1] == n_classes:
         logits = held.acts @ subject.head.weight.T + subject.head.bias
         rows["head (reference)"] = (*summarise(logits, present, resamples), "", "", "")
-    print(f"  {'':18}{'AUROC':>7} {'':16}{'against':>17}{'worst':>8}  {'R² c':>6}{'R²':>8}{'':17}{'L0':>7}")
+    print(f"  {'':20}{'AUROC':>7} {'':16}{'against':>17}{'worst':>8}  {'R² c':>6}{'R²':>8}{'':17}{'L0':>7}")
     base = rows["supervised"][1]
     for name, (auroc, draws, worst, r2_c, r2, l0) in rows.items():
         against = "" if name == "supervised" else spread(draws - base)
-        print(f"  {name:18}{auroc:7.3f} {spread(draws)}{against:>18}{worst:8.3f}  {r2_c:>6}{r2:>25}{l0:>7}")
+        print(f"  {name:20}{auroc:7.3f} {spread(draws)}{against:>18}{worst:8.3f}  {r2_c:>6}{r2:>25}{l0:>7}")
 
 
 def summarise(codes: np.ndarray, present: np.ndarray, resamples: list[np.ndarray]) -> tuple[float, np.ndarray, float]:
@@ -175,52 +170,6 @@ def describe_method(method: Method, subject: Subject, resamples: list[np.ndarray
         draws = [explained_variance(held.acts[rows], recon[rows]) for rows in resamples[:100]]
         r2, l0 = f"{explained_variance(held.acts, recon):.3f} {spread(draws)}", f"{method.l0:.1f}"
     return (*summarise(codes, held.concepts.present, resamples), r2_c, r2, l0)
-
-
-CUES = ("disk", "flag", "ring")
-SHARES = {"a": (0.8, 0.8, 0.2), "b": (0.8, 0.2, 0.8), "c": (0.2, 0.8, 0.8), "d": (0.3, 0.3, 0.3)}
-
-
-def mixed_world() -> World:
-    """Four classes that differ only in how often they show three cues: every combination occurs in each."""
-    known = {one.name: one for one in demo_world().cues}
-    cues: tuple[Cue, ...] = tuple(known[name] for name in CUES)
-    classes = tuple(
-        PlantedClassSpec(name, tuple(Planted(cue, share) for cue, share in zip(CUES, shares, strict=True)))
-        for name, shares in SHARES.items()
-    )
-    return World("mixed", 48, cues, classes)
-
-
-def draw_subject(world: World, n_train: int, n_val: int) -> Subject:
-    """A world's pictures, the demo's network trained on them, and its activations; cues are attributes."""
-    start = time.perf_counter()
-    splits = {name: draw_split(world, name, n, 0) for name, n in (("train", n_train), ("val", n_val))}
-    model = train_network(splits["train"].pixels, splits["train"].labels, Recipe(), 0)
-    layer = model.get_classifier()
-    head = LinearHead(layer.weight.detach().numpy(), layer.bias.detach().numpy(), "fc")
-    parts = [describe_part(world, one, model) for one in splits.values()]
-    kept = parts[0].concepts.at(np.arange(len(parts[0].labels))).names
-    parts = [Part(one.acts, one.labels, choose_concepts(one.concepts, kept)) for one in parts]
-    right = (parts[1].acts @ head.weight.T + head.bias).argmax(1) == parts[1].labels
-    print(f"\nworld {world.name!r}: {time.perf_counter() - start:.1f} s to draw and train, accuracy {right.mean():.3f}")
-    return Subject(f"world {world.name!r}", parts[0], parts[1], head)
-
-
-def describe_part(world: World, drawn: DrawnSplit, model: torch.nn.Module) -> Part:
-    with torch.inference_mode(), one_thread():
-        pixels = torch.from_numpy(drawn.pixels)
-        pooled = [model.forward_features(normalise(some)).mean((2, 3)) for some in pixels.split(256)]
-    names = tuple(one.name for one in world.cues)
-    shown = np.array([[name in draw(world, key).masks for name in names] for key in drawn.keys])
-    concepts = class_concepts(drawn.labels, world.class_names).beside(Concepts(names, shown))
-    return Part(torch.cat(pooled).numpy(), drawn.labels, concepts)
-
-
-def choose_concepts(concepts: Concepts, kept: Sequence[str]) -> Concepts:
-    """The concepts that the fit split tells apart, twins under their common name."""
-    columns = [concepts.names.index(name.split(" = ")[0]) for name in kept]
-    return Concepts(tuple(kept), concepts.present[:, columns])
 
 
 @dataclass(frozen=True)
@@ -293,16 +242,6 @@ def score(cells: Sequence[Cell], rng: np.random.Generator | None) -> dict[str, t
         cosines = [s @ a / (np.linalg.norm(s) * np.linalg.norm(a)) for s, a in zip(steps, aims, strict=True)]
         found[name] = (1 - errors / sum(float(np.square(aim).sum()) for aim in aims), float(np.mean(cosines)))
     return found
-
-
-def read_subject(path: str) -> Subject:
-    with np.load(path) as file:
-        fit, held = (
-            Part(file[f"{part}_acts"], file[f"{part}_labels"], class_concepts(file[f"{part}_labels"]))
-            for part in ("fit", "audit")
-        )
-        head = LinearHead(file["head_weight"], file["head_bias"], "fc")
-    return Subject(path, fit, held, head)
 
 
 def main() -> None:
