@@ -23,7 +23,7 @@ from salve_audit.sae.activation import LINEAR, Activation
 
 Parameters = dict[str, Tensor]
 BUFFERS = frozenset({"silent", "epoch", "cutoff", "n_steps", "group"})  # not trained: see `topk`, `batchtopk`
-CHUNK_ROWS = 8192
+CHUNK_ROWS = 1024  # few enough that the passes over their codes stay in the processor's cache
 SMALLEST_NORM = 1e-12
 DEAD_SHARE = 0.01  # of the largest latent's largest |code|: a latent that never exceeds it carries no information
 
@@ -126,9 +126,11 @@ def compute_code_moments(
     with torch.inference_mode():
         for start in range(0, len(acts), CHUNK_ROWS):
             pre = encode_linear(parameters, acts[None, start : start + CHUNK_ROWS])[0]
-            codes = activation.apply(pre).double()
-            largest = torch.maximum(largest, codes.abs().amax(0))
-            square = square + codes.square().sum(0)
-            cube = cube + codes.pow(3).sum(0)
+            codes = activation.apply(pre)
+            largest = torch.maximum(largest, torch.maximum(codes.amax(0), -codes.amin(0)).double())
+            codes = codes.double()
+            squares = codes * codes
+            square = square + squares.sum(0)
+            cube = cube + squares.mul_(codes).sum(0)
     n = len(acts)
     return CodeMoments(largest.cpu().numpy(), (square / n).cpu().numpy(), (cube / n).cpu().numpy())

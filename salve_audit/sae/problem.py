@@ -20,6 +20,7 @@ from salve_audit.sae.normalisation import (
     Normalisation,
     fit_normalisation,
     identity_normalisation,
+    read_rows,
     refuse_non_finite,
 )
 from salve_audit.sae.parameters import Parameters, select_problem
@@ -173,7 +174,7 @@ def prepare_problem(
         brief_recipe=variant.brief_recipe(len(stream)) if variant.brief_recipe else None,
         normalisation=normalisation,
         train_acts=stream.read(rows),
-        validation=(np.array(acts[held], dtype=np.float32), labels[held]),
+        validation=(read_rows(acts, held), labels[held]),
         head=head,
         trims=variant.merges_duplicates and settings.n_latents is None,
     )

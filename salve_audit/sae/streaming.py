@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 BLOCK_ROWS = 64  # read as one: short, because files are often sorted by class, and yet 100 kB at d = 512
 BUFFER_BYTES = 256 * 2**20
-SAMPLE_BYTES = 256 * 2**20
+SAMPLE_BYTES = 128 * 2**20
 MOST_MEMORY = 2**30  # bytes that training samples take where the caller sets no limit ...
 MEMORY_SHARE = 0.25  # ... and this share of the memory that is free at most
 ORDER_SEED = 0  # the same blocks for all seeds: they read the file once; each mixes the buffer in its own way
