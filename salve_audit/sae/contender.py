@@ -10,7 +10,7 @@ import numpy as np
 from salve_audit.results import SaePoint, Stability
 from salve_audit.sae.models import TrainedSae
 from salve_audit.sae.problem import Problem
-from salve_audit.sae.stability import assess_stability
+from salve_audit.sae.stability import assess_stability, find_representative
 from salve_audit.sae.tuning import Candidate, choose, satisfies, search_path, settle
 
 
@@ -22,7 +22,7 @@ class Contender:
         problem: what it was trained on.
         visited: every point, brief ones included.
         chosen: the one of them that stands for the variant; its parameters hold all seeds.
-        seeds: canonical, the first one is the autoencoder that would be used.
+        seeds: canonical, the first one is the autoencoder that would be used; the others follow by seed.
         stability: over the seeds; None for a single one.
         also: further points for the frontier, each with the problem it belongs to.
     """
@@ -67,12 +67,22 @@ def finish(problem: Problem, path: list[Candidate]) -> Contender:
 
 
 def conclude(problem: Problem, path: list[Candidate], finals: list[Candidate]) -> Contender:
-    """The best of `finals`, in canonical form; latents that merging left over are dropped where m was not given."""
-    chosen = choose(finals)
-    seeds = tuple(problem.canonical(chosen.parameters, chosen.sparsity, i) for i in range(problem.n_seeds))
+    """The best of `finals`, in canonical form; latents that merging left over are dropped where m was not given.
+
+    The seed to be used is the one whose latents the others find again best, of those that satisfy the rule if any does:
+    an odd one out would tell more about its seed than about the model.
+    """
+    best = choose(finals)
+    seeds = [problem.canonical(best.parameters, best.sparsity, i) for i in range(problem.n_seeds)]
+    qualities = [problem.measure(one) for one in seeds]
+    good = [i for i, quality in enumerate(qualities) if satisfies(quality)] or list(range(len(seeds)))
+    first = find_representative(seeds, good)
+    chosen = dataclasses.replace(best, quality=qualities[first])
+    finals = [chosen if one is best else one for one in finals]
+    seeds = [seeds[first], *seeds[:first], *seeds[first + 1 :]]
     if problem.trims:
-        seeds = tuple(trim(one) for one in seeds)
-    return Contender(problem, (*path, *finals), chosen, seeds, assess_stability(seeds))
+        seeds = [trim(one) for one in seeds]
+    return Contender(problem, (*path, *finals), chosen, tuple(seeds), assess_stability(seeds))
 
 
 def trim(sae: TrainedSae) -> TrainedSae:

@@ -64,6 +64,19 @@ def assess_stability(seeds: Sequence[TrainedSae]) -> Stability | None:
     )
 
 
+def find_representative(seeds: Sequence[TrainedSae], candidates: Sequence[int]) -> int:
+    """The candidate whose latents the other seeds find again best (mean |cosine| of matched rows); ties: the first."""
+    if len(seeds) < 3 or len(candidates) < 2:
+        return candidates[0]
+    found = []
+    for i in candidates:
+        others = [one for j, one in enumerate(seeds) if j != i]
+        living = seeds[i].alive
+        cosines = [match_dictionaries(seeds[i], other).cosine[living].mean() for other in others if living.any()]
+        found.append(float(np.mean(cosines)) if cosines else 0.0)
+    return candidates[int(np.argmax(found))]
+
+
 def _orthonormal_span(sae: TrainedSae) -> Float[np.ndarray, "d r"]:
     rows = sae.dictionary[sae.alive].astype(np.float64)
     _, values, basis = np.linalg.svd(rows, full_matrices=False)

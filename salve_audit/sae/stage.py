@@ -31,7 +31,7 @@ class SaeOutcome:
     Attributes:
         sae: what the later stages use.
         info: for audit.json; every number of it is measured on the held-out validation part of the fit split.
-        seeds: all seeds at the chosen sparsity; ``seeds[0]`` is `sae`.
+        seeds: all seeds at the chosen sparsity; ``seeds[0]`` is `sae`, the one that the others resemble most.
     """
 
     sae: TrainedSae

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
 import pytest
 
 from salve_audit.sae.models import TrainedSae
-from salve_audit.sae.stability import assess_stability, compute_subspace_overlap, match_dictionaries
+from salve_audit.sae.stability import (
+    assess_stability,
+    compute_subspace_overlap,
+    find_representative,
+    match_dictionaries,
+)
 
 
 def make_sae(rows: np.ndarray, dead: tuple[int, ...] = ()) -> TrainedSae:
@@ -72,3 +78,11 @@ def test_random_dictionaries_are_not_stable():
     assert stability.share_matched == 0
     assert stability.matched_cosine < 0.4
     assert stability.subspace_overlap == pytest.approx(10 / 100, abs=0.05)
+
+
+def test_the_seed_that_the_others_resemble_most_represents_them(train_quickly):
+    sae = train_quickly("linear-l1").sae
+    odd = replace(sae, dictionary=np.ascontiguousarray(np.roll(sae.dictionary, 5, axis=1)))
+    assert find_representative([odd, sae, sae, sae], [0, 1, 2, 3]) == 1
+    assert find_representative([odd, sae, sae, sae], [0, 3]) == 3
+    assert find_representative([odd, sae], [0, 1]) == 0

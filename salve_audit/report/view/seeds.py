@@ -42,7 +42,7 @@ def seed_table(order: Sequence[ClassReliance], limit: int) -> Table:
     n = max((len(spread.medians) for spread in spreads), default=0)
     columns = [
         Column("Class", "name"),
-        *(Column("This seed" if i == 0 else f"Seed + {i}") for i in range(n)),
+        *(Column("Seed used" if i == 0 else f"Other {i}") for i in range(n)),
         Column("95 % interval, pictures"),
         Column("95 % interval, pictures and seeds"),
         Column("SD of accuracy at the median"),
