@@ -7,8 +7,8 @@ Codes: every concept gets one code. Supervised: its latent. Means: projection on
 linear-l1: the component or latent with the best AUROC on the fit split, and its sign. Head: the model's own logit, for
 classes. AUROC is the mean over concepts, on samples that nothing was fitted to. "R² c" is what least squares on the fit
 split makes of the c codes alone, "R²" what the whole autoencoder reconstructs, with its L0. PCA "R²" has as many
-components as linear-l1 has active latents. "linear-l1, L0 alike" has the λ at which its path, interpolated, has the L0 of
-supervised; full training then makes it a little sparser.
+components as linear-l1 has active latents. "linear-l1, L0 alike" is trained
+again with a smaller λ, found by halving, that brings it to the L0 of supervised.
 
 Recombination: a network is trained on pictures with three cues, each likelier in some classes. From the fit split of
 the autoencoders (not of the network) all pictures that show two of the cues together are taken out, one pair after the
@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -44,6 +45,7 @@ from salve_audit.sae.supervised import split_off_concepts
 from salve_audit.sae.supervised_concepts import Concepts
 
 N_RESAMPLES = 300
+N_HALVINGS = 5
 Encode = Callable[[np.ndarray], np.ndarray]
 
 
@@ -108,10 +110,12 @@ def train_autoencoders(subject: Subject) -> dict[str, TrainedSae]:
         settings, start = SaeSettings(variant=name, n_seeds=1), time.perf_counter()
         outcomes[name] = train_sae(fit.acts, fit.labels, subject.head, settings, fit.concepts)
         print(f"  {name} trained in {time.perf_counter() - start:.1f} s")
-    path = sorted((one.l0, np.log(one.sparsity)) for one in outcomes["linear-l1"].info.frontier)
-    between = np.exp(np.interp(outcomes["supervised"].info.l0, *zip(*path, strict=True)))
-    settings = SaeSettings(variant="linear-l1", n_seeds=1, sparsity=float(between))
-    outcomes["linear-l1, L0 alike"] = train_sae(fit.acts, fit.labels, subject.head, settings)
+    low, high = outcomes["linear-l1"].info.sparsity / 8, outcomes["linear-l1"].info.sparsity
+    for _ in range(N_HALVINGS):
+        settings = SaeSettings(variant="linear-l1", n_seeds=1, sparsity=math.sqrt(low * high))
+        outcomes["linear-l1, L0 alike"] = found = train_sae(fit.acts, fit.labels, subject.head, settings)
+        denser = found.info.l0 > outcomes["supervised"].info.l0
+        low, high = (settings.sparsity, high) if denser else (low, settings.sparsity)
     return {name: one.sae for name, one in outcomes.items()}
 
 
