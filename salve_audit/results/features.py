@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from salve_audit.records import AS_CLASS
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,47 @@ class FeatureEffects:
 
 
 @dataclass(frozen=True)
+class ClassSweep:
+    """Accuracy of one class at each strength of a sweep, with 95 % Wilson intervals."""
+
+    class_name: str = field(metadata=AS_CLASS)
+    accuracy: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Opposition:
+    """At one strength, the classes whose accuracy falls and those whose accuracy rises, beyond their intervals."""
+
+    alpha_hat: float  # negative: suppressed
+    falls: tuple[str, ...]
+    rises: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TopImage:
+    path: str
+    class_name: str = field(metadata=AS_CLASS)
+    code: float
+
+
+@dataclass(frozen=True)
+class FeatureSweep:
+    """One cross-class feature suppressed and enhanced over a range of alpha_hat."""
+
+    alpha_hat: tuple[float, ...]  # negative: suppressed, 0: unedited, positive: enhanced
+    classes: tuple[ClassSweep, ...]
+    moves: tuple[Opposition, ...]  # strengths at which any class moves; tests are paired and corrected for all of them
+    images: tuple[TopImage, ...]  # audit pictures with the largest |code|
+
+    @property
+    def opposed(self) -> tuple[Opposition, ...]:
+        """Strengths at which some class falls while another rises."""
+        return tuple(one for one in self.moves if one.falls and one.rises)
+
+
+@dataclass(frozen=True)
 class FeatureInfo:
     index: int
     norm: float  # of the dictionary row in the model's units (1 in canonical form)
@@ -31,3 +74,4 @@ class FeatureInfo:
     entangled: bool  # suppression moves two classes significantly in opposite directions
     mean_code: tuple[float | None, ...]  # per class, on the fit split
     effect: FeatureEffects
+    sweep: FeatureSweep | None = None  # None: it concerns one class only, or there were too many to sweep all
