@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 LINEAR, COUNTED, OTHERS = "linear-l1", "topk", ("jumprelu",)  # signed codes, a count, thresholds: one of each kind
 SAME_STABILITY = 0.02  # mean cosines closer than this are one: then the sparser wins
-AS_SPARSE = 1.1  # an L0 within this factor is as good: then the fewer latents win
+AS_SPARSE = 1.25  # an L0 within this factor is as good (one step of k where k is 5): then the fewer latents win
 MAX_WIDTHS = 4
 HEADSTART = 2  # a further number of latents is searched from this times the k that the last one needed
 

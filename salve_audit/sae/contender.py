@@ -11,7 +11,7 @@ from salve_audit.results import SaePoint, Stability
 from salve_audit.sae.models import TrainedSae
 from salve_audit.sae.problem import Problem
 from salve_audit.sae.stability import assess_stability, find_representative
-from salve_audit.sae.tuning import Candidate, choose, satisfies, search_path, settle
+from salve_audit.sae.tuning import NUDGE, Candidate, choose, satisfies, search_path, settle
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,10 @@ def search(problem: Problem, start: float | None = None) -> list[Candidate]:
 
 def finish(problem: Problem, path: list[Candidate]) -> Contender:
     """Trains all seeds in full at the best point of the path and settles beside it where the rule can be met."""
-    full = problem.visit_seeds(choose(path).sparsity, None)
+    sparsity = choose(path).sparsity
+    if problem.variant.settles_anew:  # the brief path flatters them, and only sparser points cost little
+        sparsity = problem.ladder.move(sparsity, NUDGE**-2) or sparsity
+    full = problem.visit_seeds(sparsity, None)
     finals = [full]
     if any(satisfies(one.quality) for one in [*path, full]):
         finals = settle(full, problem.visit_seeds, problem.ladder, anew=problem.variant.settles_anew)

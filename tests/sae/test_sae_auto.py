@@ -115,7 +115,7 @@ def test_where_none_satisfies_the_nearest_miss_is_picked():
 
 
 def test_the_fewest_latents_that_get_as_sparse_are_picked():
-    paths = {64: [8.0], 32: [8.5], 16: [12.0]}
+    paths = {64: [8.0], 32: [9.9], 16: [12.0]}
     named = {w: [SimpleNamespace(quality=make_quality(l0), sparsity=l0) for l0 in path] for w, path in paths.items()}
     assert pick_width(named)[0] == 32
 
