@@ -21,6 +21,7 @@ COMMANDS = {
     "demo": "Audit a generated world whose right answers are known.",
     "report": "Render the report again from a saved audit.json.",
     "gate": "Judge a saved audit.json under a limit.",
+    "edit": "Write a checkpoint with a permanent edit, in the format it came in.",
 }
 INTERRUPTED, FAILED = 130, 2
 LONGEST = 1500  # characters of a message; names in it may be of any length

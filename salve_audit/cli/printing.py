@@ -43,7 +43,7 @@ def class_table(result: AuditResult) -> str:
     outcomes = {rule.class_name: rule.outcome for rule in result.verdict.rules}
     header = ["class", "n", "accuracy", "feature", "alpha_hat flip", "95 % interval", "redundancy", "flags"]
     rows = [_row(one, outcomes.get(one.name)) for one in _by_fragility(result.classes)]
-    lines = _aligned([header, *rows[:MAX_ROWS]])
+    lines = aligned([header, *rows[:MAX_ROWS]])
     if len(rows) > MAX_ROWS:
         lines.append(f"... {len(rows) - MAX_ROWS} more classes, all in audit.json")
     return "\n".join(lines)
@@ -82,7 +82,8 @@ def _interval(low: float | None, high: float | None) -> str:
     return f"{'?' if low is None else f'{low:.3g}'} .. {'inf' if high is None else f'{high:.3g}'}"
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Rows as lines, the first one underlined."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return [lines[0], "-" * max(len(line) for line in lines), *lines[1:]]

@@ -1,0 +1,167 @@
+"""``salve-audit edit MODEL AUDIT``: write a checkpoint with a permanent edit, in the format it came in."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from salve_audit.cli.options import verbosity_options
+from salve_audit.cli.printing import MAX_ROWS, aligned, plain, set_up_logging
+from salve_audit.config import DEVICES
+from salve_audit.errors import UsageError
+
+if TYPE_CHECKING:
+    from salve_audit.edit.plan import Step
+    from salve_audit.edit.run import EditOutcome
+    from salve_audit.edit.verify import ClassCheck
+
+PATH = click.Path(path_type=Path)
+SINGLE = ("class_name", "feature", "alpha_hat", "strength", "to_accuracy", "method", "enhance")
+_OPTIONS = [
+    click.option("--class", "class_name", metavar="NAME", help="The class to suppress, by its dominant feature."),
+    click.option("--feature", metavar="N", help="The feature, by number or concept, in place of the dominant one."),
+    click.option("--alpha-hat", type=float, metavar="X", help="SALVE's strength; at 1 the feature's peak is gone."),
+    click.option("--strength", type=float, metavar="X", help="Of any method, in its own unit, as in audit.json."),
+    click.option("--to-accuracy", type=float, metavar="P", help="In place of a strength: down to this share, exactly."),
+    click.option("--method", metavar="NAME", help="salve, ablation, steering, rome, leace, ...  [default: salve]"),
+    click.option("--enhance", is_flag=True, help="Strengthen the feature instead."),
+    click.option(
+        "--edit", "specs", multiple=True, metavar="SPEC",
+        help="Several edits, in this order: class=church,alpha-hat=0.8; keys are the options above.",
+    ),
+    click.option("-o", "--out", type=PATH, required=True, metavar="PATH", help="Where the edited checkpoint goes."),
+    click.option("--force", is_flag=True, help="Replace what is there; never the input."),
+    click.option("--data", type=PATH, metavar="DATA", help="The audit's pictures, to run the edited model on."),
+    click.option("--classes", type=PATH, metavar="FILE", help="As for the audit."),
+    click.option("--no-verify", is_flag=True, help="Write without running the edited model."),
+    click.option("--arch", metavar="NAME|FILE.py:FUNCTION", help="[default: as for the audit]"),
+    click.option("--head", metavar="MODULE", help="[default: as for the audit]"),
+    click.option("--weights", metavar="KEY", help="[default: as for the audit]"),
+    click.option("--trust-model", is_flag=True, help="Run the code in MODEL, if it needs that to load."),
+    click.option("--cache", type=PATH, metavar="DIR", help="Folder of cached activations."),
+    click.option("--no-cache", is_flag=True, help="Keep no activations."),
+    click.option("--batch-size", type=click.IntRange(min=1), default=128, metavar="N", help="[default: 128]"),
+    click.option("--workers", type=click.IntRange(min=0), metavar="N", help="Processes that decode pictures."),
+    click.option("--device", type=click.Choice(DEVICES), default="auto", help="[default: auto]"),
+]  # fmt: skip
+
+
+def edit_options(command: Any) -> Any:
+    """All options of an edit."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return verbosity_options(command)
+
+
+@click.command("edit")
+@click.argument("model", type=PATH)
+@click.argument("audit", type=PATH)
+@edit_options
+def command(model: Path, audit: Path, verbose: int, quiet: bool, **flags: Any) -> int:
+    """Write checkpoint MODEL again with features of its AUDIT suppressed or enhanced in the final layer.
+
+    AUDIT is the folder that the audit of MODEL left. The new file has the format, names and types of MODEL and other
+    numbers in the final layer alone; it appears only after the model in it was run on the audit's pictures (--data)
+    and did what was predicted.
+    """
+    set_up_logging(verbose, quiet)
+    steps = read_steps(flags)
+    from salve_audit.edit.plan import EditRequest
+    from salve_audit.edit.run import run_edit
+
+    named = {name: flags.pop(name) for name in ("out", "force", "data", "classes", "arch", "head", "weights", "cache")}
+    passed = {name: flags.pop(name) for name in ("trust_model", "batch_size", "workers", "device")}
+    request = EditRequest(
+        model=model,
+        audit=audit,
+        steps=steps,
+        verify=not flags["no_verify"],
+        use_cache=not flags["no_cache"],
+        progress=not quiet,
+        **named,
+        **passed,
+    )
+    with _terminating_cleanly():
+        print_outcome(run_edit(request), request.out, request.verify)
+    return 0
+
+
+def read_steps(flags: dict[str, Any]) -> tuple[Step, ...]:
+    """The edits that the options name; takes these options out of `flags`.
+
+    Raises:
+        UsageError: ``--edit`` beside options of a single edit, or no edit.
+    """
+    from salve_audit.edit.plan import make_step, parse_step
+
+    single, specs = {name: flags.pop(name) for name in SINGLE}, flags.pop("specs")
+    given = [name for name, value in single.items() if value not in (None, False)]
+    if specs:
+        if given:
+            name = given[0].removesuffix("_name").replace("_", "-")
+            raise UsageError(f"--{name}", "goes into an --edit of its own where there are several")
+        return tuple(parse_step(spec) for spec in specs)
+    if not given:
+        raise UsageError("edit", "nothing to do", hint="--class NAME --alpha-hat X, or --edit class=NAME,alpha-hat=X")
+    names = {"alpha_hat": "alpha-hat", "strength": "strength", "to_accuracy": "to-accuracy"}
+    numbers = {key: single[name] for name, key in names.items() if single[name] is not None}
+    return (
+        make_step(single["class_name"], single["feature"], numbers, single["method"] or "salve", single["enhance"]),
+    )
+
+
+def print_outcome(outcome: EditOutcome, out: Path, verify: bool) -> None:
+    """What was done, what it does to every class, and where the file is."""
+    for step in outcome.steps:
+        click.echo(plain(step))
+    parts = {"weights": outcome.weight_change, "biases": outcome.bias_change}
+    sizes = ", ".join(f"{name} by {100 * size:.3g} %" for name, size in parts.items() if size > 0)
+    click.echo(f"changed: {plain(', '.join(outcome.changed))}; {sizes} of their norm")
+    found = outcome.verification
+    if found is not None:
+        click.echo(_table(found.classes, [edit["class"] for edit in outcome.record["edits"]]))
+    if verify and found is not None and found.difference is not None:
+        n = sum(one.n for one in found.classes)
+        click.echo(
+            f"verified: the file was loaded and run on {n:,} pictures; its outputs are within {found.difference:.2g} "
+            f"of those predicted ({found.allowed:.2g} allowed)"
+        )
+    else:
+        click.echo("warning: NOT VERIFIED: the edited model was not run (--no-verify)", err=True)
+    click.echo(f"written: {plain(str(out))}")
+
+
+def _table(classes: tuple[ClassCheck, ...], edited: list[str | None]) -> str:
+    """Accuracies per class, the edited ones first."""
+    ordered = sorted(classes, key=lambda one: one.name not in edited)
+    rows = [["class", "n", "before", "predicted", "measured"]]
+    for one in ordered[:MAX_ROWS]:
+        shares = (one.before, one.predicted, one.measured)
+        rows.append([plain(one.name), str(one.n), *("-" if x is None else f"{100 * x:.1f} %" for x in shares)])
+    lines = aligned(rows)
+    if len(ordered) > MAX_ROWS:
+        lines.append(f"... {len(ordered) - MAX_ROWS} more classes")
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def _terminating_cleanly() -> Iterator[None]:
+    """A request to terminate unwinds like Ctrl-C, so that nothing half-written stays behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

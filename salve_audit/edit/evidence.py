@@ -1,0 +1,179 @@
+"""What is known of the audited model: the saved audit, its autoencoder and, where they are at hand, its activations."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from salve_audit.activations.store import ActivationSplit
+from salve_audit.errors import ResultError, UsageError
+from salve_audit.inputs.head import LinearHead
+from salve_audit.interventions import FitStatistics, compute_fit_statistics
+from salve_audit.reliance.features import FeatureUse, describe_use
+from salve_audit.results import AuditResult, load_audit
+from salve_audit.sae.files import load_sae
+from salve_audit.sae.models import TrainedSae
+
+ACTIVATIONS = "activations.safetensors"
+Splits: TypeAlias = tuple[ActivationSplit, ActivationSplit]  # to fit, to audit
+
+
+@dataclass(frozen=True)
+class SavedAudit:
+    """A result folder.
+
+    Attributes:
+        folder: where it lies.
+        result: audit.json.
+        sae: sae.safetensors.
+    """
+
+    folder: Path
+    result: AuditResult
+    sae: TrainedSae
+
+
+def load_saved_audit(path: Path) -> SavedAudit:
+    """The audit in `path`, a result folder or its audit.json.
+
+    Raises:
+        ResultError: something is missing, damaged, or of another audit.
+    """
+    result = load_audit(path)
+    folder = path if path.is_dir() else path.parent
+    if result.model.transform is None:
+        why = "is an audit of arrays, in which there was no model to edit"
+        raise ResultError(str(path), why, hint="audit the checkpoint on its pictures")
+    file = folder / "sae.safetensors"
+    sae = load_sae(file)
+    if hashlib.sha256(file.read_bytes()).hexdigest() != result.provenance.sae_sha256:
+        raise ResultError(str(file), "is not the autoencoder of this audit (its hash is another)")
+    if sae.d != result.model.d:
+        raise ResultError(str(file), f"is for {sae.d} activations, the model has {result.model.d}")
+    return SavedAudit(folder, result, sae)
+
+
+def read_kept_activations(audit: SavedAudit, head: LinearHead) -> Splits | None:
+    """Both splits as ``--keep-activations`` left them in the audit's folder; None where it did not.
+
+    Raises:
+        ResultError: they are damaged, or of another model or audit.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    file = audit.folder / ACTIVATIONS
+    if not file.is_file():
+        return None
+    try:
+        arrays = load_file(file)
+        parts = [
+            ActivationSplit(arrays[f"{name}_acts"], arrays[f"{name}_labels"].astype(np.int64), ())
+            for name in ("fit", "audit")
+        ]
+        same_head = np.array_equal(arrays["head_weight"], head.weight) and np.array_equal(
+            arrays["head_bias"], head.bias
+        )
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise ResultError(str(file), f"cannot be read ({error})") from error
+    sizes = (audit.result.data.n_fit, audit.result.data.n_audit)
+    fits = all(
+        part.acts.shape == (n, head.d) and part.labels.shape == (n,) for part, n in zip(parts, sizes, strict=True)
+    )
+    if not same_head or not fits:
+        raise ResultError(str(file), "is of another model or another audit")
+    return parts[0], parts[1]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that the methods may need; activations are asked for only where a method cannot do without.
+
+    Attributes:
+        audit: the saved audit.
+        head: the folded head, as it was audited.
+        splits: activations to fit and to audit, or None.
+    """
+
+    audit: SavedAudit
+    head: LinearHead
+    splits: Splits | None
+
+    def fit_split(self, why: str) -> ActivationSplit:
+        """Activations to learn from.
+
+        Raises:
+            UsageError: there are none; `why` says what needs them.
+        """
+        return self._split(0, why)
+
+    def audit_split(self, why: str) -> ActivationSplit:
+        """Activations to measure on; raises as `fit_split`."""
+        return self._split(1, why)
+
+    def _split(self, which: int, why: str) -> ActivationSplit:
+        if self.splits is None:
+            hint = "name the audit's pictures with --data DIR, or audit with --keep-activations"
+            what = f"needs the activations of the audit, and {self.audit.folder} has no {ACTIVATIONS}"
+            raise UsageError(why, what, hint=hint)
+        return self.splits[which]
+
+    @cached_property
+    def statistics(self) -> FitStatistics:
+        """Moments of the activations to learn from."""
+        fit = self.fit_split("method")
+        return compute_fit_statistics(np.asarray(fit.acts), fit.labels, self.head.n_classes)
+
+    @cached_property
+    def use(self) -> FeatureUse:
+        """How the classes use all latents."""
+        fit = self.fit_split("feature")
+        return describe_use(
+            self.audit.sae.encode(np.asarray(fit.acts)), fit.labels, self.audit.sae.dictionary, self.head
+        )
+
+    def mean_codes(self, class_index: int | None, feature: int | None) -> Float[np.ndarray, "k m"]:
+        """(k, m) mean codes: those in audit.json, which has the important latents; all where another one counts."""
+        known = np.full((self.head.n_classes, self.audit.sae.n_latents), np.nan)
+        for one in self.audit.result.features:
+            known[:, one.index] = [np.nan if code is None else code for code in one.mean_code]
+        if class_index is None or feature is None or np.isfinite(known[class_index, feature]):
+            return known
+        return self.use.mean_codes
+
+    @property
+    def dominant(self) -> Int[np.ndarray, " k"]:
+        """(k,) dominant latents, 0 for outputs without pictures."""
+        dominant = np.zeros(self.head.n_classes, dtype=np.int64)
+        for one in self.audit.result.classes:
+            dominant[one.index] = one.dominant_feature
+        return dominant
+
+    @property
+    def alive(self) -> Bool[np.ndarray, " m"]:
+        """(m,) latents that can fire."""
+        return self.audit.sae.alive
+
+
+def check_model(audit: SavedAudit, path: Path, sha256: str) -> None:
+    """Is it the model that was audited?
+
+    Raises:
+        ResultError: it is another one; names both hashes.
+    """
+    audited = audit.result.provenance.model_sha256
+    if sha256 != audited:
+        why = f"is an audit of another model: {audit.result.model.name} with sha256 {audited}, {path} has {sha256}"
+        raise ResultError(str(audit.folder), why, hint="audit this model, or name the one that was audited")
+
+
+def narrow(split: ActivationSplit, label: int) -> ActivationSplit:
+    """The split as a problem of two classes: label absent and present."""
+    return dataclasses.replace(split, labels=(split.labels == label).astype(np.int64))

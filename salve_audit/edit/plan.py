@@ -1,0 +1,243 @@
+"""What is to be edited: in the user's words, then as outputs and latents of an audit. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from salve_audit.config import METHODS as AUDIT_METHODS
+from salve_audit.errors import UsageError
+from salve_audit.inputs.reasons import nearest_names
+from salve_audit.results import AuditResult
+
+METHODS = tuple(name for name in AUDIT_METHODS if not name.startswith("null-"))  # a control is no edit
+WITHOUT_CLASS = frozenset({"salve", "ablation"})  # what they do depends on the feature alone
+FEATURED = frozenset({"salve", "steering", "ablation"})  # act on a latent; all others on a class as a whole
+KEYS = ("class", "feature", "alpha-hat", "strength", "to-accuracy", "method", "enhance")
+SPEC_HINT = "for example class=church,alpha-hat=0.8 or feature=7,method=ablation,strength=1 or class=church,enhance,..."
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Step:
+    """One edit, as asked for.
+
+    Attributes:
+        class_name: the class to suppress; None: the feature says it all.
+        feature: number (or concept) of the latent; None: the class's dominant one.
+        strength: in the method's own unit, as in audit.json; of SALVE that is α̂.
+        to_accuracy: the class's accuracy to come down to, in place of a strength.
+        method: a name out of `METHODS`.
+        enhance: the other way: ``1 + α c`` of SALVE, the negative strength of the others.
+
+    Raises:
+        UsageError: the parts do not make one edit.
+    """
+
+    class_name: str | None = None
+    feature: str | None = None
+    strength: float | None = None
+    to_accuracy: float | None = None
+    method: str = "salve"
+    enhance: bool = False
+
+    def __post_init__(self) -> None:
+        _check_method(self)
+        if (self.strength is None) == (self.to_accuracy is None):
+            why = "give a strength (--alpha-hat X, --strength X) or --to-accuracy P, and only one of them"
+            raise UsageError("edit", why)
+        if self.strength is not None and not 0 < self.strength < math.inf:
+            raise UsageError("strength", f"{self.strength:g} is not a positive number", hint="--enhance goes up")
+        if self.to_accuracy is not None and not 0 <= self.to_accuracy < 1:
+            raise UsageError("to-accuracy", f"{self.to_accuracy:g} is not in 0..1")
+        if self.to_accuracy is not None and self.enhance:
+            raise UsageError("to-accuracy", "says how far to suppress; an enhancement needs a strength")
+        if self.to_accuracy is not None and self.class_name is None:
+            raise UsageError("to-accuracy", "of which class?", hint="name it with --class, beside --feature or alone")
+
+
+def _check_method(step: Step) -> None:
+    method = step.method
+    if method not in METHODS:
+        near = nearest_names(method, METHODS)
+        raise UsageError("method", f"{method!r} is not one of {', '.join(METHODS)}", _near_hint(near))
+    if step.feature is not None and method not in FEATURED:
+        raise UsageError("feature", f"{method} edits a class, whatever its features", hint="leave the feature out")
+    if step.class_name is None and step.feature is None:
+        raise UsageError("edit", "name what to edit: --class NAME or --feature N")
+    if step.class_name is None and method not in WITHOUT_CLASS:
+        raise UsageError("class", f"{method} needs the class that it is to change", hint="--class NAME")
+
+
+def parse_step(text: str) -> Step:
+    """The step in ``class=church,alpha-hat=0.8``; a comma counts only where another key follows.
+
+    Raises:
+        UsageError: an unknown key, the same key twice, or a value that is no number.
+    """
+    known = "|".join(KEYS)
+    values: dict[str, str] = {}
+    for part in re.split(rf",\s*(?=(?:{known})\s*(?:=|,|$))", text.strip()):
+        key, equals, value = (one.strip() for one in part.partition("="))
+        if key not in KEYS or (bool(equals) == (key == "enhance")):
+            near = _near_hint(nearest_names(key, KEYS)) or SPEC_HINT
+            raise UsageError("--edit", f"{part!r} is none of {', '.join(KEYS)}", hint=near)
+        if key in values:
+            raise UsageError("--edit", f"has {key} twice", hint="one --edit for each edit")
+        values[key] = value
+    return make_step(
+        class_name=values.get("class"),
+        feature=values.get("feature"),
+        numbers={key: _number(key, values[key]) for key in KEYS[2:5] if key in values},
+        method=values.get("method", "salve"),
+        enhance="enhance" in values,
+    )
+
+
+def make_step(
+    class_name: str | None, feature: str | None, numbers: dict[str, float], method: str, enhance: bool
+) -> Step:
+    """The step of options; `numbers` has ``alpha-hat``, ``strength`` and ``to-accuracy`` as far as they are given.
+
+    Raises:
+        UsageError: α̂ with a method that has none, or what a `Step` refuses.
+    """
+    if "alpha-hat" in numbers and method != "salve":
+        raise UsageError("alpha-hat", f"is SALVE's strength; {method} takes --strength in its own unit")
+    if "alpha-hat" in numbers and "strength" in numbers:
+        raise UsageError("alpha-hat", "is SALVE's strength; give it once")
+    strength = numbers.get("alpha-hat", numbers.get("strength"))
+    return Step(class_name, feature, strength, numbers.get("to-accuracy"), method, enhance)
+
+
+def _number(key: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError("--edit", f"{key} is {text!r}, expected a number") from None
+
+
+@dataclass(frozen=True)
+class Target:
+    """A step with what it names found in an audit.
+
+    Attributes:
+        step: as asked for.
+        class_index: of the class, or None.
+        feature: the latent, or None where the method has none.
+    """
+
+    step: Step
+    class_index: int | None
+    feature: int | None
+
+    def describe(self, classes: Sequence[str]) -> str:
+        """For the user: what is done to what, without the strength."""
+        way = "enhance" if self.step.enhance else "suppress"
+        name = None if self.class_index is None else classes[self.class_index]
+        if self.feature is None:
+            return f"{self.step.method}: {way} {name}"
+        whose = "" if name is None else f" ({'dominant ' if self.step.feature is None else ''}of {name})"
+        return f"{self.step.method}: {way} feature {self.feature}{whose}"
+
+
+def find_target(step: Step, result: AuditResult, concepts: Sequence[str | None]) -> Target:
+    """The class and the latent that `step` names.
+
+    Args:
+        step: as asked for.
+        result: of the audit.
+        concepts: per latent its known concept or None; as many as there are latents.
+
+    Raises:
+        UsageError: there is no such class or feature; names the nearest.
+    """
+    index = None if step.class_name is None else _find_class(step.class_name, result.data.classes)
+    if step.method not in FEATURED:
+        return Target(step, index, None)
+    if step.feature is not None:
+        return Target(step, index, _find_feature(step.feature, result, concepts))
+    record = next((one for one in result.classes if one.index == index), None)
+    if record is None:
+        why = f"{step.class_name!r} had no samples in the audit, so its feature is not known"
+        raise UsageError("class", why, hint="name the feature with --feature N")
+    return Target(step, index, record.dominant_feature)
+
+
+def _find_class(name: str, classes: Sequence[str]) -> int:
+    if name in classes:
+        return list(classes).index(name)
+    folded = {one.lower(): one for one in classes}
+    near = [folded[one] for one in nearest_names(name.lower(), folded)]
+    hint = _near_hint(near) or f"classes: {', '.join(classes[:SHOWN])}{', ...' if len(classes) > SHOWN else ''}"
+    raise UsageError("class", f"the audit has no class {name!r}", hint=hint)
+
+
+def _find_feature(text: str, result: AuditResult, concepts: Sequence[str | None]) -> int:
+    named = {concept: index for index, concept in enumerate(concepts) if concept is not None}
+    if text in named:
+        return named[text]
+    if re.fullmatch(r"\d{1,9}", text):
+        number = int(text)
+        if number < len(concepts):
+            return number
+        described = sorted((one.index for one in result.features), key=lambda one: (abs(one - number), one))
+        near = [str(one) for one in described[:3]]
+        raise UsageError("feature", f"{text}: the audit's features are 0 to {len(concepts) - 1}", _near_hint(near))
+    near = nearest_names(text, named) or [str(one.index) for one in result.features[:SHOWN]]
+    raise UsageError("feature", f"the audit has no feature {text!r}", hint=_near_hint(near))
+
+
+def _near_hint(names: Sequence[str]) -> str | None:
+    return f"nearest: {', '.join(names)}" if names else None
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """What `run_edit` is asked to do.
+
+    Attributes:
+        model: the checkpoint file or folder that was audited.
+        audit: the audit's result folder, or its audit.json.
+        out: where the edited checkpoint goes.
+        steps: edits, each applied to the head that the one before left.
+        data: the pictures of the audit; None: not at hand.
+        classes: the file that mapped classes to outputs by hand, if the audit had one.
+        verify: run the edited model over the audit's pictures before the file appears.
+        force: replace what is at `out`.
+        arch, head, weights, trust_model: as for the audit; None: what the audit was told, as far as that runs no code.
+        cache, use_cache, batch_size, workers, device, progress: of the passes over the pictures.
+    """
+
+    model: Path
+    audit: Path
+    out: Path
+    steps: tuple[Step, ...]
+    data: Path | None = None
+    classes: Path | None = None
+    verify: bool = True
+    force: bool = False
+    arch: str | None = None
+    head: str | None = None
+    weights: str | None = None
+    trust_model: bool = False
+    cache: Path | None = None
+    use_cache: bool = True
+    batch_size: int = 128
+    workers: int | None = None
+    device: str = "auto"
+    progress: bool = field(default=False)
+
+    def __post_init__(self) -> None:
+        if not self.steps:
+            raise UsageError("edit", "nothing to do", hint="--class NAME --alpha-hat X, or --edit SPEC")
+
+    def with_defaults(self, arch: str | None, head: str | None, weights: str | None) -> EditRequest:
+        """The request with these where it says nothing itself."""
+        return dataclasses.replace(
+            self, arch=self.arch or arch, head=self.head or head, weights=self.weights or weights
+        )

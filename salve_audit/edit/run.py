@@ -1,0 +1,134 @@
+"""An edit from end to end: the audit read, the head edited, the checkpoint written, run, and only then published."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from salve_audit.activations import choose_device, choose_workers
+from salve_audit.activations.pictures import LoaderSettings
+from salve_audit.edit.apply import EditedHead, apply_steps, describe_steps
+from salve_audit.edit.evidence import check_model, load_saved_audit
+from salve_audit.edit.output import check_out, staged
+from salve_audit.edit.plan import EditRequest, find_target
+from salve_audit.edit.record import hash_tensors, make_record
+from salve_audit.edit.source import Source, check_editable, open_source
+from salve_audit.edit.subject import Subject, load_subject, recall
+from salve_audit.edit.tensors import unfold
+from salve_audit.edit.verify import Expected, Verification, predict, run_model, unit_roundoff, verify
+from salve_audit.edit.write import Change, apply_changes, change_tensor, list_left_out, read_earlier, write_checkpoint
+from salve_audit.errors import UsageError
+from salve_audit.inputs import load_classifier
+from salve_audit.inputs.network import is_known
+from salve_audit.inputs.weights import read_checkpoint
+from salve_audit.stopwatch import Stopwatch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EditOutcome:
+    """What was done.
+
+    Attributes:
+        steps: in words, with their strengths.
+        changed: dotted paths of the tensors that changed, with their types.
+        weight_change, bias_change: ``‖W' − W‖_F / ‖W‖_F`` of the folded head, and the same of its bias.
+        verification: accuracies; None: there were no activations to predict them from.
+        record: what the file says.
+    """
+
+    steps: tuple[str, ...]
+    changed: tuple[str, ...]
+    weight_change: float
+    bias_change: float
+    verification: Verification | None
+    record: dict[str, Any]
+
+
+def run_edit(request: EditRequest) -> EditOutcome:
+    """Writes the edited checkpoint to `request.out`, all or nothing.
+
+    Raises:
+        SalveError: an input cannot be used, the edit cannot be written into this model, or the written model does
+            not do what was predicted; nothing is left at `request.out`.
+    """
+    watch = Stopwatch()
+    audit = load_saved_audit(request.audit)
+    request = recall(request, audit.result)
+    targets = [find_target(step, audit.result, audit.sae.concepts) for step in request.steps]
+    _check_request(request, audit.result.data.root)
+    with watch.stage("inputs"):
+        checkpoint = read_checkpoint(request.model, request.weights, request.trust_model)
+        check_model(audit, request.model, checkpoint.sha256)
+        source = open_source(checkpoint, request.arch, request.weights)
+        subject = load_subject(request, audit)
+    with watch.stage("edit"):
+        edited = apply_steps(targets, subject.evidence)
+        values = unfold(subject.classifier, edited, subject.label)
+        changes = [change_tensor(source, name, one) for name, one in values.items()]
+        hashes = {
+            "before": hash_tensors(source.list_tensors()),
+            "after": hash_tensors(apply_changes(source, changes).list_tensors()),
+        }
+        done = {"tensors": [one.place.describe() for one in changes], "weights_sha256": hashes}
+        record = make_record(audit, edited, done, request.verify, read_earlier(source, changes[0]))
+    with staged(request.model, request.out) as target:
+        with watch.stage("checkpoint"):
+            write_checkpoint(source, changes, record, target)
+        with watch.stage("verification"):
+            verification = _verify(request, subject, edited, changes, target)
+    _warn(source)
+    return EditOutcome(
+        steps=describe_steps(edited, audit.result.data.classes),
+        changed=tuple(f"{one.place.describe()} ({str(one.tensor.dtype).removeprefix('torch.')})" for one in changes),
+        weight_change=edited.weight_change,
+        bias_change=edited.bias_change,
+        verification=verification,
+        record=record,
+    )
+
+
+def _check_request(request: EditRequest, data_root: str) -> None:
+    """What can be refused before anything is loaded."""
+    check_editable(request.model)
+    check_out(request.model, request.out, request.force)
+    if request.verify and request.data is None:
+        why = f"the audit's pictures ({data_root}) are needed: the edited model is run on them"
+        raise UsageError("--data", why, hint="name them with --data DIR; --no-verify writes without that proof")
+
+
+def _verify(
+    request: EditRequest, subject: Subject, edited: EditedHead, changes: Sequence[Change], target: Path
+) -> Verification | None:
+    """Predicted accuracies and, unless it is not wanted, those of the model in the file that was written."""
+    classifier, evidence = subject.classifier, subject.evidence
+    if evidence.splits is None:
+        return None
+    expected = Expected(
+        edited=edited,
+        split=evidence.splits[1],
+        classes=evidence.audit.result.data.classes,
+        label=subject.label,
+        rounding=unit_roundoff([change.tensor.dtype for change in changes]),
+    )
+    if not request.verify or subject.images is None:
+        return predict(expected)
+    # another file name may suggest another of several architectures that share all names and shapes
+    arch = request.arch or (classifier.architecture if is_known(classifier.architecture) else None)
+    written = load_classifier(target, arch, classifier.head_name, request.weights, request.trust_model)
+    device = choose_device(request.device)
+    loading = LoaderSettings(request.batch_size, choose_workers(request.workers, device))
+    outputs = run_model(written, subject.images.pictures, subject.paths, device, loading)
+    return verify(expected, classifier, outputs)
+
+
+def _warn(source: Source) -> None:
+    for key in source.others:
+        log.warning("the weights at %r in the file are left as they were: who loads those gets no edit", key)
+    left_out = list_left_out(source)
+    if left_out:
+        log.warning("left out of the folder's copy (weights without the edit, subfolders): %s", ", ".join(left_out))
