@@ -20,7 +20,7 @@ demo: $(INSTALLED)
 	$(BIN)/salve-audit demo --out salve-demo
 
 test: $(INSTALLED_DEV) lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff format --check .

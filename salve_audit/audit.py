@@ -134,7 +134,12 @@ def _sae_settings(config: AuditConfig, architecture: str, device: object) -> Sae
     if config.sae == "paper" and architecture.startswith(TRANSFORMERS):
         batch_size = PAPER_BATCH_TRANSFORMER
     return SaeSettings(
-        variant=config.sae, n_latents=config.n_latents, seed=config.seed, device=str(device), batch_size=batch_size
+        variant=config.sae,
+        n_latents=config.n_latents,
+        n_seeds=config.sae_seeds,
+        seed=config.seed,
+        device=str(device),
+        batch_size=batch_size,
     )
 
 

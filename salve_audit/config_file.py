@@ -31,6 +31,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "precision": (str,),
     "sae": (str,),
     "n_latents": (int,),
+    "sae_seeds": (int,),
     "concepts": (list,),
     "interventions": (list,),
     "fail_under": (int, float),
