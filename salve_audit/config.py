@@ -62,7 +62,8 @@ class AuditConfig:
         device: auto, cpu or cuda.
         precision: of the backbone pass: auto (fp32 on the CPU), fp32 or bf16.
         sae: variant of the autoencoder; ``auto``: several are trained, the best is taken.
-        n_latents: its number of latents; None: chosen from d.
+        n_latents: its number of latents; None: chosen.
+        sae_seeds: autoencoders trained with other seeds side by side; 1: stability is not measured. None: 5 (paper: 1).
         concepts: columns of the manifest that ``supervised`` knows beside the classes; None: all of them.
         interventions: methods to compare.
         fail_under: smallest acceptable alpha-hat flip median, or None.
@@ -89,6 +90,7 @@ class AuditConfig:
     precision: str = "auto"
     sae: str = "auto"
     n_latents: int | None = None
+    sae_seeds: int | None = None
     concepts: tuple[str, ...] | None = None
     interventions: tuple[str, ...] = METHODS
     fail_under: float | None = None
@@ -119,12 +121,12 @@ def _check_choices(config: AuditConfig) -> None:
 
 
 def _check_numbers(config: AuditConfig) -> None:
-    least = {"limit": 1, "batch_size": 1, "workers": 0, "n_latents": 2, "seed": 0}
+    least = {"limit": 1, "batch_size": 1, "workers": 0, "n_latents": 2, "sae_seeds": 1, "seed": 0}
     for key, minimum in least.items():
         value = getattr(config, key)
         if value is not None and value < minimum:
             raise UsageError(key, f"{value} is below {minimum}")
-    most = {"seed": 2**62, "n_latents": 2**20}
+    most = {"seed": 2**62, "n_latents": 2**20, "sae_seeds": 100}
     for key, maximum in most.items():
         value = getattr(config, key)
         if value is not None and value > maximum:
