@@ -44,8 +44,7 @@ class _MeanSquare(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, error: Tensor) -> Tensor:
         ctx.save_for_backward(error)
-        flat = error.flatten(1)
-        return torch.linalg.vecdot(flat, flat) / flat.shape[1]
+        return torch.linalg.vector_norm(error.flatten(1), dim=1).square() / error[0].numel()
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Tensor:
