@@ -1,7 +1,8 @@
 """Stage 3: Activations -> TrainedSae, a sparse autoencoder of the activations in front of the head.
 
 Read in this order: `models` (what comes out), `parameters` and `losses` (what is trained, with a seed axis in front),
-`training` (the loop), `consolidation` (duplicates merged), `variants` (which of these make a variant), `canonical` (to
+`training` (the loop), `products`, `kept` and `listed` (what makes it fast), `streaming` (samples that stay in their
+file), `consolidation` (duplicates merged), `variants` (which of these make a variant), `canonical` (to
 unit rows and the model's units), `metrics`, `tuning` (which sparsity), `stability` (do other seeds find the same),
 `problem` and `stage` (all of it together, as `train_sae`), and `files`. Importing the package is light; what needs
 torch is loaded on first use.
