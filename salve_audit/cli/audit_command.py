@@ -11,6 +11,7 @@ from salve_audit.cli.options import audit_options, build_config
 from salve_audit.cli.printing import class_table, plain, set_up_logging, verdict_text
 from salve_audit.config import AuditConfig
 from salve_audit.errors import NothingMeasuredError, UsageError
+from salve_audit.inputs.doubt import measures_nothing
 from salve_audit.results import AuditResult
 
 VIOLATED = 1
@@ -59,9 +60,12 @@ def exit_code(result: AuditResult) -> int:
     """0, or 1 when the verdict is a failure.
 
     Raises:
-        NothingMeasuredError: a limit was given and no class could be judged.
+        NothingMeasuredError: a limit was given and no class could be judged, or the classes are not the outputs.
     """
     verdict = result.verdict
+    if verdict.policy is not None and measures_nothing(result.notes):
+        why = "accuracy is at chance and another order of the outputs fits far better: nothing trustworthy was measured"
+        raise NothingMeasuredError("--fail-under", why, hint="the notes of the results name the order; --classes FILE")
     if verdict.policy is not None and verdict.passed is None:
         why = "no class could be judged: each has under 30 correct samples or under 20 flips"
         raise NothingMeasuredError("--fail-under", why, hint="the results are written; audit more images per class")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from salve_audit.inputs import Classifier
 
 MAX_NAMES = 12
+SHOWN_ELSEWHERE = ("num_classes", "in_chans")
+MAX_NAME, MAX_ARGUMENTS = 48, 160  # characters
 
 
 @click.command("inspect")
@@ -44,20 +46,31 @@ def command(model: str, data: str | None, verbose: int, quiet: bool, **flags: An
 
 def _describe_arrays(model: str, data: str | None, flags: dict[str, Any]) -> dict[str, str]:
     from salve_audit.inputs.arrays import load_arrays
+    from salve_audit.inputs.label import LabelNeededError
 
-    if data is not None:
-        raise UsageError("DATA", f"{model} holds activations, labels and head; nothing else is read")
-    arrays = load_arrays(Path(model), flags["seed"], label=flags["label"])
+    others = {"DATA": data, **{f"--{name}": flags[name] for name in ("arch", "head", "weights", "classes")}}
+    for option, value in others.items():
+        if value is not None:
+            raise UsageError(option, f"{model} holds activations, labels and head; nothing else is read")
+    labels: tuple[str, ...] = ()
+    try:
+        arrays = load_arrays(Path(model), flags["seed"], label=flags["label"])
+    except LabelNeededError as needed:
+        labels = needed.names
+        arrays = load_arrays(Path(model), flags["seed"], label=labels[0])
+    names = labels or arrays.classes
+    each = " labels that do not exclude each other, --label NAME chooses one"
     lines = {
         "arrays": str(arrays.path),
         "format": arrays.format,
-        "head": f"{arrays.head.module}: {arrays.head.d} -> {arrays.head.n_classes}",
+        "head": f"{arrays.head.module}: {arrays.head.d} -> {len(labels) or arrays.head.n_classes}",
         "layout": arrays.layout,
         "samples": f"{len(arrays.fit.labels):,} to fit, {len(arrays.audit.labels):,} to audit",
-        "classes": f"{len(arrays.classes)}: {_some(arrays.classes)}",
+        "classes": f"{len(names)}{each if labels else ''}: {_some(tuple(map(_short, names)))}",
         "sha256": arrays.sha256,
     }
-    return lines | {f"note {number}": note for number, note in enumerate(arrays.notes, 1)}
+    notes = arrays.notes[:-1] if labels else arrays.notes  # the last is about the label that stands for all
+    return lines | {f"note {number}": note for number, note in enumerate(notes, 1)}
 
 
 def _describe_model(model: str, data: str | None, flags: dict[str, Any]) -> dict[str, str]:
@@ -74,11 +87,14 @@ def _describe_model(model: str, data: str | None, flags: dict[str, Any]) -> dict
         "format": classifier.format,
         "weights": classifier.weights_key or "at the top level",
         "architecture": classifier.architecture,
+        **_arguments(classifier),
         "parameters": f"{n_parameters:,}",
         "head": classifier.reader.describe(classifier.model),
         "input": f"{size}, {spec.interpolation}, crop {spec.crop_pct:g}, from: {spec.source}",
         "mean, std": f"{_numbers(spec.mean)}; {_numbers(spec.std)}",
-        "class names": _some(classifier.class_names) if classifier.class_names else "not in the file",
+        "class names": _some(tuple(map(_short, classifier.class_names)))
+        if classifier.class_names
+        else "not in the file",
         "sha256": classifier.sha256,
     }
     for number, note in enumerate(classifier.notes, 1):
@@ -94,24 +110,38 @@ def _describe_data(data: str, flags: dict[str, Any], classifier: Classifier) -> 
 
     images = load_images(data, seed=flags["seed"])
     images = match_classes(images, classifier.n_outputs, classifier.class_names, flags["classes"])
-    occupied = sorted({*images.fit.labels, *images.audit.labels})
-    pairs = tuple(f"{images.classes[index]} = {index}" for index in occupied)
+    pairs = tuple(
+        f"{_short(name)} = {output}{f' ({_short(own)})' if (own := images.classes[output]) != name else ''}"
+        for name, output in sorted(images.pairs, key=lambda pair: pair[1])
+    )
+    n_occupied, n = len({output for _, output in images.pairs}), len(images.classes)
+    share = f"{n:,}, all outputs" if n_occupied == n else f"{n_occupied:,} of {n:,} outputs"
     lines = {
         "data": str(images.root),
         "layout": images.layout,
         "pictures": f"{len(images.fit.paths):,} to fit, {len(images.audit.paths):,} to audit",
-        "classes": f"{len(images.classes)}, output 0 to {len(images.classes) - 1}: {_some(images.classes)}",
-        "mapping": f"{images.mapping}: {_some(pairs)}",
+        "classes": f"{share}: {_some(pairs)}",
+        "mapping": images.mapping.partition("; ")[0],
     }
     if images.attributes:
-        lines["attributes"] = _some(tuple(images.attributes))
+        lines["attributes"] = _some(tuple(map(_short, images.attributes)))
     enlarged = describe_enlarged(classifier, images)
     return lines if enlarged is None else {**lines, "warning": enlarged}
 
 
 def _some(names: tuple[str, ...]) -> str:
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
     return ", ".join(names[:MAX_NAMES]) + more
+
+
+def _short(name: str, longest: int = MAX_NAME) -> str:
+    return name if len(name) <= longest else f"{name[: longest // 2]}…{name[-longest // 2 + 1 :]}"
+
+
+def _arguments(classifier: Classifier) -> dict[str, str]:
+    """What it was built with besides the numbers that other rows show."""
+    shown = ", ".join(f"{name}={value}" for name, value in classifier.kwargs.items() if name not in SHOWN_ELSEWHERE)
+    return {"arguments": _short(shown, MAX_ARGUMENTS)} if shown else {}
 
 
 def _numbers(values: tuple[float, ...]) -> str:

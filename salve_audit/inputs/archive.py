@@ -12,6 +12,7 @@ from pathlib import Path
 
 from salve_audit.errors import DataError
 from salve_audit.inputs.catalogue import Catalogue, find_role
+from salve_audit.inputs.columns import LABEL_COLUMNS, find_column
 from salve_audit.inputs.layout import is_picture, read_layout
 from salve_audit.inputs.names import check_relative, show_name
 from salve_audit.inputs.reasons import summarise_error
@@ -24,7 +25,6 @@ from salve_audit.inputs.sources.zip_index import index_zip
 MAX_HELD = 256 * 1024**2  # of a compressed tar, which cannot be read in place
 MAX_LABEL_BYTES = 64 * 1024
 LABEL_ENDINGS = (".cls", ".json")
-LABEL_KEYS = ("label", "cls", "class", "class_id", "target", "category", "class_name", "label_name")
 WDS_HINT = "a WebDataset has KEY.jpg with KEY.cls, or with KEY.json that has 'label'"
 
 logger = logging.getLogger(__name__)
@@ -155,7 +155,8 @@ def _read_label(source: PictureSource, root: Path, key: str) -> int | str | None
 
 def _label_of_json(content: object) -> int | str | None:
     if isinstance(content, dict):
-        content = next((content[key] for key in LABEL_KEYS if key in content), None)
+        key = find_column(content, LABEL_COLUMNS)
+        content = None if key is None else content[key]
     if isinstance(content, bool) or not isinstance(content, (int, str)):
         return None
     return content

@@ -69,6 +69,7 @@ def _assemble(checkpoint: Checkpoint, found: Identified, arch: str | None, head:
         notes=(*_write_notes(checkpoint, arch, found, transform), *reader.notes),
         build_key=network.build_key,
         weights_key=found.weights_key,
+        kwargs=network.kwargs,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,10 @@ from salve_audit.inputs.names import show_name
 from salve_audit.inputs.reasons import summarise_error
 
 MAX_BYTES = 64 * 1024**2
-FORMAT_HINT = "lines 'class<TAB>output' (or with a comma), or JSON {\"class\": output}; an output is a number or a name"
+FORMAT_HINT = (
+    "lines 'class,output' (or with a tab; names with commas in double quotes), or JSON {\"class\": output}; "
+    "an output is a number or a name"
+)
 
 
 def read_class_file(path: Path) -> Mapping[str, int | str]:
@@ -21,6 +25,8 @@ def read_class_file(path: Path) -> Mapping[str, int | str]:
         UsageError: it cannot be read, a line is not understood, or a class is listed twice.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe would keep whoever opens it waiting
+            raise UsageError(str(path), "is no plain file", hint=FORMAT_HINT)
         if path.stat().st_size > MAX_BYTES:
             raise UsageError(str(path), f"more than {MAX_BYTES // 1024**2} MiB")
         text = path.read_text(encoding="utf-8-sig")
@@ -60,10 +66,19 @@ def _read_lines(path: Path, text: str) -> dict[str, int | str]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        # the class may have commas of its own in front, an output's name after the tab too
-        name, separator, output = line.partition("\t") if "\t" in line else line.rpartition(",")
-        if not separator or not name.strip() or not output.strip():
-            raise UsageError(str(path), f"line {number} is not understood", hint=FORMAT_HINT)
-        word = output.strip()
-        pairs.append((name.strip(), int(word) if word.isascii() and word.isdigit() and len(word) < 10 else word))
+        name, word = _split_line(path, number, line)
+        pairs.append((name, int(word) if word.isascii() and word.isdigit() and len(word) < 10 else word))
     return {name: output for name, output in _unique(path, pairs).items() if isinstance(output, (int, str))}
+
+
+def _split_line(path: Path, number: int, line: str) -> tuple[str, str]:
+    """Class and output. A class that is not quoted may have commas of its own."""
+    mark = "\t" if "\t" in line else ","
+    try:
+        fields = next(csv.reader([line], delimiter=mark, strict=True, skipinitialspace=True))
+    except csv.Error:
+        fields = []
+    name, output = mark.join(fields[:-1]).strip(), fields[-1].strip() if fields else ""
+    if not name or not output:
+        raise UsageError(str(path), f"line {number} is not understood", hint=FORMAT_HINT)
+    return name, output

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -51,6 +53,7 @@ class Classifier:
         build_key: what besides the weights determines the network (arguments, hash of the user's source).
         head_reader: the kind of head that was found; None: a plain linear layer.
         weights_key: dotted path of the weights in the file; empty where it is the state_dict itself.
+        kwargs: the arguments that the architecture was built with.
     """
 
     model: nn.Module
@@ -66,6 +69,7 @@ class Classifier:
     build_key: str = ""
     head_reader: HeadReader | None = None
     weights_key: str = ""
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def reader(self) -> HeadReader:

@@ -13,6 +13,7 @@ from salve_audit.inputs.archive import read_archives
 from salve_audit.inputs.array_data import is_idx, read_idx_data, read_npy_data, read_npz_data
 from salve_audit.inputs.catalogue import Catalogue, find_role, split_catalogue
 from salve_audit.inputs.folder import read_folder
+from salve_audit.inputs.formats.sniff import Kind, sniff
 from salve_audit.inputs.imageset import ImageSet
 from salve_audit.inputs.layout import EXTENSIONS
 from salve_audit.inputs.manifest import ENDINGS, read_manifest
@@ -37,6 +38,9 @@ SEPARATELY = {
     b"\x80\x05": "a pickle, which is code",
     b"\x89HDF": "an HDF5 file",
 }
+CHECKPOINTS = (Kind.ZIPPED, Kind.TORCHSCRIPT, Kind.EXPORTED)
+LOOKED_AT = 20  # files of a folder without class folders
+NO_CLASSES = ("no class folders", "no pictures", "pictures without labels: no class folders")
 GLOB_MARKS = re.compile(r"[*?\[{]")
 
 
@@ -88,14 +92,16 @@ def _read_file(path: Path) -> Catalogue:
         return read_manifest(path)
     if head.startswith(b"\x93NUMPY"):
         return read_npy_data(path.parent, [one for one in path.parent.iterdir() if one.suffix == ".npy"])
+    if sniff(path) in CHECKPOINTS or path.suffix.lower() in (".onnx", ".safetensors"):
+        raise DataError(str(path), "is a model, no data", hint="MODEL comes first, then DATA")
     if head.startswith(b"PK"):
         return read_npz_data(path) if path.suffix.lower() == ".npz" else read_archives([path], path)
     if head[257:262] == b"ustar" or head.startswith(b"\x1f\x8b") or path.suffix == ".tar":
         return read_archives([path], path)
-    known = next((words for magic, words in SEPARATELY.items() if head.startswith(magic)), None)
     if path.suffix.lower() in EXTENSIONS:
         raise DataError(str(path), "one picture, without labels", hint=FORMATS_HINT)
-    raise DataError(str(path), f"is {known}; not read" if known else "not a known format", hint=FORMATS_HINT)
+    _refuse_known(path)
+    raise DataError(str(path), "not a known format", hint=FORMATS_HINT)
 
 
 def _read_table(path: Path) -> Catalogue:
@@ -122,11 +128,23 @@ def _read_folder(root: Path) -> Catalogue:
         return read_folder(root)
     except DataError as error:
         listed = sorted(name for name in names if name.lower().endswith(ENDINGS))
-        if listed and error.why in ("no class folders", "no pictures", "pictures without labels: no class folders"):
-            raise DataError(
-                error.what, error.why, hint=f"is the manifest {root / listed[0]}? Name it as DATA"
-            ) from None
+        if error.why not in NO_CLASSES:
+            raise
+        if listed:
+            hint = f"is the manifest {root / listed[0]}? Name it as DATA"
+            raise DataError(error.what, error.why, hint=hint) from None
+        for name in names[:LOOKED_AT]:
+            _refuse_known(root / name)
         raise
+
+
+def _refuse_known(path: Path) -> None:
+    """Says of a file that is of a known kind but not read what it is."""
+    with path.open("rb") as stream:
+        head = stream.read(8)
+    known = next((words for magic, words in SEPARATELY.items() if head.startswith(magic)), None)
+    if known:
+        raise DataError(str(path), f"is {known}; not read", hint=FORMATS_HINT)
 
 
 def _list_files(root: Path) -> list[str]:

@@ -17,7 +17,8 @@ from salve_audit.inputs.inference.index import Index, load_index
 from salve_audit.inputs.inference.match import Fit, find_fits, fit_named
 from salve_audit.inputs.inference.measure import TORCHVISION
 from salve_audit.inputs.inference.signature import read_shapes
-from salve_audit.inputs.keys import View, best_view, list_grafts, list_inner_heads, list_views, suggest_architecture
+from salve_audit.inputs.keys import View, best_view, list_grafts, list_inner_heads, list_views
+from salve_audit.inputs.misfit import suggest_architecture
 from salve_audit.inputs.network import (
     Network,
     add_kwargs_of_shapes,
@@ -31,6 +32,7 @@ from salve_audit.inputs.weights import Checkpoint
 
 ARCH_HINT = "say it with --arch NAME (timm) or --arch FILE.py:FUNCTION"
 N_NAMED = 4
+ALIKE = 0.9  # of the tensors' names, for another prefix to hold a second network
 ALSO_FIT = "the same tensors also fit"  # other networks, whose logits are others: an audit warns of it
 
 
@@ -73,6 +75,8 @@ def identify(checkpoint: Checkpoint, arch: str | None) -> Identified:
     """
     if arch is not None and names_file(arch):
         return _align(checkpoint, build_from_file(checkpoint, arch))
+    if arch is not None and arch.endswith(".py"):
+        raise CheckpointError(f"--arch {arch}", "names a file, but no function in it", hint=f"--arch {arch}:FUNCTION")
     name = arch or checkpoint.arch
     path = str(checkpoint.path)
     index = load_index()
@@ -88,7 +92,7 @@ def identify(checkpoint: Checkpoint, arch: str | None) -> Identified:
             return replace(identified, notes=(*_explain_guess(found, checkpoint, index), *identified.notes))
     if name is None:
         why = f"does not say its architecture, and its {len(checkpoint.state)} tensors fit none of timm or torchvision"
-        raise CheckpointError(path, why, hint=f"{ARCH_HINT}; {suggest_architecture(checkpoint.state)}")
+        raise CheckpointError(path, why, hint=f"{ARCH_HINT}; {suggest_architecture(_see_all(checkpoint))}")
     if is_known(name):
         add_kwargs_of_shapes(kwargs, name, _strip_all(checkpoint.state, name))
     return _align(checkpoint, build_known(path, name, kwargs))
@@ -109,6 +113,15 @@ def list_candidates(checkpoint: Checkpoint, index: Index, name: str | None = Non
                     fits = () if named is None else (named,)
                 if fits and not _continues(view, fits[0].n_classes):
                     yield Candidate(weights, view, translation, fits)
+
+
+def _see_all(checkpoint: Checkpoint) -> Iterator[Mapping[str, torch.Tensor]]:
+    """The weights to take first without each prefix, renamed where another library's names are known."""
+    for view in list_views(checkpoint.state):
+        translation = _translate(checkpoint, view)
+        yield translation.shapes_state if translation else view.state
+        if view.left_out and translation is None:  # what lies outside may be a head
+            yield {**view.state, **view.left_out}
 
 
 def _continues(view: View, n_classes: int) -> bool:
@@ -171,9 +184,22 @@ def _describe(checkpoint: Checkpoint, found: Candidate) -> Iterator[str]:
         key = found.weights.key or "the top level"
         yield f"the weights were taken from {key!r}; there are also {', '.join(others)} (--weights KEY chooses)"
     yield from found.view.describe()
+    yield from _describe_twins(found)
     if found.translation is not None:
         yield f"its tensors have the names of {found.translation.label}; they were renamed to timm's"
         yield from found.translation.notes
+
+
+def _describe_twins(found: Candidate) -> Iterator[str]:
+    """Networks of the same names below other prefixes, for instance a running average or a teacher."""
+    own = found.view.state.keys()
+    probe = next(iter(own))
+    prefixes = [name.removesuffix(probe) for name in found.view.left_out if name.endswith(f".{probe}")]
+    for prefix in prefixes:
+        shared = sum(f"{prefix}{name}" in found.view.left_out for name in own)
+        if shared >= ALIKE * len(own):
+            key = ".".join(part for part in (found.weights.key, prefix.rstrip(".")) if part)
+            yield f"another network of {shared} such tensors lies below {prefix!r}: --weights {key} takes it instead"
 
 
 def _explain_guess(found: Candidate, checkpoint: Checkpoint, index: Index) -> Iterator[str]:
@@ -181,7 +207,9 @@ def _explain_guess(found: Candidate, checkpoint: Checkpoint, index: Index) -> It
     if checkpoint.arch is not None:
         yield f"the file calls itself {checkpoint.arch!r}, but its tensors are those of {fit.name}"
     else:
-        yield f"the file does not name its architecture; its {len(found.state)} tensors are those of {fit.name}"
+        says = checkpoint.config.get("model_type")
+        named = f"config.json says {says!r}" if isinstance(says, str) else "the file does not name its architecture"
+        yield f"{named}; its {len(found.state)} tensors are those of {fit.name}"
     if others:
         names = ", ".join(one.name for one in others[:N_NAMED])
         more = f" and {len(others) - N_NAMED} more" if len(others) > N_NAMED else ""

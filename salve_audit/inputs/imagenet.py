@@ -39,6 +39,10 @@ class ImageNet:
         """WordNet id -> output."""
         return {synset: index for index, synset in enumerate(self.synsets)}
 
+    def find_all(self, name: str) -> list[int]:
+        """Every output that is called `name`, also where there are several."""
+        return [index for index, lemmas in enumerate(self.lemmas) if normalise(name) in lemmas]
+
     def by_name(self) -> Mapping[str, int]:
         """Normalised name -> output, without names that several outputs have; a first name beats another's second."""
         first = Counter(normalise(name.partition(" (n")[0]) for name in self.names)

@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from salve_audit.errors import CheckpointError
-from salve_audit.inputs.inference.index import load_index
-from salve_audit.inputs.inference.match import find_fits, find_nearest
-from salve_audit.inputs.inference.signature import is_derived, read_shapes
+from salve_audit.inputs.inference.signature import is_derived
+from salve_audit.inputs.misfit import suggest_architecture
 
 # torch.compile, FSDP, activation checkpointing and DeepSpeed put these between any two parts of a name
 WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"})
@@ -150,7 +149,7 @@ def load_state(path: str, architecture: str, model: nn.Module, state: Mapping[st
     problems = _describe_misfit(known, own)
     if problems:
         why = f"its keys do not fit {architecture}: {'; '.join(problems)}"
-        raise CheckpointError(path, why, hint=suggest_architecture(state))
+        raise CheckpointError(path, why, hint=suggest_architecture(view.state for view in list_views(state)))
     for key, value in known.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             kind = "NaN" if bool(torch.isnan(value).any()) else "infinite values"
@@ -158,20 +157,6 @@ def load_state(path: str, architecture: str, model: nn.Module, state: Mapping[st
     ordered = OrderedDict(known)
     ordered._metadata = own._metadata  # type: ignore[attr-defined]  # versions of layers; some refuse to load without
     model.load_state_dict(ordered, strict=True)
-
-
-def suggest_architecture(state: Mapping[str, torch.Tensor]) -> str:
-    """The architecture whose names and shapes are those of `state`, or come nearest."""
-    index = load_index()
-    for view in list_views(state):
-        fits = find_fits(index, read_shapes(view.state))
-        if fits:
-            return f"its keys are those of timm's {fits[0].name!r}: --arch {fits[0].name}"
-    nearest = [found for view in list_views(state) if (found := find_nearest(index, read_shapes(view.state)))]
-    if not nearest:
-        return "no known architecture is near; --arch FILE.py:FUNCTION runs your own class"
-    name, n_fit, n_own = max(nearest, key=lambda found: found[1])
-    return f"nearest by its keys: {name} ({n_fit} of its {n_own} fit); --arch FILE.py:FUNCTION runs your own class"
 
 
 def _find_stripped(state: Mapping[str, torch.Tensor], shorter: Mapping[str, torch.Tensor]) -> str:

@@ -21,11 +21,19 @@ def says_labels(*settings: Mapping[str, Any]) -> bool:
     )
 
 
-def require_label(what: str, names: Sequence[str]) -> UsageError:
+class LabelNeededError(UsageError):
+    """No label was chosen; `names` are those that there are."""
+
+    names: tuple[str, ...] = ()
+
+
+def require_label(what: str, names: Sequence[str]) -> LabelNeededError:
     """The error where the outputs are labels and none was chosen."""
     shown = ", ".join(names[:MAX_NAMED]) + (f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else "")
     why = f"the {len(names)} outputs of {what} do not exclude each other, each label is audited by itself"
-    return UsageError("--label", why, hint=f"--label NAME, one of: {shown}")
+    error = LabelNeededError("--label", why, hint=f"--label NAME, one of: {shown}")
+    error.names = tuple(names)
+    return error
 
 
 def find_label(name: str, names: Sequence[str]) -> int:

@@ -14,19 +14,19 @@ from pathlib import Path
 
 from salve_audit.errors import DataError
 from salve_audit.inputs.catalogue import Catalogue
+from salve_audit.inputs.columns import LABEL_COLUMNS, PATH_COLUMNS, SPLIT_COLUMNS, find_column
 from salve_audit.inputs.names import check_relative, show_name
 from salve_audit.inputs.reasons import nearest_names, summarise_error
 from salve_audit.inputs.rows import Row, RowSet, group_rows
 from salve_audit.inputs.sources.source import FolderSource
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-PATH_COLUMNS = ("path", "file_name", "filename", "file", "filepath", "image_path", "image", "img")
-LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "labels")
-SPLIT_COLUMNS = ("split", "subset", "partition", "set")
 COLUMN_HINT = "expected the columns path and label, optionally split; further columns are attributes"
+DELIMITERS = ",;\t"
 MAX_BYTES = 512 * 1024**2
 MAX_ROWS = 20_000_000
 LOOKED_AT = 100
+LONGEST_HEADER = 65_536  # characters
 Table = Mapping[str, Sequence[object]]  # column -> values, all of one length
 
 
@@ -42,7 +42,7 @@ def read_manifest(path: Path) -> Catalogue:
     elif ending in (".jsonl", ".ndjson"):
         table = _read_jsonl(path)
     else:
-        table = _read_csv(path, "\t" if ending == ".tsv" else ",")
+        table = _read_csv(path, DELIMITERS[::-1] if ending == ".tsv" else DELIMITERS)
     return catalogue_of_table(path, table)
 
 
@@ -50,7 +50,7 @@ def catalogue_of_table(path: Path, table: Table) -> Catalogue:
     """The pictures in the columns of `table`, which was read from the manifest `path`; raises as `read_manifest`."""
     path_column = _find(path, table, PATH_COLUMNS)
     label_column = _find(path, table, LABEL_COLUMNS)
-    split_column = next((name for name in SPLIT_COLUMNS if name in table), None)
+    split_column = find_column(table, SPLIT_COLUMNS)
     folder = path.resolve().parent
     guard = _Guard(path, folder)
     keys = [guard.check(number, value) for number, value in enumerate(table[path_column], 1)]
@@ -65,8 +65,9 @@ def catalogue_of_table(path: Path, table: Table) -> Catalogue:
         for column, values in table.items()
         if column not in (path_column, label_column, split_column)
     }
-    said = "" if label_column == LABEL_COLUMNS[0] else f" (labels: column {show_name(label_column)})"
-    kind = f"{path.suffix.lstrip('.').upper()} manifest{said}"
+    chosen = {"path": path_column, "label": label_column, "split": split_column or "split"}
+    others = ", ".join(f"{use}: {show_name(name)}" for use, name in chosen.items() if name != use)
+    kind = f"{path.suffix.lstrip('.').upper()} manifest{f' (columns {others})' if others else ''}"
     return group_rows(RowSet(root=path, source=FolderSource(folder), kind=kind, rows=rows, attributes=attributes))
 
 
@@ -79,7 +80,7 @@ def _check_some_exist(path: Path, folder: Path, keys: Sequence[str]) -> None:
 
 
 def _find(path: Path, table: Table, names: tuple[str, ...]) -> str:
-    found = next((name for name in names if name in table), None)
+    found = find_column(table, names)
     if found is None:
         columns = ", ".join(show_name(name) for name in list(table)[:8])
         near = nearest_names(names[0], table)
@@ -146,9 +147,11 @@ def _read_text(path: Path) -> str:
         raise DataError(str(path), "is not UTF-8 text") from error
 
 
-def _read_csv(path: Path, delimiter: str) -> Table:
+def _read_csv(path: Path, delimiters: str) -> Table:
+    text = _read_text(path)
+    delimiter = _find_delimiter(text, delimiters)
     try:
-        reader = csv.reader(io.StringIO(_read_text(path), newline=""), delimiter=delimiter, strict=True)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         header = [name.strip() for name in next(reader, [])]
         if len(set(header)) < len(header):
             raise DataError(str(path), "two columns have the same name")
@@ -164,6 +167,13 @@ def _read_csv(path: Path, delimiter: str) -> Table:
     except csv.Error as error:
         raise DataError(str(path), f"damaged at line {reader.line_num} ({error})") from error
     return dict(zip(header, columns, strict=True))
+
+
+def _find_delimiter(text: str, delimiters: str) -> str:
+    """The first one with which the first line has a column of paths; else the one that makes most columns of it."""
+    headers = {one: next(csv.reader(io.StringIO(text[:LONGEST_HEADER]), delimiter=one), []) for one in delimiters}
+    fitting = [one for one, header in headers.items() if len(header) > 1 and find_column(header, PATH_COLUMNS)]
+    return fitting[0] if fitting else max(delimiters, key=lambda one: len(headers[one]))
 
 
 def _read_jsonl(path: Path) -> Table:

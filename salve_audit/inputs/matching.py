@@ -148,10 +148,17 @@ def _by_index(imageset: ImageSet, outputs: _Outputs) -> _Match | None:
 
 
 def _by_number(imageset: ImageSet, outputs: _Outputs) -> _Match | None:
-    """Folders that are called by numbers, fewer than there are outputs."""
+    """Folders that are called by outputs' numbers, as the labels of a manifest may be."""
     numbers = _read_numbers(imageset.classes)
-    if numbers is None or len(numbers) >= outputs.n or max(numbers) >= outputs.n:
+    if numbers is None or max(numbers) >= outputs.n:
         return None
+    if list(numbers) != sorted(numbers) and len(numbers) == outputs.n:
+        at = next(place for place, number in enumerate(numbers) if number != sorted(numbers)[place])
+        logger.warning(
+            "the classes' names are taken as the outputs' numbers; torchvision's ImageFolder sorts them as text, with "
+            "%r as output %d: for a model that was trained so, %s",
+            imageset.classes[at], at, BY_HAND_HINT,
+        )  # fmt: skip
     own_names = outputs.labels is not None or outputs.imagenet is not None
     return _Match(numbers, "by index: the classes' names are the outputs' numbers", own_names)
 
@@ -181,8 +188,14 @@ def _by_imagenet(imageset: ImageSet, outputs: _Outputs) -> _Match | None:
     if len(imageset.classes) == outputs.n:
         return None
     shown = ", ".join(show_name(name) for name in unknown[:SHOWN]) or "two classes with one name"
-    near = nearest_names(normalise(unknown[0]), known, 1) if unknown and not all(synsets) else []
-    hint = f"{BY_HAND_HINT}{f'; is {unknown[0]!r} {near[0]!r}?' if near else ''}"
+    hint = BY_HAND_HINT
+    if unknown and not all(synsets):
+        several = imagenet.find_all(unknown[0])
+        near = nearest_names(normalise(unknown[0]), known, 1)
+        if several:
+            hint += f"; {show_name(unknown[0])} may be {' or '.join(imagenet.synsets[index] for index in several[:3])}"
+        elif near:
+            hint += f"; is {unknown[0]!r} {near[0]!r}?"
     why = f"{len(unknown)} of {len(imageset.classes)} classes are no {imagenet.subset} classes ({shown})"
     raise DataError(str(imageset.root), why, hint=hint)
 
@@ -195,7 +208,9 @@ def _by_order(imageset: ImageSet, outputs: _Outputs) -> _Match:
         if missing:
             more = " and others" if len(missing) > SHOWN else ""
             hint = f"no pictures of {', '.join(map(show_name, missing[:SHOWN]))}{more}; {BY_HAND_HINT}"
-        why = f"{n_classes} classes, but the model has {outputs.n} outputs"
+        # a single output decides between two classes, and counts as two here
+        has = f"has {outputs.n} outputs" if outputs.n != 2 else "tells 2 classes apart"
+        why = f"{n_classes} classes, but the model {has}"
         raise DataError(str(imageset.root), why, hint=hint)
     if labels is not None:
         _check_partial(imageset, labels)

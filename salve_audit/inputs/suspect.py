@@ -10,6 +10,8 @@ from jaxtyping import Int
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import binomtest
 
+from salve_audit.inputs.doubt import NO_BETTER, WRONG_OUTPUTS
+
 SIGNIFICANCE = 0.01
 N_SHUFFLES = 20
 FAR_BETTER = 2.0  # times the accuracy: no weak model hides that behind another order
@@ -60,12 +62,12 @@ def suspect_mapping(
     if not at_chance and not (fits and far_better):
         return None
     said = f"Accuracy is {100 * accuracy:.1f} %"
-    said += f", no better than chance ({100 * chance:.1f} %)" if at_chance else ""
+    said += f", {NO_BETTER} ({100 * chance:.1f} %)" if at_chance else ""
     if not fits:
         return f"{said}: the model or the labels are wrong, and no other order of its outputs would fit."
     moved = [(int(present[row]), int(seen[column])) for row, column in zip(rows, columns, strict=True)]
     return (
-        f"{said}: classes are probably mapped to the wrong outputs. The order that fits best "
+        f"{said}: {WRONG_OUTPUTS}. The order that fits best "
         f"({_name_moved(moved, classes)}) would give {100 * best:.1f} %; {remedy}."
     )
 

@@ -14,15 +14,13 @@ from typing import Any
 
 from salve_audit.errors import DataError
 from salve_audit.inputs.catalogue import Catalogue, find_role
+from salve_audit.inputs.columns import LABEL_COLUMNS, PICTURE_COLUMNS, SPLIT_COLUMNS, find_column
 from salve_audit.inputs.names import show_name
 from salve_audit.inputs.reasons import summarise_error
 from salve_audit.inputs.rows import Row, RowSet, group_rows
 from salve_audit.inputs.sources.arrow import ArrowFile
 from salve_audit.inputs.sources.tables import ARROW, PARQUET, TableFile, TableSource
 
-PICTURE_COLUMNS = ("image", "img", "picture", "images", "pixel_values", "jpg", "png")
-LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target", "category", "cls", "class_name", "label_name")
-SPLIT_COLUMNS = ("split", "subset", "partition")
 MAX_ROWS = 50_000_000
 MAX_JSON = 64 * 1024**2
 
@@ -176,11 +174,11 @@ def _find_columns(path: Path, schema: Any) -> _Columns:
     if picture is None:
         why = f"no column of pictures (columns: {', '.join(map(show_name, names[:8]))})"
         raise DataError(str(path), why, hint="expected a column 'image' of encoded pictures (bytes)")
-    label = next((name for name in LABEL_COLUMNS if name in names), None)
+    label = find_column(names, LABEL_COLUMNS)
     if label is None:
         why = f"no column of labels (columns: {', '.join(map(show_name, names[:8]))})"
         raise DataError(str(path), why, hint="expected a column 'label'")
-    split = next((name for name in SPLIT_COLUMNS if name in names), None)
+    split = find_column(names, SPLIT_COLUMNS)
     simple = (
         kinds.is_integer, kinds.is_string, kinds.is_large_string, kinds.is_boolean, kinds.is_floating,
         kinds.is_dictionary,
@@ -195,8 +193,8 @@ def _find_columns(path: Path, schema: Any) -> _Columns:
 
 def _picture_column(schema: Any) -> str | None:
     fitting = [field.name for field in schema if _holds_bytes(field.type)]
-    named = [name for name in PICTURE_COLUMNS if name in fitting]
-    return named[0] if named else fitting[0] if len(fitting) == 1 else None
+    named = find_column(fitting, PICTURE_COLUMNS)
+    return named if named else fitting[0] if len(fitting) == 1 else None
 
 
 def _leaf(schema: Any, column: str) -> str:

@@ -181,7 +181,7 @@ BAD = [
     (lambda a: {**a, "acts": a["acts"][0]}, "array 'acts' (float64 (8,)): expected 2 axes (samples x activations)"),
     (lambda a: {**a, "acts": a["acts"][:0]}, "array 'acts' (float64 (0, 8)): is empty"),
     (lambda a: {**a, "acts": a["acts"][:, :5]}, "array 'acts' (float64 (120, 5)): has 5 activations a sample"),
-    (lambda a: {**a, "weight": a["weight"].T}, "array 'bias' (float64 (3,)): expected (8,) for 8 rows of 'weight'"),
+    (lambda a: {**a, "weight": a["weight"].T}, "array 'weight' (float64 (8, 3)): looks transposed"),
     (lambda a: {**a, "weight": a["weight"][:, :0]}, "array 'weight' (float64 (3, 0)): is empty"),
     (lambda a: {**a, "acts": a["acts"].astype(complex)}, "array 'acts' (complex128 (120, 8)): expected floating-point"),
     (lambda a: {**a, "acts": a["acts"].astype(str)}, "expected floating-point numbers"),
@@ -193,7 +193,7 @@ BAD = [
     (lambda a: {**a, "labels": a["labels"][:9]}, "array 'labels' (int64 (9,)): expected (120,)"),
     (lambda a: {**a, "labels": a["labels"] + 1}, "label 3 at ["),
     (lambda a: {**a, "labels": a["labels"] - 1}, "label -1 at ["),
-    (lambda a: {**a, "labels": a["labels"] / 1.0}, "array 'labels' (float64 (120,)): expected whole numbers"),
+    (lambda a: {**a, "labels": a["labels"] / 2.0}, "array 'labels' (float64 (120,)): expected whole numbers"),
     (lambda a: {**a, "labels": a["labels"] * 0}, "one class only (0), an audit needs two or more"),
     (lambda a: {**a, "labels": np.r_[2, a["labels"][1:] % 2]}, "class 2 has one sample, too few for two parts"),
     (change(class_names=np.array(["a", "b"])), "array 'class_names' (<U1 (2,)): expected (3,)"),
@@ -319,6 +319,12 @@ def test_a_wrong_order_of_classes_is_warned_of(salve: Callable, arrays: dict, tm
     assert text in (tmp_path / "out" / "audit.json").read_text()
 
 
+def test_a_transposed_weight_is_named(salve: Callable, arrays: dict, tmp_path: Path) -> None:
+    done = salve("inspect", write(tmp_path / "acts.npz", {**arrays, "weight": arrays["weight"].T}))
+    assert done.code == 2
+    assert "looks transposed: expected (classes, activations), activations are 8" in done.err
+
+
 def test_what_is_not_read_and_one_hot_labels_are_said(salve: Callable, arrays: dict, tmp_path: Path) -> None:
     hot = {**arrays, "labels": np.eye(K, dtype=np.int64)[arrays["labels"]], "split": np.array(["train"] * N)}
     for ending in ("npz", "safetensors"):
@@ -342,3 +348,40 @@ def test_inspect_shows_what_is_in_the_file(salve: Callable, arrays: dict, tmp_pa
     refused = salve("inspect", tmp_path / "acts.npz", tmp_path)
     assert refused.code == 2
     assert "nothing else is read" in refused.err
+    refused = salve("inspect", tmp_path / "acts.npz", "--head", "fc")
+    assert "error: --head: " in refused.err
+
+
+def test_inspect_lists_labels_that_do_not_exclude_each_other(salve: Callable, arrays: dict, tmp_path: Path) -> None:
+    logits = arrays["acts"] @ arrays["weight"].T
+    labels = (logits > np.median(logits, axis=0)).astype(np.float64)
+    done = salve("inspect", write(tmp_path / "acts.npz", {**arrays, "labels": labels}))
+    assert done.code == 0, done.err
+    assert "3 labels that do not exclude each other, --label NAME chooses one: class 0, class 1, class 2" in done.out
+
+
+def test_labels_may_be_texts_or_whole_floats(salve: Callable, arrays: dict, tmp_path: Path) -> None:
+    """All three give the same audit; texts are the class_names, or sorted where there are none."""
+    names, labels = np.array(["ape", "bee", "cat"]), arrays["labels"]
+    forms = {
+        "int": {},
+        "float": {"labels": labels.astype(np.float32)},
+        "texts": {"labels": names[labels]},
+        "named": {"labels": names[::-1][labels], "class_names": names[::-1]},
+    }
+    found = {}
+    for form, change in forms.items():
+        out = tmp_path / form
+        done = salve(write(tmp_path / f"{form}.npz", {**arrays, **change}), "--out", out, "--format", "json", *QUICK)
+        assert done.code == 0, done.err
+        found[form] = load_audit(out)
+    for form in ("float", "texts", "named"):
+        assert [one.accuracy for one in found[form].classes] == [one.accuracy for one in found["int"].classes]
+    assert [one.name for one in found["texts"].classes] == ["ape", "bee", "cat"]
+    assert [one.name for one in found["named"].classes] == ["cat", "bee", "ape"]
+    half = write(tmp_path / "half.npz", {**arrays, "labels": labels + 0.5})
+    assert "expected whole numbers" in salve("inspect", half).err
+    other = write(
+        tmp_path / "other.npz", {**arrays, "labels": names[labels], "class_names": np.array(["ape", "b", "c"])}
+    )
+    assert "'bee' is none of the 3 class_names" in salve("inspect", other).err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,8 @@ def test_a_part_of_the_weights_is_chosen(state: State, tmp_path: Path, show: Cal
     both = {f"{part}.{name}": value for part in ("student", "teacher") for name, value in state.items()}
     path = save({"state_dict": both}, tmp_path / "model.pt")
     assert "the prefix 'student.' was stripped from the weights' names" in notes(show(path))
+    taken = "lies below 'teacher.': --weights state_dict.teacher takes it instead"
+    assert any(note.endswith(taken) for note in notes(show(path)))
     assert show(path, "--weights", "state_dict.teacher")["weights"] == "state_dict.teacher"
 
 
@@ -194,6 +197,61 @@ def test_of_those_that_share_all_shapes_the_plainest(
     shown = show(save(draw("resnet18").state_dict(), tmp_path / f"{stem}.pth"))
     assert shown["architecture"] == expected
     assert f"the same tensors also fit {also}; if it is one of these, say so with --arch" in notes(shown)
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+def test_an_mlp_head_on_a_known_backbone_is_named(prefix: str, state: State, tmp_path: Path, salve: Callable) -> None:
+    backbone = {f"{prefix}{name}": value for name, value in state.items() if not name.startswith("fc.")}
+    head = {"0.weight": torch.ones(32, 96), "0.bias": torch.ones(32), "2.weight": torch.ones(3, 32)}
+    root = "proj" if prefix else "fc"
+    path = save({**backbone, **{f"{root}.{name}": value for name, value in head.items()}}, tmp_path / "model.pt")
+    done = salve("inspect", path)
+    assert done.code == 2
+    assert f"all but its head is test_resnet; the head {root!r} is an MLP (96 -> 32 -> 3)" in done.err
+    assert "--arch FILE.py:FUNCTION takes a function that builds both" in done.err
+
+
+def test_other_sizes_of_an_architecture_are_named(tmp_path: Path, salve: Callable) -> None:
+    small = draw("vit_tiny_patch16_224", img_size=32, patch_size=4, depth=6)
+    path = save(small.state_dict(), tmp_path / "model.pt")
+    said = "vit_tiny_patch16_224 with another depth (6 blocks, not 12), patch size (4, not 16)"
+    for arch in ((), ("--arch", "vit_tiny_patch16_224")):
+        done = salve("inspect", path, *arch)
+        assert done.code == 2
+        assert said in done.err
+    args = {"model_kwargs": {"img_size": 32, "patch_size": 4, "depth": 6}}
+    save({"arch": "vit_tiny_patch16_224", "state_dict": small.state_dict(), "args": args}, path)
+    assert "arguments     img_size=32, patch_size=4, depth=6" in salve("inspect", path).out
+
+
+def test_a_file_without_its_function(state: State, tmp_path: Path, salve: Callable) -> None:
+    done = salve("inspect", save(state, tmp_path / "model.pt"), "--arch", "net.py")
+    assert (done.code, done.err.splitlines()) == (
+        2,
+        ["error: --arch net.py: names a file, but no function in it", "hint: --arch net.py:FUNCTION"],
+    )
+
+
+def test_look_alikes_are_warned_of_in_an_audit(colour_data: Path, tmp_path: Path, salve: Callable) -> None:
+    path = save(draw("resnet18").state_dict(), tmp_path / "model.pth")
+    done = salve(path, colour_data, "--out", tmp_path / "out", "--label", "none")  # stops before the pass
+    assert done.code == 2
+    assert "warning: model.pth: it is taken for resnet18; the same tensors also fit resnetblur18" in done.err
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.onnx", "model.npz", "model.safetensors", "folder/config.json"])
+def test_nothing_waits_for_a_pipe(name: str, state: State, tmp_path: Path, salve: Callable) -> None:
+    pipe = tmp_path / name
+    pipe.parent.mkdir(exist_ok=True)
+    os.mkfifo(pipe)
+    if name.startswith("folder"):
+        save_file(state, pipe.parent / "model.safetensors")
+        done = salve("inspect", pipe.parent)
+        assert "config.json: is no plain file" in done.err
+    else:
+        done = salve("inspect", pipe)
+        assert f"error: {pipe}: is neither a file nor a folder" in done.err
+    assert done.code == 2
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "shufflenet_v2_x0_5", "mnasnet0_5", "swin_t"])

@@ -269,8 +269,8 @@ def test_inspect_shows_layout_mapping_and_attributes(
     assert done.code == 0, done.err
     lines = dict(line.split("  ", 1) for line in done.out.splitlines())
     assert lines["layout"].strip() == "CSV manifest, train to fit, val to audit"
-    mapping = "by order: classes sorted by name are outputs 0 to 2: blue = 0, green = 1, red = 2"
-    assert lines["mapping"].strip() == mapping
+    assert lines["mapping"].strip() == "by order: classes sorted by name are outputs 0 to 2"
+    assert lines["classes"].strip() == "3, all outputs: blue = 0, green = 1, red = 2"
     assert lines["attributes"].strip() == "camera"
 
 
@@ -287,6 +287,22 @@ def test_split_names(
     assert "30 to fit, 30 to audit" in done.out
 
 
+def test_long_lists_and_names_are_shortened(salve: Callable, pictures: list[One], tmp_path: Path) -> None:
+    torch.save(timm.create_model("test_resnet", num_classes=30).state_dict(), tmp_path / "30.pt")
+    for number in range(30):
+        for i, one in enumerate(pictures[:4]):
+            file = tmp_path / "data" / f"{number:02d}{'x' * 150}" / f"{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(one.content)
+    done = salve("inspect", tmp_path / "30.pt", tmp_path / "data")
+    assert done.code == 0, done.err
+    lines = dict(line.split("  ", 1) for line in done.out.splitlines())
+    assert lines["classes"].strip().startswith("30, all outputs: 00xxx")
+    assert lines["classes"].endswith(" = 11 and 18 more")
+    assert "x" * 50 not in done.out
+    assert done.out.count("00xxx") == 1
+
+
 def test_by_the_checkpoints_label_names(
     salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path
 ) -> None:
@@ -296,7 +312,7 @@ def test_by_the_checkpoints_label_names(
     done = salve("inspect", tmp_path / "named.pt", write_folder(tmp_path / "data", pictures))
     assert done.code == 0, done.err
     assert "by the checkpoint's label names" in done.out
-    assert "Red = 0, blue = 1, GREEN = 2" in done.out
+    assert "red = 0 (Red), blue = 1, green = 2 (GREEN)" in done.out
 
 
 def test_a_subset_of_imagenet_by_names(salve: Callable, pictures: list[One], tmp_path: Path) -> None:
@@ -305,12 +321,11 @@ def test_a_subset_of_imagenet_by_names(salve: Callable, pictures: list[One], tmp
     data = write_folder(tmp_path / "data", [one._replace(name=names[one.name]) for one in pictures])
     done = salve("inspect", tmp_path / "thousand.pt", data)
     assert done.code == 0, done.err
-    assert "tench = 0, English springer = 217, parachute = 701" in done.out
-    assert "3 of 1,000 outputs have pictures" in done.out
+    assert "3 of 1,000 outputs: tench = 0, English springer = 217, parachute = 701" in done.out
 
 
 def test_folders_called_by_numbers(salve: Callable, pictures: list[One], tmp_path: Path) -> None:
-    """Sorted as text, as in training; said where that is not the order of the numbers. Some of many: by number."""
+    """By number, all or some of the outputs; what is no output's number is sorted as text, and said."""
     for n in (3, 12):
         torch.save(timm.create_model("test_resnet", num_classes=n).state_dict(), tmp_path / f"{n}.pt")
     for names in (("0", "1", "2"), ("2", "10", "3"), ("9", "2", "11")):
@@ -321,6 +336,83 @@ def test_folders_called_by_numbers(salve: Callable, pictures: list[One], tmp_pat
     assert "sorted as text, as torchvision's ImageFolder does: '10' is output 0" in said.err
     assert "10 = 0, 2 = 1, 3 = 2" in said.out
     assert "2 = 2, 9 = 9, 11 = 11" in salve("inspect", tmp_path / "12.pt", tmp_path / "9-2-11").out
+
+
+def test_twelve_folders_called_by_numbers(salve: Callable, pictures: list[One], tmp_path: Path) -> None:
+    """By number as the labels of a manifest are, and said that ImageFolder would sort them as text."""
+    torch.save(timm.create_model("test_resnet", num_classes=12).state_dict(), tmp_path / "12.pt")
+    for number in range(12):
+        for i, one in enumerate(pictures[:4]):
+            file = tmp_path / "data" / str(number) / f"{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(one.content)
+    done = salve("inspect", tmp_path / "12.pt", tmp_path / "data")
+    assert done.code == 0, done.err
+    assert "9 = 9, 10 = 10, 11 = 11" in done.out
+    assert "torchvision's ImageFolder sorts them as text, with '10' as output 2" in done.err
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+@pytest.mark.parametrize("header", [("path", "label", "split"), ("Filename", "Class", "Set")])
+def test_separators_and_names_of_columns(
+    mark: str, header: tuple[str, ...], salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path
+) -> None:
+    write_folder(tmp_path, pictures)
+    rows = [header, *((one.path, one.name, one.split) for one in pictures)]
+    (tmp_path / "list.csv").write_text("".join(mark.join(row) + "\n" for row in rows))
+    done = salve("inspect", colour_model, tmp_path / "list.csv")
+    assert done.code == 0, done.err
+    assert "blue = 0, green = 1, red = 2" in done.out
+    said = "(columns path: 'Filename', label: 'Class', split: 'Set')"
+    assert (said in done.out) == (header[0] == "Filename")
+
+
+def test_coordinates_are_no_labels(salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path) -> None:
+    write_folder(tmp_path, pictures)
+    rows = "".join(f"{one.path},1,{i % 3},5,5,{one.name}\n" for i, one in enumerate(pictures))
+    (tmp_path / "boxes.csv").write_text("path,x,y,w,h,breed\n" + rows)
+    done = salve("inspect", colour_model, tmp_path / "boxes.csv")
+    assert done.code == 2
+    assert "no column 'label' (columns: 'path', 'x', 'y', 'w', 'h', 'breed')" in done.err
+
+
+def test_a_quoted_file_of_classes(salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path) -> None:
+    names = {"blue": "cat, small", "green": "dog", "red": "a fox"}
+    data = write_folder(tmp_path / "data", [one._replace(name=names[one.name]) for one in pictures])
+    (tmp_path / "map.csv").write_text('"cat, small",2\n"dog", "0"\na fox,1\n')
+    done = salve("inspect", colour_model, data, "--classes", tmp_path / "map.csv")
+    assert done.code == 0, done.err
+    assert "dog = 0, a fox = 1, cat, small = 2" in done.out
+
+
+def test_what_is_no_data_is_named(salve: Callable, colour_model: Path, tmp_path: Path) -> None:
+    done = salve("inspect", colour_model, colour_model)
+    assert (done.code, done.err.splitlines()) == (
+        2,
+        [f"error: {colour_model}: is a model, no data", "hint: MODEL comes first, then DATA"],
+    )
+    (tmp_path / "data_batch_1").write_bytes(b"\x80\x04.")
+    assert "data_batch_1: is a pickle, which is code; not read" in salve("inspect", colour_model, tmp_path).err
+
+
+def test_a_name_of_two_imagenet_classes(salve: Callable, pictures: list[One], tmp_path: Path) -> None:
+    torch.save(timm.create_model("test_resnet", num_classes=1000).state_dict(), tmp_path / "thousand.pt")
+    names = {"blue": "crane", "green": "parachute", "red": "tench"}
+    data = write_folder(tmp_path / "data", [one._replace(name=names[one.name]) for one in pictures])
+    assert "'crane' may be n02012849 or n03126707" in salve("inspect", tmp_path / "thousand.pt", data).err
+
+
+def test_a_gate_on_a_wrong_order_measures_nothing(
+    salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path
+) -> None:
+    other = {"blue": "zebra", "green": "ape", "red": "monkey"}
+    data = write_folder(tmp_path / "data", [one._replace(name=other[one.name]) for one in pictures])
+    assert salve(colour_model, data, "--out", tmp_path / "out", *QUICK).code == 0
+    assert salve("gate", tmp_path / "out", "--fail-under", 1).code == 2
+    gated = salve(colour_model, data, "--out", tmp_path / "gated", "--fail-under", 1, *QUICK)
+    assert gated.code == 2
+    assert "nothing trustworthy was measured" in gated.err
+    assert (tmp_path / "gated" / "audit.json").is_file()
 
 
 def test_names_that_are_not_the_checkpoints_are_said(
@@ -383,7 +475,8 @@ def test_classes_by_hand(
     assert [one["name"] for one in found["classes"]] == ["zebra", "ape", "monkey"]
     assert [one["accuracy"] for one in found["classes"]] == [one["accuracy"] for one in expected["classes"]]
     shown = salve("inspect", colour_model, data, "--classes", tmp_path / "map.csv")
-    assert "by hand: map.csv: zebra = 0, ape = 1, monkey = 2" in shown.out
+    assert "by hand: map.csv" in shown.out
+    assert "zebra = 0, ape = 1, monkey = 2" in shown.out
 
 
 def test_a_wrong_order_is_warned_of_with_the_right_one(
@@ -406,8 +499,9 @@ def test_a_subset_of_imagenet_by_wordnet_ids(salve: Callable, pictures: list[One
     ids = {"blue": "n01440764", "green": "n02102040", "red": "n03888257"}
     data = write_folder(tmp_path / "data", [one._replace(name=ids[one.name]) for one in pictures])
     shown = salve("inspect", tmp_path / "thousand.pt", data)
-    assert "by WordNet id (imagenet-1k); 3 of 1,000 outputs have pictures" in shown.out
-    assert "tench = 0, English springer = 217, parachute = 701" in shown.out
+    assert "by WordNet id (imagenet-1k)" in shown.out
+    names = "n01440764 = 0 (tench), n02102040 = 217 (English springer), n03888257 = 701 (parachute)"
+    assert f"3 of 1,000 outputs: {names}" in shown.out
     done = salve(tmp_path / "thousand.pt", data, "--out", tmp_path / "out", "--format", "html,json", *QUICK[2:])
     assert done.code == 0, done.err
     found = json.loads((tmp_path / "out" / "audit.json").read_text())

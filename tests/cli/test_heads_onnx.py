@@ -226,6 +226,18 @@ def test_what_the_file_does_not_say_is_said(salve: Callable, tmp_path: Path) -> 
     assert "general default of 224 pixels and ImageNet's mean: the file does not say" in done.out
 
 
+def test_of_several_outputs_the_first_is_audited_and_said(salve: Callable, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    write(path)
+    model = onnx.load(path)
+    model.graph.node.append(helper.make_node("Identity", ["y"], ["again"]))
+    model.graph.output.append(helper.make_tensor_value_info("again", TensorProto.FLOAT, ["n", K]))
+    onnx.save(model, path)
+    done = salve("inspect", path)
+    assert done.code == 0, done.err
+    assert "the graph has 2 outputs, of which the first, 'y', is audited" in done.out
+
+
 def test_settings_that_are_no_text_are_left_out(salve: Callable, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     write(path, metadata={"class_names": "{0: 'XX'}"})

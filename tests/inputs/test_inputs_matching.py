@@ -82,7 +82,8 @@ def test_names_that_contradict_the_order_are_refused() -> None:
 def test_a_mismatch_shows_both_counts(n_outputs: int, names, hint: str) -> None:
     with pytest.raises(DataError) as caught:
         match_classes(IMAGES, n_outputs, names)
-    assert str(caught.value) == f"data: 3 classes, but the model has {n_outputs} outputs"
+    has = "tells 2 classes apart" if n_outputs == 2 else f"has {n_outputs} outputs"
+    assert str(caught.value) == f"data: 3 classes, but the model {has}"
     assert caught.value.hint.startswith(hint)
 
 

@@ -11,13 +11,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from salve_audit.errors import DataError
-from salve_audit.inputs.arrays.checks import ArrayChecks
+from salve_audit.inputs.arrays.checks import LABELS, ArrayChecks, with_whole_labels
 from salve_audit.inputs.arrays.files import read_arrays
 from salve_audit.inputs.head import LinearHead, fold_one_output
 from salve_audit.inputs.label import cut_label, describe_label, find_label, name_sides, require_label
 
 FIT_SHARE = 0.6
-LABELS = ("labels", "fit_labels", "audit_labels")
 MAX_NAMED = 5
 NAMES_HINT = (
     "expected acts, labels, weight, bias; or fit_acts, fit_labels, audit_acts, audit_labels, head_weight, head_bias"
@@ -73,10 +72,11 @@ def load_arrays(path: Path, seed: int, limit: int | None = None, label: str | No
         DataError: an array is missing, misshaped, not finite, or does not fit the others.
     """
     file = read_arrays(path)
-    checks = ArrayChecks(file)
+    checks = ArrayChecks(with_whole_labels(file))
     weights, notes = _read_head(checks)
     notes = (*_describe_file(checks), *notes)
     classes = _read_classes(checks, weights)
+    checks = checks.named_labels(classes, len(classes))
     chosen = _choose_label(checks, classes, label)
     head = weights if chosen is None else cut_label(weights, chosen)
     if "acts" in file.arrays:
@@ -113,6 +113,8 @@ def _describe_file(checks: ArrayChecks) -> Iterator[str]:
     if unread:
         more = f" and {len(unread) - MAX_NAMED} more" if len(unread) > MAX_NAMED else ""
         yield f"arrays of other names were not read: {', '.join(unread[:MAX_NAMED])}{more}"
+    if checks.list_texts() and "class_names" not in checks.file.arrays:
+        yield "the labels are texts: sorted they are taken as the outputs in order"
     if any(checks.is_one_hot(name) for name in LABELS):
         yield "the labels are one column per output with a single 1 in each row: taken as classes"
 
@@ -123,6 +125,9 @@ def _read_head(checks: ArrayChecks) -> tuple[LinearHead, tuple[str, ...]]:
     if name is None:
         raise DataError(str(checks.file.path), "has no array 'weight' or 'head_weight'", hint=NAMES_HINT)
     weight = checks.numbers(name, ndim=2, axes="classes x activations")
+    acts = next((arrays[one] for one in ("acts", "fit_acts", "audit_acts") if one in arrays), None)
+    if acts is not None and acts.ndim == 2 and weight.shape[1] != acts.shape[1] == weight.shape[0]:
+        raise checks.refuse(name, f"looks transposed: expected (classes, activations), activations are {len(weight)}")
     bias_name = next((one for one in ("bias", "head_bias") if one in arrays), None)
     bias = np.zeros(len(weight), np.float32) if bias_name is None else checks.numbers(bias_name, ndim=1, axes="classes")
     if bias_name is not None and len(bias) != len(weight):
@@ -158,7 +163,11 @@ def _read_split(checks: ArrayChecks, head: LinearHead, prefix: str, label: int |
 def _read_classes(checks: ArrayChecks, head: LinearHead) -> tuple[str, ...]:
     names = checks.texts("class_names", head.n_classes)
     if names is None:
-        return tuple(f"class {index}" for index in range(head.n_classes))
+        texts = checks.list_texts()
+        if texts and len(texts) != head.n_classes:
+            why = f"its labels are {len(texts)} different texts for {head.n_classes} rows of {head.module!r}"
+            raise DataError(str(checks.file.path), why, hint="an array class_names gives the order of the outputs")
+        return tuple(texts) or tuple(f"class {index}" for index in range(head.n_classes))
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise checks.refuse("class_names", f"the name {twice!r} is there twice")

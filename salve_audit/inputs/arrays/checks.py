@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,22 @@ from jaxtyping import Int
 
 from salve_audit.errors import DataError
 from salve_audit.inputs.arrays.files import ArrayFile
+from salve_audit.inputs.names import show_name
+
+LABELS = ("labels", "fit_labels", "audit_labels")
+LARGEST_WHOLE = 2**53  # up to here every whole number is a float64
+
+
+def with_whole_labels(file: ArrayFile) -> ArrayFile:
+    """`file` with labels of whole numbers as integers, where they are stored as floating-point numbers."""
+    arrays = dict(file.arrays)
+    for name in LABELS:
+        array = arrays.get(name)
+        if array is not None and array.dtype.kind == "f":
+            with np.errstate(invalid="ignore"):
+                if bool(((np.abs(array) < LARGEST_WHOLE) & (np.floor(array) == array)).all()):
+                    arrays[name] = array.astype(np.int64)
+    return replace(file, arrays=arrays)
 
 
 @dataclass(frozen=True)
@@ -22,6 +39,24 @@ class ArrayChecks:
         """The error about array `name`."""
         array = self.file.arrays[name]
         return DataError(str(self.file.path), f"array {name!r} ({array.dtype} {array.shape}): {why}")
+
+    def named_labels(self, labels: Sequence[str], n_classes: int) -> ArrayChecks:
+        """The checks with labels that are texts turned into numbers, by the names of the outputs."""
+        index = {name: number for number, name in enumerate(labels)}
+        arrays = dict(self.file.arrays)
+        for name in LABELS:
+            if name in arrays and arrays[name].dtype.kind == "U":
+                unknown = next((str(one) for one in arrays[name].flat if str(one) not in index), None)
+                if unknown is not None:
+                    raise self.refuse(name, f"{show_name(unknown)} is none of the {n_classes} class_names")
+                flat = [index[str(one)] for one in arrays[name].flat]
+                arrays[name] = np.array(flat, dtype=np.int64).reshape(arrays[name].shape)
+        return ArrayChecks(replace(self.file, arrays=arrays))
+
+    def list_texts(self) -> list[str]:
+        """The distinct labels, sorted, where labels are texts."""
+        arrays = [self.file.arrays[name] for name in LABELS if name in self.file.arrays]
+        return sorted({str(one) for array in arrays if array.dtype.kind == "U" for one in array.flat})
 
     def numbers(self, name: str, ndim: int, axes: str) -> npt.NDArray[np.float32]:
         """Array `name` as contiguous float32.

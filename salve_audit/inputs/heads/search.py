@@ -91,7 +91,7 @@ def with_notes(reader: HeadReader, model: nn.Module) -> HeadReader:
             f"the head {name} compares directions: activations are audited at length 1, and the factor "
             f"{reader.scale:.6g} is folded into the normalised weights"
         )
-    container = _find_mlp(model, reader.modules[-1])
+    container = _find_mlp(model, reader.modules)
     if container:
         notes.append(
             f"the head {container!r} is an MLP; its last linear layer {name} is audited, with that one's inputs"
@@ -180,14 +180,15 @@ def _first_form(model: nn.Module, names: Sequence[str], path: str) -> str:
     raise HeadError(path, f"its modules {', '.join(names)} are of different kinds and cannot be averaged")
 
 
-def _find_mlp(model: nn.Module, name: str) -> str | None:
-    """The part around layer `name` that holds another linear layer before it and little else; None: no MLP."""
-    parent_name = name.rpartition(".")[0]
+def _find_mlp(model: nn.Module, names: Sequence[str]) -> str | None:
+    """The part around the head's layers that holds another linear layer and little else; None: no MLP."""
+    parent_name = names[-1].rpartition(".")[0]
     parent = model.get_submodule(parent_name)
     if not parent_name and not isinstance(parent, nn.Sequential):
         return None
     layers = [child for _, child in parent.named_modules() if not list(child.children())]
-    others = [one for one in layers if isinstance(one, nn.Linear) and one is not model.get_submodule(name)]
+    heads = [model.get_submodule(name) for name in names]
+    others = [one for one in layers if isinstance(one, nn.Linear) and not any(one is head for head in heads)]
     if not others or any(isinstance(one, nn.modules.conv._ConvNd) for one in layers):
         return None
     return parent_name or "network"

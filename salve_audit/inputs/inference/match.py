@@ -94,6 +94,11 @@ def fit_named(index: Index, name: str, shapes: Shapes) -> Fit | None:
     return None
 
 
+def find_entry(index: Index, name: str) -> Entry:
+    """The first entry of the architecture `name`, which is in the index."""
+    return next(entry for entry in index.entries if entry.name == name)
+
+
 def find_nearest(index: Index, shapes: Shapes) -> tuple[str, int, int] | None:
     """The architecture that shares most tensors: its name, how many fit, how many it has; None where few do."""
     own = sketch_shapes(shapes)
