@@ -54,8 +54,31 @@ class RankOneEdit:
 
 
 @dataclass(frozen=True)
+class LinearEdit:
+    """An edit of any rank r that is linear in its strength t: ``W + t left @ right`` and ``b + t bias``.
+
+    Every margin is then linear in t, as under a `RankOneEdit`, which is the case r = 1.
+
+    Attributes:
+        left: (k, r).
+        right: (r, d).
+        bias: (k,).
+    """
+
+    left: Float[np.ndarray, "k r"]
+    right: Float[np.ndarray, "r d"]
+    bias: Float[np.ndarray, " k"]
+
+    def applied(self, head: AffineHead, strength: float) -> AffineHead:
+        """The edited head; `head` itself at strength 0, so that no rounding touches it."""
+        if strength == 0:
+            return head
+        return AffineHead(head.weight + strength * (self.left @ self.right), head.bias + strength * self.bias)
+
+
+@dataclass(frozen=True)
 class Intervention:
-    """One edit of one class with a single strength, in one of two forms: `rank_one` or `coupling`.
+    """One edit of one class with a single strength, in one of three forms: `rank_one`, `linear` or `coupling`.
 
     All methods are searched up to the same `STRENGTH_LIMIT` of their units, so that "reached" means the same for
     all: some strength brings the class down. Strengths far beyond the unit are over-corrections (row scaling then
@@ -68,7 +91,8 @@ class Intervention:
         max_strength: upper end of the range in which strengths are searched.
         feature: the latent it acts on, or None.
         unit: the strength at which the edit does what it is named for.
-        rank_one: the same edit in factors where it is linear in its strength, else None.
+        rank_one: the same edit in factors where it is linear in its strength and of rank one, else None.
+        linear: the same edit in factors where it is linear in its strength and of higher rank, else None.
         coupling: (d,) where the edit is ``W diag(max(0, 1 − strength × coupling / max coupling))``, else None.
     """
 
@@ -79,6 +103,14 @@ class Intervention:
     unit: float = 1.0
     rank_one: RankOneEdit | None = None
     coupling: Float[np.ndarray, " d"] | None = None
+    linear: LinearEdit | None = None
+
+    @property
+    def factors(self) -> LinearEdit | None:
+        """The edit in factors of whatever rank, None where it is not linear in its strength."""
+        if self.rank_one is None:
+            return self.linear
+        return LinearEdit(self.rank_one.left[:, None], self.rank_one.right[None, :], self.rank_one.bias)
 
 
 def rank_one_intervention(
@@ -92,4 +124,11 @@ def rank_one_intervention(
         feature=feature,
         unit=unit,
         rank_one=edit,
+    )
+
+
+def linear_intervention(method: str, head: AffineHead, edit: LinearEdit) -> Intervention:
+    """The intervention that adds t times `edit` to `head`, up to the common limit; its unit is 1."""
+    return Intervention(
+        method=method, head=lambda strength: edit.applied(head, strength), max_strength=STRENGTH_LIMIT, linear=edit
     )

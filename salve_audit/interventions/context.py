@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from salve_audit.inputs.head import LinearHead
 from salve_audit.interventions.affine import AffineHead
+from salve_audit.interventions.holdout import HeldOut, hold_out, ridge_solver
 
 BLOCK_ROWS = 4096  # rows cast to float64 at a time while the moments are summed
 RELATIVE_RANK = 1e-10  # eigenvalues of the covariance below this share of the largest are rounding of float32 acts
@@ -27,6 +28,7 @@ class FitStatistics:
         fourth_moment: E‖a‖⁴.
         class_means: (k, d); nan where a class has no sample.
         class_counts: (k,).
+        acts, labels: (n, d) and (n,), the split itself, for the methods that fit something to it; not a copy.
     """
 
     n: int
@@ -35,6 +37,8 @@ class FitStatistics:
     fourth_moment: float
     class_means: Float[np.ndarray, "k d"]
     class_counts: Int[np.ndarray, " k"]
+    acts: Float[np.ndarray, "n d"]
+    labels: Int[np.ndarray, " n"]
 
     @functools.cached_property
     def shrinkage(self) -> float:
@@ -52,12 +56,26 @@ class FitStatistics:
     @functools.cached_property
     def solve_second_moment(self) -> Callable[[Float[np.ndarray, " d"]], Float[np.ndarray, " d"]]:
         """q -> ``((1 − δ) C + δ m I)⁻¹ q`` with the `shrinkage` δ."""
-        from scipy.linalg import cho_factor, cho_solve
+        solve = ridge_solver(self.second_moment, self.shrinkage)
+        return lambda key: solve(key[:, None])[:, 0]
 
-        d = self.mean.shape[0]
-        ridge = max(self.shrinkage * float(np.trace(self.second_moment)) / d, np.finfo(np.float64).tiny)
-        factor = cho_factor((1.0 - self.shrinkage) * self.second_moment + ridge * np.eye(d))
-        return lambda key: np.asarray(cho_solve(factor, key), dtype=np.float64)
+    @functools.cached_property
+    def solve_covariance(self) -> Callable[[Float[np.ndarray, "d r"]], Float[np.ndarray, "d r"]]:
+        """Q -> ``((1 − δ) Σ + δ m I)⁻¹ Q``, Σ = C − μμᵀ, m = trace(Σ) / d, with the `shrinkage` δ of C."""
+        return ridge_solver(self.second_moment - np.outer(self.mean, self.mean), self.shrinkage)
+
+    def mean_difference(self, class_index: int) -> Float[np.ndarray, " d"]:
+        """Mean of the class less mean of all other samples, (d,); zeros where one of them has no sample."""
+        n_class = int(self.class_counts[class_index])
+        if not 0 < n_class < self.n:
+            return np.zeros_like(self.mean)
+        own = self.class_means[class_index]
+        return (own - self.mean) * (self.n / (self.n - n_class))
+
+    @functools.cached_property
+    def held_out(self) -> HeldOut:
+        """The split in two parts, one to fit classifiers to and one to judge them on."""
+        return hold_out(self.acts, self.labels, self.n * self.second_moment, self.shrinkage, len(self.class_counts))
 
     @functools.cached_property
     def covariance_pinv(self) -> Float[np.ndarray, "d d"]:
@@ -94,7 +112,7 @@ def compute_fit_statistics(
     counts = np.bincount(labels, minlength=n_classes)
     with np.errstate(invalid="ignore"):
         class_means = sums / counts[:, None]
-    return FitStatistics(n, sums.sum(axis=0) / n, second / n, fourth / n, class_means, counts)
+    return FitStatistics(n, sums.sum(axis=0) / n, second / n, fourth / n, class_means, counts, acts, labels)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from salve_audit.interventions import ablation, leace, nulls, rome, row_scaling, salve, steering
+from salve_audit.interventions import (
+    ablation,
+    inlp,
+    leace,
+    mean_difference,
+    nulls,
+    retraining,
+    rome,
+    row_scaling,
+    salve,
+    steering,
+)
 from salve_audit.interventions.affine import Intervention
 from salve_audit.interventions.context import EditContext
 
@@ -21,6 +32,9 @@ METHODS: Mapping[str, Callable[[EditContext], Intervention | None]] = MappingPro
         "rome-cov": rome.rome_cov,
         "ablation": ablation.ablate,
         "leace": leace.erase,
+        "inlp": inlp.project_out,
+        "mean-difference": mean_difference.steer_by_means,
+        "last-layer-retraining": retraining.retrain,
         "row-scaling": row_scaling.scale_row,
         "null-permuted": nulls.suppress_permuted,
         "null-random": nulls.suppress_random,
@@ -28,3 +42,4 @@ METHODS: Mapping[str, Callable[[EditContext], Intervention | None]] = MappingPro
 )
 
 KEYED = frozenset({"rome", "rome-paper", "rome-cov"})  # depend on the choice of a key: their spread is reported
+FEATURED = frozenset({"salve", "steering", "ablation", "null-permuted", "null-random"})  # act on a latent

@@ -76,26 +76,28 @@ class EditedLogits:
     """
 
     def __init__(
-        self, samples: AuditSamples, intervention: Intervention, reach: Float[np.ndarray, " n"] | None
+        self, samples: AuditSamples, intervention: Intervention, reach: Float[np.ndarray, "r n"] | None
     ) -> None:
         self.samples = samples
         self.intervention = intervention
-        self._reach = reach  # how far every sample reaches along a rank-one edit; None: the weights stay
+        self.factors = intervention.factors
+        self.reach = reach  # how far every sample reaches along a linear edit; None: the weights stay
 
     def at(self, strengths: Float[np.ndarray, " s"]) -> LogitsOfRows:
         """A function from a slice of samples to their logits at these strengths, (s, k, rows)."""
-        if self.intervention.rank_one is None:
+        if self.factors is None:
             return self._multiplied(strengths)
         logits, scale = self.samples.logits, strengths[:, None, None]
         return lambda rows: logits[:, rows] + scale * self.shift(rows)
 
     def shift(self, rows: slice) -> Float[np.ndarray, "k rows"]:
-        """How the logits change per unit of strength under a rank-one edit."""
-        edit = self.intervention.rank_one
+        """How the logits change per unit of strength under a linear edit."""
+        edit = self.factors
         assert edit is not None, f"{self.intervention.method} is not linear in its strength"
-        if self._reach is None:
+        if self.reach is None:
             return np.broadcast_to(edit.bias[:, None], self.samples.logits[:, rows].shape)
-        shift: np.ndarray = np.outer(edit.left, self._reach[rows]) + edit.bias[:, None]
+        shift: np.ndarray = edit.left @ self.reach[:, rows]
+        shift += edit.bias[:, None]
         return shift
 
     def correct(self, strengths: Float[np.ndarray, " s"]) -> Bool[np.ndarray, "s n"]:
@@ -142,11 +144,15 @@ class EditedLogits:
 
 
 def edit_logits(samples: AuditSamples, interventions: Sequence[Intervention]) -> list[EditedLogits]:
-    """The edited logits of several interventions; the rank-one edits' projections are one matrix product."""
-    edits = [one.rank_one for one in interventions]
-    along = [i for i, edit in enumerate(edits) if edit is not None and edit.left.any()]
-    if not along:
+    """The edited logits of several interventions; the linear edits' projections are one matrix product."""
+    edits = [one.factors for one in interventions]
+    rights = [edit.right if edit is not None and edit.left.any() else None for edit in edits]
+    directions = [right for right in rights if right is not None]
+    if not directions:
         return [EditedLogits(samples, one, None) for one in interventions]
-    directions = np.stack([edit.right for edit in edits if edit is not None and edit.left.any()])
-    reaches = dict(zip(along, directions @ samples.acts.T, strict=True))  # each (n,)
-    return [EditedLogits(samples, one, reaches.get(i)) for i, one in enumerate(interventions)]
+    reaches = np.concatenate(directions) @ samples.acts.T  # (all r, n)
+    stops = np.cumsum([0 if right is None else len(right) for right in rights])
+    return [
+        EditedLogits(samples, one, None if right is None else reaches[stop - len(right) : stop])
+        for one, right, stop in zip(interventions, rights, stops, strict=True)
+    ]

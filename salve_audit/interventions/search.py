@@ -4,7 +4,7 @@ No grid and no iteration. Every method compared has one of two forms, and for bo
 the class starts or stops being recognised are roots that can be written down:
 
 * ``W diag(max(0, 1 − α̂ c))`` (SALVE and its nulls): every margin is piecewise linear in α̂, `reliance.margins`;
-* ``W + t left rightᵀ, b + t bias`` (all others, interpolated LEACE included): every margin is linear in t, so each
+* ``W + t ΔW, b + t Δb`` (all others, interpolated LEACE included; ΔW in factors): every margin is linear in t, so each
   rival leaves one side of one t, and a sample is recognised on an open interval.
 
 Accuracy is a step function of the strength with steps at these roots; it need not fall steadily, and the first step
@@ -28,7 +28,7 @@ NUDGE = 1e-9
 
 def class_events(edited: EditedLogits, class_index: int) -> MarginEvents:
     """The strengths at which samples of the class start and stop being recognised."""
-    if edited.intervention.rank_one is not None:
+    if edited.factors is not None:
         return _linear_events(edited, class_index)
     coupling = edited.intervention.coupling
     assert coupling is not None, f"{edited.intervention.method} has no form whose events are known"

@@ -86,8 +86,9 @@ def test_weights_and_biases_are_compared_apart(comparison: Comparison) -> None:
     assert relative_change(weight, weight + np.array([[0.0, 1.0], [0.0, 0.0]])) == pytest.approx(0.2)
     assert relative_change(np.zeros(2), np.ones(2)) == 0.0  # no bias
     for result in (r for r in comparison.results if r.strength > 0):
-        assert (result.weight_change > 0) == (result.method != "steering")
-        assert (result.bias_change > 0) == (result.method in {"steering", "leace", "row-scaling"})
+        assert (result.weight_change > 0) == (result.method not in {"steering", "mean-difference"})
+        moves_bias = {"steering", "mean-difference", "leace", "last-layer-retraining", "row-scaling"}
+        assert (result.bias_change > 0) == (result.method in moves_bias)
 
 
 def test_drift_is_zero_without_an_edit_and_finite_for_huge_logits(

@@ -14,7 +14,7 @@ from salve_audit.interventions import salve
 from salve_audit.interventions.comparison import ComparisonInputs
 from salve_audit.interventions.context import EditContext
 from salve_audit.interventions.measure import relative_change
-from salve_audit.interventions.registry import KEYED, METHODS
+from salve_audit.interventions.registry import FEATURED, KEYED, METHODS
 
 BUILDERS = {**METHODS, "salve-enhance": salve.enhance}
 STRENGTHS = np.append(0.0, np.geomspace(0.05, 20.0, 25))  # in units
@@ -23,7 +23,7 @@ every_method = pytest.mark.parametrize("method", BUILDERS)
 
 def test_the_registry_has_the_names_of_the_configuration() -> None:
     assert tuple(METHODS) == config.METHODS
-    assert set(METHODS) >= KEYED
+    assert set(METHODS) >= KEYED | FEATURED
 
 
 @every_method
@@ -31,6 +31,11 @@ def test_it_carries_its_name_and_a_range_of_strengths(method: str, context: Edit
     intervention = BUILDERS[method](context)
     assert intervention.method == method
     assert 0 < intervention.unit <= intervention.max_strength < np.inf
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_only_the_methods_that_say_so_act_on_a_feature(method: str, context: EditContext) -> None:
+    assert (METHODS[method](context).feature is not None) == (method in FEATURED)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -80,13 +85,13 @@ def test_the_factors_of_a_linear_edit_give_its_dense_head(
     method: str, context: EditContext, world: ComparisonInputs
 ) -> None:
     intervention = BUILDERS[method](context)
-    if intervention.rank_one is None:
+    edit, t = intervention.factors, 0.7 * intervention.unit
+    if edit is None:
         curved = intervention.head(2.0).weight - 2 * intervention.head(1.0).weight + context.head.weight
         assert np.abs(curved).max() > 1e-3 or method == "salve-enhance"
         return
     acts = world.audit_acts.astype(np.float64)
-    edit, t = intervention.rank_one, 0.7 * intervention.unit
-    shifted = context.head.logits(acts) + t * (np.outer(acts @ edit.right, edit.left) + edit.bias)
+    shifted = context.head.logits(acts) + t * (acts @ edit.right.T @ edit.left.T + edit.bias)
     np.testing.assert_allclose(intervention.head(t).logits(acts), shifted, rtol=1e-11, atol=1e-11)
 
 
