@@ -22,6 +22,7 @@ from salve_audit.results import (
     SaeInfo,
     SkippedFile,
 )
+from salve_audit.stress import StressOutcome
 from salve_audit.subject import Subject
 
 LIBRARIES = ("torch", "timm", "numpy", "scipy", "pandas", "pillow")
@@ -37,6 +38,7 @@ class StageResults:
     reliance: Reliance
     comparison: Comparison
     device: str
+    stress: StressOutcome
 
 
 def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
@@ -51,10 +53,11 @@ def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
         data=_data(stages),
         sae=stages.sae,
         classes=classes,
-        features=stages.reliance.features,
+        features=stages.stress.features,
         interventions=stages.comparison.results,
         intervention_spread=stages.comparison.spreads,
         intervention_summary=stages.comparison.summary,
+        stress=stages.stress.stress,
         verdict=judge_flips(classes, config.fail_under),
         notes=(*stages.subject.notes, *find_notes(classes, stages.sae, stages.comparison.results)),
     )

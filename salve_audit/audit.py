@@ -16,12 +16,7 @@ from salve_audit.activations import choose_device
 from salve_audit.activations.store import Activations
 from salve_audit.assembly import StageResults, assemble
 from salve_audit.config import AuditConfig
-from salve_audit.interventions import (
-    Comparison,
-    ComparisonInputs,
-    ComparisonSettings,
-    compare_interventions,
-)
+from salve_audit.interventions import Comparison, ComparisonInputs, ComparisonSettings, compare_interventions
 from salve_audit.outputs import check_writable, publishing
 from salve_audit.reliance.assess import Reliance, RelianceInputs, assess_reliance
 from salve_audit.reliance.features import describe_use
@@ -35,6 +30,7 @@ from salve_audit.sae.settings import SaeSettings
 from salve_audit.sae.stage import SaeOutcome, train_sae
 from salve_audit.sae.supervised_concepts import Concepts, gather_concepts
 from salve_audit.stopwatch import Stopwatch
+from salve_audit.stress import StressInputs, StressOutcome, stress_edits
 from salve_audit.subject import Subject, load_subject
 
 log = logging.getLogger(__name__)
@@ -120,12 +116,18 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
                 other_seeds=tuple(_dominant_of(one, activations) for one in outcome.seeds[1:]),
             )
         )
+    compared = _comparison_inputs(activations, outcome, reliance, subject.classes)
     with watch.stage("interventions"):
-        comparison = _compare(config, activations, outcome, reliance, subject.classes)
+        settings = ComparisonSettings(methods=config.interventions, seed=config.seed)
+        comparison = compare_interventions(settings, compared)
+    with watch.stage("stress"):
+        coded = (outcome.sae.encoder_weight, codes, activations.audit.paths)
+        stress = _stress(config.seed, compared, comparison, reliance, coded)
     sae_file = serialise_sae(
         outcome.sae, {"model_sha256": subject.model_sha256, "data_sha256": activations.data_sha256}
     )
-    stages = StageResults(subject, info, hashlib.sha256(sae_file).hexdigest(), reliance, comparison, str(device))
+    sae_sha256 = hashlib.sha256(sae_file).hexdigest()
+    stages = StageResults(subject, info, sae_sha256, reliance, comparison, str(device), stress)
     return Audit(assemble(config, stages), activations, outcome, sae_file, codes, reliance, watch.seconds)
 
 
@@ -163,28 +165,43 @@ def _measure_fidelity(sae: TrainedSae, activations: Activations) -> SaeFidelity:
     return SaeFidelity(quality.r2, quality.accuracy_original, quality.accuracy_reconstructed, quality.logit_kl)
 
 
-def _compare(
-    config: AuditConfig,
-    activations: Activations,
-    outcome: SaeOutcome,
-    reliance: Reliance,
-    classes: tuple[str, ...],
-) -> Comparison:
-    return compare_interventions(
-        ComparisonSettings(methods=config.interventions, seed=config.seed),
-        ComparisonInputs(
-            head=activations.head,
-            class_names=classes,
-            features=reliance.use.dominant,
-            dictionary=outcome.sae.dictionary,
-            mean_codes=reliance.use.mean_codes,
-            alive=reliance.use.alive,
-            fit_acts=activations.fit.acts,
-            fit_labels=activations.fit.labels,
-            audit_acts=activations.audit.acts,
-            audit_labels=activations.audit.labels,
-        ),
+def _comparison_inputs(
+    activations: Activations, outcome: SaeOutcome, reliance: Reliance, classes: tuple[str, ...]
+) -> ComparisonInputs:
+    return ComparisonInputs(
+        head=activations.head,
+        class_names=classes,
+        features=reliance.use.dominant,
+        dictionary=outcome.sae.dictionary,
+        mean_codes=reliance.use.mean_codes,
+        alive=reliance.use.alive,
+        fit_acts=activations.fit.acts,
+        fit_labels=activations.fit.labels,
+        audit_acts=activations.audit.acts,
+        audit_labels=activations.audit.labels,
     )
+
+
+def _stress(
+    seed: int,
+    compared: ComparisonInputs,
+    comparison: Comparison,
+    reliance: Reliance,
+    coded: tuple[np.ndarray, np.ndarray, tuple[str, ...]],
+) -> StressOutcome:
+    """`coded`: the encoder's rows (m, d), codes (n, m) and paths of the audit split."""
+    encoder, codes, paths = coded
+    inputs = StressInputs(
+        compared=compared,
+        results=comparison.results,
+        classes=reliance.classes,
+        features=reliance.features,
+        encoder=encoder,
+        codes=codes,
+        paths=paths,
+        seed=seed,
+    )
+    return stress_edits(inputs)
 
 
 def write_audit(audit: Audit, config: AuditConfig) -> None:

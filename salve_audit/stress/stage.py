@@ -1,0 +1,129 @@
+"""The stage whole: from the comparison's strengths and the cached activations to the records of audit.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from threadpoolctl import threadpool_limits
+
+from salve_audit.interventions.comparison import ComparisonInputs
+from salve_audit.results import ClassReliance, EnhancementCurve, FeatureInfo, InterventionResult, Stress
+from salve_audit.stress.composition import N_DRAWN, compose_edits, draw_chains
+from salve_audit.stress.enhancement import enhance_class
+from salve_audit.stress.matched_edits import MatchedEdits
+from salve_audit.stress.population import Population, choose_population
+from salve_audit.stress.recovery import draw_samples, measure_recovery, sample_size
+from salve_audit.stress.sweeps import PRODUCTS, sweep_feature, top_images
+
+log = logging.getLogger(__name__)
+SWEEP_BUDGET = 2e12  # multiply-adds of all sweeps, about a minute on two cores
+LEAST_SWEPT = 6  # features that are swept at any cost
+COMPOSITION_BUDGET = 1e12  # multiply-adds beyond which only one random chain is walked
+
+
+@dataclass(frozen=True)
+class StressInputs:
+    """What the stage works on.
+
+    Attributes:
+        compared: head, features, and both splits, as the comparison of interventions had them.
+        results: of that comparison.
+        classes: records with the flip medians.
+        features: described features; those that are cross-class are swept.
+        encoder: (m, d), the encoder's rows.
+        codes: (n, m) of the audit split.
+        paths: n names of the audit split.
+        seed: of the draws of samples, chains and bootstrap.
+    """
+
+    compared: ComparisonInputs
+    results: Sequence[InterventionResult]
+    classes: Sequence[ClassReliance]
+    features: Sequence[FeatureInfo]
+    encoder: Float[np.ndarray, "m d"]
+    codes: Float[np.ndarray, "n m"]
+    paths: Sequence[str]
+    seed: int
+
+    def rng(self, purpose: str) -> np.random.Generator:
+        """A stream of its own for every purpose."""
+        return np.random.default_rng([self.seed, zlib.crc32(purpose.encode())])
+
+
+@dataclass(frozen=True)
+class StressOutcome:
+    """The records, and the features with their sweeps."""
+
+    stress: Stress
+    features: tuple[FeatureInfo, ...]
+
+
+def stress_edits(inputs: StressInputs) -> StressOutcome:
+    """Enhancement, composition, recovery and sweeps of at most 50 classes, all from cached activations."""
+    compared = inputs.compared
+    edits = MatchedEdits(compared, inputs.results, inputs.seed)
+    population = choose_population(
+        compared.audit_acts, compared.audit_labels, edits.head, inputs.classes, inputs.rng("samples")
+    )
+    log.info("enhancement and sweeps of %d classes", len(population.classes))
+    features, n_left = _sweep(inputs, population)
+    curves = _enhance(inputs, population)
+    with threadpool_limits(1, user_api="blas"):  # many small products: threads that wait for each other cost more
+        log.info("composition and recovery")
+        chains = draw_chains(population, _n_drawn(population, edits), inputs.rng("chains"))
+        composition, walked = compose_edits(population, edits, chains, inputs.rng("composition"))
+        kept = inputs.encoder[compared.features]
+        drawn = draw_samples(population, kept, compared.class_names, inputs.rng("recovery"))
+        recovery = measure_recovery(population, edits, drawn)
+    stress = Stress(
+        class_names=tuple(compared.class_names[index] for index in population.classes),
+        n_classes_left_out=population.n_left_out,
+        n_samples=len(population.samples.labels),
+        n_per_class=sample_size(len(compared.class_names)),
+        target_accuracy=edits.target,
+        enhancement=curves,
+        composition=composition,
+        chains=walked,
+        recovery=recovery,
+        n_sweeps_left_out=n_left,
+    )
+    return StressOutcome(stress, features)
+
+
+def _enhance(inputs: StressInputs, population: Population) -> tuple[EnhancementCurve, ...]:
+    compared = inputs.compared
+    found = []
+    for index in population.classes:
+        feature = int(compared.features[index])
+        name, direction = compared.class_names[index], compared.dictionary[feature]
+        found.append(enhance_class(population, index, name, feature, direction))
+    return tuple(found)
+
+
+def _sweep(inputs: StressInputs, population: Population) -> tuple[tuple[FeatureInfo, ...], int]:
+    """The features, the cross-class ones with their sweeps as far as the budget goes, and how many have none."""
+    shared = [one for one in inputs.features if one.cross_class]
+    work = float(population.samples.acts.size) * len(population.head.bias) * PRODUCTS
+    most = max(LEAST_SWEPT, int(SWEEP_BUDGET / max(work, 1.0)))
+    chosen = sorted(shared, key=lambda one: (not one.entangled, -len(one.affected)))[:most]
+    wanted = {one.index for one in chosen} if population.classes else set()
+    compared = inputs.compared
+    done = []
+    for one in inputs.features:
+        if one.index in wanted:
+            sweep = sweep_feature(population, one.index, compared.dictionary[one.index], compared.class_names)
+            images = top_images(inputs.codes[:, one.index], inputs.paths, compared.audit_labels, compared.class_names)
+            one = dataclasses.replace(one, sweep=dataclasses.replace(sweep, images=images))
+        done.append(one)
+    return tuple(done), len(shared) - len(wanted)
+
+
+def _n_drawn(population: Population, edits: MatchedEdits) -> int:
+    work = float(population.samples.acts.size) * len(population.head.bias) * len(edits.methods) * 7 * (1 + N_DRAWN)
+    return N_DRAWN if work <= COMPOSITION_BUDGET else 1
