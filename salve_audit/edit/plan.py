@@ -74,14 +74,13 @@ def _check_method(step: Step) -> None:
 
 
 def parse_step(text: str) -> Step:
-    """The step in ``class=church,alpha-hat=0.8``; a comma counts only where another key follows.
+    """The step in ``class=church,alpha-hat=0.8``; a comma counts only where ``key=`` or ``enhance`` follows.
 
     Raises:
         UsageError: an unknown key, the same key twice, or a value that is no number.
     """
-    known = "|".join(KEYS)
     values: dict[str, str] = {}
-    for part in re.split(rf",\s*(?=(?:{known})\s*(?:=|,|$))", text.strip()):
+    for part in re.split(r",\s*(?=[a-z-]+\s*=|enhance\s*(?:,|$))", text.strip()):
         key, equals, value = (one.strip() for one in part.partition("="))
         if key not in KEYS or (bool(equals) == (key == "enhance")):
             near = _near_hint(nearest_names(key, KEYS)) or SPEC_HINT
@@ -106,7 +105,7 @@ def make_step(
     Raises:
         UsageError: α̂ with a method that has none, or what a `Step` refuses.
     """
-    if "alpha-hat" in numbers and method != "salve":
+    if "alpha-hat" in numbers and method != "salve" and method in METHODS:
         raise UsageError("alpha-hat", f"is SALVE's strength; {method} takes --strength in its own unit")
     if "alpha-hat" in numbers and "strength" in numbers:
         raise UsageError("alpha-hat", "is SALVE's strength; give it once")

@@ -22,6 +22,7 @@ from salve_audit.edit.verify import Expected, Verification, predict, run_model, 
 from salve_audit.edit.write import Change, apply_changes, change_tensor, list_left_out, read_earlier, write_checkpoint
 from salve_audit.errors import UsageError
 from salve_audit.inputs import load_classifier
+from salve_audit.inputs.arrays import is_array_file
 from salve_audit.inputs.network import is_known
 from salve_audit.inputs.weights import read_checkpoint
 from salve_audit.stopwatch import Stopwatch
@@ -79,7 +80,7 @@ def run_edit(request: EditRequest) -> EditOutcome:
     with staged(request.model, request.out) as target:
         with watch.stage("checkpoint"):
             write_checkpoint(source, changes, record, target)
-        with watch.stage("verification"):
+        with watch.stage("verification" if request.verify else "prediction"):
             verification = _verify(request, subject, edited, changes, target)
     _warn(source)
     return EditOutcome(
@@ -94,6 +95,8 @@ def run_edit(request: EditRequest) -> EditOutcome:
 
 def _check_request(request: EditRequest, data_root: str) -> None:
     """What can be refused before anything is loaded."""
+    if is_array_file(request.model):
+        raise UsageError("MODEL", f"{request.model} holds arrays and no model", hint="name the checkpoint")
     check_editable(request.model)
     check_out(request.model, request.out, request.force)
     if request.verify and request.data is None:
