@@ -319,6 +319,17 @@ def test_a_wrong_order_of_classes_is_warned_of(salve: Callable, arrays: dict, tm
     assert text in (tmp_path / "out" / "audit.json").read_text()
 
 
+def test_a_zip_directory_that_ends_early(salve: Callable, arrays: dict, tmp_path: Path) -> None:
+    path = write(tmp_path / "acts.npz", arrays)
+    content = bytearray(path.read_bytes())
+    end = content.rindex(b"PK\x05\x06")
+    content[end + 12 : end + 16] = (20).to_bytes(4, "little")
+    path.write_bytes(content)
+    done = salve("inspect", path)
+    assert done.code == 2
+    assert "is damaged or no .npz file (BadZipFile: Truncated central directory)" in done.err
+
+
 def test_a_transposed_weight_is_named(salve: Callable, arrays: dict, tmp_path: Path) -> None:
     done = salve("inspect", write(tmp_path / "acts.npz", {**arrays, "weight": arrays["weight"].T}))
     assert done.code == 2
