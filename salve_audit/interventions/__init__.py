@@ -1,7 +1,7 @@
 """Edits of the final linear layer, one file per method, and their comparison at matched suppression."""
 
 from salve_audit.interventions.affine import AffineHead, Intervention, RankOneEdit
-from salve_audit.interventions.comparison import Comparison, ComparisonInputs, ComparisonSettings
+from salve_audit.interventions.comparison import Comparison, ComparisonInputs, ComparisonSettings, SeedFeatures
 from salve_audit.interventions.context import EditContext, FitStatistics, compute_fit_statistics, float64_head
 from salve_audit.interventions.matched import compare_interventions
 from salve_audit.interventions.registry import METHODS
@@ -16,6 +16,7 @@ __all__ = [
     "FitStatistics",
     "Intervention",
     "RankOneEdit",
+    "SeedFeatures",
     "compare_interventions",
     "compute_fit_statistics",
     "float64_head",

@@ -40,6 +40,12 @@ def draw_others(
     return (weights @ counted.T).astype(np.float64) / n_others
 
 
+def hull_interval(drawn: Float[np.ndarray, " n_draws"], mixed: Float[np.ndarray, " some"]) -> tuple[float, float]:
+    """The percentile intervals over samples alone and over two levels, joined: never narrower than either."""
+    both = [percentile_interval(draws).tolist() for draws in (drawn, mixed) if len(draws)]
+    return min(low for low, _ in both), max(high for _, high in both)
+
+
 def percentile_interval(draws: Float[np.ndarray, "n_draws ..."]) -> Float[np.ndarray, "... 2"]:
     """95 % percentile intervals over the draws."""
     tail = (1 - LEVEL) / 2

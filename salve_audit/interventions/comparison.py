@@ -48,6 +48,23 @@ class ComparisonSettings:
 
 
 @dataclass(frozen=True)
+class SeedFeatures:
+    """What an autoencoder like the audited one but for its seed says of the classes.
+
+    Attributes:
+        features: (k,) its own dominant latent of every class.
+        dictionary: (m, d).
+        mean_codes: (k, m), on the fit split.
+        alive: (m,) which latents fire on the fit split.
+    """
+
+    features: Int[np.ndarray, " k"]
+    dictionary: Float[np.ndarray, "m d"]
+    mean_codes: Float[np.ndarray, "k m"]
+    alive: Bool[np.ndarray, " m"]
+
+
+@dataclass(frozen=True)
 class ComparisonInputs:
     """What is edited, and on which samples.
 
@@ -60,6 +77,9 @@ class ComparisonInputs:
         alive: (m,) which latents fire on the fit split.
         fit_acts, fit_labels: (n_fit, d) and (n_fit,): what the methods may learn from.
         audit_acts, audit_labels: (n, d) and (n,): what they are measured on.
+        other_seeds: autoencoders of other seeds, for the spread of the methods that act on a latent.
+        fragility: (k,) the smaller, the sooner a class is compared where not all can be; nan: last. None: by the median
+            lead of the class over its best rival.
     """
 
     head: LinearHead
@@ -72,6 +92,8 @@ class ComparisonInputs:
     fit_labels: Int[np.ndarray, " n_fit"]
     audit_acts: Float[np.ndarray, "n d"]
     audit_labels: Int[np.ndarray, " n"]
+    other_seeds: tuple[SeedFeatures, ...] = ()
+    fragility: Float[np.ndarray, " k"] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,10 +102,12 @@ class Comparison:
 
     Attributes:
         results: by class, then method, then target.
-        spreads: of the methods that depend on a key.
-        summary: by method, then target, over all classes.
+        spreads: of the methods that depend on a key or on the autoencoder's seed.
+        summary: by method, then target, over all classes on which every method was compared.
+        notes: what was left out because it would have cost too much, in words.
     """
 
     results: tuple[InterventionResult, ...]
     spreads: tuple[MethodSpread, ...]
     summary: tuple[MethodSummary, ...] = ()
+    notes: tuple[str, ...] = ()

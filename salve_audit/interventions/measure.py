@@ -22,7 +22,7 @@ class Matched:
         reached: (targets,) is the class's accuracy at most the target there?
         correct: (targets, n) of all audit samples.
         accuracies: (targets, k) of all classes.
-        area: under (target suppressed, others kept).
+        area: under (target suppressed, others kept); nan where it was not asked for.
     """
 
     strengths: Float[np.ndarray, " targets"]
@@ -38,7 +38,8 @@ def match_accuracy(edited: EditedLogits, class_index: int, targets: Float[np.nda
     The area is ``∫₀¹ y(x) dx``: x is the relative suppression ``1 − accuracy(t) / accuracy(0)`` of the class, y(x)
     the other classes' mean accuracy at the smallest strength that suppresses by at least x, relative to their
     original one and at most 1; y = 0 where no strength suppresses as much. By the trapezoidal rule at
-    x = 0, 0.1, …, 1, with y(0) = 1.
+    x = 0, 0.1, …, 1, with y(0) = 1. Where the audit split is large (`AuditSamples.thinned`), y comes from a part of it
+    for edits that need a matrix product per strength.
     """
     events = class_events(edited, class_index)
     original = float(events.correct.mean())
@@ -46,37 +47,41 @@ def match_accuracy(edited: EditedLogits, class_index: int, targets: Float[np.nda
     levels = np.concatenate([targets, original * (1.0 - suppression)])
     strengths, reached = find_strengths(events, levels, edited.intervention.max_strength)
 
-    correct = edited.correct(np.append(strengths, 0.0))
-    accuracies = edited.samples.class_accuracies(correct)
-    others = accuracies[:, edited.samples.others(class_index)].mean(axis=1)
-    kept = np.minimum(others[:-1] / others[-1], 1.0) if others[-1] > 0 else np.ones_like(levels)
-    curve = np.concatenate([[1.0], np.where(reached, kept, 0.0)[len(targets) :]])
     n = len(targets)
+    # A product of the whole head per strength is worth all samples at the targets, but not at every step of the area.
+    traced = edited if edited.factors is not None else edited.thinned()
+    if traced is edited:
+        correct = edited.correct(np.concatenate([strengths, [0.0]]))
+        at_targets, at_steps = correct[:n], correct[n:]
+    else:
+        at_targets, at_steps = edited.correct(strengths[:n]), traced.correct(np.append(strengths[n:], 0.0))
+    others = traced.samples.class_accuracies(at_steps)[:, traced.samples.others(class_index)].mean(axis=1)
+    kept = np.minimum(others[:-1] / others[-1], 1.0) if others[-1] > 0 else np.ones(AREA_STEPS)
+    curve = np.concatenate([[1.0], np.where(reached[n:], kept, 0.0)])
     return Matched(
         strengths=strengths[:n],
         reached=reached[:n],
-        correct=correct[:n],
-        accuracies=accuracies[:n],
+        correct=at_targets,
+        accuracies=edited.samples.class_accuracies(at_targets),
         area=float(((curve[1:] + curve[:-1]) / 2).mean()),
     )
 
 
-def others_at_targets(
-    edited: EditedLogits, class_index: int, targets: Float[np.ndarray, " targets"]
-) -> tuple[Float[np.ndarray, " targets"], Bool[np.ndarray, " targets"]]:
-    """The other classes' mean accuracy at each matched target, and whether the target is reached."""
+def match_targets(edited: EditedLogits, class_index: int, targets: Float[np.ndarray, " targets"]) -> Matched:
+    """The same without the area."""
     events = class_events(edited, class_index)
     strengths, reached = find_strengths(events, targets, edited.intervention.max_strength)
-    accuracies = edited.samples.class_accuracies(edited.correct(strengths))
-    others: np.ndarray = accuracies[:, edited.samples.others(class_index)].mean(axis=1)
-    return others, reached
+    correct = edited.correct(strengths)
+    return Matched(strengths, reached, correct, edited.samples.class_accuracies(correct), float("nan"))
 
 
 def compute_drift(edited: EditedLogits, class_index: int, strength: float) -> tuple[float, float]:
     """How far the other classes' samples move: mean KL(original ‖ edited) in nats, and agreement.
 
-    A sample agrees when the originally predicted class still has the highest logit.
+    A sample agrees when the originally predicted class still has the highest logit. From samples spread evenly over
+    the classes where all of them are too many (`AuditSamples.thinned`).
     """
+    edited = edited.thinned()
     samples = edited.samples
     n = samples.labels.size
     kl, agrees = np.empty(n), np.empty(n, dtype=bool)

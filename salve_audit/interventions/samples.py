@@ -6,6 +6,7 @@ over the classes then run along contiguous samples.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -14,9 +15,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from salve_audit.interventions.affine import AffineHead, Intervention
+from salve_audit.interventions.windows import Margins, Rivals, find_rivals, recognised
 
 LogitsOfRows: TypeAlias = Callable[[slice], np.ndarray]  # samples -> their logits at some strengths, (s, k, rows)
 
+THINNED_VALUES = 1 << 21  # logits behind what is not worth all of them: divergence, agreement
 BLOCK_VALUES = 1 << 20  # logits or weights held at a time, 8 MB
 ALIVE_SHARE = 0.6  # of the coordinates; above it leaving out dead ones costs more than it saves
 STRENGTHS_PER_PRODUCT = 12  # neighbours on the grid, so that most dead coordinates are dead in all of them
@@ -39,6 +42,36 @@ class AuditSamples:
     logits: Float[np.ndarray, "k n"]
     counts: Int[np.ndarray, " k"]
     starts: Int[np.ndarray, " k"]
+
+    @functools.cached_property
+    def rivals(self) -> Rivals:
+        """The strongest wrong classes of every sample, by the original logits."""
+        return find_rivals(self.logits, self.labels)
+
+    @functools.cached_property
+    def thinned_rows(self) -> Int[np.ndarray, " some"] | None:
+        """Samples spread evenly over the classes, about `THINNED_VALUES` logits; None: all of them are no more."""
+        n_classes, n = self.logits.shape
+        if n_classes * n <= THINNED_VALUES:
+            return None
+        each = max(1, THINNED_VALUES // n_classes // max(1, np.count_nonzero(self.counts)))
+        spread = [
+            start + np.unique(np.linspace(0, count - 1, min(each, count)).astype(np.intp))
+            for start, count in zip(self.starts, self.counts, strict=True)
+            if count
+        ]
+        return np.concatenate(spread)
+
+    @functools.cached_property
+    def thinned(self) -> AuditSamples:
+        """These samples, or `thinned_rows` of them."""
+        rows = self.thinned_rows
+        if rows is None:
+            return self
+        labels = self.labels[rows]
+        counts = np.bincount(labels, minlength=len(self.counts))
+        logits = np.ascontiguousarray(self.logits[:, rows])
+        return AuditSamples(self.acts[rows], labels, logits, counts, np.cumsum(counts) - counts)
 
     def rows_of(self, class_index: int) -> slice:
         """The samples of one class."""
@@ -83,6 +116,14 @@ class EditedLogits:
         self.factors = intervention.factors
         self.reach = reach  # how far every sample reaches along a linear edit; None: the weights stay
 
+    def thinned(self) -> EditedLogits:
+        """The same edit on `AuditSamples.thinned`."""
+        rows = self.samples.thinned_rows
+        if rows is None:
+            return self
+        reach = None if self.reach is None else self.reach[:, rows]
+        return EditedLogits(self.samples.thinned, self.intervention, reach)
+
     def at(self, strengths: Float[np.ndarray, " s"]) -> LogitsOfRows:
         """A function from a slice of samples to their logits at these strengths, (s, k, rows)."""
         if self.factors is None:
@@ -103,6 +144,9 @@ class EditedLogits:
     def correct(self, strengths: Float[np.ndarray, " s"]) -> Bool[np.ndarray, "s n"]:
         """Is the label's logit strictly above every other? Ties count as wrong (METHOD §3)."""
         labels = self.samples.labels
+        if self.factors is not None:
+            margins = Margins(self.samples.logits, labels, self.factors, self.reach)
+            return recognised(margins, self.samples.rivals, strengths)
         correct = np.empty((len(strengths), len(labels)), dtype=bool)
         for chosen in self.batches(strengths):
             logits_of = self.at(strengths[chosen])

@@ -1,8 +1,10 @@
-"""Methods over all classes: means with intervals, and paired differences to row scaling.
+"""Methods over all classes: means with intervals, and paired differences to row scaling and to SALVE.
 
 Draw i of the bootstrap weighs the audit samples in the same way for every class, method and target, so that the mean
 over classes of draw i is one replicate of that mean, and the difference of two methods in draw i one of the
-difference: most of the noise, which samples were drawn, cancels in it.
+difference: most of the noise, which samples were drawn, cancels in it. Methods with a free choice have a second level:
+the autoencoder's seed, drawn once for all methods and classes, or ROME's key, drawn anew for every class. The intervals
+reach as far as the wider of the two levels.
 
 The strengths are not matched again in each draw: the intervals say how precisely the cost of these edits is known, not
 how much the edits themselves would differ on other samples.
@@ -10,16 +12,19 @@ how much the edits themselves would differ on other samples.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from salve_audit.interventions.bootstrap import percentile_interval
+from salve_audit.interventions.bootstrap import hull_interval
+from salve_audit.interventions.paired import Cell, adjust_holm, compare_cells
 from salve_audit.results import InterventionResult, MethodSummary
 
 YARDSTICK = "row-scaling"  # the trivial edit that any other must beat
+SALVE = "salve"
 
 
 @dataclass(frozen=True)
@@ -29,72 +34,81 @@ class ClassDraws:
     Attributes:
         results: one per method and target.
         draws: (n_draws, results), the others' accuracy of every result in every draw of the shared bootstrap.
+        mixed: the same with the seed or key drawn as well; None: no method has such a choice.
+        counted: (n_draws, results) does the choice drawn reach the target? None: as the results say.
     """
 
     results: tuple[InterventionResult, ...]
     draws: Float[np.ndarray, "n_draws results"]
+    mixed: Float[np.ndarray, "n_draws results"] | None = None
+    counted: Bool[np.ndarray, "n_draws results"] | None = None
 
-
-class MethodTally:
-    """One method at one target, summed up over the classes."""
-
-    def __init__(self, method: str, target: float, n_draws: int) -> None:
-        self.method, self.target = method, target
-        self.results: list[InterventionResult] = []
-        self.differences: list[float] = []
-        self.drawn = np.zeros(n_draws)
-        self.drawn_differences = np.zeros(n_draws)
-
-    def add(self, result: InterventionResult, drawn: Float[np.ndarray, " n_draws"]) -> None:
-        """Counts one class."""
-        self.results.append(result)
-        self.drawn += drawn
-
-    def add_pair(self, difference: float, drawn: Float[np.ndarray, " n_draws"]) -> None:
-        """Counts the difference to row scaling in one class in which both reach the target."""
-        self.differences.append(difference)
-        self.drawn_differences += drawn
-
-    def summarise(self) -> MethodSummary:
-        """Means over the classes counted so far, of which there is at least one."""
-        n, n_common = len(self.results), len(self.differences)
-        low, high = percentile_interval(self.drawn / n).tolist()
-        paired = percentile_interval(self.drawn_differences / n_common).tolist() if n_common else (None, None)
-        return MethodSummary(
-            method=self.method,
-            target_accuracy=self.target,
-            n_classes=n,
-            n_reached=sum(result.reached for result in self.results),
-            others_accuracy=float(np.mean([result.others_accuracy for result in self.results])),
-            low=low,
-            high=high,
-            area=float(np.mean([result.area for result in self.results])),
-            n_common=n_common,
-            difference=float(np.mean(self.differences)) if n_common else None,
-            difference_low=paired[0],
-            difference_high=paired[1],
-        )
+    def cells(self) -> list[Cell]:
+        """One per result."""
+        mixed = self.draws if self.mixed is None else self.mixed
+        counted = self.counted
+        if counted is None:
+            counted = np.broadcast_to([one.reached for one in self.results], self.draws.shape)
+        columns = zip(self.results, self.draws.T, mixed.T, counted.T, strict=True)
+        return [Cell(result, drawn, both, reached) for result, drawn, both, reached in columns]
 
 
 def summarise_methods(classes: Sequence[ClassDraws]) -> tuple[MethodSummary, ...]:
     """One summary per method and target, over all classes compared.
 
     Where a method does not reach the target in a class, its best strength counts in the mean, but not in the paired
-    difference: that is over the classes in which it and row scaling both reach the target, None without any (or
-    where row scaling was not compared).
+    differences: those are over the classes in which it and row scaling (or SALVE) both reach the target, None without
+    any (or where the other was not compared). The tests against SALVE at one target are a family for Holm.
     """
-    tallies: dict[tuple[str, float], MethodTally] = {}
-    for one in classes:
-        yardsticks = {
-            result.target_accuracy: (result.others_accuracy, drawn)
-            for result, drawn in zip(one.results, one.draws.T, strict=True)
-            if result.method == YARDSTICK and result.reached
-        }
-        for result, drawn in zip(one.results, one.draws.T, strict=True):
-            key = (result.method, result.target_accuracy)
-            tally = tallies.setdefault(key, MethodTally(*key, n_draws=len(one.draws)))
-            tally.add(result, drawn)
-            if result.reached and result.target_accuracy in yardsticks:
-                others, drawn_others = yardsticks[result.target_accuracy]
-                tally.add_pair(result.others_accuracy - others, drawn - drawn_others)
-    return tuple(tally.summarise() for tally in tallies.values())
+    cells: dict[tuple[str, float], dict[str, Cell]] = {}
+    for cell in (cell for one in classes for cell in one.cells()):
+        key = (cell.result.method, cell.result.target_accuracy)
+        cells.setdefault(key, {})[cell.result.class_name] = cell
+    found = [_summarise(own, cells.get((YARDSTICK, key[1]), {})) for key, own in cells.items()]
+    found = [_beside_salve(one, cells) for one in found]
+    return tuple(_with_holm(one, found) for one in found)
+
+
+def _summarise(own: dict[str, Cell], yardstick: dict[str, Cell]) -> MethodSummary:
+    results = [cell.result for cell in own.values()]
+    drawn = np.mean([cell.drawn for cell in own.values()], axis=0)
+    mixed = np.mean([cell.mixed for cell in own.values()], axis=0)
+    low, high = hull_interval(drawn, mixed)
+    paired = compare_cells(own, yardstick)
+    return MethodSummary(
+        method=results[0].method,
+        target_accuracy=results[0].target_accuracy,
+        n_classes=len(results),
+        n_reached=sum(result.reached for result in results),
+        others_accuracy=float(np.mean([result.others_accuracy for result in results])),
+        low=low,
+        high=high,
+        area=float(np.mean([result.area for result in results])),
+        n_common=paired.n_common,
+        difference=paired.mean,
+        difference_low=paired.low,
+        difference_high=paired.high,
+    )
+
+
+def _beside_salve(one: MethodSummary, cells: dict[tuple[str, float], dict[str, Cell]]) -> MethodSummary:
+    if one.method == SALVE:
+        return one
+    target = one.target_accuracy
+    paired = compare_cells(cells[one.method, target], cells.get((SALVE, target), {}))
+    return dataclasses.replace(
+        one,
+        n_common_salve=paired.n_common,
+        to_salve=paired.mean,
+        to_salve_low=paired.low,
+        to_salve_high=paired.high,
+        p_salve=paired.p,
+    )
+
+
+def _with_holm(one: MethodSummary, found: Sequence[MethodSummary]) -> MethodSummary:
+    family = [f for f in found if f.target_accuracy == one.target_accuracy and f.p_salve is not None]
+    if one.p_salve is None:
+        return one
+    adjusted = adjust_holm([f.p_salve for f in family if f.p_salve is not None])
+    return dataclasses.replace(one, p_salve_holm=adjusted[family.index(one)])

@@ -45,16 +45,23 @@ class MethodSummary:
     difference: float | None  # of others' accuracy to row scaling's over those classes, paired; None: none in common
     difference_low: float | None
     difference_high: float | None
+    n_common_salve: int = 0  # classes in which this method and SALVE both reach the target
+    to_salve: float | None = None  # others' accuracy less SALVE's over those classes, paired; None: none, or SALVE's own
+    to_salve_low: float | None = None
+    to_salve_high: float | None = None
+    p_salve: float | None = None  # of no difference to SALVE, two-sided, by the joint bootstrap
+    p_salve_holm: float | None = None  # the same, adjusted for all methods at this target
 
 
 @dataclass(frozen=True)
 class MethodSpread:
-    """Spread of others_accuracy over the keys of a method that has a free choice (ROME)."""
+    """Spread of others_accuracy over the free choice that a method has: its keys (ROME) or the autoencoder's seed."""
 
     method: str
     class_name: str = field(metadata=AS_CLASS)
     target_accuracy: float
-    n_keys: int
+    n_keys: int  # choices that reach the target
     low: float
     median: float
     high: float
+    over: str = "keys"  # or "seeds"

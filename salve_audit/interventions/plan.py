@@ -1,0 +1,98 @@
+"""Which classes are compared in full where all would cost too much.
+
+An edit that is linear in its strength costs a few products per sample, so every class has it. SALVE and its nulls need
+the whole head times all samples at every strength, and other seeds and keys multiply all work. They are counted in
+multiply-adds, not in seconds, so that a plan depends on nothing but the audit's size; where the limit is passed, the
+most fragile classes come first, and the summary is over those that have everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from salve_audit.interventions.registry import FEATURED, KEYED
+from salve_audit.interventions.workbench import Workbench
+
+COUPLED = frozenset({"salve", "null-permuted", "null-random"})  # piecewise linear in their strength
+FULL_PRODUCTS = 6e12  # multiply-adds for the coupled methods
+VARIANT_PRODUCTS = 2e12  # and for other seeds and keys
+AREA_PRODUCTS = 12  # strengths per edit where the area is traced as well as the targets
+LINEAR_COST = 40.0  # of a linear edit, in products of one class's row with all samples
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured where.
+
+    Attributes:
+        classes: to compare at all, in output order.
+        full: with the coupled methods.
+        varied: with other seeds and keys.
+    """
+
+    classes: tuple[int, ...]
+    full: frozenset[int]
+    varied: frozenset[int]
+
+    def methods(self, index: int, methods: Sequence[str]) -> tuple[str, ...]:
+        """Those that are compared on this class."""
+        return tuple(method for method in methods if index in self.full or method not in COUPLED)
+
+    def notes(self, bench: Workbench) -> tuple[str, ...]:
+        """What is left out, in words."""
+        found = []
+        if len(self.full) < len(self.classes):
+            found.append(
+                f"SALVE and its null controls are compared on the {len(self.full)} most fragile of "
+                f"{len(self.classes)} classes, and the summary of all methods is over these "
+                f"({_listed(bench, self.full)}): each of their edits needs the whole head on all pictures again. "
+                "The other methods are measured on all classes."
+            )
+        if len(self.varied) < len(self.full):
+            found.append(
+                f"Other keys and seeds are compared on the {len(self.varied)} most fragile classes; elsewhere "
+                "the intervals are over pictures alone."
+            )
+        return tuple(found)
+
+
+def make_plan(bench: Workbench) -> Plan:
+    """The plan for these inputs; everything everywhere unless the audit is large."""
+    classes = [index for index in range(len(bench.inputs.class_names)) if bench.can_compare(index)]
+    order = sorted(classes, key=lambda index: (_fragility(bench, index), index))
+    methods, n_targets = bench.settings.methods, len(bench.targets)
+    n, d = bench.samples.acts.shape
+    product = float(n) * d * len(bench.head.bias)  # the head on all samples
+    strengths = n_targets if bench.samples.thinned_rows is not None else n_targets + AREA_PRODUCTS
+    coupled = len([m for m in methods if m in COUPLED]) * strengths * product
+    linear = LINEAR_COST * n * d
+    seeds = len(bench.inputs.other_seeds)
+    varied = seeds * sum(n_targets * product if m in COUPLED else linear for m in methods if m in FEATURED)
+    varied += bench.settings.n_keys * linear * len([m for m in methods if m in KEYED])
+    n_full = _affordable(FULL_PRODUCTS, coupled, len(order))
+    n_varied = min(n_full, _affordable(VARIANT_PRODUCTS, varied, len(order)))
+    return Plan(tuple(classes), frozenset(order[:n_full]), frozenset(order[:n_varied]))
+
+
+def _affordable(limit: float, each: float, n: int) -> int:
+    return n if each * n <= limit else max(1, int(limit / each))
+
+
+def _fragility(bench: Workbench, index: int) -> float:
+    """Small: soon edited away."""
+    given = bench.inputs.fragility
+    if given is not None:
+        return float(np.nan_to_num(given[index], nan=np.inf))
+    rows = bench.samples.rows_of(index)
+    logits = bench.samples.logits[:, rows]
+    rivals = np.delete(logits, index, axis=0).max(axis=0)
+    return float(np.median(logits[index] - rivals))
+
+
+def _listed(bench: Workbench, chosen: frozenset[int]) -> str:
+    names = [bench.inputs.class_names[index] for index in sorted(chosen)]
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(names[:8]) + more

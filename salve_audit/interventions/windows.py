@@ -1,0 +1,187 @@
+"""Which samples are recognised under an edit that is linear in its strength, from a few rivals per sample.
+
+Margins are then linear in the strength t, so that a sample is recognised on an open interval of strengths, its window,
+which is known once for all strengths. Of a thousand rivals only a few can win: the window is worked out from the
+`depth` strongest rivals (by the original logits) and from every class that the edit touches where those are few. All
+other rivals have a logit of at most that of the next strongest one plus t times the largest shift of any class. Where
+the sample stays above that on its whole window (both are linear in t, so the two ends suffice), the window is exact;
+where not, the sample is worked out again with more rivals, at last with all. Nothing is left to chance.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from salve_audit.interventions.affine import LinearEdit
+
+DEPTHS = (4, 16)  # rivals per sample, then all
+FEW_CLASSES = 32  # up to so many touched classes are all looked at
+GRID = 257  # points at which the largest shift is worked out; between them its chords lie above it
+BLOCK_VALUES = 1 << 20
+DOUBT = 1e-9  # relative; a bound that holds by less is not trusted
+
+Windows = tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """The strongest wrong classes of every sample.
+
+    Attributes:
+        index: (r, n), strongest first.
+        beyond: (r, n), row i: the largest logit of any wrong class weaker than rival i; -inf where there is none.
+    """
+
+    index: Int[np.ndarray, "r n"]
+    beyond: Float[np.ndarray, "r n"]
+
+
+def find_rivals(logits: Float[np.ndarray, "k n"], labels: Int[np.ndarray, " n"]) -> Rivals:
+    """The `DEPTHS` strongest rivals of every sample; `beyond` row i is the logit of rival i + 1."""
+    k, n = logits.shape
+    depth = min(max(DEPTHS), k - 1)
+    index, beyond = np.empty((depth, n), dtype=np.intp), np.full((depth, n), -np.inf)
+    step = max(1, BLOCK_VALUES // k)
+    for start in range(0, n, step):
+        block = logits[:, start : start + step].copy()  # (k, rows)
+        columns = np.arange(block.shape[1])
+        block[labels[start : start + step], columns] = -np.inf
+        top = np.argpartition(-block, min(depth, k - 1), axis=0)[: depth + 1]
+        values = np.take_along_axis(block, top, axis=0)
+        order = np.argsort(-values, axis=0, kind="stable")
+        top, values = np.take_along_axis(top, order, axis=0), np.take_along_axis(values, order, axis=0)
+        index[:, start : start + step] = top[:depth]
+        beyond[:, start : start + step] = values[1 : depth + 1]
+    return Rivals(index, beyond)
+
+
+class Margins:
+    """Logits and their shifts per unit of strength, of chosen classes on chosen samples."""
+
+    def __init__(
+        self,
+        logits: Float[np.ndarray, "k n"],
+        labels: Int[np.ndarray, " n"],
+        edit: LinearEdit,
+        reach: Float[np.ndarray, "r n"] | None,
+    ) -> None:
+        self.logits, self.labels, self.edit, self.reach = logits, labels, edit, reach
+        touched = np.flatnonzero(edit.left.any(axis=1) | (edit.bias != 0))
+        self.touched = touched if len(touched) <= FEW_CLASSES and len(touched) < len(logits) else None
+
+    @functools.cached_property
+    def own(self) -> Windows:
+        """Base and shift of every sample's own class, (n,) each."""
+        rows = np.arange(len(self.labels))
+        return self.logits[self.labels, rows], self.shift(self.labels[None, :], rows)[0]
+
+    @functools.cached_property
+    def touched_shift(self) -> Float[np.ndarray, "some n"]:
+        """Shifts of the few touched classes, and last a row of zeros for all others."""
+        assert self.touched is not None, "too many classes are touched"
+        shift = np.zeros((len(self.touched) + 1, self.logits.shape[1]))
+        if self.reach is not None:
+            shift[:-1] = self.edit.left[self.touched] @ self.reach
+        shift[:-1] += self.edit.bias[self.touched, None]
+        return shift
+
+    @functools.cached_property
+    def place(self) -> Int[np.ndarray, " k"]:
+        """Row of every class in `touched_shift`."""
+        assert self.touched is not None, "too many classes are touched"
+        place = np.full(len(self.logits), len(self.touched))
+        place[self.touched] = np.arange(len(self.touched))
+        return place
+
+    def shift(self, classes: Int[np.ndarray, "c rows"], rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "c rows"]:
+        """Shift of each class on the sample of its column."""
+        if self.touched is not None:
+            few: np.ndarray = self.touched_shift[self.place[classes], rows]
+            return few
+        total = self.edit.bias[classes]
+        if self.reach is not None:
+            for left, reach in zip(self.edit.left.T, self.reach, strict=True):
+                total = total + left[classes] * reach[rows]
+        return total
+
+    @functools.cached_property
+    def largest_shift(self) -> Float[np.ndarray, " n"]:
+        """No class that `windows` may leave out shifts by more, (n,)."""
+        n = self.logits.shape[1]
+        if self.touched is not None:
+            return np.zeros(n)
+        if self.reach is None:
+            return np.full(n, self.edit.bias.max())
+        if len(self.reach) > 1:  # Cauchy and Schwarz
+            longest = float(np.linalg.norm(self.edit.left, axis=1).max())
+            return float(self.edit.bias.max()) + longest * np.linalg.norm(self.reach, axis=0)
+        reach = self.reach[0]
+        grid = np.linspace(reach.min(), reach.max(), GRID)
+        # The largest of lines is convex: between two points of the grid it lies below its chord.
+        return np.interp(reach, grid, (np.outer(grid, self.edit.left[:, 0]) + self.edit.bias).max(axis=1))
+
+
+def recognised(margins: Margins, rivals: Rivals, strengths: Float[np.ndarray, " s"]) -> Bool[np.ndarray, "s n"]:
+    """Is the label's logit strictly above every other at these strengths >= 0? Ties count as wrong."""
+    low, high = find_windows(margins, rivals, float(strengths.max(initial=0.0)))
+    return (low < strengths[:, None]) & (strengths[:, None] < high)
+
+
+def find_windows(margins: Margins, rivals: Rivals, limit: float) -> Windows:
+    """Bounds (n,) of every sample's window, exact where it meets the strengths 0..limit; empty: low >= high."""
+    n = len(margins.labels)
+    low, high = np.empty(n), np.empty(n)
+    rows = np.arange(n)
+    if not len(rivals.index):  # nobody to lose to
+        return np.full(n, -np.inf), np.full(n, np.inf)
+    for depth in sorted({*(d for d in DEPTHS if d <= len(rivals.index)), len(rivals.index)}):
+        if rows.size:
+            low[rows], high[rows] = _ranked(margins, rivals.index[:depth, rows], rows)
+            rows = rows[~_proven(margins, rivals.beyond[depth - 1, rows], (low[rows], high[rows]), rows, limit)]
+    for part in _parts(rows, len(margins.logits)):
+        everyone = np.repeat(np.arange(len(margins.logits))[:, None], len(part), axis=1)
+        low[part], high[part] = _ranked(margins, everyone, part)
+    return low, high
+
+
+def _ranked(margins: Margins, classes: Int[np.ndarray, "c rows"], rows: Int[np.ndarray, " rows"]) -> Windows:
+    """The windows as far as these classes, and the touched ones where they are few, decide."""
+    if margins.touched is not None:
+        touched = np.repeat(margins.touched[:, None], len(rows), axis=1)
+        classes = np.concatenate([classes, touched])
+    margin = margins.own[0][rows] - margins.logits[classes, rows]
+    slope = margins.own[1][rows] - margins.shift(classes, rows)
+    itself = classes == margins.labels[rows]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        zero = -margin / slope
+    low = np.where(slope > 0, zero, np.where((slope == 0) & (margin <= 0), np.inf, -np.inf))
+    high = np.where(slope < 0, zero, np.inf)
+    low[itself], high[itself] = -np.inf, np.inf
+    return low.max(axis=0, initial=-np.inf), high.min(axis=0, initial=np.inf)
+
+
+def _proven(
+    margins: Margins, beyond: Float[np.ndarray, " rows"], window: Windows, rows: Int[np.ndarray, " rows"], limit: float
+) -> Bool[np.ndarray, " rows"]:
+    """Does no class beyond the ranked ones come near the sample on its window within 0..limit?"""
+    base, shift = margins.own[0][rows], margins.own[1][rows]
+    largest = margins.largest_shift[rows]
+    start, stop = np.maximum(window[0], 0.0), np.minimum(window[1], limit)
+    proven = (start > stop) | (window[0] >= window[1]) | np.isneginf(beyond)
+    clear = np.ones(len(rows), dtype=bool)
+    with np.errstate(invalid="ignore"):
+        for t in (start, stop):
+            lead = (base + t * shift) - (beyond + t * largest)
+            size = np.abs(base) + np.abs(beyond) + t * (np.abs(shift) + np.abs(largest))
+            clear &= lead > DOUBT * size
+    return proven | clear
+
+
+def _parts(rows: Int[np.ndarray, " rows"], n_classes: int) -> Iterator[Int[np.ndarray, " some"]]:
+    step = max(1, BLOCK_VALUES // n_classes)
+    return (rows[start : start + step] for start in range(0, len(rows), step))
