@@ -49,13 +49,14 @@ def train_large(folder: Path) -> None:
     acts = np.load(folder / "acts.npy", mmap_mode="r")
     rest = np.load(folder / "rest.npz")
     head = LinearHead(rest["weight"], np.zeros(CLASSES, np.float32), "head")
-    for variant, sparsity in (("topk", 32.0), ("linear-l1", 0.3)):
-        settings = SaeSettings(variant=variant, sparsity=sparsity, n_latents=1024)
+    for variant, sparsity, n_latents in (("topk", 32.0, 1024), ("linear-l1", 0.3, 256)):
+        settings = SaeSettings(variant=variant, sparsity=sparsity, n_latents=n_latents)
         start = time.perf_counter()
         info = train_sae(acts, rest["labels"], head, settings).info
+        seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
         print(
-            f"{ROWS} x {D} ({acts.nbytes / 1e9:.1f} GB), {variant}, 5 seeds: {time.perf_counter() - start:.0f} s, "
+            f"{ROWS} x {D} ({acts.nbytes / 1e9:.1f} GB), {variant}, {n_latents} latents, 5 seeds: {seconds:.0f} s, "
             f"R2 {info.r2:.3f}, L0 {info.l0:.1f}, peak of the process {peak:.2f} GiB",
             flush=True,
         )

@@ -205,4 +205,5 @@ def _adjusted(recipe: Recipe, settings: SaeSettings) -> Recipe:
     given = {name: getattr(settings, name) for name in ("epochs", "batch_size", "learning_rate")}
     given = {name: value for name, value in given.items() if value is not None}
     most_steps = None if "epochs" in given else recipe.most_steps
-    return dataclasses.replace(recipe, most_steps=most_steps, **given)
+    wide = None if "learning_rate" in given else recipe.wide
+    return dataclasses.replace(recipe, most_steps=most_steps, wide=wide, **given)

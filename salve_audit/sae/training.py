@@ -33,6 +33,7 @@ class Recipe:
         betas: Adam's.
         schedule: progress in [0, 1) -> factor on the learning rate.
         most_steps: training ends after so many, within its first epoch for large sets; None: whole epochs.
+        wide: latents from which on the rate falls with the root of their number; None: it does not.
     """
 
     epochs: int
@@ -41,6 +42,11 @@ class Recipe:
     betas: tuple[float, float]
     schedule: Callable[[float], float]
     most_steps: int | None = None
+    wide: int | None = None
+
+    def rate_for(self, n_latents: int) -> float:
+        """The learning rate for so many latents, before the schedule."""
+        return self.learning_rate * (1.0 if self.wide is None else min(1.0, math.sqrt(self.wide / n_latents)))
 
     def count_steps(self, n: int) -> int:
         """Of a set of n samples."""
@@ -66,11 +72,13 @@ class Effort:
         steps: at the full batch size.
         batch_size: of sets that have 16 such batches; smaller sets take smaller batches and up to four times the steps.
         learning_rate: Adam's.
+        wide: see `Recipe`.
     """
 
     steps: int
     batch_size: int
     learning_rate: float
+    wide: int | None = None
 
     def recipe(self, n: int) -> Recipe:
         """For `n` training samples."""
@@ -80,7 +88,7 @@ class Effort:
         steps *= min(4, self.batch_size // batch_size)
         epochs = math.ceil(steps / math.ceil(n / batch_size))
         most_steps = steps if epochs == 1 else None
-        return Recipe(epochs, batch_size, self.learning_rate, (0.9, 0.95), trapezoid, most_steps)
+        return Recipe(epochs, batch_size, self.learning_rate, (0.9, 0.95), trapezoid, most_steps, self.wide)
 
 
 def train(
@@ -104,11 +112,12 @@ def train(
     """
     trained = {name: value.detach().clone().requires_grad_(name not in BUFFERS) for name, value in parameters.items()}
     leaves = [value for value in trained.values() if value.requires_grad]
-    optimiser = torch.optim.Adam(leaves, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
+    rate = recipe.rate_for(trained["dictionary"].shape[1]) if recipe.wide else recipe.learning_rate
+    optimiser = torch.optim.Adam(leaves, lr=rate, betas=recipe.betas, fused=True)
     _widen_heap(acts.device)
     n_steps = recipe.count_steps(len(acts))
     for step, batch in zip(range(n_steps), draw_samples(acts, recipe, generators), strict=False):
-        optimiser.param_groups[0]["lr"] = recipe.learning_rate * recipe.schedule(step / n_steps)
+        optimiser.param_groups[0]["lr"] = rate * recipe.schedule(step / n_steps)
         optimiser.zero_grad()
         objective(trained, batch).sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()

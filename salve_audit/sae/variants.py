@@ -76,7 +76,7 @@ class Variant:
 # Linear codes settle slowly: their penalty leaves nothing at exactly zero. The others take larger batches and rates to
 # the same R² in fewer steps.
 LINEAR_FULL, LINEAR_BRIEF = Effort(1300, 128, 6e-3), Effort(200, 128, 6e-3)
-COUNTED_FULL, COUNTED_BRIEF = Effort(800, 256, 1e-2), Effort(150, 256, 1.2e-2)
+COUNTED_FULL, COUNTED_BRIEF = Effort(800, 256, 1e-2, wide=128), Effort(150, 256, 1.2e-2, wide=128)
 PENALISED_FULL, PENALISED_BRIEF = Effort(540, 256, 1e-2), Effort(135, 256, 1e-2)
 
 

@@ -199,3 +199,10 @@ def test_xavier_start_has_the_papers_bound():
         assert 0.97 * bound < start[name].abs().max() <= bound
     assert start["encoder_bias"].eq(0).all()
     assert not torch.equal(start["encoder_weight"], start["dictionary"])
+
+
+def test_rate_falls_with_the_root_of_the_latents_where_they_are_many():
+    recipe = VARIANTS["topk"].recipe(8500)
+    rates = [recipe.rate_for(m) / recipe.learning_rate for m in (16, 128, 512, 2048)]
+    assert rates == pytest.approx([1, 1, 0.5, 0.25])
+    assert VARIANTS["linear-l1"].recipe(8500).rate_for(2048) == VARIANTS["linear-l1"].recipe(8500).learning_rate
