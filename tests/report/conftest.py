@@ -12,23 +12,34 @@ from salve_audit.gate.verdict import judge_flips
 from salve_audit.results import (
     AlphaSummary,
     AuditResult,
+    ClassRecovery,
     ClassReliance,
+    ClassSweep,
+    Composition,
+    CompositionChain,
+    CompositionOrder,
+    CompositionStep,
     Curve,
     DataInfo,
     DemoTruth,
     Distribution,
+    EnhancementCurve,
     FeatureEffect,
     FeatureEffects,
     FeatureInfo,
+    FeatureSweep,
     FlipSummary,
     InterventionResult,
     MethodSpread,
     MethodSummary,
     ModelInfo,
     NullControl,
+    Opposition,
     PlantedClass,
     Provenance,
     RankCorrelation,
+    Recovery,
+    RecoveryShare,
     SaeFidelity,
     SaeInfo,
     SaePoint,
@@ -37,6 +48,8 @@ from salve_audit.results import (
     SkippedFile,
     Stability,
     StatusCounts,
+    Stress,
+    TopImage,
     TransformInfo,
 )
 
@@ -185,6 +198,97 @@ def _feature(one: ClassReliance, names: tuple[str, ...], rng: np.random.Generato
         mean_code=tuple(None if i in missing else float(v) for i, v in enumerate(code)),
         effect=FeatureEffects(
             tuple(effect(s, 1.0) for s in (0.5, 1.0, 2.0)), tuple(effect(s, -0.3) for s in (0.5, 1.0, 2.0))
+        ),
+        sweep=_sweep(one, names, opposed=one.index % 10 == 9) if cross else None,
+    )
+
+
+def _sweep(one: ClassReliance, names: tuple[str, ...], opposed: bool) -> FeatureSweep:
+    """The class falls when its feature is suppressed; its partner rises, where they are opposed."""
+    strengths = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
+    partner = names[(one.index + 8) % len(names)]
+    shown = []
+    for name in dict.fromkeys((one.name, partner, *names[:4])):
+        slope = 0.12 if name == one.name else -0.05 if name == partner and opposed else 0.0
+        values = tuple(0.6 + slope * s if s < 0 else 0.6 + 0.2 * slope * s for s in strengths)
+        shown.append(ClassSweep(name, values, tuple(v - 0.04 for v in values), tuple(v + 0.04 for v in values)))
+    moves = tuple(Opposition(s, (one.name,), (partner,) if opposed else ()) for s in (-4.0, -2.0))
+    images = tuple(TopImage(f"val/{i}/<b>{i}.png", one.name, 5.0 - i) for i in range(9))
+    return FeatureSweep(strengths, tuple(shown), moves, images)
+
+
+def _steps(drop: float, n: int = 6) -> tuple[CompositionStep, ...]:
+    return tuple(
+        CompositionStep(
+            i, 0.9 - drop * i, 0.89 - drop * i, 0.91 - drop * i, -drop * i, *_around(-drop * i, i), _left(i)
+        )
+        for i in range(n)
+    )
+
+
+def _around(change: float, i: int) -> tuple[float, float]:
+    return (change - 0.002 * min(i, 1), change + 0.002 * min(i, 1))
+
+
+def _left(i: int) -> float | None:
+    return 0.05 if i else None
+
+
+def _recovery(method: str, names: tuple[str, ...], median: float | None) -> Recovery:
+    shares = tuple(
+        RecoveryShare(b, s, s - 0.02, s + 0.02)
+        for b, s in ((0.05, 0.2), (0.1, 0.1 if median is None else 0.7), (0.2, 0.9))
+    )
+    low, high = (None, None) if median is None else (0.9 * median, 1.1 * median)
+    classes = tuple(ClassRecovery(name, 45, 3, median) for name in names)
+    return Recovery(method, len(names), 1, 45 * len(names), 5, 3, median, low, high, shares, classes)
+
+
+def build_stress_record(classes: tuple[ClassReliance, ...], n_left_out: int = 0) -> Stress:
+    """SALVE does harm as its edits add up, row scaling does not; SALVE hides the classes."""
+    used = tuple(one for one in classes if one.n_correct)
+    names = tuple(one.name for one in used)
+    grid = tuple(0.25 * i for i in range(17))
+    curves = tuple(
+        EnhancementCurve(
+            class_name=one.name,
+            feature=one.dominant_feature,
+            alpha_hat=grid,
+            accuracy=tuple(min(1.0, 0.7 + 0.05 * a) for a in grid),
+            low=tuple(min(1.0, 0.7 + 0.05 * a) - 0.03 for a in grid),
+            high=tuple(min(1.0, 0.73 + 0.05 * a) for a in grid),
+            others=tuple(0.88 - 0.01 * a for a in grid),
+            others_low=tuple(0.87 - 0.01 * a for a in grid),
+            others_high=tuple(0.89 - 0.01 * a for a in grid),
+            kept_until=None if i == 2 else 0.8 + 0.1 * i,
+            lost_by="" if i == 2 else "others",
+        )
+        for i, one in enumerate(used)
+    )
+    drops = {"output-removed": -0.012, "salve": 0.1, "ablation": 0.01, "row-scaling": -0.011}
+    chain = names[: min(5, len(names) - 1)]
+    orders = {
+        m: CompositionOrder(5, 0.2 if m == "ablation" else 1e-16, 0.9 if m == "ablation" else 1.0, 0.0) for m in drops
+    }
+    return Stress(
+        class_names=names,
+        n_classes_left_out=n_left_out,
+        n_samples=5000,
+        n_per_class=50,
+        target_accuracy=0.05,
+        enhancement=curves,
+        composition=tuple(Composition(m, 5, m != "ablation", _steps(drop)) for m, drop in drops.items()),
+        chains=tuple(
+            CompositionChain(m, chain, fragile, _steps(drop), (orders[m],))
+            for m, drop in drops.items()
+            for fragile in (True, False)
+        ),
+        recovery=(
+            _recovery("unedited", names, 0.48),
+            _recovery("salve", names, 0.06),
+            _recovery("rome-cov", (), None),
+            _recovery("row-scaling", names, 0.17),
+            _recovery("null-random", names, 0.059),
         ),
     )
 
@@ -368,6 +472,7 @@ def build_result(
             f"The class {HOSTILE} has no audit samples.",
         ),
         demo=_demo(classes) if demo else None,
+        stress=build_stress_record(classes[:50], max(0, n_classes - 50)),
     )
 
 

@@ -216,8 +216,8 @@ def test_provenance_is_complete(page: Page, audit: AuditResult) -> None:
 
 def test_demo_is_last_and_claims_nothing(page: Page) -> None:
     headings = re.findall(r"(\d+)\. What was planted, what was found", page.text)
-    assert headings == ["12"]
-    after = page.text[page.text.rindex("12. What was planted") :]
+    assert headings == ["13"]
+    after = page.text[page.text.rindex("13. What was planted") :]
     assert "not expected to rank it" in after
     assert "None of the 2 statistics ranks the classes" in after
     assert "−0.19" in after

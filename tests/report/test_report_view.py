@@ -324,8 +324,13 @@ def test_alpha_is_not_called_the_papers(audit: AuditResult) -> None:
 
 
 def test_pdf_holds_no_hidden_tables(audit: AuditResult) -> None:
-    assert build_effects(audit, PDF).parts["figure"].numbers is None
-    assert build_effects(audit, HTML).parts["figure"].numbers is not None
+    assert build_effects(audit, PDF).parts["sweep_figure"].numbers is None
+    assert build_effects(audit, HTML).parts["sweep_figure"].numbers is not None
+    unswept = dataclasses.replace(
+        audit, features=tuple(dataclasses.replace(one, sweep=None) for one in audit.features), stress=None
+    )
+    assert build_effects(unswept, PDF).parts["figure"].numbers is None
+    assert build_effects(unswept, HTML).parts["figure"].numbers is not None
 
 
 def test_autoencoder_says_whether_it_satisfies(audit: AuditResult, unpoliced: AuditResult) -> None:

@@ -12,6 +12,7 @@ from salve_audit.report.numbers import count, names, points, strength
 from salve_audit.report.tables import Column, Missing, Table, Value, make_table
 from salve_audit.report.view.order import fragile_first
 from salve_audit.report.view.page import Figure, Medium, Section
+from salve_audit.report.view.sweeps import images_table, sweep_figure, sweep_order, sweep_sentence, sweep_table
 from salve_audit.results import AuditResult, FeatureInfo
 
 MAP_FEATURES, MAP_CLASSES = 40, 40
@@ -104,8 +105,13 @@ def build_effects(result: AuditResult, medium: Medium) -> Section:
         note=note,
         numbers=_effect_numbers(shown, result) if medium.numbers else None,
     )
+    swept = sweep_order(result.features)
     parts = {
-        "figure": figure if shown else None,
+        "figure": figure if shown and not swept else None,  # an earlier version knew three strengths, without intervals
+        "sweep": sweep_sentence(swept, result.stress) if swept else "",
+        "sweep_figure": sweep_figure(swept, medium) if swept else None,
+        "sweep_table": sweep_table(swept, medium) if swept else None,
+        "images": images_table(swept, medium) if swept else None,
         "table": _shared_table(shared, medium),
         "entangled": [_entanglement(one, result) for one in shared if one.entangled][:EFFECT_FEATURES],
         "none": not shared,

@@ -1,0 +1,159 @@
+"""Cross-class features over a range of strengths: figures, entanglement in words and as a table, strongest pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from salve_audit.report.charts.bundle import MOST_LINES, Axis, Line, draw_bundle
+from salve_audit.report.charts.svg import Drawing
+from salve_audit.report.numbers import count, names, percent_interval, plural
+from salve_audit.report.tables import Column, Missing, Table, Value, make_table
+from salve_audit.report.view.page import Figure, Medium
+from salve_audit.results import ClassSweep, FeatureInfo, FeatureSweep, Opposition, Stress
+
+PANELS = 6
+PICTURES = 3  # named in the table; more are in audit.json
+_NOT_OPPOSED = "no two classes move in opposite directions"
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A feature with its sweep; `size`: see `_opposition_size`."""
+
+    info: FeatureInfo
+    sweep: FeatureSweep
+    size: float
+
+
+def sweep_order(features: Sequence[FeatureInfo]) -> list[Swept]:
+    """Swept features, the most entangled first, then by the number of strengths at which any class moves."""
+    swept = [Swept(one, one.sweep, _opposition_size(one.sweep)) for one in features if one.sweep is not None]
+    return sorted(swept, key=lambda one: (-one.size, -len(one.sweep.moves), one.info.index))
+
+
+def _opposition_size(sweep: FeatureSweep) -> float:
+    """The largest amount, over strengths, that one class falls by while another rises by at least as much."""
+    found = (min(_largest(sweep, each, each.falls), _largest(sweep, each, each.rises)) for each in sweep.opposed)
+    return max(found, default=0.0)
+
+
+def _largest(sweep: FeatureSweep, at: Opposition, moved: Sequence[str]) -> float:
+    return max(abs(_change(sweep, one, at.alpha_hat)) for one in sweep.classes if one.class_name in moved)
+
+
+def _change(sweep: FeatureSweep, one: ClassSweep, alpha_hat: float) -> float:
+    return one.accuracy[sweep.alpha_hat.index(alpha_hat)] - one.accuracy[sweep.alpha_hat.index(0.0)]
+
+
+def sweep_sentence(swept: Sequence[Swept], stress: Stress | None) -> str:
+    """How many of the features are entangled, suppressed or enhanced."""
+    top = max(max(one.sweep.alpha_hat) for one in swept)
+    down = [one for one in swept if any(each.alpha_hat < 0 for each in one.sweep.opposed)]
+    up = [one for one in swept if any(each.alpha_hat > 0 for each in one.sweep.opposed)]
+    still = sum(not one.sweep.moves for one in swept)
+    text = plural(len(swept), "cross-class feature")
+    if not down and not up:
+        said = f"Up to α̂ = {top:g} none of {text} moves two classes in opposite directions beyond chance"
+    else:
+        said = f"Up to α̂ = {top:g}, of {text} {count(len(down))} suppressed and {count(len(up))} enhanced "
+        said += "move classes in opposite directions beyond chance (entangled)"
+    said += f"; {count(still)} {'moves' if still == 1 else 'move'} no class at all." if still else "."
+    if stress is not None and stress.n_sweeps_left_out:
+        said += f" {plural(stress.n_sweeps_left_out, 'more feature')} were not swept."
+    if stress is not None and stress.n_classes_left_out:
+        said += f" Classes are the {count(len(stress.class_names))} most fragile."
+    return said
+
+
+def sweep_figure(swept: Sequence[Swept], medium: Medium) -> Figure:
+    """The most entangled features, one panel each."""
+    shown = swept[:PANELS]
+    note = ""
+    if len(swept) > len(shown):
+        note = f"Shown are the {len(shown)} most entangled of {count(len(swept))} features; all are in the table."
+    return Figure(
+        "figure-sweeps",
+        "Accuracy of the classes that a cross-class feature moves most, while it is suppressed or enhanced",
+        tuple(_panel(one) for one in shown),
+        "features[].sweep",
+        panels=True,
+        note=note,
+        numbers=_numbers(shown) if medium.numbers else None,
+    )
+
+
+def _numbers(shown: Sequence[Swept]) -> Table:
+    """Accuracy with its interval of the classes drawn, at every strength."""
+    strengths = shown[0].sweep.alpha_hat
+    heads = [f"{'suppress' if s < 0 else 'enhance'} {abs(s):g}" if s else "unedited" for s in strengths]
+    columns = [Column("Feature", "name"), Column("Class", "text"), *(Column(head) for head in heads)]
+    rows: list[list[Value]] = []
+    for one in shown:
+        for each in _chosen(one.sweep):
+            bounds = zip(each.accuracy, each.low, each.high, strict=True)
+            cells = [f"{100 * value:.1f} ({percent_interval(low, high)})" for value, low, high in bounds]
+            rows.append([str(one.info.index), each.class_name, *cells])
+    return make_table("Accuracy and 95 % interval, %", columns, rows, len(rows), "features[].sweep")
+
+
+def _panel(one: Swept) -> Drawing:
+    lines = [Line(c.class_name, c.accuracy, c.low, c.high) for c in _chosen(one.sweep)]
+    axis = Axis(one.sweep.alpha_hat, "strength α̂", ("← suppressed", "enhanced →"))
+    entangled = " (entangled)" if one.size else ""
+    return draw_bundle(f"Feature {one.info.index}{entangled}", axis, lines)
+
+
+def _chosen(sweep: FeatureSweep) -> list[ClassSweep]:
+    """Classes for a panel: two that fall and two that rise where they are most opposed, then others that move."""
+    span = {one.class_name: max(one.accuracy) - min(one.accuracy) for one in sweep.classes}
+    first: list[str] = []
+    if sweep.opposed:
+        widest = max(sweep.opposed, key=lambda e: min(_largest(sweep, e, e.falls), _largest(sweep, e, e.rises)))
+        by_name = {one.class_name: abs(_change(sweep, one, widest.alpha_hat)) for one in sweep.classes}
+        for moved in (widest.falls, widest.rises):
+            first += sorted(moved, key=lambda name: -by_name[name])[: MOST_LINES // 2]
+    order = list(dict.fromkeys([*first, *sorted(span, key=lambda name: -span[name])]))[:MOST_LINES]
+    return [next(one for one in sweep.classes if one.class_name == name) for name in order]
+
+
+def sweep_table(swept: Sequence[Swept], medium: Medium) -> Table:
+    """All swept features: which classes move against each other, and how far."""
+    columns = [
+        Column("Feature", "name"),
+        Column("Strong on", "wrap"),
+        Column("Suppressed: falls / rises", "wrap"),
+        Column("Enhanced: falls / rises", "wrap"),
+        Column("Opposite by, points"),
+    ]
+    rows: list[list[Value]] = [
+        [
+            str(one.info.index),
+            names(one.info.classes, medium.listed) if one.info.classes else "none",
+            _opposed(one.sweep, -1, medium.listed),
+            _opposed(one.sweep, 1, medium.listed),
+            f"{100 * one.size:.1f}" if one.size else Missing(_NOT_OPPOSED),
+        ]
+        for one in swept
+    ]
+    return make_table("Cross-class features over strengths", columns, rows, medium.table_rows, "features[].sweep")
+
+
+def _opposed(sweep: FeatureSweep, sign: int, limit: int) -> Value:
+    """The classes that ever fall and those that ever rise on one side of 0."""
+    moves = [one for one in sweep.moves if one.alpha_hat * sign > 0]
+    sides = []
+    for each in ([name for one in moves for name in one.falls], [name for one in moves for name in one.rises]):
+        unique = list(dict.fromkeys(each))
+        sides.append(names(unique, limit) if unique else "none")
+    return "none" if sides == ["none", "none"] else " / ".join(sides)
+
+
+def images_table(swept: Sequence[Swept], medium: Medium) -> Table:
+    """The pictures on which each feature is strongest."""
+    columns = [Column("Feature", "name"), Column("Strongest audit pictures (class)", "wrap")]
+    rows: list[list[Value]] = []
+    for one in swept[: PANELS if not medium.numbers else None]:
+        shown = [f"{each.path} ({each.class_name})" for each in one.sweep.images[:PICTURES]]
+        rows.append([str(one.info.index), ", ".join(shown) if shown else Missing("it fires on no audit picture")])
+    return make_table("Where each feature is strongest", columns, rows, medium.table_rows, "features[].sweep.images")
