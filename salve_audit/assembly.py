@@ -59,7 +59,11 @@ def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
         intervention_summary=stages.comparison.summary,
         stress=stages.stress.stress,
         verdict=judge_flips(classes, config.fail_under),
-        notes=(*stages.subject.notes, *find_notes(classes, stages.sae, stages.comparison.results)),
+        notes=(
+            *stages.subject.notes,
+            *find_notes(classes, stages.sae, stages.comparison.results),
+            *stages.comparison.notes,
+        ),
     )
 
 

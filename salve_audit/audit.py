@@ -16,7 +16,14 @@ from salve_audit.activations import choose_device
 from salve_audit.activations.store import Activations
 from salve_audit.assembly import StageResults, assemble
 from salve_audit.config import AuditConfig
-from salve_audit.interventions import Comparison, ComparisonInputs, ComparisonSettings, compare_interventions
+from salve_audit.inputs.head import LinearHead
+from salve_audit.interventions import (
+    Comparison,
+    ComparisonInputs,
+    ComparisonSettings,
+    SeedFeatures,
+    compare_interventions,
+)
 from salve_audit.outputs import check_writable, publishing
 from salve_audit.reliance.assess import Reliance, RelianceInputs, assess_reliance
 from salve_audit.reliance.features import describe_use
@@ -104,6 +111,7 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
         fit_codes = outcome.sae.encode(activations.fit.acts)
         codes = outcome.sae.encode(activations.audit.acts)
     with watch.stage("reliance"):
+        other_seeds = tuple(_seen_by(one, activations) for one in outcome.seeds[1:])
         audit_samples = Samples(np.asarray(activations.audit.acts), activations.audit.labels, activations.head)
         reliance = assess_reliance(
             RelianceInputs(
@@ -113,10 +121,11 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
                 audit=audit_samples,
                 classes=subject.classes,
                 seed=config.seed,
-                other_seeds=tuple(_dominant_of(one, activations) for one in outcome.seeds[1:]),
+                other_seeds=tuple(OtherSeed(one.dictionary, one.features) for one in other_seeds),
             )
         )
     compared = _comparison_inputs(activations, outcome, reliance, subject.classes)
+    compared = dataclasses.replace(compared, other_seeds=other_seeds, fragility=_fragility(reliance, activations.head))
     with watch.stage("interventions"):
         settings = ComparisonSettings(methods=config.interventions, seed=config.seed)
         comparison = compare_interventions(settings, compared)
@@ -145,11 +154,20 @@ def _sae_settings(config: AuditConfig, architecture: str, device: object) -> Sae
     )
 
 
-def _dominant_of(sae: TrainedSae, activations: Activations) -> OtherSeed:
-    """What another seed takes for each class's dominant feature."""
+def _seen_by(sae: TrainedSae, activations: Activations) -> SeedFeatures:
+    """What another seed takes for each class's dominant feature, and what it needs to edit with it."""
     fit, head = activations.fit, activations.head
     use = describe_use(sae.encode(fit.acts), fit.labels, sae.dictionary, head)
-    return OtherSeed(sae.dictionary, use.dominant)
+    return SeedFeatures(use.dominant, sae.dictionary, use.mean_codes, use.alive)
+
+
+def _fragility(reliance: Reliance, head: LinearHead) -> np.ndarray:
+    """Flip medians by output, nan where not reached: the order in which classes are compared if not all can be."""
+    medians = np.full(head.n_classes, np.nan)
+    for one in reliance.classes:
+        if one.alpha_hat.flip.median is not None:
+            medians[one.index] = one.alpha_hat.flip.median
+    return medians
 
 
 def _find_concepts(subject: Subject) -> Concepts:
