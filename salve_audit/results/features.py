@@ -71,7 +71,7 @@ class FeatureInfo:
     affected: tuple[str, ...]  # classes whose accuracy moves beyond its interval when the feature is suppressed
     dominant_for: tuple[str, ...]
     cross_class: bool
-    entangled: bool  # suppression moves two classes significantly in opposite directions
+    entangled: bool  # suppression moves two classes in opposite directions: anywhere in `sweep`; without it at 1
     mean_code: tuple[float | None, ...]  # per class, on the fit split
     effect: FeatureEffects
     sweep: FeatureSweep | None = None  # None: it concerns one class only, or there were too many to sweep all

@@ -119,7 +119,8 @@ def _sweep(inputs: StressInputs, population: Population) -> tuple[tuple[FeatureI
         if one.index in wanted:
             sweep = sweep_feature(population, one.index, compared.dictionary[one.index], compared.class_names)
             images = top_images(inputs.codes[:, one.index], inputs.paths, compared.audit_labels, compared.class_names)
-            one = dataclasses.replace(one, sweep=dataclasses.replace(sweep, images=images))
+            opposed = any(each.alpha_hat < 0 for each in sweep.opposed)
+            one = dataclasses.replace(one, sweep=dataclasses.replace(sweep, images=images), entangled=opposed)
         done.append(one)
     return tuple(done), len(shared) - len(wanted)
 

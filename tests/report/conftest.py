@@ -65,6 +65,9 @@ METHODS = (
     "rome-cov",
     "ablation",
     "leace",
+    "inlp",
+    "mean-difference",
+    "last-layer-retraining",
     "row-scaling",
     "null-permuted",
     "null-random",
@@ -199,20 +202,20 @@ def _feature(one: ClassReliance, names: tuple[str, ...], rng: np.random.Generato
         effect=FeatureEffects(
             tuple(effect(s, 1.0) for s in (0.5, 1.0, 2.0)), tuple(effect(s, -0.3) for s in (0.5, 1.0, 2.0))
         ),
-        sweep=_sweep(one, names, opposed=one.index % 10 == 9) if cross else None,
+        sweep=_sweep(one, names) if cross else None,
     )
 
 
-def _sweep(one: ClassReliance, names: tuple[str, ...], opposed: bool) -> FeatureSweep:
-    """The class falls when its feature is suppressed; its partner rises, where they are opposed."""
+def _sweep(one: ClassReliance, names: tuple[str, ...]) -> FeatureSweep:
+    """The class falls when its feature is suppressed, its partner rises."""
     strengths = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
     partner = names[(one.index + 8) % len(names)]
     shown = []
     for name in dict.fromkeys((one.name, partner, *names[:4])):
-        slope = 0.12 if name == one.name else -0.05 if name == partner and opposed else 0.0
+        slope = 0.12 if name == one.name else -0.05 if name == partner else 0.0
         values = tuple(0.6 + slope * s if s < 0 else 0.6 + 0.2 * slope * s for s in strengths)
         shown.append(ClassSweep(name, values, tuple(v - 0.04 for v in values), tuple(v + 0.04 for v in values)))
-    moves = tuple(Opposition(s, (one.name,), (partner,) if opposed else ()) for s in (-4.0, -2.0))
+    moves = tuple(Opposition(s, (one.name,), (partner,)) for s in (-4.0, -2.0))
     images = tuple(TopImage(f"val/{i}/<b>{i}.png", one.name, 5.0 - i) for i in range(9))
     return FeatureSweep(strengths, tuple(shown), moves, images)
 

@@ -184,6 +184,47 @@ def test_nothing_is_ranked_where_salve_reached_nothing() -> None:
     assert rank([]) == ()
 
 
+def test_the_tests_against_salve_are_told_with_their_intervals() -> None:
+    def tested(method: str, gap: float, p: float) -> MethodSummary:
+        found = {"n_common_salve": 9, "to_salve": gap, "to_salve_low": gap - 0.01, "to_salve_high": gap + 0.01}
+        return dataclasses.replace(_summary(method, 0.9), **found, p_salve=p / 3, p_salve_holm=p)
+
+    rows = [
+        _summary("salve", 0.9),
+        tested("row-scaling", 0.04, 0.02),
+        tested("null-random", -0.3, 0.02),
+        tested("leace", 0.005, 0.05),
+    ]
+    assert (
+        "In paired tests on common classes, corrected by Holm, points over SALVE with 95 % interval: more than SALVE "
+        "keep: row scaling (trivial) +4.0 (+3.0 to +5.0); less keep: null: random feature −30.0 (−31.0 to −29.0); "
+        "not told apart from SALVE: LEACE."
+    ) in _ranked(*rows)[1]
+
+
+def test_every_method_has_a_row_beside_salve(audit: AuditResult) -> None:
+    summary = tuple(
+        dataclasses.replace(
+            one,
+            n_common_salve=8,
+            to_salve=0.02,
+            to_salve_low=0.01,
+            to_salve_high=0.03,
+            p_salve=0.004,
+            p_salve_holm=0.04,
+        )
+        if one.method != "salve"
+        else one
+        for one in audit.intervention_summary
+    )
+    tables = build_interventions(dataclasses.replace(audit, intervention_summary=summary), HTML).parts["salve"]
+    assert [table.caption[:14] for table in tables] == ["Class at 50 % ", "Class at 5 % a"]
+    for table in tables:
+        assert [row[0].text for row in table.rows] == [name for key, name in LABELS.items() if key != "salve"]
+        assert [cell.text for cell in table.rows[0]][1:] == ["8", "+2.0", "+1.0 to +3.0", "0.004", "0.04", "yes"]
+    assert build_interventions(audit, HTML).parts["salve"] == []  # of an audit.json from before
+
+
 def test_rome_and_steering_are_compared_on_common_classes() -> None:
     near = [
         _row("rome", "a", 0.90),
@@ -226,14 +267,20 @@ def test_an_older_audit_is_not_compared(audit: AuditResult) -> None:
     assert parts["each"].rows
 
 
+def _unswept(audit: AuditResult) -> AuditResult:
+    """As an earlier version wrote it."""
+    features = tuple(dataclasses.replace(one, sweep=None) for one in audit.features)
+    return dataclasses.replace(audit, features=features, stress=None)
+
+
 def test_entanglement_is_named(audit: AuditResult) -> None:
-    lines = build_effects(audit, HTML).parts["entangled"]
+    lines = build_effects(_unswept(audit), HTML).parts["entangled"]
     assert lines[0] == "Feature 4: suppressed at α̂ = 1, automobile changes by −22.5 and truck by +10.5 points."
 
 
 def test_entanglement_is_told_of_affected_classes_at_the_strength_that_was_tested(audit: AuditResult) -> None:
     """A class that happens to move more, or only at another strength, is not named."""
-    one = next(f for f in audit.features if f.entangled)
+    one = next(f for f in _unswept(audit).features if f.entangled)
     loud = list(one.effect.suppress[1].accuracy_change)
     loud[2] = -0.9  # bird: not significant
     suppress = (one.effect.suppress[0], FeatureEffect(1.0, tuple(loud)), one.effect.suppress[2])
@@ -326,9 +373,7 @@ def test_alpha_is_not_called_the_papers(audit: AuditResult) -> None:
 def test_pdf_holds_no_hidden_tables(audit: AuditResult) -> None:
     assert build_effects(audit, PDF).parts["sweep_figure"].numbers is None
     assert build_effects(audit, HTML).parts["sweep_figure"].numbers is not None
-    unswept = dataclasses.replace(
-        audit, features=tuple(dataclasses.replace(one, sweep=None) for one in audit.features), stress=None
-    )
+    unswept = _unswept(audit)
     assert build_effects(unswept, PDF).parts["figure"].numbers is None
     assert build_effects(unswept, HTML).parts["figure"].numbers is not None
 

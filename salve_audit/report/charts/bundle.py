@@ -93,8 +93,10 @@ def _draw_x(canvas: Canvas, axis: Axis, places: Sequence[float], width: float) -
     bottom = TOP + PLOT
     last = -1e9
     for place, value in zip(places, axis.places, strict=True):
+        if value != round(value):
+            continue
         canvas.path(segment(place, TOP, place, bottom), stroke=MUTED if value == 0 else RULE, width=0.6)
-        if value == round(value) and place - last >= 18:
+        if place - last >= 18:
             canvas.text((place, bottom + 13), tick_label(abs(value)), anchor="middle", size=10.5)
             last = place
     middle = (LEFT + width - RIGHT) / 2

@@ -88,5 +88,5 @@ def enhancement_figure(curves: Sequence[EnhancementCurve]) -> Figure:
 def _panel(one: EnhancementCurve) -> Drawing:
     lines = [Line("this class", one.accuracy, one.low, one.high)]
     if one.others:
-        lines.append(Line("mean of the other classes", one.others, one.others_low, one.others_high))
+        lines.append(Line("mean of the others", one.others, one.others_low, one.others_high))
     return draw_bundle(one.class_name, Axis(one.alpha_hat, "strength α̂, enhanced"), lines, width=224)

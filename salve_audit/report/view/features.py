@@ -12,7 +12,14 @@ from salve_audit.report.numbers import count, names, points, strength
 from salve_audit.report.tables import Column, Missing, Table, Value, make_table
 from salve_audit.report.view.order import fragile_first
 from salve_audit.report.view.page import Figure, Medium, Section
-from salve_audit.report.view.sweeps import images_table, sweep_figure, sweep_order, sweep_sentence, sweep_table
+from salve_audit.report.view.sweeps import (
+    entangled_lines,
+    images_table,
+    sweep_figure,
+    sweep_order,
+    sweep_sentence,
+    sweep_table,
+)
 from salve_audit.results import AuditResult, FeatureInfo
 
 MAP_FEATURES, MAP_CLASSES = 40, 40
@@ -113,7 +120,9 @@ def build_effects(result: AuditResult, medium: Medium) -> Section:
         "sweep_table": sweep_table(swept, medium) if swept else None,
         "images": images_table(swept, medium) if swept else None,
         "table": _shared_table(shared, medium),
-        "entangled": [_entanglement(one, result) for one in shared if one.entangled][:EFFECT_FEATURES],
+        "entangled": entangled_lines(swept)
+        if swept
+        else [_entanglement(one, result) for one in shared if one.entangled][:EFFECT_FEATURES],
         "none": not shared,
     }
     return Section("effects", "Cross-class features and their effects", "effects.html.j2", parts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from salve_audit.report.charts.bundle import MOST_LINES, Axis, Line, draw_bundle
 from salve_audit.report.charts.svg import Drawing
-from salve_audit.report.numbers import count, names, percent_interval, plural
+from salve_audit.report.numbers import count, names, percent_interval, plural, points
 from salve_audit.report.tables import Column, Missing, Table, Value, make_table
 from salve_audit.report.view.page import Figure, Medium
 from salve_audit.results import ClassSweep, FeatureInfo, FeatureSweep, Opposition, Stress
@@ -38,6 +38,25 @@ def _opposition_size(sweep: FeatureSweep) -> float:
     return max(found, default=0.0)
 
 
+def entangled_lines(swept: Sequence[Swept], limit: int = 12) -> list[str]:
+    """Of the features that suppression shows to be entangled: the strength and the classes that are farthest apart."""
+    said = []
+    for one in swept[:limit]:
+        opposed = [each for each in one.sweep.opposed if each.alpha_hat < 0]
+        if opposed:
+            at = _widest(one.sweep, opposed)
+            by_name = {c.class_name: _change(one.sweep, c, at.alpha_hat) for c in one.sweep.classes}
+            low, high = min(at.falls, key=by_name.__getitem__), max(at.rises, key=by_name.__getitem__)
+            moves = f"{low} changes by {points(by_name[low])} and {high} by {points(by_name[high])} points"
+            said.append(f"Feature {one.info.index}: suppressed at α̂ = {-at.alpha_hat:g}, {moves}.")
+    return said
+
+
+def _widest(sweep: FeatureSweep, opposed: Sequence[Opposition]) -> Opposition:
+    """Where the smaller of the two opposite movements is largest."""
+    return max(opposed, key=lambda one: min(_largest(sweep, one, one.falls), _largest(sweep, one, one.rises)))
+
+
 def _largest(sweep: FeatureSweep, at: Opposition, moved: Sequence[str]) -> float:
     return max(abs(_change(sweep, one, at.alpha_hat)) for one in sweep.classes if one.class_name in moved)
 
@@ -56,8 +75,8 @@ def sweep_sentence(swept: Sequence[Swept], stress: Stress | None) -> str:
     if not down and not up:
         said = f"Up to α̂ = {top:g} none of {text} moves two classes in opposite directions beyond chance"
     else:
-        said = f"Up to α̂ = {top:g}, of {text} {count(len(down))} suppressed and {count(len(up))} enhanced "
-        said += "move classes in opposite directions beyond chance (entangled)"
+        said = f"Up to α̂ = {top:g}, {count(len(down))} of {text} {'moves' if len(down) == 1 else 'move'} classes in "
+        said += f"opposite directions beyond chance when suppressed (entangled), {count(len(up))} when enhanced"
     said += f"; {count(still)} {'moves' if still == 1 else 'move'} no class at all." if still else "."
     if stress is not None and stress.n_sweeps_left_out:
         said += f" {plural(stress.n_sweeps_left_out, 'more feature')} were not swept."
@@ -109,7 +128,7 @@ def _chosen(sweep: FeatureSweep) -> list[ClassSweep]:
     span = {one.class_name: max(one.accuracy) - min(one.accuracy) for one in sweep.classes}
     first: list[str] = []
     if sweep.opposed:
-        widest = max(sweep.opposed, key=lambda e: min(_largest(sweep, e, e.falls), _largest(sweep, e, e.rises)))
+        widest = _widest(sweep, sweep.opposed)
         by_name = {one.class_name: abs(_change(sweep, one, widest.alpha_hat)) for one in sweep.classes}
         for moved in (widest.falls, widest.rises):
             first += sorted(moved, key=lambda name: -by_name[name])[: MOST_LINES // 2]
