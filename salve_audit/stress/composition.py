@@ -189,9 +189,10 @@ def _mean_steps(
 def _draw(
     weights: Float[np.ndarray, "n_draws n"], samples: AuditSamples, one: _Walk
 ) -> Float[np.ndarray, "n_draws steps"]:
-    """Others' mean accuracy after every edit in every draw."""
+    """Others' mean accuracy after every edit in every draw; rounded, since float32 weights sum to 1 only nearly."""
     counted = one.correct & one.others[samples.labels]
-    return (weights @ counted.T.astype(np.float32)).astype(np.float64) / np.count_nonzero(one.others)
+    drawn = (weights @ counted.T.astype(np.float32)).astype(np.float64) / np.count_nonzero(one.others)
+    return np.round(drawn, 5)
 
 
 def _answer(samples: AuditSamples, head: AffineHead) -> Answers:
