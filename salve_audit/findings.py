@@ -85,7 +85,7 @@ def _about_bound(classes: Sequence[ClassReliance]) -> Iterator[str]:
 def _about_sae(sae: SaeInfo) -> Iterator[str]:
     if not sae.satisfied:
         yield (
-            f"No autoencoder on the path kept 99 % of the accuracy at R² of at least 0.9; the one used has R² "
+            f"No autoencoder trained in full kept 99 % of the accuracy at R² of at least 0.9; the one used has R² "
             f"{sae.r2:.3f} and accuracy {sae.accuracy_reconstructed:.3f} against {sae.accuracy_original:.3f}. "
             "Findings about its features are weaker for it."
         )

@@ -1,7 +1,7 @@
 """Does a class's finding survive another seed of the autoencoder? (METHOD §4)
 
 Latents are matched one to one across seeds by |cosine| (Hungarian). A dominant feature is stable when in at least
-four of five seeds, its own included, the matched latent has |cosine| above 0.7 and the feature's flip median lies
+four of five seeds, its own counted, the matched latent has |cosine| above 0.7 and the feature's flip median lies
 inside the 95 % interval of the matched latent's.
 """
 
@@ -26,7 +26,7 @@ def find_stable(
     medians: Sequence[MedianEstimate],
     others: Sequence[tuple[Float[np.ndarray, "m d"], Int[np.ndarray, " k"], Float[np.ndarray, " k"]]],
 ) -> list[bool | None]:
-    """Per class: is the finding stable? None without other seeds or without samples.
+    """Per class: is the finding stable? None without other seeds, or where there are too few samples for an interval.
 
     Args:
         audit: audit samples.
@@ -43,7 +43,7 @@ def find_stable(
             other = estimate_median(flip_times(one, coupling[index]))
             agreeing[index] += cosine[index] > SAME_FEATURE and _inside(median.median, other)
     needed = STABLE_SHARE * (1 + len(others))
-    return [None if not median.n else bool(agreeing[i] >= needed) for i, median in enumerate(medians)]
+    return [bool(agreeing[i] >= needed) if median.has_interval else None for i, median in enumerate(medians)]
 
 
 def match_dominant(
@@ -62,6 +62,8 @@ def match_dominant(
 
 def _inside(value: float | None, estimate: MedianEstimate) -> bool:
     """Is the median inside the other's interval? Bounds that are not reached lie beyond every strength."""
+    if not estimate.has_interval:
+        return False
     if value is None or estimate.median is None:
         return value is None and estimate.median is None
     low = -np.inf if estimate.low is None else estimate.low

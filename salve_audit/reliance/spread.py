@@ -88,10 +88,10 @@ def _bootstrap(flips: Sequence[Times], rng: np.random.Generator) -> tuple[float,
 
 def _widen(median: MedianEstimate, interval: tuple[float, float]) -> tuple[float | None, float | None]:
     """The hull of both intervals; None: not reached, or unknown because the class has no interval over samples."""
-    if median.low is None and median.high is None:
+    if not median.has_interval:
         return None, None
-    low = interval[0] if median.low is None else min(median.low, interval[0])
-    high = np.inf if median.high is None else max(median.high, interval[1])
+    low = min(np.inf if median.low is None else median.low, interval[0])
+    high = max(np.inf if median.high is None else median.high, interval[1])
     return (low if np.isfinite(low) else None), (float(high) if np.isfinite(high) else None)
 
 

@@ -59,6 +59,11 @@ class MedianEstimate:
         return self.n_events / self.n if self.n else 0.0
 
     @property
+    def has_interval(self) -> bool:
+        """Are there enough samples and events for one? A bound that is None is then one that is not reached."""
+        return self.n >= NO_INTERVAL and self.n_events >= 2
+
+    @property
     def thin(self) -> bool:
         """Too few samples or events to be judged."""
         return self.n < THIN_SAMPLES or self.n_events < THIN_EVENTS
@@ -101,8 +106,9 @@ def estimate_median(times: Times) -> MedianEstimate:
         return MedianEstimate(None, None, None, n, n_events)
     curve = stats.ecdf(times.censored()).sf
     median = _first_at_most_half(curve)
-    if n < NO_INTERVAL or n_events < 2:
-        return MedianEstimate(median, None, None, n, n_events)
+    estimate = MedianEstimate(median, None, None, n, n_events)
+    if not estimate.has_interval:
+        return estimate
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # undefined where survival is 0 or 1: those bounds are unused
         band = curve.confidence_interval(confidence_level=0.95, method="log-log")

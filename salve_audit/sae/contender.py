@@ -10,7 +10,7 @@ import numpy as np
 from salve_audit.results import SaePoint, Stability
 from salve_audit.sae.models import TrainedSae
 from salve_audit.sae.problem import Problem
-from salve_audit.sae.stability import assess_stability, find_representative
+from salve_audit.sae.stability import assess_stability, compare_pairs, find_representative
 from salve_audit.sae.tuning import NUDGE, Candidate, choose, satisfies, search_path, settle
 
 
@@ -79,13 +79,14 @@ def conclude(problem: Problem, path: list[Candidate], finals: list[Candidate]) -
     seeds = [problem.canonical(best.parameters, best.sparsity, i) for i in range(problem.n_seeds)]
     qualities = [problem.measure(one) for one in seeds]
     good = [i for i, quality in enumerate(qualities) if satisfies(quality)] or list(range(len(seeds)))
-    first = find_representative(seeds, good)
+    pairs = compare_pairs(seeds)
+    first = find_representative(pairs, good)
     chosen = dataclasses.replace(best, quality=qualities[first])
     finals = [chosen if one is best else one for one in finals]
     seeds = [seeds[first], *seeds[:first], *seeds[first + 1 :]]
     if problem.trims:
         seeds = [trim(one) for one in seeds]
-    return Contender(problem, (*path, *finals), chosen, tuple(seeds), assess_stability(seeds))
+    return Contender(problem, (*path, *finals), chosen, tuple(seeds), assess_stability(pairs))
 
 
 def trim(sae: TrainedSae) -> TrainedSae:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -47,34 +48,54 @@ def compute_subspace_overlap(sae: TrainedSae, other: TrainedSae) -> float:
     return min(1.0, float(np.square(ours.T @ theirs).sum() / largest)) if largest else 0.0
 
 
-def assess_stability(seeds: Sequence[TrainedSae]) -> Stability | None:
-    """The first autoencoder against each of the others, averaged; None for a single one.
+@dataclass(frozen=True)
+class Pairs:
+    """Every seed against every other one, each (s, s) and symmetric.
 
-    Living rows without a partner count as unmatched, with |cosine| 0.
+    Sums over matched latents are divided by the larger number of living latents of the two: one without a partner
+    counts as not found again, whichever side it is on.
+
+    Attributes:
+        cosine: mean |cosine| of matched latents.
+        share: share of latents whose partner has |cosine| above 0.7.
+        overlap: of the subspaces.
     """
-    first, others = seeds[0], seeds[1:]
-    if not others or not first.alive.any():
+
+    cosine: Float[np.ndarray, "s s"]
+    share: Float[np.ndarray, "s s"]
+    overlap: Float[np.ndarray, "s s"]
+
+
+def compare_pairs(seeds: Sequence[TrainedSae]) -> Pairs:
+    """Matches each seed with each other one, once."""
+    n = len(seeds)
+    pairs = Pairs(np.eye(n), np.eye(n), np.eye(n))
+    for i, j in combinations(range(n), 2):
+        cosine = match_dictionaries(seeds[i], seeds[j]).cosine
+        larger = max(1, int(seeds[i].alive.sum()), int(seeds[j].alive.sum()))
+        pairs.cosine[i, j] = pairs.cosine[j, i] = cosine.sum() / larger
+        pairs.share[i, j] = pairs.share[j, i] = (cosine > MATCH_THRESHOLD).sum() / larger
+        pairs.overlap[i, j] = pairs.overlap[j, i] = compute_subspace_overlap(seeds[i], seeds[j])
+    return pairs
+
+
+def assess_stability(pairs: Pairs) -> Stability | None:
+    """Mean over all pairs of seeds; None for a single one. Choosing a seed afterwards does not flatter it."""
+    n = len(pairs.cosine)
+    if n < 2:
         return None
-    cosines = np.stack([match_dictionaries(first, other).cosine[first.alive] for other in others])
+    upper = np.triu_indices(n, 1)
     return Stability(
-        n_seeds=len(seeds),
-        matched_cosine=float(cosines.mean()),
-        share_matched=float((cosines > MATCH_THRESHOLD).mean()),
-        subspace_overlap=float(np.mean([compute_subspace_overlap(first, other) for other in others])),
+        n_seeds=n,
+        matched_cosine=float(pairs.cosine[upper].mean()),
+        share_matched=float(pairs.share[upper].mean()),
+        subspace_overlap=float(pairs.overlap[upper].mean()),
     )
 
 
-def find_representative(seeds: Sequence[TrainedSae], candidates: Sequence[int]) -> int:
-    """The candidate whose latents the other seeds find again best (mean |cosine| of matched rows); ties: the first."""
-    if len(seeds) < 3 or len(candidates) < 2:
-        return candidates[0]
-    found = []
-    for i in candidates:
-        others = [one for j, one in enumerate(seeds) if j != i]
-        living = seeds[i].alive
-        cosines = [match_dictionaries(seeds[i], other).cosine[living].mean() for other in others if living.any()]
-        found.append(float(np.mean(cosines)) if cosines else 0.0)
-    return candidates[int(np.argmax(found))]
+def find_representative(pairs: Pairs, candidates: Sequence[int]) -> int:
+    """The candidate that resembles the other seeds most, by mean |cosine|; ties: the first."""
+    return candidates[int(np.argmax(pairs.cosine[list(candidates)].sum(axis=1)))]
 
 
 def _orthonormal_span(sae: TrainedSae) -> Float[np.ndarray, "d r"]:

@@ -30,7 +30,7 @@ from salve_audit.sae.products import decode_batch, encode_batch
 AUX_WEIGHT = 1 / 32  # arXiv 2406.04093
 AUX_SHARE = 16  # d/16 silent latents per sample: few enough to specialise; with d/2 half as many come back on ResNet-18
 SILENT_EPOCHS = 1.0  # after which a latent gets the auxiliary loss
-LARGEST_EPOCH = 100_000  # samples: large sets are passed once or twice, silence must count before the end
+LARGEST_EPOCH = 15_000  # samples: large sets are read in part only, silence must count before a brief training ends
 
 
 def topk_parameters(acts: Float[Tensor, "n d"], n_latents: int, generators: Sequence[torch.Generator]) -> Parameters:

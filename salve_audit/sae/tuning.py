@@ -21,7 +21,7 @@ from salve_audit.sae.parameters import Parameters
 KEPT_ACCURACY, LEAST_R2 = 0.99, 0.9  # METHOD §1
 START, GROWTH = 0.3, 2.0  # λ·d/m of the first point: above R² 0.98 on the models tried; factor to the next
 MAX_GROWTH, MAX_SHRINK, N_REFINE = 12, 4, 2
-NUDGE, MAX_NUDGES = GROWTH**0.25, 3  # after the full training: the distance of points at the end of the search
+NUDGE, MAX_NUDGES = GROWTH**0.25, 4  # after the full training: the distance of points at the end of the search
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,8 @@ def _refine(path: list[Candidate], visit: Visit, ladder: Ladder) -> None:
 def settle(start: Candidate, visit: Visit, ladder: Ladder, *, anew: bool = False) -> list[Candidate]:
     """`start`, trained in full, and its neighbours: the search trains briefly and so misjudges the best λ by a little.
 
-    It goes on to sparser points while the rule holds, or to denser ones until it does, at most three times.
+    It goes on to sparser points while the rule holds, at most three times; or to denser ones until it does, in strides
+    that double, so that the rule is only missed where points seven times as far do not meet it either.
 
     Args:
         start: trained in full.
@@ -125,7 +126,7 @@ def settle(start: Candidate, visit: Visit, ladder: Ladder, *, anew: bool = False
     raising = satisfies(start.quality)
     for _ in range(MAX_NUDGES):
         last = visited[-1]
-        following = ladder.move(last.sparsity, NUDGE if raising else 1 / NUDGE)
+        following = ladder.move(last.sparsity, NUDGE if raising else NUDGE ** -(2 ** (len(visited) - 1)))
         if following is None:
             break
         visited.append(visit(following, None if anew and not raising else last.parameters))

@@ -75,6 +75,18 @@ def test_a_seed_where_most_never_flip_opens_the_interval_upwards() -> None:
     assert spread.low is not None
 
 
+def test_a_seed_that_does_not_reach_its_median_takes_the_bounds_of_those_that_do() -> None:
+    """Enough flips for an interval, but under half: nothing is known to be robust while four seeds say 0.5."""
+    rarely = make_times(1.0, n=200, never=0.85, seed=1)
+    own = estimate_median(rarely)
+    assert (own.low, own.median, own.high) == (None, None, None)
+    assert not own.thin
+    flips = [rarely, *(make_times(0.5, n=200, seed=i) for i in range(2, 6))]
+    spread = summarise_spread(flips, own, None, np.random.default_rng(0))
+    assert spread.low == pytest.approx(0.47, abs=0.05)
+    assert spread.high is None
+
+
 def test_no_interval_over_samples_none_over_seeds() -> None:
     flips = [make_times(1.0, n=4), make_times(2.0, n=4)]
     spread = summarise_spread(flips, estimate_median(flips[0]), None, np.random.default_rng(0))
