@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from salve_audit.interventions.affine import Intervention
 from salve_audit.interventions.bootstrap import draw_others, hull_interval
 from salve_audit.interventions.comparison import Comparison, ComparisonInputs, ComparisonSettings
-from salve_audit.interventions.measure import Matched, compute_drift, match_accuracy, relative_change
+from salve_audit.interventions.measure import Matched, compute_drift, head_change, match_accuracy
 from salve_audit.interventions.plan import Plan, make_plan
 from salve_audit.interventions.samples import EditedLogits, edit_logits
 from salve_audit.interventions.summary import ClassDraws, summarise_methods
@@ -96,7 +96,7 @@ def compare_class(bench: Workbench, plan: Plan, index: int) -> ClassFindings:
     context = bench.context(index)
     made = [(method, bench.intervene(method, context)) for method in methods]
     interventions: list[Intervention] = [one for _, one in made if one is not None]
-    edits = edit_logits(bench.samples, interventions)
+    edits = edit_logits(bench.samples, interventions, index)
     matches = [match_accuracy(edited, index, bench.targets) for edited in edits]
     none = np.zeros((0, len(bench.samples.labels)), dtype=bool)
     correct = np.concatenate([none, *(matched.correct for matched in matches)])  # (methods targets, n)
@@ -130,7 +130,7 @@ def _result(bench: Workbench, edited: EditedLogits, matched: Matched, at: tuple[
     strength = float(matched.strengths[i])
     others = matched.accuracies[i, bench.samples.others(index)]
     kl, agreement = compute_drift(edited, index, strength)
-    head = edited.intervention.head(strength)
+    weight_change, bias_change = head_change(edited.intervention, bench.head, strength)
     return InterventionResult(
         method=edited.intervention.method,
         class_name=bench.inputs.class_names[index],
@@ -143,9 +143,9 @@ def _result(bench: Workbench, edited: EditedLogits, matched: Matched, at: tuple[
         others_worst=float(others.min()),
         kl=kl,
         agreement=agreement,
-        weight_change=relative_change(bench.head.weight, head.weight),
+        weight_change=weight_change,
         area=matched.area,
         low=float("nan"),
         high=float("nan"),
-        bias_change=relative_change(bench.head.bias, head.bias),
+        bias_change=bias_change,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from salve_audit.interventions.affine import AffineHead, Intervention
 from salve_audit.interventions.samples import EditedLogits
 from salve_audit.interventions.search import class_events, find_strengths
 
@@ -101,6 +102,19 @@ def relative_change(original: Float[np.ndarray, "*shape"], edited: Float[np.ndar
     """``‖edited − original‖_F / ‖original‖_F`` of the weights, or of the biases; 0 where there are none."""
     size = float(np.linalg.norm(original))
     return float(np.linalg.norm(edited - original)) / size if size > 0 else 0.0
+
+
+def head_change(intervention: Intervention, head: AffineHead, strength: float) -> tuple[float, float]:
+    """`relative_change` of weights and biases at a strength; of a linear edit from its factors, without the head."""
+    edit = intervention.factors
+    if edit is None:
+        edited = intervention.head(strength)
+        return relative_change(head.weight, edited.weight), relative_change(head.bias, edited.bias)
+    squared = float(((edit.left.T @ edit.left) * (edit.right @ edit.right.T)).sum())  # ‖left right‖²
+    sizes = float(np.linalg.norm(head.weight)), float(np.linalg.norm(head.bias))
+    changes = max(squared, 0.0) ** 0.5, float(np.linalg.norm(edit.bias))
+    weight, bias = (strength * change / size if size > 0 else 0.0 for change, size in zip(changes, sizes, strict=True))
+    return weight, bias
 
 
 def _divergence(before: Float[np.ndarray, "k n"], after: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:

@@ -19,7 +19,13 @@ from salve_audit.interventions.windows import Margins, Rivals, find_rivals, reco
 
 LogitsOfRows: TypeAlias = Callable[[slice], np.ndarray]  # samples -> their logits at some strengths, (s, k, rows)
 
-THINNED_VALUES = 1 << 21  # logits behind what is not worth all of them: divergence, agreement
+MOST_VALUES = (
+    1 << 22
+)  # logits of the audit split; with more, divergence and agreement come from `THINNED_VALUES` of them
+THINNED_VALUES = 1 << 19
+SINGLE_VALUES = (
+    1 << 26
+)  # activations; with more, reaches are float32 but for the class itself, whose roots must be exact
 BLOCK_VALUES = 1 << 20  # logits or weights held at a time, 8 MB
 ALIVE_SHARE = 0.6  # of the coordinates; above it leaving out dead ones costs more than it saves
 STRENGTHS_PER_PRODUCT = 12  # neighbours on the grid, so that most dead coordinates are dead in all of them
@@ -50,17 +56,11 @@ class AuditSamples:
 
     @functools.cached_property
     def thinned_rows(self) -> Int[np.ndarray, " some"] | None:
-        """Samples spread evenly over the classes, about `THINNED_VALUES` logits; None: all of them are no more."""
+        """Samples spread evenly over the classes, of `THINNED_VALUES` logits; None: all are not too many."""
         n_classes, n = self.logits.shape
-        if n_classes * n <= THINNED_VALUES:
+        if n_classes * n <= MOST_VALUES:
             return None
-        each = max(1, THINNED_VALUES // n_classes // max(1, np.count_nonzero(self.counts)))
-        spread = [
-            start + np.unique(np.linspace(0, count - 1, min(each, count)).astype(np.intp))
-            for start, count in zip(self.starts, self.counts, strict=True)
-            if count
-        ]
-        return np.concatenate(spread)
+        return np.linspace(0, n - 1, max(1, THINNED_VALUES // n_classes)).astype(np.intp)
 
     @functools.cached_property
     def thinned(self) -> AuditSamples:
@@ -72,6 +72,19 @@ class AuditSamples:
         counts = np.bincount(labels, minlength=len(self.counts))
         logits = np.ascontiguousarray(self.logits[:, rows])
         return AuditSamples(self.acts[rows], labels, logits, counts, np.cumsum(counts) - counts)
+
+    @functools.cached_property
+    def single_acts(self) -> Float[np.ndarray, "n d"]:
+        """The activations in float32, as they came."""
+        return self.acts.astype(np.float32)
+
+    def reach(self, directions: Float[np.ndarray, "r d"], own: slice) -> Float[np.ndarray, "r n"]:
+        """How far every sample reaches along each direction, float64; beyond `SINGLE_VALUES` precise on `own` alone."""
+        if self.acts.size <= SINGLE_VALUES or own == slice(0, len(self.labels)):
+            return directions @ self.acts.T
+        reached = (directions.astype(np.float32) @ self.single_acts.T).astype(np.float64)
+        reached[:, own] = directions @ self.acts[own].T
+        return reached
 
     def rows_of(self, class_index: int) -> slice:
         """The samples of one class."""
@@ -187,14 +200,20 @@ class EditedLogits:
         return logits_of
 
 
-def edit_logits(samples: AuditSamples, interventions: Sequence[Intervention]) -> list[EditedLogits]:
-    """The edited logits of several interventions; the linear edits' projections are one matrix product."""
+def edit_logits(
+    samples: AuditSamples, interventions: Sequence[Intervention], class_index: int | None = None
+) -> list[EditedLogits]:
+    """The edited logits of several interventions; the linear edits' projections are one matrix product.
+
+    Where the split is so large that projections are in float32, those of the class edited (all without one) are not.
+    """
+    own = slice(0, len(samples.labels)) if class_index is None else samples.rows_of(class_index)
     edits = [one.factors for one in interventions]
     rights = [edit.right if edit is not None and edit.left.any() else None for edit in edits]
     directions = [right for right in rights if right is not None]
     if not directions:
         return [EditedLogits(samples, one, None) for one in interventions]
-    reaches = np.concatenate(directions) @ samples.acts.T  # (all r, n)
+    reaches = samples.reach(np.concatenate(directions), own)  # (all r, n)
     stops = np.cumsum([0 if right is None else len(right) for right in rights])
     return [
         EditedLogits(samples, one, None if right is None else reaches[stop - len(right) : stop])

@@ -51,13 +51,13 @@ def measure_variants(bench: Workbench, index: int, methods: Sequence[str]) -> li
 
 def _measure(bench: Workbench, methods: Sequence[str], over: str, contexts: Sequence[EditContext]) -> list[Variant]:
     variants: list[Variant] = []
-    for method in methods:
+    for method in methods if contexts else ():
         made: list[tuple[int, Intervention]] = []
         for choice, context in enumerate(contexts, start=1):
             intervention = bench.intervene(method, context)
             if intervention is not None:
                 made.append((choice, intervention))
-        edits = edit_logits(bench.samples, [intervention for _, intervention in made])
+        edits = edit_logits(bench.samples, [intervention for _, intervention in made], contexts[0].class_index)
         for (choice, _), edited in zip(made, edits, strict=True):
             matched = match_targets(edited, contexts[0].class_index, bench.targets)
             variants.append(Variant(method, over, choice, matched))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from salve_audit.report.charts.methods import MethodRow, draw_methods
-from salve_audit.report.numbers import count, percent, percent_interval, points, strength
+from salve_audit.report.numbers import count, p_value, percent, percent_interval, points, strength
 from salve_audit.report.tables import Column, Missing, Table, Value, make_table
 from salve_audit.report.view.page import Figure, Medium, Section
 from salve_audit.report.view.ranking import (
@@ -14,8 +14,10 @@ from salve_audit.report.view.ranking import (
     difference_interval,
     is_chance,
     is_null,
+    is_told_apart,
     label,
     rank,
+    salve_interval,
 )
 from salve_audit.results import AuditResult, InterventionResult, MethodSpread, MethodSummary
 
@@ -32,9 +34,10 @@ def build_interventions(result: AuditResult, medium: Medium) -> Section:
         "any": bool(rows or summaries),
         "figure": _figure(result) if summaries else None,
         "summary": [_summary_table(own, target) for target, own in grouped.items()],
+        "salve": [table for target, own in grouped.items() if (table := _salve_table(own, target)).rows],
         "costs": [table for table in costs if table.rows],
         "area": _area_table(summaries) if summaries else None,
-        "spread": _spread_table(result.intervention_spread, medium.table_rows) if result.intervention_spread else None,
+        "spread": _spread_tables(result.intervention_spread, medium.table_rows),
         "each": _class_table(rows, medium.table_rows) if medium.numbers and rows else None,
         "ranking": rank(summaries),
         "rome": compare_rome(rows),
@@ -101,6 +104,27 @@ def _difference_cells(one: MethodSummary) -> list[Value]:
     return [points(one.difference), interval, count(one.n_common), "no" if is_chance(one) else "yes"]
 
 
+def _salve_table(summaries: Sequence[MethodSummary], target: float) -> Table:
+    """Every method against SALVE, paired over the classes that both bring to the target."""
+    heads = ("Classes in common", "Less SALVE, points", "95 % interval, points", "p", "p, Holm")
+    columns = [Column("Method", "name"), *(Column(head) for head in heads), Column("Told apart", "text")]
+    rows: list[list[Value]] = [
+        [
+            label(one.method),
+            count(one.n_common_salve),
+            points(one.to_salve),
+            salve_interval(one) or Missing("too few draws for an interval"),
+            p_value(one.p_salve),
+            p_value(one.p_salve_holm),
+            "yes" if is_told_apart(one) else "no",
+        ]
+        for one in summaries
+        if one.to_salve is not None and one.p_salve is not None and one.p_salve_holm is not None
+    ]
+    caption = f"Class at {100 * target:g} % accuracy: others' accuracy of each method less that of SALVE"
+    return make_table(caption, columns, rows, len(rows), "intervention_summary[]")
+
+
 def _cost_table(results: Sequence[InterventionResult], target: float) -> Table:
     """What the edits do beside the others' mean accuracy, over all classes as well."""
     heads = ("Worst other class", "KL, nats", "Agreement", "Weight change", "Bias change")
@@ -165,8 +189,20 @@ def _class_table(results: Sequence[InterventionResult], limit: int) -> Table:
     return make_table("Every class and method", columns, rows, limit, "interventions[]")
 
 
-def _spread_table(spreads: Sequence[MethodSpread], limit: int) -> Table:
-    """Per method and target: means over classes, and the class on which the choice of a key matters most."""
+_CHOICES = {
+    "keys": "the free choice of a key picture",
+    "seeds": "the seed of the autoencoder, the audited one among them",
+}
+
+
+def _spread_tables(spreads: Sequence[MethodSpread], limit: int) -> list[Table]:
+    """One for ROME's keys, one for the autoencoder's seeds, as far as they were measured."""
+    grouped = {over: [one for one in spreads if one.over == over] for over in _CHOICES}
+    return [_spread_table(own, limit, _CHOICES[over]) for over, own in grouped.items() if own]
+
+
+def _spread_table(spreads: Sequence[MethodSpread], limit: int, choice: str) -> Table:
+    """Per method and target: means over classes, and the class on which the choice matters most."""
     heads = ("Target", "Classes", "Mean lowest", "Mean median", "Mean highest", "Widest range, points")
     columns = [Column("Method", "name"), *(Column(head) for head in heads), Column("Widest in", "wrap")]
     rows: list[list[Value]] = []
@@ -176,5 +212,5 @@ def _spread_table(spreads: Sequence[MethodSpread], limit: int) -> Table:
         means = [sum(values) / len(own) for values in zip(*((o.low, o.median, o.high) for o in own), strict=True)]
         head = [label(method), f"{100 * target:g} %", count(len(own))]
         rows.append([*head, *map(percent, means), f"{100 * (widest.high - widest.low):.1f}", widest.class_name])
-    caption = "Others' accuracy over the free choice of a key picture"
+    caption = f"Others' accuracy over {choice}"
     return make_table(caption, columns, rows, limit, "intervention_spread[]")

@@ -22,6 +22,7 @@ LABELS = {
     "null-permuted": "null: permuted",
     "null-random": "null: random feature",
 }
+SIGNIFICANT = 0.05  # of a p-value after Holm's correction
 _ALIKE = 0.01  # others' accuracy less far apart than this, on average, at every target
 
 
@@ -60,7 +61,41 @@ def _rank_one(target: float, summaries: Sequence[MethodSummary]) -> tuple[str, s
         text += f" In no class brought there: {names(failed, len(failed))}."
     place = f"SALVE is number {order.index(salve) + 1} of {len(order)} by this mean."
     compared = any(one.method == "row-scaling" for one in summaries)
-    return text, f"{place} {_against_trivial(salve)}" if compared else place
+    said = [place, _against_trivial(salve) if compared else "", beside_salve(summaries)]
+    return text, " ".join(filter(None, said))
+
+
+def beside_salve(summaries: Sequence[MethodSummary]) -> str:
+    """Which methods keep more than SALVE, which less, by the corrected tests; "" where none was tested."""
+    tested = [one for one in summaries if one.p_salve_holm is not None and one.to_salve is not None]
+    if not tested:
+        return ""
+    told = [one for one in tested if is_told_apart(one)]
+    parts = [
+        ("more than SALVE keep", [_gap(one) for one in told if (one.to_salve or 0.0) > 0]),
+        ("less keep", [_gap(one) for one in told if (one.to_salve or 0.0) <= 0]),
+        ("not told apart from SALVE", [label(one.method) for one in tested if not is_told_apart(one)]),
+    ]
+    listed = "; ".join(f"{name}: {', '.join(values)}" for name, values in parts if values)
+    return f"In paired tests on common classes, corrected by Holm, points over SALVE with 95 % interval: {listed}."
+
+
+def is_told_apart(one: MethodSummary) -> bool:
+    """Does the corrected test find a difference to SALVE?"""
+    return one.p_salve_holm is not None and one.p_salve_holm < SIGNIFICANT
+
+
+def salve_interval(one: MethodSummary) -> str | None:
+    """The interval of the difference to SALVE in points."""
+    if one.to_salve_low is None or one.to_salve_high is None:
+        return None
+    return f"{points(one.to_salve_low)} to {points(one.to_salve_high)}"
+
+
+def _gap(one: MethodSummary) -> str:
+    assert one.to_salve is not None, f"{one.method} was not compared with SALVE"
+    interval = salve_interval(one)
+    return f"{label(one.method)} {points(one.to_salve)}{f' ({interval})' if interval else ''}"
 
 
 def _standing(one: MethodSummary) -> str:
