@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
+from scipy.optimize import LinearConstraint, minimize
 
 from salve_audit.interventions.affine import AffineHead
 from salve_audit.stress import restoring
@@ -51,8 +51,8 @@ def test_distance_agrees_with_a_general_optimiser() -> None:
     found = RestoringProblem(head, 0, kept).distances(acts)
     for act, distance in zip(acts, found, strict=True):
         rows, lead = _half_spaces(head, 0, kept, act)
-        constraint = {"type": "ineq", "fun": lambda x, r=rows, h=lead: r @ x - h, "jac": lambda x, r=rows: r}
-        other = minimize(lambda x: x @ x, np.zeros(15), jac=lambda x: 2 * x, constraints=constraint, method="SLSQP")
+        meets = LinearConstraint(rows, lead, np.full(len(lead), np.inf))
+        other = minimize(lambda x: x @ x, np.zeros(15), jac=lambda x: 2 * x, constraints=meets, method="SLSQP")
         assert np.sqrt(other.fun) == pytest.approx(distance, rel=1e-4, abs=1e-6)
 
 
