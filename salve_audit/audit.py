@@ -26,13 +26,13 @@ from salve_audit.interventions import (
 )
 from salve_audit.outputs import check_writable, publishing
 from salve_audit.reliance.assess import Reliance, RelianceInputs, assess_reliance
-from salve_audit.reliance.features import describe_use
+from salve_audit.reliance.features import FeatureUse, describe_blocks
 from salve_audit.reliance.scaling import Samples
 from salve_audit.reliance.spread import OtherSeed
 from salve_audit.results import AuditResult, SaeFidelity
 from salve_audit.sae.files import serialise_sae
 from salve_audit.sae.metrics import measure_quality
-from salve_audit.sae.models import TrainedSae
+from salve_audit.sae.models import CHUNK_ROWS, TrainedSae
 from salve_audit.sae.settings import SaeSettings
 from salve_audit.sae.stage import SaeOutcome, train_sae
 from salve_audit.sae.supervised_concepts import Concepts, gather_concepts
@@ -108,20 +108,18 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
             _find_concepts(subject) if config.sae == "supervised" else None,
         )
         info = dataclasses.replace(outcome.info, on_audit=_measure_fidelity(outcome.sae, activations))
-        fit_codes = outcome.sae.encode(activations.fit.acts)
         codes = outcome.sae.encode(activations.audit.acts)
     with watch.stage("reliance"):
         other_seeds = tuple(_seen_by(one, activations) for one in outcome.seeds[1:])
         audit_samples = Samples(np.asarray(activations.audit.acts), activations.audit.labels, activations.head)
         reliance = assess_reliance(
             RelianceInputs(
-                fit_codes=fit_codes,
-                fit_labels=activations.fit.labels,
+                use=_feature_use(outcome.sae, activations),
                 dictionary=outcome.sae.dictionary,
                 audit=audit_samples,
                 classes=subject.classes,
                 seed=config.seed,
-                other_seeds=tuple(OtherSeed(one.dictionary, one.features) for one in other_seeds),
+                other_seeds=tuple(OtherSeed(one.dictionary, one.features, one.alive) for one in other_seeds),
             )
         )
     compared = _comparison_inputs(activations, outcome, reliance, subject.classes)
@@ -156,9 +154,16 @@ def _sae_settings(config: AuditConfig, architecture: str, device: object) -> Sae
 
 def _seen_by(sae: TrainedSae, activations: Activations) -> SeedFeatures:
     """What another seed takes for each class's dominant feature, and what it needs to edit with it."""
-    fit, head = activations.fit, activations.head
-    use = describe_use(sae.encode(fit.acts), fit.labels, sae.dictionary, head)
+    use = _feature_use(sae, activations)
     return SeedFeatures(use.dominant, sae.dictionary, use.mean_codes, use.alive)
+
+
+def _feature_use(sae: TrainedSae, activations: Activations) -> FeatureUse:
+    """How the classes use the latents on the fit split, block by block."""
+    fit = activations.fit
+    starts = range(0, len(fit.labels), CHUNK_ROWS)
+    blocks = ((sae.encode(fit.acts[i : i + CHUNK_ROWS]), fit.labels[i : i + CHUNK_ROWS]) for i in starts)
+    return describe_blocks(blocks, sae.dictionary, activations.head)
 
 
 def _fragility(reliance: Reliance, head: LinearHead) -> np.ndarray:

@@ -7,12 +7,11 @@ import logging
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 from jaxtyping import Float
 
 from salve_audit.reliance.by_class import SampleThresholds, class_thresholds, map_classes, sample_rows
 from salve_audit.reliance.effects import describe_features
-from salve_audit.reliance.features import FeatureUse, describe_use
+from salve_audit.reliance.features import FeatureUse
 from salve_audit.reliance.nulls import NullSettings, control_class
 from salve_audit.reliance.scaling import Samples
 from salve_audit.reliance.seeds import find_stable, match_dominant
@@ -31,8 +30,7 @@ class RelianceInputs:
     """What the stage works on.
 
     Attributes:
-        fit_codes: (n, m) codes of the fit split.
-        fit_labels: (n,) class indices.
+        use: how the classes use the latents, measured on the fit split.
         dictionary: (m, d), unit-norm rows.
         audit: audit samples with the head.
         classes: names, in output order.
@@ -41,8 +39,7 @@ class RelianceInputs:
         other_seeds: the same with other seeds, for the stability of findings and the spread of their numbers.
     """
 
-    fit_codes: Float[np.ndarray, "n m"]
-    fit_labels: npt.NDArray[np.integer]
+    use: FeatureUse
     dictionary: Float[np.ndarray, "m d"]
     audit: Samples
     classes: tuple[str, ...]
@@ -70,7 +67,7 @@ class Reliance:
 
 def assess_reliance(inputs: RelianceInputs) -> Reliance:
     """Features, thresholds and statistics of every class; no files, no models."""
-    use = describe_use(inputs.fit_codes, inputs.fit_labels, inputs.dictionary, inputs.audit.head)
+    use = inputs.use
     dictionary = inputs.dictionary.astype(np.float64)
     coupling = np.abs(dictionary[use.dominant])  # (k, d)
     log.info("thresholds of %d samples, %d classes", len(inputs.audit.labels), len(inputs.classes))
@@ -79,8 +76,9 @@ def assess_reliance(inputs: RelianceInputs) -> Reliance:
     medians = [estimate_median(times) for times in flips]
     controls = _control(inputs, use, medians)
     differ = compare_classes(flips)
-    others = [one.dictionary for one in inputs.other_seeds]
-    matches = [(other, *match_dominant(inputs.dictionary, other, use.dominant)) for other in others]
+    living = inputs.dictionary * use.alive[:, None]  # rows of latents that never fire are fillers: they match nothing
+    others = [(one.dictionary, one.dictionary * one.alive[:, None]) for one in inputs.other_seeds]
+    matches = [(rows, *match_dominant(living, own, use.dominant)) for rows, own in others]
     stable = find_stable(inputs.audit, medians, matches)
     evidence = [
         ClassEvidence(index, found[index], flips[index], medians[index], controls[index], differ[index], stable[index])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +57,23 @@ def describe_use(
     head: LinearHead,
 ) -> FeatureUse:
     """Dominant, top and shared latents of every class, from the fit split's codes (n, m)."""
-    mean_codes = class_means(codes, labels, head.n_classes)
+    return describe_blocks([(codes, labels)], dictionary, head)
+
+
+def describe_blocks(
+    blocks: Iterable[tuple[Float[np.ndarray, "n m"], npt.NDArray[np.integer]]],
+    dictionary: Float[np.ndarray, "m d"],
+    head: LinearHead,
+) -> FeatureUse:
+    """The same from blocks of (codes, labels), so that the codes of a large set are never all in memory."""
+    sums, counts = np.zeros((head.n_classes, len(dictionary))), np.zeros(head.n_classes, dtype=np.int64)
+    alive = np.zeros(len(dictionary), dtype=bool)
+    for codes, labels in blocks:
+        own = np.bincount(labels, minlength=head.n_classes)
+        sums += np.nan_to_num(class_means(codes, labels, head.n_classes)) * own[:, None]
+        counts += own
+        alive |= codes.any(axis=0)
+    mean_codes = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], np.nan)
     norms = np.linalg.norm(dictionary.astype(np.float64), axis=1)
     weight = np.nan_to_num(np.abs(mean_codes)) * norms  # (k, m)
     ranking = np.argsort(-weight, axis=1, kind="stable")
@@ -71,5 +88,5 @@ def describe_use(
         attribution=attribution,
         by_attribution=np.argsort(-attribution, axis=1, kind="stable"),
         shared=(size >= SHARED_FROM * largest) & (largest > 0),
-        alive=np.asarray(codes.any(axis=0)),
+        alive=alive,
     )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from salve_audit.reliance.by_class import class_thresholds
 from salve_audit.reliance.scaling import Samples, correct_under, suppressing
@@ -29,10 +29,12 @@ class OtherSeed:
     Attributes:
         dictionary: (m, d), unit-norm rows.
         dominant: (k,) its own dominant latent of every class.
+        alive: (m,) the latent fires on some fit sample.
     """
 
     dictionary: Float[np.ndarray, "m d"]
     dominant: Int[np.ndarray, " k"]
+    alive: Bool[np.ndarray, " m"]
 
     @property
     def coupling(self) -> Float[np.ndarray, "k d"]:

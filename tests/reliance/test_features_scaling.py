@@ -9,7 +9,7 @@ from salve_audit.inputs.head import LinearHead
 from salve_audit.reliance.assess import RelianceInputs, assess_reliance
 from salve_audit.reliance.effects import describe_features, measure_baseline
 from salve_audit.reliance.enhancement import enhancement_thresholds
-from salve_audit.reliance.features import class_means, describe_use
+from salve_audit.reliance.features import class_means, describe_blocks, describe_use
 from salve_audit.reliance.nulls import NullSettings, beyond_null, control_class
 from salve_audit.reliance.scaling import (
     Samples,
@@ -51,6 +51,16 @@ def test_dominant_latents_are_the_planted_ones() -> None:
     assert (use.by_attribution[:, 0] == np.arange(K)).all()
     np.testing.assert_allclose(use.mean_codes[2], codes[labels == 2].mean(0), rtol=1e-5)
     assert use.shared[:K].sum(1).tolist() == [1] * K
+
+
+def test_blocks_of_codes_give_the_same_use() -> None:
+    samples, dictionary, codes, labels = make_world()
+    whole = describe_use(codes, labels, dictionary, samples.head)
+    parts = [(codes[i : i + 37], labels[i : i + 37]) for i in range(0, len(codes), 37)]
+    blocked = describe_blocks(parts, dictionary, samples.head)
+    np.testing.assert_allclose(blocked.mean_codes, whole.mean_codes, rtol=1e-6)
+    assert blocked.dominant.tolist() == whole.dominant.tolist()
+    assert blocked.alive.tolist() == whole.alive.tolist()
 
 
 def test_dominant_does_not_depend_on_the_scale_of_a_latent() -> None:
@@ -210,7 +220,8 @@ def test_null_control_separates_a_planted_direction_from_chance() -> None:
 
 def test_the_whole_stage_is_deterministic_and_consistent() -> None:
     samples, dictionary, codes, labels = make_world()
-    inputs = RelianceInputs(codes, labels, dictionary, samples, ("a", "b", "c", "d"), 3, NullSettings(9, 40))
+    use = describe_use(codes, labels, dictionary, samples.head)
+    inputs = RelianceInputs(use, dictionary, samples, ("a", "b", "c", "d"), 3, NullSettings(9, 40))
     one, two = assess_reliance(inputs), assess_reliance(inputs)
     assert one.classes == two.classes
     assert one.features == two.features
@@ -238,9 +249,8 @@ def test_an_output_without_pictures_stays_a_rival_and_gets_no_record() -> None:
     samples, dictionary, codes, labels = make_world()
     keep_fit, keep_audit = labels != 3, samples.labels != 3
     part = Samples(samples.acts[keep_audit], samples.labels[keep_audit], samples.head)
-    inputs = RelianceInputs(
-        codes[keep_fit], labels[keep_fit], dictionary, part, ("a", "b", "c", "d"), 3, NullSettings(9, 40)
-    )
+    use = describe_use(codes[keep_fit], labels[keep_fit], dictionary, part.head)
+    inputs = RelianceInputs(use, dictionary, part, ("a", "b", "c", "d"), 3, NullSettings(9, 40))
     found = assess_reliance(inputs)
     assert [one.name for one in found.classes] == ["a", "b", "c"]
     assert found.samples.flips_to.max() == 3, "the fourth output may still overtake a class"

@@ -30,7 +30,7 @@ def make_samples() -> Samples:
 def make_seed(seed: int) -> OtherSeed:
     rows = np.random.default_rng(seed).normal(size=(6, D))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    return OtherSeed(rows.astype(np.float32), np.arange(K))
+    return OtherSeed(rows.astype(np.float32), np.arange(K), np.ones(len(rows), dtype=bool))
 
 
 def test_interval_is_that_of_resampling_seeds_and_samples() -> None:
