@@ -33,11 +33,15 @@ class Rivals:
     """The strongest wrong classes of every sample.
 
     Attributes:
+        own: (n,) logit of the label.
         index: (r, n), strongest first.
+        logits: (r, n), theirs: gathered once, as they lie far apart in the logits of all classes.
         beyond: (r, n), row i: the largest logit of any wrong class weaker than rival i; -inf where there is none.
     """
 
+    own: Float[np.ndarray, " n"]
     index: Int[np.ndarray, "r n"]
+    logits: Float[np.ndarray, "r n"]
     beyond: Float[np.ndarray, "r n"]
 
 
@@ -45,19 +49,20 @@ def find_rivals(logits: Float[np.ndarray, "k n"], labels: Int[np.ndarray, " n"])
     """The `DEPTHS` strongest rivals of every sample; `beyond` row i is the logit of rival i + 1."""
     k, n = logits.shape
     depth = min(max(DEPTHS), k - 1)
-    index, beyond = np.empty((depth, n), dtype=np.intp), np.full((depth, n), -np.inf)
+    own, index, found = np.empty(n), np.empty((depth, n), dtype=np.intp), np.empty((depth + 1, n))
     step = max(1, BLOCK_VALUES // k)
     for start in range(0, n, step):
         block = logits[:, start : start + step].copy()  # (k, rows)
         columns = np.arange(block.shape[1])
+        own[start : start + step] = block[labels[start : start + step], columns]
         block[labels[start : start + step], columns] = -np.inf
         top = np.argpartition(-block, min(depth, k - 1), axis=0)[: depth + 1]
         values = np.take_along_axis(block, top, axis=0)
         order = np.argsort(-values, axis=0, kind="stable")
         top, values = np.take_along_axis(top, order, axis=0), np.take_along_axis(values, order, axis=0)
         index[:, start : start + step] = top[:depth]
-        beyond[:, start : start + step] = values[1 : depth + 1]
-    return Rivals(index, beyond)
+        found[:, start : start + step] = values
+    return Rivals(own, index, found[:-1], found[1:])
 
 
 class Margins:
@@ -75,10 +80,9 @@ class Margins:
         self.touched = touched if len(touched) <= FEW_CLASSES and len(touched) < len(logits) else None
 
     @functools.cached_property
-    def own(self) -> Windows:
-        """Base and shift of every sample's own class, (n,) each."""
-        rows = np.arange(len(self.labels))
-        return self.logits[self.labels, rows], self.shift(self.labels[None, :], rows)[0]
+    def own_shift(self) -> Float[np.ndarray, " n"]:
+        """Shift of every sample's own class."""
+        return self.shift(self.labels[None, :], np.arange(len(self.labels)))[0]
 
     @functools.cached_property
     def touched_shift(self) -> Float[np.ndarray, "some n"]:
@@ -141,21 +145,30 @@ def find_windows(margins: Margins, rivals: Rivals, limit: float) -> Windows:
         return np.full(n, -np.inf), np.full(n, np.inf)
     for depth in sorted({*(d for d in DEPTHS if d <= len(rivals.index)), len(rivals.index)}):
         if rows.size:
-            low[rows], high[rows] = _ranked(margins, rivals.index[:depth, rows], rows)
-            rows = rows[~_proven(margins, rivals.beyond[depth - 1, rows], (low[rows], high[rows]), rows, limit)]
+            some = slice(None) if rows.size == n else rows  # a slice copies nothing
+            ranked = (rivals.index[:depth, some], rivals.logits[:depth, some])
+            low[rows], high[rows] = _ranked(margins, rivals.own[rows], ranked, rows)
+            lead = (rivals.own[rows], rivals.beyond[depth - 1, rows])
+            rows = rows[~_proven(margins, lead, (low[rows], high[rows]), rows, limit)]
     for part in _parts(rows, len(margins.logits)):
         everyone = np.repeat(np.arange(len(margins.logits))[:, None], len(part), axis=1)
-        low[part], high[part] = _ranked(margins, everyone, part)
+        low[part], high[part] = _ranked(margins, rivals.own[part], (everyone, margins.logits[:, part]), part)
     return low, high
 
 
-def _ranked(margins: Margins, classes: Int[np.ndarray, "c rows"], rows: Int[np.ndarray, " rows"]) -> Windows:
-    """The windows as far as these classes, and the touched ones where they are few, decide."""
+def _ranked(
+    margins: Margins,
+    own: Float[np.ndarray, " rows"],
+    ranked: tuple[Int[np.ndarray, "c rows"], Float[np.ndarray, "c rows"]],
+    rows: Int[np.ndarray, " rows"],
+) -> Windows:
+    """The windows as far as these classes, given with their logits, and the touched ones where few, decide."""
+    classes, base = ranked
     if margins.touched is not None:
         touched = np.repeat(margins.touched[:, None], len(rows), axis=1)
-        classes = np.concatenate([classes, touched])
-    margin = margins.own[0][rows] - margins.logits[classes, rows]
-    slope = margins.own[1][rows] - margins.shift(classes, rows)
+        classes, base = np.concatenate([classes, touched]), np.concatenate([base, margins.logits[touched, rows]])
+    margin = own - base
+    slope = margins.own_shift[rows] - margins.shift(classes, rows)
     itself = classes == margins.labels[rows]
     with np.errstate(divide="ignore", invalid="ignore"):
         zero = -margin / slope
@@ -166,19 +179,23 @@ def _ranked(margins: Margins, classes: Int[np.ndarray, "c rows"], rows: Int[np.n
 
 
 def _proven(
-    margins: Margins, beyond: Float[np.ndarray, " rows"], window: Windows, rows: Int[np.ndarray, " rows"], limit: float
+    margins: Margins,
+    lead: tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]],
+    window: Windows,
+    rows: Int[np.ndarray, " rows"],
+    limit: float,
 ) -> Bool[np.ndarray, " rows"]:
-    """Does no class beyond the ranked ones come near the sample on its window within 0..limit?"""
-    base, shift = margins.own[0][rows], margins.own[1][rows]
-    largest = margins.largest_shift[rows]
+    """Does no class beyond the ranked ones (`lead`: own logit, largest beyond) come near on the window in 0..limit?"""
+    base, beyond = lead
+    shift, largest = margins.own_shift[rows], margins.largest_shift[rows]
     start, stop = np.maximum(window[0], 0.0), np.minimum(window[1], limit)
     proven = (start > stop) | (window[0] >= window[1]) | np.isneginf(beyond)
     clear = np.ones(len(rows), dtype=bool)
     with np.errstate(invalid="ignore"):
         for t in (start, stop):
-            lead = (base + t * shift) - (beyond + t * largest)
+            gap = (base + t * shift) - (beyond + t * largest)
             size = np.abs(base) + np.abs(beyond) + t * (np.abs(shift) + np.abs(largest))
-            clear &= lead > DOUBT * size
+            clear &= gap > DOUBT * size
     return proven | clear
 
 
