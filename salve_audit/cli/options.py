@@ -60,7 +60,7 @@ _OPTIONS = [
     click.option("--precision", type=click.Choice(PRECISIONS), help="Of the backbone pass  [default: auto]"),
     click.option("--sae", type=click.Choice(SAE_VARIANTS), help="Autoencoder variant  [default: auto]"),
     click.option("--n-latents", type=int, metavar="N", help="Of the autoencoder  [default: chosen]"),
-    click.option("--sae-seeds", type=int, metavar="N", help="For the stability; 1: auto takes the sparsest  [default: 5]"),
+    click.option("--sae-seeds", type=int, metavar="N", help="1: auto takes the sparsest variant  [default: 5]"),
     click.option(
         "--concepts", type=Columns(), metavar="COLUMNS", help="Of DATA, for supervised: a,b or none  [default: all]"
     ),

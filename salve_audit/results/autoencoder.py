@@ -20,6 +20,7 @@ class SaePoint:
     logit_kl: float
     mean_abs_code: float
     matched_cosine: float | None  # mean |cosine| of its latents and those other seeds find; None: no other seeds
+    full: bool  # trained in full with all seeds; else one seed, briefly, on the way
     chosen: bool
 
 

@@ -20,7 +20,8 @@ class Contender:
 
     Attributes:
         problem: what it was trained on.
-        visited: every point, brief ones included.
+        path: points of one seed, trained briefly.
+        finals: points trained in full, or briefly from such a one, with all seeds.
         chosen: the one of them that stands for the variant; its parameters hold all seeds.
         seeds: canonical, the first one is the autoencoder that would be used; the others follow by seed.
         stability: over the seeds; None for a single one.
@@ -28,7 +29,8 @@ class Contender:
     """
 
     problem: Problem
-    visited: tuple[Candidate, ...]
+    path: tuple[Candidate, ...]
+    finals: tuple[Candidate, ...]
     chosen: Candidate
     seeds: tuple[TrainedSae, ...]
     stability: Stability | None
@@ -41,11 +43,14 @@ class Contender:
 
     def points(self, *, winner: bool) -> list[SaePoint]:
         """The visited points for the frontier; how well latents match over seeds is known for the chosen one alone."""
-        points = [describe_point(problem, one, chosen=False, matched=None) for problem, one in self.also]
-        for one in self.visited:
+        points = [describe_point(problem, one) for problem, one in self.also]
+        points += [describe_point(self.problem, one) for one in self.path]
+        for one in self.finals:
             known = one is self.chosen and self.stability is not None
             matched = self.stability.matched_cosine if known and self.stability is not None else None
-            points.append(describe_point(self.problem, one, chosen=winner and one is self.chosen, matched=matched))
+            point = describe_point(self.problem, one)
+            chosen = winner and one is self.chosen
+            points.append(dataclasses.replace(point, full=True, chosen=chosen, matched_cosine=matched))
         return points
 
 
@@ -86,7 +91,7 @@ def conclude(problem: Problem, path: list[Candidate], finals: list[Candidate]) -
     seeds = [seeds[first], *seeds[:first], *seeds[first + 1 :]]
     if problem.trims:
         seeds = [trim(one) for one in seeds]
-    return Contender(problem, (*path, *finals), chosen, tuple(seeds), assess_stability(pairs))
+    return Contender(problem, tuple(path), tuple(finals), chosen, tuple(seeds), assess_stability(pairs))
 
 
 def trim(sae: TrainedSae) -> TrainedSae:
@@ -107,8 +112,8 @@ def trim(sae: TrainedSae) -> TrainedSae:
     )
 
 
-def describe_point(problem: Problem, one: Candidate, *, chosen: bool, matched: float | None) -> SaePoint:
-    """A point for audit.json."""
+def describe_point(problem: Problem, one: Candidate) -> SaePoint:
+    """A point on the way for audit.json."""
     return SaePoint(
         variant=problem.variant.name,
         n_latents=problem.n_latents,
@@ -120,6 +125,7 @@ def describe_point(problem: Problem, one: Candidate, *, chosen: bool, matched: f
         accuracy_kept=one.quality.accuracy_kept,
         logit_kl=one.quality.logit_kl,
         mean_abs_code=one.quality.mean_abs_code,
-        matched_cosine=matched,
-        chosen=chosen,
+        matched_cosine=None,
+        full=False,
+        chosen=False,
     )

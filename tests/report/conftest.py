@@ -374,6 +374,7 @@ def _sae(satisfied: bool) -> SaeInfo:
             0.4,
             0.88 if step == 3 else None,
             step == 3,
+            step == 3,
         )
         points.append(point)
     chosen = points[3]

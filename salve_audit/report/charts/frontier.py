@@ -35,12 +35,14 @@ class FrontierPoint:
     accuracy_kept: float
     chosen: bool
     n_latents: int = 0  # a line of its own for each number
+    full: bool = True  # else trained briefly with one seed
 
 
 def draw_frontier(points: Sequence[FrontierPoint], title: str) -> Drawing:
     """Two panels side by side over the same L0 axis: R² and the share of the accuracy that is kept."""
     desc = "Left: R² against the mean number of active latents. Right: accuracy with reconstructed activations as a "
-    desc += "share of the original. Dashed lines are the goals 0.9 and 99 %; a ring marks the chosen autoencoder."
+    desc += "share of the original. Dashed lines are the goals 0.9 and 99 %; a ring marks the chosen autoencoder. "
+    desc += "Open marks were trained briefly with one seed, filled ones in full."
     canvas = Canvas(WIDTH, TOP + PLOT + 36, title, desc)
     room = (WIDTH - LEFT - RIGHT - BETWEEN) / 2
     variants = list(dict.fromkeys(p.variant for p in points))
@@ -55,12 +57,14 @@ def draw_frontier(points: Sequence[FrontierPoint], title: str) -> Drawing:
         for variant, (color, dash, shape) in zip(variants, _STYLES * len(variants), strict=False):
             for n_latents in sorted({p.n_latents for p in points if p.variant == variant}):
                 own = sorted(
-                    (x(max(p.l0, 1e-3)), y(v))
+                    (x(max(p.l0, 1e-3)), y(v), p.full)
                     for p, v in zip(points, values, strict=True)
                     if (p.variant, p.n_latents) == (variant, n_latents)
                 )
-                canvas.path(polyline(own), stroke=color, width=1.6, dash=dash)
-                canvas.path("".join(shape(px, py, 3.8) for px, py in own), fill=color)
+                brief = [(px, py) for px, py, full in own if not full]
+                canvas.path(polyline(brief), stroke=color, width=1.6, dash=dash)
+                canvas.path("".join(shape(px, py, 3.2) for px, py in brief), fill="#ffffff", stroke=color, width=1.3)
+                canvas.path("".join(shape(px, py, 4) for px, py, full in own if full), fill=color)
         chosen = [(x(max(p.l0, 1e-3)), y(v)) for p, v in zip(points, values, strict=True) if p.chosen]
         canvas.path("".join(circle(px, py, 8) for px, py in chosen), stroke=VERMILLION, width=2)
     _draw_legend(canvas, variants)

@@ -37,7 +37,9 @@ def build_autoencoder(result: AuditResult, medium: Medium) -> Section:
             ("Features matched above 0.7", percent(stability.share_matched)),
             ("Subspace overlap", f"{stability.subspace_overlap:.3f}"),
         ]
-    points = [FrontierPoint(p.variant, p.l0, p.r2, p.accuracy_kept, p.chosen, p.n_latents) for p in sae.frontier]
+    points = [
+        FrontierPoint(p.variant, p.l0, p.r2, p.accuracy_kept, p.chosen, p.n_latents, p.full) for p in sae.frontier
+    ]
     title = f"Frontier of {count(len(points))} trained autoencoders: R² and accuracy kept against active latents"
     figure = Figure(
         "figure-frontier",
@@ -99,7 +101,7 @@ def _fidelity_table(sae: SaeInfo) -> Table:
 
 def _frontier_table(sae: SaeInfo, limit: int) -> Table:
     heads = ("Latents", "Sparsity", "L0", "R²", "Accuracy", "Kept", "KL, nats", "Mean |code|", "Dead", "|cos| of seeds")
-    columns = [Column("Variant", "name"), *(Column(head) for head in heads), Column("Chosen", "text")]
+    columns = [Column("Variant", "name"), *(Column(head) for head in heads), Column("Trained", "text")]
     rows: list[list[Value]] = [
         [
             p.variant,
@@ -113,7 +115,7 @@ def _frontier_table(sae: SaeInfo, limit: int) -> Table:
             strength(p.mean_abs_code),
             count(p.n_dead),
             "" if p.matched_cosine is None else f"{p.matched_cosine:.3f}",
-            "chosen" if p.chosen else "",
+            "in full, chosen" if p.chosen else "in full" if p.full else "briefly",
         ]
         for p in sae.frontier
     ]
