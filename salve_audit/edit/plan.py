@@ -6,7 +6,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from salve_audit.config import METHODS as AUDIT_METHODS
@@ -229,7 +229,7 @@ class EditRequest:
     batch_size: int = 128
     workers: int | None = None
     device: str = "auto"
-    progress: bool = field(default=False)
+    progress: bool = False
 
     def __post_init__(self) -> None:
         if not self.steps:

@@ -172,10 +172,7 @@ def _correct(outputs: np.ndarray, labels: Int[np.ndarray, " n"], ending: str) ->
 
 def _tabulate(expected: Expected, measured: Bool[np.ndarray, " n"] | None) -> Verification:
     split = expected.split
-    before, after = (
-        _correct(_logits(head, split, False, 0.0)[0], split.labels, "")
-        for head in (expected.edited.before, expected.edited.after)
-    )
+    before, after = (_are_right(split, head) for head in (expected.edited.before, expected.edited.after))
     rows = []
     for index, name in enumerate(expected.classes):
         own = split.labels == index
@@ -183,6 +180,14 @@ def _tabulate(expected: Expected, measured: Bool[np.ndarray, " n"] | None) -> Ve
             seen = None if measured is None else float(measured[own].mean())
             rows.append(ClassCheck(name, int(own.sum()), float(before[own].mean()), float(after[own].mean()), seen))
     return Verification(tuple(rows))
+
+
+def _are_right(split: ActivationSplit, head: AffineHead) -> Bool[np.ndarray, " n"]:
+    """Which pictures the folded head gets right."""
+    starts = range(0, len(split.labels), BATCH_ROWS)
+    blocks = [slice(start, start + BATCH_ROWS) for start in starts]
+    parts = [_correct(head.logits(np.asarray(split.acts[rows], np.float64)), split.labels[rows], "") for rows in blocks]
+    return np.concatenate(parts)
 
 
 @contextmanager

@@ -83,10 +83,17 @@ def read_earlier(source: Source, change: Change) -> Any:
     file, keys = change.place.file, change.place.keys
     if source.kind is Kind.SAFETENSORS:
         text = _read_header(file)[0].get("__metadata__", {}).get(RECORD_KEY)
-        return None if text is None else json.loads(text)
+        return None if text is None else _parse(text)
     if keys:
         return source.contents[file].get(RECORD_KEY)
     return read_json(file.with_name(file.name + RECORD_SUFFIX)) or None
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:  # whoever wrote that, it stays as it is
+        return text
 
 
 def write_checkpoint(source: Source, changes: Sequence[Change], record: Record, target: Path) -> None:

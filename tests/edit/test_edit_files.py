@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from safetensors.torch import save_file
 
 from salve_audit.edit.record import hash_tensors
 from salve_audit.edit.source import Source, open_source
-from salve_audit.edit.write import apply_changes, change_tensor, write_checkpoint
+from salve_audit.edit.write import apply_changes, change_tensor, read_earlier, write_checkpoint
 from salve_audit.errors import CheckpointError, UsageError
 from salve_audit.inputs.weights import read_checkpoint
 
@@ -139,3 +142,29 @@ def test_safetensors_keep_the_order_and_bytes_of_all_else(state: State, tmp_path
     assert data[0][last:] == data[1][last:]
     with safe_open(out, framework="pt") as reading:
         assert torch.equal(reading.get_tensor("head.weight"), torch.ones(3, 5))
+
+
+def test_what_only_trusted_code_reads_is_written_again(state: State, tmp_path: Path) -> None:
+    path, out = tmp_path / "model.pt", tmp_path / "out.pt"
+    torch.save({"state_dict": state, "saved": datetime.date(2025, 1, 2)}, path)
+    with pytest.raises(CheckpointError, match=r"needs the class datetime\.date to be read"):
+        read_checkpoint(path)
+    source = open_source(read_checkpoint(path, trust=True), ARCH, None)
+    write_checkpoint(source, ones(source), RECORD, out)
+    after = torch.load(out, weights_only=False)
+    assert after["saved"] == datetime.date(2025, 1, 2)
+    assert torch.equal(after["state_dict"]["head.weight"], torch.ones(3, 5))
+
+
+@pytest.mark.parametrize(("text", "earlier"), [('{"a": 1}', {"a": 1}), ("{", "{")])
+def test_an_earlier_record_is_kept_whatever_it_is(text: str, earlier: object, state: State, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(state, path, {"salve_audit_edit": text})
+    source = open_source(read_checkpoint(path), ARCH, None)
+    assert read_earlier(source, ones(source)[0]) == earlier
+
+
+def test_saying_what_to_edit_needs_no_torch() -> None:
+    code = "import salve_audit.edit, salve_audit.cli.edit_command, sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
