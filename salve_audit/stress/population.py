@@ -15,7 +15,7 @@ from salve_audit.results import ClassReliance
 
 MAX_CLASSES = 50  # examined, the most fragile ones
 MAX_WORK = 2e10  # multiply-adds of one head on all samples; beyond it the classes not examined are thinned out
-FEW = 10  # samples of a class that is not examined, where they are thinned out
+FEW = 4  # samples of a class that is not examined, where they are thinned out
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ from salve_audit.stress.recovery import draw_samples, measure_recovery, sample_s
 from salve_audit.stress.sweeps import PRODUCTS, sweep_feature, top_images
 
 log = logging.getLogger(__name__)
-SWEEP_BUDGET = 2e12  # multiply-adds of all sweeps, about a minute on two cores
+SWEEP_BUDGET = 1e12  # multiply-adds of all sweeps, half a minute on two cores
 LEAST_SWEPT = 6  # features that are swept at any cost
+SMALL = 1 << 20  # logits of one head, up to which its product is too small for several threads
 COMPOSITION_BUDGET = 1e12  # multiply-adds beyond which only one random chain is walked
 
 
@@ -74,7 +75,8 @@ def stress_edits(inputs: StressInputs) -> StressOutcome:
     log.info("enhancement and sweeps of %d classes", len(population.classes))
     features, n_left = _sweep(inputs, population)
     curves = _enhance(inputs, population)
-    with threadpool_limits(1, user_api="blas"):  # many small products: threads that wait for each other cost more
+    small = population.samples.logits.size <= SMALL
+    with threadpool_limits(1 if small else None, user_api="blas"):  # threads that wait for each other cost more
         log.info("composition and recovery")
         chains = draw_chains(population, _n_drawn(population, edits), inputs.rng("chains"))
         composition, walked = compose_edits(population, edits, chains, inputs.rng("composition"))

@@ -10,7 +10,8 @@ import pytest
 from salve_audit.inputs.head import LinearHead
 from salve_audit.interventions.comparison import ComparisonInputs, ComparisonSettings
 from salve_audit.interventions.matched import compare_interventions
-from salve_audit.reliance.assess import Reliance, RelianceInputs, assess_reliance
+from salve_audit.reliance.assess import RelianceInputs, assess_reliance
+from salve_audit.reliance.features import describe_use
 from salve_audit.reliance.nulls import NullSettings
 from salve_audit.reliance.scaling import Samples
 from salve_audit.stress import StressInputs
@@ -37,7 +38,9 @@ def build_inputs(seed: int = 0, n_per_class: int = 40, methods: tuple[str, ...] 
     encoder = np.linalg.pinv(dictionary).T.astype(np.float32)
     dictionary = dictionary.astype(np.float32)
     names = tuple(f"class {i}" for i in range(K))
-    reliance = _reliance(fit_acts @ encoder.T, fit_labels, dictionary, Samples(acts, labels, head), names)
+    use = describe_use(fit_acts @ encoder.T, fit_labels, dictionary, head)
+    audited = Samples(acts, labels, head)
+    reliance = assess_reliance(RelianceInputs(use, dictionary, audited, names, 0, NullSettings(5, 5)))
     compared = ComparisonInputs(
         head=head,
         class_names=names,
@@ -56,12 +59,6 @@ def build_inputs(seed: int = 0, n_per_class: int = 40, methods: tuple[str, ...] 
     return StressInputs(
         compared, results, reliance.classes, reliance.features, encoder, acts @ encoder.T, paths, seed=0
     )
-
-
-def _reliance(
-    codes: np.ndarray, labels: np.ndarray, dictionary: np.ndarray, audit: Samples, names: tuple[str, ...]
-) -> Reliance:
-    return assess_reliance(RelianceInputs(codes, labels, dictionary, audit, names, 0, NullSettings(5, 5)))
 
 
 @pytest.fixture(scope="session")
