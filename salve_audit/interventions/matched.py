@@ -27,6 +27,7 @@ from salve_audit.results import InterventionResult, MethodSpread
 logger = logging.getLogger(__name__)
 
 MAX_THREADS = 4  # each holds the arrays of one class
+FEWER_DRAWS = 200  # behind the intervals of classes that are not in the summary
 
 
 @dataclass(frozen=True)
@@ -100,14 +101,15 @@ def compare_class(bench: Workbench, plan: Plan, index: int) -> ClassFindings:
     matches = [match_accuracy(edited, index, bench.targets) for edited in edits]
     none = np.zeros((0, len(bench.samples.labels)), dtype=bool)
     correct = np.concatenate([none, *(matched.correct for matched in matches)])  # (methods targets, n)
-    draws = draw_others(bench.weights, correct, bench.samples, index)
+    weights = bench.weights if index in plan.full else bench.weights[:FEWER_DRAWS]
+    draws = draw_others(weights, correct, bench.samples, index)
     found = tuple(
         _result(bench, edited, matched, (index, i))
         for edited, matched in zip(edits, matches, strict=True)
         for i in range(len(bench.targets))
     )
     variants = measure_variants(bench, index, methods) if index in plan.varied else []
-    drawn = mix_draws(bench, index, found, draws, variants)
+    drawn = mix_draws(bench, index, found, draws, variants) if variants else ClassDraws(found, draws)
     results = tuple(_with_interval(cell.result, cell.drawn, cell.mixed) for cell in drawn.cells())
     return ClassFindings(
         results=results,
