@@ -47,7 +47,8 @@ def compare_interventions(settings: ComparisonSettings, inputs: ComparisonInputs
     that is at or below a target from the start has strength 0 there and counts as reached. Where a method never
     reaches a target, the result is the smallest strength with the lowest accuracy of the class. Where a method
     has nothing to act on (no latent is left for a random null), the class has no result of it; logged once. What an
-    audit is too large for is left out by `plan` and said in `notes`.
+    audit is too large for is left out by `plan` and said in `notes`; classes outside the summary then have intervals
+    of `FEWER_DRAWS` draws.
 
     The spread of a method that depends on a key (or the autoencoder's seed) is the lowest, median and highest
     `others_accuracy` over random keys (over all seeds), of those that reach the target (`n_keys` says how many do);

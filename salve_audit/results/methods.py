@@ -24,7 +24,7 @@ class InterventionResult:
     agreement: float  # with the original predictions on the other classes' samples
     weight_change: float  # ||W' - W||_F / ||W||_F
     area: float  # under (target suppressed, others kept), 1 is best
-    low: float  # 95 % bootstrap interval of others_accuracy
+    low: float  # 95 % bootstrap interval of others_accuracy, over samples and the method's keys or seeds
     high: float
     bias_change: float = 0.0  # ||b' - b|| / ||b||, 0 where there is no bias
 
