@@ -26,7 +26,7 @@ class EnhancementCurve:
 
 @dataclass(frozen=True)
 class CompositionStep:
-    """The state after so many edits. The others are the classes that no edit of the chain names, the same throughout."""
+    """The state after so many edits. The others are the classes that no edit of the chain names, always the same."""
 
     n_edits: int
     others: float  # mean accuracy
@@ -67,6 +67,9 @@ class Composition:
     n_chains: int
     commutes: bool  # the order changes no logit beyond rounding, in any chain
     steps: tuple[CompositionStep, ...]  # means over the chains, with intervals from one bootstrap
+    gap: float  # others' accuracy after the last edit less that with the outputs removed, on the same chains, paired
+    gap_low: float
+    gap_high: float
 
 
 @dataclass(frozen=True)

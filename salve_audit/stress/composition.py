@@ -71,6 +71,7 @@ def compose_edits(
     weights = draw_weights(samples.counts, N_BOOTSTRAP, rng)  # the same for all, so that everything is paired
     before = _answer(samples, population.head)
     summaries: list[Composition] = []
+    ideal: dict[Chain, Float[np.ndarray, " draws"]] = {}  # the last step of the yardstick: its value, then its draws
     records: list[CompositionChain] = []
     methods = [one for one in edits.methods if not one.startswith(NULL)]
     for method in [REMOVED, *methods] if methods else []:
@@ -79,9 +80,15 @@ def compose_edits(
         drawn = [_draw(weights, samples, one) for one in walked]
         own = [one.record(steps) for one, steps in zip(walked, drawn, strict=True)]
         records += own
+        lasts = [np.append(one.values[-1], steps[:, -1]) for one, steps in zip(walked, drawn, strict=True)]
+        ideal = ideal or dict(zip(usable, lasts, strict=True))
         if own:
+            gaps = np.mean([last - ideal[chain] for last, chain in zip(lasts, usable, strict=True)], axis=0)
+            low, high = percentile_interval(gaps[1:]).tolist()
             exact = all(order.gap <= ROUNDING for one in own for order in one.orders)
-            summaries.append(Composition(method, len(own), exact, _mean_steps(walked, drawn)))
+            summaries.append(
+                Composition(method, len(own), exact, _mean_steps(walked, drawn), float(gaps[0]), low, high)
+            )
     return tuple(summaries), tuple(records)
 
 

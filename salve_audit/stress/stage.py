@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 SWEEP_BUDGET = 1e12  # multiply-adds of all sweeps, half a minute on two cores
 LEAST_SWEPT = 6  # features that are swept at any cost
 SMALL = 1 << 20  # logits of one head, up to which its product is too small for several threads
-COMPOSITION_BUDGET = 1e12  # multiply-adds beyond which only one random chain is walked
+COMPOSITION_BUDGET = 1e12  # multiply-adds beyond which only the chain of the most fragile classes is walked
 
 
 @dataclass(frozen=True)
@@ -129,4 +129,4 @@ def _sweep(inputs: StressInputs, population: Population) -> tuple[tuple[FeatureI
 
 def _n_drawn(population: Population, edits: MatchedEdits) -> int:
     work = float(population.samples.acts.size) * len(population.head.bias) * len(edits.methods) * 7 * (1 + N_DRAWN)
-    return N_DRAWN if work <= COMPOSITION_BUDGET else 1
+    return N_DRAWN if work <= COMPOSITION_BUDGET else 0

@@ -233,6 +233,11 @@ def _around(change: float, i: int) -> tuple[float, float]:
     return (change - 0.002 * min(i, 1), change + 0.002 * min(i, 1))
 
 
+def _gap(drop: float) -> tuple[float, float, float]:
+    gap = -5 * (drop + 0.012)
+    return (gap, gap - 0.002, gap + 0.002)
+
+
 def _left(i: int) -> float | None:
     return 0.05 if i else None
 
@@ -280,7 +285,7 @@ def build_stress_record(classes: tuple[ClassReliance, ...], n_left_out: int = 0)
         n_per_class=50,
         target_accuracy=0.05,
         enhancement=curves,
-        composition=tuple(Composition(m, 5, m != "ablation", _steps(drop)) for m, drop in drops.items()),
+        composition=tuple(Composition(m, 5, m != "ablation", _steps(drop), *_gap(drop)) for m, drop in drops.items()),
         chains=tuple(
             CompositionChain(m, chain, fragile, _steps(drop), (orders[m],))
             for m, drop in drops.items()

@@ -75,7 +75,7 @@ def test_composition_says_what_adds_up(audit: AuditResult) -> None:
     stress = _stress(audit)
     said = drift_sentence(stress)
     assert "After 5 edits by SALVE the classes that were not edited change by −50.0 points" in said
-    assert said.endswith("Beside that yardstick, edits by SALVE add up to damage.")
+    assert "Beside that yardstick on the same sets, edits by SALVE add up to damage (−56.0 points" in said
     order = _plain(order_sentence(stress))
     assert order.startswith("The order of the edits changes nothing under SALVE and row scaling (trivial)")
     assert order.endswith("at worst: directional ablation 90.0 %.")
@@ -90,7 +90,7 @@ def test_composition_without_harm_is_told_as_such(audit: AuditResult) -> None:
     good = dataclasses.replace(by_method["output-removed"], method="salve")
     found: tuple[Composition, ...] = (by_method["output-removed"], good)
     assert drift_sentence(dataclasses.replace(stress, composition=found)).endswith(
-        "SALVE costs the others nothing that shows."
+        "On the same sets SALVE costs the others nothing that shows beside that yardstick."
     )
     alone = dataclasses.replace(stress, composition=found[:1])
     assert drift_sentence(alone).startswith("SALVE brought no set of classes")

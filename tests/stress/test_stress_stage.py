@@ -158,6 +158,12 @@ def test_removed_outputs_are_never_predicted(stress: Stress) -> None:
     removed = next(one for one in stress.composition if one.method == "output-removed")
     assert [step.edited for step in removed.steps[1:]] == [0.0] * 5
     assert all(step.change >= 0 for step in removed.steps)  # fewer rivals can only help the others
+    assert (removed.gap, removed.gap_low, removed.gap_high) == (0.0, 0.0, 0.0)
+    last = {(one.method, one.class_names): one.steps[-1].others for one in stress.chains}
+    for one in stress.composition:
+        own = [names for method, names in last if method == one.method]
+        assert one.gap == pytest.approx(np.mean([last[one.method, c] - last["output-removed", c] for c in own]))
+        assert one.gap_low <= one.gap <= one.gap_high
 
 
 def test_recovery_counts_every_picture_once(inputs: StressInputs, stress: Stress) -> None:

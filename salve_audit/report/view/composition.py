@@ -48,18 +48,18 @@ def drift_sentence(stress: Stress) -> str:
     salve, removed = by_method.get("salve"), by_method.get(REMOVED)
     if salve is None or removed is None:
         return "SALVE brought no set of classes to the target, so its edits could not be combined."
-    last, ideal = salve.steps[-1], removed.steps[-1]
+    last = salve.steps[-1]
     said = (
         f"After {plural(last.n_edits, 'edit')} by SALVE the classes that were not edited change by {_change(last)}; "
-        f"removing the edited outputs outright changes them by {_change(ideal)}"
+        f"removing the edited outputs outright changes them by {_change(removed.steps[-1])}"
     )
     trivial = by_method.get("row-scaling")
     said += f", row scaling by {_change(trivial.steps[-1])}." if trivial is not None else "."
-    verdict = "edits by SALVE add up to damage" if last.change_high < min(0.0, ideal.change_low) else ""
-    if not verdict:
-        short = last.change_high < ideal.change_low
-        verdict = "SALVE costs the others some of that gain" if short else "SALVE costs the others nothing that shows"
-    return f"{said} Beside that yardstick, {verdict}."
+    if salve.gap_high >= 0:
+        return f"{said} On the same sets SALVE costs the others nothing that shows beside that yardstick."
+    verdict = "edits by SALVE add up to damage" if last.change_high < 0 else "SALVE costs the others some of that gain"
+    gap = f"{points(salve.gap)} points, 95 % interval {points(salve.gap_low)} to {points(salve.gap_high)}"
+    return f"{said} Beside that yardstick on the same sets, {verdict} ({gap})."
 
 
 def _change(step: CompositionStep) -> str:
