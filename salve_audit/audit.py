@@ -125,16 +125,14 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
     compared = _comparison_inputs(activations, outcome, reliance, subject.classes)
     compared = dataclasses.replace(compared, other_seeds=other_seeds, fragility=_fragility(reliance, activations.head))
     with watch.stage("interventions"):
-        settings = ComparisonSettings(methods=config.interventions, seed=config.seed)
-        comparison = compare_interventions(settings, compared)
+        comparison = compare_interventions(ComparisonSettings(methods=config.interventions, seed=config.seed), compared)
     with watch.stage("stress"):
         coded = (outcome.sae.encoder_weight, codes, activations.audit.paths)
         stress = _stress(config.seed, compared, comparison, reliance, coded)
-    sae_file = serialise_sae(
-        outcome.sae, {"model_sha256": subject.model_sha256, "data_sha256": activations.data_sha256}
-    )
-    sae_sha256 = hashlib.sha256(sae_file).hexdigest()
-    stages = StageResults(subject, info, sae_sha256, reliance, comparison, str(device), stress)
+    hashes = {"model_sha256": subject.model_sha256, "data_sha256": activations.data_sha256}
+    sae_file = serialise_sae(outcome.sae, hashes)
+    sha256 = hashlib.sha256(sae_file).hexdigest()
+    stages = StageResults(subject, info, sha256, reliance, comparison, str(device), stress)
     return Audit(assemble(config, stages), activations, outcome, sae_file, codes, reliance, watch.seconds)
 
 
