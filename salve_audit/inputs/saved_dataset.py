@@ -56,6 +56,8 @@ def _one_name(folder: Path, name: str) -> str:
     try:
         if "/" in check_relative(name):
             raise ValueError("is not in this folder")
+        if not name.isprintable():
+            raise ValueError("has characters that cannot be printed")
     except ValueError as error:
         raise DataError(str(folder), f"it names {show_name(name)}, which {error}; refused") from error
     return name

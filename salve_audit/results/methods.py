@@ -46,7 +46,7 @@ class MethodSummary:
     difference_low: float | None
     difference_high: float | None
     n_common_salve: int = 0  # classes in which this method and SALVE both reach the target
-    to_salve: float | None = None  # others' accuracy less SALVE's over those classes, paired; None: none, or SALVE's own
+    to_salve: float | None = None  # others' accuracy less SALVE's there, paired; None: no class, or SALVE itself
     to_salve_low: float | None = None
     to_salve_high: float | None = None
     p_salve: float | None = None  # of no difference to SALVE, two-sided, by the joint bootstrap

@@ -550,3 +550,12 @@ def test_a_png_bomb_and_other_formats_are_skipped_by_name(salve: Callable, colou
         "train/b/script.png": "not a picture in a known format",
         "val/c/line.png": "4 x 9000 pixels, a side is over 1000 times the other",
     }
+
+
+def test_a_split_whose_name_breaks_the_line_is_refused(salve: Callable, colour_model: Path, tmp_path: Path) -> None:
+    root = tmp_path / "saved"
+    root.mkdir()
+    (root / "dataset_dict.json").write_text(json.dumps({"splits": ["tra\nin"]}))
+    done = salve("inspect", colour_model, root)
+    assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
+    assert "'tra\\nin', which has characters that cannot be printed" in done.err

@@ -435,3 +435,19 @@ def test_arch_is_refused(salve: Callable, tmp_path: Path) -> None:
     write(tmp_path / "model.onnx")
     done = salve("inspect", tmp_path / "model.onnx", "--arch", "resnet18")
     assert "an ONNX file holds its own architecture" in done.err
+
+
+@pytest.mark.parametrize("what", ["node", "tensor"])
+def test_names_in_the_graph_that_are_no_text_are_damage(
+    salve: Callable, colour_data: Path, tmp_path: Path, what: str
+) -> None:
+    path = tmp_path / "model.onnx"
+    write(path)
+    model = onnx.load(path)
+    last = model.graph.node[-1]
+    old = (last.name or last.output[0]) if what == "node" else last.input[0]
+    assert len(old) >= 1
+    path.write_bytes(path.read_bytes().replace(old.encode(), b"\xff" * len(old.encode())))
+    done = salve("inspect", path, colour_data)
+    assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
+    assert "no UTF-8" in done.err or "ONNX" in done.err

@@ -42,6 +42,8 @@ def read_onnx(path: Path) -> OnnxFile:
         proto = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf raises whatever the bytes lead it into
         raise CheckpointError(str(path), f"is damaged or no ONNX file ({summarise_error(error)})") from error
+    if not _names_are_text(proto.graph):
+        raise CheckpointError(str(path), "is damaged or no ONNX file (a name that is no UTF-8)")
     if not proto.graph.output:
         raise CheckpointError(str(path), "is damaged or no ONNX file (a graph without outputs)")
     files = sorted({_find_external(path, tensor) for tensor in _external_tensors(proto)})
@@ -55,6 +57,16 @@ def read_onnx(path: Path) -> OnnxFile:
         except Exception as error:  # offsets and lengths are the file's own
             raise CheckpointError(str(path), f"its external weights do not fit ({summarise_error(error)})") from error
     return OnnxFile(path, digest.hexdigest(), proto)
+
+
+def _names_are_text(graph: Any) -> bool:
+    """protobuf hands bytes that are no UTF-8 out as bytes, or fails when they are used."""
+    try:
+        names = [name for node in graph.node for name in (node.name, node.op_type, *node.input, *node.output)]
+        names += [value.name for value in (*graph.initializer, *graph.input, *graph.output)]
+    except UnicodeDecodeError:
+        return False
+    return all(isinstance(name, str) for name in names)
 
 
 def _read_bytes(path: Path) -> bytes:
