@@ -95,8 +95,7 @@ def run_audit(config: AuditConfig, finish: Callable[[Audit], AuditResult] | None
 
 def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
     """All stages up to the result, without writing anything but the activation cache."""
-    watch = watch or Stopwatch()
-    device = choose_device(config.device)
+    watch, device = watch or Stopwatch(), choose_device(config.device)
     subject = load_subject(config, watch)
     activations = subject.activations
     with watch.stage("autoencoder"):
@@ -131,8 +130,8 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
         stress = _stress(config.seed, compared, comparison, reliance, coded)
     hashes = {"model_sha256": subject.model_sha256, "data_sha256": activations.data_sha256}
     sae_file = serialise_sae(outcome.sae, hashes)
-    sha256 = hashlib.sha256(sae_file).hexdigest()
-    stages = StageResults(subject, info, sha256, reliance, comparison, str(device), stress)
+    sha = hashlib.sha256(sae_file).hexdigest()
+    stages = StageResults(subject, info, sha, reliance, comparison, str(device), stress)
     return Audit(assemble(config, stages), activations, outcome, sae_file, codes, reliance, watch.seconds)
 
 
