@@ -24,7 +24,7 @@ STABLE_SHARE = 0.8
 def find_stable(
     audit: Samples,
     medians: Sequence[MedianEstimate],
-    others: Sequence[tuple[Float[np.ndarray, "m d"], Int[np.ndarray, " k"], Float[np.ndarray, " k"]]],
+    others: Sequence[tuple[Float[np.ndarray, "_ d"], Int[np.ndarray, " k"], Float[np.ndarray, " k"]]],
 ) -> list[bool | None]:
     """Per class: is the finding stable? None without other seeds, or where there are too few samples for an interval.
 

@@ -189,8 +189,8 @@ def test_inspect_says_where_the_transform_comes_from(salve: Callable, colour_mod
     ("checkpoint", "arguments", "d", "least_accuracy"),
     [
         ("resnet18_cifar10_64.pt", [], 512, 0.75),
-        ("vit_cifar10_32.pt", [], 192, 0.55),
-        ("resnet20-12fca82f.th", ["--arch", f"{RESNET20}:resnet20"], 64, 0.70),
+        ("vit_cifar10_32.pt", ["--sae", "linear-l1"], 192, 0.55),
+        ("resnet20-12fca82f.th", ["--arch", f"{RESNET20}:resnet20", "--sae", "linear-l1"], 64, 0.70),
     ],
 )
 def test_real_checkpoints_on_real_images(
@@ -222,6 +222,6 @@ def test_real_checkpoints_on_real_images(
     assert result.data.n_audit == 600
     accuracy = sum(one.n_correct for one in result.classes) / 600
     assert accuracy > least_accuracy
-    assert result.provenance.trusted_code == bool(arguments)
+    assert result.provenance.trusted_code == ("--arch" in arguments)
     driven = sum(min(one.curve.accuracy) <= 0.2 for one in result.classes)
     assert driven >= 5, "suppressing the dominant feature takes most classes down on these models"

@@ -55,6 +55,8 @@ def test_findings_are_stable_exactly_when_four_of_five_seeds_agree() -> None:
     assert find_stable(samples, medians, [same] * 4) == [True, True]
     assert find_stable(samples, medians, [same] * 3 + [foreign]) == [True, True]
     assert find_stable(samples, medians, [same] * 2 + [foreign] * 2) == [False, False]
+    fewer = (dictionary[:4].copy(), *match_dominant(dictionary, dictionary[:4], latents))
+    assert find_stable(samples, medians, [same] * 3 + [fewer]) == [True, True]
 
 
 def test_a_match_with_another_flip_median_does_not_count() -> None:
