@@ -9,13 +9,36 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from salve_audit.interventions.affine import Intervention
+from salve_audit.interventions.affine import AffineHead, Intervention
 from salve_audit.interventions.bootstrap import draw_weights
 from salve_audit.interventions.comparison import ComparisonInputs, ComparisonSettings, SeedFeatures
-from salve_audit.interventions.context import EditContext, compute_fit_statistics, float64_head
+from salve_audit.interventions.context import EditContext, FitStatistics, compute_fit_statistics, float64_head
 from salve_audit.interventions.registry import METHODS
 from salve_audit.interventions.rome import choose_key, draw_keys
 from salve_audit.interventions.samples import sort_samples
+
+
+def open_stream(seed: int, purpose: str, index: int) -> np.random.Generator:
+    """One stream of random numbers per purpose (a method, for instance) and class."""
+    return np.random.default_rng([seed, zlib.crc32(purpose.encode()), index])
+
+
+def make_context(
+    inputs: ComparisonInputs, index: int, head: AffineHead, fit: FitStatistics, rng: np.random.Generator
+) -> EditContext:
+    """What the methods are given for class `index`, with the audited seed's feature and the typical key."""
+    return EditContext(
+        head=head,
+        class_index=index,
+        feature=int(inputs.features[index]),
+        dominant=inputs.features,
+        dictionary=inputs.dictionary,
+        mean_codes=inputs.mean_codes,
+        alive=inputs.alive,
+        fit=fit,
+        key=choose_key(inputs.fit_acts, np.flatnonzero(inputs.fit_labels == index)),
+        rng=rng,
+    )
 
 
 class Workbench:
@@ -37,23 +60,11 @@ class Workbench:
 
     def rng(self, purpose: str, index: int) -> np.random.Generator:
         """One stream per purpose and class."""
-        return np.random.default_rng([self.settings.seed, zlib.crc32(purpose.encode()), index])
+        return open_stream(self.settings.seed, purpose, index)
 
     def context(self, index: int) -> EditContext:
         """What the methods are given for one class."""
-        inputs = self.inputs
-        return EditContext(
-            head=self.head,
-            class_index=index,
-            feature=int(inputs.features[index]),
-            dominant=inputs.features,
-            dictionary=inputs.dictionary,
-            mean_codes=inputs.mean_codes,
-            alive=inputs.alive,
-            fit=self.fit,
-            key=choose_key(inputs.fit_acts, self._members(index)),
-            rng=self.rng("context", index),
-        )
+        return make_context(self.inputs, index, self.head, self.fit, self.rng("context", index))
 
     def with_other_keys(self, context: EditContext) -> list[EditContext]:
         """The same with random keys."""

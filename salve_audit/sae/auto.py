@@ -57,9 +57,9 @@ def search_widths(problem: Problem, *, fixed_width: bool) -> dict[int, list[Cand
     least = max(LEAST_LATENTS // 2, 2 * problem.head.n_classes)
     width = problem.n_latents
     while len(paths) < MAX_WIDTHS and width // 2 >= least:
-        width //= 2
+        wider, width = width, width // 2
         paths[width] = search(at_width(problem, width), _headstart(paths))
-        if not _as_sparse(paths[width], paths[2 * width] if 2 * width in paths else paths[problem.n_latents]):
+        if not _as_sparse(paths[width], paths[wider]):
             break
     width = problem.n_latents
     while len(paths) < MAX_WIDTHS and pick_width(paths)[0] == width:

@@ -46,11 +46,11 @@ class Contender:
         points = [describe_point(problem, one) for problem, one in self.also]
         points += [describe_point(self.problem, one) for one in self.path]
         for one in self.finals:
-            known = one is self.chosen and self.stability is not None
-            matched = self.stability.matched_cosine if known and self.stability is not None else None
-            point = describe_point(self.problem, one)
-            chosen = winner and one is self.chosen
-            points.append(dataclasses.replace(point, full=True, chosen=chosen, matched_cosine=matched))
+            point = dataclasses.replace(describe_point(self.problem, one), full=True)
+            if one is self.chosen:
+                matched = None if self.stability is None else self.stability.matched_cosine
+                point = dataclasses.replace(point, chosen=winner, matched_cosine=matched)
+            points.append(point)
         return points
 
 

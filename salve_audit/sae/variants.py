@@ -40,13 +40,13 @@ class Variant:
 
     Attributes:
         name: as in ``--sae``.
-        merges_duplicates: parallel latents become one after training; only right for codes linear in the activations.
-        normalised: trains on activations with mean removed and one global scale (folded back afterwards).
         initialise: (acts, n_latents, one generator per seed) -> parameters.
         loss: (parameters, acts, λ/m or k) -> one value per seed.
         recipe: number of samples -> how to train it.
         brief_recipe: the same for a point of the sparsity path and for the stretches before the full training, after
             each of which duplicates are merged; None: there is neither.
+        merges_duplicates: parallel latents become one after training; only right for codes linear in the activations.
+        normalised: trains on activations with mean removed and one global scale (folded back afterwards).
         default_sparsity: λ or k where it is not searched.
         n_seeds: autoencoders trained for the stability estimate unless told otherwise.
         fold: (parameters of one problem, λ or k) -> the same with a plain encoder and decoder, and the activation.
@@ -55,14 +55,14 @@ class Variant:
     """
 
     name: str
-    merges_duplicates: bool
-    normalised: bool
     initialise: Callable[[Tensor, int, Sequence[torch.Generator]], Parameters]
     loss: Callable[[Parameters, Tensor, float], Tensor]
     recipe: Callable[[int], Recipe]
     brief_recipe: Callable[[int], Recipe] | None
-    default_sparsity: float | None
-    n_seeds: int
+    merges_duplicates: bool = False
+    normalised: bool = True
+    default_sparsity: float | None = None
+    n_seeds: int = 5
     fold: Callable[[Parameters, float], tuple[Parameters, Activation]] = lambda parameters, _: (parameters, LINEAR)
     counted: bool = False
     settles_anew: bool = False
@@ -89,96 +89,68 @@ VARIANTS: Mapping[str, Variant] = {
     "linear-l1": Variant(
         name="linear-l1",
         merges_duplicates=True,
-        normalised=True,
         initialise=rotation_parameters,
         loss=canonical_l1_loss,
         recipe=LINEAR_FULL.recipe,
         brief_recipe=LINEAR_BRIEF.recipe,
-        default_sparsity=None,
-        n_seeds=5,
     ),
     "relu-l1": Variant(
         name="relu-l1",
-        merges_duplicates=False,
-        normalised=True,
         initialise=unit_parameters,
         loss=relu_l1_loss,
         recipe=PENALISED_FULL.recipe,
         brief_recipe=PENALISED_BRIEF.recipe,
-        default_sparsity=None,
-        n_seeds=5,
         fold=fold_relu,
         settles_anew=True,
     ),
     "topk": Variant(
         name="topk",
-        merges_duplicates=False,
-        normalised=True,
         initialise=topk_parameters,
         loss=topk_loss,
         recipe=COUNTED_FULL.recipe,
         brief_recipe=COUNTED_BRIEF.recipe,
-        default_sparsity=None,
-        n_seeds=5,
         fold=fold_topk,
         counted=True,
     ),
     "batchtopk": Variant(
         name="batchtopk",
-        merges_duplicates=False,
-        normalised=True,
         initialise=batchtopk_parameters,
         loss=batchtopk_loss,
         recipe=COUNTED_FULL.recipe,
         brief_recipe=COUNTED_BRIEF.recipe,
-        default_sparsity=None,
-        n_seeds=5,
         fold=fold_batchtopk,
         counted=True,
     ),
     "matryoshka": Variant(
         name="matryoshka",
-        merges_duplicates=False,
-        normalised=True,
         initialise=matryoshka_parameters,
         loss=matryoshka_loss,
         recipe=COUNTED_FULL.recipe,
         brief_recipe=COUNTED_BRIEF.recipe,
-        default_sparsity=None,
-        n_seeds=5,
         fold=fold_batchtopk,
         counted=True,
     ),
     "gated": Variant(
         name="gated",
-        merges_duplicates=False,
-        normalised=True,
         initialise=gated_parameters,
         loss=gated_loss,
         recipe=PENALISED_FULL.recipe,
         brief_recipe=PENALISED_BRIEF.recipe,
-        default_sparsity=None,
-        n_seeds=5,
         fold=fold_gated,
         settles_anew=True,
     ),
     "jumprelu": Variant(
         name="jumprelu",
-        merges_duplicates=False,
-        normalised=True,
         initialise=jumprelu_parameters,
         loss=jumprelu_loss,
         recipe=PENALISED_FULL.recipe,
         brief_recipe=PENALISED_BRIEF.recipe,
-        default_sparsity=None,
-        n_seeds=5,
         fold=fold_jumprelu,
         settles_anew=True,
     ),
     # The paper trains for minutes on one λ, which its text (as far as it could be looked up) does not give.
     "paper": Variant(
         name="paper",
-        merges_duplicates=False,
         normalised=False,
         initialise=xavier_parameters,
         loss=raw_l1_loss,

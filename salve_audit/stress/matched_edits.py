@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +12,7 @@ from salve_audit.interventions.affine import AffineHead
 from salve_audit.interventions.comparison import ComparisonInputs
 from salve_audit.interventions.context import EditContext, FitStatistics, compute_fit_statistics, float64_head
 from salve_audit.interventions.registry import METHODS
-from salve_audit.interventions.rome import choose_key
+from salve_audit.interventions.workbench import make_context, open_stream
 from salve_audit.results import InterventionResult
 
 
@@ -51,7 +50,7 @@ class MatchedEdits:
             self._context(index),
             head=self.head if head is None else head,
             # the stream that the comparison gave this method: the nulls then draw the same
-            rng=np.random.default_rng([self.seed, zlib.crc32(method.encode()), index]),
+            rng=open_stream(self.seed, method, index),
         )
         intervention = METHODS[method](context)
         assert intervention is not None, f"{method} has nothing to act on, but a matched strength"
@@ -62,16 +61,4 @@ class MatchedEdits:
         return compute_fit_statistics(self.inputs.fit_acts, self.inputs.fit_labels, self.inputs.head.n_classes)
 
     def _make_context(self, index: int) -> EditContext:
-        inputs = self.inputs
-        return EditContext(
-            head=self.head,
-            class_index=index,
-            feature=int(inputs.features[index]),
-            dominant=inputs.features,
-            dictionary=inputs.dictionary,
-            mean_codes=inputs.mean_codes,
-            alive=inputs.alive,
-            fit=self._fit,
-            key=choose_key(inputs.fit_acts, np.flatnonzero(inputs.fit_labels == index)),
-            rng=np.random.default_rng(0),
-        )
+        return make_context(self.inputs, index, self.head, self._fit, np.random.default_rng(0))
