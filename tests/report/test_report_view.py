@@ -19,7 +19,7 @@ from salve_audit.report.view.front import build_banner, build_front, redundancy_
 from salve_audit.report.view.interventions import build_interventions
 from salve_audit.report.view.order import charted, flip_limit, fragile_first, outcomes
 from salve_audit.report.view.page import HTML, PDF
-from salve_audit.report.view.ranking import LABELS, compare_rome, is_null, label, rank
+from salve_audit.report.view.ranking import LABELS, compare_rome, headline, is_null, label, rank
 from salve_audit.results import (
     AuditResult,
     DemoTruth,
@@ -177,6 +177,28 @@ def test_salve_is_compared_with_row_scaling_by_the_paired_interval(
 
 def test_no_word_on_row_scaling_where_it_was_not_compared() -> None:
     assert _ranked(_summary("salve", 0.9), _summary("rome", 0.8))[1] == "SALVE is number 1 of 2 by this mean."
+
+
+def test_the_headline_is_one_sentence_that_does_not_flatter() -> None:
+    worse, even = (-0.02, -0.025, -0.015), (0.001, -0.004, 0.004)
+    low = (
+        _summary("salve", 0.91, worse),
+        _summary("row-scaling", 0.93, (0.0, 0.0, 0.0)),
+        _summary("leace", 0.95),
+        _summary("rome-cov", 0.97, reached=0),
+        _summary("null-permuted", 0.99),
+    )
+    half = [dataclasses.replace(_summary("salve", 0.96, even), target_accuracy=0.5)]
+    half.append(dataclasses.replace(_summary("row-scaling", 0.95, (0.0, 0.0, 0.0)), target_accuracy=0.5))
+    assert headline([*low, *half]).replace("\u00a0", " ") == (
+        "By the accuracy that the other classes keep, SALVE is number 1 of 2 methods where the class is at 50 % "
+        "(96.0 %) and is number 3 of 3 methods where the class is at 5 % (91.0 %; LEACE keeps most, 95.0 %); row "
+        "scaling, which is trivial and needs no autoencoder, is not told apart from it at 50 %, and keeps more than "
+        "SALVE at 5 %."
+    )
+    assert "keeps less than SALVE at 5 %" in headline([_summary("salve", 0.9, (0.02, 0.01, 0.03)), low[1]])
+    assert headline([_summary("salve", 0.9, reached=0)]).endswith("SALVE reaches 5 % in no class.")
+    assert headline([]) == ""
 
 
 def test_nothing_is_ranked_where_salve_reached_nothing() -> None:

@@ -12,6 +12,7 @@ from salve_audit.report.view.ranking import (
     by_target,
     compare_rome,
     difference_interval,
+    headline,
     is_chance,
     is_null,
     is_told_apart,
@@ -39,6 +40,7 @@ def build_interventions(result: AuditResult, medium: Medium) -> Section:
         "area": _area_table(summaries) if summaries else None,
         "spread": _spread_tables(result.intervention_spread, medium.table_rows),
         "each": _class_table(rows, medium.table_rows) if medium.numbers and rows else None,
+        "headline": headline(summaries),
         "ranking": rank(summaries),
         "rome": compare_rome(rows),
     }

@@ -42,6 +42,44 @@ def by_target(summaries: Sequence[MethodSummary]) -> dict[float, list[MethodSumm
     return {target: [one for one in summaries if one.target_accuracy == target] for target in targets}
 
 
+def headline(summaries: Sequence[MethodSummary]) -> str:
+    """The ranking in one sentence: SALVE's place at every target, who keeps most, and the trivial edit beside it."""
+    places: list[str] = []
+    verdicts: dict[str, list[str]] = {}
+    for target, own in by_target(summaries).items():
+        salve = next((one for one in own if one.method == "salve"), None)
+        at = f"{100 * target:g} %"
+        if salve is None or not salve.n_reached:
+            places.append(f"reaches {at} in no class")
+            continue
+        places.append(_place(salve, _ranked(own), at))
+        if salve.difference is not None and any(one.method == "row-scaling" for one in own):
+            verdicts.setdefault(_trivial_verdict(salve), []).append(at)
+    if not places:
+        return ""
+    trivial = [f"{verdict} at {' and '.join(ats)}" for verdict, ats in verdicts.items()]
+    beside = f"; row scaling, which is trivial and needs no autoencoder, {', and '.join(trivial)}" if trivial else ""
+    return f"By the accuracy that the other classes keep, SALVE {' and '.join(places)}{beside}."
+
+
+def _place(salve: MethodSummary, order: Sequence[MethodSummary], at: str) -> str:
+    kept, best = percent(salve.others_accuracy), order[0]
+    most = "" if best is salve else f"; {label(best.method)} keeps most, {percent(best.others_accuracy)}"
+    return f"is number {order.index(salve) + 1} of {len(order)} methods where the class is at {at} ({kept}{most})"
+
+
+def _trivial_verdict(salve: MethodSummary) -> str:
+    if is_chance(salve) or difference_interval(salve) is None:
+        return "is not told apart from it"
+    return "keeps more than SALVE" if (salve.difference or 0.0) < 0 else "keeps less than SALVE"
+
+
+def _ranked(summaries: Sequence[MethodSummary]) -> list[MethodSummary]:
+    """The methods that reach the target in any class, nulls left out, the one that keeps most first."""
+    reached = [one for one in summaries if one.n_reached and not is_null(one.method)]
+    return sorted(reached, key=lambda one: -one.others_accuracy)
+
+
 def rank(summaries: Sequence[MethodSummary]) -> tuple[tuple[str, str], ...]:
     """Per target the order by others' accuracy, and SALVE beside the trivial edit."""
     return tuple(_rank_one(target, own) for target, own in by_target(summaries).items())
@@ -53,7 +91,7 @@ def _rank_one(target: float, summaries: Sequence[MethodSummary]) -> tuple[str, s
     if salve is None or not salve.n_reached:
         return f"{at}:", "SALVE brought no class to the target, so there is nothing to rank."
     rivals = [one for one in summaries if not is_null(one.method)]
-    order = sorted((one for one in rivals if one.n_reached), key=lambda one: -one.others_accuracy)
+    order = _ranked(summaries)
     failed = [label(one.method) for one in rivals if not one.n_reached]
     listed = ", ".join(map(_standing, order))
     text = f"{at}, the others keep on average over all classes (95 % interval, %): {listed}."
