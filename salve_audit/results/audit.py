@@ -14,6 +14,7 @@ from salve_audit.results.consistency import check_consistency
 from salve_audit.results.demo import DemoTruth
 from salve_audit.results.features import FeatureInfo
 from salve_audit.results.methods import InterventionResult, MethodSpread, MethodSummary
+from salve_audit.results.seeing import Seeing
 from salve_audit.results.stress import Stress
 from salve_audit.results.subject import DataInfo, ModelInfo, Provenance
 from salve_audit.results.verdict import Verdict
@@ -41,6 +42,7 @@ class AuditResult:
     notes: tuple[str, ...] = ()  # findings and warnings in plain words, unflattering ones included
     demo: DemoTruth | None = None
     stress: Stress | None = None  # enhancement, composition, recovery; None: an earlier version wrote this
+    seeing: Seeing | None = None  # pictures and heat maps; None: an earlier version wrote this
     schema_version: int = field(default=SCHEMA_VERSION)
 
     def to_json(self) -> str:

@@ -19,14 +19,15 @@ class InterventionResult:
     reached_accuracy: float
     reached: bool
     others_accuracy: float
-    others_worst: float
+    others_worst: float | None  # None: of too few pictures per class to say
     kl: float  # nats, on the other classes' samples
     agreement: float  # with the original predictions on the other classes' samples
     weight_change: float  # ||W' - W||_F / ||W||_F
-    area: float  # under (target suppressed, others kept), 1 is best
+    area: float | None  # under (target suppressed, others kept), 1 is best; None: not traced
     low: float  # 95 % bootstrap interval of others_accuracy, over samples and the method's keys or seeds
     high: float
     bias_change: float = 0.0  # ||b' - b|| / ||b||, 0 where there is no bias
+    n_others: int | None = None  # pictures of other classes behind others_accuracy; None: all of the audit split
 
 
 @dataclass(frozen=True)

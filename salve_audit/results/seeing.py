@@ -1,0 +1,87 @@
+"""What the features look at: pictures with heat maps, small enough to lie in audit.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from salve_audit.records import AS_CLASS
+from salve_audit.results.subject import SkippedFile
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A JPEG (RGB, without metadata) in base64, at the size at which it is shown."""
+
+    width: int
+    height: int
+    jpeg: str
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """A heat map laid over its picture."""
+
+    method: str  # "grad-fam", "grad-cam", or what a sharper map beside them is called
+    overlay: Picture
+    in_top_fifth: float | None  # share of the heat in the hottest fifth of the pixels (even: 0.2); None: a flat map
+
+
+@dataclass(frozen=True)
+class FeatureImage:
+    """An audit picture on which a feature is strong."""
+
+    path: str  # also the key in `Seeing.pictures`, where it could be read again
+    class_name: str = field(metadata=AS_CLASS)
+    predicted: str
+    code: float  # signed, in the units of the feature's codes
+    maps: tuple[HeatMap, ...]  # Grad-FAM first; empty: the picture could not be read again
+
+
+@dataclass(frozen=True)
+class FeatureGallery:
+    """The audit pictures with a feature's largest |code|, and the picture made to excite it."""
+
+    feature: int
+    images: tuple[FeatureImage, ...]  # empty: it fires on no audit picture
+    synthetic: Picture | None = None  # activation maximisation; None: not asked for
+
+
+@dataclass(frozen=True)
+class FragileImage:
+    """A picture that is right, and flips at a low strength of its class's dominant feature."""
+
+    path: str
+    alpha_hat: float
+    flips_to: str
+    maps: tuple[HeatMap, ...]  # Grad-CAM of the class; empty: the picture could not be read again
+
+
+@dataclass(frozen=True)
+class ClassFragile:
+    """The pictures of a class with the lowest flip thresholds."""
+
+    class_name: str = field(metadata=AS_CLASS)
+    feature: int  # the class's dominant one, which is suppressed
+    images: tuple[FragileImage, ...]  # most fragile first; empty: none flips at any strength
+
+
+@dataclass(frozen=True)
+class Seeing:
+    """Galleries of the dominant and shared features, and of the most fragile pictures of every class."""
+
+    layer: str  # module whose output the maps are made of
+    grid: tuple[int, ...]  # (height, width) of that output: no map is finer
+    features: tuple[FeatureGallery, ...]  # dominant ones of the most fragile classes first, then shared ones
+    fragile: tuple[ClassFragile, ...]  # most fragile class first
+    pictures: Mapping[str, Picture]  # path -> what the network saw of it
+    n_features_left_out: int = 0
+    n_classes_left_out: int = 0
+    unreadable: tuple[SkippedFile, ...] = ()  # pictures lost or changed since their activations were computed
+    why_absent: str = ""  # why there is nothing of all this; "" where there is
+    why_no_synthetic: str = ""  # why no picture was made by activation maximisation
+
+
+def nothing_seen(why: str) -> Seeing:
+    """The record of an audit without pictures."""
+    return Seeing(layer="", grid=(), features=(), fragile=(), pictures={}, why_absent=why)

@@ -1,0 +1,66 @@
+"""Heat maps as pictures that everyone can read: blue to yellow, lighter where hotter, the hottest fifth outlined.
+
+Lightness rises with heat (the colours of cividis), so the map survives grey print and every kind of colour blindness;
+the picture below only shades it. The outline does not depend on lightness at all.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+TOP_SHARE = 0.2  # METHOD §6: localisation is judged by the hottest fifth of the pixels
+SCALE = np.array([[0, 34, 78], [64, 77, 107], [124, 123, 120], [190, 176, 108], [254, 232, 56]], np.float32)
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+SHADE = 0.4  # share of the colour that a black pixel of the picture takes away
+LIGHT = 0.22  # light that a white pixel adds where there is no heat
+INNER, OUTER = 255, 20  # grey levels of the outline's two lines: one of them shows on any ground
+
+
+def normalise(heat: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+    """From 0 to 1; a flat map is 0 everywhere."""
+    low, high = float(heat.min()), float(heat.max())
+    return (heat - low) / (high - low) if high > low else np.zeros_like(heat)
+
+
+def find_hottest(heat: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """The hottest fifth of the pixels; among equals the first rows. Nothing of a flat map."""
+    hottest = np.zeros(heat.shape, bool)
+    if heat.max() > heat.min():
+        order = np.argsort(-heat, axis=None, kind="stable")
+        hottest.flat[order[: max(1, round(TOP_SHARE * heat.size))]] = True
+    return hottest
+
+
+def share_in_hottest(heat: Float[np.ndarray, "h w"]) -> float | None:
+    """Share of the heat in the hottest fifth: 0.2 for an even map, 1 if there is none elsewhere; None: a flat map."""
+    hottest = find_hottest(heat)
+    if not hottest.any():
+        return None
+    level = normalise(heat).astype(np.float64)
+    return float(level[hottest].sum() / level.sum())
+
+
+def colour(heat: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 3"]:
+    """Colours 0..255 of a map in 0..1."""
+    at = np.linspace(0.0, 1.0, len(SCALE))
+    return np.stack([np.interp(heat, at, SCALE[:, channel]) for channel in range(3)], axis=-1)
+
+
+def overlay(pixels: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """The map over the picture, both of one size."""
+    assert pixels.shape[:2] == heat.shape, f"a map of {heat.shape} over a picture of {pixels.shape[:2]}"
+    level = normalise(heat)[..., None]
+    light = (pixels @ LUMA / 255)[..., None]
+    mixed = colour(level[..., 0]) * (1 - SHADE * (1 - light)) + 255 * LIGHT * light * (1 - level)
+    painted = np.clip(mixed, 0, 255)
+    hottest = find_hottest(heat)
+    painted[_grow(hottest) & ~hottest] = OUTER
+    painted[hottest & _grow(~hottest)] = INNER
+    return np.rint(painted).astype(np.uint8)
+
+
+def _grow(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """The mask and its four neighbours."""
+    padded = np.pad(mask, 1)
+    return mask | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
