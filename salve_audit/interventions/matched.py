@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,8 +17,9 @@ from salve_audit.interventions.affine import Intervention
 from salve_audit.interventions.bootstrap import draw_others, hull_interval
 from salve_audit.interventions.comparison import Comparison, ComparisonInputs, ComparisonSettings
 from salve_audit.interventions.measure import Matched, compute_drift, head_change, match_accuracy
+from salve_audit.interventions.partial import match_on_part
 from salve_audit.interventions.plan import Plan, make_plan
-from salve_audit.interventions.samples import EditedLogits, edit_logits
+from salve_audit.interventions.samples import EditedLogits, edit_groups
 from salve_audit.interventions.summary import ClassDraws, summarise_methods
 from salve_audit.interventions.variants import measure_variants, mix_draws, summarise_spreads
 from salve_audit.interventions.workbench import Workbench
@@ -26,7 +27,8 @@ from salve_audit.results import InterventionResult, MethodSpread
 
 logger = logging.getLogger(__name__)
 
-MAX_THREADS = 4  # each holds the arrays of one class
+MAX_THREADS = 4  # each holds the arrays of one class, or of one group
+GROUP = 8  # classes of a huge split whose projections are one product: it is as fast as memory, not arithmetic, allows
 FEWER_DRAWS = 200  # behind the intervals of classes that are not in the summary
 
 
@@ -37,7 +39,7 @@ class ClassFindings:
     results: tuple[InterventionResult, ...]
     draws: ClassDraws | None
     spreads: tuple[MethodSpread, ...]
-    left_out: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def compare_interventions(settings: ComparisonSettings, inputs: ComparisonInputs) -> Comparison:
@@ -71,11 +73,13 @@ def _compare_all(bench: Workbench, plan: Plan) -> list[ClassFindings]:
     """The first class alone, as it works out what all share; the others side by side."""
     if not plan.classes:
         return []
-    first = compare_class(bench, plan, plan.classes[0])
+    first = compare_group(bench, plan, plan.classes[:1])
+    step = GROUP if bench.samples.huge else 1
+    groups = [plan.classes[start : start + step] for start in range(1, len(plan.classes), step)]
     n_threads = min(MAX_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
     with ThreadPoolExecutor(n_threads) as pool:
-        rest = pool.map(lambda index: compare_class(bench, plan, index), plan.classes[1:])
-        return [first, *rest]
+        rest = pool.map(lambda group: compare_group(bench, plan, group), groups)
+        return [*first, *(one for group in rest for one in group)]
 
 
 def _report_missing(bench: Workbench, plan: Plan, found: Iterable[ClassFindings]) -> None:
@@ -92,13 +96,29 @@ def _report_missing(bench: Workbench, plan: Plan, found: Iterable[ClassFindings]
         logger.info("%s", note)
 
 
-def compare_class(bench: Workbench, plan: Plan, index: int) -> ClassFindings:
+def compare_group(bench: Workbench, plan: Plan, group: Sequence[int]) -> list[ClassFindings]:
+    """Findings of these classes, in their order; the projections of all their edits are worked out at once."""
+    made = [_intervene(bench, plan, index) for index in group]
+    wanted = [(index, [one for one in own.values() if one is not None]) for index, own in zip(group, made, strict=True)]
+    edits = edit_groups(bench.samples, wanted)
+    found = []
+    for index, had, own in zip(group, made, edits, strict=True):
+        missing = tuple(method for method, one in had.items() if one is None)
+        found.append(dataclasses.replace(_compare_class(bench, plan, index, own), left_out=missing))
+    return found
+
+
+def _intervene(bench: Workbench, plan: Plan, index: int) -> dict[str, Intervention | None]:
+    context = bench.context(index)
+    methods = plan.methods(index, bench.settings.methods)
+    return {method: bench.intervene(method, context) for method in methods}
+
+
+def _compare_class(bench: Workbench, plan: Plan, index: int, every: Sequence[EditedLogits]) -> ClassFindings:
     """One result per method and target, with intervals, spreads, and draws for the summary."""
     methods = plan.methods(index, bench.settings.methods)
-    context = bench.context(index)
-    made = [(method, bench.intervene(method, context)) for method in methods]
-    interventions: list[Intervention] = [one for _, one in made if one is not None]
-    edits = edit_logits(bench.samples, interventions, index)
+    some = [edited for edited in every if plan.on_part(index, edited.intervention.method)]
+    edits = [edited for edited in every if edited not in some]
     matches = [match_accuracy(edited, index, bench.targets) for edited in edits]
     none = np.zeros((0, len(bench.samples.labels)), dtype=bool)
     correct = np.concatenate([none, *(matched.correct for matched in matches)])  # (methods targets, n)
@@ -112,11 +132,11 @@ def compare_class(bench: Workbench, plan: Plan, index: int) -> ClassFindings:
     variants = measure_variants(bench, index, methods) if index in plan.varied else []
     drawn = mix_draws(bench, index, found, draws, variants) if variants else ClassDraws(found, draws)
     results = tuple(_with_interval(cell.result, cell.drawn, cell.mixed) for cell in drawn.cells())
+    of_part = [one for edited in some for one in match_on_part(bench, edited, index)]
     return ClassFindings(
-        results=results,
+        results=(*of_part, *results),
         draws=ClassDraws(results, drawn.draws, drawn.mixed, drawn.counted) if index in plan.full else None,
         spreads=tuple(summarise_spreads(bench, index, results, variants)),
-        left_out=tuple(method for method, one in made if one is None),
     )
 
 
@@ -132,7 +152,7 @@ def _result(bench: Workbench, edited: EditedLogits, matched: Matched, at: tuple[
     index, i = at  # class and target
     strength = float(matched.strengths[i])
     others = matched.accuracies[i, bench.samples.others(index)]
-    kl, agreement = compute_drift(edited, index, strength)
+    drift = compute_drift(edited, index, strength)
     weight_change, bias_change = head_change(edited.intervention, bench.head, strength)
     return InterventionResult(
         method=edited.intervention.method,
@@ -144,8 +164,8 @@ def _result(bench: Workbench, edited: EditedLogits, matched: Matched, at: tuple[
         reached=bool(matched.reached[i]),
         others_accuracy=float(others.mean()),
         others_worst=float(others.min()),
-        kl=kl,
-        agreement=agreement,
+        kl=drift.kl,
+        agreement=drift.agreement,
         weight_change=weight_change,
         area=matched.area,
         low=float("nan"),

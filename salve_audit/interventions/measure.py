@@ -76,16 +76,32 @@ def match_targets(edited: EditedLogits, class_index: int, targets: Float[np.ndar
     return Matched(strengths, reached, correct, edited.samples.class_accuracies(correct), float("nan"))
 
 
-def compute_drift(edited: EditedLogits, class_index: int, strength: float) -> tuple[float, float]:
-    """How far the other classes' samples move: mean KL(original ‖ edited) in nats, and agreement.
+@dataclass(frozen=True)
+class Drift:
+    """How far the other classes' samples move; see `compute_drift`.
 
-    A sample agrees when the originally predicted class still has the highest logit. From samples spread evenly over
-    the classes where all of them are too many (`AuditSamples.thinned`).
+    Attributes:
+        kl: mean KL(original ‖ edited) in nats.
+        agreement: share whose originally predicted class still has the highest logit.
+        accuracy: mean over the other classes that have any sample.
+        n: samples behind these numbers.
+    """
+
+    kl: float
+    agreement: float
+    accuracy: float
+    n: int
+
+
+def compute_drift(edited: EditedLogits, class_index: int, strength: float) -> Drift:
+    """The other classes' samples under an edit.
+
+    From samples spread evenly over the classes where all of them are too many (`AuditSamples.thinned`).
     """
     edited = edited.thinned()
     samples = edited.samples
     n = samples.labels.size
-    kl, agrees = np.empty(n), np.empty(n, dtype=bool)
+    kl, agrees, right = np.empty(n), np.empty(n, dtype=bool), np.empty(n, dtype=bool)
     logits_of = edited.at(np.array([strength]))
     for rows in edited.blocks(1):
         before = samples.logits[:, rows]  # (k, rows)
@@ -93,9 +109,13 @@ def compute_drift(edited: EditedLogits, class_index: int, strength: float) -> tu
         kl[rows] = _divergence(before, after)
         kept = np.take_along_axis(after, before.argmax(axis=0)[None, :], axis=0)[0]
         agrees[rows] = kept >= after.max(axis=0)
+        own = after[samples.labels[rows], np.arange(after.shape[1])]
+        right[rows] = np.count_nonzero(after >= own, axis=0) == 1
     others = np.ones(n, dtype=bool)
     others[samples.rows_of(class_index)] = False
-    return max(float(kl[others].mean()), 0.0), float(agrees[others].mean())
+    n_others = int(others.sum())
+    accuracy = samples.class_accuracies(right[None])[0, samples.others(class_index)].mean()
+    return Drift(max(float(kl[others].mean()), 0.0), float(agrees[others].mean()), float(accuracy), n_others)
 
 
 def relative_change(original: Float[np.ndarray, "*shape"], edited: Float[np.ndarray, "*shape"]) -> float:

@@ -3,7 +3,8 @@
 An edit that is linear in its strength costs a few products per sample, so every class has it. SALVE and its nulls need
 the whole head times all samples at every strength, and other seeds and keys multiply all work. They are counted in
 multiply-adds, not in seconds, so that a plan depends on nothing but the audit's size; where the limit is passed, the
-most fragile classes come first, and the summary is over those that have everything.
+most fragile classes come first, and the summary is over those that have everything. On the other classes SALVE is
+measured on a part of the other classes' pictures, and the nulls not at all.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import numpy as np
 from salve_audit.interventions.registry import FEATURED, KEYED
 from salve_audit.interventions.workbench import Workbench
 
-COUPLED = frozenset({"salve", "null-permuted", "null-random"})  # piecewise linear in their strength
+SALVE = "salve"
+COUPLED = frozenset({SALVE, "null-permuted", "null-random"})  # piecewise linear in their strength
 FULL_PRODUCTS = 6e12  # multiply-adds for the coupled methods
 VARIANT_PRODUCTS = 2e12  # and for other seeds and keys
 AREA_PRODUCTS = 12  # strengths per edit where the area is traced as well as the targets
@@ -29,7 +31,7 @@ class Plan:
 
     Attributes:
         classes: to compare at all, in output order.
-        full: with the coupled methods.
+        full: with the coupled methods on all samples.
         varied: with other seeds and keys.
     """
 
@@ -39,17 +41,22 @@ class Plan:
 
     def methods(self, index: int, methods: Sequence[str]) -> tuple[str, ...]:
         """Those that are compared on this class."""
-        return tuple(method for method in methods if index in self.full or method not in COUPLED)
+        return tuple(method for method in methods if index in self.full or method not in COUPLED - {SALVE})
+
+    def on_part(self, index: int, method: str) -> bool:
+        """Is what the others keep measured on a part of their samples?"""
+        return method in COUPLED and index not in self.full
 
     def notes(self, bench: Workbench) -> tuple[str, ...]:
         """What is left out, in words."""
         found = []
         if len(self.full) < len(self.classes):
             found.append(
-                f"SALVE and its null controls are compared on the {len(self.full)} most fragile of "
-                f"{len(self.classes)} classes, and the summary of all methods is over these "
-                f"({_listed(bench, self.full)}): each of their edits needs the whole head on all pictures again. "
-                "The other methods are measured on all classes."
+                f"The summary of all methods, null controls among them, is over the {len(self.full)} most fragile of "
+                f"{len(self.classes)} classes ({_listed(bench, self.full)}): each edit by SALVE or a null needs the "
+                "whole head on all pictures again. On the other classes there are no nulls, and what SALVE leaves "
+                f"the other classes is measured on {len(bench.samples.thinned.labels)} pictures, spread evenly. "
+                "The other methods are measured on all classes and pictures."
             )
         if len(self.varied) < len(self.full):
             found.append(

@@ -78,12 +78,22 @@ class AuditSamples:
         """The activations in float32, as they came."""
         return self.acts.astype(np.float32)
 
-    def reach(self, directions: Float[np.ndarray, "r d"], own: slice) -> Float[np.ndarray, "r n"]:
-        """How far every sample reaches along each direction, float64; beyond `SINGLE_VALUES` precise on `own` alone."""
-        if self.acts.size <= SINGLE_VALUES or own == slice(0, len(self.labels)):
+    @property
+    def huge(self) -> bool:
+        """Are there so many activations that products over all samples are in float32, for many classes at once?"""
+        return self.acts.size > SINGLE_VALUES
+
+    def reach(self, directions: Float[np.ndarray, "r d"], owners: Sequence[slice]) -> Float[np.ndarray, "r n"]:
+        """How far every sample reaches along each direction, float64.
+
+        In a huge split it is precise on the samples of the class that a direction is for (`owners`, one each) alone.
+        """
+        every = slice(0, len(self.labels))
+        if not self.huge or every in owners:
             return directions @ self.acts.T
         reached = (directions.astype(np.float32) @ self.single_acts.T).astype(np.float64)
-        reached[:, own] = directions @ self.acts[own].T
+        for row, own in enumerate(owners):
+            reached[row, own] = self.acts[own] @ directions[row]
         return reached
 
     def rows_of(self, class_index: int) -> slice:
@@ -169,6 +179,15 @@ class EditedLogits:
                 correct[chosen, rows] = np.count_nonzero(logits >= own[:, None, :], axis=1) == 1
         return correct
 
+    def accuracy_of(self, class_index: int, strength: float) -> float:
+        """Accuracy of one class, from its own samples."""
+        own = self.samples.rows_of(class_index)
+        logits_of, right = self.at(np.array([strength])), 0
+        for rows in self.blocks(1, within=own):
+            logits = logits_of(rows)[0]
+            right += np.count_nonzero(np.count_nonzero(logits >= logits[class_index], axis=0) == 1)
+        return right / (own.stop - own.start)
+
     def batches(self, strengths: Float[np.ndarray, " s"]) -> Iterator[Int[np.ndarray, " chosen"]]:
         """Indices of neighbouring strengths whose heads fit into a block."""
         n_classes, d = self.samples.logits.shape[0], self.samples.acts.shape[1]
@@ -203,19 +222,27 @@ class EditedLogits:
 def edit_logits(
     samples: AuditSamples, interventions: Sequence[Intervention], class_index: int | None = None
 ) -> list[EditedLogits]:
-    """The edited logits of several interventions; the linear edits' projections are one matrix product.
+    """The edited logits of several interventions on one class (None: on no class in particular)."""
+    return edit_groups(samples, [(class_index, interventions)])[0]
+
+
+def edit_groups(
+    samples: AuditSamples, groups: Sequence[tuple[int | None, Sequence[Intervention]]]
+) -> list[list[EditedLogits]]:
+    """The same for several classes with their interventions; all linear edits' projections are one matrix product.
 
     Where the split is so large that projections are in float32, those of the class edited (all without one) are not.
     """
-    own = slice(0, len(samples.labels)) if class_index is None else samples.rows_of(class_index)
-    edits = [one.factors for one in interventions]
+    every = slice(0, len(samples.labels))
+    flat = [(every if index is None else samples.rows_of(index), one) for index, ones in groups for one in ones]
+    edits = [one.factors for _, one in flat]
     rights = [edit.right if edit is not None and edit.left.any() else None for edit in edits]
     directions = [right for right in rights if right is not None]
-    if not directions:
-        return [EditedLogits(samples, one, None) for one in interventions]
-    reaches = samples.reach(np.concatenate(directions), own)  # (all r, n)
-    stops = np.cumsum([0 if right is None else len(right) for right in rights])
-    return [
-        EditedLogits(samples, one, None if right is None else reaches[stop - len(right) : stop])
-        for one, right, stop in zip(interventions, rights, stops, strict=True)
-    ]
+    owners = [own for (own, _), right in zip(flat, rights, strict=True) if right is not None for _ in right]
+    reaches = samples.reach(np.concatenate(directions), owners) if directions else None  # (all r, n)
+    found, stop = [], 0
+    for (_, one), right in zip(flat, rights, strict=True):
+        start, stop = stop, stop + (0 if right is None else len(right))
+        found.append(EditedLogits(samples, one, None if reaches is None or right is None else reaches[start:stop]))
+    made = iter(found)
+    return [[next(made) for _ in ones] for _, ones in groups]

@@ -83,7 +83,7 @@ def _summarise(own: dict[str, Cell], yardstick: dict[str, Cell]) -> MethodSummar
         others_accuracy=float(np.mean([result.others_accuracy for result in results])),
         low=low,
         high=high,
-        area=float(np.mean([result.area for result in results])),
+        area=float(np.mean([result.area for result in results if result.area is not None])),
         n_common=paired.n_common,
         difference=paired.mean,
         difference_low=paired.low,

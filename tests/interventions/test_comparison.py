@@ -96,8 +96,9 @@ def test_drift_is_zero_without_an_edit_and_finite_for_huge_logits(
 ) -> None:
     samples = sort_samples(world.audit_acts, world.audit_labels, context.head)
     edited = edit_logits(samples, [METHODS["steering"](context)])[0]
-    assert compute_drift(edited, 1, 0.0) == (0.0, 1.0)
-    kl, agreement = compute_drift(edited, 1, 1e5)
+    unmoved, moved = compute_drift(edited, 1, 0.0), compute_drift(edited, 1, 1e5)
+    assert (unmoved.kl, unmoved.agreement) == (0.0, 1.0)
+    kl, agreement = moved.kl, moved.agreement
     assert 1e3 < kl < np.inf
     assert agreement < 1
 

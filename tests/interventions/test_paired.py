@@ -162,12 +162,33 @@ class TestPlan:
         monkeypatch.setattr("salve_audit.interventions.plan.VARIANT_PRODUCTS", 1.0)
         fragile = np.array([5.0, 1.0, np.nan, 0.5, 3.0])
         found = compare_interventions(SETTINGS, dataclasses.replace(world, fragility=fragile, other_seeds=seeds))
-        assert {r.class_name for r in found.results if r.method == "salve"} == {"class 1", "class 3"}
+        assert {r.class_name for r in found.results if r.method == "salve" and r.n_others is None} == {
+            "class 1",
+            "class 3",
+        }
+        assert {r.class_name for r in found.results if r.method == "null-permuted"} == {"class 1", "class 3"}
         assert {r.class_name for r in found.results if r.method == "leace"} == set(world.class_names)
         assert {s.class_name for s in found.spreads} <= {"class 3"}
         assert {s.n_classes for s in found.summary} == {2}
-        assert "SALVE and its null controls are compared on the 2 most fragile of 5 classes" in found.notes[0]
+        assert (
+            "The summary of all methods, null controls among them, is over the 2 most fragile of 5 classes"
+            in found.notes[0]
+        )
         assert "Other keys and seeds are compared on the 1 most fragile classes" in found.notes[1]
         before = {(r.method, r.class_name, r.target_accuracy): r.others_accuracy for r in whole.results}
         for r in found.results:
-            assert r.others_accuracy == before[r.method, r.class_name, r.target_accuracy]
+            assert r.others_accuracy == pytest.approx(before[r.method, r.class_name, r.target_accuracy])
+        self._check_partial(found, whole)
+
+    @staticmethod
+    def _check_partial(found: Comparison, whole: Comparison) -> None:
+        """All pictures are few enough to be the part, so that SALVE's numbers are those of the whole comparison."""
+        before = {(r.class_name, r.target_accuracy): r for r in whole.results if r.method == "salve"}
+        partial = [r for r in found.results if r.n_others is not None]
+        assert {r.class_name for r in partial} == {"class 0", "class 2", "class 4"}
+        for r in partial:
+            own = before[r.class_name, r.target_accuracy]
+            same = ("strength", "reached", "reached_accuracy", "others_accuracy", "kl", "agreement", "weight_change")
+            assert [getattr(r, key) for key in same] == pytest.approx([getattr(own, key) for key in same])
+            assert r.low < r.others_accuracy < r.high
+            assert (r.others_worst, r.area) == (None, None)

@@ -94,7 +94,7 @@ def test_projections_in_single_precision_are_exact_for_the_class_itself(
     edit = make_edit("rank three")
     precise = edit.right @ samples.acts.T
     monkeypatch.setattr("salve_audit.interventions.samples.SINGLE_VALUES", 10)
-    found = samples.reach(edit.right, samples.rows_of(3))
+    found = samples.reach(edit.right, [samples.rows_of(3)] * len(edit.right))
     np.testing.assert_allclose(found[:, samples.rows_of(3)], precise[:, samples.rows_of(3)], rtol=1e-12)
     np.testing.assert_allclose(found, precise, rtol=1e-4, atol=1e-5)
     assert np.abs(found - precise).max() > 0
@@ -112,7 +112,11 @@ def test_drift_of_some_samples_is_near_that_of_all(monkeypatch: pytest.MonkeyPat
     fewer = sort_samples(samples.acts.astype(np.float32), samples.labels, head)
     thinned = edit_logits(fewer, [linear_intervention("x", head, edit)])[0].thinned()
     assert thinned.samples.counts.tolist() == [375] * 4
-    assert compute_drift(thinned, 1, 0.3) == pytest.approx(whole, rel=0.15)
+    drift = compute_drift(thinned, 1, 0.3)
+    assert (drift.n, whole.n) == (1125, 3000)
+    assert (drift.kl, drift.agreement) == pytest.approx((whole.kl, whole.agreement), rel=0.15)
+    right = thinned.correct(np.array([0.3]))[0, thinned.samples.labels != 1]
+    assert drift.accuracy == pytest.approx(right.mean())
     np.testing.assert_array_equal(
         thinned.correct(np.array([0.3])), edited.correct(np.array([0.3]))[:, fewer.thinned_rows]
     )

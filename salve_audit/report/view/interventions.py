@@ -22,6 +22,7 @@ from salve_audit.report.view.ranking import (
 )
 from salve_audit.results import AuditResult, InterventionResult, MethodSpread, MethodSummary
 
+_TOO_FEW = "too few pictures of each other class were looked at"
 _REFERENCE = "the method that the others are compared with"
 _NONE_COMMON = "no class that both this method and row scaling bring to the target"
 
@@ -137,7 +138,7 @@ def _cost_table(results: Sequence[InterventionResult], target: float) -> Table:
         rows.append(
             [
                 label(method),
-                percent(min(row.others_worst for row in own)),
+                _worst([row.others_worst for row in own]),
                 strength(_mean([row.kl for row in own])),
                 percent(_mean([row.agreement for row in own])),
                 percent(_mean([row.weight_change for row in own])),
@@ -146,6 +147,12 @@ def _cost_table(results: Sequence[InterventionResult], target: float) -> Table:
         )
     caption = f"Class at {100 * target:g} % accuracy: what the edits change, over all classes"
     return make_table(caption, columns, rows, len(rows), "interventions[]")
+
+
+def _worst(found: Sequence[float | None]) -> Value:
+    """The lowest that was measured."""
+    told = [one for one in found if one is not None]
+    return percent(min(told)) if told else Missing(_TOO_FEW)
 
 
 def _area_table(summaries: Sequence[MethodSummary]) -> Table:
@@ -181,7 +188,7 @@ def _class_table(results: Sequence[InterventionResult], limit: int) -> Table:
             f"{percent(row.reached_accuracy)}{'' if row.reached else ' (missed)'}",
             percent(row.others_accuracy),
             percent_interval(row.low, row.high),
-            percent(row.others_worst),
+            _worst([row.others_worst]),
             strength(row.kl),
             percent(row.weight_change),
             percent(row.bias_change),
