@@ -46,6 +46,8 @@ class Subject:
         notes: what the reader of a report should know.
         mapping: which class of the data is which output; None for arrays.
         attributes: columns of the data that a supervised autoencoder knows: column -> key -> text.
+        classifier: the network, None for arrays.
+        images: the pictures of both splits, unreadable ones included; None for arrays.
     """
 
     activations: Activations
@@ -58,6 +60,8 @@ class Subject:
     notes: tuple[str, ...]
     mapping: ClassMapping | None = None
     attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    classifier: Classifier | None = None
+    images: ImageSet | None = None
 
 
 def load_subject(config: AuditConfig, watch: Stopwatch) -> Subject:
@@ -102,6 +106,8 @@ def _from_pictures(path: Path, data: Path, config: AuditConfig, watch: Stopwatch
         notes=(*classifier.notes, *suspicion),
         mapping=ClassMapping(images.mapping, tuple(ClassPair(name, output) for name, output in images.pairs)),
         attributes=attributes,
+        classifier=classifier,
+        images=images,
     )
     return subject if config.label is None else _narrow(subject, config.label)
 
