@@ -5,7 +5,9 @@
     SalveError                 exit code 2; carries what, why and an optional hint
     ├── UsageError             an option or configuration value is wrong
     ├── CheckpointError        the model file cannot be read or does not fit its architecture
-    │   └── HeadError          no final linear layer could be found and proven
+    │   ├── HeadError          no final linear layer could be found and proven
+    │   └── DeepEditError      no edit of the layers before the head is known for this network, or for this feature
+    ├── LayerError             no layer of the network still knows places in the picture, or the named one does not
     ├── DataError              the images or labels cannot be used
     ├── CacheError             cached activations are damaged or do not belong to these inputs
     ├── OutputError            a result cannot be written (folder, permissions, disk full)
@@ -46,6 +48,14 @@ class CheckpointError(SalveError):
 
 class HeadError(CheckpointError):
     """No final linear layer could be found and proven."""
+
+
+class DeepEditError(CheckpointError):
+    """No edit of the layers before the head is known for this network, or for this feature."""
+
+
+class LayerError(SalveError):
+    """No layer of the network still knows places in the picture, or the named one does not."""
 
 
 class DataError(SalveError):
