@@ -1,0 +1,127 @@
+"""Layers that write into the residual stream, as affine maps, and their edited numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from salve_audit.interventions.deep.projection import Projection
+
+UNWRITABLE = 1e-7  # scale of a channel, relative to the largest: its weights would have to be as much larger
+
+
+@dataclass(frozen=True)
+class Writer:
+    """An affine layer whose output is added to the stream: ``out = scale ⊙ (W h) + constant``.
+
+    Attributes:
+        layer: dotted path of the convolution or linear layer.
+        norm: of the BatchNorm behind it, or None.
+        gate: of the parameter behind it that multiplies every channel (LayerScale), or None.
+        axis: of the channels in what it returns: 1 or -1.
+    """
+
+    layer: str
+    norm: str | None = None
+    gate: str | None = None
+    axis: int = -1
+
+    @property
+    def watched(self) -> str:
+        """The module whose output, times `after`, is added to the stream."""
+        return self.norm or self.layer
+
+    def after(self, model: nn.Module) -> Float[Tensor, " c"] | None:
+        """What multiplies the watched module's output."""
+        return None if self.gate is None else find_tensor(model, self.gate).detach()
+
+    @property
+    def constant_name(self) -> str:
+        """The parameter that carries the constant."""
+        return f"{self.norm or self.layer}.bias"
+
+    def measure(self, model: nn.Module) -> AffineMap:
+        """The map's numbers in float64."""
+        layer = model.get_submodule(self.layer)
+        weight = _values(layer.weight)
+        bias = _values(layer.bias) if isinstance(layer.bias, Tensor) else np.zeros(len(weight))
+        if self.norm is None:
+            scale = np.ones(len(weight)) if self.gate is None else _values(find_tensor(model, self.gate))
+            return AffineMap(weight, scale, scale * bias)
+        norm: Any = model.get_submodule(self.norm)
+        scale = _values(norm.weight) / np.sqrt(_values(norm.running_var) + norm.eps)
+        return AffineMap(weight, scale, _values(norm.bias) + scale * (bias - _values(norm.running_mean)))
+
+    def edit(self, model: nn.Module, projection: Projection, strength: float) -> dict[str, np.ndarray]:
+        """New values, float64, of the parameters that change, by name: the layer's weight and what carries the constant."""
+        own = self.measure(model)
+        direction = np.where(own.writable, projection.direction, 0.0)
+        weight = own.weight.reshape(len(own.weight), -1)  # (c, fan)
+        read = (projection.encoder * own.scale) @ weight  # (fan,)
+        unscaled = np.divide(direction, own.scale, out=np.zeros_like(direction), where=own.writable)
+        changed = weight - strength * np.outer(unscaled, read)
+        values = {f"{self.layer}.weight": changed.reshape(own.weight.shape)}
+        shift = -strength * float(projection.encoder @ own.constant)
+        if shift:
+            held = _values(find_tensor(model, self.constant_name))
+            values[self.constant_name] = held + shift * (direction if self.norm else unscaled)
+        return values
+
+    def hook(self, model: nn.Module, projection: Projection, strength: float) -> Any:
+        """The same by a forward hook on the network as it is; the handle removes it.
+
+        It projects what the layer (with its BatchNorm) returns, and so knows nothing of weights, folding and biases.
+        """
+        own = self.measure(model)
+        direction = np.where(own.writable, projection.direction, 0.0)
+        gate = np.ones_like(direction) if self.gate is None else own.scale
+        outer = Projection(
+            np.divide(direction, gate, out=np.zeros_like(gate), where=gate != 0), projection.encoder * gate
+        )
+
+        def project(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+            if self.axis == -1:
+                return outer.apply(output, strength)
+            return outer.apply(output.movedim(self.axis, -1), strength).movedim(-1, self.axis)
+
+        return model.get_submodule(self.watched).register_forward_hook(project)
+
+
+@dataclass(frozen=True, eq=False)
+class AffineMap:
+    """``out = scale ⊙ (weight h) + constant``: weight (c, ...), scale (c,), constant (c,)."""
+
+    weight: np.ndarray
+    scale: Float[np.ndarray, " c"]
+    constant: Float[np.ndarray, " c"]
+
+    @property
+    def writable(self) -> Bool[np.ndarray, " c"]:
+        """Channels that the weight reaches."""
+        size = np.abs(self.scale)
+        return np.asarray(size > UNWRITABLE * size.max(initial=0.0))
+
+
+def find_tensor(model: nn.Module, name: str) -> Tensor:
+    """The parameter or buffer of that dotted path."""
+    module, _, own = name.rpartition(".")
+    value: Tensor = getattr(model.get_submodule(module), own)
+    return value
+
+
+def _values(tensor: Any) -> np.ndarray:
+    values: np.ndarray = tensor.detach().double().cpu().numpy()
+    return values
+
+
+def set_values(model: nn.Module, values: dict[str, np.ndarray], cast: Callable[[Tensor], Tensor] | None = None) -> None:
+    """Writes the values into the model's parameters, in their own precision; `cast` may round them on the way."""
+    for name, value in values.items():
+        tensor = torch.from_numpy(np.ascontiguousarray(value))
+        find_tensor(model, name).data.copy_(tensor if cast is None else cast(tensor))
