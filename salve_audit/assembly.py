@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from salve_audit import __version__
-from salve_audit.config import AuditConfig, described
+from salve_audit.config import AuditConfig, described, limits_of
 from salve_audit.findings import find_notes
-from salve_audit.gate.verdict import judge_flips
+from salve_audit.gate.verdict import judge
 from salve_audit.interventions.comparison import Comparison
 from salve_audit.reliance.assess import Reliance
 from salve_audit.results import (
@@ -58,7 +58,7 @@ def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
         intervention_spread=stages.comparison.spreads,
         intervention_summary=stages.comparison.summary,
         stress=stages.stress.stress,
-        verdict=judge_flips(classes, config.fail_under),
+        verdict=judge(classes, limits_of(config)),
         notes=(
             *stages.subject.notes,
             *find_notes(classes, stages.sae, stages.comparison.results),

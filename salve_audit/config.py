@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from salve_audit.errors import UsageError
+from salve_audit.limits import Limits
 
 FORMATS = ("html", "pdf", "json")
+DEPTHS = ("auto", "off")
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "fp32", "bf16")
 SAE_VARIANTS = (
@@ -69,7 +71,10 @@ class AuditConfig:
         sae_seeds: autoencoders trained with other seeds side by side; 1: stability is not measured. None: 5 (paper: 1).
         concepts: columns of the manifest that ``supervised`` knows beside the classes; None: all of them.
         interventions: methods to compare.
+        depth: reliance at depth: ``auto`` (where there are pictures and a spatial layer) or ``off``.
         fail_under: smallest acceptable alpha-hat flip median, or None.
+        fail_under_redundancy: smallest acceptable redundancy at depth, or None.
+        fail_over_reliance: largest acceptable reliance at depth, in 0..1, or None.
         cache: folder of cached activations; None: the user's cache folder. `use_cache` False: none is kept.
         keep_activations: also write activations.safetensors.
         progress: show a progress bar on a terminal.
@@ -96,7 +101,10 @@ class AuditConfig:
     sae_seeds: int | None = None
     concepts: tuple[str, ...] | None = None
     interventions: tuple[str, ...] = METHODS
+    depth: str = "auto"
     fail_under: float | None = None
+    fail_under_redundancy: int | None = None
+    fail_over_reliance: float | None = None
     cache: str | Path | None = None
     use_cache: bool = True
     keep_activations: bool = False
@@ -108,7 +116,7 @@ class AuditConfig:
 
 
 def _check_choices(config: AuditConfig) -> None:
-    choices = {"device": DEVICES, "precision": PRECISIONS, "sae": SAE_VARIANTS}
+    choices = {"depth": DEPTHS, "device": DEVICES, "precision": PRECISIONS, "sae": SAE_VARIANTS}
     for key, allowed in choices.items():
         value = getattr(config, key)
         if value not in allowed:
@@ -134,8 +142,13 @@ def _check_numbers(config: AuditConfig) -> None:
         value = getattr(config, key)
         if value is not None and value > maximum:
             raise UsageError(key, f"{value} is above {maximum}")
-    if config.fail_under is not None and not 0 < config.fail_under < float("inf"):
-        raise UsageError("fail_under", f"{config.fail_under} is not a positive number")
+    if limits_of(config).at_depth and config.depth == "off":
+        raise UsageError("depth", "is off, but a limit on redundancy or reliance at depth needs it")
+
+
+def limits_of(config: AuditConfig) -> Limits:
+    """The limits that the configuration asks for."""
+    return Limits(config.fail_under, config.fail_under_redundancy, config.fail_over_reliance)
 
 
 def config_keys() -> tuple[str, ...]:

@@ -11,10 +11,16 @@ from salve_audit.cli.options import audit_options, build_config
 from salve_audit.cli.printing import class_table, plain, set_up_logging, verdict_text
 from salve_audit.config import AuditConfig
 from salve_audit.errors import NothingMeasuredError, UsageError
+from salve_audit.gate.verdict import FLIP_RULE, REDUNDANCY_RULE, RELIANCE_RULE
 from salve_audit.inputs.doubt import measures_nothing
-from salve_audit.results import AuditResult
+from salve_audit.results import AuditResult, Verdict
 
 VIOLATED = 1
+_OPTIONS = {
+    FLIP_RULE: "--fail-under",
+    REDUNDANCY_RULE: "--fail-under-redundancy",
+    RELIANCE_RULE: "--fail-over-reliance",
+}
 
 
 @click.command("audit")
@@ -56,6 +62,21 @@ def print_result(result: AuditResult, config: AuditConfig) -> None:
     click.echo(f"results in {plain(str(config.out))}: {files}")
 
 
+def _unjudged(verdict: Verdict, result: AuditResult) -> NothingMeasuredError:
+    """The first limit under which no class could be judged, and why."""
+    judged = {rule.rule for rule in verdict.rules if rule.outcome != "thin"}
+    kind = next((rule.rule for rule in verdict.rules if rule.rule not in judged), FLIP_RULE)
+    limit, why = _OPTIONS[kind], "each has under 30 correct samples or under 20 flips"
+    if kind == FLIP_RULE:
+        hint = "the results are written; audit more images per class"
+        return NothingMeasuredError(limit, f"no class could be judged: {why}", hint=hint)
+    why = "each has too few pictures that are right"
+    if all(one.depth is None for one in result.classes):
+        absent = result.depth.why_absent if result.depth is not None else ""
+        why = "reliance at depth was not measured" + (f" ({absent})" if absent else "")
+    return NothingMeasuredError(limit, f"no class could be judged: {why}", hint="the results are written")
+
+
 def exit_code(result: AuditResult) -> int:
     """0, or 1 when the verdict is a failure.
 
@@ -67,6 +88,5 @@ def exit_code(result: AuditResult) -> int:
         why = "accuracy is at chance and another order of the outputs fits far better: nothing trustworthy was measured"
         raise NothingMeasuredError("--fail-under", why, hint="the notes of the results name the order; --classes FILE")
     if verdict.policy is not None and verdict.passed is None:
-        why = "no class could be judged: each has under 30 correct samples or under 20 flips"
-        raise NothingMeasuredError("--fail-under", why, hint="the results are written; audit more images per class")
+        raise _unjudged(verdict, result)
     return VIOLATED if verdict.passed is False else 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from salve_audit.config import DEVICES, FORMATS, METHODS, PRECISIONS, SAE_VARIANTS, AuditConfig
+from salve_audit.config import DEPTHS, DEVICES, FORMATS, METHODS, PRECISIONS, SAE_VARIANTS, AuditConfig
 from salve_audit.config_file import read_settings
 
 DEFAULT_OUT = "salve-report"
@@ -67,7 +67,10 @@ _OPTIONS = [
     click.option(
         "--interventions", type=CommaList(METHODS), metavar="LIST", help=f"Out of {', '.join(METHODS)}  [default: all]"
     ),
+    click.option("--depth", type=click.Choice(DEPTHS), help="What classes rest on in the picture  [default: auto]"),
     click.option("--fail-under", type=float, metavar="X", help="Exit 1 when a class's alpha_hat flip median is below."),
+    click.option("--fail-under-redundancy", type=int, metavar="N", help="Exit 1 when a redundancy at depth is below."),
+    click.option("--fail-over-reliance", type=float, metavar="X", help="Exit 1 when a reliance at depth is above."),
     click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML file with these options."),
     click.option("--cache", metavar="DIR", help="Folder of cached activations  [default: the user's cache]"),
     click.option("--no-cache", is_flag=True, default=None, help="Keep no activations."),

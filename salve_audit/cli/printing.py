@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from salve_audit.gate.verdict import worst_outcomes
 from salve_audit.results import AuditResult, ClassReliance, Verdict
 
 MAX_ROWS = 40
@@ -40,7 +41,7 @@ class _LineFormatter(logging.Formatter):
 
 def class_table(result: AuditResult) -> str:
     """The verdict table as text, most fragile first."""
-    outcomes = {rule.class_name: rule.outcome for rule in result.verdict.rules}
+    outcomes = worst_outcomes(result.verdict)
     header = ["class", "n", "accuracy", "feature", "alpha_hat flip", "95 % interval", "redundancy", "flags"]
     rows = [_row(one, outcomes.get(one.name)) for one in _by_fragility(result.classes)]
     lines = aligned([header, *rows[:MAX_ROWS]])
@@ -96,12 +97,14 @@ def verdict_text(verdict: Verdict) -> str:
     word = {True: "passed", False: "FAILED", None: "NOT JUDGED"}[verdict.passed]
     lines = [f"gate ({verdict.policy}): {word}"]
     meaning = {
-        "fail": "fragile (whole interval below the limit)",
+        "fail": "fragile (whole interval beyond the limit)",
         "undecided": "undecided (interval contains the limit)",
-        "thin": "not judged (too few samples or events)",
+        "thin": "not judged (not measured, or too few samples or events)",
     }
-    for outcome, words in meaning.items():
-        names = [plain(rule.class_name) for rule in verdict.rules if rule.outcome == outcome]
-        if names:
-            lines.append(f"  {words}: {', '.join(names)}")
+    kinds = list(dict.fromkeys(rule.rule for rule in verdict.rules))
+    for kind in kinds:
+        for outcome, words in meaning.items():
+            found = [plain(rule.class_name) for rule in verdict.rules if (rule.rule, rule.outcome) == (kind, outcome)]
+            if found:
+                lines.append(f"  {f'{kind}: ' if len(kinds) > 1 else ''}{words}: {', '.join(found)}")
     return "\n".join(lines)

@@ -2,41 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from salve_audit.limits import Limits
 from salve_audit.results import ClassReliance, Rule, Verdict
 
 FLIP_RULE = "alpha_hat flip median at least"
+REDUNDANCY_RULE = "redundancy at depth at least"
+_SEVERITY = ("fail", "undecided", "thin", "pass")
+RELIANCE_RULE = "reliance at depth at most"
 
 
 def judge_flips(classes: Iterable[ClassReliance], fail_under: float | None) -> Verdict:
-    """Which classes are fragile: the whole 95 % interval of the alpha_hat flip median lies below the limit.
+    """`judge` with a limit on the alpha_hat flip median alone."""
+    return judge(classes, Limits(fail_under=fail_under))
 
-    The interval is over samples and, where several were trained, over seeds of the autoencoder.
-    Classes whose interval contains the limit are undecided and do not fail; thin classes are not judged. Without a
-    limit, or when no class could be judged, `passed` is None.
+
+def judge(classes: Iterable[ClassReliance], limits: Limits) -> Verdict:
+    """Which classes break a limit: the whole 95 % interval of the statistic lies beyond it.
+
+    The interval of the flip median is over samples and, where several were trained, over seeds of the autoencoder;
+    those at depth are over pictures. Classes whose interval contains the limit are undecided and do not fail; thin
+    classes, and classes of which a statistic was not measured, are not judged. Without a limit, or when some limit
+    could judge no class, `passed` is None: nothing that was not measured passes.
     """
-    if fail_under is None:
+    if limits.policy is None:
         return Verdict(passed=None, policy=None, rules=())
-    rules = tuple(_judge(one, fail_under) for one in classes)
-    judged = [rule for rule in rules if rule.outcome != "thin"]
-    passed = all(rule.outcome != "fail" for rule in judged) if judged else None
-    return Verdict(passed=passed, policy=f"fail under {fail_under:g}", rules=rules)
+    classes = tuple(classes)
+    asked: list[tuple[Rule, ...]] = []
+    if limits.fail_under is not None:
+        asked.append(tuple(_judge_flip(one, limits.fail_under) for one in classes))
+    if limits.fail_under_redundancy is not None:
+        asked.append(tuple(_judge_redundancy(one, limits.fail_under_redundancy) for one in classes))
+    if limits.fail_over_reliance is not None:
+        asked.append(tuple(_judge_reliance(one, limits.fail_over_reliance) for one in classes))
+    rules = tuple(rule for own in asked for rule in own)
+    measured = all(any(rule.outcome != "thin" for rule in own) for own in asked)
+    passed = all(rule.outcome != "fail" for rule in rules) if measured else None
+    return Verdict(passed=passed, policy=limits.policy, rules=rules)
 
 
-def _judge(one: ClassReliance, limit: float) -> Rule:
+def _judge_flip(one: ClassReliance, limit: float) -> Rule:
     low, high = one.judged_interval
-    if one.thin:
-        outcome = "thin"
-    elif high is not None and high < limit:
-        outcome = "fail"
-    elif low is not None and low < limit:
-        outcome = "undecided"
-    else:  # a bound that is not reached lies beyond every strength
-        outcome = "pass"
+    outcome = "thin" if one.thin else _at_least(low, high, limit)
     return Rule(FLIP_RULE, one.name, one.alpha_hat.flip.median, low, high, limit, outcome)
+
+
+def _judge_redundancy(one: ClassReliance, limit: int) -> Rule:
+    found = one.depth
+    if found is None:
+        return Rule(REDUNDANCY_RULE, one.name, None, None, None, limit, "thin")
+    value, low, high = map(_number, (found.redundancy, found.redundancy_low, found.redundancy_high))
+    beyond = limit > found.redundancy_limit  # then "beyond the limit searched" may still be too little
+    outcome = "thin" if found.thin or (beyond and high is None) else _at_least(low, high, limit)
+    return Rule(REDUNDANCY_RULE, one.name, value, low, high, limit, outcome)
+
+
+def _judge_reliance(one: ClassReliance, limit: float) -> Rule:
+    found = one.depth
+    if found is None:
+        return Rule(RELIANCE_RULE, one.name, None, None, None, limit, "thin")
+    outcome = "fail" if found.low > limit else "undecided" if found.high > limit else "pass"
+    outcome = "thin" if found.thin else outcome
+    return Rule(RELIANCE_RULE, one.name, found.reliance, found.low, found.high, limit, outcome)
+
+
+def _at_least(low: float | None, high: float | None, limit: float) -> str:
+    if high is not None and high < limit:
+        return "fail"
+    if low is not None and low < limit:
+        return "undecided"
+    return "pass"  # a bound that is not reached lies beyond every strength
+
+
+def _number(value: int | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def worst_outcomes(verdict: Verdict) -> dict[str, str]:
+    """The worst outcome of any rule for each class."""
+    worst: dict[str, str] = {}
+    for rule in verdict.rules:
+        before = worst.get(rule.class_name, "pass")
+        worst[rule.class_name] = min(before, rule.outcome, key=_SEVERITY.index)
+    return worst
 
 
 def fragile_classes(verdict: Verdict) -> tuple[str, ...]:
     """Names of the classes that fail, in output order."""
-    return tuple(rule.class_name for rule in verdict.rules if rule.outcome == "fail")
+    failed: Sequence[str] = [rule.class_name for rule in verdict.rules if rule.outcome == "fail"]
+    return tuple(dict.fromkeys(failed))

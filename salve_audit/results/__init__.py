@@ -18,6 +18,7 @@ from salve_audit.results.classes import (
     StatusCounts,
 )
 from salve_audit.results.demo import DemoTruth, PlantedClass, RankCorrelation
+from salve_audit.results.depth import ClassDepth, Concept, ConceptEffect, Depth
 from salve_audit.results.features import (
     ClassSweep,
     FeatureEffect,
@@ -36,6 +37,7 @@ from salve_audit.results.seeing import (
     HeatMap,
     Picture,
     Seeing,
+    SyntheticImage,
     nothing_seen,
 )
 from salve_audit.results.stress import (
@@ -64,6 +66,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "AlphaSummary",
     "AuditResult",
+    "ClassDepth",
     "ClassFragile",
     "ClassMapping",
     "ClassPair",
@@ -74,9 +77,12 @@ __all__ = [
     "CompositionChain",
     "CompositionOrder",
     "CompositionStep",
+    "Concept",
+    "ConceptEffect",
     "Curve",
     "DataInfo",
     "DemoTruth",
+    "Depth",
     "Distribution",
     "EnhancementCurve",
     "FeatureEffect",
@@ -111,6 +117,7 @@ __all__ = [
     "Stability",
     "StatusCounts",
     "Stress",
+    "SyntheticImage",
     "TopImage",
     "TransformInfo",
     "Verdict",

@@ -12,6 +12,7 @@ from salve_audit.results.autoencoder import SaeInfo
 from salve_audit.results.classes import ClassReliance
 from salve_audit.results.consistency import check_consistency
 from salve_audit.results.demo import DemoTruth
+from salve_audit.results.depth import Concept, Depth
 from salve_audit.results.features import FeatureInfo
 from salve_audit.results.methods import InterventionResult, MethodSpread, MethodSummary
 from salve_audit.results.seeing import Seeing
@@ -43,6 +44,8 @@ class AuditResult:
     demo: DemoTruth | None = None
     stress: Stress | None = None  # enhancement, composition, recovery; None: an earlier version wrote this
     seeing: Seeing | None = None  # pictures and heat maps; None: an earlier version wrote this
+    depth: Depth | None = None  # how reliance at depth was measured; None: an earlier version wrote this
+    concepts: tuple[Concept, ...] = ()  # what was found at depth
     schema_version: int = field(default=SCHEMA_VERSION)
 
     def to_json(self) -> str:

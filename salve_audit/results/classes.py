@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from salve_audit.results.depth import ClassDepth
+
 
 @dataclass(frozen=True)
 class FlipSummary:
@@ -114,6 +116,7 @@ class ClassReliance:
     curve: Curve
     distributions: tuple[Distribution, ...]
     flags: tuple[str, ...]  # "thin", "unstable", "erased", "non-monotone", "wrong from the start", "not beyond null"
+    depth: ClassDepth | None = None  # None: not measured
 
     @property
     def judged_interval(self) -> tuple[float | None, float | None]:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from salve_audit.errors import ResultError
+
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+_MOST_PIXELS = 4096
 
 
 def check_consistency(value: dict[str, Any]) -> None:
@@ -27,6 +32,22 @@ def check_consistency(value: dict[str, Any]) -> None:
             for j, effect in enumerate(one["effect"][kind]):
                 where = f"features[{i}].effect.{kind}[{j}].accuracy_change"
                 _check_length(effect["accuracy_change"], n_outputs, where)
+
+    for path, picture in _pictures(value.get("seeing"), "seeing"):
+        if not _BASE64.fullmatch(picture["jpeg"]):
+            raise ResultError(f"expected base64 in '{path}.jpeg'")
+        if not (0 < picture["width"] <= _MOST_PIXELS and 0 < picture["height"] <= _MOST_PIXELS):
+            raise ResultError(f"expected sides of 1..{_MOST_PIXELS} pixels in '{path}'")
+
+
+def _pictures(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every picture below `path`, with its own path."""
+    if isinstance(value, dict) and isinstance(value.get("jpeg"), str):
+        yield path, value
+    elif isinstance(value, (dict, list)):
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, one in inner:
+            yield from _pictures(one, f"{path}.{key}" if isinstance(value, dict) else f"{path}[{key}]")
 
 
 def _check_class(one: dict[str, Any], path: str, n_outputs: int) -> None:

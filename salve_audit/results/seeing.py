@@ -39,12 +39,21 @@ class FeatureImage:
 
 
 @dataclass(frozen=True)
+class SyntheticImage:
+    """A picture made to excite a feature (activation maximisation)."""
+
+    picture: Picture
+    code: float  # of exactly these pixels
+    ratio: float | None  # to the strongest code on a real picture; None: none fires in that direction
+
+
+@dataclass(frozen=True)
 class FeatureGallery:
     """The audit pictures with a feature's largest |code|, and the picture made to excite it."""
 
     feature: int
     images: tuple[FeatureImage, ...]  # empty: it fires on no audit picture
-    synthetic: Picture | None = None  # activation maximisation; None: not asked for
+    synthetic: SyntheticImage | None = None
 
 
 @dataclass(frozen=True)

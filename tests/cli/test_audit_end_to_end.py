@@ -140,7 +140,7 @@ def test_a_fragile_class_is_exit_1_and_named_everywhere(
     failed = [rule.class_name for rule in result.verdict.rules if rule.outcome == "fail"]
     assert failed, "at such a limit every class with a closed interval fails"
     assert done.code == 1
-    assert f"fragile (whole interval below the limit): {', '.join(failed)}" in done.out
+    assert f"fragile (whole interval beyond the limit): {', '.join(failed)}" in done.out
     first_page = pypdf.PdfReader(out / "report.pdf").pages[0].extract_text()
     assert all(name in first_page for name in failed)
     assert "Fail" in first_page

@@ -7,7 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from salve_audit.gate.verdict import fragile_classes, judge_flips
+from salve_audit.errors import UsageError
+from salve_audit.gate.verdict import fragile_classes, judge, judge_flips, worst_outcomes
+from salve_audit.limits import Limits
+from salve_audit.results import ClassDepth
 
 
 @dataclass(frozen=True)
@@ -66,3 +69,70 @@ def test_nothing_judged_is_no_pass(classes: list[SimpleNamespace]) -> None:
 def test_without_a_limit_there_is_no_verdict() -> None:
     verdict = judge_flips([FRAGILE], None)
     assert (verdict.passed, verdict.policy, verdict.rules) == (None, None, ())
+
+
+def at_depth(
+    name: str, reliance: tuple[float, float, float], redundancy: tuple[int | None, ...], thin: bool = False
+) -> SimpleNamespace:
+    depth = ClassDepth(
+        n=50,
+        n_correct=45,
+        reliance=reliance[0],
+        low=reliance[1],
+        high=reliance[2],
+        concept=0,
+        redundancy=redundancy[0],
+        redundancy_low=redundancy[1],
+        redundancy_high=redundancy[2],
+        redundancy_limit=5,
+        null=0.02,
+        thin=thin,
+    )
+    one = make_class(name, Flip(3.0, 2.5, 3.5))
+    one.depth = depth
+    return one
+
+
+SINGLE = at_depth("single", (0.95, 0.9, 0.98), (1, 1, 1))
+DOUBTFUL = at_depth("doubtful", (0.55, 0.4, 0.7), (2, 1, 3))
+ROBUST = at_depth("robust", (0.05, 0.0, 0.1), (None, None, None))
+FEW = at_depth("few", (1.0, 0.5, 1.0), (1, 1, 1), thin=True)
+
+
+@pytest.mark.parametrize("limits", [Limits(fail_under_redundancy=2), Limits(fail_over_reliance=0.5)])
+def test_limits_at_depth_are_judged_by_the_whole_interval(limits: Limits) -> None:
+    verdict = judge([SINGLE, DOUBTFUL, ROBUST, FEW], limits)
+    assert [rule.outcome for rule in verdict.rules] == ["fail", "undecided", "pass", "thin"]
+    assert verdict.passed is False
+    assert judge([DOUBTFUL, ROBUST], limits).passed is True
+
+
+def test_what_was_not_measured_at_depth_does_not_pass() -> None:
+    missing = make_class("missing", Flip(3.0, 2.5, 3.5))
+    missing.depth = None
+    for limits in (Limits(fail_over_reliance=0.5), Limits(1.5, fail_under_redundancy=2)):
+        assert judge([missing], limits).passed is None  # though its flip median is sound
+    beyond = judge([ROBUST], Limits(fail_under_redundancy=6))  # more than were removed
+    assert [rule.outcome for rule in beyond.rules] == ["thin"]
+
+
+def test_several_limits_each_have_a_rule_per_class_and_the_worst_outcome_counts() -> None:
+    verdict = judge([SINGLE, ROBUST], Limits(2.6, 2, 0.5))
+    assert verdict.policy == "fail under 2.6; fail under a redundancy of 2; fail over a reliance of 0.5"
+    assert len(verdict.rules) == 6
+    assert worst_outcomes(verdict) == {"single": "fail", "robust": "undecided"}
+    assert fragile_classes(verdict) == ("single",)
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"fail_under": float("nan")}, "fail_under: nan is not a positive number"),
+        ({"fail_under_redundancy": 0}, "fail_under_redundancy: 0 is below 1"),
+        ({"fail_over_reliance": 1.5}, "fail_over_reliance: 1.5 is not between 0 and 1"),
+    ],
+)
+def test_limits_out_of_range_are_refused(limits: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Limits(**limits)
+    assert str(caught.value) == message
