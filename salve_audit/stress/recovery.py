@@ -24,8 +24,9 @@ from salve_audit.stress.restoring import RestoringProblem
 
 BUDGETS = (0.05, 0.1, 0.2)  # of the activation's norm
 PER_CLASS = 50
-PER_CLASS_OF_MANY = 20  # from so many outputs on that a problem has hundreds of constraints
+PER_CLASS_OF_MANY = 10  # from `MANY` outputs on, as a problem then has hundreds of constraints
 MANY = 100
+CLASSES_OF_MANY = 20  # the most fragile ones
 UNEDITED = "unedited"
 
 
@@ -55,14 +56,18 @@ def sample_size(n_classes: int) -> int:
 def draw_samples(
     population: Population, kept: Float[np.ndarray, "k d"], names: Sequence[str], rng: np.random.Generator
 ) -> list[Drawn]:
-    """At most `sample_size` own and foreign samples of every examined class; foreign ones evenly over the others."""
+    """At most `sample_size` own and foreign samples per class, foreign ones evenly over the others.
+
+    Of all examined classes, or of `CLASSES_OF_MANY` where a problem has hundreds of constraints.
+    """
     samples = population.samples
     n = sample_size(len(names))
     top = samples.logits.argmax(axis=0)
     own = samples.logits[samples.labels, np.arange(len(samples.labels))]
     right = np.count_nonzero(samples.logits >= own, axis=0) == 1
     drawn = []
-    for index in population.classes:
+    classes = population.classes if len(names) < MANY else population.classes[:CLASSES_OF_MANY]
+    for index in classes:
         candidates = np.flatnonzero(right & (samples.labels == index))
         foreign = np.flatnonzero((samples.labels != index) & (top != index))
         # evenly: the classes in turn, each in random order
