@@ -18,6 +18,7 @@ from salve_audit.reliance.assess import Reliance
 from salve_audit.results import (
     AuditResult,
     DataInfo,
+    DeepComparison,
     Provenance,
     SaeInfo,
     SkippedFile,
@@ -39,6 +40,7 @@ class StageResults:
     comparison: Comparison
     device: str
     stress: StressOutcome
+    deep_edits: DeepComparison | None = None
 
 
 def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
@@ -58,6 +60,7 @@ def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
         intervention_spread=stages.comparison.spreads,
         intervention_summary=stages.comparison.summary,
         stress=stages.stress.stress,
+        deep_edits=stages.deep_edits,
         verdict=judge(classes, limits_of(config)),
         notes=(
             *stages.subject.notes,

@@ -16,6 +16,7 @@ from salve_audit.activations import choose_device
 from salve_audit.activations.store import Activations
 from salve_audit.assembly import StageResults, assemble
 from salve_audit.config import AuditConfig
+from salve_audit.deep_edits import edit_deeply
 from salve_audit.inputs.head import LinearHead
 from salve_audit.interventions import (
     Comparison,
@@ -128,10 +129,12 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
     with watch.stage("stress"):
         coded = (outcome.sae.encoder_weight, codes, activations.audit.paths)
         stress = _stress(config.seed, compared, comparison, reliance, coded)
+    with watch.stage("deep edits"):
+        deep_edits = edit_deeply(config, subject, compared, outcome.sae.encoder_weight)
     hashes = {"model_sha256": subject.model_sha256, "data_sha256": activations.data_sha256}
     sae_file = serialise_sae(outcome.sae, hashes)
     sha = hashlib.sha256(sae_file).hexdigest()
-    stages = StageResults(subject, info, sha, reliance, comparison, str(device), stress)
+    stages = StageResults(subject, info, sha, reliance, comparison, str(device), stress, deep_edits)
     return Audit(assemble(config, stages), activations, outcome, sae_file, codes, reliance, watch.seconds)
 
 

@@ -44,6 +44,8 @@ METHODS = (
     "null-random",
 )
 
+DEEP_EDITS = ("auto", "off")
+
 
 @dataclass(frozen=True)
 class AuditConfig:
@@ -71,6 +73,7 @@ class AuditConfig:
         sae_seeds: autoencoders trained with other seeds side by side; 1: stability is not measured. None: 5 (paper: 1).
         concepts: columns of the manifest that ``supervised`` knows beside the classes; None: all of them.
         interventions: methods to compare.
+        deep_edits: auto: beside SALVE and steering, where both are compared and the architecture is known; or off.
         depth: reliance at depth: ``auto`` (where there are pictures and a spatial layer) or ``off``.
         fail_under: smallest acceptable alpha-hat flip median, or None.
         fail_under_redundancy: smallest acceptable redundancy at depth, or None.
@@ -101,6 +104,7 @@ class AuditConfig:
     sae_seeds: int | None = None
     concepts: tuple[str, ...] | None = None
     interventions: tuple[str, ...] = METHODS
+    deep_edits: str = "auto"
     depth: str = "auto"
     fail_under: float | None = None
     fail_under_redundancy: int | None = None
@@ -117,6 +121,7 @@ class AuditConfig:
 
 def _check_choices(config: AuditConfig) -> None:
     choices = {"depth": DEPTHS, "device": DEVICES, "precision": PRECISIONS, "sae": SAE_VARIANTS}
+    choices |= {"deep_edits": DEEP_EDITS}
     for key, allowed in choices.items():
         value = getattr(config, key)
         if value not in allowed:

@@ -34,6 +34,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "sae_seeds": (int,),
     "concepts": (list,),
     "interventions": (list,),
+    "deep_edits": (str,),
     "depth": (str,),
     "fail_under": (int, float),
     "fail_under_redundancy": (int,),

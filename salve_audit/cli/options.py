@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from salve_audit.config import DEPTHS, DEVICES, FORMATS, METHODS, PRECISIONS, SAE_VARIANTS, AuditConfig
+from salve_audit.config import DEEP_EDITS, DEPTHS, DEVICES, FORMATS, METHODS, PRECISIONS, SAE_VARIANTS, AuditConfig
 from salve_audit.config_file import read_settings
 
 DEFAULT_OUT = "salve-report"
@@ -68,6 +68,7 @@ _OPTIONS = [
         "--interventions", type=CommaList(METHODS), metavar="LIST", help=f"Out of {', '.join(METHODS)}  [default: all]"
     ),
     click.option("--depth", type=click.Choice(DEPTHS), help="What classes rest on in the picture  [default: auto]"),
+    click.option("--deep-edits", type=click.Choice(DEEP_EDITS), help="Of layers before the head  [default: auto]"),
     click.option("--fail-under", type=float, metavar="X", help="Exit 1 when a class's alpha_hat flip median is below."),
     click.option("--fail-under-redundancy", type=int, metavar="N", help="Exit 1 when a redundancy at depth is below."),
     click.option("--fail-over-reliance", type=float, metavar="X", help="Exit 1 when a reliance at depth is above."),

@@ -17,6 +17,7 @@ from salve_audit.results.classes import (
     SeedSpread,
     StatusCounts,
 )
+from salve_audit.results.deep import DeepComparison, DeepResult, DeepScope
 from salve_audit.results.demo import DemoTruth, PlantedClass, RankCorrelation
 from salve_audit.results.depth import ClassDepth, Concept, ConceptEffect, Depth
 from salve_audit.results.features import (
@@ -81,6 +82,9 @@ __all__ = [
     "ConceptEffect",
     "Curve",
     "DataInfo",
+    "DeepComparison",
+    "DeepResult",
+    "DeepScope",
     "DemoTruth",
     "Depth",
     "Distribution",

@@ -11,6 +11,7 @@ from salve_audit.records import from_dict, to_dict
 from salve_audit.results.autoencoder import SaeInfo
 from salve_audit.results.classes import ClassReliance
 from salve_audit.results.consistency import check_consistency
+from salve_audit.results.deep import DeepComparison
 from salve_audit.results.demo import DemoTruth
 from salve_audit.results.depth import Concept, Depth
 from salve_audit.results.features import FeatureInfo
@@ -43,6 +44,7 @@ class AuditResult:
     notes: tuple[str, ...] = ()  # findings and warnings in plain words, unflattering ones included
     demo: DemoTruth | None = None
     stress: Stress | None = None  # enhancement, composition, recovery; None: an earlier version wrote this
+    deep_edits: DeepComparison | None = None  # edits of the layers before the head; None: not asked for
     seeing: Seeing | None = None  # pictures and heat maps; None: an earlier version wrote this
     depth: Depth | None = None  # how reliance at depth was measured; None: an earlier version wrote this
     concepts: tuple[Concept, ...] = ()  # what was found at depth

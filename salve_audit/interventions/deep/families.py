@@ -1,4 +1,4 @@
-"""Networks whose residual stream is known by the names of their modules. Nothing is believed before `stream` proves it."""
+"""Networks whose residual stream is known by their modules' names; nothing is believed before `stream` proves it."""
 
 from __future__ import annotations
 

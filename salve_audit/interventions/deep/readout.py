@@ -59,6 +59,19 @@ class Readout:
         make_projection(d, e, feature)  # refused there as well: centring must not turn a bad latent into a good one
         return make_projection(kept - kept.mean(), gamma * e - (gamma * e).mean(), feature)
 
+    def offset(self, model: nn.Module) -> Float[np.ndarray, " c"] | float:
+        """The part of the head's input that the stream has no say in: the LayerNorm's bias."""
+        bias = None if self.norm is None else getattr(model.get_submodule(self.norm), "bias", None)
+        return 0.0 if bias is None else np.asarray(bias.detach().double().cpu().numpy())
+
+    def push_forward(self, model: nn.Module, projection: Projection, encoder: Float[np.ndarray, " c"]) -> Projection:
+        """The projection of a latent with this encoder row as it is in the head's input, but for the norm's σ."""
+        gain = None if self.norm is None else getattr(model.get_submodule(self.norm), "weight", None)
+        gamma = 1.0 if gain is None else gain.detach().double().cpu().numpy()
+        direction = gamma * projection.direction
+        e = np.asarray(encoder, dtype=np.float64)
+        return Projection(direction, e / float(e @ direction))
+
 
 def find_readout(
     model: nn.Module,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from salve_audit.interventions.deep.projection import Projection
 
+Values: TypeAlias = Mapping[str, np.ndarray]  # by the parameter's dotted path
 UNWRITABLE = 1e-7  # scale of a channel, relative to the largest: its weights would have to be as much larger
 
 
@@ -46,32 +47,45 @@ class Writer:
         """The parameter that carries the constant."""
         return f"{self.norm or self.layer}.bias"
 
-    def measure(self, model: nn.Module) -> AffineMap:
-        """The map's numbers in float64."""
-        layer = model.get_submodule(self.layer)
-        weight = _values(layer.weight)
-        bias = _values(layer.bias) if isinstance(layer.bias, Tensor) else np.zeros(len(weight))
+    def measure(self, model: nn.Module, values: Values | None = None) -> AffineMap:
+        """The map's numbers in float64; `values` stand in for the model's parameters of these names."""
+        weight, bias = (_read(model, f"{self.layer}.{name}", values) for name in ("weight", "bias"))
+        assert weight is not None, f"{self.layer} has no weight"
+        bias = np.zeros(len(weight)) if bias is None else bias
         if self.norm is None:
-            scale = np.ones(len(weight)) if self.gate is None else _values(find_tensor(model, self.gate))
+            gain = None if self.gate is None else _read(model, self.gate, values)
+            scale = np.ones(len(weight)) if gain is None else gain
             return AffineMap(weight, scale, scale * bias)
         norm: Any = model.get_submodule(self.norm)
-        scale = _values(norm.weight) / np.sqrt(_values(norm.running_var) + norm.eps)
-        return AffineMap(weight, scale, _values(norm.bias) + scale * (bias - _values(norm.running_mean)))
+        gain, shift = (_read(model, f"{self.norm}.{name}", values) for name in ("weight", "bias"))
+        assert gain is not None, f"{self.norm} has no weight"
+        assert shift is not None, f"{self.norm} has no bias"
+        scale = gain / np.sqrt(_as_float64(norm.running_var) + norm.eps)
+        return AffineMap(weight, scale, shift + scale * (bias - _as_float64(norm.running_mean)))
 
-    def edit(self, model: nn.Module, projection: Projection, strength: float) -> dict[str, np.ndarray]:
-        """New values, float64, of the parameters that change, by name: the layer's weight and what carries the constant."""
-        own = self.measure(model)
+    def edit(
+        self, model: nn.Module, projection: Projection, strength: float, values: Values | None = None
+    ) -> dict[str, np.ndarray]:
+        """New values, float64, of the parameters that change, by name: the weight, and what carries the constant.
+
+        Args:
+            model: stays as it is.
+            projection: in the space of the stream.
+            strength: t.
+            values: left by edits before this one, in place of the model's own.
+        """
+        own = self.measure(model, values)
         direction = np.where(own.writable, projection.direction, 0.0)
         weight = own.weight.reshape(len(own.weight), -1)  # (c, fan)
         read = (projection.encoder * own.scale) @ weight  # (fan,)
         unscaled = np.divide(direction, own.scale, out=np.zeros_like(direction), where=own.writable)
         changed = weight - strength * np.outer(unscaled, read)
-        values = {f"{self.layer}.weight": changed.reshape(own.weight.shape)}
-        shift = -strength * float(projection.encoder @ own.constant)
-        if shift:
-            held = _values(find_tensor(model, self.constant_name))
-            values[self.constant_name] = held + shift * (direction if self.norm else unscaled)
-        return values
+        found = {f"{self.layer}.weight": changed.reshape(own.weight.shape)}
+        held = _read(model, self.constant_name, values)
+        if held is not None:  # without a bias there is no constant to project
+            shift = -strength * float(projection.encoder @ own.constant)
+            found[self.constant_name] = held + shift * (direction if self.norm else unscaled)
+        return found
 
     def hook(self, model: nn.Module, projection: Projection, strength: float) -> Any:
         """The same by a forward hook on the network as it is; the handle removes it.
@@ -115,13 +129,20 @@ def find_tensor(model: nn.Module, name: str) -> Tensor:
     return value
 
 
-def _values(tensor: Any) -> np.ndarray:
+def set_values(model: nn.Module, values: Values) -> None:
+    """Writes the values into the model's parameters, in their own precision."""
+    for name, value in values.items():
+        find_tensor(model, name).data.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+
+
+def _read(model: nn.Module, name: str, values: Values | None) -> np.ndarray | None:
+    """One of `values`, else the model's own; None: it has none."""
+    if values is not None and name in values:
+        return values[name]
+    tensor: Any = find_tensor(model, name)
+    return None if tensor is None else _as_float64(tensor)
+
+
+def _as_float64(tensor: Tensor) -> np.ndarray:
     values: np.ndarray = tensor.detach().double().cpu().numpy()
     return values
-
-
-def set_values(model: nn.Module, values: dict[str, np.ndarray], cast: Callable[[Tensor], Tensor] | None = None) -> None:
-    """Writes the values into the model's parameters, in their own precision; `cast` may round them on the way."""
-    for name, value in values.items():
-        tensor = torch.from_numpy(np.ascontiguousarray(value))
-        find_tensor(model, name).data.copy_(tensor if cast is None else cast(tensor))

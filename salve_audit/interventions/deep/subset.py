@@ -1,0 +1,78 @@
+"""Which classes are edited and on which pictures: real passes are dear, so a part of the audit split must do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+N_CLASSES = 3  # edited, the most fragile ones
+MOST_OWN, LEAST_OWN = 60, 20  # pictures of an edited class
+MOST_OTHER, LEAST_OTHER = 300, 100  # pictures of all classes that are not edited
+LEAST_PICTURES = 5  # that a class to edit must have
+WORK = 4e11  # multiply-adds that the passes of one deep edit may cost, about ten seconds on two cores
+PASSES_OWN, PASSES_ALL = 16, 2  # of an edited class's pictures and of all, per class and deep edit, about
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Pictures by rows of the audit split, sorted by class.
+
+    Attributes:
+        classes: outputs to edit, the most fragile first.
+        rows: (n,) of the audit split.
+        labels: (n,) ascending.
+        n_own: most pictures of an edited class.
+    """
+
+    classes: tuple[int, ...]
+    rows: Int[np.ndarray, " n"]
+    labels: Int[np.ndarray, " n"]
+    n_own: int
+
+    def rows_of(self, index: int) -> slice:
+        """The pictures of one class among these."""
+        first, last = np.searchsorted(self.labels, [index, index + 1])
+        return slice(int(first), int(last))
+
+
+def choose_classes(labels: Int[np.ndarray, " n"], fragility: Float[np.ndarray, " k"]) -> tuple[int, ...]:
+    """The most fragile classes with enough pictures; of those without a measure (nan) the first."""
+    counts = np.bincount(labels, minlength=len(fragility))
+    order = np.argsort(np.where(np.isnan(fragility), np.inf, fragility), kind="stable")
+    return tuple(int(index) for index in order if counts[index] >= LEAST_PICTURES)[:N_CLASSES]
+
+
+def choose_subset(labels: Int[np.ndarray, " n"], classes: Sequence[int], work: float) -> Subset:
+    """Pictures evenly spread over the edited classes and, fewer each, over all others.
+
+    Args:
+        labels: (n,) of the audit split.
+        classes: to edit.
+        work: multiply-adds of one run per picture; the dearer it is, the fewer pictures.
+    """
+    dearest = len(classes) * (PASSES_OWN * MOST_OWN + PASSES_ALL * (len(classes) * MOST_OWN + MOST_OTHER)) * work
+    share = min(1.0, WORK / max(dearest, 1.0))
+    n_own = max(LEAST_OWN, int(share * MOST_OWN))
+    others = [index for index in np.unique(labels).tolist() if index not in classes]
+    n_other = max(LEAST_OTHER, int(share * MOST_OTHER))
+    taken = dict.fromkeys(classes, n_own) | _spread(others, n_other)
+    parts = [_spread_rows(np.flatnonzero(labels == index), n) for index, n in sorted(taken.items()) if n]
+    rows = np.concatenate(parts)
+    return Subset(tuple(classes), rows, labels[rows], n_own)
+
+
+def _spread(classes: Sequence[int], n: int) -> dict[int, int]:
+    """At least one picture of as many classes as there may be pictures."""
+    if not classes:
+        return {}
+    chosen = [classes[i] for i in np.unique(np.linspace(0, len(classes) - 1, min(n, len(classes))).astype(int))]
+    return {index: max(1, n // len(chosen)) for index in chosen}
+
+
+def _spread_rows(rows: Int[np.ndarray, " own"], n: int) -> Int[np.ndarray, " some"]:
+    if len(rows) <= n:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, n).astype(np.intp)]
