@@ -41,14 +41,16 @@ def test_thresholds_need_no_torch() -> None:
 @pytest.mark.parametrize(
     ("earlier", "later"),
     [
-        ("inputs", ("activations", "sae", "reliance", "interventions", "report", "gate")),
-        ("activations", ("sae", "reliance", "interventions", "report", "gate")),
-        ("sae", ("reliance", "interventions", "report", "gate")),
-        ("reliance", ("interventions", "report", "gate")),
-        ("interventions", ("stress", "report", "gate")),
-        ("stress", ("report", "gate")),
-        ("report", ("inputs", "activations", "sae", "reliance", "interventions", "gate")),
-        ("gate", ("inputs", "activations", "sae", "reliance", "interventions", "report")),
+        ("inputs", ("activations", "spatial", "sae", "reliance", "interventions", "saliency", "report", "gate")),
+        ("activations", ("spatial", "sae", "reliance", "interventions", "saliency", "report", "gate")),
+        ("spatial", ("activations", "sae", "reliance", "interventions", "saliency", "report", "gate")),
+        ("sae", ("spatial", "reliance", "interventions", "saliency", "report", "gate")),
+        ("reliance", ("spatial", "interventions", "saliency", "report", "gate")),
+        ("interventions", ("stress", "saliency", "report", "gate")),
+        ("stress", ("saliency", "report", "gate")),
+        ("saliency", ("report", "gate")),
+        ("report", ("inputs", "activations", "spatial", "sae", "reliance", "interventions", "saliency", "gate")),
+        ("gate", ("inputs", "activations", "spatial", "sae", "reliance", "interventions", "saliency", "report")),
     ],
 )
 def test_no_stage_reads_a_later_one(earlier: str, later: tuple[str, ...]) -> None:

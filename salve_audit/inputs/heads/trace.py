@@ -61,7 +61,7 @@ def trace(model: nn.Module, names: Iterable[str], batch: Tensor, path: str) -> T
     finally:
         for handle in handles:
             handle.remove()
-    return Trace(calls, _as_logits(output, len(batch), path))
+    return Trace(calls, as_logits(output, len(batch), path))
 
 
 def watch_inputs(model: nn.Module, name: str, seen: dict[str, list[Tensor]]) -> RemovableHandle:
@@ -79,7 +79,7 @@ def _first_tensor(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Tenso
     return next((one for one in (*arguments, *keywords.values()) if isinstance(one, Tensor)), None)
 
 
-def _as_logits(output: Any, n: int, path: str) -> Tensor:
+def as_logits(output: Any, n: int, path: str) -> Tensor:
     """The network's output as (n, k); (n,) is one output."""
     named = getattr(output, "logits", None)  # what Hugging Face's classifiers return
     tensor = named if isinstance(named, Tensor) else output

@@ -1,0 +1,16 @@
+"""Where a network still knows places: its spatial layers, their layout, and the network cut at one of them."""
+
+from salve_audit.spatial.cut import CutNetwork, CutPass, TailPass
+from salve_audit.spatial.layers import SpatialLayer, find_spatial_layers
+from salve_audit.spatial.layout import GridLayout
+from salve_audit.spatial.proof import last_spatial_layer
+
+__all__ = [
+    "CutNetwork",
+    "CutPass",
+    "GridLayout",
+    "SpatialLayer",
+    "TailPass",
+    "find_spatial_layers",
+    "last_spatial_layer",
+]

@@ -1,0 +1,229 @@
+"""The network cut at one layer: one pass up to there, then the rest of it as often as wanted, with other outputs.
+
+The rest is the network's own forward pass with the modules that finished before the layer giving back what they gave
+in the pass, so that no architecture needs to be known. What the rest does not read is found by a test: NaN is put in
+its place, and the head's inputs stay what they were.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from salve_audit.errors import LayerError
+from salve_audit.inputs.heads.reader import HeadReader
+from salve_audit.inputs.heads.trace import as_logits, watch_inputs
+from salve_audit.inputs.reasons import summarise_error
+from salve_audit.spatial.layers import SpatialLayer
+from salve_audit.spatial.memo import Calls, Recorder, blank_rows, giving_back, pick_rows, shrink
+
+TOLERANCE = 1e-4  # relative to the largest value
+PICTURES = ""  # stands for the pictures themselves among the names of modules
+PLANNED = 2  # pictures of the test of what is needed
+
+
+@dataclass(frozen=True)
+class TailPass:
+    """What the rest of the network makes of outputs of the layer: acts (r, d) and logits (r, k)."""
+
+    acts: Float[Tensor, "r d"]
+    logits: Float[Tensor, "r k"]
+
+
+@dataclass(frozen=True)
+class CutPass:
+    """One pass of pictures.
+
+    Attributes:
+        output: of the layer, as the network holds it (b, ...).
+        acts: (b, d) the head's inputs.
+        logits: (b, k) what the network returns.
+        before: by module, what it gave back before the layer, where the rest of the network needs it.
+    """
+
+    output: Float[Tensor, "b ..."]
+    acts: Float[Tensor, "b d"]
+    logits: Float[Tensor, "b k"]
+    before: Calls
+
+    def __len__(self) -> int:
+        return len(self.output)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the rest reads, and stand-ins for what it does not: templates of `PLANNED` pictures."""
+
+    needed: frozenset[str]
+    templates: Calls
+    solid: bool
+
+
+class CutNetwork:
+    """A private copy of a network, cut at `layer`; the network itself is not touched.
+
+    Args:
+        model: in eval mode, on any device.
+        layer: of `find_spatial_layers`.
+        reader: how the head's inputs are read, ``classifier.reader``.
+        path: for messages.
+    """
+
+    def __init__(self, model: nn.Module, layer: SpatialLayer, reader: HeadReader, path: str = "model") -> None:
+        self.layer, self.reader, self._path = layer, reader, path
+        self._model = copy.deepcopy(model).eval().requires_grad_(False)
+        for module in self._model.modules():
+            if getattr(module, "inplace", False) is True:
+                module.inplace = False  # type: ignore[assignment]  # its input is needed for gradients
+        self._plan: _Plan | None = None
+
+    def __enter__(self) -> CutNetwork:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._model = nn.Identity()  # frees the copy
+
+    def is_bottleneck(self, images: Float[Tensor, "b c h w"]) -> bool:
+        """Does nothing but the layer's output reach the head? Two passes.
+
+        Raises:
+            LayerError: the network fails.
+        """
+        passed = self._record(_take(images))
+        return self._agrees(passed, frozenset(passed.before), True)
+
+    def run(self, images: Float[Tensor, "b c h w"]) -> CutPass:
+        """One forward pass, without gradients.
+
+        Raises:
+            LayerError: the network fails, or its rest does not give the same again.
+        """
+        if self._plan is None:
+            self._plan = self._make_plan(_take(images))
+        return self._record(images, self._plan.needed)
+
+    def tail(self, passed: CutPass, outputs: Float[Tensor, "r ..."], rows: Int[Tensor, " r"]) -> Float[Tensor, "r k"]:
+        """Logits for `outputs` in the layer's place; see `follow`."""
+        return self.follow(passed, outputs, rows).logits
+
+    def follow(self, passed: CutPass, outputs: Float[Tensor, "r ..."], rows: Int[Tensor, " r"]) -> TailPass:
+        """The rest of the network on `outputs` in the layer's place, differentiable in them.
+
+        Args:
+            passed: of `run`.
+            outputs: shaped as the layer's own.
+            rows: which picture of the pass each of them belongs to.
+        """
+        plan = self._plan
+        assert plan is not None, "`passed` comes from a run"
+        assert outputs.shape[1:] == passed.output.shape[1:], f"{outputs.shape} against {passed.output.shape}"
+        assert len(outputs) == len(rows), f"{len(outputs)} outputs for {len(rows)} rows"
+        calls = {name: [pick_rows(one, rows, len(passed)) for one in given] for name, given in passed.before.items()}
+        for name, given in plan.templates.items():
+            if name not in plan.needed:
+                calls[name] = [blank_rows(one, len(rows), PLANNED, solid=plan.solid) for one in given]
+        return self._replay(outputs, calls)
+
+    def prove(self, images: Float[Tensor, "b c h w"]) -> float:
+        """Largest difference of the tail from the network's own logits, relative to the largest of them.
+
+        Raises:
+            LayerError: it is above 1e-4.
+        """
+        passed = self.run(images)
+        rows = torch.arange(len(images), device=images.device).flip(0).repeat(2)  # out of order, twice each
+        with torch.no_grad():
+            whole = as_logits(self._model(images), len(images), self._path)[rows]
+            error = _compare(self.tail(passed, passed.output[rows], rows), whole)
+        if not error <= TOLERANCE:
+            why = f"cut at {self.layer.name!r}, its rest gives other logits: {error:.2g} apart"
+            raise LayerError(self._path, why, hint="name another layer with --saliency-layer MODULE")
+        return error
+
+    def _record(self, images: Tensor, wanted: Collection[str] | None = None) -> CutPass:
+        """The pass with what the `wanted` modules gave back before the layer; None: all of them."""
+        recorder = Recorder(self._model, self.layer.name, wanted)
+        seen: dict[str, list[Tensor]] = {}
+        try:
+            with torch.no_grad(), recorder.watching(), self._watching_head(seen):
+                returned = self._model(images)
+        except Exception as error:  # the network's own code may raise anything
+            shape = " x ".join(map(str, images.shape))
+            raise LayerError(self._path, f"a forward pass of {shape} failed ({summarise_error(error)})") from error
+        if recorder.output is None:
+            raise LayerError(self._path, f"its module {self.layer.name!r} is not used in a forward pass")
+        acts = self.reader.read(seen, len(images), self._path)
+        pictures = {PICTURES: [images]} if wanted is None or PICTURES in wanted else {}
+        before = {**pictures, **recorder.before}
+        return CutPass(recorder.output, acts, as_logits(returned, len(images), self._path), before)
+
+    def _make_plan(self, images: Tensor) -> _Plan:
+        """Replaces what modules gave back by NaN, all of it and then one by one."""
+        passed = self._record(images)
+        names = frozenset(passed.before)
+        if not self._agrees(passed, frozenset(), True):
+            why = f"cut at {self.layer.name!r}, its rest does not give the head's inputs again"
+            raise LayerError(self._path, why, hint="name another layer with --saliency-layer MODULE")
+        solid = not self._agrees(passed, names, False)
+        needed: frozenset[str] = frozenset()
+        if solid and not self._agrees(passed, names, True):
+            needed = frozenset(name for name in names if not self._agrees(passed, frozenset([name]), True))
+            needed = needed if self._agrees(passed, names - needed, True) else names
+        templates = {name: [shrink(one, PLANNED) for one in given] for name, given in passed.before.items()}
+        return _Plan(needed, templates, solid)
+
+    def _agrees(self, passed: CutPass, hidden: frozenset[str], solid: bool) -> bool:
+        """Does the rest give the head's inputs again, with NaN in place of what the `hidden` modules gave back?"""
+        rows, calls = torch.arange(len(passed)), {}
+        for name, given in passed.before.items():
+            blank = name in hidden
+            calls[name] = [
+                blank_rows(one, len(rows), len(rows), solid=solid) if blank else pick_rows(one, rows, len(rows))
+                for one in given
+            ]
+        try:
+            with torch.no_grad():
+                return _compare(self._replay(passed.output, calls).acts, passed.acts) <= TOLERANCE
+        except Exception:  # the network's own code, on numbers that it never meets
+            return False
+
+    def _replay(self, outputs: Tensor, calls: Calls) -> TailPass:
+        seen: dict[str, list[Tensor]] = {}
+        with ExitStack() as stack:
+            stack.enter_context(self._watching_head(seen))
+            for name, given in calls.items():
+                if name != PICTURES:
+                    stack.enter_context(giving_back(self._model.get_submodule(name), given))
+            # a clone, since what follows may change it in place
+            stack.enter_context(giving_back(self._model.get_submodule(self.layer.name), [outputs.clone()]))
+            returned = self._model(calls[PICTURES][0])
+        acts = self.reader.read(seen, len(outputs), self._path)
+        return TailPass(acts, as_logits(returned, len(outputs), self._path))
+
+    @contextmanager
+    def _watching_head(self, seen: dict[str, list[Tensor]]) -> Iterator[None]:
+        handles = [watch_inputs(self._model, name, seen) for name in self.reader.modules]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _take(images: Tensor) -> Tensor:
+    """`PLANNED` of the pictures."""
+    return images[:PLANNED] if len(images) >= PLANNED else images[:1].expand(PLANNED, -1, -1, -1)
+
+
+def _compare(one: Tensor, other: Tensor) -> float:
+    """Largest difference relative to the largest of `other`; infinite where shapes differ."""
+    if one.shape != other.shape:
+        return float("inf")
+    difference = float((one - other).abs().max())
+    return difference / (float(other.abs().max()) or 1.0)

@@ -1,0 +1,130 @@
+"""What modules gave back before a layer ran: recorded in a pass, and given back again for chosen pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+Calls = Mapping[str, list[Any]]  # by module: what each of its calls gave back
+
+
+class Recorder:
+    """Watches one pass up to the layer.
+
+    Args:
+        wanted: modules to record; None: all.
+
+    Attributes:
+        output: of the layer; None: it did not run.
+        before: by module, what it gave back before the layer finished, call by call. Modules inside of others are
+            left out, and so are those around the layer: they run again.
+    """
+
+    def __init__(self, model: nn.Module, layer_name: str, wanted: Collection[str] | None = None) -> None:
+        self.output: Tensor | None = None
+        self.before: dict[str, list[Any]] = {}
+        self._model, self._layer_name, self._wanted = model, layer_name, wanted
+        # calls under way, outermost first, each with what finished directly inside of it
+        self._open: list[list[tuple[str, Any]]] = [[]]
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        named = [(name, module) for name, module in self._model.named_modules() if name]
+        handles = [module.register_forward_pre_hook(self._enter) for _, module in named]
+        handles += [module.register_forward_hook(self._make_exit(name)) for name, module in named]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        if self.output is None:
+            self._open.append([])
+
+    def _make_exit(self, name: str) -> Any:
+        def leave(module: nn.Module, arguments: tuple[Any, ...], returned: Any) -> Any:
+            if self.output is not None:
+                return None
+            self._open.pop()
+            if name != self._layer_name:
+                if self._wanted is not None and name not in self._wanted:
+                    return None
+                self._open[-1].append((name, returned))
+                return _map_tensors(torch.clone, returned)  # what follows may change it in place
+            for inner in self._open:
+                for finished, given in inner:
+                    self.before.setdefault(finished, []).append(given)
+            self._open = []
+            self.output = returned
+            return returned.clone()
+
+        return leave
+
+
+@contextmanager
+def giving_back(module: nn.Module, calls: list[Any]) -> Iterator[None]:
+    """Inside the block the module's first calls give back `calls`; later ones run it."""
+    left, forward, own = list(calls), module.forward, vars(module).get("forward")
+
+    def replay(*arguments: Any, **keywords: Any) -> Any:
+        return left.pop(0) if left else forward(*arguments, **keywords)
+
+    module.forward = replay
+    try:
+        yield
+    finally:
+        if own is None:
+            del module.forward  # the class's own shows again
+        else:
+            module.forward = own
+
+
+def pick_rows(given: Any, rows: Int[Tensor, " r"], n: int) -> Any:
+    """What a module gave back for `n` pictures, for the pictures in `rows`; windows of a picture stay together."""
+
+    def pick(tensor: Tensor) -> Tensor:
+        if tensor.ndim == 0 or len(tensor) % n or not len(tensor):
+            return tensor  # the same whatever the pictures
+        return tensor.reshape(n, -1, *tensor.shape[1:])[rows.to(tensor.device)].flatten(0, 1)
+
+    return _map_tensors(pick, given)
+
+
+def blank_rows(given: Any, n_rows: int, n: int, *, solid: bool) -> Any:
+    """NaN in the shape that a module would give back for `n_rows` pictures, from what it gave for `n`.
+
+    Args:
+        solid: in memory of its own, where the network changes it in place.
+    """
+
+    def blank(tensor: Tensor) -> Tensor:
+        varies = tensor.ndim > 0 and len(tensor) > 0 and len(tensor) % n == 0
+        shape = (len(tensor) // n * n_rows, *tensor.shape[1:]) if varies else tuple(tensor.shape)
+        value = float("nan") if tensor.is_floating_point() else 0
+        return tensor.new_full(shape, value) if solid else tensor.new_full((), value).expand(shape)
+
+    return _map_tensors(blank, given)
+
+
+def shrink(given: Any, n: int) -> Any:
+    """A template for `blank_rows` without memory of its own."""
+    return blank_rows(given, n, n, solid=False)
+
+
+def _map_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Tensors inside lists, tuples and mappings changed; anything else as it is."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_map_tensors(change, one) for one in value))
+    if isinstance(value, (list, tuple)):
+        return type(value)(_map_tensors(change, one) for one in value)
+    if isinstance(value, dict):
+        return {key: _map_tensors(change, one) for key, one in value.items()}
+    return value

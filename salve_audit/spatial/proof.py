@@ -1,0 +1,113 @@
+"""The last spatial layer: the deepest one whose map says something, where all that the head sees passes through.
+
+The output of a transformer's last block has patch tokens that nobody reads where the head takes the class token: their
+gradient is zero and a map of it is constant. Inside of that block there are modules with a gradient, but the class
+token passes beside them. So both are asked for: a finite map that is not constant, and that nothing else reaches the
+head; where no layer has the second (several streams), the deepest with the first is taken.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from salve_audit.errors import LayerError, SalveError
+from salve_audit.inputs.classifier import Classifier
+from salve_audit.inputs.heads.trace import watch_inputs
+from salve_audit.inputs.reasons import summarise_error
+from salve_audit.spatial.cut import CutNetwork
+from salve_audit.spatial.layers import HINT, TRACED_PICTURES, SpatialLayer, find_spatial_layers, trace_layers
+
+MOST_TRIED = 32  # layers, from the last one; the answer is within the last block
+LEAST_VARIATION = 1e-6  # of a map, relative to its largest value
+
+
+def last_spatial_layer(classifier: Classifier, images: Tensor, name: str | None = None) -> SpatialLayer:
+    """The layer that maps are made of, proven on the first few of `images` (n, c, h, w).
+
+    Args:
+        name: dotted path of a layer; it need not be one that everything passes through. None: found by itself.
+
+    Raises:
+        LayerError: there is none, or the named one is no spatial layer or has no map; says why.
+    """
+    path, images = str(classifier.path), images[:TRACED_PICTURES]
+    if name is not None:
+        known = tuple(one for one, _ in classifier.model.named_modules())
+        layer = trace_layers(classifier, images).find(name, path, known)
+        if not _have_maps(classifier, [layer], images)[0]:
+            why = f"the map of its module {name!r} is constant or not finite: the head does not read its positions"
+            raise LayerError(path, why, hint="name an earlier layer with --saliency-layer MODULE")
+        _prove_cut(classifier, layer, images)
+        return layer
+    layers = find_spatial_layers(classifier, images)
+    able = _have_maps(classifier, layers, images)
+    mapped = [layer for layer, one in zip(layers, able, strict=True) if one][: -MOST_TRIED - 1 : -1]  # the last first
+    narrow = (layer for layer in mapped if _is_bottleneck(classifier, layer, images))  # tried as they are asked for
+    for layer in itertools.chain(narrow, mapped):
+        try:
+            _prove_cut(classifier, layer, images)
+        except LayerError:
+            continue
+        return layer
+    raise LayerError(path, "no layer has a map that is finite and not constant", hint=HINT)
+
+
+def _is_bottleneck(classifier: Classifier, layer: SpatialLayer, images: Tensor) -> bool:
+    with CutNetwork(classifier.model, layer, classifier.reader, str(classifier.path)) as cut:
+        return cut.is_bottleneck(images)
+
+
+def _prove_cut(classifier: Classifier, layer: SpatialLayer, images: Tensor) -> None:
+    with CutNetwork(classifier.model, layer, classifier.reader, str(classifier.path)) as cut:
+        cut.prove(images)
+
+
+def _have_maps(classifier: Classifier, layers: Sequence[SpatialLayer], images: Tensor) -> list[bool]:
+    """For each layer: is its map, for a random direction of the head's inputs, finite and not constant?"""
+    path = str(classifier.path)
+    model = copy.deepcopy(classifier.model).eval().requires_grad_(False)
+    outputs: dict[str, Tensor] = {}
+    seen: dict[str, list[Tensor]] = {}
+    for layer in layers:
+        model.get_submodule(layer.name).register_forward_hook(_keep(outputs, layer.name))
+    for one in classifier.reader.modules:
+        watch_inputs(model, one, seen)
+    try:
+        with torch.enable_grad():
+            model(images.clone().requires_grad_())
+        acts = classifier.reader.read(seen, len(images), path)
+        direction = torch.randn(acts.shape[1], generator=torch.Generator().manual_seed(0)).to(acts)
+        kept = [outputs[layer.name] for layer in layers]
+        grads = torch.autograd.grad((acts @ direction).sum(), kept, allow_unused=True)
+    except SalveError:
+        raise
+    except Exception as error:  # the network's own code may raise anything
+        why = f"the gradient of the head's inputs cannot be computed ({summarise_error(error)})"
+        raise LayerError(path, why) from error
+    return [
+        gradient is not None and _says_something(layer, output, gradient)
+        for layer, output, gradient in zip(layers, kept, grads, strict=True)
+    ]
+
+
+def _keep(outputs: dict[str, Tensor], name: str):  # type: ignore[no-untyped-def]
+    def hook(_: nn.Module, arguments: object, output: Tensor) -> Tensor:
+        outputs[name] = output
+        return output.clone()  # what follows may change it in place
+
+    return hook
+
+
+def _says_something(layer: SpatialLayer, output: Tensor, gradient: Tensor) -> bool:
+    """Is the paper's map finite everywhere, and not constant on at least half of the pictures?"""
+    weights = layer.layout.to_positions(gradient).mean(1)  # (n, c)
+    maps = torch.einsum("npc,nc->np", layer.layout.to_positions(output.detach()), weights).abs()
+    if not torch.isfinite(maps).all():
+        return False
+    varied = maps.amax(1) - maps.amin(1) > LEAST_VARIATION * maps.amax(1)
+    return bool(varied.float().mean() >= 0.5)
