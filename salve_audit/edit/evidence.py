@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -17,47 +15,10 @@ from salve_audit.errors import ResultError, UsageError
 from salve_audit.inputs.head import LinearHead
 from salve_audit.interventions import FitStatistics, compute_fit_statistics
 from salve_audit.reliance.features import FeatureUse, describe_use
-from salve_audit.results import AuditResult, load_audit
-from salve_audit.sae.files import load_sae
-from salve_audit.sae.models import TrainedSae
+from salve_audit.saved_audit import SavedAudit
 
 ACTIVATIONS = "activations.safetensors"
 Splits: TypeAlias = tuple[ActivationSplit, ActivationSplit]  # to fit, to audit
-
-
-@dataclass(frozen=True)
-class SavedAudit:
-    """A result folder.
-
-    Attributes:
-        folder: where it lies.
-        result: audit.json.
-        sae: sae.safetensors.
-    """
-
-    folder: Path
-    result: AuditResult
-    sae: TrainedSae
-
-
-def load_saved_audit(path: Path) -> SavedAudit:
-    """The audit in `path`, a result folder or its audit.json.
-
-    Raises:
-        ResultError: something is missing, damaged, or of another audit.
-    """
-    result = load_audit(path)
-    folder = path if path.is_dir() else path.parent
-    if result.model.transform is None:
-        why = "is an audit of arrays, in which there was no model to edit"
-        raise ResultError(str(path), why, hint="audit the checkpoint on its pictures")
-    file = folder / "sae.safetensors"
-    sae = load_sae(file)
-    if hashlib.sha256(file.read_bytes()).hexdigest() != result.provenance.sae_sha256:
-        raise ResultError(str(file), "is not the autoencoder of this audit (its hash is another)")
-    if sae.d != result.model.d:
-        raise ResultError(str(file), f"is for {sae.d} activations, the model has {result.model.d}")
-    return SavedAudit(folder, result, sae)
 
 
 def read_kept_activations(audit: SavedAudit, head: LinearHead) -> Splits | None:
@@ -160,18 +121,6 @@ class Evidence:
     def alive(self) -> Bool[np.ndarray, " m"]:
         """(m,) latents that can fire."""
         return self.audit.sae.alive
-
-
-def check_model(audit: SavedAudit, path: Path, sha256: str) -> None:
-    """Is it the model that was audited?
-
-    Raises:
-        ResultError: it is another one; names both hashes.
-    """
-    audited = audit.result.provenance.model_sha256
-    if sha256 != audited:
-        why = f"is an audit of another model: {audit.result.model.name} with sha256 {audited}, {path} has {sha256}"
-        raise ResultError(str(audit.folder), why, hint="audit this model, or name the one that was audited")
 
 
 def narrow(split: ActivationSplit, label: int) -> ActivationSplit:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from salve_audit import __version__
 from salve_audit.edit.apply import AppliedStep, EditedHead
-from salve_audit.edit.evidence import SavedAudit
+from salve_audit.saved_audit import SavedAudit
 
 RECORD_KEY = "salve_audit_edit"  # in safetensors' metadata, and beside the weights in a dictionary
 RECORD_SUFFIX = ".edit.json"  # of the file beside a bare state_dict

@@ -11,7 +11,6 @@ from typing import Any
 from salve_audit.activations import choose_device, choose_workers
 from salve_audit.activations.pictures import LoaderSettings
 from salve_audit.edit.apply import EditedHead, apply_steps, describe_steps
-from salve_audit.edit.evidence import check_model, load_saved_audit
 from salve_audit.edit.output import check_out, staged
 from salve_audit.edit.plan import EditRequest, find_target
 from salve_audit.edit.record import hash_tensors, make_record
@@ -25,6 +24,7 @@ from salve_audit.inputs import load_classifier
 from salve_audit.inputs.arrays import is_array_file
 from salve_audit.inputs.network import is_known
 from salve_audit.inputs.weights import read_checkpoint
+from salve_audit.saved_audit import check_model, load_saved_audit
 from salve_audit.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)

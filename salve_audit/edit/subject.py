@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from salve_audit.activations import ExtractSettings, choose_device, default_cache_dir, extract
 from salve_audit.activations.store import Activations
-from salve_audit.edit.evidence import Evidence, SavedAudit, Splits, narrow, read_kept_activations
+from salve_audit.edit.evidence import Evidence, Splits, narrow, read_kept_activations
 from salve_audit.edit.plan import EditRequest
 from salve_audit.edit.tensors import check_form
-from salve_audit.errors import CheckpointError, DataError, UsageError
+from salve_audit.errors import CheckpointError, DataError
 from salve_audit.inputs import load_classifier, load_images, match_classes
 from salve_audit.inputs.classifier import Classifier
 from salve_audit.inputs.imageset import ImageSet
 from salve_audit.inputs.label import cut_label, find_label
-from salve_audit.inputs.network import names_file
 from salve_audit.results import AuditResult
+from salve_audit.saved_audit import ModelOptions, SavedAudit, find_audited_label, recall_options
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,9 @@ class Subject:
 
 
 def recall(request: EditRequest, result: AuditResult) -> EditRequest:
-    """The request with what the audit was told of the model; nothing that runs code is taken from a saved file.
-
-    Raises:
-        UsageError: the architecture was the user's own code, which has to be named again.
-    """
-    told = result.provenance.config
-    arch, head, weights = (told.get(key) for key in ("arch", "head", "weights"))
-    if request.arch is None and names_file(arch):
-        raise UsageError("--arch", f"the audit was given {arch}, which is code", hint="name it again, if it is to run")
-    return request.with_defaults(arch, head, weights)
+    """The request with what the audit was told of the model; raises as `recall_options`."""
+    options = recall_options(ModelOptions(request.arch, request.head, request.weights), result)
+    return request.with_defaults(options.arch, options.head, options.weights)
 
 
 def load_subject(request: EditRequest, audit: SavedAudit) -> Subject:
@@ -111,15 +104,9 @@ def _other_data(request: EditRequest, why: str) -> DataError:
 def _find_label(result: AuditResult, classifier: Classifier, images: ImageSet | None) -> int | None:
     """The output of the label that was audited alone."""
     label = result.provenance.config.get("label")
-    if label is None:
-        return None
-    if images is not None:
-        return find_label(label, images.classes)
-    pairs = () if result.data.mapping is None else result.data.mapping.pairs
-    outputs = [pair.output for pair in pairs if pair.name == label]
-    if outputs:
-        return outputs[0]
-    return find_label(label, classifier.class_names or ())
+    if label is None or images is None:
+        return find_audited_label(result, classifier)
+    return find_label(label, images.classes)
 
 
 def _split(activations: Activations, label: int | None) -> Splits:
