@@ -30,7 +30,24 @@ class Chips:
     words: tuple[str, ...]
 
 
-Value = str | Missing | Noted | Chips
+@dataclass(frozen=True)
+class Shown:
+    """A picture of the audit: its data URL, size in CSS pixels, the text for those who cannot see it."""
+
+    url: str
+    width: int
+    height: int
+    alt: str
+
+
+@dataclass(frozen=True)
+class Thumbnails:
+    """Several pictures in one cell, each with a word below it."""
+
+    pictures: tuple[tuple[Shown, str], ...]
+
+
+Value = str | Missing | Noted | Chips | Thumbnails
 
 
 @dataclass(frozen=True)
@@ -43,12 +60,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """What a template prints: a text, the footnote letter behind it, or words side by side."""
+    """What a template prints: a text, the footnote letter behind it, or words or pictures side by side."""
 
     text: str
     kind: str
     mark: str = ""
     words: tuple[str, ...] = ()
+    pictures: tuple[tuple[Shown, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,4 +106,6 @@ def _cell(value: Value, kind: str, letters: dict[str, str]) -> Cell:
         return Cell(text, kind, mark)
     if isinstance(value, Chips):
         return Cell("" if value.words else DASH, kind, words=value.words)
+    if isinstance(value, Thumbnails):
+        return Cell("", kind, pictures=value.pictures)
     return Cell(value, kind)

@@ -12,6 +12,7 @@ from salve_audit.gate.verdict import judge_flips
 from salve_audit.results import (
     AlphaSummary,
     AuditResult,
+    ClassFragile,
     ClassRecovery,
     ClassReliance,
     ClassSweep,
@@ -26,15 +27,20 @@ from salve_audit.results import (
     EnhancementCurve,
     FeatureEffect,
     FeatureEffects,
+    FeatureGallery,
+    FeatureImage,
     FeatureInfo,
     FeatureSweep,
     FlipSummary,
+    FragileImage,
+    HeatMap,
     InterventionResult,
     MethodSpread,
     MethodSummary,
     ModelInfo,
     NullControl,
     Opposition,
+    Picture,
     PlantedClass,
     Provenance,
     RankCorrelation,
@@ -45,13 +51,17 @@ from salve_audit.results import (
     SaePoint,
     SeedCurve,
     SeedSpread,
+    Seeing,
     SkippedFile,
     Stability,
     StatusCounts,
     Stress,
+    SyntheticImage,
     TopImage,
     TransformInfo,
 )
+from salve_audit.saliency.heat import overlay, share_in_hottest
+from salve_audit.saliency.thumbnails import encode_picture, resize_heat, resize_pixels
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 LONG = "a class name of exactly sixty characters, counted one by one"
@@ -301,6 +311,44 @@ def build_stress_record(classes: tuple[ClassReliance, ...], n_left_out: int = 0)
     )
 
 
+def _picture(rng: np.random.Generator, heat: np.ndarray | None = None) -> Picture:
+    pixels = resize_pixels(rng.integers(0, 256, size=(6, 6, 3)).astype(np.uint8), (112, 112))
+    return encode_picture(pixels if heat is None else overlay(pixels, resize_heat(heat, (112, 112))))
+
+
+def _heat(method: str, rng: np.random.Generator) -> HeatMap:
+    heat = rng.random((4, 4)) ** 3
+    return HeatMap(method, _picture(rng, heat), share_in_hottest(resize_heat(heat, (112, 112))))
+
+
+def build_seeing_record(classes: tuple[ClassReliance, ...], n_images: int = 6) -> Seeing:
+    """Every dominant feature with its pictures; one is lost, one feature is silent, one map is flat."""
+    rng = np.random.default_rng(0)
+    grad_fam, grad_cam = _heat("grad-fam", rng), _heat("grad-cam", rng)
+    flat = dataclasses.replace(grad_fam, in_top_fifth=None)
+    galleries, fragile, paths = [], [], []
+    for one in classes:
+        # strongest on what its own class and the next one show, as the sweeps say
+        own = [f"val/{i}/<b>{i}.png" if one.index % 10 in (1, 9) else f"{one.name}/{i}.png" for i in range(n_images)]
+        paths += own
+        taken = [one.name, classes[(one.index + 1) % len(classes)].name]
+        maps = ((grad_fam,), (flat,) if one.index == 2 else (grad_fam,))
+        images = tuple(FeatureImage(p, one.name, taken[i == 1], 5.0 - i, maps[i == 2]) for i, p in enumerate(own))
+        made = SyntheticImage(_picture(rng), -9.5, 1.9) if one.index == 1 else None
+        galleries.append(FeatureGallery(one.dominant_feature, () if one.index == 5 else images, made))
+        if one.n_correct:
+            flips = [FragileImage(p, 0.2 + i, taken[1], (grad_cam,)) for i, p in enumerate(own[:4])]
+            fragile.append(ClassFragile(one.name, one.dominant_feature, () if one.index == 2 else tuple(flips)))
+    lost = f"{classes[0].name}/1.png"
+    galleries[0] = dataclasses.replace(
+        galleries[0],
+        images=tuple(dataclasses.replace(i, maps=()) if i.path == lost else i for i in galleries[0].images),
+    )
+    pictures = {path: _picture(rng) for path in dict.fromkeys(paths) if path != lost}
+    unreadable = (SkippedFile(lost, "cannot be read (No such file or directory)"),)
+    return Seeing("layer4", (4, 4), tuple(galleries), tuple(fragile), pictures, 3, 2, unreadable)
+
+
 def _interventions(classes: tuple[ClassReliance, ...], rng: np.random.Generator) -> tuple[InterventionResult, ...]:
     rows = []
     for one in classes:
@@ -482,6 +530,7 @@ def build_result(
         ),
         demo=_demo(classes) if demo else None,
         stress=build_stress_record(classes[:50], max(0, n_classes - 50)),
+        seeing=build_seeing_record(classes[:40], 6 if n_classes <= 40 else 3),
     )
 
 

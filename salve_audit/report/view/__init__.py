@@ -13,6 +13,7 @@ from salve_audit.report.view.interventions import build_interventions
 from salve_audit.report.view.page import HTML, PDF, Medium, ReportView, Section
 from salve_audit.report.view.provenance import build_method, build_provenance
 from salve_audit.report.view.seeds import build_seeds
+from salve_audit.report.view.seeing import build_seeing
 from salve_audit.report.view.stress import build_stress
 from salve_audit.results import AuditResult
 
@@ -33,6 +34,7 @@ def build_view(result: AuditResult, medium: Medium = HTML) -> ReportView:
         build_curves(result, medium),
         build_distributions(result, medium),
         build_map(result, medium),
+        build_seeing(result, medium),
         build_effects(result, medium),
         build_interventions(result, medium),
         build_stress(result, medium),

@@ -12,6 +12,7 @@ from salve_audit.report.numbers import count, names, points, strength
 from salve_audit.report.tables import Column, Missing, Table, Value, make_table
 from salve_audit.report.view.order import fragile_first
 from salve_audit.report.view.page import Figure, Medium, Section
+from salve_audit.report.view.seeing import why_unseen
 from salve_audit.report.view.sweeps import (
     entangled_lines,
     images_table,
@@ -58,7 +59,8 @@ def build_map(result: AuditResult, medium: Medium) -> Section:
         note=" ".join(said),
         numbers=_map_numbers(features, result, [one.index for one in order]) if medium.numbers else None,
     )
-    return Section("map", "Features by class", "map.html.j2", {"figure": figure if rows else None})
+    parts = {"figure": figure if rows else None, "unseen": why_unseen(result)}
+    return Section("map", "Features by class", "map.html.j2", parts)
 
 
 def _mapped(result: AuditResult) -> list[FeatureInfo]:
@@ -118,7 +120,7 @@ def build_effects(result: AuditResult, medium: Medium) -> Section:
         "sweep": sweep_sentence(swept, result.stress) if swept else "",
         "sweep_figure": sweep_figure(swept, medium) if swept else None,
         "sweep_table": sweep_table(swept, medium) if swept else None,
-        "images": images_table(swept, medium) if swept else None,
+        "images": images_table(swept, result.seeing, medium) if swept else None,
         "table": _shared_table(shared, medium),
         "entangled": entangled_lines(swept)
         if swept

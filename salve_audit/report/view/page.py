@@ -16,17 +16,26 @@ FRONT_WARNINGS = 5
 
 @dataclass(frozen=True)
 class Medium:
-    """Where the report is shown. `numbers`: tables behind the figures are included."""
+    """Where the report is shown.
+
+    Attributes:
+        numbers: tables behind the figures are included.
+        listed: names in one cell of a table.
+        strips: galleries of features, and of classes.
+        tiles: pictures in one of them.
+    """
 
     name: str
     table_rows: int
     chart_classes: int
     numbers: bool
-    listed: int  # names in one cell of a table
+    listed: int
+    strips: int
+    tiles: int
 
 
-HTML = Medium("html", 1000, 50, True, 1000)
-PDF = Medium("pdf", 40, 30, False, 4)
+HTML = Medium("html", 1000, 50, True, 1000, 1000, 1000)
+PDF = Medium("pdf", 40, 30, False, 4, 10, 5)
 
 
 @dataclass(frozen=True)

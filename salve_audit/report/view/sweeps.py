@@ -10,7 +10,8 @@ from salve_audit.report.charts.svg import Drawing
 from salve_audit.report.numbers import count, names, percent_interval, plural, points
 from salve_audit.report.tables import Column, Missing, Table, Value, make_table
 from salve_audit.report.view.page import Figure, Medium
-from salve_audit.results import ClassSweep, FeatureInfo, FeatureSweep, Opposition, Stress
+from salve_audit.report.view.pictures import thumbnails
+from salve_audit.results import ClassSweep, FeatureInfo, FeatureSweep, Opposition, Seeing, Stress
 
 PANELS = 6
 PICTURES = 3  # named in the table; more are in audit.json
@@ -168,11 +169,13 @@ def _opposed(sweep: FeatureSweep, sign: int, limit: int) -> Value:
     return "none" if sides == ["none", "none"] else " / ".join(sides)
 
 
-def images_table(swept: Sequence[Swept], medium: Medium) -> Table:
-    """The pictures on which each feature is strongest."""
+def images_table(swept: Sequence[Swept], seeing: Seeing | None, medium: Medium) -> Table:
+    """The pictures on which each feature is strongest: those of its gallery, or their paths where there is none."""
     columns = [Column("Feature", "name"), Column("Strongest audit pictures (class)", "wrap")]
     rows: list[list[Value]] = []
     for one in swept[: PANELS if not medium.numbers else None]:
-        shown = [f"{each.path} ({each.class_name})" for each in one.sweep.images[:PICTURES]]
-        rows.append([str(one.info.index), ", ".join(shown) if shown else Missing("it fires on no audit picture")])
+        strongest = one.sweep.images[:PICTURES]
+        shown = ", ".join(f"{each.path} ({each.class_name})" for each in strongest)
+        pictures: Value = thumbnails(strongest, seeing, one.info.index) or shown
+        rows.append([str(one.info.index), pictures if strongest else Missing("it fires on no audit picture")])
     return make_table("Where each feature is strongest", columns, rows, medium.table_rows, "features[].sweep.images")

@@ -1,0 +1,116 @@
+"""Which pictures are shown: those on which a feature is strongest, and those of a class that flip first.
+
+All of it is chosen from cached codes and thresholds; no picture is opened for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from salve_audit.reliance.by_class import SampleThresholds
+from salve_audit.results import ClassReliance, FeatureInfo
+
+MAX_FEATURES = 64
+DOMINANT_FIRST = 48  # of them for dominant features, so that very many classes leave some room to shared ones
+FEATURE_TILES = 240  # pictures of all features together
+MOST_IMAGES, LEAST_IMAGES = 6, 3  # of one feature
+MAX_CLASSES = 16
+FRAGILE_IMAGES = 4  # of one class
+
+
+@dataclass(frozen=True)
+class ChosenFeature:
+    """A feature and the rows of the audit split where its |code| is largest, strongest first."""
+
+    index: int
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ChosenClass:
+    """A class with the rows of its pictures that flip at the lowest strengths, most fragile first."""
+
+    record: ClassReliance
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """All that is shown, and how much is not.
+
+    Attributes:
+        features: dominant ones of the most fragile classes first, then shared ones.
+        classes: most fragile first.
+        n_features_left_out, n_classes_left_out: beyond the caps.
+    """
+
+    features: tuple[ChosenFeature, ...]
+    classes: tuple[ChosenClass, ...]
+    n_features_left_out: int
+    n_classes_left_out: int
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Rows of the audit split that are shown anywhere, ascending."""
+        of_features = {row for one in self.features for row in one.rows}
+        return tuple(sorted(of_features.union(row for one in self.classes for row in one.rows)))
+
+
+def choose_images(
+    classes: Sequence[ClassReliance],
+    features: Sequence[FeatureInfo],
+    codes: Float[np.ndarray, "n m"],
+    found: SampleThresholds,
+    labels: Int[np.ndarray, " n"],
+) -> Chosen:
+    """The galleries of the dominant and shared features, and of every class's most fragile pictures.
+
+    Args:
+        classes, features: what the earlier stages found.
+        codes: of the audit split.
+        found: its thresholds, row by row.
+        labels: of the audit split.
+    """
+    order = sorted((one for one in classes if one.n), key=_fragility)
+    indices, n_left = _choose_features(order, features)
+    n_images = min(MOST_IMAGES, max(LEAST_IMAGES, FEATURE_TILES // max(1, len(indices))))
+    fragile = [one for one in order if one.n_correct]
+    return Chosen(
+        features=tuple(ChosenFeature(index, strongest_rows(codes[:, index], n_images)) for index in indices),
+        classes=tuple(ChosenClass(one, _first_to_flip(one, found, labels)) for one in fragile[:MAX_CLASSES]),
+        n_features_left_out=n_left,
+        n_classes_left_out=max(0, len(fragile) - MAX_CLASSES),
+    )
+
+
+def strongest_rows(codes: Float[np.ndarray, " n"], n: int) -> tuple[int, ...]:
+    """Rows with the largest |code|, either sign, strongest first; rows where the feature is silent never count."""
+    order = np.argsort(-np.abs(codes), kind="stable")[:n]
+    return tuple(row for row in order.tolist() if codes[row] != 0)
+
+
+def _fragility(one: ClassReliance) -> tuple[float, int]:
+    median = one.alpha_hat.flip.median
+    return (math.inf if median is None else median, one.index)
+
+
+def _choose_features(order: Sequence[ClassReliance], features: Sequence[FeatureInfo]) -> tuple[list[int], int]:
+    """Indices, and how many of the dominant and shared features are left out."""
+    dominant = list(dict.fromkeys(one.dominant_feature for one in order))
+    shared = [one.index for one in features if one.cross_class and one.index not in dominant]
+    first, later = dominant[:DOMINANT_FIRST], dominant[DOMINANT_FIRST:]
+    chosen = set([*first, *shared, *later][:MAX_FEATURES])
+    every = [*dominant, *shared]
+    return [index for index in every if index in chosen], len(every) - len(chosen)
+
+
+def _first_to_flip(one: ClassReliance, found: SampleThresholds, labels: Int[np.ndarray, " n"]) -> tuple[int, ...]:
+    """Rows of the class that are right and flip, the lowest thresholds first."""
+    rows = np.flatnonzero((labels == one.index) & np.isfinite(found.flip))
+    order = np.argsort(found.flip[rows], kind="stable")[:FRAGILE_IMAGES]
+    return tuple(rows[order].tolist())

@@ -1,0 +1,262 @@
+"""The section on what features look at: complete, described in words, honest about gaps, and fit for every screen."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pypdf
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from salve_audit.errors import ResultError
+from salve_audit.report import render_html, render_pdf
+from salve_audit.results import AuditResult, Seeing, nothing_seen, parse_audit
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+class Images(HTMLParser):
+    """The pictures of a page, by the figure (or section) that holds them, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.images: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self._place = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        own = dict(attrs)
+        if tag in ("section", "figure"):
+            self._place = own.get("id") or ""
+        if tag == "img":
+            self.images.append((self._place, own))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.words).replace("\u00a0", " ").split())
+
+
+@pytest.fixture(scope="module")
+def page(audit: AuditResult) -> Images:
+    return Images(render_html(audit))
+
+
+@pytest.fixture(scope="module")
+def seeing(audit: AuditResult) -> Seeing:
+    assert audit.seeing is not None
+    return audit.seeing
+
+
+def test_every_picture_of_every_gallery_is_there_with_its_map(page: Images, seeing: Seeing) -> None:
+    for gallery in seeing.features:
+        shown = [attrs for place, attrs in page.images if place == f"feature-{gallery.feature}"]
+        expected = [gallery.synthetic.picture.jpeg] if gallery.synthetic else []
+        for one in gallery.images:
+            expected += [seeing.pictures[one.path].jpeg] if one.path in seeing.pictures else []
+            expected += [each.overlay.jpeg for each in one.maps]
+        assert [str(attrs["src"]) for attrs in shown] == [f"data:image/jpeg;base64,{jpeg}" for jpeg in expected]
+    assert any(not gallery.images for gallery in seeing.features)
+    assert "It fires on no audit picture." in page.text
+
+
+def test_alternative_texts_name_feature_class_and_strength(page: Images, seeing: Seeing) -> None:
+    assert page.images
+    for _, attrs in page.images:
+        assert str(attrs.get("alt", "")).strip()
+        assert int(str(attrs["width"])) > 0
+        assert int(str(attrs["height"])) > 0
+    first = next(one for one in seeing.features if len(one.images) and one.images[0].maps and not one.synthetic)
+    told = [str(attrs["alt"]) for place, attrs in page.images if place == f"feature-{first.feature}"]
+    name = first.images[0].class_name
+    assert told[0] == f"Feature {first.feature} at strength +5.00: a picture of the class {name}"
+    share = first.images[0].maps[0].in_top_fifth
+    assert share is not None
+    of = f"Grad-FAM of feature {first.feature} (+5.00) in that picture of the class {name}"
+    assert told[1].replace("\u00a0", " ") == f"{of}: {100 * share:.1f} % of the heat outlined"
+
+
+def test_what_is_missing_is_said(page: Images) -> None:
+    for phrase in (
+        "could not be read again",
+        "1 picture could not be read again and is not shown: airplane/1.png (cannot be read",
+        "3 dominant or shared features of less fragile classes are left out.",
+        "2 less fragile classes are left out.",
+        "No picture of it flips at any strength.",
+        "1 map of 53 is flat.",
+        "a flat map",
+        "taken for automobile",
+    ):
+        assert phrase in page.text, phrase
+
+
+def test_the_text_says_what_a_map_is_and_is_not(page: Images) -> None:
+    assert "a grid of 4 × 4 at layer4 and are no finer than that" in page.text
+    assert "It does not show what the class would lose without it" in page.text
+    assert "Grad-CAM map of the class" in page.text
+
+
+def test_fragile_pictures_say_what_they_flip_to(page: Images, seeing: Seeing) -> None:
+    for one in seeing.fragile:
+        for image in one.images:
+            alt = f"A picture of the class {one.class_name} that flips to {image.flips_to} at α̂ = "
+            assert image.path not in seeing.pictures or any(str(a["alt"]).startswith(alt) for _, a in page.images)
+            assert f"to {image.flips_to}" in page.text
+
+
+def test_cross_class_features_have_their_pictures_in_the_table_of_sweeps(page: Images, audit: AuditResult) -> None:
+    swept = [one for one in audit.features if one.sweep is not None]
+    assert swept
+    thumbs = [attrs for place, attrs in page.images if attrs["width"] == "64"]
+    assert len(thumbs) == 3 * len(swept)
+    for one in swept:
+        assert one.sweep is not None
+        for each in one.sweep.images[:3]:
+            alt = f"Feature {one.index}: {each.path}, class {each.class_name}"
+            assert alt in [attrs["alt"] for attrs in thumbs]
+
+
+def test_a_second_map_lies_below_the_papers_and_is_named(audit: AuditResult, seeing: Seeing) -> None:
+    sharp = dataclasses.replace(seeing.features[1].images[0].maps[0], method="hires", in_top_fifth=0.75)
+    features = [
+        dataclasses.replace(
+            one, images=tuple(dataclasses.replace(i, maps=(*i.maps, sharp)) if i.maps else i for i in one.images)
+        )
+        for one in seeing.features
+    ]
+    page = Images(render_html(dataclasses.replace(audit, seeing=dataclasses.replace(seeing, features=tuple(features)))))
+    assert "below each in this order its Grad-FAM, hires map" in page.text
+    assert "/ 75 % outlined" in page.text
+    assert any(str(attrs["alt"]).startswith("hires of feature 4 (+5.00)") for _, attrs in page.images)
+
+
+def test_many_features_are_folded_away_not_dropped(make_result: Callable[..., AuditResult]) -> None:
+    html = render_html(make_result(30, plain_names=True))
+    assert "<summary>14 more features</summary>" in html
+    assert all(f'id="feature-{3 * i + 1}"' in html for i in range(30))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_without_pictures_there_is_no_section_and_the_reason(audit: AuditResult, kept: bool) -> None:
+    why = "the network has no <spatial> layer"
+    page = Images(render_html(dataclasses.replace(audit, seeing=nothing_seen(why) if kept else None)))
+    assert not page.images
+    assert "6. What the features look at" not in page.text
+    assert (f"What the features look at is not shown: {why}." in page.text) is kept
+    assert "val/1/<b>1.png (automobile)" in page.text.replace("0.png", "1.png"), "paths stand where pictures cannot"
+
+
+def test_an_earlier_audit_without_the_field_still_loads(audit: AuditResult) -> None:
+    value = json.loads(audit.to_json())
+    del value["seeing"]
+    assert parse_audit(json.dumps(value)) == dataclasses.replace(audit, seeing=None)
+
+
+def test_records_go_both_ways(audit: AuditResult) -> None:
+    assert parse_audit(audit.to_json()).seeing == audit.seeing
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda s: s["fragile"][0]["images"][0]["maps"][0]["overlay"].update(jpeg='"><script>'),
+            "expected base64 in 'seeing.fragile[0].images[0].maps[0].overlay.jpeg'",
+        ),
+        (
+            lambda s: s["features"][1]["synthetic"]["picture"].update(width=0),
+            "expected sides of 1..4096 pixels in 'seeing.features[1].synthetic.picture'",
+        ),
+    ],
+)
+def test_what_is_no_picture_is_refused(audit: AuditResult, change: Callable[[dict], object], message: str) -> None:
+    value = json.loads(audit.to_json())
+    change(value["seeing"])
+    with pytest.raises(ResultError) as raised:
+        parse_audit(json.dumps(value))
+    assert str(raised.value) == f"audit.json: {message}"
+
+
+def test_a_path_may_be_called_jpeg(audit: AuditResult, seeing: Seeing) -> None:
+    pictures = {**seeing.pictures, "jpeg": next(iter(seeing.pictures.values()))}
+    odd = dataclasses.replace(audit, seeing=dataclasses.replace(seeing, pictures=pictures))
+    assert parse_audit(odd.to_json()) == odd
+
+
+def test_the_pdf_shows_the_most_fragile_and_says_where_the_others_are(make_result: Callable[..., AuditResult]) -> None:
+    result = make_result(14, plain_names=True)
+    reader = pypdf.PdfReader(io.BytesIO(render_pdf(result)))
+    text = " ".join(" ".join(page.extract_text().split()) for page in reader.pages)
+    assert "What the features look at" in text
+    assert "4 more features are in the HTML report" in text
+    alts = [alt for alt in _alts(reader.trailer["/Root"]["/StructTreeRoot"]) if alt.startswith("Grad-FAM of feature")]
+    assert len({re.search(r"feature (\d+)", alt)[1] for alt in alts}) == 9, "ten galleries, one of a silent feature"
+
+
+def _alts(node: pypdf.generic.DictionaryObject) -> Iterator[str]:
+    if "/Alt" in node:
+        yield str(node["/Alt"])
+    kids = node.get("/K", [])
+    kids = kids.get_object() if hasattr(kids, "get_object") else kids
+    for kid in kids if isinstance(kids, list) else [kids]:
+        one = kid.get_object() if hasattr(kid, "get_object") else kid
+        if isinstance(one, pypdf.generic.DictionaryObject):
+            yield from _alts(one)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        pytest.skip(f"no {CHROMIUM}")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "light"), (390, "dark")])
+def test_in_a_browser_without_script(
+    browser: Browser, audit: AuditResult, tmp_path: Path, width: int, scheme: str
+) -> None:
+    """Nothing is asked for elsewhere, no class name runs, nothing is wider than the screen."""
+    file = tmp_path / "report.html"
+    file.write_text(render_html(audit), encoding="utf-8")
+    context = browser.new_context(java_script_enabled=False, viewport={"width": width, "height": 800})
+    context.route(re.compile(r"^(?!file:|data:)"), lambda route: pytest.fail(f"asked for {route.request.url}"))
+    shown = context.new_page()
+    said: list[str] = []
+    shown.on("console", lambda message: said.append(message.text))
+    shown.on("dialog", lambda dialog: said.append(dialog.message))
+    shown.emulate_media(color_scheme=scheme)
+    shown.goto(file.as_uri())
+    tiles = shown.locator("#seeing .tile")
+    boxes = [tiles.nth(i).bounding_box() for i in range(0, tiles.count(), 7)]
+    assert len(boxes) > 10
+    assert all(box and box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
+    assert all(box and box["width"] >= 72 for box in boxes), "too small to see anything"
+    section = shown.locator("#seeing").bounding_box()
+    assert section is not None
+    assert section["x"] + section["width"] <= width
+    assert said == []
+    context.close()
+
+
+def test_all_pictures_are_decoded_by_a_browser(browser: Browser, audit: AuditResult, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(render_html(audit), encoding="utf-8")
+    shown = browser.new_page()
+    shown.goto(file.as_uri())
+    broken = "[...document.images].filter(i => !i.complete || i.naturalWidth < 2).length"
+    assert shown.evaluate("document.images.length") > 100
+    assert shown.evaluate(broken) == 0
+    assert shown.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    shown.close()
