@@ -10,6 +10,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -285,6 +287,56 @@ def test_a_hugging_face_folder_of_another_library(salve: Callable, colour_data: 
     assert (out / "b.safetensors").read_bytes() == (folder / "b.safetensors").read_bytes()  # the head is in the first
     expected = suppressed(tmp_path / "audit", named["classifier.weight"], 0.5, feature=1)
     assert torch.equal(after["classifier.weight"], expected.float())
+
+
+def test_a_folder_saved_by_transformers_goes_back_to_transformers(
+    salve: Callable, colour_data: Path, tmp_path: Path
+) -> None:
+    """The library itself writes the folder and reads the edited one, in processes that know nothing of this tool."""
+    folder, out = tmp_path / "hub", tmp_path / "edited"
+    write = """
+import sys, torch
+from transformers import ViTConfig, ViTForImageClassification
+torch.manual_seed(0)
+sizes = {"hidden_size": 192, "num_hidden_layers": 12, "num_attention_heads": 3, "intermediate_size": 768}
+config = ViTConfig(image_size=32, num_labels=3, id2label={0: "blue", 1: "green", 2: "red"}, **sizes)
+network = ViTForImageClassification(config)
+torch.nn.init.normal_(network.classifier.weight)
+network.half().save_pretrained(sys.argv[1])
+"""
+    run_apart(write, folder)
+    quick = ["--format", "json", "--interventions", "salve", "--sae", "linear-l1", "--n-latents", 8, "--limit", 12]
+    cache = ["--cache", tmp_path / CACHE]
+    done = salve(folder, colour_data, "--out", tmp_path / "audit", *quick, *cache, "--quiet")
+    assert done.code == 0, done.err
+    steps = ["--feature", 1, "--alpha-hat", 0.5, "-o", out, "--data", colour_data, *cache]
+    done = salve("edit", folder, tmp_path / "audit", *steps)
+    assert done.code == 0, done.err
+    before, after = load_file(folder / "model.safetensors"), load_file(out / "model.safetensors")
+    assert_only_the_head_changed(before, after, ("classifier.weight",))
+    assert after["classifier.weight"].dtype == torch.float16
+    read = """
+import sys, torch
+from transformers import AutoModelForImageClassification
+before, after = (AutoModelForImageClassification.from_pretrained(one, dtype="float32") for one in sys.argv[1:3])
+pictures = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+with torch.no_grad():
+    before.classifier.load_state_dict(after.classifier.state_dict())
+    a, b = before(pictures).logits, after(pictures).logits
+print(after.config.id2label[2], bool(torch.equal(a, b)), round(float(b.std()), 3))
+"""
+    name, same, spread = run_apart(read, folder, out).split()
+    assert (name, same) == ("red", "True")
+    assert float(spread) > 0
+
+
+def run_apart(code: str, *arguments: Path) -> str:
+    """What a script prints in a process of its own."""
+    quiet = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=quiet, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_enhancing_after_suppressing_is_no_way_back(
