@@ -80,6 +80,8 @@ class AuditConfig:
         fail_over_reliance: largest acceptable reliance at depth, in 0..1, or None.
         cache: folder of cached activations; None: the user's cache folder. `use_cache` False: none is kept.
         keep_activations: also write activations.safetensors.
+        images: show pictures and heat maps; False: audit.json and the report hold no pixel of the data.
+        saliency_layer: module whose output heat maps are made of; None: the last spatial layer, found by itself.
         progress: show a progress bar on a terminal.
     """
 
@@ -112,6 +114,8 @@ class AuditConfig:
     cache: str | Path | None = None
     use_cache: bool = True
     keep_activations: bool = False
+    images: bool = True
+    saliency_layer: str | None = None
     progress: bool = False
 
     def __post_init__(self) -> None:

@@ -42,6 +42,8 @@ KINDS: dict[str, tuple[type, ...]] = {
     "cache": (str,),
     "use_cache": (bool,),
     "keep_activations": (bool,),
+    "images": (bool,),
+    "saliency_layer": (str,),
 }
 assert set(KINDS) == set(config_keys()) - {"progress"}, "every option of AuditConfig may stand in a file"
 

@@ -182,6 +182,7 @@ def _from_arrays(path: Path, config: AuditConfig, watch: Stopwatch) -> Subject:
         ("--classes", config.classes),
         ("--weights", config.weights),
         ("--concepts", config.concepts),
+        ("--saliency-layer", config.saliency_layer),
     ):
         if value is not None:
             raise UsageError(option, f"{path} holds activations, labels and head; nothing else is read")

@@ -76,6 +76,8 @@ _OPTIONS = [
     click.option("--cache", metavar="DIR", help="Folder of cached activations  [default: the user's cache]"),
     click.option("--no-cache", is_flag=True, default=None, help="Keep no activations."),
     click.option("--keep-activations", is_flag=True, default=None, help="Also write activations.safetensors."),
+    click.option("--no-images", is_flag=True, default=None, help="Keep all pictures out of the results."),
+    click.option("--saliency-layer", metavar="MODULE", help="For heat maps  [default: the last spatial one]"),
 ]
 
 
@@ -103,6 +105,8 @@ def build_config(model: str, data: str | None, flags: dict[str, Any]) -> AuditCo
     no_cache = flags.pop("no_cache")
     if no_cache:
         settings["use_cache"] = False
+    if flags.pop("no_images"):
+        settings["images"] = False
     settings.update({key: value for key, value in flags.items() if value is not None})
     settings.setdefault("out", DEFAULT_OUT)
     return AuditConfig(model=model, data=data, **settings)

@@ -11,7 +11,7 @@ from salve_audit.cli.options import build_config
 from salve_audit.config_file import read_settings
 from salve_audit.errors import UsageError
 
-FLAGS = {"config": None, "no_cache": None, "seed": None, "out": None}
+FLAGS = {"config": None, "no_cache": None, "no_images": None, "seed": None, "out": None}
 
 
 def test_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,6 +28,17 @@ def test_no_cache_is_a_flag_of_its_own(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     assert build_config("m", "d", {**FLAGS, "no_cache": True}).use_cache is False
     assert build_config("m", "d", dict(FLAGS)).use_cache is True
+
+
+def test_no_images_is_a_flag_of_its_own_and_may_stand_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert build_config("m", "d", dict(FLAGS)).images is True
+    assert build_config("m", "d", {**FLAGS, "no_images": True}).images is False
+    (tmp_path / "own.toml").write_text("images = false\nsaliency-layer = 'layer3'\n")
+    config = build_config("m", "d", {**FLAGS, "config": tmp_path / "own.toml"})
+    assert (config.images, config.saliency_layer) == (False, "layer3")
 
 
 def test_unknown_keys_name_file_and_key(tmp_path: Path) -> None:
