@@ -124,8 +124,14 @@ class AffineMap:
 
 def find_tensor(model: nn.Module, name: str) -> Tensor:
     """The parameter or buffer of that dotted path."""
+    value = _look_up(model, name)
+    assert value is not None, f"there is no {name}"
+    return value
+
+
+def _look_up(model: nn.Module, name: str) -> Tensor | None:
     module, _, own = name.rpartition(".")
-    value: Tensor = getattr(model.get_submodule(module), own)
+    value: Tensor | None = getattr(model.get_submodule(module), own)
     return value
 
 
@@ -139,7 +145,7 @@ def _read(model: nn.Module, name: str, values: Values | None) -> np.ndarray | No
     """One of `values`, else the model's own; None: it has none."""
     if values is not None and name in values:
         return values[name]
-    tensor: Any = find_tensor(model, name)
+    tensor = _look_up(model, name)
     return None if tensor is None else _as_float64(tensor)
 
 
