@@ -13,6 +13,7 @@ from salve_audit.report.numbers import (
     strength_interval,
 )
 from salve_audit.report.tables import Chips, Column, Missing, Noted, Table, Value, make_table
+from salve_audit.report.view import depth
 from salve_audit.report.view.findings import active, findings, living
 from salve_audit.report.view.order import flip_limit, fragile_first, outcomes
 from salve_audit.report.view.page import FRONT_ROWS, FRONT_WARNINGS, Banner, Figure, Front
@@ -40,6 +41,7 @@ def build_front(result: AuditResult) -> Front:
         table=verdict_table(result, shown, FRONT_ROWS),
         table_note=note,
         figure=dot_figure(result, shown, "figure-front"),
+        deep=any(one.depth is not None for one in result.classes),
     )
 
 
@@ -147,6 +149,7 @@ def redundancy_cell(one: ClassReliance, sae: SaeInfo) -> Value:
 def verdict_table(result: AuditResult, classes: tuple[ClassReliance, ...], limit: int) -> Table:
     """One row per class with what decides the verdict."""
     judged = outcomes(result.verdict)
+    deep = any(one.depth is not None for one in classes)
     columns = [
         Column("Class", "name"),
         Column("α̂ flip median"),
@@ -154,8 +157,9 @@ def verdict_table(result: AuditResult, classes: tuple[ClassReliance, ...], limit
         *([Column("Outcome", "text")] if judged else []),
         Column("Flags", "text"),
         Column("Accuracy"),
-        Column("Redundancy"),
+        Column("Redundancy at the head" if deep else "Redundancy"),
         Column("Dominant feature"),
+        *([Column("Reliance at depth, %"), Column("Redundancy at depth")] if deep else []),
     ]
     rows: list[list[Value]] = []
     for one in classes:
@@ -168,6 +172,7 @@ def verdict_table(result: AuditResult, classes: tuple[ClassReliance, ...], limit
             accuracy_cell(one),
             redundancy_cell(one, result.sae),
             str(one.dominant_feature),
+            *([depth.reliance_cell(one.depth), depth.redundancy_cell(one.depth)] if deep else []),
         ]
         rows.append(row)
     return make_table("Reliance by class, most fragile first", columns, rows, limit, "classes[]")

@@ -90,6 +90,7 @@ class Front:
     table: Table
     table_note: str
     figure: Figure | None
+    deep: bool  # reliance at depth was measured as well
 
 
 @dataclass(frozen=True)

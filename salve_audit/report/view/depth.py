@@ -1,0 +1,146 @@
+"""What the classes rest on in the picture: reliance and redundancy at depth, and the concepts behind them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from salve_audit.report.numbers import count, names, percent, percent_interval, plural, points
+from salve_audit.report.tables import Column, Missing, Table, Value, make_table
+from salve_audit.report.view.page import Medium, Section
+from salve_audit.results import AuditResult, ClassDepth, ClassReliance, Concept, Depth
+
+HALF = 0.5  # of the accuracy: a larger drop is named in the sentence
+_MOVED = 3  # other classes named beside a concept
+NOT_MEASURED = "reliance at depth was not measured for this class"
+_NO_CONCEPT = "no concept lowers the accuracy of this class"
+_NO_NULL = "no random concept could be drawn"
+
+
+def build_depth(result: AuditResult, medium: Medium) -> Section | None:
+    """The section; None where an earlier version wrote the audit."""
+    if result.depth is None:
+        return None
+    parts: dict[str, object] = {"absent": result.depth.why_absent, "depth": result.depth}
+    if not result.depth.why_absent:
+        order = deepest_first(result.classes)
+        parts |= {
+            "sentence": _sentence(order),
+            "how": _how(result.depth),
+            "table": _class_table(order, medium.table_rows),
+            "strips": (),
+            "concepts": _concept_table(result.concepts, medium.table_rows) if result.concepts else None,
+        }
+    return Section("depth", "What the classes rest on in the picture", "depth.html.j2", parts)
+
+
+def deepest_first(classes: Sequence[ClassReliance]) -> tuple[ClassReliance, ...]:
+    """Classes by falling reliance at depth, those without it last."""
+
+    def key(one: ClassReliance) -> tuple[float, int]:
+        return (math.inf if one.depth is None else -one.depth.reliance, one.index)
+
+    return tuple(sorted(classes, key=key))
+
+
+def _sentence(order: Sequence[ClassReliance]) -> str:
+    measured = [(one.name, one.depth) for one in order if one.depth is not None and not one.depth.thin]
+    if not measured:
+        return "No class has enough pictures for a judgement."
+    sure = [name for name, found in measured if found.low > HALF]
+    held = [name for name, found in measured if found.high <= HALF]
+    said = []
+    if sure:
+        lose = "loses" if len(sure) == 1 else "lose"
+        said.append(f"Without one concept {names(sure)} {lose} more than half of the accuracy, interval included")
+    if held:
+        keep = "keeps" if len(held) == 1 else "keep"
+        said.append(f"{names(held)} {keep} more than half of it whichever single concept goes")
+    rest = len(measured) - len(sure) - len(held)
+    if rest:
+        said.append(f"for {plural(rest, 'class', 'classes')} the pictures do not decide it")
+    return "; ".join(said) + "."
+
+
+def _how(depth: Depth) -> str:
+    share = ""
+    if depth.tail_share is not None:
+        share = f", {percent(depth.tail_share)} of the stage's time went into these passes"
+    where = names(list(depth.layers))
+    return (
+        f"{depth.method} Measured at {where} on at most {plural(depth.n_per_class, 'picture')} per class, with "
+        f"{count(depth.n_passes)} passes of a picture through the rest of the network{share}."
+    )
+
+
+def reliance_cell(found: ClassDepth | None) -> Value:
+    """The drop of accuracy as a percentage with its interval."""
+    if found is None:
+        return Missing(NOT_MEASURED)
+    return f"{percent(found.reliance)} ({percent_interval(found.low, found.high)})"
+
+
+def redundancy_cell(found: ClassDepth | None) -> Value:
+    """How many concepts must go, with its interval where it is one."""
+    if found is None:
+        return Missing(NOT_MEASURED)
+    low, high = (_bound(value, found) for value in (found.redundancy_low, found.redundancy_high))
+    value = _bound(found.redundancy, found)
+    return value if low == high == value else f"{value} ({low} to {high})"
+
+
+def _bound(value: int | None, found: ClassDepth) -> str:
+    return f"> {found.redundancy_limit}" if value is None else str(value)
+
+
+def _class_table(order: Sequence[ClassReliance], limit: int) -> Table:
+    heads = ("Pictures", "Reliance (95 % interval), %", "Random concepts", "Redundancy (95 % interval)", "Concept")
+    columns = [Column("Class", "name"), *map(Column, heads), Column("Flags", "text")]
+    rows: list[list[Value]] = []
+    for one in order:
+        found = one.depth
+        if found is None:
+            rows.append([one.name, *[Missing(NOT_MEASURED)] * 6])
+            continue
+        rows.append(
+            [
+                one.name,
+                count(found.n),
+                reliance_cell(found),
+                percent(found.null) if found.null is not None else Missing(_NO_NULL),
+                redundancy_cell(found),
+                str(found.concept) if found.concept is not None else Missing(_NO_CONCEPT),
+                "thin" if found.thin else "",
+            ]
+        )
+    return make_table("Reliance at depth, largest first", columns, rows, limit, "classes[].depth")
+
+
+def _concept_table(concepts: Sequence[Concept], limit: int) -> Table:
+    heads = ("Latents", "Share of the picture", "Pictures", "Drop of its class, points", "95 % interval, points")
+    columns = [Column("Concept", "name"), Column("Class", "text"), Column("Layer", "text"), *map(Column, heads)]
+    columns.append(Column("Moves most", "wrap"))
+    ordered = sorted(concepts, key=lambda one: (-_own_drop(one), one.index))
+    rows = [_concept_row(one) for one in ordered]
+    return make_table("Concepts by the drop of their class", columns, rows, limit, "concepts[]")
+
+
+def _own_drop(one: Concept) -> float:
+    return next((each.drop for each in one.effect if each.class_name == one.class_name), 0.0)
+
+
+def _concept_row(one: Concept) -> list[Value]:
+    own = next((each for each in one.effect if each.class_name == one.class_name), None)
+    others = [each for each in one.effect if each is not own][:_MOVED]
+    moved = ", ".join(f"{each.class_name} {points(-each.drop)}" for each in others)
+    return [
+        str(one.index),
+        one.class_name,
+        one.layer,
+        count(len(one.latents)),
+        percent(one.mask_share),
+        count(one.n_images),
+        points(-own.drop) if own else Missing(_NO_CONCEPT),
+        f"{points(-own.high)} to {points(-own.low)}" if own else Missing(_NO_CONCEPT),
+        moved or Missing("it moves no other class"),
+    ]
