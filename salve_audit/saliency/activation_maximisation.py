@@ -1,0 +1,265 @@
+"""Pictures made so that a latent fires strongly: what it answers to when nothing else restrains the picture.
+
+    maximise  s z_l / r_l  −  λ₂ mean (x − ½)²  −  λ_tv mean |∇x|
+
+over views of x under a grey frame, shift, scale, rotation and centre crop, from noise (SALVE, arXiv 2512.15938, A.5.1;
+METHOD §6). z_l is the latent's pre-activation, so that latents kept silent by a threshold or by stronger ones have a
+gradient too; s the direction in which the class uses it; r_l the strongest real code, which makes the weights λ mean
+the same for every latent. Penalties are means over pixels and count from the frame's grey, whatever the picture's size.
+
+Such pictures are often unlike any photograph, and a latent may fire on them far beyond all real pictures. How strongly
+it fires on what is shown, rounded to 8 bits and unmoved, is measured and returned with it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from salve_audit.errors import CheckpointError
+from salve_audit.inputs.classifier import Classifier
+from salve_audit.inputs.heads.trace import watch_inputs
+from salve_audit.inputs.reasons import summarise_error
+from salve_audit.sae.models import TrainedSae
+from salve_audit.saliency.parametrisation import PARAMETRISATIONS, Parametrisation
+from salve_audit.saliency.random_views import GREY, ViewSettings, draw_views
+
+MAX_PIXELS = 48 * 224 * 224  # optimised at once: bounds memory; with six starts 98 features at 64 px, 8 at 224 px
+Encoder = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class MaximisationSettings:
+    """How pictures are made.
+
+    Attributes:
+        parametrisation: a name out of `PARAMETRISATIONS`.
+        n_steps: of the optimiser, one view of every picture in each.
+        n_starts: noises to begin with, of which the one on which the latent fires most after `n_scouting` steps is
+            taken further: from a single one about a tenth of the latents never begin to fire (ResNet-18, 64 px).
+        n_scouting: of the `n_steps`.
+        learning_rate: of Adam; None: that of the parametrisation.
+        l2, tv: λ₂ and λ_tv.
+        views: the random views.
+    """
+
+    parametrisation: str = "pixels"
+    n_steps: int = 128
+    n_starts: int = 6
+    n_scouting: int = 24
+    learning_rate: float | None = None
+    l2: float = 4.0
+    tv: float = 8.0
+    views: ViewSettings = field(default_factory=ViewSettings)
+
+
+@dataclass(frozen=True)
+class FeatureTarget:
+    """What to maximise.
+
+    Attributes:
+        feature: the latent.
+        sign: 1.0 or -1.0: of the class's mean code; the latent is driven in that direction.
+        real_maximum: largest ``sign x code`` over real pictures; where it is not positive, the unit is 1.
+    """
+
+    feature: int
+    sign: float
+    real_maximum: float
+
+    @property
+    def unit(self) -> float:
+        return self.real_maximum if self.real_maximum > 0 else 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class SyntheticPicture:
+    """A picture made for a latent.
+
+    Attributes:
+        target: what was maximised.
+        pixels: (h, w, c) in 0..1, multiples of 1/255: the picture as it is shown.
+        code: the latent's code on exactly these pixels, unmoved.
+        preactivation: the same before what turns it into a code (threshold, top-k).
+    """
+
+    target: FeatureTarget
+    pixels: Float[np.ndarray, "h w c"]
+    code: float
+    preactivation: float
+
+    @property
+    def ratio(self) -> float | None:
+        """The code as a multiple of the strongest real one; None where no real picture makes it fire that way."""
+        if self.target.real_maximum <= 0:
+            return None
+        return self.target.sign * self.code / self.target.real_maximum
+
+
+def choose_targets(
+    codes: Float[np.ndarray, "n m"], mean_codes: Sequence[tuple[int, float]]
+) -> tuple[FeatureTarget, ...]:
+    """Targets of latents with the mean code of the class that they stand for.
+
+    Args:
+        codes: of real pictures.
+        mean_codes: (latent, mean code) each; its sign is the direction.
+    """
+    signs = [(feature, -1.0 if mean < 0 else 1.0) for feature, mean in mean_codes]
+    return tuple(FeatureTarget(one, sign, float((sign * codes[:, one]).max(initial=0.0))) for one, sign in signs)
+
+
+def maximise_features(
+    classifier: Classifier,
+    sae: TrainedSae,
+    targets: Sequence[FeatureTarget],
+    settings: MaximisationSettings,
+    generator: torch.Generator,
+    device: torch.device | None = None,
+) -> tuple[SyntheticPicture, ...]:
+    """A picture for every target, optimised together; the classifier is left untouched.
+
+    Args:
+        classifier: whose head's inputs the autoencoder reads.
+        sae: the autoencoder.
+        targets: what to maximise; may be none.
+        settings: how.
+        generator: on the CPU, of noise and views: the same seed gives the same bytes on the same machine.
+        device: of the network; None: the CPU.
+
+    Raises:
+        CheckpointError: the network cannot be differentiated (an ONNX file), or its pass fails.
+    """
+    _, h, w = classifier.transform.input_size
+    n_together = max(1, MAX_PIXELS // (settings.n_starts * h * w))
+    settings = replace(settings, views=settings.views.fitted(min(h, w)))
+    made: list[SyntheticPicture] = []
+    with _reading(classifier, device or torch.device("cpu")) as read:
+        for start in range(0, len(targets), n_together):
+            part = targets[start : start + n_together]
+            pixels = _optimise(classifier, read, _rows(sae, part), settings, generator)
+            made.extend(_measure(read, sae, part, pixels))
+    return tuple(made)
+
+
+def _rows(sae: TrainedSae, targets: Sequence[FeatureTarget]) -> tuple[Tensor, Tensor]:
+    """Weights (b, d) and offsets (b,) that give ``sign x pre-activation / unit`` of each target."""
+    chosen = [one.feature for one in targets]
+    factor = np.array([one.sign / one.unit for one in targets], dtype=np.float32)
+    weights, offsets = sae.encoder_weight[chosen] * factor[:, None], sae.encoder_bias[chosen] * factor
+    return torch.from_numpy(weights), torch.from_numpy(offsets)
+
+
+def _optimise(
+    classifier: Classifier,
+    read: Encoder,
+    rows: tuple[Tensor, Tensor],
+    settings: MaximisationSettings,
+    generator: torch.Generator,
+) -> Float[Tensor, "b c h w"]:
+    """Pictures in 0..1, rounded to 8 bits."""
+    b, n_starts = len(rows[0]), settings.n_starts
+    made = PARAMETRISATIONS[settings.parametrisation]((n_starts * b, *classifier.transform.input_size), generator)
+    repeated = rows[0].repeat(n_starts, 1), rows[1].repeat(n_starts)
+    reached = _climb(made, read, repeated, settings, settings.n_scouting, generator)
+    made.keep(reached.view(n_starts, b).argmax(0) * b + torch.arange(b))
+    _climb(made, read, rows, settings, settings.n_steps - settings.n_scouting, generator)
+    return (made.pictures().detach() * 255).round() / 255
+
+
+def _climb(
+    made: Parametrisation,
+    read: Encoder,
+    rows: tuple[Tensor, Tensor],
+    settings: MaximisationSettings,
+    n_steps: int,
+    generator: torch.Generator,
+) -> Float[Tensor, " b"]:
+    """Moves the parameters; returns how strongly each latent fired in the last steps, in its unit."""
+    weights, offsets = rows
+    optimiser = torch.optim.Adam([made.parameters], lr=settings.learning_rate or made.learning_rate)
+    reached = torch.zeros(len(weights))
+    for _ in range(n_steps):
+        pictures = made.pictures()
+        acts = read(draw_views(pictures, settings.views, generator))
+        fires = (acts * weights).sum(1) + offsets
+        penalty = settings.l2 * mean_square(pictures) + settings.tv * mean_variation(pictures)
+        # counted in full before the latent fires, the penalties would keep some pictures grey for good
+        loss = (fires.detach().clamp(0, 1).square() * penalty - fires).sum()
+        (made.parameters.grad,) = torch.autograd.grad(loss, [made.parameters])
+        optimiser.step()
+        reached = torch.lerp(reached, fires.detach(), 0.3)  # views differ
+    return reached
+
+
+def mean_square(pictures: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
+    """Mean squared distance from the frame's grey."""
+    return (pictures - GREY).square().mean((1, 2, 3))
+
+
+def mean_variation(pictures: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
+    """Total variation per pixel: mean absolute step downwards plus mean absolute step to the right."""
+    return pictures.diff(dim=2).abs().mean((1, 2, 3)) + pictures.diff(dim=3).abs().mean((1, 2, 3))
+
+
+@torch.no_grad()
+def _measure(
+    read: Encoder, sae: TrainedSae, targets: Sequence[FeatureTarget], pixels: Float[Tensor, "b c h w"]
+) -> Iterator[SyntheticPicture]:
+    acts = read(pixels)
+    codes = sae.encode(acts.numpy())
+    for row, (target, one) in enumerate(zip(targets, pixels, strict=True)):
+        latent = target.feature
+        before = float(sae.encoder_weight[latent] @ acts[row].numpy() + sae.encoder_bias[latent])
+        yield SyntheticPicture(target, one.permute(1, 2, 0).numpy().copy(), float(codes[row, latent]), before)
+
+
+@contextmanager
+def _reading(classifier: Classifier, device: torch.device) -> Iterator[Encoder]:
+    """A differentiable function from pictures in 0..1 (b, c, h, w) to the head's inputs (b, d), both on the CPU."""
+    model = copy.deepcopy(classifier.model).to(device)
+    model = model.to(memory_format=torch.channels_last)
+    spec, path = classifier.transform, str(classifier.path)
+    mean, std = (torch.tensor(one).view(1, -1, 1, 1) for one in (spec.mean, spec.std))
+    seen: dict[str, list[Tensor]] = {}
+    hooks = [watch_inputs(model, name, seen) for name in classifier.reader.modules]
+
+    def read(pictures: Tensor) -> Tensor:
+        seen.clear()
+        batch = ((pictures - mean) / std).to(device, memory_format=torch.channels_last)
+        try:
+            model(batch)
+        except Exception as error:  # the network's own code may raise anything
+            why = f"a forward pass of {' x '.join(map(str, batch.shape))} failed ({summarise_error(error)})"
+            raise CheckpointError(path, why) from error
+        acts = classifier.reader.read(seen, len(pictures), path).cpu()
+        if pictures.requires_grad and not acts.requires_grad:
+            why = f"a network read as {classifier.format} cannot be differentiated"
+            raise CheckpointError(path, why, hint="use the checkpoint that it was made from")
+        return acts
+
+    try:
+        with _repeatable_convolutions():
+            yield read
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _repeatable_convolutions() -> Iterator[None]:
+    """On a GPU float32 shall mean float32, and sums shall have one order; small differences would grow over steps."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+    cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = False, True, False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
