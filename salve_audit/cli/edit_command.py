@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from salve_audit.edit.verify import ClassCheck
 
 PATH = click.Path(path_type=Path)
+SHOWN_TENSORS = 8
 SINGLE = ("class_name", "feature", "alpha_hat", "strength", "to_accuracy", "method", "enhance")
 _OPTIONS = [
     click.option("--class", "class_name", metavar="NAME", help="The class to suppress, by its dominant feature."),
@@ -29,7 +30,7 @@ _OPTIONS = [
     click.option("--alpha-hat", type=float, metavar="X", help="SALVE's strength; at 1 the feature's peak is gone."),
     click.option("--strength", type=float, metavar="X", help="Of any method, in its own unit, as in audit.json."),
     click.option("--to-accuracy", type=float, metavar="P", help="In place of a strength: down to this share, exactly."),
-    click.option("--method", metavar="NAME", help="salve, ablation, steering, rome, leace, ...  [default: salve]"),
+    click.option("--method", metavar="NAME", help="salve, ablation, ..., deep-last-block, deep-all-writers  [default: salve]"),
     click.option("--enhance", is_flag=True, help="Strengthen the feature instead."),
     click.option(
         "--edit", "specs", multiple=True, metavar="SPEC",
@@ -67,7 +68,7 @@ def command(model: Path, audit: Path, verbose: int, quiet: bool, **flags: Any) -
     """Write checkpoint MODEL again with features of its AUDIT suppressed or enhanced in the final layer.
 
     AUDIT is the folder that the audit of MODEL left. The new file has the format, names and types of MODEL and other
-    numbers in the final layer alone; it appears only after the model in it was run on the audit's pictures (--data)
+    numbers in the final layer alone (of deep methods: in layers before it alone); it appears only after the model in it was run on the audit's pictures (--data)
     and did what was predicted.
     """
     set_up_logging(verbose, quiet)
@@ -122,7 +123,7 @@ def print_outcome(outcome: EditOutcome, out: Path, verify: bool) -> None:
         click.echo(plain(step))
     parts = {"weights": outcome.weight_change, "biases": outcome.bias_change}
     sizes = ", ".join(f"{name} by {100 * size:.3g} %" for name, size in parts.items() if size > 0)
-    click.echo(f"changed: {plain(', '.join(outcome.changed))}; {sizes} of their norm")
+    click.echo(f"changed: {plain(_shorten(outcome.changed))}; {sizes} of their norm")
     found = outcome.verification
     if found is not None:
         click.echo(_table(found.classes, [edit["class"] for edit in outcome.record["edits"]]))
@@ -135,6 +136,12 @@ def print_outcome(outcome: EditOutcome, out: Path, verify: bool) -> None:
     else:
         click.echo("warning: NOT VERIFIED: the edited model was not run (--no-verify)", err=True)
     click.echo(f"written: {plain(str(out))}")
+
+
+def _shorten(names: tuple[str, ...]) -> str:
+    left = len(names) - SHOWN_TENSORS
+    more = f" and {left} more (the edit record has all)" if left > 0 else ""
+    return ", ".join(names[:SHOWN_TENSORS]) + more
 
 
 def _table(classes: tuple[ClassCheck, ...], edited: list[str | None]) -> str:

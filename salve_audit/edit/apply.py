@@ -162,9 +162,9 @@ def _away_from_the_border(strength: float, events: MarginEvents, limit: float) -
     return max(farther, strength)
 
 
-def describe_steps(edited: EditedHead, classes: Sequence[str]) -> tuple[str, ...]:
+def describe_steps(steps: Sequence[AppliedStep], classes: Sequence[str]) -> tuple[str, ...]:
     """For the user, one line per step."""
-    return tuple(_describe(one, classes) for one in edited.steps)
+    return tuple(_describe(one, classes) for one in steps)
 
 
 def _describe(one: AppliedStep, classes: Sequence[str]) -> str:

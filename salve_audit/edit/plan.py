@@ -14,9 +14,13 @@ from salve_audit.errors import UsageError
 from salve_audit.inputs.reasons import nearest_names
 from salve_audit.results import AuditResult
 
-METHODS = tuple(name for name in AUDIT_METHODS if not name.startswith("null-"))  # a control is no edit
-WITHOUT_CLASS = frozenset({"salve", "ablation"})  # what they do depends on the feature alone
-FEATURED = frozenset({"salve", "steering", "ablation"})  # act on a latent; all others on a class as a whole
+DEEP_METHODS = ("deep-last-block", "deep-all-writers")  # edit the layers before the head
+HEAD_METHODS = tuple(name for name in AUDIT_METHODS if not name.startswith("null-"))  # a control is no edit
+METHODS = (*HEAD_METHODS, *DEEP_METHODS)
+WITHOUT_CLASS = frozenset({"salve", "ablation", *DEEP_METHODS})  # what they do depends on the feature alone
+FEATURED = frozenset(
+    {"salve", "steering", "ablation", *DEEP_METHODS}
+)  # act on a latent; all others on a class as a whole
 KEYS = ("class", "feature", "alpha-hat", "strength", "to-accuracy", "method", "enhance")
 SPEC_HINT = "for example class=church,alpha-hat=0.8 or feature=7,method=ablation,strength=1 or class=church,enhance,..."
 SHOWN = 8
@@ -234,6 +238,14 @@ class EditRequest:
     def __post_init__(self) -> None:
         if not self.steps:
             raise UsageError("edit", "nothing to do", hint="--class NAME --alpha-hat X, or --edit SPEC")
+        if self.is_deep and len({step.method for step in self.steps}) > 1:
+            why = "a deep edit goes with others of its own kind only: what comes after it is not what was audited"
+            raise UsageError("method", why, hint="audit the edited file, then edit that")
+
+    @property
+    def is_deep(self) -> bool:
+        """Are the layers before the head to be edited?"""
+        return any(step.method in DEEP_METHODS for step in self.steps)
 
     def with_defaults(self, arch: str | None, head: str | None, weights: str | None) -> EditRequest:
         """The request with these where it says nothing itself."""

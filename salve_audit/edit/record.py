@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from salve_audit import __version__
-from salve_audit.edit.apply import AppliedStep, EditedHead
+from salve_audit.edit.apply import AppliedStep
 from salve_audit.saved_audit import SavedAudit
 
 RECORD_KEY = "salve_audit_edit"  # in safetensors' metadata, and beside the weights in a dictionary
@@ -20,13 +20,13 @@ FORMAT = "salve-audit edit 1"
 
 
 def make_record(
-    audit: SavedAudit, edited: EditedHead, tensors: Mapping[str, Any], verified: bool, earlier: Any
+    audit: SavedAudit, steps: Sequence[AppliedStep], tensors: Mapping[str, Any], verified: bool, earlier: Any
 ) -> dict[str, Any]:
     """Plain values that say what was done.
 
     Args:
         audit: by which the features are known.
-        edited: the steps, with their strengths.
+        steps: in order, with their strengths.
         tensors: further entries: the names of those changed, and the hashes of all before and after.
         verified: the file appears only if the model in it does what was predicted.
         earlier: the record of an edit before this one, or None.
@@ -35,7 +35,7 @@ def make_record(
     record = {
         "format": FORMAT,
         "tool_version": __version__,
-        "edits": [_describe(one, classes) for one in edited.steps],
+        "edits": [_describe(one, classes) for one in steps],
         "model_sha256": provenance.model_sha256,
         "sae_sha256": provenance.sae_sha256,
         "data_sha256": provenance.data_sha256,

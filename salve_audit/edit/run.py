@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from salve_audit.activations import choose_device, choose_workers
 from salve_audit.activations.pictures import LoaderSettings
 from salve_audit.edit.apply import EditedHead, apply_steps, describe_steps
+from salve_audit.edit.deep import DeepEdit, apply_deep_steps
+from salve_audit.edit.deep_verify import Passes, verify_deep
 from salve_audit.edit.output import check_out, staged
-from salve_audit.edit.plan import EditRequest, find_target
+from salve_audit.edit.plan import EditRequest, Target, find_target
 from salve_audit.edit.record import hash_tensors, make_record
 from salve_audit.edit.source import Source, check_editable, open_source
 from salve_audit.edit.subject import Subject, load_subject, recall
@@ -22,6 +26,7 @@ from salve_audit.edit.write import Change, apply_changes, change_tensor, list_le
 from salve_audit.errors import UsageError
 from salve_audit.inputs import load_classifier
 from salve_audit.inputs.arrays import is_array_file
+from salve_audit.inputs.classifier import Classifier
 from salve_audit.inputs.network import is_known
 from salve_audit.inputs.weights import read_checkpoint
 from salve_audit.saved_audit import check_model, load_saved_audit
@@ -37,7 +42,8 @@ class EditOutcome:
     Attributes:
         steps: in words, with their strengths.
         changed: dotted paths of the tensors that changed, with their types.
-        weight_change, bias_change: ``‖W' − W‖_F / ‖W‖_F`` of the folded head, and the same of its bias.
+        weight_change, bias_change: ``‖W' − W‖_F / ‖W‖_F`` of the folded head, and the same of its bias; of the layers
+            that a deep edit changes, BatchNorm folded in.
         verification: accuracies; None: there were no activations to predict them from.
         record: what the file says.
     """
@@ -68,15 +74,14 @@ def run_edit(request: EditRequest) -> EditOutcome:
         source = open_source(checkpoint, request.arch, request.weights)
         subject = load_subject(request, audit)
     with watch.stage("edit"):
-        edited = apply_steps(targets, subject.evidence)
-        values = unfold(subject.classifier, edited, subject.label)
+        edited, values = _edit(targets, request, subject)
         changes = [change_tensor(source, name, one) for name, one in values.items()]
         hashes = {
             "before": hash_tensors(source.list_tensors()),
             "after": hash_tensors(apply_changes(source, changes).list_tensors()),
         }
         done = {"tensors": [one.place.describe() for one in changes], "weights_sha256": hashes}
-        record = make_record(audit, edited, done, request.verify, read_earlier(source, changes[0]))
+        record = make_record(audit, edited.steps, done, request.verify, read_earlier(source, changes[0]))
     with staged(request.model, request.out) as target:
         with watch.stage("checkpoint"):
             write_checkpoint(source, changes, record, target)
@@ -84,7 +89,7 @@ def run_edit(request: EditRequest) -> EditOutcome:
             verification = _verify(request, subject, edited, changes, target)
     _warn(source)
     return EditOutcome(
-        steps=describe_steps(edited, audit.result.data.classes),
+        steps=describe_steps(edited.steps, audit.result.data.classes),
         changed=tuple(f"{one.place.describe()} ({str(one.tensor.dtype).removeprefix('torch.')})" for one in changes),
         weight_change=edited.weight_change,
         bias_change=edited.bias_change,
@@ -104,10 +109,31 @@ def _check_request(request: EditRequest, data_root: str) -> None:
         raise UsageError("--data", why, hint="name them with --data DIR; --no-verify writes without that proof")
 
 
+def _edit(
+    targets: Sequence[Target], request: EditRequest, subject: Subject
+) -> tuple[EditedHead | DeepEdit, Mapping[str, np.ndarray]]:
+    """The edit and the new values of the network's parameters."""
+    if request.is_deep:
+        deep = apply_deep_steps(targets, subject, _passes(request).loading)
+        return deep, deep.values
+    edited = apply_steps(targets, subject.evidence)
+    return edited, unfold(subject.classifier, edited, subject.label)
+
+
+def _passes(request: EditRequest) -> Passes:
+    device = choose_device(request.device)
+    return Passes(device, LoaderSettings(request.batch_size, choose_workers(request.workers, device)))
+
+
 def _verify(
-    request: EditRequest, subject: Subject, edited: EditedHead, changes: Sequence[Change], target: Path
+    request: EditRequest, subject: Subject, edited: EditedHead | DeepEdit, changes: Sequence[Change], target: Path
 ) -> Verification | None:
     """Predicted accuracies and, unless it is not wanted, those of the model in the file that was written."""
+    if isinstance(edited, DeepEdit):
+        if not request.verify:  # nothing but runs of the network could say what it will do
+            return None
+        rounded = dict(zip(edited.values, (one.tensor.detach().double().numpy() for one in changes), strict=True))
+        return verify_deep(edited, subject, _load_written(request, subject, target), rounded, _passes(request))
     classifier, evidence = subject.classifier, subject.evidence
     if evidence.splits is None:
         return None
@@ -120,13 +146,16 @@ def _verify(
     )
     if not request.verify or subject.images is None:
         return predict(expected)
-    # another file name may suggest another of several architectures that share all names and shapes
-    arch = request.arch or (classifier.architecture if is_known(classifier.architecture) else None)
-    written = load_classifier(target, arch, classifier.head_name, request.weights, request.trust_model)
-    device = choose_device(request.device)
-    loading = LoaderSettings(request.batch_size, choose_workers(request.workers, device))
-    outputs = run_model(written, subject.images.pictures, subject.paths, device, loading)
+    written, passes = _load_written(request, subject, target), _passes(request)
+    outputs = run_model(written, subject.images.pictures, subject.paths, passes.device, passes.loading)
     return verify(expected, classifier, outputs)
+
+
+def _load_written(request: EditRequest, subject: Subject, target: Path) -> Classifier:
+    # another file name may suggest another of several architectures that share all names and shapes
+    name = subject.classifier.architecture
+    arch = request.arch or (name if is_known(name) else None)
+    return load_classifier(target, arch, subject.classifier.head_name, request.weights, request.trust_model)
 
 
 def _warn(source: Source) -> None:

@@ -79,13 +79,11 @@ class Source:
             if value is tensor and _is_within(keys, self.weights_key)
         ]
         if tensor is None or not hits:
-            why = f"its head's {name!r} is computed from other tensors and not in the file as such"
+            why = f"its {name!r} is computed from other tensors and not in the file as such"
             raise CheckpointError(str(self.path), why, hint="fold weight normalisation and adapters in first")
         if len(hits) > 1:
             names = ", ".join(repr(one.describe()) for one in hits[:3])
-            raise CheckpointError(
-                str(self.path), f"its head's tensor has several names ({names}); other parts share it"
-            )
+            raise CheckpointError(str(self.path), f"its {name!r} has several names ({names}); other parts share it")
         return hits[0]
 
 

@@ -122,7 +122,7 @@ def verify(expected: Expected, classifier: Classifier, outputs: Float[np.ndarray
     predicted = ENDINGS[ending](torch.from_numpy(logits)).numpy()
     allowed = STRETCH[ending] * spread.max(axis=1, keepdims=True)
     difference = np.where(np.isfinite(measured), np.abs(measured - predicted), np.inf)
-    table = _tabulate(expected, _correct(measured, expected.split.labels, ending))
+    table = _tabulate(expected, are_correct(measured, expected.split.labels, ending))
     apart = (difference > allowed).any(axis=1)
     if apart.any():
         raise _disagree(table, difference, allowed, apart)
@@ -160,7 +160,7 @@ def _logits(
     return logits, TOLERANCE * np.abs(logits).max(initial=0.0) + (TERM_ERROR + rounding) * spread
 
 
-def _correct(outputs: np.ndarray, labels: Int[np.ndarray, " n"], ending: str) -> Bool[np.ndarray, " n"]:
+def are_correct(outputs: np.ndarray, labels: Int[np.ndarray, " n"], ending: str) -> Bool[np.ndarray, " n"]:
     """Is the label's output above every other? Ties count as wrong."""
     if outputs.shape[1] == 1:
         middle = 0.5 if ending == "sigmoid" else 0.0
@@ -186,7 +186,9 @@ def _are_right(split: ActivationSplit, head: AffineHead) -> Bool[np.ndarray, " n
     """Which pictures the folded head gets right."""
     starts = range(0, len(split.labels), BATCH_ROWS)
     blocks = [slice(start, start + BATCH_ROWS) for start in starts]
-    parts = [_correct(head.logits(np.asarray(split.acts[rows], np.float64)), split.labels[rows], "") for rows in blocks]
+    parts = [
+        are_correct(head.logits(np.asarray(split.acts[rows], np.float64)), split.labels[rows], "") for rows in blocks
+    ]
     return np.concatenate(parts)
 
 

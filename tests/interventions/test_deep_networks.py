@@ -243,7 +243,7 @@ def test_the_rest_of_the_network_gives_the_heads_inputs(name: str, method: str) 
     plain, expected = (one.double().numpy() for one in seen)
     tolerance = {"rtol": 1e-4, "atol": 1e-5 * np.abs(plain).max()}
     np.testing.assert_allclose(network.run(scope, incoming), plain, **tolerance)
-    np.testing.assert_allclose(network.run_edited(scope, incoming, projection, 0.9), expected, **tolerance)
+    np.testing.assert_allclose(network.run_edited(scope, incoming, [(projection, 0.9)]), expected, **tolerance)
     np.testing.assert_allclose(network.run(scope, incoming), plain, **tolerance)
     assert network.count_work(scope, incoming) > 0
 

@@ -200,12 +200,12 @@ class _Bench:
         own = dataclasses.replace(self.samples, labels=self.samples.labels[rows])
 
         def accuracy(strength: float) -> float:
-            acts = self.network.run_edited(scope, incoming[rows], projection, strength)
+            acts = self.network.run_edited(scope, incoming[rows], [(projection, strength)])
             return float(find_correct(self.head.logits(acts).T, own).mean())
 
         found = []
         for target, (strength, reached) in zip(TARGETS, search_strengths(accuracy, TARGETS, N_HALVINGS), strict=True):
-            acts = self.network.run_edited(scope, incoming, projection, strength)
+            acts = self.network.run_edited(scope, incoming, [(projection, strength)])
             effect = measure_effect(self.samples, index, self.head.logits(acts).T, self.weights)
             values = edit_values(self.network.model, scope, [(projection, strength)])
             change = change_of_weights(self.network.model, scope, values)
@@ -218,7 +218,7 @@ class _Bench:
         model = self.network.model
         wanted = readout.push_forward(model, projection, self.inputs.encoder[self._feature(index)])
         before = self.samples.acts[rows] - readout.offset(model)
-        after = self.network.run_edited(scope, incoming[rows], projection, 1.0) - readout.offset(model)
+        after = self.network.run_edited(scope, incoming[rows], [(projection, 1.0)]) - readout.offset(model)
         exact = before - (before @ wanted.encoder)[:, None] * wanted.direction
         moved = np.linalg.norm(exact - before, axis=1).mean()
         left = float((after @ wanted.encoder).mean() / (before @ wanted.encoder).mean())

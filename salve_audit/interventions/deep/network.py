@@ -93,9 +93,9 @@ class DeepNetwork:
                 parts.append(self.stream.readout.read(self.model, values).double().cpu())
         return torch.cat(parts).numpy()
 
-    def run_edited(self, scope: Scope, incoming: Tensor, projection: Projection, strength: float) -> np.ndarray:
-        """The same with the edit in place."""
-        with edited(self.model, edit_values(self.model, scope, [(projection, strength)])):
+    def run_edited(self, scope: Scope, incoming: Tensor, edits: Edits) -> np.ndarray:
+        """The same with the edits in place."""
+        with edited(self.model, edit_values(self.model, scope, edits)):
             return self.run(scope, incoming)
 
     def count_work(self, scope: Scope, incoming: Float[Tensor, "n ..."]) -> float:

@@ -1,0 +1,95 @@
+"""A deep edit proven: the network in the written file against the audited one with hooks in place of new weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from salve_audit.activations.pictures import LoaderSettings
+from salve_audit.edit.deep import DeepEdit
+from salve_audit.edit.subject import Subject
+from salve_audit.edit.verify import TOLERANCE, ClassCheck, Verification, are_correct, run_model
+from salve_audit.errors import NothingMeasuredError
+from salve_audit.inputs.classifier import Classifier
+from salve_audit.interventions import float64_head
+from salve_audit.interventions.deep.network import edited, hooked
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How the networks are run over the audit's pictures."""
+
+    device: torch.device
+    loading: LoaderSettings
+
+    def run(self, classifier: Classifier, subject: Subject) -> Float[np.ndarray, "n k"]:
+        """The network's outputs, those of the one label where that was audited alone."""
+        assert subject.images is not None, "there are no pictures"
+        outputs = run_model(classifier, subject.images.pictures, subject.paths, self.device, self.loading)
+        return outputs if subject.label is None else outputs[:, [subject.label]]
+
+
+def verify_deep(
+    deep: DeepEdit, subject: Subject, written: Classifier, rounded: Mapping[str, np.ndarray], passes: Passes
+) -> Verification:
+    """Runs the written network, and the audited one with every edited layer's output projected by hooks.
+
+    The hooks know nothing of folded BatchNorms, biases and files. Every output must agree within `TOLERANCE` of the
+    largest, plus twice what rounding to the file's type alone does, which is measured where the type is not float32.
+
+    Args:
+        deep: the edit.
+        subject: the audited network and pictures.
+        written: the network in the file.
+        rounded: the new values as the file holds them.
+        passes: how to run.
+
+    Raises:
+        NothingMeasuredError: they disagree; says how far and on how many pictures.
+    """
+    classifier = subject.classifier
+    model = classifier.model
+    with hooked(model, deep.scope, deep.edits):
+        predicted = passes.run(classifier, subject)
+    measured = passes.run(written, subject)
+    allowed = np.full((len(predicted), 1), TOLERANCE * np.abs(predicted).max())
+    if any(not np.array_equal(rounded[name], value.astype(np.float32)) for name, value in deep.values.items()):
+        exact, coarse = (_run_with(values, subject, passes) for values in (deep.values, rounded))
+        allowed = allowed + 2 * np.abs(exact - coarse).max(axis=1, keepdims=True)
+    difference = np.where(np.isfinite(measured), np.abs(measured - predicted), np.inf)
+    classes = _tabulate(subject, predicted, measured)
+    apart: np.ndarray = (difference > allowed).any(axis=1)
+    if apart.any():
+        why = (
+            f"the model in the written file does not do what was predicted: for {int(apart.sum()):,} of "
+            f"{len(apart):,} pictures its outputs differ, by up to {difference.max():.3g}; no file was left"
+        )
+        hint = "do other parts of the network use the edited tensors, or does its code change them on loading?"
+        raise NothingMeasuredError("edit", why, hint=hint)
+    row = int(difference.max(axis=1).argmax())
+    return Verification(classes, float(difference[row].max()), float(allowed[row, 0]))
+
+
+def _run_with(values: Mapping[str, np.ndarray], subject: Subject, passes: Passes) -> Float[np.ndarray, "n k"]:
+    with edited(subject.classifier.model, dict(values)):
+        return passes.run(subject.classifier, subject)
+
+
+def _tabulate(subject: Subject, predicted: np.ndarray, measured: np.ndarray) -> tuple[ClassCheck, ...]:
+    evidence, ending = subject.evidence, subject.classifier.reader.ending
+    assert evidence.splits is not None, "pictures that were run have activations"
+    labels = evidence.splits[1].labels
+    before = are_correct(
+        float64_head(evidence.head).logits(np.asarray(evidence.splits[1].acts, np.float64)), labels, ""
+    )
+    right = [before, *(are_correct(outputs, labels, ending) for outputs in (predicted, measured))]
+    rows = []
+    for index, name in enumerate(evidence.audit.result.data.classes):
+        own = labels == index
+        if own.any():
+            rows.append(ClassCheck(name, int(own.sum()), *(float(one[own].mean()) for one in right)))
+    return tuple(rows)
