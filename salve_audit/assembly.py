@@ -21,6 +21,7 @@ from salve_audit.results import (
     DeepComparison,
     Provenance,
     SaeInfo,
+    Seeing,
     SkippedFile,
 )
 from salve_audit.stress import StressOutcome
@@ -41,6 +42,7 @@ class StageResults:
     device: str
     stress: StressOutcome
     deep_edits: DeepComparison | None = None
+    seeing: Seeing | None = None
 
 
 def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
@@ -61,6 +63,7 @@ def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
         intervention_summary=stages.comparison.summary,
         stress=stages.stress.stress,
         deep_edits=stages.deep_edits,
+        seeing=stages.seeing,
         verdict=judge(classes, limits_of(config)),
         notes=(
             *stages.subject.notes,

@@ -17,6 +17,7 @@ from salve_audit.activations.store import Activations
 from salve_audit.assembly import StageResults, assemble
 from salve_audit.config import AuditConfig
 from salve_audit.deep_edits import edit_deeply
+from salve_audit.galleries import check_saliency_layer, show_features
 from salve_audit.inputs.head import LinearHead
 from salve_audit.interventions import (
     Comparison,
@@ -98,6 +99,7 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
     """All stages up to the result, without writing anything but the activation cache."""
     watch, device = watch or Stopwatch(), choose_device(config.device)
     subject = load_subject(config, watch)
+    check_saliency_layer(config, subject)
     activations = subject.activations
     with watch.stage("autoencoder"):
         outcome = train_sae(
@@ -131,10 +133,12 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
         stress = _stress(config.seed, compared, comparison, reliance, coded)
     with watch.stage("deep edits"):
         deep_edits = edit_deeply(config, subject, compared, outcome.sae.encoder_weight)
+    with watch.stage("saliency"):
+        seeing = show_features(config, subject, (outcome.sae, codes), reliance, stress.features)
     hashes = {"model_sha256": subject.model_sha256, "data_sha256": activations.data_sha256}
     sae_file = serialise_sae(outcome.sae, hashes)
     sha = hashlib.sha256(sae_file).hexdigest()
-    stages = StageResults(subject, info, sha, reliance, comparison, str(device), stress, deep_edits)
+    stages = StageResults(subject, info, sha, reliance, comparison, str(device), stress, deep_edits, seeing)
     return Audit(assemble(config, stages), activations, outcome, sae_file, codes, reliance, watch.seconds)
 
 

@@ -1,0 +1,230 @@
+"""The stage on a small network: maps against gradients taken by hand, pictures as the network saw them, gaps named."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from salve_audit.activations.pictures import PictureDataset
+from salve_audit.activations.store import ActivationSplit
+from salve_audit.errors import LayerError
+from salve_audit.inputs.classifier import Classifier, TransformSpec
+from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.imageset import ImageSet, ImageSplit
+from salve_audit.reliance.by_class import SampleThresholds
+from salve_audit.results import Picture, load_audit, nothing_seen
+from salve_audit.sae.models import TrainedSae
+from salve_audit.saliency.gallery import Chosen, ChosenClass, ChosenFeature
+from salve_audit.saliency.gallery_maps import class_directions
+from salve_audit.saliency.heat import overlay, share_in_hottest
+from salve_audit.saliency.stage import SeeingInputs, see_features
+from salve_audit.saliency.thumbnails import resize_heat
+
+SAMPLE = Path(__file__).resolve().parents[2] / "sample_reports" / "demo"
+SIDE, N, D, K, M = 24, 12, 6, 3, 4
+SPEC = TransformSpec((3, SIDE, SIDE), (0.5, 0.4, 0.3), (0.2, 0.25, 0.3), "bilinear", 1.0, "test")
+
+
+class Net(nn.Module):
+    """A map of 8 × 8, then something that is not linear, then the mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 5, 3, 3)
+        self.act = nn.Tanh()
+        self.mix = nn.Conv2d(5, D, 1)
+        self.fc = nn.Linear(D, K)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(torch.tanh(self.mix(self.act(self.stem(x)))).square().mean((2, 3)))
+
+
+class Flat(nn.Module):
+    """No layer of it knows a place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, D), nn.ReLU())
+        self.fc = nn.Linear(D, K)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.body(x))
+
+
+def build(model: nn.Module, root: Path) -> SeeingInputs:
+    """Pictures on disk, activations of the network, a random linear autoencoder."""
+    rng = np.random.default_rng(0)
+    paths = tuple(f"{i % K}/{i}.png" for i in range(N))
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        coarse = Image.fromarray(rng.integers(0, 256, size=(6, 6, 3)).astype(np.uint8))
+        coarse.resize((SIDE, SIDE), Image.Resampling.BILINEAR).save(root / path)
+    model.eval().requires_grad_(False)
+    classifier = Classifier(model, "net", "test", Path("net.pt"), "0" * 64, "fc", SPEC, None, False, ())
+    labels = np.arange(N) % K
+    split = ImageSplit(paths, tuple(labels.tolist()))
+    images = ImageSet(root, ("a", "b", "c"), split, split, "one folder")
+    seen: list[Tensor] = []
+    handle = model.fc.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    model(tensors(root, paths))
+    handle.remove()
+    acts = seen[0].numpy()
+    row = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
+    dictionary = row(M, D)
+    dictionary /= np.linalg.norm(dictionary, axis=1, keepdims=True)
+    sae = TrainedSae("linear-l1", dictionary, row(M, D), row(M), row(D), {})
+    flip = np.linspace(0.1, 2, N)
+    found = SampleThresholds(labels, (labels + 1) % K, flip, flip, flip, flip, np.full(N, 0.5), np.full(N, "crossed"))
+    record = dataclasses.replace(load_audit(SAMPLE).classes[1], index=1, name="b", dominant_feature=2)
+    chosen = Chosen((ChosenFeature(2, (7, 0, 3)), ChosenFeature(0, (3,))), (ChosenClass(record, (1, 4)),), 0, 0)
+    head = LinearHead(model.fc.weight.numpy(), model.fc.bias.numpy(), "fc")
+    audit = ActivationSplit(acts, labels, paths)
+    return SeeingInputs(classifier, images, audit, head, sae, sae.encode(acts), found, ("a", "b", "c"), chosen)
+
+
+def tensors(root: Path, paths: tuple[str, ...]) -> Tensor:
+    pixels = np.stack([np.asarray(Image.open(root / path)) for path in paths]).astype(np.float32) / 255
+    return torch.from_numpy((pixels - np.float32(SPEC.mean)) / np.float32(SPEC.std)).permute(0, 3, 1, 2).contiguous()
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> SeeingInputs:
+    torch.manual_seed(0)
+    return build(Net(), tmp_path)
+
+
+def decoded(picture: Picture) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.jpeg))))
+
+
+def map_by_hand(inputs: SeeingInputs, row: int, direction: np.ndarray) -> np.ndarray:
+    """Σ_c w_c F_c at the output of `act`, through torch's own graph of the whole network."""
+    net, held = inputs.classifier.model, []
+    hook = net.act.register_forward_hook(lambda _, __, out: held.append(out.requires_grad_()) or held[-1])
+    acts: list[Tensor] = []
+    other = net.fc.register_forward_pre_hook(lambda _, given: acts.append(given[0]))
+    net(tensors(inputs.images.root, (inputs.audit.paths[row],)))
+    hook.remove()
+    other.remove()
+    (gradient,) = torch.autograd.grad((acts[0] @ torch.from_numpy(direction)).sum(), held[0])
+    return (gradient.mean((2, 3), keepdim=True) * held[0]).sum(1)[0].detach().numpy()
+
+
+def test_maps_are_those_of_gradients_taken_by_hand(inputs: SeeingInputs) -> None:
+    seeing = see_features(dataclasses.replace(inputs, layer="act"))
+    assert (seeing.layer, seeing.grid) == ("act", (8, 8))
+    assert [one.feature for one in seeing.features] == [2, 0]
+    for gallery, rows in zip(seeing.features, ((7, 0, 3), (3,)), strict=True):
+        for image, row in zip(gallery.images, rows, strict=True):
+            heat = np.abs(map_by_hand(inputs, row, inputs.sae.encoder_weight[gallery.feature]))
+            check_map(seeing.pictures[image.path], image.maps, "grad-fam", heat)
+            assert image.code == pytest.approx(float(inputs.codes[row, gallery.feature]))
+            assert (image.class_name, image.predicted) == ("abc"[row % 3],) * 2
+    (fragile,) = seeing.fragile
+    for image, row in zip(fragile.images, (1, 4), strict=True):
+        heat = np.maximum(map_by_hand(inputs, row, inputs.head.weight[1]), 0)
+        check_map(seeing.pictures[image.path], image.maps, "grad-cam", heat)
+        assert image.alpha_hat == pytest.approx(inputs.found.flip[row] * 0.5)
+        assert image.flips_to == "c"
+
+
+def check_map(picture: Picture, maps: tuple, method: str, heat: np.ndarray) -> None:
+    (one,) = maps
+    assert one.method == method
+    large = resize_heat(heat, (112, 112))
+    assert one.in_top_fifth == pytest.approx(share_in_hottest(large), abs=1e-4)
+    expected = overlay(decoded(picture), large).astype(int)
+    assert np.abs(decoded(one.overlay).astype(int) - expected).mean() < 8, "the same map over the same picture"
+
+
+def test_the_layer_is_found_where_none_is_named(inputs: SeeingInputs) -> None:
+    assert see_features(inputs).layer in ("mix", "act")
+
+
+def test_pictures_are_what_the_network_saw(inputs: SeeingInputs) -> None:
+    """A centre crop of 80 % cuts the thumbnail, too; only the chosen pictures are there."""
+    spec = dataclasses.replace(SPEC, crop_pct=0.8)
+    cropped = dataclasses.replace(inputs, classifier=dataclasses.replace(inputs.classifier, transform=spec))
+    seeing = see_features(dataclasses.replace(cropped, audit=activations_under(cropped)))
+    assert sorted(seeing.pictures) == sorted({inputs.audit.paths[row] for row in (0, 1, 3, 4, 7)})
+    for path, picture in seeing.pictures.items():
+        whole = Image.open(inputs.images.root / path).resize((30, 30), Image.Resampling.BILINEAR)
+        expected = np.asarray(whole.crop((3, 3, 27, 27)).resize((112, 112), Image.Resampling.LANCZOS)).astype(int)
+        assert np.abs(decoded(picture).astype(int) - expected).mean() < 6
+
+
+def activations_under(inputs: SeeingInputs) -> ActivationSplit:
+    """Activations of the audit split as its transform makes them."""
+    dataset = PictureDataset(inputs.images.pictures, inputs.audit.paths, inputs.classifier.transform)
+    seen: list[Tensor] = []
+    handle = inputs.classifier.model.fc.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    inputs.classifier.model(torch.stack([dataset[i].image for i in range(len(dataset))]))
+    handle.remove()
+    return dataclasses.replace(inputs.audit, acts=seen[0].numpy())
+
+
+def test_the_same_inputs_give_the_same_record(inputs: SeeingInputs) -> None:
+    assert see_features(inputs) == see_features(inputs)
+
+
+def test_pictures_that_are_gone_damaged_or_changed_are_named(inputs: SeeingInputs) -> None:
+    root, paths = inputs.images.root, inputs.audit.paths
+    whole = see_features(inputs)
+    (root / paths[7]).unlink()
+    (root / paths[3]).write_bytes(b"no picture")
+    Image.new("RGB", (SIDE, SIDE), "red").save(root / paths[4])
+    seeing = see_features(inputs)
+    told = {one.path: one.reason for one in seeing.unreadable}
+    assert told == {
+        paths[3]: "not a picture in a known format",
+        paths[4]: "changed since its activations were computed",
+        paths[7]: "cannot be read (No such file or directory)",
+    }
+    assert set(seeing.pictures) == {paths[0], paths[1]}
+    gallery = seeing.features[0].images
+    assert [one.path for one in gallery] == [paths[7], paths[0], paths[3]], "their places stay"
+    assert [bool(one.maps) for one in gallery] == [False, True, False]
+    assert gallery[1] == whole.features[0].images[1]
+
+
+def test_all_pictures_gone_is_a_reason_not_a_crash(inputs: SeeingInputs) -> None:
+    for path in inputs.audit.paths:
+        (inputs.images.root / path).unlink()
+    assert see_features(inputs) == nothing_seen(f"{inputs.images.root}: no picture to audit can be read")
+
+
+def test_a_network_without_places_says_so(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    seeing = see_features(build(Flat(), tmp_path))
+    assert seeing.why_absent.startswith("net.pt: no ")
+    assert (seeing.features, seeing.pictures) == ((), {})
+
+
+def test_a_layer_that_the_user_names_must_give_maps(inputs: SeeingInputs) -> None:
+    with pytest.raises(LayerError, match=r"net\.pt: has no module 'acct'") as raised:
+        see_features(dataclasses.replace(inputs, layer="acct"))
+    assert raised.value.hint is not None
+    assert "act" in raised.value.hint
+
+
+def test_more_pictures_than_one_pass_holds(inputs: SeeingInputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut into passes of two pictures, the record stays what it is, up to rounding of the maps."""
+    whole = see_features(inputs)
+    monkeypatch.setattr("salve_audit.saliency.stage.BATCH", 2)
+    parts = see_features(inputs)
+    assert parts.pictures == whole.pictures
+    shares = [[i.maps[0].in_top_fifth for one in each.features for i in one.images] for each in (parts, whole)]
+    np.testing.assert_allclose(shares[0], shares[1], rtol=1e-4)
+
+
+def test_two_classes_are_told_apart_by_the_difference_of_their_rows() -> None:
+    head = LinearHead(np.array([[0.0, 0.0], [1.0, -2.0]], np.float32), np.zeros(2, np.float32), "fc")
+    np.testing.assert_array_equal(class_directions(head), [[-1.0, 2.0], [1.0, -2.0]])
