@@ -30,7 +30,7 @@ _OPTIONS = [
     click.option("--alpha-hat", type=float, metavar="X", help="SALVE's strength; at 1 the feature's peak is gone."),
     click.option("--strength", type=float, metavar="X", help="Of any method, in its own unit, as in audit.json."),
     click.option("--to-accuracy", type=float, metavar="P", help="In place of a strength: down to this share, exactly."),
-    click.option("--method", metavar="NAME", help="salve, ablation, ..., deep-last-block, deep-all-writers  [default: salve]"),
+    click.option("--method", metavar="NAME", help="salve, ablation, ..., deep-all-writers  [default: salve]"),
     click.option("--enhance", is_flag=True, help="Strengthen the feature instead."),
     click.option(
         "--edit", "specs", multiple=True, metavar="SPEC",
@@ -68,8 +68,8 @@ def command(model: Path, audit: Path, verbose: int, quiet: bool, **flags: Any) -
     """Write checkpoint MODEL again with features of its AUDIT suppressed or enhanced in the final layer.
 
     AUDIT is the folder that the audit of MODEL left. The new file has the format, names and types of MODEL and other
-    numbers in the final layer alone (of deep methods: in layers before it alone); it appears only after the model in it was run on the audit's pictures (--data)
-    and did what was predicted.
+    numbers in the final layer alone (with a deep method in the named layers before it alone); it appears only after the
+    model in it was run on the audit's pictures (--data) and did what was predicted.
     """
     set_up_logging(verbose, quiet)
     steps = read_steps(flags)

@@ -16,12 +16,12 @@ from salve_audit.edit.subject import Subject
 from salve_audit.errors import DataError, UsageError
 from salve_audit.interventions import float64_head
 from salve_audit.interventions.deep.comparison import change_of_weights
+from salve_audit.interventions.deep.effect import find_correct
 from salve_audit.interventions.deep.network import DeepNetwork, Edits, edit_values
 from salve_audit.interventions.deep.projection import Projection
 from salve_audit.interventions.deep.search import search_strengths
 from salve_audit.interventions.deep.stream import Scope, Stream, find_stream
 from salve_audit.interventions.measure import relative_change
-from salve_audit.interventions.samples import sort_samples
 
 N_HALVINGS = 10  # of a step between strengths, for --to-accuracy
 PROOF_PICTURES = 8
@@ -129,9 +129,7 @@ def _match(target: Target, trial: _Trial, subject: Subject, settings: LoaderSett
 
     def accuracy(strength: float) -> float:
         acts = network.run_edited(trial.scope, incoming, [*trial.edits, (trial.projection, strength)])
-        samples = sort_samples(acts, own, head)
-        rivals = np.delete(samples.logits, index, axis=0).max(axis=0)
-        return float((samples.logits[index] > rivals).mean())
+        return float(find_correct(head.logits(acts).T, own).mean())
 
     ((strength, reached),) = search_strengths(accuracy, [level], N_HALVINGS)
     if not reached:

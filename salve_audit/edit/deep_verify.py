@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +34,7 @@ class Passes:
 
 
 def verify_deep(
-    deep: DeepEdit, subject: Subject, written: Classifier, rounded: Mapping[str, np.ndarray], passes: Passes
+    deep: DeepEdit, subject: Subject, written: Classifier, dtypes: Sequence[torch.dtype], passes: Passes
 ) -> Verification:
     """Runs the written network, and the audited one with every edited layer's output projected by hooks.
 
@@ -45,7 +45,7 @@ def verify_deep(
         deep: the edit.
         subject: the audited network and pictures.
         written: the network in the file.
-        rounded: the new values as the file holds them.
+        dtypes: of the new values in the file, in their order.
         passes: how to run.
 
     Raises:
@@ -57,21 +57,27 @@ def verify_deep(
         predicted = passes.run(classifier, subject)
     measured = passes.run(written, subject)
     allowed = np.full((len(predicted), 1), TOLERANCE * np.abs(predicted).max())
-    if any(not np.array_equal(rounded[name], value.astype(np.float32)) for name, value in deep.values.items()):
+    if any(torch.finfo(dtype).eps > torch.finfo(torch.float32).eps for dtype in dtypes):
+        rounded = _round(deep.values, dtypes)  # from what was asked for, not from the file, which is on trial
         exact, coarse = (_run_with(values, subject, passes) for values in (deep.values, rounded))
         allowed = allowed + 2 * np.abs(exact - coarse).max(axis=1, keepdims=True)
     difference = np.where(np.isfinite(measured), np.abs(measured - predicted), np.inf)
     classes = _tabulate(subject, predicted, measured)
-    apart: np.ndarray = (difference > allowed).any(axis=1)
-    if apart.any():
+    n_apart = int(np.count_nonzero((difference > allowed).any(axis=1)))
+    if n_apart:
         why = (
-            f"the model in the written file does not do what was predicted: for {int(apart.sum()):,} of "
-            f"{len(apart):,} pictures its outputs differ, by up to {difference.max():.3g}; no file was left"
+            f"the model in the written file does not do what was predicted: for {n_apart:,} of "
+            f"{len(predicted):,} pictures its outputs differ, by up to {difference.max():.3g}; no file was left"
         )
         hint = "do other parts of the network use the edited tensors, or does its code change them on loading?"
         raise NothingMeasuredError("edit", why, hint=hint)
     row = int(difference.max(axis=1).argmax())
     return Verification(classes, float(difference[row].max()), float(allowed[row, 0]))
+
+
+def _round(values: Mapping[str, np.ndarray], dtypes: Sequence[torch.dtype]) -> dict[str, np.ndarray]:
+    pairs = zip(values.items(), dtypes, strict=True)
+    return {name: torch.from_numpy(value).to(dtype).double().numpy() for (name, value), dtype in pairs}
 
 
 def _run_with(values: Mapping[str, np.ndarray], subject: Subject, passes: Passes) -> Float[np.ndarray, "n k"]:

@@ -132,8 +132,8 @@ def _verify(
     if isinstance(edited, DeepEdit):
         if not request.verify:  # nothing but runs of the network could say what it will do
             return None
-        rounded = dict(zip(edited.values, (one.tensor.detach().double().numpy() for one in changes), strict=True))
-        return verify_deep(edited, subject, _load_written(request, subject, target), rounded, _passes(request))
+        dtypes = [one.tensor.dtype for one in changes]
+        return verify_deep(edited, subject, _load_written(request, subject, target), dtypes, _passes(request))
     classifier, evidence = subject.classifier, subject.evidence
     if evidence.splits is None:
         return None

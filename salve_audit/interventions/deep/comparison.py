@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import zlib
 from collections.abc import Sequence
@@ -197,7 +196,7 @@ class _Bench:
 
     def _edit_deep(self, index: int, scope: Scope, incoming: Tensor, projection: Projection) -> list[_Matched]:
         rows = self.samples.rows_of(index)
-        own = dataclasses.replace(self.samples, labels=self.samples.labels[rows])
+        own = self.samples.labels[rows]
 
         def accuracy(strength: float) -> float:
             acts = self.network.run_edited(scope, incoming[rows], [(projection, strength)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.special import log_softmax
 
 from salve_audit.interventions.bootstrap import draw_others
@@ -31,9 +31,9 @@ class Effect:
     draws: Float[np.ndarray, " n_draws"]
 
 
-def find_correct(logits: Float[np.ndarray, "k n"], samples: AuditSamples) -> Bool[np.ndarray, " n"]:
+def find_correct(logits: Float[np.ndarray, "k n"], labels: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
     """Is the label's logit above every other? Ties count as wrong."""
-    own = logits[samples.labels, np.arange(len(samples.labels))]
+    own = logits[labels, np.arange(len(labels))]
     return np.asarray(np.count_nonzero(logits >= own, axis=0) == 1)
 
 
@@ -48,7 +48,7 @@ def measure_effect(
         after: logits with the edit.
         weights: of the bootstrap.
     """
-    correct = find_correct(after, samples)
+    correct = find_correct(after, samples.labels)
     accuracies = samples.class_accuracies(correct[None])[0]
     present = samples.others(index)
     others = np.ones(len(samples.labels), dtype=bool)
