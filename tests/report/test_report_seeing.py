@@ -105,6 +105,13 @@ def test_the_text_says_what_a_map_is_and_is_not(page: Images) -> None:
     assert "Grad-CAM map of the class" in page.text
 
 
+def test_a_coarse_grid_is_called_coarse(audit: AuditResult, seeing: Seeing) -> None:
+    told = "With so few cells a map hardly tells one corner of the picture from another"
+    coarse = dataclasses.replace(audit, seeing=dataclasses.replace(seeing, grid=(2, 2)))
+    assert told in Images(render_html(coarse)).text
+    assert told not in Images(render_html(audit)).text
+
+
 def test_fragile_pictures_say_what_they_flip_to(page: Images, seeing: Seeing) -> None:
     for one in seeing.fragile:
         for image in one.images:

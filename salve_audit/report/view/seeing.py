@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from salve_audit.results import (
     ClassFragile,
     FeatureGallery,
     FeatureImage,
+    FeatureInfo,
     FragileImage,
     HeatMap,
     Seeing,
@@ -21,6 +23,7 @@ from salve_audit.results import (
 )
 
 OPEN_STRIPS = 16  # galleries in plain sight; the others are folded away
+FEW_CELLS = 16  # of a grid, below which a map hardly tells one corner of the picture from another
 METHOD_NAMES = {"grad-fam": "Grad-FAM", "grad-cam": "Grad-CAM"}
 
 
@@ -35,6 +38,7 @@ def build_seeing(result: AuditResult, medium: Medium) -> Section | None:
         "methods": _methods(seeing),
         "grid": " × ".join(map(str, seeing.grid)),
         "layer": seeing.layer,
+        "coarse": 0 < math.prod(seeing.grid) < FEW_CELLS,
         "strips": strips[:OPEN_STRIPS],
         "folded": strips[OPEN_STRIPS:],
         "focus": _focus_sentence(seeing),
@@ -72,12 +76,19 @@ def _feature_strip(gallery: FeatureGallery, result: AuditResult, seeing: Seeing,
     elif any(one.dominant_feature == index for one in result.classes):
         said.append(f"dominant for {names([c.name for c in result.classes if c.dominant_feature == index], 6)}")
     if info is not None and info.cross_class:
-        said.append(f"shared: strong on {names(info.classes, min(medium.listed, 6))}" if info.classes else "shared")
+        said.append(_shared(info, min(medium.listed, 6)))
     tiles = [_feature_tile(one, index, seeing) for one in gallery.images[: medium.tiles]]
     if gallery.synthetic is not None:
         tiles.insert(0, _made_tile(gallery.synthetic, index))
     empty = "" if gallery.images else "It fires on no audit picture."
     return Strip(f"Feature {index}", "; ".join(said), tuple(tiles), empty, f"feature-{index}")
+
+
+def _shared(info: FeatureInfo, limit: int) -> str:
+    """Why a feature concerns several classes: it is strong on them, or suppressing it moves them."""
+    if len(info.classes) > 1:
+        return f"shared: strong on {names(info.classes, limit)}"
+    return f"shared: suppressing it moves {names(info.affected, limit)}" if info.affected else "shared"
 
 
 def _feature_tile(one: FeatureImage, index: int, seeing: Seeing) -> Tile:
