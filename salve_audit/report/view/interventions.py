@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from salve_audit.report.charts.methods import MethodRow, draw_methods
 from salve_audit.report.numbers import count, p_value, percent, percent_interval, points, strength
 from salve_audit.report.tables import Column, Missing, Table, Value, make_table
+from salve_audit.report.view.deep_edits import deep_parts
 from salve_audit.report.view.page import Figure, Medium, Section
 from salve_audit.report.view.ranking import (
     by_target,
@@ -44,6 +45,7 @@ def build_interventions(result: AuditResult, medium: Medium) -> Section:
         "headline": headline(summaries),
         "ranking": rank(summaries),
         "rome": compare_rome(rows),
+        "deep": deep_parts(result.deep_edits, medium.table_rows),
     }
     return Section("interventions", "Interventions at matched suppression", "interventions.html.j2", parts)
 

@@ -21,6 +21,8 @@ LABELS = {
     "row-scaling": "row scaling (trivial)",
     "null-permuted": "null: permuted",
     "null-random": "null: random feature",
+    "deep-last-block": "deep, last block",
+    "deep-all-writers": "deep, all writers",
 }
 SIGNIFICANT = 0.05  # of a p-value after Holm's correction
 _ALIKE = 0.01  # others' accuracy less far apart than this, on average, at every target
