@@ -15,8 +15,8 @@ from PIL import Image
 
 from salve_audit.results import Picture
 
-SIDE = 112  # pixels of the longer side; small pictures are enlarged to it, smoothly: blocks hide what they show
-QUALITY = 75
+SIDE = 104  # pixels of the longer side; small pictures are enlarged to it, smoothly: blocks hide what they show
+QUALITY = 60
 
 
 def to_pixels(

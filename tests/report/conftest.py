@@ -312,13 +312,13 @@ def build_stress_record(classes: tuple[ClassReliance, ...], n_left_out: int = 0)
 
 
 def _picture(rng: np.random.Generator, heat: np.ndarray | None = None) -> Picture:
-    pixels = resize_pixels(rng.integers(0, 256, size=(6, 6, 3)).astype(np.uint8), (112, 112))
-    return encode_picture(pixels if heat is None else overlay(pixels, resize_heat(heat, (112, 112))))
+    pixels = resize_pixels(rng.integers(0, 256, size=(6, 6, 3)).astype(np.uint8), (104, 104))
+    return encode_picture(pixels if heat is None else overlay(pixels, resize_heat(heat, (104, 104))))
 
 
 def _heat(method: str, rng: np.random.Generator) -> HeatMap:
     heat = rng.random((4, 4)) ** 3
-    return HeatMap(method, _picture(rng, heat), share_in_hottest(resize_heat(heat, (112, 112))))
+    return HeatMap(method, _picture(rng, heat), share_in_hottest(resize_heat(heat, (104, 104))))
 
 
 def build_seeing_record(classes: tuple[ClassReliance, ...], n_images: int = 6) -> Seeing:

@@ -139,7 +139,7 @@ def test_maps_are_those_of_gradients_taken_by_hand(inputs: SeeingInputs) -> None
 def check_map(picture: Picture, maps: tuple, method: str, heat: np.ndarray) -> None:
     (one,) = maps
     assert one.method == method
-    large = resize_heat(heat, (112, 112))
+    large = resize_heat(heat, (104, 104))
     assert one.in_top_fifth == pytest.approx(share_in_hottest(large), abs=1e-4)
     expected = overlay(decoded(picture), large).astype(int)
     assert np.abs(decoded(one.overlay).astype(int) - expected).mean() < 8, "the same map over the same picture"
@@ -157,7 +157,7 @@ def test_pictures_are_what_the_network_saw(inputs: SeeingInputs) -> None:
     assert sorted(seeing.pictures) == sorted({inputs.audit.paths[row] for row in (0, 1, 3, 4, 7)})
     for path, picture in seeing.pictures.items():
         whole = Image.open(inputs.images.root / path).resize((30, 30), Image.Resampling.BILINEAR)
-        expected = np.asarray(whole.crop((3, 3, 27, 27)).resize((112, 112), Image.Resampling.LANCZOS)).astype(int)
+        expected = np.asarray(whole.crop((3, 3, 27, 27)).resize((104, 104), Image.Resampling.LANCZOS)).astype(int)
         assert np.abs(decoded(picture).astype(int) - expected).mean() < 6
 
 

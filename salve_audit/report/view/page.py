@@ -35,7 +35,7 @@ class Medium:
 
 
 HTML = Medium("html", 1000, 50, True, 1000, 1000, 1000)
-PDF = Medium("pdf", 40, 30, False, 4, 10, 5)
+PDF = Medium("pdf", 40, 30, False, 4, 10, 6)
 
 
 @dataclass(frozen=True)
