@@ -22,6 +22,7 @@ COMMANDS = {
     "report": "Render the report again from a saved audit.json.",
     "gate": "Judge a saved audit.json under a limit.",
     "edit": "Write a checkpoint with a permanent edit, in the format it came in.",
+    "explain": "Explain one picture: prediction, features, thresholds, heat maps.",
 }
 INTERRUPTED, FAILED = 130, 2
 LONGEST = 1500  # characters of a message; names in it may be of any length

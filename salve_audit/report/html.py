@@ -23,11 +23,16 @@ def render_html(result: AuditResult, medium: Medium = HTML) -> str:
     Raises:
         OutputError: the installation lacks its templates.
     """
-    template = _environment().get_template("report.html.j2")
+    template = make_environment().get_template("report.html.j2")
     return template.render(view=build_view(result, medium))
 
 
-def _environment() -> jinja2.Environment:
+def make_environment() -> jinja2.Environment:
+    """Templates that escape all they are given.
+
+    Raises:
+        OutputError: the installation lacks them.
+    """
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates_dir()),
         autoescape=True,

@@ -1,0 +1,176 @@
+"""What was found about one picture: plain values and pixels. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """What the head gives a class."""
+
+    name: str
+    index: int
+    logit: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Flip:
+    """The smallest α̂ of a feature's suppression at which another class overtakes, and which; None: never."""
+
+    alpha_hat: float | None
+    to: str | None
+
+
+@dataclass(frozen=True)
+class FeaturePart:
+    """One feature's part of a logit.
+
+    Attributes:
+        feature: its number.
+        concept: the known concept that it stands for, or None.
+        dominant_for: classes whose dominant feature it is.
+        code: z_l.
+        part: ``W_k · D_l z_l``, in units of the logit.
+        lead: the same of the logit's lead over the runner-up: ``(W_k − W_j) · D_l z_l``.
+        flip: of suppressing it.
+    """
+
+    feature: int
+    concept: str | None
+    dominant_for: tuple[str, ...]
+    code: float
+    part: float
+    lead: float
+    flip: Flip
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """A logit as a sum: features, the decoder's bias, what the autoencoder misses, the head's bias.
+
+    Attributes:
+        class_name: whose logit.
+        runner_up: the class with the next largest logit.
+        logit: the sum of all that follows, to float64 rounding.
+        features: those with the largest parts, largest first.
+        n_rest: other features that are not zero.
+        rest: sum of their parts.
+        decoder_bias: ``W_k · b_dec``.
+        error: ``W_k · (a − x̂)``, the part that no feature explains.
+        head_bias: ``b_k``.
+    """
+
+    class_name: str
+    runner_up: str
+    logit: float
+    features: tuple[FeaturePart, ...]
+    n_rest: int
+    rest: float
+    decoder_bias: float
+    error: float
+    head_bias: float
+
+    def share(self, part: float) -> float | None:
+        """Of the logit; above 1 where other parts are negative. None: the logit is not positive."""
+        return part / self.logit if self.logit > 0 else None
+
+
+@dataclass(frozen=True, eq=False)
+class ShownMap:
+    """A heat map over the picture.
+
+    Attributes:
+        method: ``Grad-FAM`` or ``Grad-CAM``.
+        of: what it is a map of, in words.
+        overlay: (h, w, 3), of the picture's size.
+        in_top_fifth: share of the heat in the hottest fifth of the pixels (even: 0.2); None: a flat map.
+    """
+
+    method: str
+    of: str
+    overlay: UInt8[np.ndarray, "h w 3"]
+    in_top_fifth: float | None
+
+    @property
+    def alt(self) -> str:
+        """For those who cannot see it."""
+        where = "the map is flat" if self.in_top_fifth is None else f"{100 * self.in_top_fifth:.0f} % of the heat"
+        tail = "" if self.in_top_fifth is None else " lies in the outlined hottest fifth"
+        return f"{self.method} of {self.of} over the picture; {where}{tail}"
+
+
+@dataclass(frozen=True)
+class EditFinding:
+    """What the model says after an edit of its head.
+
+    Attributes:
+        steps: in words, in order.
+        after: the leading classes after the edit and those before it, largest after it first.
+        before: the same classes before the edit, in the same order.
+        predicted: the class predicted before it.
+    """
+
+    steps: tuple[str, ...]
+    after: tuple[ClassScore, ...]
+    before: tuple[ClassScore, ...]
+    predicted: ClassScore
+
+    @property
+    def flipped(self) -> bool:
+        return self.after[0].index != self.predicted.index
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Where things look.
+
+    Attributes:
+        layer: the module that the maps are made of.
+        grid: its height and width.
+        features: one Grad-FAM per listed feature, in order.
+        before: Grad-CAM of the predicted class and, with an edit that flips, of the class that takes over.
+        after: the same under the edited head.
+    """
+
+    layer: str
+    grid: tuple[int, int]
+    features: tuple[ShownMap, ...]
+    before: tuple[ShownMap, ...]
+    after: tuple[ShownMap, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """One picture explained.
+
+    Attributes:
+        image: its path as given.
+        model, architecture: of the model, as the audit names it.
+        pixels: (h, w, 3), the picture as the network saw it, at the size at which it is shown.
+        scores: the leading classes, largest first.
+        n_classes: of the model.
+        decomposition: of the predicted class's logit.
+        edit: None: none was asked for.
+        maps: None: there are none.
+        why_no_maps: the reason, where there are none.
+    """
+
+    image: str
+    model: str
+    architecture: str
+    pixels: UInt8[np.ndarray, "h w 3"]
+    scores: tuple[ClassScore, ...]
+    n_classes: int
+    decomposition: Decomposition
+    edit: EditFinding | None
+    maps: Maps | None
+    why_no_maps: str
+
+    @property
+    def predicted(self) -> ClassScore:
+        return self.scores[0]
