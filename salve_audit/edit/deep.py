@@ -24,7 +24,7 @@ from salve_audit.interventions.deep.stream import Scope, Stream, find_stream
 from salve_audit.interventions.measure import relative_change
 
 N_HALVINGS = 10  # of a step between strengths, for --to-accuracy
-PROOF_PICTURES = 8
+PROOF_PICTURES = 4
 
 
 @dataclass(frozen=True)

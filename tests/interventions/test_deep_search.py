@@ -9,7 +9,7 @@ from salve_audit.interventions.affine import AffineHead
 from salve_audit.interventions.bootstrap import draw_weights
 from salve_audit.interventions.deep.effect import measure_effect
 from salve_audit.interventions.deep.search import GRID, search_strengths
-from salve_audit.interventions.deep.subset import LEAST_OWN, MOST_OWN, choose_classes, choose_subset
+from salve_audit.interventions.deep.subset import LEAST_OWN, MOST_OWN, choose_classes, choose_subset, is_affordable
 from salve_audit.interventions.samples import sort_samples
 
 
@@ -62,6 +62,11 @@ def test_the_subset_is_spread_over_the_classes_and_smaller_where_runs_are_dear()
         assert (subset.labels[rows] == 7).all()
         assert rows.stop - rows.start == n_own
     assert len(dear.rows) < len(cheap.rows)
+
+
+def test_networks_that_would_take_minutes_are_left_out() -> None:
+    assert is_affordable(3, 8e8), "the last stage of a ResNet-50 at 224 pixels"
+    assert not is_affordable(3, 1.7e10), "all of a ViT-B"
 
 
 def test_a_thousand_classes_are_thinned() -> None:

@@ -29,9 +29,9 @@ the sum where all that enters it is written by edited layers in the same block (
 is approximate, and is measured by the share of the feature that is left in a at t = 1 and by the distance of a from P
 a:
 
-- ``deep-last-block`` leaves what enters the block from below. In ResNets that carries nearly the whole feature, and
-  the edit does next to nothing; in transformers the last block writes a part of it, and larger t makes up for the
-  rest.
+- ``deep-last-block`` leaves what enters the block from below. How much of the feature that carries depends on the
+  network: all of it in a ResNet-18 (the edit does nothing there), 40 % in a ResNet-20, 60 % in a ViT, all on CIFAR-10.
+  Larger t makes up for the rest.
 - ``deep-all-writers`` in a ResNet of several blocks projects before each ReLU, which turns some of it back; later
   blocks read another input and write something else.
 - A transformer's embeddings and, in a ResNet with parameter-free shortcuts (option A), the stage before are left:

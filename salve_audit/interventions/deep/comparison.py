@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import zlib
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from salve_audit.interventions.deep.network import DeepNetwork, edit_values
 from salve_audit.interventions.deep.projection import Projection
 from salve_audit.interventions.deep.search import search_strengths
 from salve_audit.interventions.deep.stream import Scope, find_stream
-from salve_audit.interventions.deep.subset import Subset, choose_classes, choose_subset
+from salve_audit.interventions.deep.subset import Subset, choose_classes, choose_subset, is_affordable
 from salve_audit.interventions.deep.writers import AffineMap, Values
 from salve_audit.interventions.measure import head_change, match_targets, relative_change
 from salve_audit.interventions.registry import METHODS
@@ -35,7 +36,8 @@ from salve_audit.results.deep import DeepComparison, DeepResult, DeepScope
 log = logging.getLogger(__name__)
 TARGETS = (0.5, 0.05)
 BESIDE = ("salve", "steering")  # edits of the head on the same pictures
-PROOF_PICTURES = 16
+PROOF_PICTURES = 4  # what every block is given and returns is held at once
+LOADED = 64  # pictures decoded at a time
 N_HALVINGS = 3
 N_DRAWS = 1000
 
@@ -97,16 +99,23 @@ def compare_deep_edits(inputs: DeepInputs) -> DeepComparison:
         log.info("%s", error)
         return DeepComparison("", error.why)
     network = DeepNetwork(inputs.classifier, stream, inputs.device)
-    scopes = stream.scopes()
-    work = max(network.count_work(scope, x) for scope, x in zip(scopes, network.enter(scopes, first[:1]), strict=True))
-    subset = choose_subset(labels, classes, work)
-    return _Bench(inputs, network, subset).compare()
+    entered = zip(stream.scopes(), network.enter(stream.scopes(), first[:1]), strict=True)
+    works = {scope: network.count_work(scope, incoming) for scope, incoming in entered}
+    on_cpu = inputs.device.type == "cpu"
+    dear = tuple(scope for scope, work in works.items() if on_cpu and not is_affordable(len(classes), work))
+    notes = tuple(f"{one.method} is left out: {works[one] / 1e9:.1f} billion multiply-adds per run" for one in dear)
+    scopes = tuple(scope for scope in works if scope not in dear)
+    if not scopes:
+        return DeepComparison(stream.family, "every run of the network would take too long", notes=notes)
+    bench = _Bench(inputs, network, scopes, choose_subset(labels, classes, max(works[scope] for scope in scopes)))
+    found = bench.compare()
+    return dataclasses.replace(found, notes=(*notes, *found.notes))
 
 
 def _load(inputs: DeepInputs, rows: np.ndarray) -> Tensor:
     """The pictures in these rows of the audit split."""
     paths = [inputs.audit.paths[row] for row in rows]
-    settings = LoaderSettings(PROOF_PICTURES, inputs.workers)
+    settings = LoaderSettings(LOADED, inputs.workers)
     batches = list(build_loader(inputs.images.pictures, paths, inputs.classifier.transform, settings))
     skipped = [one for batch in batches for one in batch.skipped]
     if skipped:
@@ -117,9 +126,8 @@ def _load(inputs: DeepInputs, rows: np.ndarray) -> Tensor:
 class _Bench:
     """The subset's pictures at the scopes' first blocks, and its samples at the head."""
 
-    def __init__(self, inputs: DeepInputs, network: DeepNetwork, subset: Subset) -> None:
-        self.inputs, self.network, self.subset = inputs, network, subset
-        self.scopes = network.stream.scopes()
+    def __init__(self, inputs: DeepInputs, network: DeepNetwork, scopes: tuple[Scope, ...], subset: Subset) -> None:
+        self.inputs, self.network, self.scopes, self.subset = inputs, network, scopes, subset
         self.incoming = network.enter(self.scopes, _load(inputs, subset.rows))
         self.head = float64_head(inputs.compared.head)
         self.acts = network.run(self.scopes[-1], self.incoming[-1])  # (n, d), unedited

@@ -13,6 +13,7 @@ MOST_OWN, LEAST_OWN = 60, 20  # pictures of an edited class
 MOST_OTHER, LEAST_OTHER = 300, 100  # pictures of all classes that are not edited
 LEAST_PICTURES = 5  # that a class to edit must have
 WORK = 4e11  # multiply-adds that the passes of one deep edit may cost, about ten seconds on two cores
+MOST_WORK = 4e12  # beyond which an edit is left out even on the fewest pictures, about a minute and a half
 PASSES_OWN, PASSES_ALL = 16, 2  # of an edited class's pictures and of all, per class and deep edit, about
 
 
@@ -53,8 +54,7 @@ def choose_subset(labels: Int[np.ndarray, " n"], classes: Sequence[int], work: f
         classes: to edit.
         work: multiply-adds of one run per picture; the dearer it is, the fewer pictures.
     """
-    dearest = len(classes) * (PASSES_OWN * MOST_OWN + PASSES_ALL * (len(classes) * MOST_OWN + MOST_OTHER)) * work
-    share = min(1.0, WORK / max(dearest, 1.0))
+    share = min(1.0, WORK / max(_count_passes(len(classes), MOST_OWN, MOST_OTHER) * work, 1.0))
     n_own = max(LEAST_OWN, int(share * MOST_OWN))
     others = [index for index in np.unique(labels).tolist() if index not in classes]
     n_other = max(LEAST_OTHER, int(share * MOST_OTHER))
@@ -62,6 +62,15 @@ def choose_subset(labels: Int[np.ndarray, " n"], classes: Sequence[int], work: f
     parts = [_spread_rows(np.flatnonzero(labels == index), n) for index, n in sorted(taken.items()) if n]
     rows = np.concatenate(parts)
     return Subset(tuple(classes), rows, labels[rows], n_own)
+
+
+def is_affordable(n_classes: int, work: float) -> bool:
+    """Can an edit be searched on the fewest pictures, if a run costs so many multiply-adds per picture?"""
+    return _count_passes(n_classes, LEAST_OWN, LEAST_OTHER) * work <= MOST_WORK
+
+
+def _count_passes(n_classes: int, n_own: int, n_other: int) -> int:
+    return n_classes * (PASSES_OWN * n_own + PASSES_ALL * (n_classes * n_own + n_other))
 
 
 def _spread(classes: Sequence[int], n: int) -> dict[int, int]:
