@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -268,6 +269,44 @@ def test_a_network_without_a_known_stream_is_refused(salve: Callable, colour_dat
     assert "no deep edit is known for mobilenetv3_small_050" in done.err
     assert "hint: known are networks with timm's or torchvision's names" in done.err
     assert not out.exists()
+
+
+def test_a_folder_of_another_library_in_shards(salve: Callable, colour_data: Path, tmp_path: Path) -> None:
+    """Names as transformers has them: the last block's two writers change, in the shards that they are in."""
+    file = Path(__file__).resolve().parents[1] / "models" / "hub_names.py"
+    spec = importlib.util.spec_from_file_location("hub_names_for_deep_edits", file)
+    assert spec is not None
+    assert spec.loader is not None
+    hub_names = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hub_names)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=3)
+        for one in (network.head.weight, network.blocks[-1].attn.proj.bias):  # the other writer's bias is zero
+            torch.nn.init.normal_(one)
+    named = hub_names.as_vit(network.state_dict())
+    folder, out = tmp_path / "hub", tmp_path / "edited"
+    folder.mkdir()
+    shards = {"a.safetensors": sorted(named)[:70], "b.safetensors": sorted(named)[70:]}
+    for name, own in shards.items():
+        save_file({one: named[one].contiguous() for one in own}, folder / name)
+    index = {"weight_map": {one: name for name, own in shards.items() for one in own}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    config = {"model_type": "vit", "num_attention_heads": 3, "image_size": 32, "layer_norm_eps": 1e-6}
+    (folder / "config.json").write_text(json.dumps(config))
+    quick = ["--format", "json", "--interventions", "salve", "--sae", "linear-l1", "--n-latents", 8, "--limit", 12]
+    cache = ["--cache", tmp_path / "cache"]
+    done = salve(folder, colour_data, "--out", tmp_path / "audit", *quick, *cache, "--quiet")
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "audit" / "audit.json").read_text())["deep_edits"] is None, "steering is not compared"
+    steps = ["--feature", 1, "--method", "deep-last-block", "--strength", 1, "-o", out, "--data", colour_data, *cache]
+    done = salve("edit", folder, tmp_path / "audit", *steps)
+    assert done.code == 0, done.err
+    after = load_file(out / "a.safetensors") | load_file(out / "b.safetensors")
+    block = "vit.encoder.layer.11."
+    parts = {"attention.output.dense.weight", "attention.output.dense.bias", "output.dense.weight"}
+    changed = {f"{block}{one}" for one in parts}
+    assert_only_these_changed(dict(sorted(named.items())), dict(sorted(after.items())), changed)
 
 
 def test_a_file_that_does_something_else_is_not_left(

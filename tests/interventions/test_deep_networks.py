@@ -15,12 +15,14 @@ import torch
 from torch import nn
 
 from salve_audit.errors import DeepEditError
+from salve_audit.inputs import load_classifier
 from salve_audit.inputs.classifier import Classifier, TransformSpec
 from salve_audit.inputs.heads.reader import HeadReader
 from salve_audit.interventions.deep.network import DeepNetwork, edit_values, edited, hooked
 from salve_audit.interventions.deep.projection import Projection, make_projection
 from salve_audit.interventions.deep.stream import ALL_WRITERS, LAST_BLOCK, find_stream
 
+RESNET20 = Path(__file__).parents[1] / "models" / "resnet20.py"
 SIDE = 32
 TINY_VIT = {"img_size": SIDE, "patch_size": 8, "embed_dim": 24, "num_heads": 3, "depth": 3}
 TINY_CONVNEXT = {"depths": (1, 1, 1, 2), "dims": (8, 12, 16, 24)}
@@ -28,8 +30,7 @@ METHODS = (LAST_BLOCK, ALL_WRITERS)
 
 
 def _resnet20() -> nn.Module:
-    file = Path(__file__).parents[1] / "models" / "resnet20.py"
-    spec = importlib.util.spec_from_file_location("tests_resnet20", file)
+    spec = importlib.util.spec_from_file_location("tests_resnet20", RESNET20)
     assert spec is not None
     assert spec.loader is not None
     module: ModuleType = importlib.util.module_from_spec(spec)
@@ -105,8 +106,8 @@ def latent(d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return direction, 0.6 * direction + rng.normal(size=d) * 0.5 / np.sqrt(d)
 
 
-def project(classifier: Classifier, seed: int = 0) -> Projection:
-    stream = find_stream(classifier, images())
+def project(classifier: Classifier, seed: int = 0, pictures: torch.Tensor | None = None) -> Projection:
+    stream = find_stream(classifier, images() if pictures is None else pictures)
     pulled = stream.readout.pull_back(classifier.model, *latent(classifier.head.in_features, seed), feature=seed)
     assert isinstance(pulled, Projection)
     return pulled
@@ -323,3 +324,28 @@ def test_a_readout_of_another_kind_is_refused() -> None:
     classifier.model.get_submodule("global_pool").register_forward_hook(lambda _m, _i, output: output.sqrt())
     with pytest.raises(DeepEditError, match=r"what its head is given is not read from layer4\.1 in a known way"):
         find_stream(classifier, images())
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("file", "arch"),
+    [
+        ("resnet18_cifar10_64.pt", None),
+        ("vit_cifar10_32.pt", None),
+        ("resnet20-12fca82f.th", str(RESNET20) + ":resnet20"),
+    ],
+)
+def test_trained_networks_in_float32(shared_data: Path, file: str, arch: str | None, method: str) -> None:
+    """Trained BatchNorms scale some channels by next to nothing: their weights change most."""
+    classifier = load_classifier(shared_data / file, arch)
+    model, pictures = classifier.model, torch.randn(4, *classifier.transform.input_size)
+    scope = find_stream(classifier, pictures).scope(method)
+    edits = [(project(classifier, pictures=pictures), 1.5)]
+    with torch.inference_mode():
+        plain = model(pictures)
+        with hooked(model, scope, edits):
+            expected = model(pictures)
+        with edited(model, edit_values(model, scope, edits)):
+            found = model(pictures)
+    assert float((expected - plain).abs().max()) > 1e-2
+    assert float((found - expected).abs().max()) < 1e-4 * float(expected.abs().max())

@@ -82,8 +82,8 @@ class Writer:
         changed = weight - strength * np.outer(unscaled, read)
         found = {f"{self.layer}.weight": changed.reshape(own.weight.shape)}
         held = _read(model, self.constant_name, values)
-        if held is not None:  # without a bias there is no constant to project
-            shift = -strength * float(projection.encoder @ own.constant)
+        shift = -strength * float(projection.encoder @ own.constant)
+        if held is not None and shift:
             found[self.constant_name] = held + shift * (direction if self.norm else unscaled)
         return found
 
