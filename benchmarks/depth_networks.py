@@ -1,0 +1,147 @@
+"""The networks that `depth.py` measures: small ones of three families, trained once and kept, with their truth.
+
+`UNTOUCHED_ARCH` is trained with the others but measured only once everything is chosen.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from depth_worlds import SIDE, Pictures, draw_training, load_pictures, worlds
+from timm.models import register_model
+from timm.models.convnext import ConvNeXt
+from torch import nn
+
+from salve_audit.demo.training import NARROW, Recipe, normalise, one_thread, train_network
+
+logger = logging.getLogger(__name__)
+
+UNTOUCHED_ARCH = "convnext"
+SEEDS = (0, 1, 2, 3, 4)
+RECIPES: Mapping[str, Recipe] = {
+    "resnet": Recipe("resnet10t", dict(NARROW), epochs=4),
+    "vit": Recipe(
+        "vit_tiny_patch16_224",
+        {
+            "img_size": SIDE,
+            "patch_size": 4,
+            "embed_dim": 64,
+            "depth": 4,
+            "num_heads": 4,
+            "global_pool": "avg",
+            "class_token": False,
+        },
+        epochs=5,
+        learning_rate=2e-3,
+        weight_decay=0.05,
+    ),
+    "convnext": Recipe(
+        "depth_convnext",
+        {"depths": (1, 1, 1, 1), "dims": (24, 48, 64, 96), "patch_size": 2, "kernel_sizes": 5},
+        epochs=8,
+        learning_rate=3e-3,
+        weight_decay=0.05,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network and what is true of it.
+
+    Attributes:
+        unit: "world/arch/seed".
+        model: in eval mode.
+        logits: (n, k) of the audit pictures.
+        logits_without: (r, k) of `Pictures.without`.
+    """
+
+    unit: str
+    model: nn.Module
+    logits: np.ndarray
+    logits_without: np.ndarray
+
+
+@register_model
+def depth_convnext(pretrained: bool = False, **arguments: Any) -> ConvNeXt:
+    """A ConvNeXt that trains in seconds: batch norm, no layer scale, and initial weights that fit its small widths."""
+    sizes = {name: arguments[name] for name in ("num_classes", "depths", "dims", "patch_size", "kernel_sizes")}
+    model = ConvNeXt(**sizes, ls_init_value=None, norm_layer="batchnorm2d", conv_mlp=True)
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+    nn.init.normal_(model.head.fc.weight, std=0.02)
+    return model
+
+
+def build(arch: str, n_classes: int) -> nn.Module:
+    recipe = RECIPES[arch]
+    model: nn.Module = timm.create_model(recipe.arch, num_classes=n_classes, **recipe.model_kwargs)
+    return model.eval()
+
+
+def run_logits(model: nn.Module, pixels: np.ndarray, batch_size: int = 200) -> np.ndarray:
+    with torch.inference_mode():
+        parts = [
+            model(normalise(torch.from_numpy(pixels[i : i + batch_size]))) for i in range(0, len(pixels), batch_size)
+        ]
+    return torch.cat(parts).numpy()
+
+
+def network_path(work: Path, unit: str) -> Path:
+    return work / "networks" / f"{unit.replace('/', '-')}.pt"
+
+
+def load_network(work: Path, unit: str, n_classes: int) -> Trained:
+    kept = torch.load(network_path(work, unit), weights_only=False)
+    model = build(unit.split("/")[1], n_classes)
+    model.load_state_dict(kept["state"])
+    return Trained(unit, model, kept["logits"], kept["logits_without"])
+
+
+def train_unit(work: Path, unit: str, training: tuple[np.ndarray, np.ndarray], pictures: Pictures) -> None:
+    """Trains and keeps one network, unless it is there."""
+    path = network_path(work, unit)
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _, arch, seed = unit.split("/")
+    start = time.perf_counter()
+    model = train_network(*training, RECIPES[arch], int(seed))
+    taken = time.perf_counter() - start
+    with one_thread():
+        logits, without = run_logits(model, pictures.pixels), run_logits(model, pictures.without)
+    accuracy = float((logits.argmax(1) == pictures.labels).mean())
+    content = {"state": model.state_dict(), "logits": logits, "logits_without": without, "seconds": taken}
+    temporary = path.with_name(path.name + ".part")
+    torch.save(content, temporary)
+    os.replace(temporary, path)
+    logger.info("%s: accuracy %.3f, %.0f s", unit, accuracy, taken)
+
+
+def units(seeds: tuple[int, ...], archs: tuple[str, ...] = tuple(RECIPES)) -> Iterator[str]:
+    for seed in seeds:
+        for world in worlds():
+            for arch in archs:
+                yield f"{world}/{arch}/{seed}"
+
+
+def train_all(work: Path, names: list[str]) -> None:
+    """Trains what is missing, in the order given."""
+    every, training = worlds(), {}
+    for unit in names:
+        world = every[unit.split("/")[0]]
+        if network_path(work, unit).exists():
+            continue
+        if world.name not in training:
+            training[world.name] = draw_training(world)
+        train_unit(work, unit, training[world.name], load_pictures(world, work))
