@@ -6,8 +6,9 @@ network saw them, so that map and picture coincide.
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +21,7 @@ from salve_audit.errors import DataError, LayerError
 from salve_audit.inputs.classifier import Classifier
 from salve_audit.inputs.head import LinearHead
 from salve_audit.inputs.imageset import ImageSet
+from salve_audit.inputs.reasons import summarise_error
 from salve_audit.reliance.by_class import SampleThresholds
 from salve_audit.results import (
     ClassFragile,
@@ -37,7 +39,7 @@ from salve_audit.saliency.gallery import Chosen
 from salve_audit.saliency.gallery_maps import GalleryMaps, MapRequest
 from salve_audit.saliency.heat import overlay, share_in_hottest
 from salve_audit.saliency.thumbnails import encode_picture, fit_side, resize_heat, resize_pixels, to_pixels
-from salve_audit.spatial import CutNetwork, SpatialLayer, last_spatial_layer
+from salve_audit.spatial import CutNetwork, CutPass, SpatialLayer, last_spatial_layer
 
 log = logging.getLogger(__name__)
 BATCH, BATCH_PIXELS = 32, 32 * 384 * 384  # pictures in one pass, and how many pixels they may have together
@@ -128,7 +130,7 @@ def _draw(inputs: SeeingInputs, layer: SpatialLayer) -> _Drawn:
     """One pass over the pictures that are shown."""
     drawn, requests = _Drawn(), _requests(inputs.chosen)
     classifier, device = inputs.classifier, inputs.device
-    model = classifier.model if device.type == "cpu" else _moved(classifier.model, device)
+    model = classifier.model if device.type == "cpu" else copy.deepcopy(classifier.model).to(device)
     log.info("heat maps of %d pictures at %s", len(requests), layer.name)
     with CutNetwork(model, layer, classifier.reader, str(classifier.path)) as cut:
         maps = GalleryMaps(cut, inputs.sae, inputs.head)
@@ -136,7 +138,7 @@ def _draw(inputs: SeeingInputs, layer: SpatialLayer) -> _Drawn:
             passed = cut.run(images.to(device))
             same = _unchanged(inputs, rows, passed.acts.float().cpu().numpy(), drawn)
             wanted = [(place, rows[place], one) for place in same for one in requests[rows[place]]]
-            heats = maps.compute(passed, [(place, one) for place, _, one in wanted])
+            heats = _computed(maps, passed, [(place, one) for place, _, one in wanted], str(classifier.path))
             pixels = to_pixels(images.numpy(), classifier.transform.mean, classifier.transform.std)
             size = fit_side(*pixels.shape[1:3])
             shown = {place: resize_pixels(pixels[place], size) for place in same}
@@ -146,10 +148,13 @@ def _draw(inputs: SeeingInputs, layer: SpatialLayer) -> _Drawn:
     return drawn
 
 
-def _moved(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
-    import copy
-
-    return copy.deepcopy(model).to(device)
+def _computed(
+    maps: GalleryMaps, passed: CutPass, wanted: list[tuple[int, MapRequest]], path: str
+) -> list[Mapping[str, Float[np.ndarray, "h w"]]]:
+    try:
+        return maps.compute(passed, wanted)
+    except (RuntimeError, MemoryError) as error:  # a backward pass of the network's own code
+        raise LayerError(path, f"its heat maps cannot be computed ({summarise_error(error)})") from error
 
 
 def _requests(chosen: Chosen) -> dict[int, list[MapRequest]]:

@@ -208,6 +208,17 @@ def test_a_network_without_places_says_so(tmp_path: Path) -> None:
     assert (seeing.features, seeing.pictures) == ((), {})
 
 
+def test_a_backward_pass_that_fails_costs_the_section_not_the_audit(
+    inputs: SeeingInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr("salve_audit.saliency.gallery_maps.GalleryMaps.compute", fail)
+    why = "net.pt: its heat maps cannot be computed (OutOfMemoryError: out of memory)"
+    assert see_features(inputs) == nothing_seen(why)
+
+
 def test_a_layer_that_the_user_names_must_give_maps(inputs: SeeingInputs) -> None:
     with pytest.raises(LayerError, match=r"net\.pt: has no module 'acct'") as raised:
         see_features(dataclasses.replace(inputs, layer="acct"))
