@@ -146,6 +146,23 @@ def test_a_deep_edit_does_what_the_projection_does_and_touches_nothing_else(
     torch.testing.assert_close(logits_of(after["state_dict"], images), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_without_pictures_the_same_is_written_unproven(
+    edit: Callable, salve: Callable, audited: Path, colour_model: Path, tmp_path: Path
+) -> None:
+    named = ("--class", "red", *METHOD, "--strength", 0.9)
+    proven, unproven = tmp_path / "proven.pt", tmp_path / "unproven.pt"
+    assert edit(colour_model, *named, "-o", proven).code == 0
+    done = salve("edit", colour_model, audited / "out", *named, "-o", unproven, "--no-verify")
+    assert done.code == 0, done.err
+    assert "NOT VERIFIED" in done.err
+    first, second = _state(proven), _state(unproven)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    wanted = ("--class", "red", *METHOD, "--to-accuracy", 0.5, "-o", tmp_path / "none.pt", "--no-verify")
+    done = salve("edit", colour_model, audited / "out", *wanted)
+    assert done.code == 2
+    assert "is reached by runs of the network, which need pictures" in done.err
+
+
 def test_enhancing_goes_the_other_way(
     edit: Callable, audited: Path, colour_model: Path, colour_data: Path, tmp_path: Path
 ) -> None:
