@@ -15,6 +15,7 @@ FORMATS = ("html", "pdf", "json")
 DEPTHS = ("auto", "off")
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "fp32", "bf16")
+MADE_PICTURES = ("auto", "off", "dominant", "all")
 SAE_VARIANTS = (
     "auto",
     "linear-l1",
@@ -82,6 +83,8 @@ class AuditConfig:
         keep_activations: also write activations.safetensors.
         images: show pictures and heat maps; False: audit.json and the report hold no pixel of the data.
         saliency_layer: module whose output heat maps are made of; None: the last spatial layer, found by itself.
+        activation_maximisation: features that pictures are made for from noise: off, dominant or all of those shown;
+            auto: dominant ones where there is a GPU.
         progress: show a progress bar on a terminal.
     """
 
@@ -116,6 +119,7 @@ class AuditConfig:
     keep_activations: bool = False
     images: bool = True
     saliency_layer: str | None = None
+    activation_maximisation: str = "auto"
     progress: bool = False
 
     def __post_init__(self) -> None:
@@ -125,7 +129,7 @@ class AuditConfig:
 
 def _check_choices(config: AuditConfig) -> None:
     choices = {"depth": DEPTHS, "device": DEVICES, "precision": PRECISIONS, "sae": SAE_VARIANTS}
-    choices |= {"deep_edits": DEEP_EDITS}
+    choices |= {"deep_edits": DEEP_EDITS, "activation_maximisation": MADE_PICTURES}
     for key, allowed in choices.items():
         value = getattr(config, key)
         if value not in allowed:

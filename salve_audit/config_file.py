@@ -44,6 +44,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "keep_activations": (bool,),
     "images": (bool,),
     "saliency_layer": (str,),
+    "activation_maximisation": (str,),
 }
 assert set(KINDS) == set(config_keys()) - {"progress"}, "every option of AuditConfig may stand in a file"
 

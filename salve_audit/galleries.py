@@ -14,6 +14,7 @@ from salve_audit.results import FeatureInfo, Seeing, nothing_seen
 from salve_audit.sae.models import TrainedSae
 from salve_audit.saliency.gallery import choose_images
 from salve_audit.saliency.stage import SeeingInputs, find_layer, see_features
+from salve_audit.saliency.synthetic import SyntheticInputs, add_synthetic
 from salve_audit.subject import Subject
 
 NO_PICTURES = "activations were audited, and there are no pictures of them"
@@ -64,4 +65,15 @@ def show_features(
         layer=config.saliency_layer,
         device=choose_device(config.device),
     )
-    return see_features(inputs)
+    synthetic = SyntheticInputs(
+        classifier=subject.classifier,
+        sae=sae,
+        codes=codes,
+        features=features,
+        classes=subject.classes,
+        which=config.activation_maximisation,
+        seed=config.seed,
+        device=inputs.device,
+    )
+    seeing = see_features(inputs)
+    return seeing if seeing.why_absent else add_synthetic(seeing, synthetic)

@@ -8,7 +8,17 @@ from typing import Any
 
 import click
 
-from salve_audit.config import DEEP_EDITS, DEPTHS, DEVICES, FORMATS, METHODS, PRECISIONS, SAE_VARIANTS, AuditConfig
+from salve_audit.config import (
+    DEEP_EDITS,
+    DEPTHS,
+    DEVICES,
+    FORMATS,
+    MADE_PICTURES,
+    METHODS,
+    PRECISIONS,
+    SAE_VARIANTS,
+    AuditConfig,
+)
 from salve_audit.config_file import read_settings
 
 DEFAULT_OUT = "salve-report"
@@ -78,6 +88,9 @@ _OPTIONS = [
     click.option("--keep-activations", is_flag=True, default=None, help="Also write activations.safetensors."),
     click.option("--no-images", is_flag=True, default=None, help="Keep all pictures out of the results."),
     click.option("--saliency-layer", metavar="MODULE", help="For heat maps  [default: the last spatial one]"),
+    click.option(
+        "--activation-maximisation", type=click.Choice(MADE_PICTURES), help="Pictures made from noise  [default: auto]"
+    ),
 ]
 
 
