@@ -281,6 +281,11 @@ def test_the_writers_are_found(name: str, family: str, n_writers: tuple[int, int
         ("seresnet50", {}, "fc"),  # what its layers write is scaled by what the picture is
         ("efficientnet_b0", {}, "classifier"),
         ("resnetv2_50", {}, "head.fc"),  # pre-activation blocks
+        (
+            "eva02_tiny_patch14_224",
+            {"img_size": 32, "patch_size": 8},
+            "head",
+        ),  # blocks are given positions beside the stream
     ],
 )
 def test_other_networks_are_refused(name: str, kwargs: dict[str, object], head: str) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from salve_audit.activations.pictures import LoaderSettings, build_loader
 from salve_audit.activations.store import ActivationSplit
-from salve_audit.errors import DataError, DeepEditError
+from salve_audit.errors import CheckpointError, DataError, DeepEditError
 from salve_audit.inputs.classifier import Classifier
 from salve_audit.inputs.imageset import ImageSet
 from salve_audit.interventions.bootstrap import draw_weights, percentile_interval
@@ -95,7 +95,7 @@ def compare_deep_edits(inputs: DeepInputs) -> DeepComparison:
     try:
         first = _load(inputs, np.linspace(0, len(labels) - 1, min(PROOF_PICTURES, len(labels))).astype(np.intp))
         stream = find_stream(inputs.classifier, first)
-    except DeepEditError as error:
+    except CheckpointError as error:  # that no deep edit is known is one
         log.info("%s", error)
         return DeepComparison("", error.why)
     network = DeepNetwork(inputs.classifier, stream, inputs.device)

@@ -116,6 +116,8 @@ def _follow(classifier: Classifier, skeleton: Skeleton, seen: Trace) -> tuple[tu
         output = seen.calls[block.name].outputs[0]
         if kept and not torch.equal(output, seen.calls[kept[0].name].inputs[0]):
             raise _unproven(classifier, f"{block.name} does not hand its output on to {kept[0].name}")
+        if not _stands_alone(classifier.model, block, seen):
+            raise _unproven(classifier, f"{block.name} needs more than what the block before it returns")
         kept.insert(0, block)
         incoming = _incoming(classifier.model, block, seen)
         written = sum((_output(classifier.model, one, seen) for one in block.writers), torch.zeros(()))
@@ -127,6 +129,17 @@ def _follow(classifier: Classifier, skeleton: Skeleton, seen: Trace) -> tuple[tu
             raise _unproven(classifier, f"{block.name} does not return the sum of what its layers write")
         return tuple(kept), f"the shortcut around {block.name}, which has no weights"
     return tuple(kept), skeleton.below
+
+
+def _stands_alone(model: nn.Module, block: Block, seen: Trace) -> bool:
+    """Does the block give its output again from its input alone? Edits are measured by running blocks so."""
+    calls = seen.calls[block.name]
+    try:
+        with torch.inference_mode():
+            output = model.get_submodule(block.name)(calls.inputs[0].clone())
+    except Exception:  # the network's own code may raise anything where an argument is missing
+        return False
+    return isinstance(output, Tensor) and output.shape == calls.outputs[0].shape and _agree(output, calls.outputs[0])
 
 
 def _incoming(model: nn.Module, block: Block, seen: Trace) -> Tensor:
