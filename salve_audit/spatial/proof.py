@@ -57,6 +57,26 @@ def last_spatial_layer(classifier: Classifier, images: Tensor, name: str | None 
     raise LayerError(path, "no layer has a map that is finite and not constant", hint=HINT)
 
 
+def middle_spatial_layer(classifier: Classifier, images: Tensor) -> SpatialLayer:
+    """The layer nearest to the middle of the network's execution that has a map and where everything passes through.
+
+    Maps of positions' own gradients are sharper there, see `saliency.maps`. Where there is no such layer, it is the
+    last spatial layer.
+
+    Raises:
+        LayerError: there is no spatial layer.
+    """
+    images = images[:TRACED_PICTURES]
+    layers = find_spatial_layers(classifier, images)
+    able = _have_maps(classifier, layers, images)
+    mapped = [layer for layer, one in zip(layers, able, strict=True) if one]
+    middle = layers[-1].order / 2
+    for layer in sorted(mapped, key=lambda one: abs(one.order - middle))[:MOST_TRIED]:
+        if _is_bottleneck(classifier, layer, images):
+            return layer
+    return last_spatial_layer(classifier, images)
+
+
 def _is_bottleneck(classifier: Classifier, layer: SpatialLayer, images: Tensor) -> bool:
     with CutNetwork(classifier.model, layer, classifier.reader, str(classifier.path)) as cut:
         return cut.is_bottleneck(images)

@@ -1,0 +1,33 @@
+"""The first block of a network: early enough to tell things apart by how they look, late enough for more than edges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from salve_audit.spatial.layers import SpatialLayer
+
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+LEAST_LAYERS = 2  # with weights, in a block
+
+
+def first_block(model: nn.Module, layers: Sequence[SpatialLayer]) -> SpatialLayer:
+    """The first spatial layer that is a block in a row of blocks; without any, the one a third of the way down.
+
+    Args:
+        layers: of `find_spatial_layers`, at least one.
+    """
+    blocks = [one for one in layers if _is_block(model, one.name)]
+    return blocks[0] if blocks else layers[len(layers) // 3]
+
+
+def _is_block(model: nn.Module, name: str) -> bool:
+    parent = model.get_submodule(name.rpartition(".")[0])
+    return isinstance(parent, CONTAINERS) and _count_layers(model.get_submodule(name)) >= LEAST_LAYERS
+
+
+def _count_layers(module: nn.Module) -> int:
+    """Layers with a weight matrix or kernel."""
+    weights = (getattr(one, "weight", None) for one in module.modules())
+    return sum(weight is not None and weight.ndim >= 2 for weight in weights)
