@@ -11,6 +11,7 @@ from importlib import metadata
 
 from salve_audit import __version__
 from salve_audit.config import AuditConfig, described, limits_of
+from salve_audit.depths import DepthOutcome
 from salve_audit.findings import find_notes
 from salve_audit.gate.verdict import judge
 from salve_audit.interventions.comparison import Comparison
@@ -43,11 +44,12 @@ class StageResults:
     stress: StressOutcome
     deep_edits: DeepComparison | None = None
     seeing: Seeing | None = None
+    depth: DepthOutcome | None = None
 
 
 def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
     """The result of an audit, verdict included."""
-    classes = stages.reliance.classes
+    classes = stages.reliance.classes if stages.depth is None else stages.depth.classes
     return AuditResult(
         tool_version=__version__,
         created=_now(),
@@ -64,6 +66,8 @@ def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
         stress=stages.stress.stress,
         deep_edits=stages.deep_edits,
         seeing=stages.seeing,
+        depth=None if stages.depth is None else stages.depth.depth,
+        concepts=() if stages.depth is None else stages.depth.concepts,
         verdict=judge(classes, limits_of(config)),
         notes=(
             *stages.subject.notes,

@@ -17,6 +17,7 @@ from salve_audit.activations.store import Activations
 from salve_audit.assembly import StageResults, assemble
 from salve_audit.config import AuditConfig
 from salve_audit.deep_edits import edit_deeply
+from salve_audit.depths import measure_depth
 from salve_audit.galleries import check_saliency_layer, show_features
 from salve_audit.inputs.head import LinearHead
 from salve_audit.interventions import (
@@ -135,10 +136,12 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
         deep_edits = edit_deeply(config, subject, compared, outcome.sae.encoder_weight)
     with watch.stage("saliency"):
         seeing = show_features(config, subject, (outcome.sae, codes), reliance, stress.features)
+    with watch.stage("depth"):
+        depth = measure_depth(config, subject, reliance.classes)
     hashes = {"model_sha256": subject.model_sha256, "data_sha256": activations.data_sha256}
     sae_file = serialise_sae(outcome.sae, hashes)
     sha = hashlib.sha256(sae_file).hexdigest()
-    stages = StageResults(subject, info, sha, reliance, comparison, str(device), stress, deep_edits, seeing)
+    stages = StageResults(subject, info, sha, reliance, comparison, str(device), stress, deep_edits, seeing, depth)
     return Audit(assemble(config, stages), activations, outcome, sae_file, codes, reliance, watch.seconds)
 
 

@@ -1,10 +1,11 @@
-"""What the classes rest on in the picture, measured at a layer inside the network with its real tail."""
+"""What the classes rest on in the picture, measured by taking it out and asking the network again."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from salve_audit.records import AS_CLASS
+from salve_audit.results.seeing import Picture
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,13 @@ class ClassDepth:
     low: float  # 95 % interval over pictures
     high: float
     concept: int | None  # index in concepts[] of that one; None: none lowers the accuracy
-    redundancy: int | None  # concepts removed, strongest first, until accuracy is at most 50 %; None: not within limit
+    redundancy: (
+        int | None
+    )  # pieces taken out of each picture, strongest first, until accuracy is at most 50 %; None: not within limit
     redundancy_low: int | None  # 95 % interval over pictures; None: beyond the limit
     redundancy_high: int | None
     redundancy_limit: int
-    null: float | None  # the reliance that random concepts of the same size give; None: not drawn
+    null: float | None  # the same for random places shaped like the strongest piece; None: not drawn
     thin: bool
 
 
@@ -36,16 +39,27 @@ class ConceptEffect:
 
 
 @dataclass(frozen=True)
+class ConceptImage:
+    """A picture that shows a concept, and the same with it taken out."""
+
+    path: str
+    outlined: Picture
+    without: Picture
+    lost: bool  # the class, with it taken out
+
+
+@dataclass(frozen=True)
 class Concept:
-    """Something in the pictures that the network reads at a layer."""
+    """Something in the pictures that the network reads, in one class."""
 
     index: int
     layer: str
     class_name: str = field(metadata=AS_CLASS)  # the class whose evidence it was found in
-    latents: tuple[int, ...]  # of the layer's dictionary
+    latents: tuple[int, ...]  # coordinates of the layer that lose most where it is taken out, strongest first
     mask_share: float  # of the positions of a picture that show it, on average
     n_images: int  # pictures of the class that show it
     effect: tuple[ConceptEffect, ...]  # its own class first, then those that it moves most
+    images: tuple[ConceptImage, ...] = ()  # empty too where pictures are kept out of the report
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,6 @@ class Depth:
     method: str  # in one sentence
     layers: tuple[str, ...] = ()
     n_per_class: int = 0  # pictures per class, at most
-    n_passes: int = 0  # of one picture through the tail
-    tail_share: float | None = None  # of the stage's time in the tail's forward passes: the floor
+    n_passes: int = 0  # of one picture through the network, a backward pass counted as two
+    n_classes_left_out: int = 0  # less fragile classes that were too many to measure
     why_absent: str = ""

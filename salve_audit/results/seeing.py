@@ -22,7 +22,7 @@ class Picture:
 class HeatMap:
     """A heat map laid over its picture."""
 
-    method: str  # "grad-fam", "grad-cam", or what a sharper map beside them is called
+    method: str  # "grad-fam", "grad-cam", or "integrated" for the sharper map beside them
     overlay: Picture
     in_top_fifth: float | None  # share of the heat in the hottest fifth of the pixels (even: 0.2); None: a flat map
 
@@ -35,7 +35,7 @@ class FeatureImage:
     class_name: str = field(metadata=AS_CLASS)
     predicted: str
     code: float  # signed, in the units of the feature's codes
-    maps: tuple[HeatMap, ...]  # Grad-FAM first; empty: the picture could not be read again
+    maps: tuple[HeatMap, ...]  # Grad-FAM, then a sharper one; empty: the picture could not be read again
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class FragileImage:
     path: str
     alpha_hat: float
     flips_to: str
-    maps: tuple[HeatMap, ...]  # Grad-CAM of the class; empty: the picture could not be read again
+    maps: tuple[HeatMap, ...]  # Grad-CAM of the class, then a sharper one; empty: it could not be read again
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,16 @@ class ClassFragile:
 class Seeing:
     """Galleries of the dominant and shared features, and of the most fragile pictures of every class."""
 
-    layer: str  # module whose output the maps are made of
-    grid: tuple[int, ...]  # (height, width) of that output: no map is finer
+    layer: str  # module whose output Grad-FAM and Grad-CAM are made of
+    grid: tuple[int, ...]  # (height, width) of that output: no map of it is finer
     features: tuple[FeatureGallery, ...]  # dominant ones of the most fragile classes first, then shared ones
     fragile: tuple[ClassFragile, ...]  # most fragile class first
     pictures: Mapping[str, Picture]  # path -> what the network saw of it
     n_features_left_out: int = 0
     n_classes_left_out: int = 0
     unreadable: tuple[SkippedFile, ...] = ()  # pictures lost or changed since their activations were computed
+    sharp_layer: str = ""  # the same for the sharper maps beside them; "": there are none
+    sharp_grid: tuple[int, ...] = ()
     why_absent: str = ""  # why there is nothing of all this; "" where there is
     why_no_synthetic: str = ""  # why no picture was made by activation maximisation
 

@@ -53,11 +53,15 @@ def overlay(pixels: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"]) 
     level = normalise(heat)[..., None]
     light = (pixels @ LUMA / 255)[..., None]
     mixed = colour(level[..., 0]) * (1 - SHADE * (1 - light)) + 255 * LIGHT * light * (1 - level)
-    painted = np.clip(mixed, 0, 255)
-    hottest = find_hottest(heat)
-    painted[_grow(hottest) & ~hottest] = OUTER
-    painted[hottest & _grow(~hottest)] = INNER
-    return np.rint(painted).astype(np.uint8)
+    return outline(np.rint(np.clip(mixed, 0, 255)).astype(np.uint8), find_hottest(heat))
+
+
+def outline(pixels: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture with two lines, dark outside and light inside, along the mask's edge."""
+    painted = pixels.copy()
+    painted[_grow(mask) & ~mask] = OUTER
+    painted[mask & _grow(~mask)] = INNER
+    return painted
 
 
 def _grow(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:

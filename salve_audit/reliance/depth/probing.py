@@ -18,7 +18,7 @@ from salve_audit.spatial.layers import SpatialLayer
 
 
 @contextmanager
-def watch_network(classifier: Classifier, layer: SpatialLayer) -> Iterator[Probe]:
+def watch_network(classifier: Classifier, layer: SpatialLayer, head: LinearHead | None = None) -> Iterator[Probe]:
     """The network as a function of prepared pictures, while the block runs; its hooks are taken off afterwards.
 
     Logits are those of the head the audit works on, two for a network with one output, whatever the network does
@@ -28,7 +28,7 @@ def watch_network(classifier: Classifier, layer: SpatialLayer) -> Iterator[Probe
         HeadError: the head cannot be read in a pass.
     """
     model, reader, path = classifier.model, classifier.reader, str(classifier.path)
-    head: LinearHead = reader.fold(model)
+    head = reader.fold(model) if head is None else head
     weight, bias = torch.from_numpy(head.weight), torch.from_numpy(head.bias)
     inputs: dict[str, list[Tensor]] = {}
     outputs: list[Tensor] = []

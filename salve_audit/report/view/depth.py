@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from salve_audit.report.numbers import count, names, percent, percent_interval, plural, points
 from salve_audit.report.tables import Column, Missing, Table, Value, make_table
 from salve_audit.report.view.page import Medium, Section
+from salve_audit.report.view.pictures import Strip, Tile, show
 from salve_audit.results import AuditResult, ClassDepth, ClassReliance, Concept, Depth
 
 HALF = 0.5  # of the accuracy: a larger drop is named in the sentence
 _MOVED = 3  # other classes named beside a concept
 NOT_MEASURED = "reliance at depth was not measured for this class"
 _NO_CONCEPT = "no concept lowers the accuracy of this class"
-_NO_NULL = "no random concept could be drawn"
+_NO_NULL = "no random place was tried"
 
 
 def build_depth(result: AuditResult, medium: Medium) -> Section | None:
@@ -28,7 +29,7 @@ def build_depth(result: AuditResult, medium: Medium) -> Section | None:
             "sentence": _sentence(order),
             "how": _how(result.depth),
             "table": _class_table(order, medium.table_rows),
-            "strips": (),
+            "strips": _strips(result.concepts, medium),
             "concepts": _concept_table(result.concepts, medium.table_rows) if result.concepts else None,
         }
     return Section("depth", "What the classes rest on in the picture", "depth.html.j2", parts)
@@ -63,14 +64,31 @@ def _sentence(order: Sequence[ClassReliance]) -> str:
 
 
 def _how(depth: Depth) -> str:
-    share = ""
-    if depth.tail_share is not None:
-        share = f", {percent(depth.tail_share)} of the stage's time went into these passes"
-    where = names(list(depth.layers))
+    left = ""
+    if depth.n_classes_left_out:
+        n = depth.n_classes_left_out
+        left = f" {plural(n, 'less fragile class', 'less fragile classes')} {'was' if n == 1 else 'were'} left out."
     return (
-        f"{depth.method} Measured at {where} on at most {plural(depth.n_per_class, 'picture')} per class, with "
-        f"{count(depth.n_passes)} passes of a picture through the rest of the network{share}."
+        f"{depth.method} Measured on at most {plural(depth.n_per_class, 'picture')} per class, with "
+        f"{count(depth.n_passes)} passes of a picture through the network; pieces are told apart at "
+        f"{names(list(depth.layers))}.{left}"
     )
+
+
+def _strips(concepts: Sequence[Concept], medium: Medium) -> list[Strip]:
+    """Pictures of the concepts that have any, those first that their class rests on most."""
+    shown = sorted((one for one in concepts if one.images), key=lambda one: (-_own_drop(one), one.index))
+    return [_strip(one, medium) for one in shown[: medium.strips]]
+
+
+def _strip(one: Concept, medium: Medium) -> Strip:
+    tiles = []
+    for image in one.images[: medium.tiles]:
+        outlined = show(image.outlined, f"A picture of the class {one.class_name} with concept {one.index} outlined")
+        without = show(image.without, f"The same picture with concept {one.index} taken out")
+        tiles.append(Tile((outlined, without), ("class lost" if image.lost else "class kept",)))
+    note = f"{one.class_name}: {points(-_own_drop(one))} points without it"
+    return Strip(f"Concept {one.index}", note, tuple(tiles), "", f"concept-{one.index}")
 
 
 def reliance_cell(found: ClassDepth | None) -> Value:
@@ -94,7 +112,7 @@ def _bound(value: int | None, found: ClassDepth) -> str:
 
 
 def _class_table(order: Sequence[ClassReliance], limit: int) -> Table:
-    heads = ("Pictures", "Reliance (95 % interval), %", "Random concepts", "Redundancy (95 % interval)", "Concept")
+    heads = ("Pictures", "Reliance (95 % interval), %", "Random places", "Redundancy (95 % interval)", "Concept")
     columns = [Column("Class", "name"), *map(Column, heads), Column("Flags", "text")]
     rows: list[list[Value]] = []
     for one in order:

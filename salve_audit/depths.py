@@ -1,0 +1,179 @@
+"""From the audit's stages to reliance at depth: what is examined, on which pictures, or why it is not."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from salve_audit.activations import choose_device, choose_workers
+from salve_audit.activations.pictures import LoaderSettings, build_loader
+from salve_audit.concept_pictures import draw_concepts
+from salve_audit.config import AuditConfig, limits_of
+from salve_audit.errors import LayerError, SalveError
+from salve_audit.inputs.classifier import Classifier
+from salve_audit.inputs.reasons import summarise_error
+from salve_audit.reliance.depth import Evidence, SearchSettings, assess_depth, find_evidence, watch_network
+from salve_audit.reliance.depth.nulls import flip_at_random
+from salve_audit.reliance.depth.records import describe_classes, describe_concepts
+from salve_audit.reliance.depth.sample import WORK, choose_sample
+from salve_audit.results import ClassReliance, Concept, Depth
+from salve_audit.spatial import SpatialLayer, find_spatial_layers
+from salve_audit.spatial.blocks import first_block
+from salve_audit.subject import Subject
+
+log = logging.getLogger(__name__)
+METHOD = (
+    "In each picture the places that speak for its class are found by integrated gradients and filled in from their "
+    "surroundings, the strongest first, until the class is lost; pieces of the same kind are one concept."
+)
+BATCH, BATCH_PIXELS = 100, 100 * 96 * 96
+ON_GPU = 50  # times the work that is affordable on a processor
+TRACED = 4  # pictures that layers are found on
+
+
+@dataclass(frozen=True)
+class DepthOutcome:
+    """The classes with their findings, the concepts, and how it was done."""
+
+    classes: tuple[ClassReliance, ...]
+    concepts: tuple[Concept, ...]
+    depth: Depth
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Prepared pictures of the sample: rows of the audit split, (n, c, h, w), and labels (n,)."""
+
+    rows: Int[np.ndarray, " n"]
+    images: Float[Tensor, "n c h w"]
+    labels: Int[Tensor, " n"]
+
+
+def measure_depth(config: AuditConfig, subject: Subject, classes: Sequence[ClassReliance]) -> DepthOutcome:
+    """Reliance and redundancy at depth of every class that can be afforded, or a record that says why not.
+
+    Args:
+        config: of the audit.
+        subject: network, pictures and activations.
+        classes: with their thresholds; the most fragile are examined first.
+    """
+    if config.depth == "off":
+        return _absent(classes, "it was turned off (--depth off)")
+    if subject.classifier is None or subject.images is None:
+        return _absent(classes, "activations were audited, and there are no pictures of them")
+    try:
+        return _measure(config, subject, classes)
+    except SalveError as error:
+        return _absent(classes, f"{error.what}: {error.why}")
+
+
+def _absent(classes: Sequence[ClassReliance], why: str) -> DepthOutcome:
+    return DepthOutcome(tuple(classes), (), Depth(METHOD, why_absent=why))
+
+
+def _measure(config: AuditConfig, subject: Subject, classes: Sequence[ClassReliance]) -> DepthOutcome:
+    assert subject.classifier is not None, "there is no network"
+    device = choose_device(config.device)
+    audit, classifier = subject.activations.audit, _on_device(subject.classifier, device)
+    first = _load(config, subject, np.arange(min(TRACED, len(audit.labels))))
+    layers = find_spatial_layers(classifier, first.images.to(device))
+    layer = first_block(classifier.model, layers)
+    work = count_work(classifier.model, first.images[:1].to(device)) / (WORK * (ON_GPU if device.type != "cpu" else 1))
+    sample = choose_sample(audit.labels, _fragility(subject, classes), work, needed=limits_of(config).at_depth)
+    if sample is None:
+        return _absent(
+            classes, "the network is too large for it on this device (a GPU, or a limit at depth, turns it on)"
+        )
+    pictures = _load(config, subject, sample.rows)
+    log.info("pieces of evidence in %d pictures of %d classes", len(pictures.rows), len(np.unique(pictures.labels)))
+    evidence, nulls = _search(config, subject, classifier, layer, pictures)
+    findings = assess_depth(evidence, _rng(config, "concepts"))
+    concepts = describe_concepts(findings, layer.name, subject.classes)
+    if config.images:
+        paths = [audit.paths[row] for row in pictures.rows]
+        concepts = draw_concepts(concepts, findings, evidence, pictures.images, (classifier.transform, paths))
+    found = describe_classes(findings, nulls)
+    depth = Depth(METHOD, (layer.name,), sample.n_per_class, evidence.n_passes, sample.n_classes_left_out)
+    return DepthOutcome(tuple(dataclasses.replace(one, depth=found.get(one.index)) for one in classes), concepts, depth)
+
+
+def _search(
+    config: AuditConfig, subject: Subject, classifier: Classifier, layer: SpatialLayer, pictures: Pictures
+) -> tuple[Evidence, dict[int, float]]:
+    """The pieces, and per class the share of pictures that turn wrong without a place of the same size at random."""
+    height, width = pictures.images.shape[2:]
+    size = max(1, min(BATCH, BATCH_PIXELS // (height * width)))
+    device = choose_device(config.device)
+    try:
+        with watch_network(classifier, layer, subject.activations.head) as probe:
+            images, labels = pictures.images.to(device), pictures.labels.to(device)
+            evidence = find_evidence(probe, images, labels, SearchSettings(batch_size=size))
+            turned = flip_at_random(probe, images, evidence, size, _rng(config, "random places"))
+    except (RuntimeError, MemoryError) as error:  # a backward pass of the network's own code
+        raise LayerError(str(classifier.path), f"the search failed ({summarise_error(error)})") from error
+    return evidence, turned
+
+
+def _load(config: AuditConfig, subject: Subject, rows: Int[np.ndarray, " n"]) -> Pictures:
+    """The readable ones of these rows of the audit split, prepared."""
+    assert subject.classifier is not None, "there is no network"
+    assert subject.images is not None, "there are no pictures"
+    audit = subject.activations.audit
+    settings = LoaderSettings(BATCH, choose_workers(config.workers, choose_device(config.device)))
+    paths = [audit.paths[row] for row in rows]
+    batches = list(build_loader(subject.images.pictures, paths, subject.classifier.transform, settings))
+    kept = [position for batch in batches for position in batch.rows]
+    if not kept:
+        raise LayerError(str(subject.images.root), "none of the pictures can be read again")
+    if len(kept) < len(rows):
+        log.warning("%d pictures could not be read again and are left out at depth", len(rows) - len(kept))
+    images = torch.cat([batch.images for batch in batches if batch.rows])
+    return Pictures(rows[kept], images, torch.from_numpy(audit.labels[rows[kept]]))
+
+
+def count_work(model: nn.Module, image: Float[Tensor, "1 c h w"]) -> float:
+    """Multiply-adds of the convolutions and linear layers in one pass of one picture."""
+    total = 0.0
+
+    def add(module: nn.Module, _inputs: object, output: object) -> None:
+        nonlocal total
+        weight = getattr(module, "weight", None)
+        if isinstance(output, Tensor) and isinstance(weight, Tensor):
+            total += output.numel() * weight[0].numel()
+
+    kinds = (nn.Conv2d, nn.Linear)
+    handles = [one.register_forward_hook(add) for one in model.modules() if isinstance(one, kinds)]
+    try:
+        with torch.no_grad():
+            model(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return total
+
+
+def _on_device(classifier: Classifier, device: torch.device) -> Classifier:
+    if device.type == "cpu":
+        return classifier
+    return dataclasses.replace(classifier, model=copy.deepcopy(classifier.model).to(device))
+
+
+def _fragility(subject: Subject, classes: Sequence[ClassReliance]) -> Float[np.ndarray, " k"]:
+    medians = np.full(subject.activations.head.n_classes, np.nan)
+    for one in classes:
+        if one.alpha_hat.flip.median is not None:
+            medians[one.index] = one.alpha_hat.flip.median
+    return medians
+
+
+def _rng(config: AuditConfig, purpose: str) -> np.random.Generator:
+    return np.random.default_rng([config.seed, zlib.crc32(purpose.encode())])

@@ -1,0 +1,68 @@
+"""Findings at depth as audit.json holds them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from salve_audit.reliance.depth.assess import ConceptFinding, DepthFindings, Share
+from salve_audit.reliance.survival import wilson
+from salve_audit.results import ClassDepth, Concept, ConceptEffect
+
+MOST_PIECES = 3  # that the search takes out of a picture
+MOST_EFFECTS = 6  # classes named beside a concept
+
+
+def describe_classes(findings: DepthFindings, nulls: Mapping[int, float]) -> dict[int, ClassDepth]:
+    """By class index; `nulls` as `flip_at_random` gives them."""
+    found = {}
+    for one in findings.classes:
+        low, high = widen_interval(one.reliance, one.n)
+        found[one.label] = ClassDepth(
+            n=one.n,
+            n_correct=one.n_correct,
+            reliance=one.reliance.value,
+            low=low,
+            high=high,
+            concept=one.concept,
+            redundancy=one.redundancy,
+            redundancy_low=one.redundancy_low,
+            redundancy_high=one.redundancy_high,
+            redundancy_limit=MOST_PIECES,
+            null=nulls.get(one.label),
+            thin=one.thin,
+        )
+    return found
+
+
+def describe_concepts(findings: DepthFindings, layer: str, classes: Sequence[str]) -> tuple[Concept, ...]:
+    """All concepts; `classes` are the names in output order."""
+    sizes = {one.label: one.n for one in findings.classes}
+    return tuple(
+        Concept(
+            index=index,
+            layer=layer,
+            class_name=classes[one.label],
+            latents=one.channels,
+            mask_share=one.mask_share,
+            n_images=len(set(one.pictures.tolist())),
+            effect=_effects(one, classes, sizes),
+        )
+        for index, one in enumerate(findings.concepts)
+    )
+
+
+def _effects(one: ConceptFinding, classes: Sequence[str], sizes: Mapping[int, int]) -> tuple[ConceptEffect, ...]:
+    kept = [(label, share) for label, share in one.effect.items() if label == one.label or share.value > 0]
+    return tuple(
+        ConceptEffect(classes[label], share.value, *widen_interval(share, sizes[label]))
+        for label, share in kept[:MOST_EFFECTS]
+    )
+
+
+def widen_interval(share: Share, n: int) -> tuple[float, float]:
+    """The bootstrap interval joined with Wilson's: where no picture, or every one, turned, draws do not vary."""
+    low, high = wilson(round(share.value * n), n)
+    if math.isnan(share.low):
+        return low, high
+    return min(low, share.low), max(high, share.high)

@@ -1,0 +1,58 @@
+"""Which classes are examined on which pictures, so that the search is over in about a minute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+MOST_PER_CLASS = 100  # pictures
+LEAST_PER_CLASS = 30  # below it a class is thin: rather fewer classes
+LEAST_CLASSES = 3
+PASSES = 26.0  # of one picture, about
+WORK = 6e12  # multiply-adds; a minute on two cores
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows of the audit split, by class, and how many classes are left out."""
+
+    rows: Int[np.ndarray, " n"]
+    n_per_class: int
+    n_classes_left_out: int
+
+
+def choose_sample(
+    labels: Int[np.ndarray, " n"], fragility: Float[np.ndarray, " k"], work: float, *, needed: bool
+) -> Sample | None:
+    """Pictures spread evenly over each class, of the most fragile classes where all would be too many.
+
+    Args:
+        labels: of the audit split.
+        fragility: the smaller, the sooner a class is examined; nan: last.
+        work: multiply-adds of one forward pass of one picture, as a share of those allowed.
+        needed: a limit asks for the numbers, so cost is no reason to leave anything out.
+
+    Returns:
+        None where not even the fewest pictures of the fewest classes are affordable.
+    """
+    present = np.unique(labels)
+    order = present[np.argsort(np.where(np.isnan(fragility), np.inf, fragility)[present], kind="stable")]
+    affordable = int(1.0 / max(PASSES * work, 1e-12))  # pictures
+    per_class = min(MOST_PER_CLASS, affordable // max(1, len(order)))
+    if needed:
+        per_class, n_classes = max(per_class, LEAST_PER_CLASS), len(order)
+    elif per_class >= LEAST_PER_CLASS:
+        n_classes = len(order)
+    else:
+        per_class, n_classes = LEAST_PER_CLASS, affordable // LEAST_PER_CLASS
+    if n_classes < min(LEAST_CLASSES, len(order)):
+        return None
+    chosen = np.sort(order[:n_classes])
+    rows = [_spread(np.flatnonzero(labels == label), per_class) for label in chosen]
+    return Sample(np.concatenate(rows), per_class, len(order) - len(chosen))
+
+
+def _spread(rows: Int[np.ndarray, " own"], n: int) -> Int[np.ndarray, " some"]:
+    return rows if len(rows) <= n else rows[np.linspace(0, len(rows) - 1, n).astype(np.intp)]
