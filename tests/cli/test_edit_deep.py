@@ -37,7 +37,7 @@ METHOD = ("--method", "deep-all-writers")
 def audited(colour_model: Path, colour_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("deep")
     options = ["--out", place / "out", "--cache", place / "cache", "--format", "json,html", "--sae", "linear-l1"]
-    options += ["--interventions", "salve,steering", "--quiet"]
+    options += ["--interventions", "salve,steering", "--depth", "off", "--no-images", "--quiet"]
     assert run([str(one) for one in (colour_model, colour_data, *options)]) == 0
     return place
 
@@ -274,6 +274,7 @@ def test_a_network_without_a_known_stream_is_refused(salve: Callable, colour_dat
     args = {"num_classes": 3, "img_size": 32, "mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0}
     torch.save({"arch": "mobilenetv3_small_050", "state_dict": network.state_dict(), "args": args}, model)
     options = ["--sae", "linear-l1", "--n-latents", 8, "--sae-seeds", 1, "--interventions", "salve,steering"]
+    options += ["--depth", "off", "--no-images"]
     done = salve(model, colour_data, *options, "--no-cache", "--limit", 8, "--format", "json", "--out", place, "-q")
     assert done.code == 0, done.err
     found = json.loads((place / "audit.json").read_text())["deep_edits"]
@@ -312,6 +313,7 @@ def test_a_folder_of_another_library_in_shards(salve: Callable, colour_data: Pat
     config = {"model_type": "vit", "num_attention_heads": 3, "image_size": 32, "layer_norm_eps": 1e-6}
     (folder / "config.json").write_text(json.dumps(config))
     quick = ["--format", "json", "--interventions", "salve", "--sae", "linear-l1", "--n-latents", 8, "--limit", 12]
+    quick += ["--depth", "off", "--no-images"]
     cache = ["--cache", tmp_path / "cache"]
     done = salve(folder, colour_data, "--out", tmp_path / "audit", *quick, *cache, "--quiet")
     assert done.code == 0, done.err

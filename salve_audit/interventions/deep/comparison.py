@@ -38,7 +38,7 @@ TARGETS = (0.5, 0.05)
 BESIDE = ("salve", "steering")  # edits of the head on the same pictures
 PROOF_PICTURES = 4  # what every block is given and returns is held at once
 LOADED = 64  # pictures decoded at a time
-N_HALVINGS = 3
+N_HALVINGS = 5
 N_DRAWS = 1000
 
 

@@ -14,7 +14,7 @@ MOST_OTHER, LEAST_OTHER = 300, 100  # pictures of all classes that are not edite
 LEAST_PICTURES = 5  # that a class to edit must have
 WORK = 4e11  # multiply-adds that the passes of one deep edit may cost, about ten seconds on two cores
 MOST_WORK = 4e12  # beyond which an edit is left out even on the fewest pictures, about a minute and a half
-PASSES_OWN, PASSES_ALL = 16, 2  # of an edited class's pictures and of all, per class and deep edit, about
+PASSES_OWN, PASSES_ALL = 20, 2  # of an edited class's pictures and of all, per class and deep edit, about
 
 
 @dataclass(frozen=True)
