@@ -97,7 +97,7 @@ def compare_with_truth(result: AuditResult, truth: Sequence[TrueDrops], firing: 
 
     Correlations are over the classes that have a cue at all. Of a statistic that is None, "not reached at any
     strength" (flip, numerical, empirical, edit size, redundancy) takes the worst rank, above all values and tied
-    among its kind; where None says "not defined" (analytical) the class is left out, and n says so.
+    among its kind; where None says "not defined" (analytical, not measured at depth) the class is left out, and n says so.
 
     Args:
         truth: one per class, in any order.
@@ -141,7 +141,17 @@ def _statistics(found: ClassReliance) -> dict[str, float | None]:
         "edit_size_at_flip": reached(found.edit_size_at_flip),
         "redundancy": reached(found.redundancy),
         "accuracy": found.accuracy,
+        **_at_depth(found),
     }
+
+
+def _at_depth(found: ClassReliance) -> dict[str, float | None]:
+    """Reliance and redundancy at depth, where they were measured."""
+    depth = found.depth
+    if depth is None:
+        return {"reliance_at_depth": None, "redundancy_at_depth": None}
+    redundancy = math.inf if depth.redundancy is None else float(depth.redundancy)
+    return {"reliance_at_depth": depth.reliance, "redundancy_at_depth": redundancy}
 
 
 def correlate(statistic: str, values: Sequence[float | None], drops: Sequence[float]) -> RankCorrelation:

@@ -129,7 +129,13 @@ def test_no_correlation_without_variation(values: list[float | None]) -> None:
     assert (found.rho, found.p) == (None, None)
 
 
-def _found(name: str, flip: float | None, redundancy: int | None, analytical: float | None) -> SimpleNamespace:
+def _found(
+    name: str,
+    flip: float | None,
+    redundancy: int | None,
+    analytical: float | None,
+    depth: tuple[float, int | None] | None = None,
+) -> SimpleNamespace:
     """As much of a ClassReliance as the comparison reads."""
     alpha_hat = SimpleNamespace(
         analytical=analytical, numerical=flip, flip=SimpleNamespace(median=flip), empirical=flip
@@ -141,6 +147,7 @@ def _found(name: str, flip: float | None, redundancy: int | None, analytical: fl
         edit_size_at_flip=flip,
         redundancy=redundancy,
         accuracy=0.9 + ord(name) / 10_000,
+        depth=None if depth is None else SimpleNamespace(reliance=depth[0], redundancy=depth[1]),
     )
 
 
@@ -153,11 +160,11 @@ def test_compares_class_by_class() -> None:
         TrueDrops("e", 10, 1.0, {"t": 0.0, "u": -0.1}, 0.0),
     ]
     found = [
-        _found("e", None, 3, 2.0),
-        _found("d", 4.0, None, 3.0),
+        _found("e", None, 3, 2.0, (0.1, None)),
+        _found("d", 4.0, None, 3.0, (0.2, 3)),
         _found("c", 0.1, 1, 1.0),
         _found("b", 5.0, 2, None),
-        _found("a", 1.0, 1, 1.0),
+        _found("a", 1.0, 1, 1.0, (0.9, 1)),
     ]
     result: Any = SimpleNamespace(classes=found)
     demo = compare_with_truth(result, truth, [0.9, 0.8, 0.7, 0.6, 0.5])
@@ -178,6 +185,8 @@ def test_compares_class_by_class() -> None:
         "redundancy": ([1, 2, 99, 3], drops),
         "alpha_hat_analytical": ([1, 3, 2], [1.0, 0.1, 0.0]),
         "accuracy": ([1, 2, 4, 5], drops),
+        "reliance_at_depth": ([0.9, 0.2, 0.1], [1.0, 0.1, 0.0]),  # b was not measured
+        "redundancy_at_depth": ([1, 3, 99], [1.0, 0.1, 0.0]),
     }
     assert set(rows) == set(expected)
     for name, (values, truths) in expected.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from salve_audit.report.numbers import count, p_value, percent, plural
 from salve_audit.report.tables import Column, Missing, Table, Value, make_table
+from salve_audit.report.view.depth import reliance_cell
 from salve_audit.report.view.front import interval_cell, median_cell, redundancy_cell
 from salve_audit.report.view.page import Medium, Section
 from salve_audit.results import AuditResult, DemoTruth, PlantedClass
@@ -16,12 +17,15 @@ STATISTICS = {
     "edit_size_at_flip": "edit size at the flip median",
     "redundancy": "redundancy at the head",
     "accuracy": "accuracy",
+    "reliance_at_depth": "reliance at depth",
+    "redundancy_at_depth": "redundancy at depth",
 }
 
 
 def build_demo(result: AuditResult, truth: DemoTruth, medium: Medium) -> Section:
     """Planted beside found, class by class."""
     found = {one.name: one for one in result.classes}
+    deep = any(one.depth is not None for one in result.classes)
     columns = [
         Column("Class", "name"),
         Column("Planted cues: true drop when each is left out", "wrap"),
@@ -29,6 +33,7 @@ def build_demo(result: AuditResult, truth: DemoTruth, medium: Medium) -> Section
         Column("α̂ flip median"),
         Column("95 % interval"),
         Column("Redundancy"),
+        *([Column("Reliance at depth, %")] if deep else []),
         Column("Dominant feature"),
         Column("AUROC on its class"),
     ]
@@ -44,6 +49,7 @@ def build_demo(result: AuditResult, truth: DemoTruth, medium: Medium) -> Section
                 unknown if audited is None else median_cell(audited),
                 unknown if audited is None else interval_cell(audited),
                 unknown if audited is None else redundancy_cell(audited, result.sae),
+                *([unknown if audited is None else reliance_cell(audited.depth)] if deep else []),
                 str(one.dominant_feature),
                 f"{one.dominant_auroc:.3f}",
             ]
