@@ -41,7 +41,7 @@ def _variant(stage: int = 2, **changes: float) -> Callable[[Case], Found]:
 MEASURES: Mapping[str, Callable[[Case], Found]] = {
     "evidence (default)": _variant(),
     "evidence, no concepts": lambda case: measure_pieces(case, DEFAULT),
-    "evidence, 2 steps": _variant(n_steps=2),
+    "evidence, not merged": _variant(merged=False),
     "evidence, 3 steps": _variant(n_steps=3),
     "evidence, 4 steps": _variant(n_steps=4),
     "evidence, not grown": _variant(n_grown=0),

@@ -11,14 +11,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
 from salve_audit.reliance.depth.attribution import COUNTED, attribute, to_grid
 from salve_audit.reliance.depth.filling import fill_regions
+from salve_audit.reliance.depth.merging import merge_alike
 from salve_audit.reliance.depth.network import Probe, hard_margin
+from salve_audit.reliance.depth.pieces import Evidence
 from salve_audit.reliance.depth.regions import choose_grid, grow_region, peak_region, to_pixels
+
+__all__ = ["Evidence", "SearchSettings", "find_evidence"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class SearchSettings:
         margin: cells taken out around what was found.
         n_grown: how often a piece is grown before it is judged.
         most: pieces per picture.
+        merged: pieces of a picture that are alike are one.
         batch_size: pictures at once.
     """
 
@@ -41,49 +46,22 @@ class SearchSettings:
     margin: int = 2
     n_grown: int = 1
     most: int = 3
+    merged: bool = True
     batch_size: int = 100
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Pieces of evidence of n pictures, strongest first; NaN where none was searched.
-
-    Attributes:
-        labels: (n,) the class that is asked about.
-        clean: (n,) margin of the class over the best other, nothing taken out.
-        regions: (n, j, gh, gw) cells of each piece.
-        alone: (n, j) margin with that piece alone taken out.
-        together: (n, j) margin with it and all before it taken out.
-        traits: (n, j, d) what the layer loses there: tells kinds of evidence apart.
-        n_passes: forward passes of one picture, a backward pass counted as two.
-    """
-
-    labels: Int[Tensor, " n"]
-    clean: Float[Tensor, " n"]
-    regions: Bool[Tensor, "n j gh gw"]
-    alone: Float[Tensor, "n j"]
-    together: Float[Tensor, "n j"]
-    traits: Float[Tensor, "n j d"]
-    n_passes: int
-
-    @property
-    def correct(self) -> Bool[Tensor, " n"]:
-        return self.clean > 0
-
-    @property
-    def flips(self) -> Bool[Tensor, "n j"]:
-        """Taking out that piece alone changes the prediction of a picture that was right."""
-        return (self.alone <= 0) & self.correct[:, None]  # NaN compares as False
 
 
 def find_evidence(
     probe: Probe, images: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"], settings: SearchSettings
 ) -> Evidence:
-    """The pieces of every picture; pictures that are wrong from the start have none."""
+    """The pieces of every picture; pictures that are wrong from the start have none.
+
+    Give all pictures of a class in one call: which pieces are alike is judged between them.
+    """
     assert len(images) == len(labels) > 0, f"{len(images)} pictures for {len(labels)} labels"
     starts = range(0, len(images), settings.batch_size)
     batches = [slice(start, start + settings.batch_size) for start in starts]
-    return _join([_Search(probe, images[one], labels[one], settings).run() for one in batches])
+    found = _join([_Search(probe, images[one], labels[one], settings).run() for one in batches])
+    return merge_alike(found) if settings.merged else found
 
 
 class _Search:
@@ -158,5 +136,5 @@ class _Search:
 
 def _join(parts: list[Evidence]) -> Evidence:
     names = ("labels", "clean", "regions", "alone", "together", "traits")
-    joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+    joined = {name: torch.cat([getattr(part, name) for part in parts]).cpu() for name in names}
     return Evidence(**joined, n_passes=sum(part.n_passes for part in parts))
