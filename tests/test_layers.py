@@ -45,7 +45,7 @@ def test_thresholds_need_no_torch() -> None:
         ("activations", ("spatial", "sae", "reliance", "interventions", "saliency", "report", "gate")),
         ("spatial", ("activations", "sae", "reliance", "interventions", "saliency", "report", "gate")),
         ("sae", ("spatial", "reliance", "interventions", "saliency", "report", "gate")),
-        ("reliance", ("spatial", "interventions", "saliency", "report", "gate")),
+        ("reliance", ("interventions", "saliency", "report", "gate")),
         ("interventions", ("stress", "saliency", "report", "gate")),
         ("stress", ("saliency", "report", "gate")),
         ("saliency", ("report", "gate")),
