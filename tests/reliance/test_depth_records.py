@@ -1,0 +1,81 @@
+"""Findings at depth as records, the sample they come from, and the null."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from salve_audit.reliance.depth import SearchSettings, Seen, assess_depth, find_evidence
+from salve_audit.reliance.depth.assess import Share
+from salve_audit.reliance.depth.nulls import flip_at_random
+from salve_audit.reliance.depth.records import describe_classes, describe_concepts, widen_interval
+from salve_audit.reliance.depth.sample import LEAST_PER_CLASS, MOST_PER_CLASS, choose_sample
+from salve_audit.reliance.survival import wilson
+
+SIDE = 16
+
+
+def bright_corner(images: torch.Tensor) -> Seen:
+    """Class 1 wherever the upper left corner is bright; the other places count for nothing."""
+    corner = images[:, :1, :4, :4].mean((1, 2, 3))
+    return Seen(torch.stack([torch.full_like(corner, 0.5), corner], 1), images)
+
+
+def pictures() -> tuple[torch.Tensor, torch.Tensor]:
+    images = 0.1 * torch.rand(40, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(40) % 2
+    images[labels == 1, :, :4, :4] = 1.0
+    return images, labels
+
+
+def test_a_class_on_one_place_is_found_beyond_random_places() -> None:
+    images, labels = pictures()
+    evidence = find_evidence(bright_corner, images, labels, SearchSettings(batch_size=16))
+    findings = assess_depth(evidence, np.random.default_rng(0))
+    nulls = flip_at_random(bright_corner, images, evidence, 16, np.random.default_rng(1))
+    found = describe_classes(findings, nulls)
+    assert found[1].reliance == 1.0
+    assert found[1].redundancy == 1
+    assert found[1].low > 0.8  # not 1: twenty pictures do not prove that
+    assert (found[1].thin, found[1].n, found[1].n_correct) == (True, 20, 20)
+    assert found[0].reliance == 0.0
+    assert found[0].redundancy is None
+    assert 0 <= nulls[1] < 0.6
+    concept = describe_concepts(findings, "layer1", ("dark", "bright"))[found[1].concept]
+    assert concept.class_name == concept.effect[0].class_name == "bright"
+    assert (concept.effect[0].drop, concept.n_images) == (1.0, 20)
+    assert 1 / SIDE <= concept.mask_share <= 0.5
+
+
+def test_intervals_do_not_vanish_where_every_picture_turned() -> None:
+    assert widen_interval(Share(1.0, 1.0, 1.0), 30) == (wilson(30, 30)[0], 1.0)
+    assert widen_interval(Share(0.5, 0.3, 0.7), 30)[1] >= 0.7
+    assert widen_interval(Share(0.0, float("nan"), float("nan")), 3) == wilson(0, 3)
+
+
+@pytest.fixture
+def labels() -> np.ndarray:
+    return np.repeat(np.arange(10), 200)
+
+
+def test_a_cheap_network_is_examined_on_all_classes(labels: np.ndarray) -> None:
+    sample = choose_sample(labels, np.full(10, np.nan), 1e-9, needed=False)
+    assert sample.n_per_class == MOST_PER_CLASS
+    assert np.bincount(labels[sample.rows]).tolist() == [MOST_PER_CLASS] * 10
+    assert sample.n_classes_left_out == 0
+
+
+def test_a_dear_network_on_the_most_fragile_classes(labels: np.ndarray) -> None:
+    fragility = np.arange(10, 0, -1.0)
+    fragility[9] = np.nan  # known of no picture: last
+    work = 1 / (26.0 * 4.5 * LEAST_PER_CLASS)
+    sample = choose_sample(labels, fragility, work, needed=False)
+    assert np.unique(labels[sample.rows]).tolist() == [5, 6, 7, 8]
+    assert (sample.n_per_class, sample.n_classes_left_out) == (LEAST_PER_CLASS, 6)
+
+
+def test_a_network_that_is_too_dear_is_examined_where_a_limit_asks_for_it(labels: np.ndarray) -> None:
+    assert choose_sample(labels, np.ones(10), 1.0, needed=False) is None
+    sample = choose_sample(labels, np.ones(10), 1.0, needed=True)
+    assert np.bincount(labels[sample.rows]).tolist() == [LEAST_PER_CLASS] * 10
