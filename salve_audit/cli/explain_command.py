@@ -69,8 +69,8 @@ def command(
     set_up_logging(verbose, quiet)
     from salve_audit.explain.output import check_out, choose_format, write_whole
 
-    kind = choose_format(chosen, out)
     check_out(out)
+    kind = choose_format(chosen, out)
     from salve_audit.explain.request import ExplainRequest
     from salve_audit.explain.run import explain_images
 

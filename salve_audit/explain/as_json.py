@@ -67,5 +67,9 @@ def _maps(maps: Maps) -> dict[str, Any]:
     return {
         "layer": maps.layer,
         "grid": list(maps.grid),
-        "shown": [{"method": one.method, "of": one.of, "in_top_fifth": one.in_top_fifth} for one in shown],
+        "sharp_layer": maps.sharp_layer,
+        "shown": [
+            {"method": one.method, "of": one.of, "in_top_fifth": [one.paper.in_top_fifth, one.sharp.in_top_fifth]}
+            for one in shown
+        ],
     }

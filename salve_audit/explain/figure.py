@@ -60,7 +60,7 @@ class _Sheet:
 
     def __post_init__(self) -> None:
         one = self.found.decomposition
-        height = 1400 + 34 * len(one.features) + 500 * (1 + len(one.features) // 6)
+        height = 1700 + 34 * len(one.features) + 800 * (1 + len(one.features) // 6)
         self.canvas = Image.new("RGB", (WIDTH, height), "white")
         self.draw, self.y = ImageDraw.Draw(self.canvas), MARGIN
         self._head()
@@ -169,7 +169,7 @@ class _Sheet:
             self._heading("No heat maps")
             self._paragraph(f"{found.why_no_maps}.")
             return
-        self._heading("Where the features look (Grad-FAM)")
+        self._heading("Where the features look: Grad-FAM, below it integrated gradients")
         notes = [f"adds {signed(one.part)}" for one in found.decomposition.features]
         names = [name_feature(one) for one in found.decomposition.features]
         self._tiles(found.maps.features, names, notes)
@@ -179,12 +179,15 @@ class _Sheet:
     def _classes(self) -> None:
         found = self.found
         if found.edit is not None:
-            self._heading("Before and after the edit" + (" (Grad-CAM)" if found.maps is not None else ""))
+            self._heading(
+                "Before and after the edit"
+                + (": Grad-CAM, below it integrated gradients" if found.maps is not None else "")
+            )
             self._paragraph("; ".join(found.edit.steps), 16)
             self._paragraph(conclude_edit(found.edit))
             self.y += 6
         elif found.maps is not None:
-            self._heading("Where the class looks (Grad-CAM)")
+            self._heading("Where the class looks: Grad-CAM, below it integrated gradients")
         if found.maps is not None:
             maps = [*found.maps.before, *found.maps.after]
             notes = ["before" if found.edit else ""] * len(found.maps.before) + ["after"] * len(found.maps.after)
@@ -196,11 +199,14 @@ class _Sheet:
             tall = 0
             for place in range(start, min(start + in_row, len(maps))):
                 x = MARGIN + (place - start) * (TILE + GAP)
-                picture = _fit(maps[place].overlay)
-                self.canvas.paste(picture, (x, self.y))
-                tall = max(tall, picture.height)
-                self._text((x, self.y + picture.height + 14), names[place], 15, bold=True, most=TILE)
-                self._text((x, self.y + picture.height + 34), notes[place], 15, MUTED, most=TILE)
+                y = self.y
+                for heat in (maps[place].paper, maps[place].sharp):
+                    picture = _fit(heat.overlay)
+                    self.canvas.paste(picture, (x, y))
+                    y += picture.height + 3
+                tall = max(tall, y - self.y)
+                self._text((x, y + 12), names[place], 15, bold=True, most=TILE)
+                self._text((x, y + 32), notes[place], 15, MUTED, most=TILE)
             self.y += tall + 54
 
 

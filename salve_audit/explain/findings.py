@@ -81,27 +81,47 @@ class Decomposition:
 
 
 @dataclass(frozen=True, eq=False)
-class ShownMap:
+class Heat:
     """A heat map over the picture.
 
     Attributes:
-        method: ``Grad-FAM`` or ``Grad-CAM``.
-        of: what it is a map of, in words.
         overlay: (h, w, 3), of the picture's size.
         in_top_fifth: share of the heat in the hottest fifth of the pixels (even: 0.2); None: a flat map.
     """
 
-    method: str
-    of: str
     overlay: UInt8[np.ndarray, "h w 3"]
     in_top_fifth: float | None
 
-    @property
-    def alt(self) -> str:
+    def describe(self, what: str) -> str:
         """For those who cannot see it."""
-        where = "the map is flat" if self.in_top_fifth is None else f"{100 * self.in_top_fifth:.0f} % of the heat"
-        tail = "" if self.in_top_fifth is None else " lies in the outlined hottest fifth"
-        return f"{self.method} of {self.of} over the picture; {where}{tail}"
+        if self.in_top_fifth is None:
+            return f"{what} over the picture; the map is flat"
+        return (
+            f"{what} over the picture; {100 * self.in_top_fifth:.0f} % of the heat lies in the outlined hottest fifth"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ShownMap:
+    """Two heat maps of one thing.
+
+    Attributes:
+        method: of the first, ``Grad-FAM`` or ``Grad-CAM``, at the last spatial layer.
+        of: what they are maps of, in words.
+        paper: by that method.
+        sharp: integrated gradients at a layer in the middle of the network.
+    """
+
+    method: str
+    of: str
+    paper: Heat
+    sharp: Heat
+
+    @property
+    def alts(self) -> tuple[str, str]:
+        """For those who cannot see them."""
+        first, second = f"{self.method} of {self.of}", f"Integrated gradients of {self.of}"
+        return self.paper.describe(first), self.sharp.describe(second)
 
 
 @dataclass(frozen=True)
@@ -130,8 +150,9 @@ class Maps:
     """Where things look.
 
     Attributes:
-        layer: the module that the maps are made of.
+        layer: the module that Grad-FAM and Grad-CAM are made of.
         grid: its height and width.
+        sharp_layer: the module that the sharper maps are made of.
         features: one Grad-FAM per listed feature, in order.
         before: Grad-CAM of the predicted class and, with an edit that flips, of the class that takes over.
         after: the same under the edited head.
@@ -139,6 +160,7 @@ class Maps:
 
     layer: str
     grid: tuple[int, int]
+    sharp_layer: str
     features: tuple[ShownMap, ...]
     before: tuple[ShownMap, ...]
     after: tuple[ShownMap, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,16 +10,21 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from salve_audit.explain.findings import Maps, ShownMap
+from salve_audit.errors import LayerError
+from salve_audit.explain.findings import Heat, Maps, ShownMap
 from salve_audit.explain.subject import Subject
 from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.reasons import summarise_error
 from salve_audit.interventions import AffineHead
-from salve_audit.saliency.gallery_maps import GalleryMaps, MapRequest
+from salve_audit.saliency.gallery_maps import class_directions, place_maps
+from salve_audit.saliency.gradients import Directions
 from salve_audit.saliency.heat import overlay, share_in_hottest
-from salve_audit.saliency.thumbnails import fit_side, resize_heat, resize_pixels, to_pixels
-from salve_audit.spatial import CutNetwork, CutPass, SpatialLayer, last_spatial_layer
+from salve_audit.saliency.maps import compute_grad_cam, compute_grad_fam, compute_integrated
+from salve_audit.saliency.thumbnails import fit_side, resize_pixels, to_pixels
+from salve_audit.spatial import CutNetwork, SpatialLayer, last_spatial_layer, middle_spatial_layer
 
 SIDE = 240  # pixels of the longer side
+Heats = Float[np.ndarray, "l y x"]
 
 
 @dataclass(frozen=True)
@@ -26,13 +32,13 @@ class MapWishes:
     """What is to be mapped.
 
     Attributes:
-        features: latents, for Grad-FAM.
+        features: latents with their codes, for Grad-FAM.
         classes: outputs, for Grad-CAM before and after the edit.
         names: of all classes.
         edited: the head after the edit; None: there is none.
     """
 
-    features: tuple[int, ...]
+    features: tuple[tuple[int, float], ...]
     classes: tuple[int, ...]
     names: tuple[str, ...]
     edited: AffineHead | None
@@ -45,59 +51,82 @@ def show_picture(subject: Subject, images: Float[Tensor, "1 c h w"]) -> UInt8[np
     return resize_pixels(pixels, fit_side(pixels.shape[0], pixels.shape[1], SIDE))
 
 
-def find_layer(subject: Subject, images: Float[Tensor, "1 c h w"], name: str | None) -> SpatialLayer:
-    """The layer that maps are made of.
+def find_layers(
+    subject: Subject, images: Float[Tensor, "1 c h w"], name: str | None
+) -> tuple[SpatialLayer, SpatialLayer]:
+    """The layer that the paper's maps are made of, and that of the sharper ones; the named one for both.
 
     Raises:
         LayerError: there is none; says why.
     """
-    return last_spatial_layer(subject.classifier, images, name)
+    last = last_spatial_layer(subject.classifier, images, name)
+    return last, last if name is not None else middle_spatial_layer(subject.classifier, images)
 
 
 def draw_maps(
-    subject: Subject,
-    layer: SpatialLayer,
-    images: Float[Tensor, "1 c h w"],
-    wishes: MapWishes,
+    subject: Subject, layers: tuple[SpatialLayer, SpatialLayer], images: Float[Tensor, "1 c h w"], wishes: MapWishes
 ) -> Maps:
     """All maps of one picture, laid over it.
 
     Raises:
-        LayerError: the network cannot be cut at the layer.
+        LayerError: the network cannot be cut at a layer, or has no gradient there.
     """
-    pixels, reader = show_picture(subject, images), subject.classifier.reader
-    with CutNetwork(subject.network, layer, reader, str(subject.classifier.path)) as cut, torch.enable_grad():
-        passed = cut.run(images.to(subject.device))
-        drawing = _Drawing(cut, passed, subject, pixels)
-        features = drawing.features(wishes.features)
-        before = drawing.classes(wishes, subject.head, "")
-        after: tuple[ShownMap, ...] = ()
-        if wishes.edited is not None:
-            weight, bias = (part.astype(np.float32) for part in (wishes.edited.weight, wishes.edited.bias))
-            after = drawing.classes(wishes, LinearHead(weight, bias, subject.head.module), " after the edit")
-    return Maps(layer.name, (layer.layout.height, layer.layout.width), features, before, after)
+    sae, last = subject.audit.sae, layers[0]
+    latents = [np.copysign(np.float32(1), code) * sae.encoder_weight[one] for one, code in wishes.features]
+    heads = [subject.head]
+    if wishes.edited is not None:
+        weight, bias = (part.astype(np.float32) for part in (wishes.edited.weight, wishes.edited.bias))
+        heads.append(LinearHead(weight, bias, subject.head.module))
+    rows = [class_directions(head)[one] for head in heads for one in wishes.classes]
+    named = [wishes.names[one] for one in wishes.classes]
+    named += [f"{name} after the edit" for name in named[: len(rows) - len(named)]]
+    try:
+        drawing = _Drawing(subject, layers, images, show_picture(subject, images))
+        features = drawing.draw("Grad-FAM", [f"feature {one}" for one, _ in wishes.features], latents)
+        classes = drawing.draw("Grad-CAM", named, rows)
+    except RuntimeError as error:  # the network's own code, on its way back
+        why = f"the gradient at {last.name!r} cannot be computed ({summarise_error(error)})"
+        raise LayerError(str(subject.classifier.path), why) from error
+    n = len(wishes.classes)
+    return Maps(
+        layer=last.name,
+        grid=(last.layout.height, last.layout.width),
+        sharp_layer=layers[1].name,
+        features=features,
+        before=classes[:n],
+        after=classes[n:],
+    )
 
 
 @dataclass(frozen=True)
 class _Drawing:
-    cut: CutNetwork
-    passed: CutPass
     subject: Subject
+    layers: tuple[SpatialLayer, SpatialLayer]
+    images: Float[Tensor, "1 c h w"]
     pixels: UInt8[np.ndarray, "h w 3"]
 
-    def features(self, chosen: tuple[int, ...]) -> tuple[ShownMap, ...]:
-        maps = GalleryMaps(self.cut, self.subject.audit.sae, self.subject.head)
-        found = maps.compute(self.passed, [(0, MapRequest("feature", one)) for one in chosen])
-        heats = [next(iter(one.values())) for one in found]
-        return tuple(self._lay("Grad-FAM", f"feature {i}", heat) for i, heat in zip(chosen, heats, strict=True))
+    def draw(self, method: str, names: Sequence[str], rows: Sequence[np.ndarray]) -> tuple[ShownMap, ...]:
+        """A map by the paper's formula and a sharper one for each direction of the head's inputs."""
+        if not rows:
+            return ()
+        vectors = torch.from_numpy(np.stack(rows).astype(np.float32))
+        paper = self._compute(method, self.layers[0], vectors)
+        sharp = self._compute("", self.layers[1], vectors)
+        return tuple(
+            ShownMap(method, name, self._lay(one), self._lay(other))
+            for name, one, other in zip(names, paper, sharp, strict=True)
+        )
 
-    def classes(self, wishes: MapWishes, head: LinearHead, when: str) -> tuple[ShownMap, ...]:
-        maps = GalleryMaps(self.cut, self.subject.audit.sae, head)
-        found = maps.compute(self.passed, [(0, MapRequest("class", one)) for one in wishes.classes])
-        heats = [next(iter(one.values())) for one in found]
-        named = [f"{wishes.names[one]}{when}" for one in wishes.classes]
-        return tuple(self._lay("Grad-CAM", name, heat) for name, heat in zip(named, heats, strict=True))
+    def _compute(self, method: str, layer: SpatialLayer, vectors: Float[Tensor, "l d"]) -> Heats:
+        classifier = self.subject.classifier
+        with CutNetwork(self.subject.network, layer, classifier.reader, str(classifier.path)) as cut:
+            passed, directions = cut.run(self.images.to(self.subject.device)), Directions(cut, vectors)
+            if method == "":
+                maps = compute_integrated(directions, passed).relu()
+            else:
+                maps = (compute_grad_fam if method == "Grad-FAM" else compute_grad_cam)(directions, passed)
+        placing = place_maps(classifier, layer, self.images, (self.pixels.shape[0], self.pixels.shape[1]))
+        return placing.enlarge(maps[0].float())
 
-    def _lay(self, method: str, of: str, heat: Float[np.ndarray, "h w"]) -> ShownMap:
-        large = resize_heat(heat, self.pixels.shape[:2])
-        return ShownMap(method, of, overlay(self.pixels, large), share_in_hottest(large))
+    def _lay(self, heat: Float[np.ndarray, "y x"]) -> Heat:
+        return Heat(overlay(self.pixels, heat), share_in_hottest(heat))

@@ -26,6 +26,7 @@ from salve_audit.explain.words import (
 )
 from salve_audit.report.html import make_environment
 from salve_audit.report.numbers import percent
+from salve_audit.report.tables import Shown
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,9 @@ class Bar:
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture with its words."""
+    """Pictures, one above the other, with words."""
 
-    url: str
-    width: int
-    height: int
-    alt: str
+    images: tuple[Shown, ...]
     first: str
     second: str
 
@@ -77,7 +75,7 @@ class _View:
         self.title = found.image.replace("\\", "/").rsplit("/", 1)[-1]
         self.conclusion = conclude(found)
         alt = f"The picture {self.title} as the network sees it, predicted as {found.predicted.name}"
-        self.picture = _tile(found.pixels, alt, "", "")
+        self.picture = _show(found.pixels, alt)
         self.scores = _score_rows(found.scores)
         self.logit, self.why_sum = f"{one.logit:.2f}", SUM
         self.bars, self.zero = draw_bars(one)
@@ -93,7 +91,7 @@ class _View:
         if found.maps is None:
             return []
         parts = zip(found.maps.features, found.decomposition.features, strict=True)
-        return [_tile(m.overlay, m.alt, name_feature(part), f"adds {signed(part.part)}") for m, part in parts]
+        return [_tile(shown, name_feature(part), f"adds {signed(part.part)}") for shown, part in parts]
 
 
 def _score_rows(scores: Sequence[ClassScore]) -> list[tuple[str, str, str, float]]:
@@ -110,14 +108,19 @@ def _change_rows(edit: EditFinding) -> list[tuple[str, str, str, float, float]]:
 def _cam(shown: ShownMap, when: str, scores: Sequence[ClassScore]) -> Tile:
     name = shown.of.removesuffix(" after the edit")
     chance = next((percent(one.probability) for one in scores if one.name == name), "")
-    return _tile(shown.overlay, shown.alt, name, f"{chance} {when}".strip())
+    return _tile(shown, name, f"{chance} {when}".strip())
 
 
-def _tile(pixels: UInt8[np.ndarray, "h w 3"], alt: str, first: str, second: str) -> Tile:
+def _tile(shown: ShownMap, first: str, second: str) -> Tile:
+    heats = zip((shown.paper, shown.sharp), shown.alts, strict=True)
+    return Tile(tuple(_show(one.overlay, alt) for one, alt in heats), first, second)
+
+
+def _show(pixels: UInt8[np.ndarray, "h w 3"], alt: str) -> Shown:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
     url = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Tile(url, pixels.shape[1], pixels.shape[0], alt, first, second)
+    return Shown(url, pixels.shape[1], pixels.shape[0], alt)
 
 
 def draw_bars(one: Decomposition) -> tuple[list[Bar], float]:

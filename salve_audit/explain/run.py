@@ -20,7 +20,7 @@ from salve_audit.explain.findings import (
     Maps,
 )
 from salve_audit.explain.flips import find_flip
-from salve_audit.explain.maps import MapWishes, draw_maps, find_layer, show_picture
+from salve_audit.explain.maps import MapWishes, draw_maps, find_layers, show_picture
 from salve_audit.explain.request import ExplainRequest
 from salve_audit.explain.subject import Subject, load_subject, read_image
 from salve_audit.interventions import AffineHead, float64_head
@@ -66,7 +66,7 @@ def _explain(request: ExplainRequest, subject: Subject, images: Float[Tensor, "1
         heads, steps = edit_head(targets, subject.audit, subject.head)
         edited = heads.after
         edit = _compare(scores, score_classes(edited.weight @ seen.acts + edited.bias, seen.names), steps)
-    shown = tuple(one.feature for one in decomposition.features)
+    shown = tuple((one.feature, one.code) for one in decomposition.features)
     classes = dict.fromkeys([scores[0].index] + ([edit.after[0].index] if edit is not None else []))
     maps, why = _map(request, subject, images, MapWishes(shown, tuple(classes), seen.names, edited))
     return Explanation(
@@ -138,7 +138,7 @@ def _map(
 ) -> tuple[Maps | None, str]:
     """The maps, or why there are none; a layer that the user named must have some."""
     try:
-        return draw_maps(subject, find_layer(subject, images, request.saliency_layer), images, wishes), ""
+        return draw_maps(subject, find_layers(subject, images, request.saliency_layer), images, wishes), ""
     except LayerError as error:
         if request.saliency_layer is not None:
             raise

@@ -45,6 +45,7 @@ class MaximisationSettings:
         n_starts: noises to begin with, of which the one on which the latent fires most after `n_scouting` steps is
             taken further: from a single one about a tenth of the latents never begin to fire (ResNet-18, 64 px).
         n_scouting: of the `n_steps`.
+        n_retries: from other noise, for the latents that do not come to fire as on the strongest real picture.
         learning_rate: of Adam; None: that of the parametrisation.
         l2, tv: λ₂ and λ_tv.
         views: the random views.
@@ -54,6 +55,7 @@ class MaximisationSettings:
     n_steps: int = 128
     n_starts: int = 6
     n_scouting: int = 24
+    n_retries: int = 1
     learning_rate: float | None = None
     l2: float = 4.0
     tv: float = 8.0
@@ -144,7 +146,15 @@ def maximise_features(
     with _reading(classifier, device or torch.device("cpu")) as read:
         for start in range(0, len(targets), n_together):
             part = targets[start : start + n_together]
-            pixels = _optimise(classifier, read, _rows(sae, part), settings, generator)
+            pixels, reached = _optimise(classifier, read, _rows(sae, part), settings, generator)
+            for _ in range(settings.n_retries):
+                weak = [row for row, one in enumerate(part) if one.real_maximum > 0 and reached[row] < 1]
+                if not weak:
+                    break
+                again = _optimise(classifier, read, _rows(sae, [part[row] for row in weak]), settings, generator)
+                better = [(place, row) for place, row in enumerate(weak) if again[1][place] > reached[row]]
+                for place, row in better:
+                    pixels[row], reached[row] = again[0][place], again[1][place]
             made.extend(_measure(read, sae, part, pixels))
     return tuple(made)
 
@@ -163,15 +173,15 @@ def _optimise(
     rows: tuple[Tensor, Tensor],
     settings: MaximisationSettings,
     generator: torch.Generator,
-) -> Float[Tensor, "b c h w"]:
-    """Pictures in 0..1, rounded to 8 bits."""
+) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, " b"]]:
+    """Pictures in 0..1, rounded to 8 bits, and how strongly each latent fired on its last views, in its unit."""
     b, n_starts = len(rows[0]), settings.n_starts
     made = PARAMETRISATIONS[settings.parametrisation]((n_starts * b, *classifier.transform.input_size), generator)
     repeated = rows[0].repeat(n_starts, 1), rows[1].repeat(n_starts)
     reached = _climb(made, read, repeated, settings, settings.n_scouting, generator)
     made.keep(reached.view(n_starts, b).argmax(0) * b + torch.arange(b))
-    _climb(made, read, rows, settings, settings.n_steps - settings.n_scouting, generator)
-    return (made.pictures().detach() * 255).round() / 255
+    reached = _climb(made, read, rows, settings, settings.n_steps - settings.n_scouting, generator)
+    return (made.pictures().detach() * 255).round() / 255, reached
 
 
 def _climb(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from salve_audit.saliency.parametrisation import PARAMETRISATIONS
 from salve_audit.saliency.random_views import ViewSettings, draw_views
 
 D, SIDE = 32, 32
-QUICK = MaximisationSettings(n_steps=24, n_starts=2, n_scouting=4)
+QUICK = MaximisationSettings(n_steps=24, n_starts=2, n_scouting=4, n_retries=0)
 
 
 def make_classifier(n_channels: int = 3, model: nn.Module | None = None) -> Classifier:
@@ -208,3 +209,16 @@ def test_a_spectrum_is_smooth_and_of_little_colour() -> None:
     assert neighbours["fourier"] < 0.7 * neighbours["pixels"]
     flat = noise["fourier"].detach().permute(1, 0, 2, 3).flatten(1)
     assert float(torch.corrcoef(flat)[0, 1]) > 0.6
+
+
+def test_latents_that_stay_silent_are_tried_again() -> None:
+    """With another noise; the better of the two pictures is kept, and others stay as they were."""
+    classifier, sae = make_classifier(), make_sae(ACTIVATIONS["linear"])
+    targets = (FeatureTarget(0, -1.0, 1e-6), FeatureTarget(3, 1.0, 50.0), FeatureTarget(5, 1.0, 50.0))
+    once, twice = (
+        maximise_features(classifier, sae, targets, dataclasses.replace(QUICK, n_retries=n), torch.Generator())
+        for n in (0, 1)
+    )
+    assert once[0].pixels.tobytes() == twice[0].pixels.tobytes()
+    changed = [one.pixels.tobytes() != two.pixels.tobytes() for one, two in zip(once[1:], twice[1:], strict=True)]
+    assert any(changed)
