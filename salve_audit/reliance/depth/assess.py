@@ -146,26 +146,27 @@ def _summarise(
     evidence: Evidence, label: int, grouping: Grouping, concepts: list[ConceptFinding], rng: np.random.Generator
 ) -> ClassFinding:
     rows = evidence.labels.numpy() == label
+    n = int(rows.sum())
     mine = [index for index, one in enumerate(concepts) if one.label == label]
-    turned = np.array([piece_effects(evidence, concepts[index])[rows] for index in mine]).reshape(-1, rows.sum())
+    turned = np.array([piece_effects(evidence, concepts[index])[rows] for index in mine]).reshape(-1, n)
     best = mine[int(turned.mean(1).argmax())] if turned.any() else None
-    low, high = draw_interval(lambda picks: turned[:, picks].mean(1).max(initial=0.0), rows.sum(), rng)
+    low, high = draw_interval(lambda picks: turned[:, picks].mean(1).max(initial=0.0), n, rng)
     clean, together = evidence.clean.numpy()[rows], evidence.together.numpy()[rows]
     right = np.concatenate([clean[:, None] > 0, together > 0], axis=1)  # (r, 1 + j); NaN: it was wrong before
     redundancy = count_removals(right)
     limit = right.shape[1]
-    drawn = draw_interval(lambda picks: _or_limit(count_removals(right[picks]), limit), rows.sum(), rng)
+    drawn = draw_interval(lambda picks: _or_limit(count_removals(right[picks]), limit), n, rng)
     bounds = [None if np.isnan(one) or round(one) >= limit else round(one) for one in drawn]
     return ClassFinding(
         label=label,
-        n=int(rows.sum()),
+        n=n,
         n_correct=int((clean > 0).sum()),
         reliance=Share(float(turned.mean(1).max(initial=0.0)), low, high),
         concept=best,
         redundancy=redundancy,
         redundancy_low=bounds[0],
         redundancy_high=bounds[1],
-        thin=bool(rows.sum() < THIN),
+        thin=n < THIN,
     )
 
 
@@ -176,9 +177,12 @@ def count_removals(right: Bool[np.ndarray, "n j"]) -> int | None:
 
 
 def share_of(turned: Bool[np.ndarray, " n"], rng: np.random.Generator) -> Share:
-    """The share of pictures that turned."""
-    low, high = draw_interval(lambda picks: turned[picks].mean(), len(turned), rng)
-    return Share(float(turned.mean()), low, high)
+    """The share of pictures that turned; how many do in a bootstrap draw is binomial."""
+    n, value = len(turned), float(turned.mean())
+    if n < LEAST_FOR_INTERVAL:
+        return Share(value, float("nan"), float("nan"))
+    low, high = np.percentile(rng.binomial(n, value, N_DRAWS) / n, [2.5, 97.5], method="nearest")
+    return Share(value, float(low), float(high))
 
 
 def draw_interval(statistic: Callable[[np.ndarray], float], n: int, rng: np.random.Generator) -> tuple[float, float]:

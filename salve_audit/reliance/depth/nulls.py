@@ -26,9 +26,9 @@ def flip_at_random(
     turned = torch.zeros(len(images), dtype=torch.bool)
     for start in range(0, len(images), batch_size):
         rows = slice(start, start + batch_size)
-        out = to_pixels(moved[rows, None].to(images.dtype), (images.shape[2], images.shape[3]))
+        out = to_pixels(moved[rows, None].to(images), (images.shape[2], images.shape[3]))
         with torch.no_grad():
-            margin = hard_margin(probe(fill_regions(images[rows], out)).logits, evidence.labels[rows])
-        turned[rows] = ((margin <= 0) & evidence.correct[rows]).cpu()
-    labels, lost = evidence.labels.cpu().numpy(), turned.numpy()
+            logits = probe(fill_regions(images[rows], out)).logits.cpu()  # where the evidence is
+        turned[rows] = (hard_margin(logits, evidence.labels[rows]) <= 0) & evidence.correct[rows]
+    labels, lost = evidence.labels.numpy(), turned.numpy()
     return {label: float(lost[labels == label].mean()) for label in np.unique(labels).tolist()}
