@@ -24,7 +24,20 @@ TRUST = (
     "hint: --trust-model runs the code in it, if you know who made it; or save it again as "
     "{'arch': NAME, 'state_dict': model.state_dict(), 'args': {...}} with plain values"
 )
-QUICK = ["--format", "json", "--interventions", "salve", "--no-cache", "--sae", "paper", "--limit", "8"]
+QUICK = [
+    "--format",
+    "json",
+    "--interventions",
+    "salve",
+    "--no-cache",
+    "--sae",
+    "paper",
+    "--limit",
+    "8",
+    "--depth",
+    "off",
+    "--no-images",
+]
 
 
 @pytest.fixture

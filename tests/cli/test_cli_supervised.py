@@ -12,7 +12,20 @@ import pytest
 
 from salve_audit.sae.files import load_sae
 
-QUICK = ("--sae", "supervised", "--n-latents", "12", "--interventions", "salve", "--no-cache", "--limit", "20")
+QUICK = (
+    "--sae",
+    "supervised",
+    "--n-latents",
+    "12",
+    "--interventions",
+    "salve",
+    "--no-cache",
+    "--limit",
+    "20",
+    "--depth",
+    "off",
+    "--no-images",
+)
 CLASSES = ["blue", "green", "red"]
 
 

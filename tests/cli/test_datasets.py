@@ -24,7 +24,20 @@ import torch
 from PIL import Image
 
 NAMES = ("blue", "green", "red")
-QUICK = ("--format", "json", "--interventions", "salve", "--no-cache", "--limit", "8", "--sae", "paper")
+QUICK = (
+    "--format",
+    "json",
+    "--interventions",
+    "salve",
+    "--no-cache",
+    "--limit",
+    "8",
+    "--sae",
+    "paper",
+    "--depth",
+    "off",
+    "--no-images",
+)
 
 
 class One(NamedTuple):

@@ -40,7 +40,7 @@ def audited(colour_model: Path, colour_data: Path, tmp_path_factory: pytest.Temp
     """A folder with the audit of the colours in out/ and its activations in cache/."""
     place = tmp_path_factory.mktemp("edited")
     options = ["--out", place / "out", "--cache", place / CACHE, "--format", "json", "--sae", "linear-l1"]
-    options += ["--interventions", "salve", "--keep-activations", "--quiet"]
+    options += ["--interventions", "salve", "--keep-activations", "--quiet", "--depth", "off", "--no-images"]
     assert run([str(one) for one in (colour_model, colour_data, *options)]) == 0
     return place
 
@@ -275,6 +275,7 @@ def test_a_hugging_face_folder_of_another_library(salve: Callable, colour_data: 
     config = {"model_type": "vit", "num_attention_heads": 3, "image_size": 32, "layer_norm_eps": 1e-6}
     (folder / "config.json").write_text(json.dumps(config))
     quick = ["--format", "json", "--interventions", "salve", "--sae", "linear-l1", "--n-latents", 8, "--limit", 12]
+    quick += ["--depth", "off", "--no-images"]
     cache = ["--cache", tmp_path / CACHE]
     done = salve(folder, colour_data, "--out", tmp_path / "audit", *quick, *cache, "--quiet")
     assert done.code == 0, done.err
@@ -306,6 +307,7 @@ network.half().save_pretrained(sys.argv[1])
 """
     run_apart(write, folder)
     quick = ["--format", "json", "--interventions", "salve", "--sae", "linear-l1", "--n-latents", 8, "--limit", 12]
+    quick += ["--depth", "off", "--no-images"]
     cache = ["--cache", tmp_path / CACHE]
     done = salve(folder, colour_data, "--out", tmp_path / "audit", *quick, *cache, "--quiet")
     assert done.code == 0, done.err

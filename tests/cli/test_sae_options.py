@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-QUICK = ("--format", "json", "--interventions", "salve", "--no-cache", "--limit", "20")
+QUICK = ("--format", "json", "--interventions", "salve", "--no-cache", "--limit", "20", "--depth", "off", "--no-images")
 
 
 @pytest.mark.parametrize("n", [1, 3])

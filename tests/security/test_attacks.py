@@ -25,7 +25,18 @@ from PIL import Image
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs links and limits of memory")
 
-QUICK = ("--format", "json", "--interventions", "salve", "--no-cache", "--sae", "paper")
+QUICK = (
+    "--format",
+    "json",
+    "--interventions",
+    "salve",
+    "--no-cache",
+    "--sae",
+    "paper",
+    "--depth",
+    "off",
+    "--no-images",
+)
 MAX_RSS, MAX_ADDRESSES = 4 << 30, 8 << 30
 
 
