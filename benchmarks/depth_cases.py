@@ -129,7 +129,7 @@ def load_case(work: Path, unit: str, n_per_class: int) -> Case:
     world = worlds()[name]
     pictures = load_pictures(world, work)
     trained = load_network(work, unit, len(world.classes))
-    drop, flips = _measure_truth(pictures, trained.logits, trained.logits_without)
+    drop, flips = measure_truth(pictures, trained.logits, trained.logits_without)
     used = _find_used(world, trained.model, pictures, drop, work)
     keep = np.concatenate([np.flatnonzero(pictures.labels == k)[:n_per_class] for k in range(len(drop))])
     labels = pictures.labels[keep]
@@ -139,7 +139,8 @@ def load_case(work: Path, unit: str, n_per_class: int) -> Case:
     return Case(unit, net, images, labels, trained.logits[keep], shown, drop, flips[keep], used)
 
 
-def _measure_truth(pictures: Pictures, logits: np.ndarray, without: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def measure_truth(pictures: Pictures, logits: np.ndarray, without: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Drops (k, c) and flips (n, c) from the logits of the pictures and of those with one cue left out."""
     right = logits.argmax(1) == pictures.labels
     row, cue = pictures.without_row, pictures.without_cue
     stays = without.argmax(1) == pictures.labels[row]
