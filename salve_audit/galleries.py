@@ -12,8 +12,9 @@ from salve_audit.config import AuditConfig
 from salve_audit.reliance.assess import Reliance
 from salve_audit.results import FeatureInfo, Seeing, nothing_seen
 from salve_audit.sae.models import TrainedSae
+from salve_audit.saliency.drawing import DrawingInputs, find_layer
 from salve_audit.saliency.gallery import choose_images
-from salve_audit.saliency.stage import SeeingInputs, find_layer, see_features
+from salve_audit.saliency.stage import SeeingInputs, see_features
 from salve_audit.saliency.synthetic import SyntheticInputs, add_synthetic
 from salve_audit.subject import Subject
 
@@ -52,19 +53,18 @@ def show_features(
     if subject.classifier is None or subject.images is None:
         return nothing_seen(NO_PICTURES)
     (sae, codes), audit = coded, subject.activations.audit
-    inputs = SeeingInputs(
+    drawing = DrawingInputs(
         classifier=subject.classifier,
         images=subject.images,
         audit=audit,
         head=subject.activations.head,
         sae=sae,
         codes=codes,
-        found=reliance.samples,
-        classes=subject.classes,
         chosen=choose_images(reliance.classes, features, codes, reliance.samples, audit.labels),
         layer=config.saliency_layer,
         device=choose_device(config.device),
     )
+    inputs = SeeingInputs(drawing, reliance.samples, subject.classes)
     synthetic = SyntheticInputs(
         classifier=subject.classifier,
         sae=sae,
@@ -73,7 +73,7 @@ def show_features(
         classes=subject.classes,
         which=config.activation_maximisation,
         seed=config.seed,
-        device=inputs.device,
+        device=drawing.device,
     )
     seeing = see_features(inputs)
     return seeing if seeing.why_absent else add_synthetic(seeing, synthetic)

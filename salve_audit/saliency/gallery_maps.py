@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,50 +10,132 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from salve_audit.inputs.classifier import Classifier
 from salve_audit.inputs.head import LinearHead
 from salve_audit.sae.models import TrainedSae
-from salve_audit.spatial import CutNetwork, CutPass
+from salve_audit.saliency.enlarge import enlarge_maps
+from salve_audit.saliency.gradients import Directions
+from salve_audit.saliency.maps import compute_grad_cam, compute_grad_fam, compute_integrated
+from salve_audit.spatial import Alignment, CutNetwork, CutPass, SpatialLayer, measure_alignment
+from salve_audit.spatial.memo import pick_rows
+
+GRAD_FAM, GRAD_CAM, INTEGRATED = "grad-fam", "grad-cam", "integrated"
+FORMULAS: Mapping[str, Callable[[Directions, CutPass], Tensor]] = {
+    GRAD_FAM: compute_grad_fam,
+    GRAD_CAM: compute_grad_cam,
+    INTEGRATED: lambda directions, passed: compute_integrated(directions, passed).relu(),  # what speaks for it
+}
+PAPER = {"feature": GRAD_FAM, "class": GRAD_CAM}  # by kind of request
+SHARP = {"feature": INTEGRATED, "class": INTEGRATED}
 
 
 @dataclass(frozen=True)
 class MapRequest:
-    """A map of one picture: `kind` is "feature" (Grad-FAM) or "class" (Grad-CAM)."""
+    """A map of one picture: of a latent where `kind` is "feature", of an output where it is "class".
+
+    `sign`: -1 where the latent is negative in the picture, so that what drives it there counts as evidence.
+    """
 
     kind: str
     index: int
+    sign: int = 1
+
+
+@dataclass(frozen=True)
+class Placing:
+    """How maps are brought to the size at which they are shown.
+
+    Attributes:
+        alignment: of the layer's grid, in pixels of the network's picture.
+        picture: (height, width) of that.
+        shown: (height, width).
+    """
+
+    alignment: Alignment
+    picture: tuple[int, int]
+    shown: tuple[int, int]
+
+    def enlarge(self, maps: Float[Tensor, "r h w"]) -> Float[np.ndarray, "r y x"]:
+        """The maps at the size at which they are shown, each from 0 to 1."""
+        scale_y, scale_x = (shown / own for shown, own in zip(self.shown, self.picture, strict=True))
+        shift = Alignment(self.alignment.y * scale_y, self.alignment.x * scale_x)
+        return enlarge_maps(maps, self.shown, shift).cpu().numpy()
+
+
+def place_maps(
+    classifier: Classifier, layer: SpatialLayer, images: Float[Tensor, "b c h w"], shown: tuple[int, int]
+) -> Placing:
+    """How the layer's maps lie over pictures like `images`, at the size `shown`.
+
+    Raises:
+        LayerError: the network cannot be cut at the layer.
+    """
+    return Placing(measure_alignment(classifier, layer, images), (images.shape[2], images.shape[3]), shown)
 
 
 class GalleryMaps:
-    """Maps by request, all of a batch in one forward and one backward pass of the network's rest."""
+    """Maps at one layer, all that a batch needs together.
 
-    def __init__(self, cut: CutNetwork, sae: TrainedSae, head: LinearHead) -> None:
-        self._cut = cut
-        self._directions = {"feature": sae.encoder_weight, "class": class_directions(head)}
+    Args:
+        cut: the network at that layer.
+        sae, head: whose latents and outputs are asked for.
+        placing: how maps are shown.
+        methods: by kind of request, a name out of `FORMULAS`.
+    """
+
+    def __init__(
+        self,
+        cut: CutNetwork,
+        sae: TrainedSae,
+        head: LinearHead,
+        placing: Placing,
+        methods: Mapping[str, str] = PAPER,
+    ) -> None:
+        self._cut, self._placing, self._methods = cut, placing, methods
+        self._vectors = {"feature": sae.encoder_weight, "class": class_directions(head)}
 
     def compute(
         self, passed: CutPass, wanted: Sequence[tuple[int, MapRequest]]
-    ) -> list[Mapping[str, Float[np.ndarray, "h w"]]]:
-        """For each (place in the pass, request) its maps by method, the paper's first."""
-        if not wanted:
-            return []
-        rows = torch.tensor([place for place, _ in wanted], device=passed.output.device)
-        vectors = torch.from_numpy(np.stack([self._directions[one.kind][one.index] for _, one in wanted]))
-        sums = self._weighted_sums(passed, rows, vectors).cpu()
-        return [
-            {"grad-fam": heat.abs().numpy()} if one.kind == "feature" else {"grad-cam": heat.relu().numpy()}
-            for (_, one), heat in zip(wanted, sums, strict=True)
-        ]
+    ) -> list[tuple[str, Float[np.ndarray, "y x"]]]:
+        """For each (place in the pass, request) the method and its map, from 0 to 1.
 
-    def _weighted_sums(
-        self, passed: CutPass, rows: Int[Tensor, " r"], vectors: Float[Tensor, "r d"]
-    ) -> Float[Tensor, "r h w"]:
-        """Σ_c w_c F_c with w_c the mean over positions of the gradient of ``vector · acts`` (METHOD §6)."""
-        layout, outputs = self._cut.layer.layout, passed.output[rows].detach().requires_grad_()
+        Raises:
+            RuntimeError: the backward pass fails.
+        """
+        found: dict[tuple[int, MapRequest], tuple[str, Float[np.ndarray, "y x"]]] = {}
+        for method in sorted(set(self._methods.values())):
+            own = [(place, one) for place, one in wanted if self._methods[one.kind] == method]
+            if own:
+                rows = torch.tensor([place for place, _ in own], device=passed.output.device)
+                vectors = np.stack([one.sign * self._vectors[one.kind][one.index] for _, one in own])
+                pairs = _Pairs(self._cut, torch.from_numpy(vectors))
+                maps = FORMULAS[method](pairs, _pick(passed, rows))[:, 0].float()
+                found |= {one: (method, heat) for one, heat in zip(own, self._placing.enlarge(maps), strict=True)}
+        return [found[one] for one in wanted]
+
+
+class _Pairs(Directions):
+    """Each picture with a direction of its own, instead of all directions for all pictures."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def _pull_back(self, passed: CutPass, rows: slice, output: Tensor) -> Float[Tensor, "1 r p c"]:
+        output = output.detach().requires_grad_()
+        index = torch.arange(len(passed), device=output.device)[rows]
         with torch.enable_grad():
-            acts = self._cut.follow(passed, outputs, rows).acts
-            (gradients,) = torch.autograd.grad((acts * vectors.to(acts)).sum(), outputs)
-        weights = layout.to_positions(gradients).mean(1)  # (r, c)
-        return layout.to_map(torch.einsum("rpc,rc->rp", layout.to_positions(outputs.detach()), weights)).float()
+            acts = self._cut.follow(passed, output, index).acts
+            (gradients,) = torch.autograd.grad((acts * self._vectors[rows].to(acts)).sum(), output)
+        return self.layout.to_positions(gradients)[None]
+
+    def _differentiate(self, passed: CutPass, rows: slice, output: Tensor) -> Float[Tensor, "1 r p c"]:
+        return self._pull_back(passed, rows, output)  # where one Jacobian serves all pictures, directions still differ
+
+
+def _pick(passed: CutPass, rows: Int[Tensor, " r"]) -> CutPass:
+    """The pass as if it had been of its pictures `rows`, each possibly several times."""
+    before = {name: [pick_rows(one, rows, len(passed)) for one in given] for name, given in passed.before.items()}
+    return CutPass(passed.output[rows], passed.acts[rows], passed.logits[rows], before)
 
 
 def class_directions(head: LinearHead) -> Float[np.ndarray, "k d"]:

@@ -324,7 +324,7 @@ def _heat(method: str, rng: np.random.Generator) -> HeatMap:
 def build_seeing_record(classes: tuple[ClassReliance, ...], n_images: int = 6) -> Seeing:
     """Every dominant feature with its pictures; one is lost, one feature is silent, one map is flat."""
     rng = np.random.default_rng(0)
-    grad_fam, grad_cam = _heat("grad-fam", rng), _heat("grad-cam", rng)
+    grad_fam, grad_cam, sharp = (_heat(method, rng) for method in ("grad-fam", "grad-cam", "integrated"))
     flat = dataclasses.replace(grad_fam, in_top_fifth=None)
     galleries, fragile, paths = [], [], []
     for one in classes:
@@ -332,12 +332,12 @@ def build_seeing_record(classes: tuple[ClassReliance, ...], n_images: int = 6) -
         own = [f"val/{i}/<b>{i}.png" if one.index % 10 in (1, 9) else f"{one.name}/{i}.png" for i in range(n_images)]
         paths += own
         taken = [one.name, classes[(one.index + 1) % len(classes)].name]
-        maps = ((grad_fam,), (flat,) if one.index == 2 else (grad_fam,))
+        maps = ((grad_fam, sharp), (flat,) if one.index == 2 else (grad_fam, sharp))
         images = tuple(FeatureImage(p, one.name, taken[i == 1], 5.0 - i, maps[i == 2]) for i, p in enumerate(own))
         made = SyntheticImage(_picture(rng), -9.5, 1.9) if one.index == 1 else None
         galleries.append(FeatureGallery(one.dominant_feature, () if one.index == 5 else images, made))
         if one.n_correct:
-            flips = [FragileImage(p, 0.2 + i, taken[1], (grad_cam,)) for i, p in enumerate(own[:4])]
+            flips = [FragileImage(p, 0.2 + i, taken[1], (grad_cam, sharp)) for i, p in enumerate(own[:4])]
             fragile.append(ClassFragile(one.name, one.dominant_feature, () if one.index == 2 else tuple(flips)))
     lost = f"{classes[0].name}/1.png"
     galleries[0] = dataclasses.replace(
@@ -346,7 +346,7 @@ def build_seeing_record(classes: tuple[ClassReliance, ...], n_images: int = 6) -
     )
     pictures = {path: _picture(rng) for path in dict.fromkeys(paths) if path != lost}
     unreadable = (SkippedFile(lost, "cannot be read (No such file or directory)"),)
-    return Seeing("layer4", (4, 4), tuple(galleries), tuple(fragile), pictures, 3, 2, unreadable)
+    return Seeing("layer4", (4, 4), tuple(galleries), tuple(fragile), pictures, 3, 2, unreadable, "layer2", (8, 8))
 
 
 def _interventions(classes: tuple[ClassReliance, ...], rng: np.random.Generator) -> tuple[InterventionResult, ...]:

@@ -92,7 +92,7 @@ def test_what_is_missing_is_said(page: Images) -> None:
         "3 dominant or shared features of less fragile classes are left out.",
         "2 less fragile classes are left out.",
         "No picture of it flips at any strength.",
-        "1 map of 53 is flat.",
+        "1 map of 105 is flat.",
         "a flat map",
         "taken for automobile",
     ):
@@ -100,13 +100,13 @@ def test_what_is_missing_is_said(page: Images) -> None:
 
 
 def test_the_text_says_what_a_map_is_and_is_not(page: Images) -> None:
-    assert "a grid of 4 × 4 at layer4 and are no finer than that" in page.text
+    assert "no finer than its cells, each of which sees more of the picture than it covers" in page.text
     assert "It does not show what the class would lose without it" in page.text
-    assert "Grad-CAM map of the class" in page.text
+    assert "below each Grad-CAM of the class, then its sharper map" in page.text
 
 
 def test_a_coarse_grid_is_called_coarse(audit: AuditResult, seeing: Seeing) -> None:
-    told = "With so few cells a map hardly tells one corner of the picture from another"
+    told = "With 4 cells Grad-FAM hardly tells one corner of the picture from another. Read the sharper map."
     coarse = dataclasses.replace(audit, seeing=dataclasses.replace(seeing, grid=(2, 2)))
     assert told in Images(render_html(coarse)).text
     assert told not in Images(render_html(audit)).text
@@ -133,17 +133,15 @@ def test_cross_class_features_have_their_pictures_in_the_table_of_sweeps(page: I
 
 
 def test_a_second_map_lies_below_the_papers_and_is_named(audit: AuditResult, seeing: Seeing) -> None:
-    sharp = dataclasses.replace(seeing.features[1].images[0].maps[0], method="hires", in_top_fifth=0.75)
-    features = [
-        dataclasses.replace(
-            one, images=tuple(dataclasses.replace(i, maps=(*i.maps, sharp)) if i.maps else i for i in one.images)
-        )
-        for one in seeing.features
-    ]
-    page = Images(render_html(dataclasses.replace(audit, seeing=dataclasses.replace(seeing, features=tuple(features)))))
-    assert "below each in this order its Grad-FAM, hires map" in page.text
-    assert "/ 75 % outlined" in page.text
-    assert any(str(attrs["alt"]).startswith("hires of feature 4 (+5.00)") for _, attrs in page.images)
+    page = Images(render_html(audit))
+    assert (
+        "the paper's map, Grad-FAM (4 × 4 cells, layer4), then a sharper one, integrated gradients (8 × 8" in page.text
+    )
+    first, second = (100 * (one.in_top_fifth or 0) for one in seeing.features[1].images[0].maps)
+    assert f"{first:.0f} / {second:.0f} % outlined" in page.text
+    assert any(str(attrs["alt"]).startswith("integrated gradients of feature 4 (+5.00)") for _, attrs in page.images)
+    alone = dataclasses.replace(seeing, sharp_layer="", sharp_grid=())
+    assert "sharper" not in Images(render_html(dataclasses.replace(audit, seeing=alone))).text
 
 
 def test_many_features_are_folded_away_not_dropped(make_result: Callable[..., AuditResult]) -> None:

@@ -24,7 +24,7 @@ from salve_audit.results import (
 
 OPEN_STRIPS = 16  # galleries in plain sight; the others are folded away
 FEW_CELLS = 16  # of a grid, below which a map hardly tells one corner of the picture from another
-METHOD_NAMES = {"grad-fam": "Grad-FAM", "grad-cam": "Grad-CAM"}
+METHOD_NAMES = {"grad-fam": "Grad-FAM", "grad-cam": "Grad-CAM", "integrated": "integrated gradients"}
 
 
 def build_seeing(result: AuditResult, medium: Medium) -> Section | None:
@@ -35,10 +35,8 @@ def build_seeing(result: AuditResult, medium: Medium) -> Section | None:
     galleries = seeing.features[: medium.strips]
     strips = [_feature_strip(one, result, seeing, medium) for one in galleries]
     parts: dict[str, Any] = {
-        "methods": _methods(seeing),
-        "grid": " × ".join(map(str, seeing.grid)),
-        "layer": seeing.layer,
-        "coarse": 0 < math.prod(seeing.grid) < FEW_CELLS,
+        "kinds": _kinds(seeing),
+        "coarse": _coarse_sentence(seeing),
         "strips": strips[:OPEN_STRIPS],
         "folded": strips[OPEN_STRIPS:],
         "focus": _focus_sentence(seeing),
@@ -57,10 +55,25 @@ def why_unseen(result: AuditResult) -> str:
     return result.seeing.why_absent if result.seeing is not None else ""
 
 
-def _methods(seeing: Seeing) -> tuple[str, ...]:
-    """What lies under each picture, in order."""
-    every = [tuple(_name(each) for each in image.maps) for one in seeing.features for image in one.images if image.maps]
-    return max(every, key=len, default=("Grad-FAM",))
+def _kinds(seeing: Seeing) -> list[tuple[str, str, str]]:
+    """What lies below each picture, in order: the map in words, its grid, and the layer that it comes from."""
+    kinds = [("the paper's map, Grad-FAM", _grid(seeing.grid), seeing.layer)]
+    if seeing.sharp_layer:
+        kinds.append(("a sharper one, integrated gradients", _grid(seeing.sharp_grid), seeing.sharp_layer))
+    return kinds
+
+
+def _grid(sides: Sequence[int]) -> str:
+    return " × ".join(map(str, sides))
+
+
+def _coarse_sentence(seeing: Seeing) -> str:
+    """Said where a map has too few cells to tell much."""
+    n = math.prod(seeing.grid)
+    if n >= FEW_CELLS:
+        return ""
+    told = f"With {plural(n, 'cell')} Grad-FAM hardly tells one corner of the picture from another."
+    return told + (" Read the sharper map." if math.prod(seeing.sharp_grid) > n else "")
 
 
 def _name(heat: HeatMap) -> str:
@@ -109,10 +122,10 @@ def _alt(heat: HeatMap, of: str, class_name: str) -> str:
 
 def _focus(maps: Sequence[HeatMap]) -> list[str]:
     """One line for all maps of a picture; none where it has none."""
-    shares = ["flat" if one.in_top_fifth is None else f"{100 * one.in_top_fifth:.0f}{NBSP}%" for one in maps]
-    if not shares or shares == ["flat"]:
-        return ["a flat map"] * len(shares)
-    return [f"{' / '.join(shares)} outlined"]
+    shares = ["flat" if one.in_top_fifth is None else f"{100 * one.in_top_fifth:.0f}" for one in maps]
+    if set(shares) <= {"flat"}:
+        return ["a flat map"] if shares else []
+    return [f"{' / '.join(shares)}{NBSP}% outlined"]
 
 
 def _made_tile(made: SyntheticImage, index: int) -> Tile:
@@ -129,17 +142,17 @@ def signed(code: float) -> str:
 
 def _focus_sentence(seeing: Seeing) -> str:
     """How well the maps are localised, in the middle."""
-    first = [image.maps[0] for one in seeing.features for image in one.images if image.maps]
-    shares = [one.in_top_fifth for one in first if one.in_top_fifth is not None]
+    maps = [each for one in seeing.features for image in one.images for each in image.maps]
+    shares: dict[str, list[float]] = {}
+    for one in maps:
+        if one.in_top_fifth is not None:
+            shares.setdefault(_name(one), []).append(one.in_top_fifth)
     if not shares:
         return ""
-    flat = len(first) - len(shares)
-    said = (
-        f"In the median map {percent(statistics.median(shares))} of the heat lies in the outlined fifth of the pixels."
-    )
-    return said + (
-        f" {plural(flat, 'map')} of {count(len(first))} {'is' if flat == 1 else 'are'} flat." if flat else ""
-    )
+    flat = sum(one.in_top_fifth is None for one in maps)
+    medians = " and ".join(f"{percent(statistics.median(own))} ({name})" for name, own in shares.items())
+    said = f"In the median map {medians} of the heat lies inside the line."
+    return said + (f" {plural(flat, 'map')} of {count(len(maps))} {_are(flat)} flat." if flat else "")
 
 
 def _left_out(seeing: Seeing, medium: Medium) -> str:
