@@ -11,6 +11,7 @@ from salve_audit.errors import ResultError
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _MOST_PIXELS = 4096
+_WITH_PICTURES = ("seeing", "depth", "concepts")
 
 
 def check_consistency(value: dict[str, Any]) -> None:
@@ -33,7 +34,7 @@ def check_consistency(value: dict[str, Any]) -> None:
                 where = f"features[{i}].effect.{kind}[{j}].accuracy_change"
                 _check_length(effect["accuracy_change"], n_outputs, where)
 
-    for path, picture in _pictures(value.get("seeing"), "seeing"):
+    for path, picture in (one for key in _WITH_PICTURES for one in _pictures(value.get(key), key)):
         if not _BASE64.fullmatch(picture["jpeg"]):
             raise ResultError(f"expected base64 in '{path}.jpeg'")
         if not (0 < picture["width"] <= _MOST_PIXELS and 0 < picture["height"] <= _MOST_PIXELS):

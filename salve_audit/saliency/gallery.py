@@ -18,9 +18,9 @@ from salve_audit.results import ClassReliance, FeatureInfo
 MAX_FEATURES = 64
 DOMINANT_FIRST = 48  # of them for dominant features, so that very many classes leave some room to shared ones
 FEATURE_TILES = 240  # pictures of all features together
-MOST_IMAGES, LEAST_IMAGES = 6, 3  # of one feature
+MOST_IMAGES, LEAST_IMAGES = 5, 3  # of one feature
 MAX_CLASSES = 16
-FRAGILE_IMAGES = 4  # of one class
+FRAGILE_IMAGES = 3  # of one class
 
 
 @dataclass(frozen=True)

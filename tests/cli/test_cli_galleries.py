@@ -21,7 +21,7 @@ from salve_audit.cli.app import run
 from salve_audit.results import Seeing
 
 QUICK = ["--format", "html,json", "--interventions", "salve", "--sae", "linear-l1", "--sae-seeds", "1"]
-QUICK += ["--deep-edits", "off"]
+QUICK += ["--deep-edits", "off", "--depth", "off"]
 FLAT = """
 import torch
 from torch import nn
