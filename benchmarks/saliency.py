@@ -38,6 +38,7 @@ from salve_audit.spatial import (
     SpatialLayer,
     last_spatial_layer,
     measure_alignment,
+    measure_share,
     middle_spatial_layer,
 )
 
@@ -49,7 +50,10 @@ def localise(network: KnownNetwork, sets: dict[str, KnownPictures], seed: int) -
     """Prints one line per map."""
     classifier, images = network.classifier, sets["alone"].images
     last, middle = last_spatial_layer(classifier, images[::40]), middle_spatial_layer(classifier, images[::40])
-    print(f"  last layer {last.name}, middle layer {middle.name}")
+    for where, layer in (("last", last), ("middle", middle)):
+        with CutNetwork(classifier.model, layer, classifier.reader) as cut:
+            share = measure_share(cut, images)
+        print(f"  {where} layer {layer.name}: {100 * share:.0f} % of what the head sees passes through its positions")
     weights = torch.from_numpy(network.head.weight)
     plans: list[tuple[str, SpatialLayer, Tensor, Draw]] = [
         ("Grad-FAM", last, network.latents, compute_grad_fam),

@@ -5,6 +5,7 @@ from salve_audit.spatial.cut import CutNetwork, CutPass, TailPass
 from salve_audit.spatial.layers import SpatialLayer, find_spatial_layers
 from salve_audit.spatial.layout import GridLayout
 from salve_audit.spatial.proof import last_spatial_layer, middle_spatial_layer
+from salve_audit.spatial.share import measure_share
 
 __all__ = [
     "Alignment",
@@ -16,5 +17,6 @@ __all__ = [
     "find_spatial_layers",
     "last_spatial_layer",
     "measure_alignment",
+    "measure_share",
     "middle_spatial_layer",
 ]

@@ -89,6 +89,12 @@ class CutNetwork:
     def __exit__(self, *_: object) -> None:
         self._model = nn.Identity()  # frees the copy
 
+    def at(self, layer: SpatialLayer) -> CutNetwork:
+        """The same copy, cut at another layer."""
+        other = copy.copy(self)
+        other.layer, other._plan = layer, None
+        return other
+
     def is_bottleneck(self, images: Float[Tensor, "b c h w"]) -> bool:
         """Does nothing but the layer's output reach the head? Two passes.
 

@@ -21,7 +21,10 @@ from salve_audit.inputs.heads.trace import watch_inputs
 from salve_audit.inputs.reasons import summarise_error
 from salve_audit.spatial.cut import CutNetwork
 from salve_audit.spatial.layers import HINT, TRACED_PICTURES, SpatialLayer, find_spatial_layers, trace_layers
+from salve_audit.spatial.share import measure_share
 
+LEAST_SHARE = 0.5
+SHARED_PICTURES = 16
 MOST_TRIED = 32  # layers, from the last one; the answer is within the last block
 LEAST_VARIATION = 1e-6  # of a map, relative to its largest value
 
@@ -42,49 +45,57 @@ def last_spatial_layer(classifier: Classifier, images: Tensor, name: str | None 
         if not _have_maps(classifier, [layer], images)[0]:
             why = f"the map of its module {name!r} is constant or not finite: the head does not read its positions"
             raise LayerError(path, why, hint="name an earlier layer with --saliency-layer MODULE")
-        _prove_cut(classifier, layer, images)
+        with CutNetwork(classifier.model, layer, classifier.reader, path) as cut:
+            cut.prove(images)
         return layer
     layers = find_spatial_layers(classifier, images)
     able = _have_maps(classifier, layers, images)
     mapped = [layer for layer, one in zip(layers, able, strict=True) if one][: -MOST_TRIED - 1 : -1]  # the last first
-    narrow = (layer for layer in mapped if _is_bottleneck(classifier, layer, images))  # tried as they are asked for
-    for layer in itertools.chain(narrow, mapped):
-        try:
-            _prove_cut(classifier, layer, images)
-        except LayerError:
-            continue
-        return layer
+    with CutNetwork(classifier.model, layers[-1], classifier.reader, path) as whole:
+        narrow = (layer for layer in mapped if whole.at(layer).is_bottleneck(images))  # tried as they are asked for
+        for layer in itertools.chain(narrow, mapped):
+            try:
+                whole.at(layer).prove(images)
+            except LayerError:
+                continue
+            return layer
     raise LayerError(path, "no layer has a map that is finite and not constant", hint=HINT)
 
 
 def middle_spatial_layer(classifier: Classifier, images: Tensor) -> SpatialLayer:
-    """The layer nearest to the middle of the network's execution that has a map and where everything passes through.
+    """The layer for sharp maps: the nearest to the middle of the network's execution that will do.
 
-    Maps of positions' own gradients are sharper there, see `saliency.maps`. Where there is no such layer, it is the
-    last spatial layer.
+    It has a map, all passes through it, and at least half of what the head sees passes through its positions: where
+    class tokens have gathered more than that already, a map shows little. Where no layer has all of this, it is the one
+    whose positions carry most, or the last spatial layer.
 
     Raises:
         LayerError: there is no spatial layer.
     """
-    images = images[:TRACED_PICTURES]
+    images = images[:SHARED_PICTURES]
     layers = find_spatial_layers(classifier, images)
-    able = _have_maps(classifier, layers, images)
+    able = _have_maps(classifier, layers, images[:TRACED_PICTURES])
     mapped = [layer for layer, one in zip(layers, able, strict=True) if one]
-    middle = layers[-1].order / 2
-    for layer in sorted(mapped, key=lambda one: abs(one.order - middle))[:MOST_TRIED]:
-        if _is_bottleneck(classifier, layer, images):
-            return layer
-    return last_spatial_layer(classifier, images)
+    best, most = None, 0.0
+    with CutNetwork(classifier.model, layers[-1], classifier.reader, str(classifier.path)) as whole:
+        for layer in _order_from_middle(mapped, layers[-1].order / 2):
+            cut = whole.at(layer)
+            if not cut.is_bottleneck(images):
+                continue
+            share = measure_share(cut, images)
+            if share >= LEAST_SHARE:
+                return layer
+            if share > most:
+                best, most = layer, share
+    return best or last_spatial_layer(classifier, images)
 
 
-def _is_bottleneck(classifier: Classifier, layer: SpatialLayer, images: Tensor) -> bool:
-    with CutNetwork(classifier.model, layer, classifier.reader, str(classifier.path)) as cut:
-        return cut.is_bottleneck(images)
-
-
-def _prove_cut(classifier: Classifier, layer: SpatialLayer, images: Tensor) -> None:
-    with CutNetwork(classifier.model, layer, classifier.reader, str(classifier.path)) as cut:
-        cut.prove(images)
+def _order_from_middle(layers: Sequence[SpatialLayer], middle: float) -> list[SpatialLayer]:
+    """Nearest first: a few of all layers, and more of those that are no inner parts of blocks."""
+    nearest = sorted(layers, key=lambda one: abs(one.order - middle))
+    outer = [layer for layer in nearest if layer.name.count(".") <= 1]
+    chosen = {*nearest[: MOST_TRIED // 4], *outer[:MOST_TRIED]}
+    return [layer for layer in nearest if layer in chosen]
 
 
 def _have_maps(classifier: Classifier, layers: Sequence[SpatialLayer], images: Tensor) -> list[bool]:

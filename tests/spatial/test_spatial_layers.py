@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from salve_audit.errors import LayerError
-from salve_audit.spatial import GridLayout, find_spatial_layers, last_spatial_layer
+from salve_audit.spatial import (
+    CutNetwork,
+    GridLayout,
+    SpatialLayer,
+    find_spatial_layers,
+    last_spatial_layer,
+    measure_share,
+    middle_spatial_layer,
+)
 from salve_audit.spatial.locality import change_corners, find_layout, measure_locality
 
 SIZE = (32, 32)
@@ -180,3 +188,26 @@ def test_positions_go_there_and_back(layout: GridLayout) -> None:
     if layout.n_prefix:
         assert torch.equal(doubled[:, :2], output[:, :2])
     assert layout.to_map(positions[..., 0]).shape == (4, 2, 3)
+
+
+def test_a_class_token_that_knows_all_leaves_nothing_to_positions(timm_classifier: Any, pictures: Any) -> None:
+    """What passes through positions, and the layer for sharp maps that follows from it."""
+    images = pictures(SIZE, 6)
+    resnet, larger = timm_classifier("resnet10t", (64, 64)), pictures((64, 64), 4)
+    layer = middle_spatial_layer(resnet, larger)
+    assert layer.name == "layer2"
+    with CutNetwork(resnet.model, layer, resnet.reader) as cut:
+        assert measure_share(cut, larger) == pytest.approx(1)
+    vit = timm_classifier("vit_tiny_patch16_224", SIZE, img_size=32, patch_size=8, depth=4)
+    for block in vit.model.blocks[1:]:  # from here on the class token hears nothing
+        block.attn.proj.weight.zero_()
+    shares = {}
+    for name in ("blocks.0", "patch_embed"):
+        with CutNetwork(vit.model, last_named(vit, images, name), vit.reader) as cut:
+            shares[name] = measure_share(cut, images)
+    assert shares == {"blocks.0": pytest.approx(0, abs=1e-5), "patch_embed": pytest.approx(1)}
+    assert middle_spatial_layer(vit, images).order < last_named(vit, images, "blocks.0").order
+
+
+def last_named(classifier: Any, images: Tensor, name: str) -> SpatialLayer:
+    return next(one for one in find_spatial_layers(classifier, images) if one.name == name)
