@@ -33,7 +33,7 @@ HOSTILE = '<img src=x onerror="document.title=1">&"\u202e\x1b[31m'
 
 def make_finding(name: str = "ship", n_features: int = 7) -> Explanation:
     rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 255, (160, 240, 3), dtype=np.uint8)
+    pixels = np.broadcast_to(rng.integers(0, 255, (160, 1, 3), dtype=np.uint8), (160, 240, 3)).copy()
     classes = (name, "frog", "bird")
     scores = tuple(
         ClassScore(one, i, 8.0 - 3 * i, p) for i, (one, p) in enumerate(zip(classes, (0.9, 0.08, 0.02), strict=True))
