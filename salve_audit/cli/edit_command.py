@@ -23,10 +23,16 @@ if TYPE_CHECKING:
 
 PATH = click.Path(path_type=Path)
 SHOWN_TENSORS = 8
-SINGLE = ("class_name", "feature", "alpha_hat", "strength", "to_accuracy", "method", "enhance")
+SINGLE = ("class_names", "features", "alpha_hat", "strength", "to_accuracy", "method", "enhance")
 _OPTIONS = [
-    click.option("--class", "class_name", metavar="NAME", help="The class to suppress, by its dominant feature."),
-    click.option("--feature", metavar="N", help="The feature, by number or concept, in place of the dominant one."),
+    click.option(
+        "--class", "class_names", multiple=True, metavar="NAME",
+        help="The class to suppress, by its dominant feature; again for more classes, edited alike.",
+    ),
+    click.option(
+        "--feature", "features", multiple=True, metavar="N",
+        help="The feature, by number or concept, in place of the dominant one; again for more.",
+    ),
     click.option("--alpha-hat", type=float, metavar="X", help="SALVE's strength; at 1 the feature's peak is gone."),
     click.option("--strength", type=float, metavar="X", help="Of any method, in its own unit, as in audit.json."),
     click.option("--to-accuracy", type=float, metavar="P", help="In place of a strength: down to this share, exactly."),
@@ -97,23 +103,28 @@ def read_steps(flags: dict[str, Any]) -> tuple[Step, ...]:
     """The edits that the options name; takes these options out of `flags`.
 
     Raises:
-        UsageError: ``--edit`` beside options of a single edit, or no edit.
+        UsageError: ``--edit`` beside options of a single edit, several classes beside a feature, or no edit.
     """
     from salve_audit.edit.plan import make_step, parse_step
 
     single, specs = {name: flags.pop(name) for name in SINGLE}, flags.pop("specs")
-    given = [name for name, value in single.items() if value not in (None, False)]
+    given = [name for name, value in single.items() if value not in (None, False, ())]
     if specs:
         if given:
-            name = given[0].removesuffix("_name").replace("_", "-")
+            name = {"class_names": "class", "features": "feature"}.get(given[0], given[0].replace("_", "-"))
             raise UsageError(f"--{name}", "goes into an --edit of its own where there are several")
         return tuple(parse_step(spec) for spec in specs)
     if not given:
         raise UsageError("edit", "nothing to do", hint="--class NAME --alpha-hat X, or --edit class=NAME,alpha-hat=X")
     names = {"alpha_hat": "alpha-hat", "strength": "strength", "to_accuracy": "to-accuracy"}
     numbers = {key: single[name] for name, key in names.items() if single[name] is not None}
-    return (
-        make_step(single["class_name"], single["feature"], numbers, single["method"] or "salve", single["enhance"]),
+    classes, features = single["class_names"], single["features"]
+    if len(classes) > 1 and features:
+        raise UsageError("--class", "several of them do not say whose feature it is", hint="one --edit for each edit")
+    return tuple(
+        make_step(name, feature, numbers, single["method"] or "salve", single["enhance"])
+        for name in classes or (None,)
+        for feature in features or (None,)
     )
 
 

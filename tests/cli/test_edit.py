@@ -359,6 +359,23 @@ def test_enhancing_after_suppressing_is_no_way_back(
     assert [one["enhance"] for one in found["salve_audit_edit"]["edits"]] == [False, True]
 
 
+def test_options_given_again_are_more_edits_of_the_same_kind(
+    edit: Callable, audited: Path, colour_model: Path, tmp_path: Path
+) -> None:
+    ways = {
+        "classes": [["--class", "red", "--class", "blue", "--alpha-hat", 0.5], "class=red", "class=blue"],
+        "features": [["--feature", 1, "--feature", 0, "--alpha-hat", 0.5], "feature=1", "feature=0"],
+    }
+    for name, (again, *parts) in ways.items():
+        specs = [word for part in parts for word in ("--edit", f"{part},alpha-hat=0.5")]
+        for options, out in ((again, tmp_path / f"{name}.pt"), (specs, tmp_path / f"{name}-specs.pt")):
+            done = edit(colour_model, audited / "out", *options, "-o", out, "--no-verify")
+            assert done.code == 0, done.err
+        own, same = (torch.load(tmp_path / f"{name}{end}.pt", weights_only=True) for end in ("", "-specs"))
+        assert len(own["salve_audit_edit"]["edits"]) == 2
+        assert own["salve_audit_edit"] == same["salve_audit_edit"]
+
+
 @pytest.mark.parametrize(
     ("method", "tensors"),
     [("ablation", ["fc.weight"]), ("steering", ["fc.bias"]), ("rome", ["fc.weight"]), ("rome-cov", ["fc.weight"]),
@@ -439,6 +456,8 @@ def test_another_model_is_named_by_both_hashes(
         (["--edit", "class=red,alfa-hat=1"], ["'alfa-hat=1' is none of", "nearest: alpha-hat"]),
         (["--edit", "class=red,alpha-hat=x"], ["alpha-hat is 'x', expected a number"]),
         (["--edit", "class=red,alpha-hat=1", "--enhance"], ["--enhance: goes into an --edit of its own"]),
+        (["--class", "red", "--class", "rad", "--alpha-hat", 1], ["no class 'rad'"]),
+        (["--class", "red", "--class", "blue", "--feature", "1", "--alpha-hat", 1], ["do not say whose feature"]),
         ([], ["error: edit: nothing to do"]),
     ],
 )
