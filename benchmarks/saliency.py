@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import resource
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,6 +45,7 @@ from salve_audit.spatial import (
 
 Draw = Callable[[Directions, CutPass], Tensor]
 BATCH = 50
+WORK = Path(tempfile.gettempdir()) / "salve_saliency_networks"
 
 
 def localise(network: KnownNetwork, sets: dict[str, KnownPictures], seed: int) -> None:
@@ -173,7 +175,7 @@ def _stream(classifier: Classifier, layer: SpatialLayer, vectors: Tensor, n_stre
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("saliency_networks"), help="trained networks are kept there")
+    parser.add_argument("--work", type=Path, default=WORK, help="trained networks are kept there")
     parser.add_argument("--pictures", type=int, default=100, help="per class with one cue")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--networks", nargs="*", default=["CNN", "ViT"], choices=list(RECIPES))
