@@ -33,7 +33,7 @@ def enlarge_maps(
 
 def _weigh_cells(n_pixels: int, n_cells: int, shift: float) -> Float[Tensor, "n c"]:
     """How much each cell counts at each pixel: the cubic B-spline, a bump over four cells."""
-    from_centre = torch.arange(n_pixels) - (n_pixels - 1) / 2 - shift * n_pixels
+    from_centre = torch.arange(n_pixels) - (n_pixels - 1) / 2 - shift
     cell = from_centre * n_cells / n_pixels + (n_cells - 1) / 2
     apart = (cell[:, None] - torch.arange(n_cells)).abs()
     near, far = 2 / 3 - apart**2 + apart**3 / 2, (2 - apart).clamp(min=0) ** 3 / 6

@@ -26,7 +26,7 @@ PICTURES = 4
 
 @dataclass(frozen=True)
 class Alignment:
-    """The point under the grid's centre, down (y) and right (x) of the picture's, as shares of its height and width."""
+    """The pixel under the centre of the grid, in pixels down (y) and right (x) of the picture's centre."""
 
     y: float
     x: float
@@ -68,4 +68,4 @@ def _measure_axis(cut: CutNetwork, images: Tensor, axis: int) -> float:
         return 0.0
     slope, offset = np.polyfit(starts + width / 2 - side / 2, centres, 1)
     shift = float(-offset / slope) if slope > 0 else 0.0
-    return shift / side if abs(shift) <= side / cells else 0.0
+    return shift if abs(shift) <= side / cells else 0.0

@@ -61,7 +61,7 @@ def test_a_hot_cell_is_hottest_in_its_middle() -> None:
         cells[row, column] = 3.0
         # cells of eight pixels: the middle of the first is between pixels 3 and 4
         assert find_hottest(enlarge_maps(cells, (48, 48))) in [(8 * row + 3, 8 * column + 3)]
-        moved = enlarge_maps(cells, (48, 48), Alignment(-3.5 / 48, 2.5 / 48))
+        moved = enlarge_maps(cells, (48, 48), Alignment(-3.5, 2.5))
         assert find_hottest(moved) == (8 * row, 8 * column + 6)
 
 
