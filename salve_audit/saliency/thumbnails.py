@@ -15,8 +15,8 @@ from PIL import Image
 
 from salve_audit.results import Picture
 
-SIDE = 104  # pixels of the longer side; small pictures are enlarged to it, smoothly: blocks hide what they show
-QUALITY = 60
+SIDE = 96  # pixels of the longer side; small pictures are enlarged to it, smoothly: blocks hide what they show
+QUALITY = 55
 
 
 def to_pixels(

@@ -44,9 +44,9 @@ def test_colours_beyond_the_range_are_cut() -> None:
 
 @pytest.mark.parametrize(
     ("height", "width", "expected"),
-    [(32, 32, (104, 104)), (224, 112, (104, 52)), (100, 400, (26, 104)), (1, 900, (1, 104))],
+    [(32, 32, (96, 96)), (224, 112, (96, 48)), (100, 400, (24, 96)), (1, 900, (1, 96))],
 )
-def test_the_longer_side_is_104(height: int, width: int, expected: tuple) -> None:
+def test_the_longer_side_is_96(height: int, width: int, expected: tuple) -> None:
     assert fit_side(height, width) == expected
 
 
