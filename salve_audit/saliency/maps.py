@@ -19,11 +19,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from salve_audit.saliency.gradients import Directions, GradientBlock
-from salve_audit.spatial import CutNetwork, CutPass
+from salve_audit.spatial import CutPass
 
 PATH_STEPS = 4  # eight point no better
 
@@ -44,28 +44,6 @@ def compute_integrated(directions: Directions, passed: CutPass, n_steps: int = P
         blocks = directions.iterate_paths(passed, n_steps)
         maps = torch.cat([(block.gradients * block.positions).sum(3) for block in blocks], dim=1)  # (l, b, p)
     return directions.layout.to_map(maps.transpose(0, 1))
-
-
-def integrate_pairs(
-    cut: CutNetwork,
-    passed: CutPass,
-    rows: Int[Tensor, " r"],
-    vectors: Float[Tensor, "r d"],
-    n_steps: int = PATH_STEPS,
-) -> Float[Tensor, "r h w"]:
-    """`compute_integrated` for single pairs: `rows` says which picture of the pass each direction is mapped on."""
-    layout, outputs = cut.layer.layout, passed.output[rows.to(passed.output.device)]
-    ends = layout.to_positions(outputs)
-    start = ends.mean(1, keepdim=True)
-    total = torch.zeros_like(ends)
-    for step in range(n_steps):
-        between = start + (step + 0.5) / n_steps * (ends - start)
-        points = layout.with_positions(outputs, between).detach().requires_grad_()
-        with torch.enable_grad():
-            acts = cut.follow(passed, points, rows).acts
-            (gradients,) = torch.autograd.grad((acts * vectors.to(acts)).sum(), points)
-        total += layout.to_positions(gradients)
-    return layout.to_map((total * (ends - start)).sum(2) / n_steps).float()
 
 
 def _weigh_channels(block: GradientBlock) -> Float[Tensor, "l r p"]:
