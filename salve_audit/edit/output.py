@@ -23,6 +23,8 @@ def check_out(model: Path, out: Path, force: bool) -> None:
         OutputError: something is there and is not to be replaced, or the place cannot be written.
     """
     inputs = find_weight_files(model) if model.is_dir() else (model,)
+    if out.is_dir() and not model.is_dir():
+        raise OutputError(str(out), "is a folder", hint=f"-o {out / model.name}")
     targets = (out, *(out / file.name for file in inputs)) if model.is_dir() else (out, sidecar_of(out))
     for target in targets:
         if target.exists() and any(os.path.samefile(target, one) for one in (model, *inputs)):
@@ -57,8 +59,6 @@ def _check_folder(out: Path, force: bool) -> None:
 
 
 def _check_file(model: Path, out: Path, force: bool) -> None:
-    if out.is_dir():
-        raise OutputError(str(out), "is a folder", hint=f"-o {out / model.name}")
     settings, has_settings = sidecar_of(out), sidecar_of(model).is_file()
     if settings.exists() and not has_settings:
         why = f"lies where settings of {out.name} would be read from"

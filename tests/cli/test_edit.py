@@ -495,6 +495,10 @@ def test_another_file_is_replaced_with_force_only(
     assert "salve_audit_edit" in torch.load(out, weights_only=True)
     done = edit(colour_model, audited / "out", "--class", "red", "--alpha-hat", 1, "-o", tmp_path / "e.safetensors")
     assert_refused(done, tmp_path / "e.safetensors", "are of different formats; none is converted")
+    (tmp_path / "folder").mkdir()
+    for folder in (tmp_path / "folder", "."):
+        done = edit(colour_model, audited / "out", "--class", "red", "--alpha-hat", 1, "-o", folder)
+        assert (done.code, f"error: {folder}: is a folder" in done.err) == (2, True), done.err
 
 
 @pytest.mark.parametrize("how", ["interrupt", "terminate"])
