@@ -9,6 +9,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -353,3 +355,14 @@ def test_a_network_without_places_is_explained_without_maps(
     assert explain("--arch", arch, "-o", out, **again).code == 0
     assert f"There are no heat maps: {found['why_no_maps']}." in html.unescape(out.read_text())
     assert explain("--arch", arch, "-o", tmp_path / "x.png", **again).code == 0
+
+
+def test_the_command_loads_no_torch_until_it_runs() -> None:
+    code = (
+        "import salve_audit.cli.explain_command, salve_audit.explain.output, salve_audit.explain.request\n"
+        "from salve_audit.cli.app import run\n"
+        "assert run(['explain', '--help']) == 0\n"
+        "assert run(['explain', 'a', 'b', 'c', '--format', 'png']) == 2\n"
+        "import sys; assert not {'torch', 'timm', 'PIL'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
