@@ -73,7 +73,7 @@ def main() -> None:
             settings = dataclasses.replace(MaximisationSettings(), parametrisation=name)
             began = time.perf_counter()
             generator = torch.Generator().manual_seed(seed)
-            made = maximise_features(classifier, audit.outcome.sae, targets, settings, generator, device)
+            made = maximise_features((classifier, device), audit.outcome.sae, targets, settings, generator)
             seconds = time.perf_counter() - began
             ratios = np.array([one.ratio for one in made if one.ratio is not None])
             low, middle, high = ratios.min(), np.median(ratios), ratios.max()

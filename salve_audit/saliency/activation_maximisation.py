@@ -119,43 +119,33 @@ def choose_targets(
 
 
 def maximise_features(
-    classifier: Classifier,
+    network: tuple[Classifier, torch.device],
     sae: TrainedSae,
     targets: Sequence[FeatureTarget],
     settings: MaximisationSettings,
     generator: torch.Generator,
-    device: torch.device | None = None,
 ) -> tuple[SyntheticPicture, ...]:
     """A picture for every target, optimised together; the classifier is left untouched.
 
     Args:
-        classifier: whose head's inputs the autoencoder reads.
+        network: the classifier whose head's inputs the autoencoder reads, and the device to run it on.
         sae: the autoencoder.
         targets: what to maximise; may be none.
         settings: how.
         generator: on the CPU, of noise and views: the same seed gives the same bytes on the same machine.
-        device: of the network; None: the CPU.
 
     Raises:
         CheckpointError: the network cannot be differentiated (an ONNX file), or its pass fails.
     """
-    _, h, w = classifier.transform.input_size
-    n_together = max(1, MAX_PIXELS // (settings.n_starts * h * w))
-    settings = replace(settings, views=settings.views.fitted(min(h, w)))
+    size = network[0].transform.input_size
+    n_together = max(1, MAX_PIXELS // (settings.n_starts * size[1] * size[2]))
+    settings = replace(settings, views=settings.views.fitted(min(size[1:])))
     made: list[SyntheticPicture] = []
-    with _reading(classifier, device or torch.device("cpu")) as read:
+    with _reading(*network) as read:
+        optimiser = _Optimiser(read, size, settings, generator)
         for start in range(0, len(targets), n_together):
             part = targets[start : start + n_together]
-            pixels, reached = _optimise(classifier, read, _rows(sae, part), settings, generator)
-            for _ in range(settings.n_retries):
-                weak = [row for row, one in enumerate(part) if one.real_maximum > 0 and reached[row] < 1]
-                if not weak:
-                    break
-                again = _optimise(classifier, read, _rows(sae, [part[row] for row in weak]), settings, generator)
-                better = [(place, row) for place, row in enumerate(weak) if again[1][place] > reached[row]]
-                for place, row in better:
-                    pixels[row], reached[row] = again[0][place], again[1][place]
-            made.extend(_measure(read, sae, part, pixels))
+            made.extend(_measure(read, sae, part, optimiser.run(sae, part)))
     return tuple(made)
 
 
@@ -167,46 +157,55 @@ def _rows(sae: TrainedSae, targets: Sequence[FeatureTarget]) -> tuple[Tensor, Te
     return torch.from_numpy(weights), torch.from_numpy(offsets)
 
 
-def _optimise(
-    classifier: Classifier,
-    read: Encoder,
-    rows: tuple[Tensor, Tensor],
-    settings: MaximisationSettings,
-    generator: torch.Generator,
-) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, " b"]]:
-    """Pictures in 0..1, rounded to 8 bits, and how strongly each latent fired on its last views, in its unit."""
-    b, n_starts = len(rows[0]), settings.n_starts
-    made = PARAMETRISATIONS[settings.parametrisation]((n_starts * b, *classifier.transform.input_size), generator)
-    repeated = rows[0].repeat(n_starts, 1), rows[1].repeat(n_starts)
-    reached = _climb(made, read, repeated, settings, settings.n_scouting, generator)
-    made.keep(reached.view(n_starts, b).argmax(0) * b + torch.arange(b))
-    reached = _climb(made, read, rows, settings, settings.n_steps - settings.n_scouting, generator)
-    return (made.pictures().detach() * 255).round() / 255, reached
+@dataclass(frozen=True)
+class _Optimiser:
+    """Makes pictures of one size; `read` gives the head's inputs for pictures."""
 
+    read: Encoder
+    size: tuple[int, int, int]
+    settings: MaximisationSettings
+    generator: torch.Generator
 
-def _climb(
-    made: Parametrisation,
-    read: Encoder,
-    rows: tuple[Tensor, Tensor],
-    settings: MaximisationSettings,
-    n_steps: int,
-    generator: torch.Generator,
-) -> Float[Tensor, " b"]:
-    """Moves the parameters; returns how strongly each latent fired in the last steps, in its unit."""
-    weights, offsets = rows
-    optimiser = torch.optim.Adam([made.parameters], lr=settings.learning_rate or made.learning_rate)
-    reached = torch.zeros(len(weights))
-    for _ in range(n_steps):
-        pictures = made.pictures()
-        acts = read(draw_views(pictures, settings.views, generator))
-        fires = (acts * weights).sum(1) + offsets
-        penalty = settings.l2 * mean_square(pictures) + settings.tv * mean_variation(pictures)
-        # counted in full before the latent fires, the penalties would keep some pictures grey for good
-        loss = (fires.detach().clamp(0, 1).square() * penalty - fires).sum()
-        (made.parameters.grad,) = torch.autograd.grad(loss, [made.parameters])
-        optimiser.step()
-        reached = torch.lerp(reached, fires.detach(), 0.3)  # views differ
-    return reached
+    def run(self, sae: TrainedSae, targets: Sequence[FeatureTarget]) -> Float[Tensor, "b c h w"]:
+        """Pictures in 0..1, rounded to 8 bits; those of latents that stay weak are tried again."""
+        pixels, reached = self._attempt(_rows(sae, targets))
+        for _ in range(self.settings.n_retries):
+            weak = [row for row, one in enumerate(targets) if one.real_maximum > 0 and reached[row] < 1]
+            if not weak:
+                break
+            again = self._attempt(_rows(sae, [targets[row] for row in weak]))
+            better = [(place, row) for place, row in enumerate(weak) if again[1][place] > reached[row]]
+            for place, row in better:
+                pixels[row], reached[row] = again[0][place], again[1][place]
+        return pixels
+
+    def _attempt(self, rows: tuple[Tensor, Tensor]) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, " b"]]:
+        """Pictures from the best of several noises, and how strongly each latent fired on its last views."""
+        b, settings = len(rows[0]), self.settings
+        shape = (settings.n_starts * b, *self.size)
+        made = PARAMETRISATIONS[settings.parametrisation](shape, self.generator)
+        repeated = rows[0].repeat(settings.n_starts, 1), rows[1].repeat(settings.n_starts)
+        reached = self._climb(made, repeated, settings.n_scouting)
+        made.keep(reached.view(settings.n_starts, b).argmax(0) * b + torch.arange(b))
+        reached = self._climb(made, rows, settings.n_steps - settings.n_scouting)
+        return (made.pictures().detach() * 255).round() / 255, reached
+
+    def _climb(self, made: Parametrisation, rows: tuple[Tensor, Tensor], n_steps: int) -> Float[Tensor, " b"]:
+        """Moves the parameters; returns how strongly each latent fired in the last steps, in its unit."""
+        (weights, offsets), settings = rows, self.settings
+        adam = torch.optim.Adam([made.parameters], lr=settings.learning_rate or made.learning_rate)
+        reached = torch.zeros(len(weights))
+        for _ in range(n_steps):
+            pictures = made.pictures()
+            acts = self.read(draw_views(pictures, settings.views, self.generator))
+            fires = (acts * weights).sum(1) + offsets
+            penalty = settings.l2 * mean_square(pictures) + settings.tv * mean_variation(pictures)
+            # counted in full before the latent fires, the penalties would keep some pictures grey for good
+            loss = (fires.detach().clamp(0, 1).square() * penalty - fires).sum()
+            (made.parameters.grad,) = torch.autograd.grad(loss, [made.parameters])
+            adam.step()
+            reached = torch.lerp(reached, fires.detach(), 0.3)  # views differ
+        return reached
 
 
 def mean_square(pictures: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:

@@ -75,9 +75,8 @@ def add_synthetic(seeing: Seeing, inputs: SyntheticInputs) -> Seeing:
     log.info("activation maximisation of %d features", len(chosen))
     try:
         targets = choose_targets(inputs.codes, chosen)
-        made = maximise_features(
-            inputs.classifier, inputs.sae, targets, inputs.settings, generator, device=inputs.device
-        )
+        network = inputs.classifier, inputs.device
+        made = maximise_features(network, inputs.sae, targets, inputs.settings, generator)
     except CheckpointError as error:
         log.warning("no pictures that excite a feature: %s", error.why)
         return dataclasses.replace(

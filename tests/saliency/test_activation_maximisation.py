@@ -27,6 +27,7 @@ from salve_audit.saliency.parametrisation import PARAMETRISATIONS
 from salve_audit.saliency.random_views import ViewSettings, draw_views
 
 D, SIDE = 32, 32
+CPU = torch.device("cpu")
 QUICK = MaximisationSettings(n_steps=24, n_starts=2, n_scouting=4, n_retries=0)
 
 
@@ -76,7 +77,7 @@ def test_latents_fire_more_than_on_noise_in_the_direction_asked_for(parametrisat
     signs = np.sign(strong.mean(0) - faint.mean(0))  # an untrained network's latents go one way only
     targets = tuple(FeatureTarget(one, float(signs[one]), 0.0) for one in (0, 3, 5))
     settings = MaximisationSettings(parametrisation, n_steps=24, n_starts=2, n_scouting=4, l2=0.0, tv=0.0)
-    made = maximise_features(classifier, sae, targets, settings, torch.Generator().manual_seed(0))
+    made = maximise_features((classifier, CPU), sae, targets, settings, torch.Generator().manual_seed(0))
     for one in made:
         before = one.target.sign * faint[:, one.target.feature]
         assert one.target.sign * one.preactivation > before.max() + 5 * before.std(), one.target
@@ -90,7 +91,7 @@ def test_latents_fire_more_than_on_noise_in_the_direction_asked_for(parametrisat
 def test_strengths_are_those_of_the_very_pixels() -> None:
     classifier, sae = make_classifier(), make_sae(ACTIVATIONS["topk"])
     targets = tuple(FeatureTarget(one, 1.0, 2.0) for one in range(3))
-    made = maximise_features(classifier, sae, targets, QUICK, torch.Generator().manual_seed(0))
+    made = maximise_features((classifier, CPU), sae, targets, QUICK, torch.Generator().manual_seed(0))
     pixels = np.stack([one.pixels for one in made])
     np.testing.assert_allclose(pixels * 255, np.rint(pixels * 255), atol=1e-4)
     acts = forward(classifier, pixels)
@@ -105,14 +106,16 @@ def test_the_same_seed_gives_the_same_bytes_and_the_model_stays_as_it_was() -> N
     classifier, sae = make_classifier(), make_sae(ACTIVATIONS["linear"])
     before = copy.deepcopy(classifier.model.state_dict())
     targets = (FeatureTarget(1, 1.0, 1.0), FeatureTarget(2, -1.0, 1.0))
-    runs = [maximise_features(classifier, sae, targets, QUICK, torch.Generator().manual_seed(s)) for s in (3, 3, 4)]
+    runs = [
+        maximise_features((classifier, CPU), sae, targets, QUICK, torch.Generator().manual_seed(s)) for s in (3, 3, 4)
+    ]
     first, again, other = ([one.pixels.tobytes() for one in run] for run in runs)
     assert first == again
     assert first != other
     after = classifier.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in classifier.model.modules())
-    assert maximise_features(classifier, sae, (), QUICK, torch.Generator()) == ()
+    assert maximise_features((classifier, CPU), sae, (), QUICK, torch.Generator()) == ()
 
 
 def test_many_features_are_made_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +123,7 @@ def test_many_features_are_made_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(module, 2 * QUICK.n_starts * SIDE * SIDE)
     classifier, sae = make_classifier(), make_sae(ACTIVATIONS["linear"])
     targets = tuple(FeatureTarget(one, 1.0, 1.0) for one in range(5))
-    made = maximise_features(classifier, sae, targets, QUICK, torch.Generator().manual_seed(0))
+    made = maximise_features((classifier, CPU), sae, targets, QUICK, torch.Generator().manual_seed(0))
     assert [one.target.feature for one in made] == [0, 1, 2, 3, 4]
 
 
@@ -128,7 +131,7 @@ def test_a_grey_network_gives_grey_pictures() -> None:
     classifier, sae = make_classifier(n_channels=1), make_sae(ACTIVATIONS["linear"])
     for parametrisation in PARAMETRISATIONS:
         settings = MaximisationSettings(parametrisation, n_steps=4, n_starts=1, n_scouting=1)
-        made = maximise_features(classifier, sae, [FeatureTarget(0, 1.0, 1.0)], settings, torch.Generator())
+        made = maximise_features((classifier, CPU), sae, [FeatureTarget(0, 1.0, 1.0)], settings, torch.Generator())
         assert made[0].pixels.shape == (SIDE, SIDE, 1)
 
 
@@ -143,7 +146,9 @@ def test_a_network_without_gradient_is_refused_by_name() -> None:
 
     sae = make_sae(ACTIVATIONS["linear"])
     with pytest.raises(CheckpointError, match="a network read as timm checkpoint cannot be differentiated"):
-        maximise_features(make_classifier(model=Blind()), sae, [FeatureTarget(0, 1.0, 1.0)], QUICK, torch.Generator())
+        maximise_features(
+            (make_classifier(model=Blind()), CPU), sae, [FeatureTarget(0, 1.0, 1.0)], QUICK, torch.Generator()
+        )
 
 
 def test_penalties_flatten_the_picture() -> None:
@@ -151,7 +156,7 @@ def test_penalties_flatten_the_picture() -> None:
     variation = []
     for weight in (0.0, 50.0):
         settings = MaximisationSettings(n_steps=40, n_starts=1, n_scouting=1, l2=weight, tv=weight)
-        (one,) = maximise_features(classifier, sae, [FeatureTarget(0, -1.0, 0.1)], settings, torch.Generator())
+        (one,) = maximise_features((classifier, CPU), sae, [FeatureTarget(0, -1.0, 0.1)], settings, torch.Generator())
         variation.append(float(mean_variation(torch.from_numpy(one.pixels).permute(2, 0, 1)[None])))
     assert variation[1] < 0.5 * variation[0]
 
@@ -216,7 +221,7 @@ def test_latents_that_stay_silent_are_tried_again() -> None:
     classifier, sae = make_classifier(), make_sae(ACTIVATIONS["linear"])
     targets = (FeatureTarget(0, -1.0, 1e-6), FeatureTarget(3, 1.0, 50.0), FeatureTarget(5, 1.0, 50.0))
     once, twice = (
-        maximise_features(classifier, sae, targets, dataclasses.replace(QUICK, n_retries=n), torch.Generator())
+        maximise_features((classifier, CPU), sae, targets, dataclasses.replace(QUICK, n_retries=n), torch.Generator())
         for n in (0, 1)
     )
     assert once[0].pixels.tobytes() == twice[0].pixels.tobytes()
