@@ -104,7 +104,7 @@ class Comparison:
         results: by class, then method, then target.
         spreads: of the methods that depend on a key or on the autoencoder's seed.
         summary: by method, then target, over all classes on which every method was compared.
-        notes: what was left out because it would have cost too much, in words.
+        notes: what was left out, since it would have cost too much or had nothing to act on, in words.
     """
 
     results: tuple[InterventionResult, ...]

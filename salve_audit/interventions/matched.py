@@ -48,8 +48,8 @@ def compare_interventions(settings: ComparisonSettings, inputs: ComparisonInputs
     A class without fit or audit samples, or without any other class to compare it with, is left out and logged. One
     that is at or below a target from the start has strength 0 there and counts as reached. Where a method never
     reaches a target, the result is the smallest strength with the lowest accuracy of the class. Where a method
-    has nothing to act on (no latent is left for a random null), the class has no result of it; logged once. What an
-    audit is too large for is left out by `plan` and said in `notes`; classes outside the summary then have intervals
+    has nothing to act on (no latent is left for a random null), the class has no result of it; `notes` say so. What an
+    audit is too large for is left out by `plan` and said there as well; classes outside the summary then have intervals
     of `FEWER_DRAWS` draws.
 
     The spread of a method that depends on a key (or the autoencoder's seed) is the lowest, median and highest
@@ -60,12 +60,13 @@ def compare_interventions(settings: ComparisonSettings, inputs: ComparisonInputs
         bench = Workbench(settings, inputs)
         plan = make_plan(bench)
         found = _compare_all(bench, plan)
-    _report_missing(bench, plan, found)
+    notes = (*plan.notes(bench), *_name_missing(found))
+    _report_missing(bench, notes)
     return Comparison(
         results=tuple(result for one in found for result in one.results),
         spreads=tuple(spread for one in found for spread in one.spreads),
         summary=summarise_methods([one.draws for one in found if one.draws is not None]),
-        notes=plan.notes(bench),
+        notes=notes,
     )
 
 
@@ -82,18 +83,24 @@ def _compare_all(bench: Workbench, plan: Plan) -> list[ClassFindings]:
         return [*first, *(one for group in rest for one in group)]
 
 
-def _report_missing(bench: Workbench, plan: Plan, found: Iterable[ClassFindings]) -> None:
+def _report_missing(bench: Workbench, notes: Iterable[str]) -> None:
     inputs = bench.inputs
     for index, name in enumerate(inputs.class_names):
         seen = index in inputs.fit_labels or index in inputs.audit_labels  # else an output, but no class of the data
         if seen and not bench.can_compare(index):
             logger.warning("class %s has too few samples: no interventions are compared on it", name)
-    missing = [method for one in found for method in one.left_out]
-    for method in dict.fromkeys(missing):
-        n_classes = missing.count(method)
-        logger.warning("%s has nothing to act on in %d classes and is left out there", method, n_classes)
-    for note in plan.notes(bench):
+    for note in notes:
         logger.info("%s", note)
+
+
+def _name_missing(found: Iterable[ClassFindings]) -> list[str]:
+    """The methods that had nothing to act on, in words."""
+    missing = [method for one in found for method in one.left_out]
+    times = {method: missing.count(method) for method in missing}
+    return [
+        f"{method} has nothing to act on in {n} {'class' if n == 1 else 'classes'} and is left out there."
+        for method, n in times.items()
+    ]
 
 
 def compare_group(bench: Workbench, plan: Plan, group: Sequence[int]) -> list[ClassFindings]:

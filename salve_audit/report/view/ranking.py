@@ -65,9 +65,17 @@ def headline(summaries: Sequence[MethodSummary]) -> str:
 
 
 def _place(salve: MethodSummary, order: Sequence[MethodSummary], at: str) -> str:
-    kept, best = percent(salve.others_accuracy), order[0]
-    most = "" if best is salve else f"; {label(best.method)} keeps most, {percent(best.others_accuracy)}"
-    return f"is number {order.index(salve) + 1} of {len(order)} methods where the class is at {at} ({kept}{most})"
+    best = order[0]
+    most = "" if best is salve else f"; {label(best.method)} keeps most, {_kept(best)}"
+    return (
+        f"is number {order.index(salve) + 1} of {len(order)} methods where the class is at {at} ({_kept(salve)}{most})"
+    )
+
+
+def _kept(one: MethodSummary) -> str:
+    """What the others keep, and where the method misses the target: a class that it spares costs the others little."""
+    some = "" if one.n_reached == one.n_classes else f", with {one.n_reached} of {one.n_classes} classes brought there"
+    return f"{percent(one.others_accuracy)}{some}"
 
 
 def _trivial_verdict(salve: MethodSummary) -> str:
