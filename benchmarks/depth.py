@@ -21,7 +21,7 @@ import depth_rivals as rivals
 import numpy as np
 import torch
 from depth_cases import Case, Found, judge, load_case
-from depth_measures import measure_evidence, measure_pieces
+from depth_measures import measure_evidence, measure_pieces, measure_with_wholes
 from depth_networks import RECIPES, UNTOUCHED_ARCH, network_path, train_all
 from depth_worlds import UNTOUCHED_WORLD, worlds
 
@@ -40,6 +40,7 @@ def _variant(stage: int = 2, **changes: float) -> Callable[[Case], Found]:
 
 MEASURES: Mapping[str, Callable[[Case], Found]] = {
     "evidence (default)": _variant(),
+    "evidence, frame and colour": lambda case: measure_with_wholes(case, DEFAULT),
     "evidence, no concepts": lambda case: measure_pieces(case, DEFAULT),
     "evidence, not merged": _variant(merged=False),
     "evidence, 3 steps": _variant(n_steps=3),

@@ -10,6 +10,7 @@ from torch import Tensor
 from salve_audit.reliance.depth.assess import DepthFindings, assess_depth, mask_of
 from salve_audit.reliance.depth.evidence import Evidence, SearchSettings, find_evidence
 from salve_audit.reliance.depth.network import Probe, Seen
+from salve_audit.reliance.depth.whole import flip_without_whole
 
 TRAIT_STAGE = 2  # what is told apart by its output: layer1, the first block, the first stage
 
@@ -37,6 +38,19 @@ def measure_pieces(case: Case, settings: SearchSettings) -> Found:
     turned = evidence.flips.numpy().any(1)
     reliance = np.array([turned[case.labels == k].mean() for k in range(case.n_classes)])
     return Found(reliance, _most_fragile(evidence), evidence.n_passes)
+
+
+def measure_with_wholes(case: Case, settings: SearchSettings) -> Found:
+    """Pieces, and the frame and the overall colour beside them: the largest drop of any."""
+    labels, probe = torch.from_numpy(case.labels), probe_case(case)
+    evidence = find_evidence(probe, case.images, labels, settings)
+    findings = assess_depth(evidence, np.random.default_rng(0))
+    turned = flip_without_whole(probe, case.images, evidence, settings.batch_size)
+    reliance = np.array([one.reliance.value for one in findings.classes])
+    for one in turned.values():
+        reliance = np.maximum(reliance, [one[case.labels == k].mean() for k in range(case.n_classes)])
+    n_passes = evidence.n_passes + len(turned) * len(labels)
+    return Found(reliance, _most_fragile(evidence), n_passes, count_named(case, evidence, findings))
 
 
 def _most_fragile(evidence: Evidence) -> np.ndarray:

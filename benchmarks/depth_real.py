@@ -32,6 +32,7 @@ SIDE, N_TRAIN, N_AUDIT = 32, 1000, 100
 ARCHS = ("resnet", "convnext")
 CHOSEN = (
     "evidence (default)",
+    "evidence, frame and colour",
     "evidence, no concepts",
     "occlusion 8, around",
     "occlusion 12, around",

@@ -17,6 +17,7 @@ from salve_audit.reliance.depth.filling import fill_regions
 from salve_audit.reliance.depth.network import Seen, hard_margin, soft_margin
 from salve_audit.reliance.depth.nulls import flip_at_random
 from salve_audit.reliance.depth.regions import choose_grid, grow_region, peak_region, to_pixels
+from salve_audit.reliance.depth.whole import flip_without_whole
 
 SIDE, PATCH = 32, 7
 RED, BLUE = 0, 2
@@ -239,3 +240,22 @@ def test_effects_follow_the_pieces() -> None:
     findings = assess_depth(evidence, np.random.default_rng(0))
     turned = np.logical_or.reduce([piece_effects(evidence, one) for one in findings.concepts])
     assert turned.tolist() == [True] * 4 + [False] * 8
+
+
+def test_frames_and_tints_are_asked_for_as_a_whole() -> None:
+    images = 0.02 * torch.randn(20, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    images[:10, 0, :2] = images[:10, 0, -2:] = 1.0
+    images[:10, 0, :, :2] = images[:10, 0, :, -2:] = 1.0
+    images[10:, 2] += 0.4
+    labels = torch.tensor([0] * 10 + [1] * 10)
+
+    def probe(pictures: Tensor) -> Seen:
+        frame = (pictures[:, 0, :2].mean((1, 2)) + pictures[:, 0, -2:].mean((1, 2))) / 2
+        blue = pictures[:, 2].mean((1, 2)) - pictures[:, :2].mean((1, 2, 3))
+        return Seen(torch.stack([frame, blue, torch.full_like(frame, 0.25)], 1), pictures.detach())
+
+    evidence = find_evidence(probe, images, labels, SearchSettings())
+    assert evidence.correct.all()
+    turned = flip_without_whole(probe, images, evidence, 7)
+    assert turned["frame"].tolist() == [True] * 10 + [False] * 10
+    assert turned["overall colour"][10:].all()
