@@ -69,7 +69,7 @@ def command(
     set_up_logging(verbose, quiet)
     from salve_audit.explain.output import check_out, choose_format, write_whole
 
-    check_out(out)
+    check_out(out, (model, *images, audit))
     kind = choose_format(chosen, out)
     from salve_audit.explain.request import ExplainRequest
     from salve_audit.explain.run import explain_images

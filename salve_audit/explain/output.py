@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from salve_audit.errors import OutputError, UsageError
+from salve_audit.outputs import OWN_FILES
 
 FORMATS = ("text", "json", "html", "png")
 SUFFIXES = {".txt": "text", ".json": "json", ".html": "html", ".htm": "html", ".png": "png"}
@@ -28,16 +30,20 @@ def choose_format(asked: str | None, out: Path | None) -> str:
     return asked or "text"
 
 
-def check_out(out: Path | None) -> None:
+def check_out(out: Path | None, inputs: Sequence[Path]) -> None:
     """Before any work: can a file be written there?
 
     Raises:
+        UsageError: it is one of the inputs, by whatever name, or a file of the audit in one of them.
         OutputError: it is a folder, or lies in none that can be written.
     """
     if out is None:
         return
     if out.is_dir():
         raise OutputError(str(out), "is a folder", hint=f"-o {out / 'explanation.html'}")
+    belonging = [file for one in inputs for file in (one, *(one / name for name in OWN_FILES))]
+    if out.exists() and any(one.exists() and os.path.samefile(one, out) for one in belonging):
+        raise UsageError("-o", f"{out} is one of the inputs, which are never overwritten", hint="name another place")
     if not out.absolute().parent.is_dir():
         raise OutputError(str(out), "its folder does not exist")
     if not os.access(out.absolute().parent, os.W_OK):

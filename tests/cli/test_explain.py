@@ -290,6 +290,18 @@ def test_places_that_cannot_be_written(explain: Callable, tmp_path: Path, monkey
     assert [one.name for one in tmp_path.iterdir()] == ["x.html"]
 
 
+def test_inputs_are_never_overwritten(explain: Callable, audited: Path, picture: Path, tmp_path: Path) -> None:
+    image = tmp_path / "red.png"
+    shutil.copyfile(picture, image)
+    (tmp_path / "link.png").symlink_to(image)
+    before = (audited / "audit.json").read_bytes()
+    for out in (image, tmp_path / "link.png"):
+        assert_refused(explain("-o", out, image=image), "is one of the inputs, which are never overwritten")
+    assert_refused(explain("-o", audited / "audit.json"), "is one of the inputs")
+    assert image.read_bytes() == picture.read_bytes()
+    assert (audited / "audit.json").read_bytes() == before
+
+
 def test_audits_that_do_not_belong(explain: Callable, audited: Path, colour_model: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.pt"
     torch.save({**torch.load(colour_model, weights_only=True), "epoch": 1}, other)
