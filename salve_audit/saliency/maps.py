@@ -25,7 +25,7 @@ from torch import Tensor
 from salve_audit.saliency.gradients import Directions, GradientBlock
 from salve_audit.spatial import CutPass
 
-PATH_STEPS = 4  # eight point no better
+PATH_STEPS = 4  # eight point hardly better
 
 
 def compute_grad_fam(directions: Directions, passed: CutPass) -> Float[Tensor, "b l h w"]:
