@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from salve_audit.cli.printing import aligned, plain
-from salve_audit.explain.findings import ClassScore, Decomposition, EditFinding, Explanation
+from salve_audit.explain.findings import ClassScore, Decomposition, EditFinding, Explanation, Pieces
 from salve_audit.explain.words import (
     conclude,
     conclude_edit,
+    conclude_pieces,
     describe_flip,
+    describe_piece,
     list_parts,
     name_feature,
+    name_piece,
     show_share,
     signed,
 )
@@ -32,12 +35,21 @@ def _explain(found: Explanation) -> str:
         _table([["class", "probability", "logit"], *_scores(found.scores)]),
         _plain(f"logit of {one.class_name}, {one.logit:.2f} = the sum of") + "\n" + _table(_parts(one)),
     ]
+    if found.pieces is not None:
+        blocks.append("\n".join(_plain(line) for line in _pieces(found.pieces, found.predicted.name)))
     if found.edit is not None:
         table = _table([["class", "before", "after", "logit after"], *_changes(found.edit)])
         lines = ["after the edit: " + "; ".join(found.edit.steps), conclude_edit(found.edit)]
         blocks.append("\n".join([*(_plain(line) for line in lines), table]))
     blocks.append(MAPS_HINT if found.maps is not None else _plain(f"no heat maps: {found.why_no_maps}"))
     return "\n\n".join(blocks)
+
+
+def _pieces(pieces: Pieces, own: str) -> list[str]:
+    lines = [f"in the picture: {conclude_pieces(pieces, own)}"]
+    for number, one in enumerate(pieces.found, 1):
+        lines.append(f"  {name_piece(one, number)}, {percent(one.area)} of the area: {describe_piece(one, own)}")
+    return lines
 
 
 def _plain(text: str) -> str:

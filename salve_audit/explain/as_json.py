@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from salve_audit.explain.findings import ClassScore, Decomposition, Explanation, FeaturePart, Maps
+from salve_audit.explain.findings import ClassScore, Decomposition, Explanation, FeaturePart, Maps, Pieces
 
 
 def render_json(found: Sequence[Explanation]) -> str:
@@ -42,6 +42,8 @@ def _entry(found: Explanation) -> dict[str, Any]:
         },
         "maps": None if found.maps is None else _maps(found.maps),
         "why_no_maps": found.why_no_maps,
+        "pieces": None if found.pieces is None else _pieces(found.pieces),
+        "why_no_pieces": found.why_no_pieces,
     }
 
 
@@ -60,6 +62,18 @@ def _feature(one: Decomposition, each: FeaturePart) -> dict[str, Any]:
         "lead": each.lead,
         "flip": {"alpha_hat": each.flip.alpha_hat, "to": each.flip.to},
     }
+
+
+def _pieces(pieces: Pieces) -> dict[str, Any]:
+    found = [
+        {
+            "concept": one.concept,
+            "area": one.area,
+            "without": {"predicted": one.predicted, "probability": one.probability, "own": one.own_probability},
+        }
+        for one in pieces.found
+    ]
+    return {"found": found, "redundancy": pieces.redundancy}
 
 
 def _maps(maps: Maps) -> dict[str, Any]:

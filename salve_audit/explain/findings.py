@@ -167,6 +167,35 @@ class Maps:
 
 
 @dataclass(frozen=True, eq=False)
+class Piece:
+    """Something in the picture that speaks for the predicted class, and what the model says without it.
+
+    Attributes:
+        concept: the concept of the audit that it is most alike; None: the audit knows none.
+        area: share of the picture.
+        predicted, probability: the leading class with this piece alone taken out.
+        own_probability: of the class that was predicted before.
+        outlined, without: (h, w, 3), the picture with the piece outlined, and with it taken out.
+    """
+
+    concept: int | None
+    area: float
+    predicted: str
+    probability: float
+    own_probability: float
+    outlined: UInt8[np.ndarray, "h w 3"]
+    without: UInt8[np.ndarray, "h w 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """The pieces, strongest first; `redundancy` of them must go together until the class is lost, None: more."""
+
+    found: tuple[Piece, ...]
+    redundancy: int | None
+
+
+@dataclass(frozen=True, eq=False)
 class Explanation:
     """One picture explained.
 
@@ -180,6 +209,8 @@ class Explanation:
         edit: None: none was asked for.
         maps: None: there are none.
         why_no_maps: the reason, where there are none.
+        pieces: what the prediction rests on in the picture; None: not searched.
+        why_no_pieces: the reason.
     """
 
     image: str
@@ -192,6 +223,8 @@ class Explanation:
     edit: EditFinding | None
     maps: Maps | None
     why_no_maps: str
+    pieces: Pieces | None = None
+    why_no_pieces: str = ""
 
     @property
     def predicted(self) -> ClassScore:

@@ -13,14 +13,25 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from salve_audit import __version__
-from salve_audit.explain.findings import ClassScore, Decomposition, EditFinding, Explanation, FeaturePart, ShownMap
+from salve_audit.explain.findings import (
+    ClassScore,
+    Decomposition,
+    EditFinding,
+    Explanation,
+    FeaturePart,
+    Pieces,
+    ShownMap,
+)
 from salve_audit.explain.words import (
     SUM,
     conclude,
     conclude_edit,
+    conclude_pieces,
     describe_flip,
+    describe_piece,
     list_parts,
     name_feature,
+    name_piece,
     show_share,
     signed,
 )
@@ -84,6 +95,9 @@ class _View:
         self.edit_conclusion = "" if edit is None else conclude_edit(edit)
         self.changes = [] if edit is None else _change_rows(edit)
         self.before = [] if maps is None else [_cam(each, "before", found.scores) for each in maps.before]
+        own = found.predicted.name
+        self.pieces = [] if found.pieces is None else _piece_tiles(found.pieces, own)
+        self.pieces_conclusion = "" if found.pieces is None else conclude_pieces(found.pieces, own)
         after = () if edit is None or maps is None else maps.after
         self.after = [_cam(each, "after", () if edit is None else edit.after) for each in after]
 
@@ -114,6 +128,16 @@ def _cam(shown: ShownMap, when: str, scores: Sequence[ClassScore]) -> Tile:
 def _tile(shown: ShownMap, first: str, second: str) -> Tile:
     heats = zip((shown.paper, shown.sharp), shown.alts, strict=True)
     return Tile(tuple(_show(one.overlay, alt) for one, alt in heats), first, second)
+
+
+def _piece_tiles(pieces: Pieces, own: str) -> list[Tile]:
+    tiles = []
+    for number, one in enumerate(pieces.found, 1):
+        name = name_piece(one, number)
+        outlined = _show(one.outlined, f"The picture with {name} outlined, {percent(one.area)} of its area")
+        without = _show(one.without, f"The picture with {name} taken out")
+        tiles.append(Tile((outlined, without), name, describe_piece(one, own)))
+    return tiles
 
 
 def _show(pixels: UInt8[np.ndarray, "h w 3"], alt: str) -> Shown:

@@ -18,9 +18,11 @@ from salve_audit.explain.findings import (
     Explanation,
     FeaturePart,
     Maps,
+    Pieces,
 )
 from salve_audit.explain.flips import find_flip
 from salve_audit.explain.maps import MapWishes, draw_maps, find_layers, show_picture
+from salve_audit.explain.pieces import find_pieces
 from salve_audit.explain.request import ExplainRequest
 from salve_audit.explain.subject import Subject, load_subject, read_image
 from salve_audit.interventions import AffineHead, float64_head
@@ -69,6 +71,7 @@ def _explain(request: ExplainRequest, subject: Subject, images: Float[Tensor, "1
     shown = tuple((one.feature, one.code) for one in decomposition.features)
     classes = dict.fromkeys([scores[0].index] + ([edit.after[0].index] if edit is not None else []))
     maps, why = _map(request, subject, images, MapWishes(shown, tuple(classes), seen.names, edited))
+    pieces, why_no_pieces = _search(subject, images, scores[0].index)
     return Explanation(
         image=name,
         model=result.model.name,
@@ -80,6 +83,8 @@ def _explain(request: ExplainRequest, subject: Subject, images: Float[Tensor, "1
         edit=edit,
         maps=maps,
         why_no_maps=why,
+        pieces=pieces,
+        why_no_pieces=why_no_pieces,
     )
 
 
@@ -131,6 +136,14 @@ def _describe(
         error=parts.error,
         head_bias=parts.head_bias,
     )
+
+
+def _search(subject: Subject, images: Float[Tensor, "1 c h w"], predicted: int) -> tuple[Pieces | None, str]:
+    """The pieces of evidence, or why there are none."""
+    try:
+        return find_pieces(subject, images, predicted), ""
+    except LayerError as error:
+        return None, error.why
 
 
 def _map(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from salve_audit.explain.findings import Decomposition, EditFinding, Explanation, FeaturePart, Flip
+from salve_audit.explain.findings import Decomposition, EditFinding, Explanation, FeaturePart, Flip, Piece, Pieces
 from salve_audit.report.numbers import percent, plural, strength
 
 SUM = (
@@ -56,6 +56,32 @@ def conclude(found: Explanation) -> str:
         f"{lead}. What changes that with the least is {name_feature(weakest)}: suppressed at "
         f"α̂ {strength(weakest.flip.alpha_hat)}, the model says {weakest.flip.to}."
     )
+
+
+def name_piece(piece: Piece, number: int) -> str:
+    """``piece 1 (concept 4)``."""
+    return f"piece {number}" + (f" (concept {piece.concept})" if piece.concept is not None else "")
+
+
+def describe_piece(piece: Piece, own: str) -> str:
+    """What the model says without it."""
+    kept = f"{own} {percent(piece.own_probability)}"
+    if piece.predicted == own:
+        return f"without it still {kept}"
+    return f"without it {piece.predicted} {percent(piece.probability)}, {kept}"
+
+
+def conclude_pieces(pieces: Pieces, own: str) -> str:
+    """How much the prediction rests on one place, in a sentence."""
+    n = len(pieces.found)
+    if not n:
+        return f"No place in the picture speaks for {own}."
+    decisive = [one for one in pieces.found if one.predicted != own]
+    if decisive:
+        return f"One piece is enough: without it the prediction is no longer {own}."
+    if pieces.redundancy is not None:
+        return f"No single piece decides it; {pieces.redundancy} together do."
+    return f"{own} is still predicted with {plural(n, 'piece')} taken out."
 
 
 def conclude_edit(edit: EditFinding) -> str:

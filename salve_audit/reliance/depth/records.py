@@ -10,6 +10,7 @@ from salve_audit.reliance.survival import wilson
 from salve_audit.results import ClassDepth, Concept, ConceptEffect
 
 MOST_PIECES = 3  # that the search takes out of a picture
+DECIMALS = 5  # of a concept's signature
 MOST_EFFECTS = 6  # classes named beside a concept
 
 
@@ -47,6 +48,7 @@ def describe_concepts(findings: DepthFindings, layer: str, classes: Sequence[str
             mask_share=one.mask_share,
             n_images=len(set(one.pictures.tolist())),
             effect=_effects(one, classes, sizes),
+            trait=tuple(round(value, DECIMALS) for value in one.centre.tolist()),
         )
         for index, one in enumerate(findings.concepts)
     )
