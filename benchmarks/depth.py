@@ -146,6 +146,8 @@ def _cell(values: list[float | None], column: str) -> str:
         return "–"
     if column in ("passes", "seconds"):
         return f"{known.mean():.0f}" if column == "passes" else f"{known.mean():.1f}"
+    if column == "error" and known.mean() > 1:
+        return "–"  # not on the scale of drops
     rng = np.random.default_rng(0)
     low, high = np.percentile(known[rng.integers(len(known), size=(N_DRAWS, len(known)))].mean(1), [2.5, 97.5])
     return f"{known.mean():.2f} [{low:.2f}, {high:.2f}]"
