@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import datetime
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from salve_audit import __version__
 from salve_audit.explain.findings import (
@@ -38,6 +35,8 @@ from salve_audit.explain.words import (
 from salve_audit.report.html import make_environment
 from salve_audit.report.numbers import percent
 from salve_audit.report.tables import Shown
+from salve_audit.report.view.pictures import show
+from salve_audit.saliency.thumbnails import encode_picture
 
 
 @dataclass(frozen=True)
@@ -141,10 +140,7 @@ def _piece_tiles(pieces: Pieces, own: str) -> list[Tile]:
 
 
 def _show(pixels: UInt8[np.ndarray, "h w 3"], alt: str) -> Shown:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
-    url = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Shown(url, pixels.shape[1], pixels.shape[0], alt)
+    return show(encode_picture(pixels), alt)
 
 
 def draw_bars(one: Decomposition) -> tuple[list[Bar], float]:
