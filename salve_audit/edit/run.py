@@ -12,7 +12,7 @@ import numpy as np
 
 from salve_audit.activations import choose_device, choose_workers
 from salve_audit.activations.pictures import LoaderSettings
-from salve_audit.edit.apply import EditedHead, apply_steps, describe_steps
+from salve_audit.edit.apply import AppliedStep, EditedHead, apply_steps, describe_steps
 from salve_audit.edit.deep import DeepEdit, apply_deep_steps
 from salve_audit.edit.deep_verify import Passes, verify_deep
 from salve_audit.edit.output import check_out, staged
@@ -33,6 +33,7 @@ from salve_audit.saved_audit import check_model, load_saved_audit
 from salve_audit.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
+SLACK = 1e-9
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ def run_edit(request: EditRequest) -> EditOutcome:
         with watch.stage("verification" if request.verify else "prediction"):
             verification = _verify(request, subject, edited, changes, target)
     _warn(source)
+    if verification is not None:
+        _warn_moved(edited.steps, verification)
     return EditOutcome(
         steps=describe_steps(edited.steps, audit.result.data.classes),
         changed=tuple(f"{one.place.describe()} ({str(one.tensor.dtype).removeprefix('torch.')})" for one in changes),
@@ -164,3 +167,13 @@ def _warn(source: Source) -> None:
     left_out = list_left_out(source)
     if left_out:
         log.warning("left out of the folder's copy (weights without the edit, subfolders): %s", ", ".join(left_out))
+
+
+def _warn_moved(steps: Sequence[AppliedStep], found: Verification) -> None:
+    """An accuracy asked for holds where its edit was made; those after it may move the class again."""
+    predicted = {one.name: one.predicted for one in found.classes}
+    for one in steps[:-1]:
+        level, name = one.target.step.to_accuracy, one.target.step.class_name
+        if level is not None and name is not None and predicted[name] > level + SLACK:
+            share, asked = 100 * predicted[name], 100 * level
+            log.warning("%s was brought to %g %%, and later edits take it to %.1f %%", name, asked, share)

@@ -359,6 +359,17 @@ def test_enhancing_after_suppressing_is_no_way_back(
     assert [one["enhance"] for one in found["salve_audit_edit"]["edits"]] == [False, True]
 
 
+def test_a_later_edit_that_moves_a_matched_class_is_told(
+    edit: Callable, audited: Path, colour_model: Path, tmp_path: Path
+) -> None:
+    steps = ["--edit", "class=red,to-accuracy=0.3", "--edit", "class=red,enhance,alpha-hat=3"]
+    done = edit(colour_model, audited / "out", *steps, "-o", tmp_path / "both.pt")
+    assert done.code == 0, done.err
+    assert "red was brought to 30 %, and later edits take it to " in done.err
+    done = edit(colour_model, audited / "out", *steps[:2], "-o", tmp_path / "one.pt")
+    assert "later edits" not in done.err
+
+
 def test_options_given_again_are_more_edits_of_the_same_kind(
     edit: Callable, audited: Path, colour_model: Path, tmp_path: Path
 ) -> None:
