@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from salve_audit.inputs.classifier import TransformSpec
@@ -14,6 +15,7 @@ from salve_audit.reliance.depth.assess import ConceptFinding, DepthFindings
 from salve_audit.reliance.depth.evidence import Evidence
 from salve_audit.reliance.depth.filling import fill_regions
 from salve_audit.reliance.depth.regions import to_pixels as to_cells
+from salve_audit.reliance.depth.whole import CHANGES, find_usual
 from salve_audit.results import Concept, ConceptImage
 from salve_audit.saliency.heat import outline
 from salve_audit.saliency.thumbnails import encode_picture, fit_side, resize_heat, resize_pixels, to_pixels
@@ -21,11 +23,24 @@ from salve_audit.saliency.thumbnails import encode_picture, fit_side, resize_hea
 MOST_CLASSES = 16
 PER_CLASS = 2  # concepts
 PER_CONCEPT = 4  # pictures
-Shown = tuple[TransformSpec, Sequence[str]]  # how the pictures were prepared, and their paths
+
+
+@dataclass(frozen=True)
+class ShownPictures:
+    """Prepared pictures (n, c, h, w), their paths, and how they were prepared."""
+
+    images: Float[Tensor, "n c h w"]
+    paths: Sequence[str]
+    spec: TransformSpec
+
+    def thumbnail(self, image: Float[Tensor, "1 c h w"]) -> UInt8[np.ndarray, "s t 3"]:
+        """One prepared picture as it is shown."""
+        pixels = to_pixels(image.numpy(), self.spec.mean, self.spec.std)[0]
+        return resize_pixels(pixels, fit_side(pixels.shape[0], pixels.shape[1]))
 
 
 def draw_concepts(
-    concepts: tuple[Concept, ...], findings: DepthFindings, evidence: Evidence, images: Tensor, shown: Shown
+    concepts: tuple[Concept, ...], findings: DepthFindings, evidence: Evidence, shown: ShownPictures
 ) -> tuple[Concept, ...]:
     """The concepts with pictures: of each class the most frequent ones, of each concept those it decides first."""
     labels = list(dict.fromkeys(one.label for one in findings.concepts))[:MOST_CLASSES]
@@ -34,29 +49,45 @@ def draw_concepts(
         own = [index for index, one in enumerate(findings.concepts) if one.label == label]
         own.sort(key=lambda index: -findings.concepts[index].effect[label].value)
         for index in own[:PER_CLASS]:
-            pictures = _draw(findings.concepts[index], evidence, images, shown)
+            pictures = _draw(findings.concepts[index], evidence, shown)
             drawn[index] = dataclasses.replace(drawn[index], images=pictures)
     return tuple(drawn)
 
 
-def _draw(one: ConceptFinding, evidence: Evidence, images: Tensor, shown: Shown) -> tuple[ConceptImage, ...]:
+def _draw(one: ConceptFinding, evidence: Evidence, shown: ShownPictures) -> tuple[ConceptImage, ...]:
     """The pictures that lose most margin without it."""
     alone = evidence.alone[one.pictures, one.pieces].cpu().numpy()
     places = np.argsort(alone, kind="stable")[:PER_CONCEPT]
-    return tuple(_draw_one(int(one.pictures[at]), int(one.pieces[at]), evidence, images, shown) for at in places)
+    return tuple(_draw_one(int(one.pictures[at]), int(one.pieces[at]), evidence, shown) for at in places)
 
 
-def _draw_one(row: int, piece: int, evidence: Evidence, images: Tensor, shown: Shown) -> ConceptImage:
-    spec, paths = shown
-    image = images[row : row + 1].cpu()
+def _draw_one(row: int, piece: int, evidence: Evidence, shown: ShownPictures) -> ConceptImage:
+    image = shown.images[row : row + 1]
     region = to_cells(evidence.regions[row, piece][None, None].float().cpu(), (image.shape[2], image.shape[3]))
-    filled = fill_regions(image, region)
-    before, after = (_thumbnail(one.numpy(), spec.mean, spec.std) for one in (image, filled))
+    before, after = shown.thumbnail(image), shown.thumbnail(fill_regions(image, region))
     mask = resize_heat(region[0, 0].numpy(), (before.shape[0], before.shape[1])) > 0.5
     lost = bool(evidence.flips[row, piece])
-    return ConceptImage(paths[row], encode_picture(outline(before, mask)), encode_picture(after), lost)
+    return ConceptImage(shown.paths[row], encode_picture(outline(before, mask)), encode_picture(after), lost)
 
 
-def _thumbnail(image: Float[np.ndarray, "1 c h w"], mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    pixels = to_pixels(image, mean, std)[0]
-    return resize_pixels(pixels, fit_side(*pixels.shape[:2]))
+def draw_wholes(
+    concepts: tuple[Concept, ...],
+    turned: Mapping[str, Bool[np.ndarray, " n"]],
+    evidence: Evidence,
+    shown: ShownPictures,
+    classes: Sequence[str],
+) -> tuple[Concept, ...]:
+    """The concepts that are no place, with pictures that turn wrong without them."""
+    usual, labels = find_usual(shown.images), evidence.labels.cpu().numpy()
+    drawn = []
+    for one in concepts:
+        if one.kind in CHANGES:
+            rows = np.flatnonzero(turned[one.kind] & (labels == classes.index(one.class_name)))[:PER_CONCEPT]
+            images = []
+            for row in rows.tolist():
+                image = shown.images[row : row + 1]
+                before, after = (shown.thumbnail(each) for each in (image, CHANGES[one.kind](image, usual)))
+                images.append(ConceptImage(shown.paths[row], encode_picture(before), encode_picture(after), True))
+            one = dataclasses.replace(one, images=tuple(images))
+        drawn.append(one)
+    return tuple(drawn)

@@ -11,20 +11,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from salve_audit.activations import choose_device, choose_workers
 from salve_audit.activations.pictures import LoaderSettings, build_loader
-from salve_audit.concept_pictures import draw_concepts
+from salve_audit.concept_pictures import ShownPictures, draw_concepts, draw_wholes
 from salve_audit.config import AuditConfig, limits_of
 from salve_audit.errors import LayerError, SalveError
 from salve_audit.inputs.classifier import Classifier
 from salve_audit.inputs.reasons import summarise_error
 from salve_audit.reliance.depth import Evidence, SearchSettings, assess_depth, find_evidence, watch_network
 from salve_audit.reliance.depth.nulls import flip_at_random
-from salve_audit.reliance.depth.records import describe_classes, describe_concepts
+from salve_audit.reliance.depth.records import add_wholes, describe_classes, describe_concepts
 from salve_audit.reliance.depth.sample import WORK, choose_sample
+from salve_audit.reliance.depth.whole import flip_without_whole
 from salve_audit.results import ClassReliance, Concept, Depth
 from salve_audit.spatial import SpatialLayer, find_spatial_layers
 from salve_audit.spatial.blocks import first_block
@@ -33,7 +34,8 @@ from salve_audit.subject import Subject
 log = logging.getLogger(__name__)
 METHOD = (
     "In each picture the places that speak for its class are found by integrated gradients and filled in from their "
-    "surroundings, the strongest first, until the class is lost; pieces of the same kind are one concept."
+    "surroundings, the strongest first, until the class is lost; pieces of the same kind are one concept. Frame and "
+    "overall colour of the pictures are taken out as wholes."
 )
 BATCH, BATCH_PIXELS = 100, 100 * 96 * 96
 ON_GPU = 50  # times the work that is affordable on a processor
@@ -95,21 +97,24 @@ def _measure(config: AuditConfig, subject: Subject, classes: Sequence[ClassRelia
         )
     pictures = _load(config, subject, sample.rows)
     log.info("pieces of evidence in %d pictures of %d classes", len(pictures.rows), len(np.unique(pictures.labels)))
-    evidence, nulls = _search(config, subject, classifier, layer, pictures)
+    evidence, nulls, turned = _search(config, subject, classifier, layer, pictures)
     findings = assess_depth(evidence, _rng(config, "concepts"))
     concepts = describe_concepts(findings, layer.name, subject.classes)
-    if config.images:
-        paths = [audit.paths[row] for row in pictures.rows]
-        concepts = draw_concepts(concepts, findings, evidence, pictures.images, (classifier.transform, paths))
     found = describe_classes(findings, nulls)
+    found, concepts = add_wholes(found, concepts, turned, pictures.labels.numpy(), subject.classes)
+    if config.images:
+        shown = ShownPictures(pictures.images, [audit.paths[row] for row in pictures.rows], classifier.transform)
+        concepts = draw_wholes(
+            draw_concepts(concepts, findings, evidence, shown), turned, evidence, shown, subject.classes
+        )
     depth = Depth(METHOD, (layer.name,), sample.n_per_class, evidence.n_passes, sample.n_classes_left_out)
     return DepthOutcome(tuple(dataclasses.replace(one, depth=found.get(one.index)) for one in classes), concepts, depth)
 
 
 def _search(
     config: AuditConfig, subject: Subject, classifier: Classifier, layer: SpatialLayer, pictures: Pictures
-) -> tuple[Evidence, dict[int, float]]:
-    """The pieces, and per class the share of pictures that turn wrong without a place of the same size at random."""
+) -> tuple[Evidence, dict[int, float], dict[str, Bool[np.ndarray, " n"]]]:
+    """The pieces; per class the share that turns wrong without a random place; what turns wrong without a whole."""
     height, width = pictures.images.shape[2:]
     size = max(1, min(BATCH, BATCH_PIXELS // (height * width)))
     device = choose_device(config.device)
@@ -117,10 +122,11 @@ def _search(
         with watch_network(classifier, layer, subject.activations.head) as probe:
             images, labels = pictures.images.to(device), pictures.labels.to(device)
             evidence = find_evidence(probe, images, labels, SearchSettings(batch_size=size))
-            turned = flip_at_random(probe, images, evidence, size, _rng(config, "random places"))
+            nulls = flip_at_random(probe, images, evidence, size, _rng(config, "random places"))
+            turned = flip_without_whole(probe, images, evidence, size)
     except (RuntimeError, MemoryError) as error:  # a backward pass of the network's own code
         raise LayerError(str(classifier.path), f"the search failed ({summarise_error(error)})") from error
-    return evidence, turned
+    return evidence, nulls, turned
 
 
 def _load(config: AuditConfig, subject: Subject, rows: Int[np.ndarray, " n"]) -> Pictures:

@@ -97,7 +97,8 @@ def compare_with_truth(result: AuditResult, truth: Sequence[TrueDrops], firing: 
 
     Correlations are over the classes that have a cue at all. Of a statistic that is None, "not reached at any
     strength" (flip, numerical, empirical, edit size, redundancy) takes the worst rank, above all values and tied
-    among its kind; where None says "not defined" (analytical, not measured at depth) the class is left out, and n says so.
+    among its kind; where None says "not defined" (analytical, not measured at depth) the class is left out, and n
+    says so.
 
     Args:
         truth: one per class, in any order.

@@ -59,9 +59,8 @@ class Concept:
     mask_share: float  # of the positions of a picture that show it, on average
     n_images: int  # pictures of the class that show it
     effect: tuple[ConceptEffect, ...]  # its own class first, then those that it moves most
-    trait: tuple[
-        float, ...
-    ] = ()  # what the layer loses where it is taken out, of unit length on average: its signature
+    kind: str = "place"  # or "frame", "overall colour": taken out of the picture as a whole
+    trait: tuple[float, ...] = ()  # its signature: what the layer loses where it is taken out
     images: tuple[ConceptImage, ...] = ()  # empty too where pictures are kept out of the report
 
 

@@ -9,7 +9,7 @@ import torch
 from salve_audit.reliance.depth import SearchSettings, Seen, assess_depth, find_evidence
 from salve_audit.reliance.depth.assess import Share
 from salve_audit.reliance.depth.nulls import flip_at_random
-from salve_audit.reliance.depth.records import describe_classes, describe_concepts, widen_interval
+from salve_audit.reliance.depth.records import add_wholes, describe_classes, describe_concepts, widen_interval
 from salve_audit.reliance.depth.sample import LEAST_PER_CLASS, MOST_PER_CLASS, choose_sample
 from salve_audit.reliance.survival import wilson
 
@@ -79,3 +79,18 @@ def test_a_network_that_is_too_dear_is_examined_where_a_limit_asks_for_it(labels
     assert choose_sample(labels, np.ones(10), 1.0, needed=False) is None
     sample = choose_sample(labels, np.ones(10), 1.0, needed=True)
     assert np.bincount(labels[sample.rows]).tolist() == [LEAST_PER_CLASS] * 10
+
+
+def test_a_class_that_rests_on_no_place_is_found_by_what_is_taken_out_whole() -> None:
+    images, labels = pictures()
+    evidence = find_evidence(bright_corner, images, labels, SearchSettings(batch_size=16))
+    findings = assess_depth(evidence, np.random.default_rng(0))
+    found, concepts = describe_classes(findings, {}), describe_concepts(findings, "layer1", ("dark", "bright"))
+    turned = {"frame": labels.numpy() == 0, "overall colour": np.zeros(40, bool)}
+    better, more = add_wholes(found, concepts, turned, labels.numpy(), ("dark", "bright"))
+    assert better[1] == found[1]  # it loses no more without a whole
+    assert better[0].reliance == 1.0
+    assert better[0].low == wilson(20, 20)[0]
+    whole = more[better[0].concept]
+    assert (whole.kind, whole.class_name, whole.index) == ("frame", "dark", len(concepts))
+    assert more[: len(concepts)] == concepts

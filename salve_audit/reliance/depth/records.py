@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+from jaxtyping import Bool, Int
+
 from salve_audit.reliance.depth.assess import ConceptFinding, DepthFindings, Share
+from salve_audit.reliance.depth.whole import FRAME
 from salve_audit.reliance.survival import wilson
 from salve_audit.results import ClassDepth, Concept, ConceptEffect
 
 MOST_PIECES = 3  # that the search takes out of a picture
 DECIMALS = 5  # of a concept's signature
+AREAS = {"frame": 1 - (1 - 2 / FRAME) ** 2, "overall colour": 1.0}  # of a picture
 MOST_EFFECTS = 6  # classes named beside a concept
 
 
@@ -60,6 +66,36 @@ def _effects(one: ConceptFinding, classes: Sequence[str], sizes: Mapping[int, in
         ConceptEffect(classes[label], share.value, *widen_interval(share, sizes[label]))
         for label, share in kept[:MOST_EFFECTS]
     )
+
+
+def add_wholes(
+    found: Mapping[int, ClassDepth],
+    concepts: tuple[Concept, ...],
+    turned: Mapping[str, Bool[np.ndarray, " n"]],
+    labels: Int[np.ndarray, " n"],
+    classes: Sequence[str],
+) -> tuple[dict[int, ClassDepth], tuple[Concept, ...]]:
+    """The same with what is no place: a class that loses more without it rests on that.
+
+    Args:
+        found: by class index.
+        concepts: of places.
+        turned: of `flip_without_whole`.
+        labels: class index of each picture.
+        classes: names in output order.
+    """
+    better, more = dict(found), list(concepts)
+    for label, one in found.items():
+        own = {kind: every[labels == label] for kind, every in turned.items()}
+        kind = max(own, key=lambda name: float(own[name].mean()))
+        n, drop = int(own[kind].sum()), float(own[kind].mean())
+        if drop <= one.reliance:
+            continue
+        low, high = wilson(n, len(own[kind]))
+        effect = (ConceptEffect(classes[label], drop, low, high),)
+        better[label] = dataclasses.replace(one, reliance=drop, low=low, high=high, concept=len(more))
+        more.append(Concept(len(more), "picture", classes[label], (), AREAS[kind], one.n, effect, kind))
+    return better, tuple(more)
 
 
 def widen_interval(share: Share, n: int) -> tuple[float, float]:

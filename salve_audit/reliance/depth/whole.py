@@ -46,12 +46,17 @@ def without_colour(images: Float[Tensor, "b c h w"], usual: Usual) -> Float[Tens
 CHANGES: Mapping[str, Change] = MappingProxyType({"frame": without_frame, "overall colour": without_colour})
 
 
+def find_usual(images: Float[Tensor, "n c h w"]) -> Usual:
+    """What channels have on average."""
+    spread = images.std((2, 3), keepdim=True).mean(0, keepdim=True).clamp(min=1e-6)
+    return images.mean((0, 2, 3), keepdim=True), spread
+
+
 def flip_without_whole(
     probe: Probe, images: Float[Tensor, "n c h w"], evidence: Evidence, batch_size: int
 ) -> dict[str, Bool[np.ndarray, " n"]]:
     """By name of what is taken out: pictures that were right and turn wrong; two passes per picture."""
-    spread = images.std((2, 3), keepdim=True).mean(0, keepdim=True).clamp(min=1e-6)
-    usual = images.mean((0, 2, 3), keepdim=True), spread
+    usual = find_usual(images)
     turned = {}
     for name, change in CHANGES.items():
         parts = []

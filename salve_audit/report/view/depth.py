@@ -87,7 +87,8 @@ def _strip(one: Concept, medium: Medium) -> Strip:
         outlined = show(image.outlined, f"A picture of the class {one.class_name} with concept {one.index} outlined")
         without = show(image.without, f"The same picture with concept {one.index} taken out")
         tiles.append(Tile((outlined, without), ("class lost" if image.lost else "class kept",)))
-    note = f"{one.class_name}: {points(-_own_drop(one))} points without it"
+    kind = "" if one.kind == "place" else f", the {one.kind} of the picture"
+    note = f"{one.class_name}{kind}: {points(-_own_drop(one))} points without it"
     return Strip(f"Concept {one.index}", note, tuple(tiles), "", f"concept-{one.index}")
 
 
@@ -136,7 +137,13 @@ def _class_table(order: Sequence[ClassReliance], limit: int) -> Table:
 
 def _concept_table(concepts: Sequence[Concept], limit: int) -> Table:
     heads = ("Latents", "Share of the picture", "Pictures", "Drop of its class, points", "95 % interval, points")
-    columns = [Column("Concept", "name"), Column("Class", "text"), Column("Layer", "text"), *map(Column, heads)]
+    columns = [
+        Column("Concept", "name"),
+        Column("Class", "text"),
+        Column("Kind", "text"),
+        Column("Layer", "text"),
+        *map(Column, heads),
+    ]
     columns.append(Column("Moves most", "wrap"))
     ordered = sorted(concepts, key=lambda one: (-_own_drop(one), one.index))
     rows = [_concept_row(one) for one in ordered]
@@ -154,6 +161,7 @@ def _concept_row(one: Concept) -> list[Value]:
     return [
         str(one.index),
         one.class_name,
+        one.kind,
         one.layer,
         count(len(one.latents)),
         percent(one.mask_share),
