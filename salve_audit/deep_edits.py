@@ -8,9 +8,11 @@ from jaxtyping import Float
 from salve_audit.activations import choose_device, choose_workers
 from salve_audit.config import AuditConfig
 from salve_audit.interventions import ComparisonInputs
-from salve_audit.interventions.deep.comparison import BESIDE, DeepInputs, compare_deep_edits
+from salve_audit.interventions.deep.comparison import DeepInputs, compare_deep_edits
 from salve_audit.results import DeepComparison
 from salve_audit.subject import Subject
+
+NEEDED = ("salve", "steering")  # without these on all pictures there is nothing to set deep edits beside
 
 
 def edit_deeply(
@@ -24,7 +26,7 @@ def edit_deeply(
         compared: what the edits of the head were compared on.
         encoder: (m, d), the autoencoder's rows.
     """
-    if config.deep_edits == "off" or not {*BESIDE} <= {*config.interventions}:
+    if config.deep_edits == "off" or not {*NEEDED} <= {*config.interventions}:
         return None
     if subject.classifier is None or subject.images is None:
         return DeepComparison("", "arrays hold no network")

@@ -354,7 +354,7 @@ def test_the_audits_comparison_is_what_written_files_do(
     assert scope["method"] == "deep-all-writers"
     assert set(scope["layers"]) == {"layer4.0.conv2", "layer4.0.downsample.1"}
     assert (scope["left"], scope["runs_from"]) == ("", "layer4.0")
-    assert {one["method"] for one in found["results"]} == {"salve", "steering", "deep-all-writers"}
+    assert {one["method"] for one in found["results"]} == {"salve", "steering", "row-scaling", "deep-all-writers"}
     images, labels = pictures(colour_data)
     names = sorted(found["class_names"])
     deep = [one for one in found["results"] if one["method"] == "deep-all-writers" and one["strength"] > 0]

@@ -1,4 +1,4 @@
-"""Deep edits beside SALVE and steering: the same classes, targets and pictures, by runs of the real network."""
+"""Deep edits beside edits of the head: the same classes, targets and pictures, by runs of the real network."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ from salve_audit.results.deep import DeepComparison, DeepResult, DeepScope
 
 log = logging.getLogger(__name__)
 TARGETS = (0.5, 0.05)
-BESIDE = ("salve", "steering")  # edits of the head on the same pictures
+TINY = 1e-12  # below it a feature that does not fire would make shares infinite
+BESIDE = ("salve", "steering", "row-scaling")  # edits of the head on the same pictures, the trivial one among them
 PROOF_PICTURES = 4  # what every block is given and returns is held at once
 LOADED = 64  # pictures decoded at a time
 N_HALVINGS = 5
@@ -80,7 +81,7 @@ class _Matched:
 
 
 def compare_deep_edits(inputs: DeepInputs) -> DeepComparison:
-    """Both deep edits, SALVE and steering, each brought to 50 % and 5 % of the most fragile classes.
+    """Both deep edits, SALVE, steering and row scaling, each brought to 50 % and 5 % of the most fragile classes.
 
     The strengths of the edits of the head are exact, those of the deep ones from a search by runs of the network from
     the first edited block on. Where the network is of no known family, the record says so.
@@ -227,8 +228,9 @@ class _Bench:
         before = self.samples.acts[rows] - readout.offset(model)
         after = self.network.run_edited(scope, incoming[rows], [(projection, 1.0)]) - readout.offset(model)
         exact = before - (before @ wanted.encoder)[:, None] * wanted.direction
-        moved = np.linalg.norm(exact - before, axis=1).mean()
-        left = float((after @ wanted.encoder).mean() / (before @ wanted.encoder).mean())
+        moved = max(float(np.linalg.norm(exact - before, axis=1).mean()), TINY)
+        reading = np.abs(before @ wanted.encoder).mean()  # its mean may be near 0 where readings have both signs
+        left = float((after @ wanted.encoder).mean() / max(reading, TINY)) * _sign(before @ wanted.encoder)
         return left, float(np.linalg.norm(after - exact, axis=1).mean() / moved)
 
     def _record(self, one: _Matched, found: Sequence[_Matched]) -> DeepResult:
@@ -274,3 +276,8 @@ def change_of_weights(model: nn.Module, scope: Scope, values: Values) -> float:
 
 def _folded(one: AffineMap) -> Float[np.ndarray, " many"]:
     return (one.scale[:, None] * one.weight.reshape(len(one.weight), -1)).ravel()
+
+
+def _sign(readings: Float[np.ndarray, " n"]) -> float:
+    """Of the mean reading, so that what is left of it is a positive share."""
+    return 1.0 if readings.mean() >= 0 else -1.0

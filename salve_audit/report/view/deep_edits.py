@@ -1,4 +1,4 @@
-"""Edits of the layers before the head, beside SALVE and steering on the same pictures: sentences and tables."""
+"""Edits of the layers before the head, beside edits of the head on the same pictures: sentences and tables."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def _scope_sentence(found: DeepComparison) -> str:
     return (
         f"On a part of the audit pictures only, since every strength needs runs of the real network: "
         f"{count(found.n_samples)} pictures, {names(found.class_names)} edited, on at most "
-        f"{plural(found.n_per_class, 'picture')} of each. SALVE and steering are matched again on the same "
-        f"pictures, so their numbers differ from those above."
+        f"{plural(found.n_per_class, 'picture')} of each. SALVE, steering and row scaling are matched again on the "
+        f"same pictures, so their numbers differ from those above."
     )
 
 
