@@ -8,6 +8,7 @@ import logging
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -131,7 +132,9 @@ def _search(
 
 
 def _on_cpu(evidence: Evidence) -> Evidence:
-    values = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in vars(evidence).items()}
+    values: dict[str, Any] = {
+        name: value.cpu() if isinstance(value, Tensor) else value for name, value in vars(evidence).items()
+    }
     return Evidence(**values)
 
 

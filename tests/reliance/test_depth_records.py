@@ -54,6 +54,17 @@ def test_intervals_do_not_vanish_where_every_picture_turned() -> None:
     assert widen_interval(Share(0.0, float("nan"), float("nan")), 3) == wilson(0, 3)
 
 
+def test_a_class_of_which_nothing_is_right_rests_on_nothing() -> None:
+    images, labels = pictures()
+    evidence = find_evidence(bright_corner, images, 1 - labels, SearchSettings(batch_size=16))
+    findings = assess_depth(evidence, np.random.default_rng(0))
+    found = describe_classes(findings, flip_at_random(bright_corner, images, evidence, 16, np.random.default_rng(1)))
+    for label in (0, 1):
+        assert (found[label].n_correct, found[label].reliance, found[label].redundancy) == (0, 0.0, 0)
+        assert found[label].concept is None
+        assert found[label].null == 0.0
+
+
 @pytest.fixture
 def labels() -> np.ndarray:
     return np.repeat(np.arange(10), 200)
