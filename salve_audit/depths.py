@@ -8,7 +8,6 @@ import logging
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -124,18 +123,10 @@ def _search(
             images, labels = pictures.images.to(device), pictures.labels.to(device)
             evidence = find_evidence(probe, images, labels, SearchSettings(batch_size=size))
             nulls = flip_at_random(probe, images, evidence, size, _rng(config, "random places"))
-            evidence = _on_cpu(evidence)
             turned = flip_without_whole(probe, images, evidence, size)
     except (RuntimeError, MemoryError) as error:  # a backward pass of the network's own code
         raise LayerError(str(classifier.path), f"the search failed ({summarise_error(error)})") from error
     return evidence, nulls, turned
-
-
-def _on_cpu(evidence: Evidence) -> Evidence:
-    values: dict[str, Any] = {
-        name: value.cpu() if isinstance(value, Tensor) else value for name, value in vars(evidence).items()
-    }
-    return Evidence(**values)
 
 
 def _load(config: AuditConfig, subject: Subject, rows: Int[np.ndarray, " n"]) -> Pictures:

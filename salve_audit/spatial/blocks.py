@@ -13,7 +13,7 @@ LEAST_LAYERS = 2  # with weights, in a block
 
 
 def first_block(model: nn.Module, layers: Sequence[SpatialLayer]) -> SpatialLayer:
-    """The first spatial layer that is a block in a row of blocks; without any, the one a third of the way down.
+    """The first spatial layer that is a block in a row of blocks, or the row; without any, one a third of the way down.
 
     Args:
         layers: of `find_spatial_layers`, at least one.
@@ -23,8 +23,10 @@ def first_block(model: nn.Module, layers: Sequence[SpatialLayer]) -> SpatialLaye
 
 
 def _is_block(model: nn.Module, name: str) -> bool:
-    parent = model.get_submodule(name.rpartition(".")[0])
-    return isinstance(parent, CONTAINERS) and _count_layers(model.get_submodule(name)) >= LEAST_LAYERS
+    module, parent = model.get_submodule(name), model.get_submodule(name.rpartition(".")[0])
+    if isinstance(module, CONTAINERS):  # a row of one block has the block's output and the shorter name
+        return any(_count_layers(one) >= LEAST_LAYERS for one in module.children())
+    return isinstance(parent, CONTAINERS) and _count_layers(module) >= LEAST_LAYERS
 
 
 def _count_layers(module: nn.Module) -> int:
