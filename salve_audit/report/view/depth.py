@@ -55,12 +55,12 @@ def _sentence(order: Sequence[ClassReliance]) -> str:
         lose = "loses" if len(sure) == 1 else "lose"
         said.append(f"Without one concept {names(sure)} {lose} more than half of the accuracy, interval included")
     if held:
-        keep = "keeps" if len(held) == 1 else "keep"
-        said.append(f"{names(held)} {keep} more than half of it whichever single concept goes")
+        said.append(f"no one thing was found that takes more than half of the accuracy from {names(held)}")
     rest = len(measured) - len(sure) - len(held)
     if rest:
         said.append(f"for {plural(rest, 'class', 'classes')} the pictures do not decide it")
-    return "; ".join(said) + "."
+    text = "; ".join(said)
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _how(depth: Depth) -> str:
