@@ -57,7 +57,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     classifier = load_classifier(options.model)
-    images = load_images(options.data, limit=options.per_class)
+    images = load_images(options.data, seed=0, limit=options.per_class)
     images = match_classes(images, classifier.n_outputs, classifier.class_names, None)
     dataset = PictureDataset(images.pictures, images.audit.paths, classifier.transform)
     pictures = torch.stack([dataset[i].image for i in range(len(dataset))])
