@@ -92,7 +92,8 @@ def test_what_an_audit_keeps_gives_the_same_audit_again(
     done = salve(one / "activations.safetensors", "--out", two, "--format", "json", *QUICK)
     assert done.code == 0, done.err
     first, again = load_audit(one), load_audit(two)
-    assert again.classes == first.classes
+    assert any(one.depth is not None for one in first.classes)  # only pictures tell that
+    assert again.classes == tuple(dataclasses.replace(one, depth=None) for one in first.classes)
     assert again.features == first.features
     assert again.interventions == first.interventions
     assert dataclasses.replace(again.sae) == first.sae

@@ -14,7 +14,7 @@ PIXELS = np.zeros((4, 4, 3), np.uint8)
 
 
 def _concept(index: int, class_name: str, trait: tuple[float, ...]) -> Concept:
-    return Concept(index, "layer1", class_name, (0,), 0.1, 5, (), trait)
+    return Concept(index, "layer1", class_name, (0,), 0.1, 5, (), trait=trait)
 
 
 def _piece(predicted: str, own: float = 0.4) -> Piece:
