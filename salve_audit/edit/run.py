@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -67,6 +68,8 @@ def run_edit(request: EditRequest) -> EditOutcome:
     watch = Stopwatch()
     audit = load_saved_audit(request.audit)
     request = recall(request, audit.result)
+    if request.data is None and request.verify:
+        request = dataclasses.replace(request, data=_find_data(request, audit.result.data.root))
     targets = [find_target(step, audit.result, audit.sae.concepts) for step in request.steps]
     _check_request(request, audit.result.data.root)
     with watch.stage("inputs"):
@@ -99,6 +102,17 @@ def run_edit(request: EditRequest) -> EditOutcome:
         verification=verification,
         record=record,
     )
+
+
+def _find_data(request: EditRequest, name: str) -> Path | None:
+    """The pictures where they probably still are: here, beside the audit, or beside the model; their hash is compared.
+
+    An audit holds the name of its data alone, no path of the machine that it was made on.
+    """
+    audit = request.audit if request.audit.is_dir() else request.audit.parent
+    places = (Path.cwd(), audit.absolute().parent, request.model.absolute().parent)
+    plain = bool(name) and Path(name).name == name
+    return next((place / name for place in places if plain and (place / name).exists()), None)
 
 
 def _check_request(request: EditRequest, data_root: str) -> None:

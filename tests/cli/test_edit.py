@@ -404,6 +404,28 @@ def test_other_methods(
     assert float(row.split()[-2]) <= 50
 
 
+def test_pictures_are_found_by_their_name_where_the_command_runs(
+    edit: Callable,
+    audited: Path,
+    colour_model: Path,
+    colour_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "edited.pt"
+    monkeypatch.chdir(colour_data.parent)
+    done = edit(colour_model, audited / "out", "--class", "red", "--alpha-hat", 1, "-o", out, data=None)
+    assert done.code == 0, done.err
+    assert torch.load(out, weights_only=True)["salve_audit_edit"]["verified"] is True
+    others = tmp_path / "elsewhere" / colour_data.name
+    shutil.copytree(colour_data, others)
+    next((others / "val" / "red").iterdir()).unlink()
+    monkeypatch.chdir(others.parent)
+    done = edit(colour_model, audited / "out", "--class", "red", "--alpha-hat", 1, "-o", out, "--force", data=None)
+    assert done.code == 2
+    assert f"{colour_data.name}: has 215 pictures, the audit" in done.err
+
+
 def test_what_needs_activations_and_pictures(
     edit: Callable, salve: Callable, audited: Path, colour_model: Path, audit_of: Callable, tmp_path: Path
 ) -> None:
