@@ -102,6 +102,7 @@ def test_a_class_that_rests_on_no_place_is_found_by_what_is_taken_out_whole() ->
     assert better[1] == found[1]  # it loses no more without a whole
     assert better[0].reliance == 1.0
     assert better[0].low == wilson(20, 20)[0]
+    assert (better[0].redundancy, better[0].redundancy_low, better[0].redundancy_high) == (1, 1, 1)
     whole = more[better[0].concept]
     assert (whole.kind, whole.class_name, whole.index) == ("frame", "dark", len(concepts))
     assert more[: len(concepts)] == concepts

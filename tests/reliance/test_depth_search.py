@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from salve_audit.reliance.depth.assess import assess_depth, count_removals, mask_of, piece_effects
+from salve_audit.reliance.depth.assess import assess_depth, count_removals, mask_of, piece_effects, still_right
 from salve_audit.reliance.depth.attribution import attribute, to_grid
 from salve_audit.reliance.depth.evidence import Evidence, SearchSettings, find_evidence
 from salve_audit.reliance.depth.filling import fill_regions
@@ -232,6 +232,26 @@ def test_redundancy_counts_until_half_is_left() -> None:
     assert count_removals(right) == 2
     assert count_removals(right[:, :2]) is None
     assert count_removals(np.zeros((3, 2), bool)) == 0
+
+
+def test_pictures_without_a_further_piece_stay_what_they_were() -> None:
+    nan = np.nan
+    clean = np.array([1.0, 1.0, 1.0, -1.0])
+    together = np.array([[0.5, nan, nan], [-0.5, nan, nan], [0.5, -0.5, nan], [nan, nan, nan]])
+    right = [[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
+    assert still_right(clean, together).astype(int).tolist() == right
+
+
+def test_a_class_without_evidence_survives_all_that_can_be_taken_out() -> None:
+    grey = torch.full((8, 3, SIDE, SIDE), 0.5)
+
+    def constant(pictures: Tensor) -> Seen:
+        flat = 0 * pictures.mean((1, 2, 3))
+        return Seen(torch.stack([flat + 1, flat], 1), pictures.detach())
+
+    evidence = find_evidence(constant, grey, torch.zeros(8, dtype=torch.long), SearchSettings())
+    (found,) = assess_depth(evidence, np.random.default_rng(0)).classes
+    assert (found.redundancy, found.redundancy_low, found.reliance.value) == (None, None, 0.0)
 
 
 def test_effects_follow_the_pieces() -> None:

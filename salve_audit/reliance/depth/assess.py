@@ -152,11 +152,12 @@ def _summarise(
     best = mine[int(turned.mean(1).argmax())] if turned.any() else None
     low, high = draw_interval(lambda picks: turned[:, picks].mean(1).max(initial=0.0), n, rng)
     clean, together = evidence.clean.numpy()[rows], evidence.together.numpy()[rows]
-    right = np.concatenate([clean[:, None] > 0, together > 0], axis=1)  # (r, 1 + j); NaN: it was wrong before
+    right = still_right(clean, together)
     redundancy = count_removals(right)
     limit = right.shape[1]
     drawn = draw_interval(lambda picks: _or_limit(count_removals(right[picks]), limit), n, rng)
-    bounds = [None if np.isnan(one) or round(one) >= limit else round(one) for one in drawn]
+    wide = [0.0, limit] if np.isnan(drawn).any() else drawn  # too few pictures: anything may be
+    bounds = [None if round(one) >= limit else round(one) for one in wide]
     return ClassFinding(
         label=label,
         n=n,
@@ -168,6 +169,19 @@ def _summarise(
         redundancy_high=bounds[1],
         thin=n < THIN,
     )
+
+
+def still_right(clean: Float[np.ndarray, " n"], together: Float[np.ndarray, "n j"]) -> Bool[np.ndarray, "n k"]:
+    """Which pictures are right with no piece taken out, with the first one, and so on: (n, 1 + j).
+
+    Where no further piece was found, or several were joined, a picture stays what it was: having nothing more to take
+    out is no loss.
+    """
+    right = np.concatenate([clean[:, None] > 0, together > 0], axis=1)
+    for piece in range(together.shape[1]):
+        unknown = np.isnan(together[:, piece])
+        right[unknown, piece + 1] = right[unknown, piece]
+    return right
 
 
 def count_removals(right: Bool[np.ndarray, "n j"]) -> int | None:

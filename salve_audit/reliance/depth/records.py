@@ -17,6 +17,7 @@ from salve_audit.results import ClassDepth, Concept, ConceptEffect
 MOST_PIECES = 3  # that the search takes out of a picture
 DECIMALS = 5  # of a concept's signature
 AREAS = {"frame": 1 - (1 - 2 / FRAME) ** 2, "overall colour": 1.0}  # of a picture
+HALF = 0.5
 MOST_EFFECTS = 6  # classes named beside a concept
 
 
@@ -93,9 +94,27 @@ def add_wholes(
             continue
         low, high = wilson(n, len(own[kind]))
         effect = (ConceptEffect(classes[label], drop, low, high),)
-        better[label] = dataclasses.replace(one, reliance=drop, low=low, high=high, concept=len(more))
+        changed = dataclasses.replace(one, reliance=drop, low=low, high=high, concept=len(more))
+        better[label] = _without_at_most_one(changed)
         more.append(Concept(len(more), "picture", classes[label], (), AREAS[kind], one.n, effect, kind))
     return better, tuple(more)
+
+
+def _without_at_most_one(one: ClassDepth) -> ClassDepth:
+    """Its redundancy is 1 or less where the one thing it rests on most leaves half of its pictures or fewer right."""
+    share = one.n_correct / one.n
+
+    def capped(count: int | None, drop: float) -> int | None:
+        if share - drop > HALF:
+            return count
+        return 1 if count is None else min(count, 1)
+
+    return dataclasses.replace(
+        one,
+        redundancy=capped(one.redundancy, one.reliance),
+        redundancy_low=capped(one.redundancy_low, one.high),
+        redundancy_high=capped(one.redundancy_high, one.low),
+    )
 
 
 def widen_interval(share: Share, n: int) -> tuple[float, float]:
