@@ -42,8 +42,9 @@ class ShownPictures:
 def draw_concepts(
     concepts: tuple[Concept, ...], findings: DepthFindings, evidence: Evidence, shown: ShownPictures
 ) -> tuple[Concept, ...]:
-    """The concepts with pictures: of each class the most frequent ones, of each concept those it decides first."""
-    labels = list(dict.fromkeys(one.label for one in findings.concepts))[:MOST_CLASSES]
+    """The concepts with pictures: of each class those it loses most without, of each concept those it decides first."""
+    order = sorted(findings.concepts, key=lambda one: -one.effect[one.label].value)
+    labels = list(dict.fromkeys(one.label for one in order))[:MOST_CLASSES]
     drawn = list(concepts)
     for label in labels:
         own = [index for index, one in enumerate(findings.concepts) if one.label == label]

@@ -14,7 +14,7 @@ class Limits:
 
     Attributes:
         fail_under: smallest alpha_hat flip median, above 0.
-        fail_under_redundancy: smallest redundancy at depth, a count of concepts from 1.
+        fail_under_redundancy: smallest redundancy at depth, a count of pieces from 1.
         fail_over_reliance: largest reliance at depth, a drop of accuracy in 0..1.
 
     Raises:

@@ -100,7 +100,7 @@ def reliance_cell(found: ClassDepth | None) -> Value:
 
 
 def redundancy_cell(found: ClassDepth | None) -> Value:
-    """How many concepts must go, with its interval where it is one."""
+    """How many pieces must go, with its interval where it is one."""
     if found is None:
         return Missing(NOT_MEASURED)
     low, high = (_bound(value, found) for value in (found.redundancy_low, found.redundancy_high))
