@@ -15,9 +15,11 @@ from salve_audit.explain.findings import Explanation, ShownMap
 from salve_audit.explain.words import (
     conclude,
     conclude_edit,
+    conclude_pieces,
     describe_flip,
     list_parts,
     name_feature,
+    name_piece,
     show_share,
     signed,
 )
@@ -28,6 +30,7 @@ TILE = 176
 INK, MUTED, RULE, ACCENT, AGAINST, SOFT = "#1a1a1a", "#595959", "#d4d4d4", "#0b4f7d", "#c96a1b", "#eef0f3"
 FONTS = ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "Arial.ttf")
 BOLD = ("DejaVuSans-Bold.ttf", "LiberationSans-Bold.ttf", "Arial Bold.ttf")
+Column = tuple[UInt8[np.ndarray, "h w 3"], ...]  # pictures one below the other
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
@@ -60,11 +63,12 @@ class _Sheet:
 
     def __post_init__(self) -> None:
         one = self.found.decomposition
-        height = 1700 + 34 * len(one.features) + 800 * (1 + len(one.features) // 6)
+        height = 2300 + 34 * len(one.features) + 800 * (1 + len(one.features) // 6)
         self.canvas = Image.new("RGB", (WIDTH, height), "white")
         self.draw, self.y = ImageDraw.Draw(self.canvas), MARGIN
         self._head()
         self._sum()
+        self._pieces()
         self._looks()
         self._classes()
         self.image = self.canvas.crop((0, 0, WIDTH, self.y + MARGIN))
@@ -172,7 +176,7 @@ class _Sheet:
         self._heading("Where the features look: Grad-FAM, below it integrated gradients")
         notes = [f"adds {signed(one.part)}" for one in found.decomposition.features]
         names = [name_feature(one) for one in found.decomposition.features]
-        self._tiles(found.maps.features, names, notes)
+        self._tiles(_both(found.maps.features), names, notes)
         self._text((MARGIN, self.y + 6), "dark blue: least, yellow: most; outlined: the hottest fifth", 14, MUTED)
         self.y += 22
 
@@ -191,23 +195,41 @@ class _Sheet:
         if found.maps is not None:
             maps = [*found.maps.before, *found.maps.after]
             notes = ["before" if found.edit else ""] * len(found.maps.before) + ["after"] * len(found.maps.after)
-            self._tiles(maps, [one.of.removesuffix(" after the edit") for one in maps], notes)
+            self._tiles(_both(maps), [one.of.removesuffix(" after the edit") for one in maps], notes)
 
-    def _tiles(self, maps: Sequence[ShownMap], names: Sequence[str], notes: Sequence[str]) -> None:
+    def _pieces(self) -> None:
+        pieces, own = self.found.pieces, self.found.predicted.name
+        if pieces is None:
+            return
+        self._heading("What the prediction rests on in the picture")
+        self._paragraph(conclude_pieces(pieces, own))
+        self.y += 6
+        names = [name_piece(one, number) for number, one in enumerate(pieces.found, 1)]
+        notes = [f"{one.predicted} {percent(one.probability)}" for one in pieces.found]
+        self._tiles([(one.outlined, one.without) for one in pieces.found], names, notes)
+        if notes:
+            self._text((MARGIN, self.y + 6), "below it taken out, and what the model says then", 14, MUTED)
+            self.y += 22
+
+    def _tiles(self, columns: Sequence[Column], names: Sequence[str], notes: Sequence[str]) -> None:
         in_row = (WIDTH - 2 * MARGIN + GAP) // (TILE + GAP)
-        for start in range(0, len(maps), in_row):
+        for start in range(0, len(columns), in_row):
             tall = 0
-            for place in range(start, min(start + in_row, len(maps))):
+            for place in range(start, min(start + in_row, len(columns))):
                 x = MARGIN + (place - start) * (TILE + GAP)
                 y = self.y
-                for heat in (maps[place].paper, maps[place].sharp):
-                    picture = _fit(heat.overlay)
+                for pixels in columns[place]:
+                    picture = _fit(pixels)
                     self.canvas.paste(picture, (x, y))
                     y += picture.height + 3
                 tall = max(tall, y - self.y)
                 self._text((x, y + 12), names[place], 15, bold=True, most=TILE)
                 self._text((x, y + 32), notes[place], 15, MUTED, most=TILE)
             self.y += tall + 54
+
+
+def _both(maps: Sequence[ShownMap]) -> list[Column]:
+    return [(one.paper.overlay, one.sharp.overlay) for one in maps]
 
 
 def _fit(pixels: UInt8[np.ndarray, "h w 3"]) -> Image.Image:

@@ -75,12 +75,12 @@ def conclude_pieces(pieces: Pieces, own: str) -> str:
     """How much the prediction rests on one place, in a sentence."""
     n = len(pieces.found)
     if not n:
-        return f"No place in the picture speaks for {own}."
+        return f"No place was found in the picture that speaks for {own}."
     decisive = [one for one in pieces.found if one.predicted != own]
     if decisive:
         return f"One piece is enough: without it the prediction is no longer {own}."
     if pieces.redundancy is not None:
-        return f"No single piece decides it; {pieces.redundancy} together do."
+        return f"No single piece found decides it; {pieces.redundancy} together do."
     return f"{own} is still predicted with {plural(n, 'piece')} taken out."
 
 

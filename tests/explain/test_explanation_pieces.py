@@ -37,9 +37,9 @@ def test_a_piece_is_named_after_the_concept_of_its_class_that_it_is_most_alike()
 @pytest.mark.parametrize(
     ("pieces", "said"),
     [
-        (Pieces((), None), "No place in the picture speaks for cat."),
+        (Pieces((), None), "No place was found in the picture that speaks for cat."),
         (Pieces((_piece("dog"),), 1), "One piece is enough: without it the prediction is no longer cat."),
-        (Pieces((_piece("cat"), _piece("cat")), 2), "No single piece decides it; 2 together do."),
+        (Pieces((_piece("cat"), _piece("cat")), 2), "No single piece found decides it; 2 together do."),
         (Pieces((_piece("cat"),), None), "cat is still predicted with 1 piece taken out."),
     ],
 )
