@@ -58,7 +58,7 @@ class Concept:
     latents: tuple[int, ...]  # coordinates of the layer that lose most where it is taken out, strongest first
     mask_share: float  # of the positions of a picture that show it, on average
     n_images: int  # pictures of the class that show it
-    effect: tuple[ConceptEffect, ...]  # its own class first, then those that it moves most
+    effect: tuple[ConceptEffect, ...]  # on its own class
     kind: str = "place"  # or "frame", "overall colour": taken out of the picture as a whole
     trait: tuple[float, ...] = ()  # its signature: what the layer loses where it is taken out
     images: tuple[ConceptImage, ...] = ()  # empty too where pictures are kept out of the report

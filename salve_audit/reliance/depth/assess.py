@@ -20,7 +20,6 @@ from salve_audit.reliance.depth.grouping import Grouping, count_pieces, group_pi
 N_DRAWS = 1000
 THIN = 30  # pictures below which a class's numbers are marked
 LEAST_FOR_INTERVAL = 6
-ALIKE = 10  # percentile of a concept's own likeness, from which a piece of another class counts as the same thing
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class ConceptFinding:
         mask_share: of a picture's area, on average where it is shown.
         pictures: rows of `Evidence` that show it.
         pieces: which piece of each of these pictures it is.
-        effect: class to the drop of its accuracy, its own class first.
+        effect: its class to the drop of that class's accuracy.
     """
 
     label: int
@@ -103,7 +102,7 @@ def assess_depth(evidence: Evidence, rng: np.random.Generator) -> DepthFindings:
         rows = labels == label
         groupings[label] = group_pieces(evidence.traits.double().numpy()[rows], counted[rows], rng)
         concepts += _describe(evidence, label, np.flatnonzero(rows), groupings[label])
-    concepts = [_with_effects(evidence, one, rng) for one in concepts]
+    concepts = [_with_effect(evidence, one, rng) for one in concepts]
     return DepthFindings(
         tuple(_summarise(evidence, label, groupings[label], concepts, rng) for label in groupings), tuple(concepts)
     )
@@ -128,18 +127,10 @@ def _describe(evidence: Evidence, label: int, rows: Int[np.ndarray, " r"], group
     return found
 
 
-def _with_effects(evidence: Evidence, concept: ConceptFinding, rng: np.random.Generator) -> ConceptFinding:
-    """The same with its drops: measured in its own class, and in others where pieces are alike."""
-    labels, flips = evidence.labels.numpy(), evidence.flips.numpy()
-    traits = np.nan_to_num(evidence.traits.double().numpy())
-    norms = np.linalg.norm(traits, axis=2).clip(1e-12) * max(float(np.linalg.norm(concept.centre)), 1e-12)
-    likeness = traits @ concept.centre / norms  # (n, j)
-    least = np.percentile(likeness[concept.pictures, concept.pieces], ALIKE)
-    elsewhere = (flips & (likeness >= least)).any(1)
-    turned = np.where(labels == concept.label, piece_effects(evidence, concept), elsewhere)
-    drops = {int(label): share_of(turned[labels == label], rng) for label in np.unique(labels)}
-    order = sorted(drops, key=lambda label: (label != concept.label, -drops[label].value))
-    return ConceptFinding(**{**vars(concept), "effect": {label: drops[label] for label in order}})
+def _with_effect(evidence: Evidence, concept: ConceptFinding, rng: np.random.Generator) -> ConceptFinding:
+    """The same with the drop of its own class: how alike traits are does not say whether other classes share it."""
+    own = piece_effects(evidence, concept)[evidence.labels.numpy() == concept.label]
+    return ConceptFinding(**{**vars(concept), "effect": {concept.label: share_of(own, rng)}})
 
 
 def _summarise(

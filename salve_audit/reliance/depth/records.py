@@ -18,7 +18,6 @@ MOST_PIECES = 3  # that the search takes out of a picture
 DECIMALS = 5  # of a concept's signature
 AREAS = {"frame": 1 - (1 - 2 / FRAME) ** 2, "overall colour": 1.0}  # of a picture
 HALF = 0.5
-MOST_EFFECTS = 6  # classes named beside a concept
 
 
 def describe_classes(findings: DepthFindings, nulls: Mapping[int, float]) -> dict[int, ClassDepth]:
@@ -62,10 +61,9 @@ def describe_concepts(findings: DepthFindings, layer: str, classes: Sequence[str
 
 
 def _effects(one: ConceptFinding, classes: Sequence[str], sizes: Mapping[int, int]) -> tuple[ConceptEffect, ...]:
-    kept = [(label, share) for label, share in one.effect.items() if label == one.label or share.value > 0]
     return tuple(
         ConceptEffect(classes[label], share.value, *widen_interval(share, sizes[label]))
-        for label, share in kept[:MOST_EFFECTS]
+        for label, share in one.effect.items()
     )
 
 

@@ -12,7 +12,6 @@ from salve_audit.report.view.pictures import Strip, Tile, show
 from salve_audit.results import AuditResult, ClassDepth, ClassReliance, Concept, Depth
 
 HALF = 0.5  # of the accuracy: a larger drop is named in the sentence
-_MOVED = 3  # other classes named beside a concept
 NOT_MEASURED = "reliance at depth was not measured for this class"
 _NO_CONCEPT = "no concept lowers the accuracy of this class"
 _NO_NULL = "no random place was tried"
@@ -136,7 +135,7 @@ def _class_table(order: Sequence[ClassReliance], limit: int) -> Table:
 
 
 def _concept_table(concepts: Sequence[Concept], limit: int) -> Table:
-    heads = ("Latents", "Share of the picture", "Pictures", "Drop of its class, points", "95 % interval, points")
+    heads = ("Channels", "Share of the picture", "Pictures", "Drop of its class, points", "95 % interval, points")
     columns = [
         Column("Concept", "name"),
         Column("Class", "text"),
@@ -144,7 +143,6 @@ def _concept_table(concepts: Sequence[Concept], limit: int) -> Table:
         Column("Layer", "text"),
         *map(Column, heads),
     ]
-    columns.append(Column("Moves most", "wrap"))
     ordered = sorted(concepts, key=lambda one: (-_own_drop(one), one.index))
     rows = [_concept_row(one) for one in ordered]
     return make_table("Concepts by the drop of their class", columns, rows, limit, "concepts[]")
@@ -156,8 +154,6 @@ def _own_drop(one: Concept) -> float:
 
 def _concept_row(one: Concept) -> list[Value]:
     own = next((each for each in one.effect if each.class_name == one.class_name), None)
-    others = [each for each in one.effect if each is not own][:_MOVED]
-    moved = ", ".join(f"{each.class_name} {points(-each.drop)}" for each in others)
     return [
         str(one.index),
         one.class_name,
@@ -168,5 +164,4 @@ def _concept_row(one: Concept) -> list[Value]:
         count(one.n_images),
         points(-own.drop) if own else Missing(_NO_CONCEPT),
         f"{points(-own.high)} to {points(-own.low)}" if own else Missing(_NO_CONCEPT),
-        moved or Missing("it moves no other class"),
     ]
