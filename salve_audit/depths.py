@@ -76,6 +76,8 @@ def measure_depth(config: AuditConfig, subject: Subject, classes: Sequence[Class
         return _measure(config, subject, classes)
     except SalveError as error:
         return _absent(classes, f"{error.what}: {error.why}")
+    except MemoryError:
+        return _absent(classes, "its pictures do not fit into memory")
 
 
 def _absent(classes: Sequence[ClassReliance], why: str) -> DepthOutcome:

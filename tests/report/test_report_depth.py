@@ -45,7 +45,7 @@ def test_the_section_names_who_rests_on_one_concept(deep: AuditResult) -> None:
     assert "12,345 passes" in parts["how"]
     first, second = (parts["table"].rows[i] for i in (0, 2))
     assert [cell.text for cell in first] == [
-        sole, "60", "95.0\u00a0% (87.0–100.0)", "2.0\u00a0%", "1 (1 to > 5)", "0", ""
+        sole, "60", "95.0\u00a0% (87.0–100.0)", "2.0\u00a0%", "1 (1 to > 5)", "0", "–"
     ]  # fmt: skip
     assert second[0].text == many
     assert second[4].text == "> 5 (> 5 to > 5)" or second[4].text == "> 5"
@@ -72,3 +72,14 @@ def test_why_it_was_not_measured_is_said_and_old_audits_have_no_section(audit: A
 def test_records_survive_audit_json(deep: AuditResult) -> None:
     assert parse_audit(deep.to_json()) == deep
     assert build_depth(deep, PDF) is not None
+
+
+def test_the_first_page_warns_of_a_class_on_one_thing_and_of_what_chance_does_as_well(deep: AuditResult) -> None:
+    view = build_view(deep)
+    sole = deep.classes[0].name
+    warning = f"{sole} rests on one thing in the picture: without it more than half of the accuracy is lost."
+    assert warning in view.front.warnings
+    by_chance = dataclasses.replace(deep.classes[0].depth, null=0.9)
+    classes = (dataclasses.replace(deep.classes[0], depth=by_chance), *deep.classes[1:])
+    parts = build_depth(dataclasses.replace(deep, classes=classes), HTML).parts
+    assert parts["table"].rows[0][6].words == ("not beyond random places",)

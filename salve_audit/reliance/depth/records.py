@@ -14,6 +14,7 @@ from salve_audit.reliance.depth.whole import FRAME
 from salve_audit.reliance.survival import wilson
 from salve_audit.results import ClassDepth, Concept, ConceptEffect
 
+LEAST_CORRECT = 6  # pictures: fewer cannot turn wrong in any number that says something
 MOST_PIECES = 3  # that the search takes out of a picture
 DECIMALS = 5  # of a concept's signature
 AREAS = {"frame": 1 - (1 - 2 / FRAME) ** 2, "overall colour": 1.0}  # of a picture
@@ -37,7 +38,7 @@ def describe_classes(findings: DepthFindings, nulls: Mapping[int, float]) -> dic
             redundancy_high=one.redundancy_high,
             redundancy_limit=MOST_PIECES,
             null=nulls.get(one.label),
-            thin=one.thin,
+            thin=one.thin or one.n_correct < LEAST_CORRECT,
         )
     return found
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from salve_audit.report.numbers import count, names, percent, percent_interval, plural, points
-from salve_audit.report.tables import Column, Missing, Table, Value, make_table
+from salve_audit.report.tables import Chips, Column, Missing, Table, Value, make_table
 from salve_audit.report.view.page import Medium, Section
 from salve_audit.report.view.pictures import Strip, Tile, show
 from salve_audit.results import AuditResult, ClassDepth, ClassReliance, Concept, Depth
@@ -74,6 +74,18 @@ def _how(depth: Depth) -> str:
     )
 
 
+def _flags(found: ClassDepth) -> tuple[str, ...]:
+    """What makes a row less trustworthy."""
+    by_chance = found.null is not None and found.low <= found.null
+    return tuple(flag for flag, there in (("thin", found.thin), ("not beyond random places", by_chance)) if there)
+
+
+def rests_on_one(result: AuditResult) -> tuple[str, ...]:
+    """Names of the classes that lose more than half of their accuracy with one concept, interval included."""
+    found = [(one.name, one.depth) for one in result.classes if one.depth is not None and not one.depth.thin]
+    return tuple(name for name, depth in found if depth.low > HALF)
+
+
 def _strips(concepts: Sequence[Concept], medium: Medium) -> list[Strip]:
     """Pictures of the concepts that have any, those first that their class rests on most."""
     shown = sorted((one for one in concepts if one.images), key=lambda one: (-_own_drop(one), one.index))
@@ -128,7 +140,7 @@ def _class_table(order: Sequence[ClassReliance], limit: int) -> Table:
                 percent(found.null) if found.null is not None else Missing(_NO_NULL),
                 redundancy_cell(found),
                 str(found.concept) if found.concept is not None else Missing(_NO_CONCEPT),
-                "thin" if found.thin else "",
+                Chips(_flags(found)),
             ]
         )
     return make_table("Reliance at depth, largest first", columns, rows, limit, "classes[].depth")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from salve_audit.report.numbers import count, names, percent, plural
+from salve_audit.report.view.depth import rests_on_one
 from salve_audit.results import AuditResult, ClassReliance, SaeFidelity, SaeInfo
 
 FLAG_MEANINGS = {
@@ -25,12 +26,20 @@ def findings(result: AuditResult) -> tuple[str, ...]:
     """Warnings in plain words."""
     return (
         *_trust(result),
+        *_depth(result),
         *_autoencoder(result.sae),
         *_redundancy(result),
         *_flags(result),
         *_stability(result),
         *_data(result),
     )
+
+
+def _depth(result: AuditResult) -> Iterator[str]:
+    who = rests_on_one(result)
+    if who:
+        verb = "rests" if len(who) == 1 else "rest"
+        yield f"{names(who)} {verb} on one thing in the picture: without it more than half of the accuracy is lost."
 
 
 def living(sae: SaeInfo) -> int:
