@@ -1,10 +1,11 @@
 """How well measures of reliance at depth rank what networks really rest on: one table, from networks with known truth.
 
-    python benchmarks/depth.py [--work DIR] [--seeds 5] [--n 60] [--untouched] [--measures NAME ...] [--train-only]
+    python benchmarks/depth.py [--work DIR] [--seeds 5] [--n 60] [--untouched | --untouched-again] [--measures NAME ...]
 
-Draws worlds, trains small networks of three families on them, leaves each cue out of the pictures for the truth, and
+Draws worlds, trains small networks of four families on them, leaves each cue out of the pictures for the truth, and
 scores every measure. Networks and scores are kept in DIR, so that an interrupted run goes on where it stopped.
-Without ``--untouched`` one world and one family are left aside; they are for the measure that was chosen, once.
+Without ``--untouched`` two worlds and two families are left aside; one of each is for the measure that was chosen
+first, once, and with ``--untouched-again`` the other of each for what was chosen after that.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ import numpy as np
 import torch
 from depth_cases import Case, Found, judge, load_case
 from depth_measures import measure_evidence, measure_pieces, measure_with_wholes
-from depth_networks import RECIPES, UNTOUCHED_ARCH, network_path, train_all
-from depth_worlds import UNTOUCHED_WORLD, worlds
+from depth_networks import RECIPES, UNTOUCHED_ARCH, UNTOUCHED_ARCH_AGAIN, network_path, train_all
+from depth_worlds import UNTOUCHED_AGAIN, UNTOUCHED_WORLD, worlds
 
 from salve_audit.reliance.depth.evidence import SearchSettings
 
@@ -79,6 +80,7 @@ def main() -> None:
     parser.add_argument("--archs", nargs="+", default=list(RECIPES), choices=list(RECIPES))
     parser.add_argument("--n", type=int, default=60, help="pictures per class that are measured")
     parser.add_argument("--untouched", action="store_true", help="measure the untouched world and family instead")
+    parser.add_argument("--untouched-again", action="store_true", help="the second untouched world and family instead")
     parser.add_argument("--measures", nargs="+", default=list(MEASURES), choices=list(MEASURES))
     parser.add_argument("--train-only", action="store_true")
     parser.add_argument("--table-only", action="store_true")
@@ -86,7 +88,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)
     arguments.work.mkdir(parents=True, exist_ok=True)
-    names = list_units(arguments.seeds, arguments.archs, arguments.untouched)
+    names = list_units(arguments.seeds, arguments.archs, 2 if arguments.untouched_again else int(arguments.untouched))
     if not arguments.table_only:
         train_all(arguments.work, names)
     if arguments.train_only:
@@ -97,11 +99,16 @@ def main() -> None:
     print_tables(arguments.work, names, arguments.measures, arguments.n)
 
 
-def list_units(seeds: list[int], archs: list[str], untouched: bool) -> list[str]:
-    """ "world/arch/seed", either all that may be looked at or all that may not."""
+def list_units(seeds: list[int], archs: list[str], untouched: int) -> list[str]:
+    """ "world/arch/seed": all that may be looked at (0), or the first (1) or second (2) that may not."""
     every = [(world, arch, seed) for seed in seeds for world in worlds() for arch in archs]
-    aside = {one for one in every if one[0] == UNTOUCHED_WORLD or one[1] == UNTOUCHED_ARCH}
-    return ["/".join(map(str, one)) for one in every if (one in aside) == untouched]
+
+    def aside(world: str, arch: str) -> int:
+        if world == UNTOUCHED_AGAIN or arch == UNTOUCHED_ARCH_AGAIN:
+            return 2
+        return int(world == UNTOUCHED_WORLD or arch == UNTOUCHED_ARCH)
+
+    return ["/".join(map(str, one)) for one in every if aside(*one[:2]) == untouched]
 
 
 def score_path(work: Path, unit: str, name: str, n: int) -> Path:

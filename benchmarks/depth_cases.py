@@ -65,7 +65,7 @@ class Case:
 
 
 class StagedNetwork:
-    """A network of one of the three families as a list of stages, so that its tail runs without what is before it."""
+    """A network of one of the four families as a list of stages, so that its tail runs without what is before it."""
 
     def __init__(self, model: nn.Module, arch: str) -> None:
         self.model = model
@@ -73,6 +73,7 @@ class StagedNetwork:
             "resnet": lambda: [self._stem, model.layer1, model.layer2, model.layer3, model.layer4],
             "vit": lambda: [lambda x: model.norm_pre(model._pos_embed(model.patch_embed(x))), *model.blocks],
             "convnext": lambda: [model.stem, *model.stages],
+            "depthwise": lambda: [lambda x: model.bn1(model.conv_stem(x)), *model.blocks],
         }
         self.stages, self.arch = parts[arch](), arch
 
@@ -99,6 +100,8 @@ class StagedNetwork:
             return model.forward_head(model.norm(x), pre_logits=True)  # type: ignore[operator, no-any-return]
         if self.arch == "convnext":
             return model.forward_head(model.norm_pre(x), pre_logits=True)  # type: ignore[operator, no-any-return]
+        if self.arch == "depthwise":
+            x = model.bn2(model.conv_head(x))  # type: ignore[operator]
         return model.forward_head(x, pre_logits=True)  # type: ignore[operator, no-any-return]
 
     def head(self, x: Tensor) -> Tensor:
@@ -128,7 +131,7 @@ def load_case(work: Path, unit: str, n_per_class: int) -> Case:
     name, arch, _ = unit.split("/")
     world = worlds()[name]
     pictures = load_pictures(world, work)
-    trained = load_network(work, unit, len(world.classes))
+    trained = load_network(work, unit, len(world.classes), world.size)
     drop, flips = measure_truth(pictures, trained.logits, trained.logits_without)
     used = _find_used(world, trained.model, pictures, drop, work)
     keep = np.concatenate([np.flatnonzero(pictures.labels == k)[:n_per_class] for k in range(len(drop))])

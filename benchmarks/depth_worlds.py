@@ -1,6 +1,7 @@
 """The worlds that `depth.py` compares measures on, and each world's pictures with the truth they allow.
 
-Four worlds for development and one, `UNTOUCHED_WORLD`, that is only measured once everything is chosen.
+Four worlds for development and two that are only measured once everything is chosen: `UNTOUCHED_WORLD` the first
+time, `UNTOUCHED_AGAIN` the second.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from salve_audit.demo.world import Cue, Planted, PlantedClassSpec, World
 SIDE = 32
 N_TRAIN, N_FIT, N_AUDIT = 700, 100, 100  # per class; the fit pictures are the first of the training ones
 UNTOUCHED_WORLD = "attic"
+UNTOUCHED_AGAIN = "quay"
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Pictures:
 
 def worlds() -> Mapping[str, World]:
     """All worlds by name."""
-    return {one.name: one for one in (_market(), _alley(), _shelf(), _court(), _attic())}
+    return {one.name: one for one in (_market(), _alley(), _shelf(), _court(), _attic(), _quay())}
 
 
 def _kind(name: str, **cues: float) -> PlantedClassSpec:
@@ -198,6 +200,36 @@ def _attic() -> World:
         _kind("h nothing"),
     )
     return World("attic", SIDE, cues, classes, jitter=0.8, overlap=True, strays=(Planted("red patch", 0.01),))
+
+
+def _quay() -> World:
+    """The second untouched one: larger and busier pictures, cues from 6 to 22 pixels anywhere, free to cover others."""
+    cues = (
+        Cue("bar", "bar", 8, 7),
+        Cue("checkerboard", "checkerboard", 18, 18),
+        Cue("chevron", "chevron", 9, 16),
+        Cue("cross", "cross", 13, 13, strength=0.4),
+        Cue("disk", "disk", 10, 10),
+        Cue("flag", "flag", 13, 11),
+        Cue("gate", "gate", 16, 12),
+        Cue("red patch", "red patch", 8, 8),
+        Cue("ring", "ring", 16, 16, strength=0.6),
+        Cue("stripes", "stripes", 12, 22),
+        Cue("tag", "tag", 6, 6),
+        Cue("tower", "tower", 20, 8),
+    )
+    classes = (
+        _kind("a four", bar=0.7, disk=0.7, flag=0.7, gate=0.7),
+        _kind("b small", tag=1.0),
+        _kind("c wide", stripes=1.0),
+        _kind("d faint", ring=1.0),
+        _kind("e two", tower=0.9, chevron=0.6),
+        _kind("f shortcut", cross=1.0, red_patch=0.85),
+        _kind("g large", checkerboard=1.0),
+        _kind("h nothing"),
+    )
+    strays = (Planted("red patch", 0.02), Planted("bar", 0.02))
+    return World("quay", 40, cues, classes, overlap=True, strays=strays, noise=0.05, clutter=14)
 
 
 def draw_training(world: World, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
