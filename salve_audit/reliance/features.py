@@ -61,7 +61,7 @@ def describe_use(
 
 
 def describe_blocks(
-    blocks: Iterable[tuple[Float[np.ndarray, "n m"], npt.NDArray[np.integer]]],
+    blocks: Iterable[tuple[Float[np.ndarray, "_ m"], npt.NDArray[np.integer]]],
     dictionary: Float[np.ndarray, "m d"],
     head: LinearHead,
 ) -> FeatureUse:
