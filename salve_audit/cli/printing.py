@@ -6,7 +6,6 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from salve_audit.gate.verdict import worst_outcomes
 from salve_audit.results import AuditResult, ClassReliance, Verdict
 
 MAX_ROWS = 40
@@ -41,7 +40,7 @@ class _LineFormatter(logging.Formatter):
 
 def class_table(result: AuditResult) -> str:
     """The verdict table as text, most fragile first."""
-    outcomes = worst_outcomes(result.verdict)
+    outcomes = result.verdict.outcomes
     header = ["class", "n", "accuracy", "feature", "alpha_hat flip", "95 % interval", "redundancy", "flags"]
     rows = [_row(one, outcomes.get(one.name)) for one in _by_fragility(result.classes)]
     lines = aligned([header, *rows[:MAX_ROWS]])

@@ -9,7 +9,6 @@ from salve_audit.results import ClassReliance, Rule, Verdict
 
 FLIP_RULE = "alpha_hat flip median at least"
 REDUNDANCY_RULE = "redundancy at depth at least"
-_SEVERITY = ("fail", "undecided", "thin", "pass")
 RELIANCE_RULE = "reliance at depth at most"
 
 
@@ -77,15 +76,6 @@ def _at_least(low: float | None, high: float | None, limit: float) -> str:
 
 def _number(value: int | None) -> float | None:
     return None if value is None else float(value)
-
-
-def worst_outcomes(verdict: Verdict) -> dict[str, str]:
-    """The worst outcome of any rule for each class."""
-    worst: dict[str, str] = {}
-    for rule in verdict.rules:
-        before = worst.get(rule.class_name, "pass")
-        worst[rule.class_name] = min(before, rule.outcome, key=_SEVERITY.index)
-    return worst
 
 
 def fragile_classes(verdict: Verdict) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from salve_audit.records import AS_CLASS
 
+_SEVERITY = ("fail", "undecided", "thin", "pass")
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -23,3 +25,12 @@ class Verdict:
     passed: bool | None  # None: no policy was given, or no class could be judged
     policy: str | None
     rules: tuple[Rule, ...]
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        """The worst outcome of any rule for each class."""
+        worst: dict[str, str] = {}
+        for rule in self.rules:
+            before = worst.get(rule.class_name, "pass")
+            worst[rule.class_name] = min(before, rule.outcome, key=_SEVERITY.index)
+        return worst

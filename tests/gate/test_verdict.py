@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from salve_audit.errors import UsageError
-from salve_audit.gate.verdict import fragile_classes, judge, judge_flips, worst_outcomes
+from salve_audit.gate.verdict import fragile_classes, judge, judge_flips
 from salve_audit.limits import Limits
 from salve_audit.results import ClassDepth
 
@@ -120,7 +120,7 @@ def test_several_limits_each_have_a_rule_per_class_and_the_worst_outcome_counts(
     verdict = judge([SINGLE, ROBUST], Limits(2.6, 2, 0.5))
     assert verdict.policy == "fail under 2.6; fail under a redundancy of 2; fail over a reliance of 0.5"
     assert len(verdict.rules) == 6
-    assert worst_outcomes(verdict) == {"single": "fail", "robust": "undecided"}
+    assert verdict.outcomes == {"single": "fail", "robust": "undecided"}
     assert fragile_classes(verdict) == ("single",)
 
 

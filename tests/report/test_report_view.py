@@ -18,7 +18,7 @@ from salve_audit.report.view.features import build_effects
 from salve_audit.report.view.findings import FLAG_MEANINGS, findings
 from salve_audit.report.view.front import build_banner, build_front, redundancy_cell
 from salve_audit.report.view.interventions import build_interventions
-from salve_audit.report.view.order import charted, flip_limit, fragile_first, outcomes
+from salve_audit.report.view.order import charted, flip_limit, fragile_first
 from salve_audit.report.view.page import HTML, PDF
 from salve_audit.report.view.ranking import compare_rome, headline, is_null, label, rank
 from salve_audit.results import (
@@ -78,7 +78,7 @@ def test_charted_says_what_it_leaves_out(make_result: Callable[..., AuditResult]
 def test_limit_is_the_gates(audit: AuditResult) -> None:
     assert flip_limit(audit.verdict) == 1.5
     assert flip_limit(Verdict(None, None, ())) is None
-    assert outcomes(audit.verdict)["ship"] == "fail"
+    assert audit.verdict.outcomes["ship"] == "fail"
 
 
 def test_worst_outcome_of_several_rules_counts() -> None:

@@ -15,7 +15,7 @@ from salve_audit.report.numbers import (
 from salve_audit.report.tables import Chips, Column, Missing, Noted, Table, Value, make_table
 from salve_audit.report.view import depth
 from salve_audit.report.view.findings import active, findings, living
-from salve_audit.report.view.order import flip_limit, fragile_first, outcomes
+from salve_audit.report.view.order import flip_limit, fragile_first
 from salve_audit.report.view.page import FRONT_ROWS, FRONT_WARNINGS, Banner, Figure, Front
 from salve_audit.results import AuditResult, ClassReliance, Rule, SaeInfo
 
@@ -148,7 +148,7 @@ def redundancy_cell(one: ClassReliance, sae: SaeInfo) -> Value:
 
 def verdict_table(result: AuditResult, classes: tuple[ClassReliance, ...], limit: int) -> Table:
     """One row per class with what decides the verdict."""
-    judged = outcomes(result.verdict)
+    judged = result.verdict.outcomes
     deep = any(one.depth is not None for one in classes)
     columns = [
         Column("Class", "name"),
@@ -180,7 +180,7 @@ def verdict_table(result: AuditResult, classes: tuple[ClassReliance, ...], limit
 
 def dot_figure(result: AuditResult, classes: tuple[ClassReliance, ...], anchor: str) -> Figure | None:
     """Medians and intervals of the classes that have any."""
-    judged, limit = outcomes(result.verdict), flip_limit(result.verdict)
+    judged, limit = result.verdict.outcomes, flip_limit(result.verdict)
     rows = []
     for one in classes:
         flip = one.alpha_hat.flip

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from salve_audit.report.numbers import count
 from salve_audit.results import AuditResult, ClassReliance, Verdict
 
-_SEVERITY = ("fail", "undecided", "thin", "pass")
-
 
 def fragile_first(classes: Sequence[ClassReliance]) -> tuple[ClassReliance, ...]:
     """Classes by rising α̂ flip median: not reached after all others, without samples last."""
@@ -20,15 +18,6 @@ def fragile_first(classes: Sequence[ClassReliance]) -> tuple[ClassReliance, ...]
         return (one.n_correct == 0, median, math.inf if flip.low is None else flip.low, one.index)
 
     return tuple(sorted(classes, key=key))
-
-
-def outcomes(verdict: Verdict) -> dict[str, str]:
-    """The worst outcome of any rule for each class."""
-    worst: dict[str, str] = {}
-    for rule in verdict.rules:
-        before = worst.get(rule.class_name, "pass")
-        worst[rule.class_name] = min(before, rule.outcome, key=_SEVERITY.index)
-    return worst
 
 
 def flip_limit(verdict: Verdict) -> float | None:
