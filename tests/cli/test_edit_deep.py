@@ -304,14 +304,7 @@ def test_a_folder_of_another_library_in_shards(salve: Callable, colour_data: Pat
             torch.nn.init.normal_(one)
     named = hub_names.as_vit(network.state_dict())
     folder, out = tmp_path / "hub", tmp_path / "edited"
-    folder.mkdir()
-    shards = {"a.safetensors": sorted(named)[:70], "b.safetensors": sorted(named)[70:]}
-    for name, own in shards.items():
-        save_file({one: named[one].contiguous() for one in own}, folder / name)
-    index = {"weight_map": {one: name for name, own in shards.items() for one in own}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    config = {"model_type": "vit", "num_attention_heads": 3, "image_size": 32, "layer_norm_eps": 1e-6}
-    (folder / "config.json").write_text(json.dumps(config))
+    hub_names.write_vit_folder(named, folder)
     quick = ["--format", "json", "--interventions", "salve", "--sae", "linear-l1", "--n-latents", 8, "--limit", 12]
     quick += ["--depth", "off", "--no-images"]
     cache = ["--cache", tmp_path / "cache"]

@@ -5,9 +5,12 @@ Written from transformers' own state_dicts; `scripts/check_huggingface_names.py`
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 State = dict[str, torch.Tensor]
 PARTS = ("query", "key", "value")
@@ -138,3 +141,15 @@ def _block(place: str, attention: str, inner: str, value: torch.Tensor) -> State
 def _swap(name: str, names: dict[str, str]) -> str:
     start = max((one for one in names if name.startswith(one)), key=len)
     return names[start] + name.removeprefix(start)
+
+
+def write_vit_folder(named: State, folder: Path) -> None:
+    """A folder of two shards with their index and a config.json, of `as_vit`'s names, three heads and 32 pixels."""
+    folder.mkdir()
+    shards = {"a.safetensors": sorted(named)[:70], "b.safetensors": sorted(named)[70:]}
+    for name, own in shards.items():
+        save_file({one: named[one].contiguous() for one in own}, folder / name)
+    index = {"weight_map": {one: name for name, own in shards.items() for one in own}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    config = {"model_type": "vit", "num_attention_heads": 3, "image_size": 32, "layer_norm_eps": 1e-6}
+    (folder / "config.json").write_text(json.dumps(config))
