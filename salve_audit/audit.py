@@ -114,17 +114,7 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
         codes = outcome.sae.encode(activations.audit.acts)
     with watch.stage("reliance"):
         other_seeds = tuple(_seen_by(one, activations) for one in outcome.seeds[1:])
-        audit_samples = Samples(np.asarray(activations.audit.acts), activations.audit.labels, activations.head)
-        reliance = assess_reliance(
-            RelianceInputs(
-                use=_feature_use(outcome.sae, activations),
-                dictionary=outcome.sae.dictionary,
-                audit=audit_samples,
-                classes=subject.classes,
-                seed=config.seed,
-                other_seeds=tuple(OtherSeed(one.dictionary, one.features, one.alive) for one in other_seeds),
-            )
-        )
+        reliance = _assess(config.seed, subject, outcome.sae, other_seeds)
     compared = _comparison_inputs(activations, outcome, reliance, subject.classes)
     compared = dataclasses.replace(compared, other_seeds=other_seeds, fragility=_fragility(reliance, activations.head))
     with watch.stage("interventions"):
@@ -137,7 +127,7 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
     with watch.stage("saliency"):
         seeing = show_features(config, subject, (outcome.sae, codes), reliance, stress.features)
     with watch.stage("depth"):
-        depth = measure_depth(config, subject, reliance.classes)
+        depth = measure_depth(config, subject, reliance.classes, _fragility(reliance, activations.head))
     hashes = {"model_sha256": subject.model_sha256, "data_sha256": activations.data_sha256}
     sae_file = serialise_sae(outcome.sae, hashes)
     sha = hashlib.sha256(sae_file).hexdigest()
@@ -156,6 +146,21 @@ def _sae_settings(config: AuditConfig, architecture: str, device: object) -> Sae
         seed=config.seed,
         device=str(device),
         batch_size=batch_size,
+    )
+
+
+def _assess(seed: int, subject: Subject, sae: TrainedSae, other_seeds: tuple[SeedFeatures, ...]) -> Reliance:
+    """Features and thresholds at the head."""
+    activations = subject.activations
+    return assess_reliance(
+        RelianceInputs(
+            use=_feature_use(sae, activations),
+            dictionary=sae.dictionary,
+            audit=Samples(np.asarray(activations.audit.acts), activations.audit.labels, activations.head),
+            classes=subject.classes,
+            seed=seed,
+            other_seeds=tuple(OtherSeed(one.dictionary, one.features, one.alive) for one in other_seeds),
+        )
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import logging
 import zlib
@@ -15,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from salve_audit.activations import choose_device, choose_workers
-from salve_audit.activations.pictures import LoaderSettings, build_loader
+from salve_audit.activations.pictures import LoaderSettings, load_pictures
 from salve_audit.concept_pictures import ShownPictures, draw_concepts, draw_wholes
 from salve_audit.config import AuditConfig, limits_of
 from salve_audit.errors import LayerError, SalveError
@@ -29,6 +28,7 @@ from salve_audit.reliance.depth.whole import flip_without_whole
 from salve_audit.results import ClassReliance, Concept, Depth
 from salve_audit.spatial import SpatialLayer, find_spatial_layers
 from salve_audit.spatial.blocks import first_block
+from salve_audit.spatial.work import count_work
 from salve_audit.subject import Subject
 
 log = logging.getLogger(__name__)
@@ -60,20 +60,23 @@ class Pictures:
     labels: Int[Tensor, " n"]
 
 
-def measure_depth(config: AuditConfig, subject: Subject, classes: Sequence[ClassReliance]) -> DepthOutcome:
+def measure_depth(
+    config: AuditConfig, subject: Subject, classes: Sequence[ClassReliance], fragility: Float[np.ndarray, " k"]
+) -> DepthOutcome:
     """Reliance and redundancy at depth of every class that can be afforded, or a record that says why not.
 
     Args:
         config: of the audit.
         subject: network, pictures and activations.
-        classes: with their thresholds; the most fragile are examined first.
+        classes: with their thresholds.
+        fragility: by output; the smaller, the sooner a class is examined, nan: last.
     """
     if config.depth == "off":
         return _absent(classes, "it was turned off (--depth off)")
     if subject.classifier is None or subject.images is None:
         return _absent(classes, "activations were audited, and there are no pictures of them")
     try:
-        return _measure(config, subject, classes)
+        return _measure(config, subject, classes, fragility)
     except SalveError as error:
         return _absent(classes, f"{error.what}: {error.why}")
     except MemoryError:
@@ -84,15 +87,18 @@ def _absent(classes: Sequence[ClassReliance], why: str) -> DepthOutcome:
     return DepthOutcome(tuple(classes), (), Depth(METHOD, why_absent=why))
 
 
-def _measure(config: AuditConfig, subject: Subject, classes: Sequence[ClassReliance]) -> DepthOutcome:
+def _measure(
+    config: AuditConfig, subject: Subject, classes: Sequence[ClassReliance], fragility: Float[np.ndarray, " k"]
+) -> DepthOutcome:
     assert subject.classifier is not None, "there is no network"
     device = choose_device(config.device)
-    audit, classifier = subject.activations.audit, _on_device(subject.classifier, device)
+    audit, classifier = subject.activations.audit, subject.classifier.on(device)
     first = _load(config, subject, np.arange(min(TRACED, len(audit.labels))))
     layers = find_spatial_layers(classifier, first.images.to(device))
     layer = first_block(classifier.model, layers)
-    work = count_work(classifier.model, first.images[:1].to(device)) / (WORK * (ON_GPU if device.type != "cpu" else 1))
-    sample = choose_sample(audit.labels, _fragility(subject, classes), work, needed=limits_of(config).at_depth)
+    allowed = WORK * (ON_GPU if device.type != "cpu" else 1)
+    work = _count_work(classifier.model, first.images[:1].to(device)) / allowed
+    sample = choose_sample(audit.labels, fragility, work, needed=limits_of(config).at_depth)
     if sample is None:
         return _absent(
             classes, "the network is too large for it on this device (a GPU, or a limit at depth, turns it on)"
@@ -138,49 +144,19 @@ def _load(config: AuditConfig, subject: Subject, rows: Int[np.ndarray, " n"]) ->
     audit = subject.activations.audit
     settings = LoaderSettings(BATCH, choose_workers(config.workers, choose_device(config.device)))
     paths = [audit.paths[row] for row in rows]
-    batches = list(build_loader(subject.images.pictures, paths, subject.classifier.transform, settings))
-    kept = [position for batch in batches for position in batch.rows]
-    if not kept:
+    loaded = load_pictures(subject.images.pictures, paths, subject.classifier.transform, settings)
+    if not loaded.rows:
         raise LayerError(str(subject.images.root), "none of the pictures can be read again")
-    if len(kept) < len(rows):
-        log.warning("%d pictures could not be read again and are left out at depth", len(rows) - len(kept))
-    images = torch.cat([batch.images for batch in batches if batch.rows])
-    return Pictures(rows[kept], images, torch.from_numpy(audit.labels[rows[kept]]))
+    if loaded.skipped:
+        log.warning("%d pictures could not be read again and are left out at depth", len(loaded.skipped))
+    kept = rows[loaded.rows]
+    return Pictures(kept, loaded.images, torch.from_numpy(audit.labels[kept]))
 
 
-def count_work(model: nn.Module, image: Float[Tensor, "1 c h w"]) -> float:
-    """Multiply-adds of the convolutions and linear layers in one pass of one picture."""
-    total = 0.0
-
-    def add(module: nn.Module, _inputs: object, output: object) -> None:
-        nonlocal total
-        weight = getattr(module, "weight", None)
-        if isinstance(output, Tensor) and isinstance(weight, Tensor):
-            total += output.numel() * weight[0].numel()
-
-    kinds = (nn.Conv2d, nn.Linear)
-    handles = [one.register_forward_hook(add) for one in model.modules() if isinstance(one, kinds)]
-    try:
-        with torch.no_grad():
-            model(image)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return total
-
-
-def _on_device(classifier: Classifier, device: torch.device) -> Classifier:
-    if device.type == "cpu":
-        return classifier
-    return dataclasses.replace(classifier, model=copy.deepcopy(classifier.model).to(device))
-
-
-def _fragility(subject: Subject, classes: Sequence[ClassReliance]) -> Float[np.ndarray, " k"]:
-    medians = np.full(subject.activations.head.n_classes, np.nan)
-    for one in classes:
-        if one.alpha_hat.flip.median is not None:
-            medians[one.index] = one.alpha_hat.flip.median
-    return medians
+def _count_work(model: nn.Module, image: Float[Tensor, "1 c h w"]) -> float:
+    """Of one pass of one picture."""
+    with torch.no_grad():
+        return count_work(model.modules(), lambda: model(image))
 
 
 def _rng(config: AuditConfig, purpose: str) -> np.random.Generator:

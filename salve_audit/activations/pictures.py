@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch.utils.data import DataLoader, Dataset
 
 from salve_audit.errors import DataError
@@ -98,6 +99,31 @@ def build_loader(
         worker_init_fn=_ignore_interrupt,
         multiprocessing_context=_start_method() if workers else None,
     )
+
+
+def load_pictures(source: PictureSource, paths: Sequence[str], spec: TransformSpec, settings: LoaderSettings) -> Batch:
+    """All the pictures at once, for a few of them; what could not be read is in `skipped`."""
+    batches = list(build_loader(source, paths, spec, settings))
+    images = [batch.images for batch in batches if batch.rows]
+    return Batch(
+        images=torch.cat(images) if images else torch.empty(0),
+        rows=[row for batch in batches for row in batch.rows],
+        skipped=[one for batch in batches for one in batch.skipped],
+    )
+
+
+def require_pictures(
+    source: PictureSource, paths: Sequence[str], spec: TransformSpec, settings: LoaderSettings
+) -> Float[torch.Tensor, "n c h w"]:
+    """All the pictures, which were read before.
+
+    Raises:
+        DataError: one of them cannot be read now; names it.
+    """
+    loaded = load_pictures(source, paths, spec, settings)
+    for index, reason in loaded.skipped:
+        raise DataError(paths[index], f"could be read before, and not now ({reason})")
+    return loaded.images
 
 
 def collate(samples: list[Sample]) -> Batch:

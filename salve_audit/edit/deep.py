@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from salve_audit.activations.pictures import LoaderSettings, build_loader
+from salve_audit.activations.pictures import LoaderSettings, require_pictures
 from salve_audit.edit.apply import AppliedStep
 from salve_audit.edit.plan import Target
 from salve_audit.edit.subject import Subject
-from salve_audit.errors import DataError, UsageError
+from salve_audit.errors import UsageError
 from salve_audit.interventions import float64_head
 from salve_audit.interventions.deep.comparison import change_of_weights
 from salve_audit.interventions.deep.effect import find_correct
@@ -94,11 +94,7 @@ def _proof_batch(subject: Subject) -> Tensor:
 
 def _load(subject: Subject, paths: Sequence[str], settings: LoaderSettings) -> Tensor:
     assert subject.images is not None, "there are no pictures"
-    batches = list(build_loader(subject.images.pictures, paths, subject.classifier.transform, settings))
-    skipped = [one for batch in batches for one in batch.skipped]
-    if skipped:
-        raise DataError(paths[skipped[0][0]], f"could be read before, and not now ({skipped[0][1]})")
-    return torch.cat([batch.images for batch in batches])
+    return require_pictures(subject.images.pictures, paths, subject.classifier.transform, settings)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from salve_audit.errors import LayerError
 from salve_audit.explain.findings import Piece, Pieces
-from salve_audit.explain.maps import SIDE, show_picture
+from salve_audit.explain.maps import show_picture
 from salve_audit.explain.subject import Subject
 from salve_audit.inputs.reasons import summarise_error
 from salve_audit.reliance.depth import Evidence, Probe, SearchSettings, find_evidence, watch_network
@@ -19,7 +19,7 @@ from salve_audit.reliance.depth.filling import fill_regions
 from salve_audit.reliance.depth.regions import to_pixels as to_picture
 from salve_audit.results import Concept
 from salve_audit.saliency.heat import outline
-from salve_audit.saliency.thumbnails import fit_side, resize_heat, resize_pixels, to_pixels
+from salve_audit.saliency.thumbnails import resize_heat
 from salve_audit.spatial import find_spatial_layers
 from salve_audit.spatial.blocks import first_block
 
@@ -60,8 +60,6 @@ def _describe_one(
         chances = probe(without.to(subject.device)).logits[0].double().softmax(0).cpu().numpy()
     names, own, top = subject.audit.result.data.classes, int(evidence.labels[0]), int(chances.argmax())
     shown = show_picture(subject, images)
-    spec = subject.classifier.transform
-    (filled,) = to_pixels(without.numpy(), spec.mean, spec.std)
     mask = resize_heat(region[0, 0].numpy(), (shown.shape[0], shown.shape[1])) > 0.5
     trait = evidence.traits[0, piece].double().cpu().numpy()
     return Piece(
@@ -71,7 +69,7 @@ def _describe_one(
         probability=float(chances[top]),
         own_probability=float(chances[own]),
         outlined=outline(shown, mask),
-        without=resize_pixels(filled, fit_side(filled.shape[0], filled.shape[1], SIDE)),
+        without=show_picture(subject, without),
     )
 
 

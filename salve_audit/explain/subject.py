@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,8 +90,7 @@ def load_subject(request: ExplainRequest) -> Subject:
     if (head.d, head.n_classes) != (audit.result.model.d, len(audit.result.data.classes)):
         why = f"has a head of {head.d} -> {head.n_classes}, the audit saw another one"
         raise CheckpointError(str(request.model), why, hint="name it with --head MODULE")
-    network = classifier.model if device.type == "cpu" else copy.deepcopy(classifier.model).to(device)
-    return Subject(audit, classifier, network, head, device)
+    return Subject(audit, classifier, classifier.on(device).model, head, device)
 
 
 def read_image(path: Path, classifier: Classifier) -> Float[Tensor, "1 c h w"]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from salve_audit.inputs.heads.reader import HeadReader
@@ -70,6 +72,12 @@ class Classifier:
     head_reader: HeadReader | None = None
     weights_key: str = ""
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def on(self, device: torch.device) -> Classifier:
+        """This one on the CPU; elsewhere one with a copy of the network there."""
+        if device.type == "cpu":
+            return self
+        return replace(self, model=copy.deepcopy(self.model).to(device))
 
     @property
     def reader(self) -> HeadReader:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -122,10 +120,8 @@ def draw_shown(inputs: DrawingInputs) -> Drawn:
         LayerError: there is no layer for maps, or they cannot be computed.
         DataError: no picture can be read.
     """
-    classifier, device = inputs.classifier, inputs.device
-    if device.type != "cpu":
-        classifier = dataclasses.replace(classifier, model=copy.deepcopy(classifier.model).to(device))
-    tried = _first_pictures(classifier, inputs.images).to(device)
+    classifier = inputs.classifier.on(inputs.device)
+    tried = _first_pictures(classifier, inputs.images).to(inputs.device)
     layers = (last_spatial_layer(classifier, tried, inputs.layer), middle_spatial_layer(classifier, tried))
     drawn, requests = Drawn(layers=layers), _requests(inputs)
     log.info("heat maps of %d pictures at %s", len(requests), " and ".join(one.name for one in layers))

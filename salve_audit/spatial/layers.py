@@ -176,6 +176,8 @@ class _Watch:
         self._known: dict[int, tuple[weakref.ref[Tensor], int, int, GridLayout | None]] = {}
 
     def make_hook(self, name: str) -> Any:
+        """The forward hook of the module `name`."""
+
         def hook(_: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
             one = self.seen.setdefault(name, _Seen(order=0))
             one.n_calls += 1

@@ -34,6 +34,7 @@ class Recorder:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
+        """Records while the block runs; the hooks are taken off afterwards."""
         named = [(name, module) for name, module in self._model.named_modules() if name]
         handles = [module.register_forward_pre_hook(self._enter) for _, module in named]
         handles += [module.register_forward_hook(self._make_exit(name)) for name, module in named]

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from salve_audit.activations.pictures import LoaderSettings, build_loader
+from salve_audit.activations.pictures import LoaderSettings, require_pictures
 from salve_audit.activations.store import ActivationSplit
-from salve_audit.errors import CheckpointError, DataError, DeepEditError
+from salve_audit.errors import CheckpointError, DeepEditError
 from salve_audit.inputs.classifier import Classifier
 from salve_audit.inputs.imageset import ImageSet
 from salve_audit.interventions.bootstrap import draw_weights, percentile_interval
@@ -117,11 +117,7 @@ def _load(inputs: DeepInputs, rows: np.ndarray) -> Tensor:
     """The pictures in these rows of the audit split."""
     paths = [inputs.audit.paths[row] for row in rows]
     settings = LoaderSettings(LOADED, inputs.workers)
-    batches = list(build_loader(inputs.images.pictures, paths, inputs.classifier.transform, settings))
-    skipped = [one for batch in batches for one in batch.skipped]
-    if skipped:
-        raise DataError(paths[0], f"could be read before, and not now ({skipped[0][1]})")
-    return torch.cat([batch.images for batch in batches])
+    return require_pictures(inputs.images.pictures, paths, inputs.classifier.transform, settings)
 
 
 class _Bench:

@@ -16,6 +16,7 @@ from salve_audit.inputs.heads.trace import watch_inputs
 from salve_audit.interventions.deep.projection import Projection
 from salve_audit.interventions.deep.stream import Scope, Stream
 from salve_audit.interventions.deep.writers import find_tensor, set_values
+from salve_audit.spatial.work import count_work
 
 BATCH_ROWS = 64
 Edits = Sequence[tuple[Projection, float]]  # projections with their strengths, in the order in which they are made
@@ -100,19 +101,5 @@ class DeepNetwork:
 
     def count_work(self, scope: Scope, incoming: Float[Tensor, "n ..."]) -> float:
         """Multiply-adds per picture of one run, those of convolutions and linear layers."""
-        total = 0.0
-
-        def add(module: nn.Module, _inputs: object, output: Tensor) -> None:
-            nonlocal total
-            weight = module.weight
-            assert isinstance(weight, Tensor), f"{type(module).__name__} has no weight"
-            total += output.numel() * weight[0].numel() if isinstance(module, nn.Conv2d | nn.Linear) else 0
-
         layers = [one for name in scope.blocks for one in self.model.get_submodule(name).modules()]
-        handles = [one.register_forward_hook(add) for one in layers if isinstance(one, nn.Conv2d | nn.Linear)]
-        try:
-            self.run(scope, incoming[:1])
-        finally:
-            for handle in handles:
-                handle.remove()
-        return total
+        return count_work(layers, lambda: self.run(scope, incoming[:1]))

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from salve_audit.activations.spread import spread_rows
+
 N_CLASSES = 3  # edited, the most fragile ones
 MOST_OWN, LEAST_OWN = 60, 20  # pictures of an edited class
 MOST_OTHER, LEAST_OTHER = 300, 100  # pictures of all classes that are not edited
@@ -59,7 +61,7 @@ def choose_subset(labels: Int[np.ndarray, " n"], classes: Sequence[int], work: f
     others = [index for index in np.unique(labels).tolist() if index not in classes]
     n_other = max(LEAST_OTHER, int(share * MOST_OTHER))
     taken = dict.fromkeys(classes, n_own) | _spread(others, n_other)
-    parts = [_spread_rows(np.flatnonzero(labels == index), n) for index, n in sorted(taken.items()) if n]
+    parts = [spread_rows(np.flatnonzero(labels == index), n) for index, n in sorted(taken.items()) if n]
     rows = np.concatenate(parts)
     return Subset(tuple(classes), rows, labels[rows], n_own)
 
@@ -79,9 +81,3 @@ def _spread(classes: Sequence[int], n: int) -> dict[int, int]:
         return {}
     chosen = [classes[i] for i in np.unique(np.linspace(0, len(classes) - 1, min(n, len(classes))).astype(int))]
     return {index: max(1, n // len(chosen)) for index in chosen}
-
-
-def _spread_rows(rows: Int[np.ndarray, " own"], n: int) -> Int[np.ndarray, " some"]:
-    if len(rows) <= n:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, n).astype(np.intp)]

@@ -86,6 +86,7 @@ class _Search:
         )
 
     def run(self) -> Evidence:
+        """The pieces of the batch, in place in `found`."""
         found, rows = self.found, torch.nonzero(self.found.correct)[:, 0]
         for piece in range(self.settings.most):
             if not len(rows):

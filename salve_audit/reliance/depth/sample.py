@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from salve_audit.activations.spread import spread_rows
+
 MOST_PER_CLASS = 100  # pictures
 LEAST_PER_CLASS = 30  # below it a class is thin: rather fewer classes
 LEAST_CLASSES = 3
@@ -50,9 +52,5 @@ def choose_sample(
     if n_classes < min(LEAST_CLASSES, len(order)):
         return None
     chosen = np.sort(order[:n_classes])
-    rows = [_spread(np.flatnonzero(labels == label), per_class) for label in chosen]
+    rows = [spread_rows(np.flatnonzero(labels == label), per_class) for label in chosen]
     return Sample(np.concatenate(rows), per_class, len(order) - len(chosen))
-
-
-def _spread(rows: Int[np.ndarray, " own"], n: int) -> Int[np.ndarray, " some"]:
-    return rows if len(rows) <= n else rows[np.linspace(0, len(rows) - 1, n).astype(np.intp)]

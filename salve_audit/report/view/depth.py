@@ -9,7 +9,7 @@ from salve_audit.report.numbers import count, names, percent, percent_interval, 
 from salve_audit.report.tables import Chips, Column, Missing, Table, Value, make_table
 from salve_audit.report.view.page import Medium, Section
 from salve_audit.report.view.pictures import Strip, Tile, show
-from salve_audit.results import AuditResult, ClassDepth, ClassReliance, Concept, Depth
+from salve_audit.results import AuditResult, ClassDepth, ClassReliance, Concept, ConceptEffect, Depth
 
 HALF = 0.5  # of the accuracy: a larger drop is named in the sentence
 NOT_MEASURED = "reliance at depth was not measured for this class"
@@ -47,7 +47,7 @@ def _sentence(order: Sequence[ClassReliance]) -> str:
     measured = [(one.name, one.depth) for one in order if one.depth is not None and not one.depth.thin]
     if not measured:
         return "No class has enough pictures for a judgement."
-    sure = [name for name, found in measured if found.low > HALF]
+    sure = rests_on_one(order)
     held = [name for name, found in measured if found.high <= HALF]
     said = []
     if sure:
@@ -80,9 +80,9 @@ def _flags(found: ClassDepth) -> tuple[str, ...]:
     return tuple(flag for flag, there in (("thin", found.thin), ("not beyond random places", by_chance)) if there)
 
 
-def rests_on_one(result: AuditResult) -> tuple[str, ...]:
+def rests_on_one(classes: Sequence[ClassReliance]) -> tuple[str, ...]:
     """Names of the classes that lose more than half of their accuracy with one concept, interval included."""
-    found = [(one.name, one.depth) for one in result.classes if one.depth is not None and not one.depth.thin]
+    found = [(one.name, one.depth) for one in classes if one.depth is not None and not one.depth.thin]
     return tuple(name for name, depth in found if depth.low > HALF)
 
 
@@ -161,11 +161,16 @@ def _concept_table(concepts: Sequence[Concept], limit: int) -> Table:
 
 
 def _own_drop(one: Concept) -> float:
-    return next((each.drop for each in one.effect if each.class_name == one.class_name), 0.0)
+    own = _own_effect(one)
+    return own.drop if own else 0.0
+
+
+def _own_effect(one: Concept) -> ConceptEffect | None:
+    return next((each for each in one.effect if each.class_name == one.class_name), None)
 
 
 def _concept_row(one: Concept) -> list[Value]:
-    own = next((each for each in one.effect if each.class_name == one.class_name), None)
+    own = _own_effect(one)
     return [
         str(one.index),
         one.class_name,

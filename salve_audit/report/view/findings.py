@@ -36,7 +36,7 @@ def findings(result: AuditResult) -> tuple[str, ...]:
 
 
 def _depth(result: AuditResult) -> Iterator[str]:
-    who = rests_on_one(result)
+    who = rests_on_one(result.classes)
     if who:
         verb = "rests" if len(who) == 1 else "rest"
         yield f"{names(who)} {verb} on one thing in the picture: without it more than half of the accuracy is lost."
