@@ -17,6 +17,7 @@ from salve_audit.activations.store import Activations
 from salve_audit.assembly import StageResults, assemble
 from salve_audit.config import AuditConfig
 from salve_audit.deep_edits import edit_deeply
+from salve_audit.depth_layers import check_depth_layers
 from salve_audit.depths import measure_depth
 from salve_audit.galleries import check_saliency_layer, show_features
 from salve_audit.inputs.head import LinearHead
@@ -101,6 +102,7 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
     watch, device = watch or Stopwatch(), choose_device(config.device)
     subject = load_subject(config, watch)
     check_saliency_layer(config, subject)
+    check_depth_layers(config, subject)
     activations = subject.activations
     with watch.stage("autoencoder"):
         outcome = train_sae(

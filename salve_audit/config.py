@@ -76,6 +76,7 @@ class AuditConfig:
         interventions: methods to compare.
         deep_edits: auto: beside SALVE and steering, where both are compared and the architecture is known; or off.
         depth: reliance at depth: ``auto`` (where there are pictures and a spatial layer) or ``off``.
+        depth_layers: modules at which concepts are looked at; the first tells them apart. Empty: the first block.
         fail_under: smallest acceptable alpha-hat flip median, or None.
         fail_under_redundancy: smallest acceptable redundancy at depth, or None.
         fail_over_reliance: largest acceptable reliance at depth, in 0..1, or None.
@@ -111,6 +112,7 @@ class AuditConfig:
     interventions: tuple[str, ...] = METHODS
     deep_edits: str = "auto"
     depth: str = "auto"
+    depth_layers: tuple[str, ...] = ()
     fail_under: float | None = None
     fail_under_redundancy: int | None = None
     fail_over_reliance: float | None = None
@@ -140,6 +142,8 @@ def _check_choices(config: AuditConfig) -> None:
                 raise UsageError(key, f"{value!r} is not one of {', '.join(allowed)}")
     if config.concepts is not None and config.sae != "supervised":
         raise UsageError("concepts", f"{config.sae} knows no concepts", hint="only --sae supervised does")
+    if config.depth_layers and config.depth == "off":
+        raise UsageError("depth_layers", "are named, but depth is off")
     if not config.format:
         raise UsageError("format", "name at least one of " + ", ".join(FORMATS))
 

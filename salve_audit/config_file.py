@@ -36,6 +36,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "interventions": (list,),
     "deep_edits": (str,),
     "depth": (str,),
+    "depth_layers": (list,),
     "fail_under": (int, float),
     "fail_under_redundancy": (int,),
     "fail_over_reliance": (int, float),

@@ -183,6 +183,7 @@ def _from_arrays(path: Path, config: AuditConfig, watch: Stopwatch) -> Subject:
         ("--weights", config.weights),
         ("--concepts", config.concepts),
         ("--saliency-layer", config.saliency_layer),
+        ("--depth-layers", config.depth_layers or None),
     ):
         if value is not None:
             raise UsageError(option, f"{path} holds activations, labels and head; nothing else is read")

@@ -126,6 +126,19 @@ def require_pictures(
     return loaded.images
 
 
+def first_pictures(
+    source: PictureSource, paths: Sequence[str], spec: TransformSpec, n: int
+) -> Float[torch.Tensor, "b c h w"]:
+    """The first `n` pictures that can be read, or as many as there are; none: (0,)."""
+    dataset, found = PictureDataset(source, paths, spec), []
+    for index in range(len(dataset)):
+        image = dataset[index].image
+        found += [] if image is None else [image]
+        if len(found) == n:
+            break
+    return torch.stack(found) if found else torch.empty(0)
+
+
 def collate(samples: list[Sample]) -> Batch:
     """Stacks what could be read."""
     images = [sample.image for sample in samples if sample.image is not None]

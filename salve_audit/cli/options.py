@@ -42,15 +42,18 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]  # older clicks cann
         return chosen
 
 
-class Columns(click.ParamType):  # type: ignore[type-arg]
-    """A comma-separated list of any names; ``none`` is the empty one."""
+class Names(click.ParamType):  # type: ignore[type-arg]
+    """A comma-separated list of any names; one word stands for the empty list."""
 
-    name = "columns"
+    name = "names"
+
+    def __init__(self, empty: str) -> None:
+        self.empty = empty
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         if isinstance(value, tuple):
             return value
-        return tuple(name.strip() for name in value.split(",") if name.strip()) if value != "none" else ()
+        return tuple(name.strip() for name in value.split(",") if name.strip()) if value != self.empty else ()
 
 
 _OPTIONS = [
@@ -72,12 +75,15 @@ _OPTIONS = [
     click.option("--n-latents", type=int, metavar="N", help="Of the autoencoder  [default: chosen]"),
     click.option("--sae-seeds", type=int, metavar="N", help="1: auto takes the sparsest variant  [default: 5]"),
     click.option(
-        "--concepts", type=Columns(), metavar="COLUMNS", help="Of DATA, for supervised: a,b or none  [default: all]"
+        "--concepts", type=Names("none"), metavar="COLUMNS", help="Of DATA, for supervised: a,b or none  [default: all]"
     ),
     click.option(
         "--interventions", type=CommaList(METHODS), metavar="LIST", help=f"Out of {', '.join(METHODS)}  [default: all]"
     ),
     click.option("--depth", type=click.Choice(DEPTHS), help="What classes rest on in the picture  [default: auto]"),
+    click.option(
+        "--depth-layers", type=Names("auto"), metavar="auto|NAME,...", help="At which concepts are looked at."
+    ),
     click.option("--deep-edits", type=click.Choice(DEEP_EDITS), help="Of layers before the head  [default: auto]"),
     click.option("--fail-under", type=float, metavar="X", help="Exit 1 when a class's alpha_hat flip median is below."),
     click.option("--fail-under-redundancy", type=int, metavar="N", help="Exit 1 when a redundancy at depth is below."),

@@ -7,8 +7,10 @@ import dataclasses
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from salve_audit.depth_layers import choose_depth_layers
 from salve_audit.errors import LayerError
 from salve_audit.explain.findings import Piece, Pieces
 from salve_audit.explain.maps import show_picture
@@ -16,12 +18,11 @@ from salve_audit.explain.subject import Subject
 from salve_audit.inputs.reasons import summarise_error
 from salve_audit.reliance.depth import Evidence, Probe, SearchSettings, find_evidence, watch_network
 from salve_audit.reliance.depth.filling import fill_regions
+from salve_audit.reliance.depth.grouping import count_pieces
 from salve_audit.reliance.depth.regions import to_pixels as to_picture
-from salve_audit.results import Concept
+from salve_audit.results import AuditResult, Concept
 from salve_audit.saliency.heat import outline
 from salve_audit.saliency.thumbnails import resize_heat
-from salve_audit.spatial import find_spatial_layers
-from salve_audit.spatial.blocks import first_block
 
 
 def find_pieces(subject: Subject, images: Float[Tensor, "1 c h w"], predicted: int) -> Pieces:
@@ -32,7 +33,7 @@ def find_pieces(subject: Subject, images: Float[Tensor, "1 c h w"], predicted: i
     """
     classifier = dataclasses.replace(subject.classifier, model=subject.network)
     pictures = images.to(subject.device)
-    layer = first_block(subject.network, find_spatial_layers(classifier, pictures))
+    layer = choose_depth_layers(classifier, pictures, _audited_layers(subject.audit.result))[0]
     try:
         with watch_network(classifier, layer, subject.head) as probe:
             labels = torch.tensor([predicted], device=subject.device)
@@ -43,9 +44,21 @@ def find_pieces(subject: Subject, images: Float[Tensor, "1 c h w"], predicted: i
         raise LayerError(str(subject.classifier.path), why) from error
 
 
+def _audited_layers(result: AuditResult) -> tuple[str, ...]:
+    """Where the audit told pieces apart, so that names mean the same; () where it did not."""
+    return () if result.depth is None else result.depth.layers[:1]
+
+
 def _describe(subject: Subject, probe: Probe, images: Float[Tensor, "1 c h w"], evidence: Evidence) -> Pieces:
     there = [piece for piece in range(evidence.alone.shape[1]) if bool(evidence.regions[0, piece].any())]
-    found = [_describe_one(subject, probe, images, evidence, piece) for piece in there]
+    result, own = subject.audit.result, int(evidence.labels[0])
+    traits = evidence.traits[0, there].double().cpu().numpy()
+    counted = count_pieces(evidence.clean.double().cpu().numpy(), evidence.together.double().cpu().numpy())[0, there]
+    names = name_concepts(traits, result.data.classes[own], result.concepts, apart=bool(counted.all()))
+    found = [
+        dataclasses.replace(_describe_one(subject, probe, images, evidence, piece), concept=name)
+        for piece, name in zip(there, names, strict=True)
+    ]
     lost = [number for number, piece in enumerate(there, 1) if bool(evidence.together[0, piece] <= 0)]
     return Pieces(tuple(found), lost[0] if lost else None)
 
@@ -61,9 +74,8 @@ def _describe_one(
     names, own, top = subject.audit.result.data.classes, int(evidence.labels[0]), int(chances.argmax())
     shown = show_picture(subject, images)
     mask = resize_heat(region[0, 0].numpy(), (shown.shape[0], shown.shape[1])) > 0.5
-    trait = evidence.traits[0, piece].double().cpu().numpy()
     return Piece(
-        concept=name_concept(trait, names[own], subject.audit.result.concepts),
+        concept=None,
         area=float(region.mean()),
         predicted=names[top],
         probability=float(chances[top]),
@@ -73,11 +85,25 @@ def _describe_one(
     )
 
 
-def name_concept(trait: Float[np.ndarray, " d"], class_name: str, concepts: tuple[Concept, ...]) -> int | None:
-    """The audit's concept of that class that the piece is most alike; None: the audit has none of this layer."""
-    own = [one for one in concepts if one.class_name == class_name and len(one.trait) == len(trait)]
-    if not own or not np.isfinite(trait).all():
-        return None
+def name_concepts(
+    traits: Float[np.ndarray, "j d"], class_name: str, concepts: tuple[Concept, ...], *, apart: bool
+) -> list[int | None]:
+    """The audit's concepts of that class that a picture's pieces are most alike; None: it has none of this layer.
+
+    Args:
+        traits: of each piece.
+        class_name: the class that they speak for.
+        concepts: of the audit.
+        apart: each piece counted by itself, so that they are different things, as in the audit's own grouping.
+    """
+    own = [one for one in concepts if one.class_name == class_name and len(one.trait) == traits.shape[1]]
+    if not own or not np.isfinite(traits).all():
+        return [None] * len(traits)
     centres = np.array([one.trait for one in own])
-    lengths = np.linalg.norm(centres, axis=1).clip(1e-12)
-    return own[int((centres @ trait / lengths).argmax())].index
+    units = [part / np.linalg.norm(part, axis=1, keepdims=True).clip(1e-12) for part in (traits, centres)]
+    likeness = units[0] @ units[1].T
+    if apart and len(traits) <= len(own):
+        picks = linear_sum_assignment(likeness, maximize=True)[1]
+    else:
+        picks = likeness.argmax(1)
+    return [own[int(pick)].index for pick in picks]

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from salve_audit.activations.pictures import PictureDataset
+from salve_audit.activations.pictures import PictureDataset, first_pictures
 from salve_audit.activations.store import ActivationSplit
 from salve_audit.errors import DataError, LayerError
 from salve_audit.inputs.classifier import Classifier
@@ -101,16 +101,10 @@ def find_layer(classifier: Classifier, images: ImageSet, name: str | None) -> Sp
 
 
 def _first_pictures(classifier: Classifier, images: ImageSet) -> Float[Tensor, "b c h w"]:
-    dataset = PictureDataset(images.pictures, images.audit.paths, classifier.transform)
-    found: list[Tensor] = []
-    for index in range(len(dataset)):
-        image = dataset[index].image
-        found += [] if image is None else [image]
-        if len(found) == TRIED:
-            break
-    if not found:
+    found = first_pictures(images.pictures, images.audit.paths, classifier.transform, TRIED)
+    if not len(found):
         raise DataError(str(images.root), "no picture to audit can be read")
-    return torch.stack(found)
+    return found
 
 
 def draw_shown(inputs: DrawingInputs) -> Drawn:

@@ -26,6 +26,7 @@ from salve_audit.spatial.memo import Calls, Recorder, blank_rows, giving_back, p
 TOLERANCE = 1e-4  # relative to the largest value
 PICTURES = ""  # stands for the pictures themselves among the names of modules
 PLANNED = 2  # pictures of the test of what is needed
+OTHER_LAYER = "name another layer with --saliency-layer or --depth-layers"
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class CutNetwork:
             error = _compare(self.tail(passed, passed.output[rows], rows), whole)
         if not error <= TOLERANCE:
             why = f"cut at {self.layer.name!r}, its rest gives other logits: {error:.2g} apart"
-            raise LayerError(self._path, why, hint="name another layer with --saliency-layer MODULE")
+            raise LayerError(self._path, why, hint=OTHER_LAYER)
         return error
 
     def _record(self, images: Tensor, wanted: Collection[str] | None = None) -> CutPass:
@@ -175,7 +176,7 @@ class CutNetwork:
         names = frozenset(passed.before)
         if not self._agrees(passed, frozenset(), True):
             why = f"cut at {self.layer.name!r}, its rest does not give the head's inputs again"
-            raise LayerError(self._path, why, hint="name another layer with --saliency-layer MODULE")
+            raise LayerError(self._path, why, hint=OTHER_LAYER)
         solid = not self._agrees(passed, names, False)
         needed: frozenset[str] = frozenset()
         if solid and not self._agrees(passed, names, True):

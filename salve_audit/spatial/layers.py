@@ -22,7 +22,7 @@ from salve_audit.spatial.layout import CHANNELS_FIRST, GridLayout
 from salve_audit.spatial.locality import change_corners, find_layout
 
 TRACED_PICTURES = 4
-HINT = "name a layer whose output is a map or a grid of tokens with --saliency-layer MODULE"
+HINT = "name a layer whose output is a map or a grid of tokens with --saliency-layer or --depth-layers"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from salve_audit.explain.findings import Piece, Pieces
-from salve_audit.explain.pieces import name_concept
+from salve_audit.explain.pieces import name_concepts
 from salve_audit.explain.words import conclude_pieces, describe_piece, name_piece
 from salve_audit.results import Concept
 
@@ -27,11 +27,18 @@ def test_a_piece_is_named_after_the_concept_of_its_class_that_it_is_most_alike()
         _concept(1, "cat", (0.0, 0.2)),
         _concept(2, "dog", (0.0, 1.0)),
     )
-    assert name_concept(np.array([0.1, 3.0]), "cat", concepts) == 1
-    assert name_concept(np.array([5.0, 0.1]), "cat", concepts) == 0
-    assert name_concept(np.array([5.0, 0.1]), "bird", concepts) is None
-    assert name_concept(np.array([5.0, 0.1, 0.0]), "cat", concepts) is None  # of another layer
-    assert name_concept(np.array([np.nan, 0.1]), "cat", concepts) is None
+    traits = np.array([[0.1, 3.0], [5.0, 0.1], [4.0, 0.1]])
+    assert name_concepts(traits, "cat", concepts, apart=False) == [1, 0, 0]
+    assert name_concepts(traits[:2], "bird", concepts, apart=True) == [None, None]
+    assert name_concepts(np.ones((1, 3)), "cat", concepts, apart=True) == [None]  # of another layer
+    assert name_concepts(np.array([[np.nan, 0.1]]), "cat", concepts, apart=True) == [None]
+
+
+def test_different_pieces_of_a_picture_have_different_names() -> None:
+    concepts = (_concept(0, "cat", (1.0, 0.0)), _concept(1, "cat", (0.0, 1.0)))
+    traits = np.array([[5.0, 1.0], [5.0, 1.5]])
+    assert name_concepts(traits, "cat", concepts, apart=True) == [0, 1]
+    assert name_concepts(traits, "cat", concepts, apart=False) == [0, 0]
 
 
 @pytest.mark.parametrize(
