@@ -19,7 +19,7 @@ from salve_audit.results.classes import (
 )
 from salve_audit.results.deep import DeepComparison, DeepResult, DeepScope
 from salve_audit.results.demo import DemoTruth, PlantedClass, RankCorrelation
-from salve_audit.results.depth import ClassDepth, Concept, ConceptEffect, ConceptImage, Depth
+from salve_audit.results.depth import ClassDepth, Concept, ConceptEffect, ConceptImage, Depth, OcclusionCheck
 from salve_audit.results.features import (
     ClassSweep,
     FeatureEffect,
@@ -104,6 +104,7 @@ __all__ = [
     "MethodSummary",
     "ModelInfo",
     "NullControl",
+    "OcclusionCheck",
     "Opposition",
     "Picture",
     "PlantedClass",

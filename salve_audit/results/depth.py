@@ -9,6 +9,21 @@ from salve_audit.results.seeing import Picture
 
 
 @dataclass(frozen=True)
+class OcclusionCheck:
+    """What another way of taking the same places out says: their bounding boxes covered with the mean colour."""
+
+    concept: int  # index in concepts[]: the one of places that the class rests on most
+    n: int  # pictures that show it
+    agreement: float  # share of these that turn wrong both ways, or neither
+    low: float  # 95 % interval
+    high: float
+    kappa: float | None  # agreement beyond chance; None: both say the same of every picture
+    occluded: float  # drop of the class's accuracy with the boxes covered, to set beside the concept's effect
+    occluded_low: float  # 95 % interval
+    occluded_high: float
+
+
+@dataclass(frozen=True)
 class ClassDepth:
     """Reliance of one class at depth."""
 
@@ -24,8 +39,11 @@ class ClassDepth:
     redundancy_low: int | None  # 95 % interval over pictures; None: beyond the limit
     redundancy_high: int | None
     redundancy_limit: int
-    null: float | None  # the same for random places shaped like the strongest piece; None: not drawn
+    null: float | None  # the same by chance: random places shaped like the strongest piece; None: not drawn
     thin: bool
+    null_low: float | None = None  # 95 % interval
+    null_high: float | None = None
+    check: OcclusionCheck | None = None
 
 
 @dataclass(frozen=True)
