@@ -1,9 +1,11 @@
 """The table of `depth.py` on real pictures: CIFAR-10 with a patch, texture, frame or tint planted in most classes.
 
     python benchmarks/depth_real.py CIFAR_DIR [--work DIR] [--seeds 0 1] [--n 60]
+    python benchmarks/depth_real.py CIFAR_DIR --recipe resnet18 --checkpoint FILE [...] [--train-only]
 
 CIFAR_DIR holds train/CLASS/*.png and val/CLASS/*.png. The truth is the class's accuracy lost when its cue is left out;
-classes without a cue have none and are not ranked.
+classes without a cue have none and are not ranked. The second form fine-tunes a ResNet-18 for 64 pixels on other cues,
+none of which was seen while the measure was made. What is there already is kept, so an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import argparse
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +22,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from depth import MEASURES, print_tables, score_path
-from depth_cases import Case, StagedNetwork, judge, measure_truth
+from depth_bycue import describe_cues, print_cues
+from depth_cases import Case, Found, StagedNetwork, judge, measure_truth
+from depth_finetuned import fine_tune, load_base, load_tuned, network_path
 from depth_networks import RECIPES, build, run_logits
+from depth_planted import class_folders
+from depth_rivals import measure_occlusion
 from depth_worlds import Pictures
 from PIL import Image
 
@@ -46,6 +53,13 @@ CHOSEN = (
     "margin",
     "accuracy",
 )
+
+
+OCCLUSION_64: Mapping[str, Callable[[Case], Found]] = {  # a quarter and three eighths of the side, as at 32 pixels
+    "occlusion 16 of 64, around": lambda case: measure_occlusion(case, (16,), "around"),
+    "occlusion 24 of 64, around": lambda case: measure_occlusion(case, (24,), "around"),
+    "occlusion 24 of 64, mean": lambda case: measure_occlusion(case, (24,), "mean"),
+}
 
 
 @dataclass(frozen=True)
@@ -147,31 +161,74 @@ def make_case(network: Path, unit: str, audit: tuple[np.ndarray, np.ndarray, lis
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("cifar", type=Path)
+    parser.add_argument("--recipe", default="small", choices=("small", "resnet18"))
+    parser.add_argument("--checkpoint", type=Path, help="ResNet-18 for 64 pixels: arch, state_dict, args")
+    parser.add_argument("--train-only", action="store_true", help="with resnet18: stop at the true drops")
     parser.add_argument("--work", type=Path, default=Path(__file__).parent / ".depth")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--n", type=int, default=60)
     arguments = parser.parse_args()
+    if arguments.recipe == "resnet18" and arguments.checkpoint is None:
+        parser.error("--recipe resnet18 needs --checkpoint")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)
     (arguments.work / "real").mkdir(parents=True, exist_ok=True)
+    run = run_small if arguments.recipe == "small" else run_resnet18
+    run(arguments)
+
+
+def run_small(arguments: argparse.Namespace) -> None:
     units = [f"cifar10/{arch}/{seed}" for seed in arguments.seeds for arch in ARCHS]
     audit = load_split(arguments.cifar / "val", arguments.n, 1)
     training: tuple[np.ndarray, np.ndarray] | None = None
     for unit in units:
-        network = arguments.work / "real" / f"{unit.replace('/', '-')}.pt"
+        network = network_path(arguments.work, unit)
         if not network.exists():
             if training is None:
                 planted, _, _, names = load_split(arguments.cifar / "train", N_TRAIN, 0)
                 training = planted, np.repeat(np.arange(len(names)), len(planted) // len(names))
             train(training, unit, network)
         case = make_case(network, unit, audit)
-        log.info("%s: accuracy %.2f, true drops %s", unit, case.right.mean(), case.largest.round(2).tolist())
-        for name in CHOSEN:
-            path = score_path(arguments.work, unit, name, arguments.n)
-            if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps({**judge(case, MEASURES[name](case)), "seconds": None}))
+        score_all(arguments, case, {name: MEASURES[name] for name in CHOSEN})
     print_tables(arguments.work, units, list(CHOSEN), arguments.n)
+
+
+def run_resnet18(arguments: argparse.Namespace) -> None:
+    base, tables = load_base(arguments.checkpoint), []
+    units = [f"cifar10/resnet18/{seed}" for seed in arguments.seeds]
+    others = [name for name in CHOSEN if not name.startswith("occlusion")]
+    measures = {**{name: MEASURES[name] for name in others}, **OCCLUSION_64}
+    for unit in units:
+        network = network_path(arguments.work, unit)
+        fine_tune(base, arguments.cifar / "train", unit, network)
+        tuned = load_tuned(base, arguments.cifar / "val", unit, network, arguments.n)
+        log.info("%s: accuracy %.2f, without any cue %.2f", unit, tuned.accuracy.mean(), tuned.bare.mean())
+        if arguments.train_only:
+            log.info("true drops %s", tuned.case.largest.round(2).tolist())
+            continue
+        score_all(arguments, tuned.case, measures)
+        path = score_path(arguments.work, unit, "cues", arguments.n)
+        if not path.exists():
+            path.write_text(json.dumps(describe_cues(tuned)))
+        tables.append(json.loads(path.read_text()))
+    if tables:
+        print_tables(arguments.work, units, list(measures), arguments.n)
+    for lines in tables:
+        print_cues(lines, [one.name for one in class_folders(arguments.cifar / "val")])
+
+
+def score_all(arguments: argparse.Namespace, case: Case, measures: Mapping[str, Callable[[Case], Found]]) -> None:
+    """Keeps the scores of all measures on one network, unless they are there."""
+    log.info("%s: accuracy %.2f, true drops %s", case.unit, case.right.mean(), case.largest.round(2).tolist())
+    for name, measure in measures.items():
+        path = score_path(arguments.work, case.unit, name, arguments.n)
+        if path.exists():
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        start = time.process_time()
+        found = measure(case)
+        path.write_text(json.dumps({**judge(case, found), "seconds": time.process_time() - start}))
+        log.info("%s, %s: %.0f s", name, case.unit, time.process_time() - start)
 
 
 def train(training: tuple[np.ndarray, np.ndarray], unit: str, path: Path) -> None:
