@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from salve_audit.inputs.classifier import TransformSpec
@@ -15,7 +16,7 @@ from salve_audit.reliance.depth.assess import ConceptFinding, DepthFindings
 from salve_audit.reliance.depth.evidence import Evidence
 from salve_audit.reliance.depth.filling import fill_regions
 from salve_audit.reliance.depth.regions import to_pixels as to_cells
-from salve_audit.reliance.depth.whole import CHANGES, find_usual
+from salve_audit.reliance.depth.whole import CHANGES, Usual
 from salve_audit.results import Concept, ConceptImage
 from salve_audit.saliency.heat import outline
 from salve_audit.saliency.thumbnails import encode_picture, fit_side, resize_heat, resize_pixels, to_pixels
@@ -27,11 +28,19 @@ PER_CONCEPT = 4  # pictures
 
 @dataclass(frozen=True)
 class ShownPictures:
-    """Prepared pictures (n, c, h, w), their paths, and how they were prepared."""
+    """Where the few pictures that are drawn come from.
 
-    images: Float[Tensor, "n c h w"]
-    paths: Sequence[str]
+    Attributes:
+        load: prepared pictures (m, c, h, w) by their rows of `Evidence`.
+        path: of one of them.
+        spec: how they were prepared.
+        usual: mean and spread of their channels.
+    """
+
+    load: Callable[[Int[np.ndarray, " m"]], Float[Tensor, "m c h w"]]
+    path: Callable[[int], str]
     spec: TransformSpec
+    usual: Usual
 
     def thumbnail(self, image: Float[Tensor, "1 c h w"]) -> UInt8[np.ndarray, "s t 3"]:
         """One prepared picture as it is shown."""
@@ -59,16 +68,18 @@ def _draw(one: ConceptFinding, evidence: Evidence, shown: ShownPictures) -> tupl
     """The pictures that lose most margin without it."""
     alone = evidence.alone[one.pictures, one.pieces].cpu().numpy()
     places = np.argsort(alone, kind="stable")[:PER_CONCEPT]
-    return tuple(_draw_one(int(one.pictures[at]), int(one.pieces[at]), evidence, shown) for at in places)
-
-
-def _draw_one(row: int, piece: int, evidence: Evidence, shown: ShownPictures) -> ConceptImage:
-    image = shown.images[row : row + 1]
-    region = to_cells(evidence.regions[row, piece][None, None].float().cpu(), (image.shape[2], image.shape[3]))
-    before, after = shown.thumbnail(image), shown.thumbnail(fill_regions(image, region))
-    mask = resize_heat(region[0, 0].numpy(), (before.shape[0], before.shape[1])) > 0.5
-    lost = bool(evidence.flips[row, piece])
-    return ConceptImage(shown.paths[row], encode_picture(outline(before, mask)), encode_picture(after), lost)
+    rows, pieces = one.pictures[places], one.pieces[places]
+    images = shown.load(rows)
+    regions = evidence.regions[torch.from_numpy(rows), torch.from_numpy(pieces)][:, None].float().cpu()
+    regions = to_cells(regions, (images.shape[2], images.shape[3]))
+    drawn = []
+    for place, (row, piece) in enumerate(zip(rows.tolist(), pieces.tolist(), strict=True)):
+        image, region = images[place : place + 1], regions[place : place + 1]
+        before, after = shown.thumbnail(image), shown.thumbnail(fill_regions(image, region))
+        mask = resize_heat(region[0, 0].numpy(), (before.shape[0], before.shape[1])) > 0.5
+        lost = bool(evidence.flips[row, piece])
+        drawn.append(ConceptImage(shown.path(row), encode_picture(outline(before, mask)), encode_picture(after), lost))
+    return tuple(drawn)
 
 
 def draw_wholes(
@@ -79,16 +90,17 @@ def draw_wholes(
     classes: Sequence[str],
 ) -> tuple[Concept, ...]:
     """The concepts that are no place, with pictures that turn wrong without them."""
-    usual, labels = find_usual(shown.images), evidence.labels.cpu().numpy()
-    drawn = []
-    for one in concepts:
-        if one.kind in CHANGES:
-            rows = np.flatnonzero(turned[one.kind] & (labels == classes.index(one.class_name)))[:PER_CONCEPT]
-            images = []
-            for row in rows.tolist():
-                image = shown.images[row : row + 1]
-                before, after = (shown.thumbnail(each) for each in (image, CHANGES[one.kind](image, usual)))
-                images.append(ConceptImage(shown.paths[row], encode_picture(before), encode_picture(after), True))
-            one = dataclasses.replace(one, images=tuple(images))
-        drawn.append(one)
+    labels = evidence.labels.cpu().numpy()
+    wholes = [index for index, one in enumerate(concepts) if one.kind in CHANGES]
+    drawn = list(concepts)
+    for index in sorted(wholes, key=lambda index: -concepts[index].effect[0].drop)[:MOST_CLASSES]:
+        one = concepts[index]
+        own = labels == classes.index(one.class_name)
+        rows = np.flatnonzero(turned[one.kind] & own)[:PER_CONCEPT]
+        pictures, images = shown.load(rows), []
+        for place, row in enumerate(rows.tolist()):
+            image = pictures[place : place + 1]
+            before, after = (shown.thumbnail(each) for each in (image, CHANGES[one.kind](image, shown.usual)))
+            images.append(ConceptImage(shown.path(row), encode_picture(before), encode_picture(after), True))
+        drawn[index] = dataclasses.replace(one, images=tuple(images))
     return tuple(drawn)

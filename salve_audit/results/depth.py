@@ -92,3 +92,5 @@ class Depth:
     n_passes: int = 0  # of one picture through the network, a backward pass counted as two
     n_classes_left_out: int = 0  # less fragile classes that were too many to measure
     why_absent: str = ""
+    n_pictures: int = 0  # examined, of all classes
+    share_of_audit: float | None = None  # what these are of the audit split; None: an earlier version wrote the audit

@@ -9,7 +9,13 @@ import torch
 from salve_audit.reliance.depth import SearchSettings, Seen, assess_depth, find_evidence
 from salve_audit.reliance.depth.assess import Share
 from salve_audit.reliance.depth.nulls import flip_at_random
-from salve_audit.reliance.depth.records import add_wholes, describe_classes, describe_concepts, widen_interval
+from salve_audit.reliance.depth.records import (
+    add_wholes,
+    describe_classes,
+    describe_concepts,
+    set_nulls,
+    widen_interval,
+)
 from salve_audit.reliance.depth.sample import LEAST_PER_CLASS, MOST_PER_CLASS, choose_sample
 from salve_audit.reliance.survival import wilson
 
@@ -41,7 +47,8 @@ def test_a_class_on_one_place_is_found_beyond_random_places() -> None:
     assert (found[1].thin, found[1].n, found[1].n_correct) == (True, 20, 20)
     assert found[0].reliance == 0.0
     assert found[0].redundancy is None
-    assert 0 <= nulls[1] < 0.6
+    assert 0 <= nulls[1].low <= nulls[1].value <= nulls[1].high < 0.8
+    assert (found[1].null, found[1].null_low, found[1].null_high) == (nulls[1].value, nulls[1].low, nulls[1].high)
     concept = describe_concepts(findings, "layer1", ("dark", "bright"))[found[1].concept]
     assert concept.class_name == concept.effect[0].class_name == "bright"
     assert (concept.effect[0].drop, concept.n_images) == (1.0, 20)
@@ -62,7 +69,7 @@ def test_a_class_of_which_nothing_is_right_rests_on_nothing() -> None:
     for label in (0, 1):
         assert (found[label].n_correct, found[label].reliance, found[label].redundancy) == (0, 0.0, 0)
         assert found[label].concept is None
-        assert found[label].null == 0.0
+        assert (found[label].null, found[label].null_high) == (0.0, wilson(0, 20)[1])
 
 
 @pytest.fixture
@@ -103,6 +110,8 @@ def test_a_class_that_rests_on_no_place_is_found_by_what_is_taken_out_whole() ->
     assert better[0].reliance == 1.0
     assert better[0].low == wilson(20, 20)[0]
     assert (better[0].redundancy, better[0].redundancy_low, better[0].redundancy_high) == (1, 1, 1)
+    assert set_nulls(better, {0: Share(0.5, 0.3, 0.7)})[0].null_high == 0.7
+    assert set_nulls(better, {0: Share(0.5, 0.3, 0.7)})[1] == better[1]
     whole = more[better[0].concept]
     assert (whole.kind, whole.class_name, whole.index) == ("frame", "dark", len(concepts))
     assert more[: len(concepts)] == concepts

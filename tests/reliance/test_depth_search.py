@@ -15,9 +15,19 @@ from salve_audit.reliance.depth.attribution import attribute, to_grid
 from salve_audit.reliance.depth.evidence import Evidence, SearchSettings, find_evidence
 from salve_audit.reliance.depth.filling import fill_regions
 from salve_audit.reliance.depth.network import Seen, hard_margin, soft_margin
-from salve_audit.reliance.depth.nulls import flip_at_random
+from salve_audit.reliance.depth.nulls import N_DRAWS, flip_at_random, summarise_null, turn_at_random
 from salve_audit.reliance.depth.regions import choose_grid, grow_region, peak_region, to_pixels
-from salve_audit.reliance.depth.whole import flip_without_whole
+from salve_audit.reliance.depth.whole import (
+    Batches,
+    find_usual,
+    flip_without_whole,
+    turn_changed,
+    with_more_colour,
+    without_colour,
+    without_frame,
+    without_ring,
+)
+from salve_audit.reliance.survival import wilson
 
 SIDE, PATCH = 32, 7
 RED, BLUE = 0, 2
@@ -149,8 +159,32 @@ def test_random_places_flip_less_than_the_evidence() -> None:
     images, _ = draw([(RED,)] * 40)
     evidence = find_evidence(one_colour, images, torch.zeros(40, dtype=torch.long), SearchSettings())
     null = flip_at_random(one_colour, images, evidence, 16, np.random.default_rng(0))
-    assert null[0] < 0.4
+    assert null[0].low <= null[0].value < null[0].high < 0.5
     assert evidence.flips[:, 0].all()
+
+
+def test_random_places_are_moved_first_pieces_and_the_same_part_by_part() -> None:
+    images, _ = draw([(RED,)] * 9 + [(BLUE,)] * 2)
+    evidence = find_evidence(one_colour, images, torch.zeros(11, dtype=torch.long), SearchSettings())
+    asked: list[Tensor] = []
+
+    def listening(pictures: Tensor) -> Seen:
+        asked.append(pictures)
+        return one_colour(pictures)
+
+    whole = turn_at_random(listening, images, evidence, 100, np.random.default_rng(3))
+    assert whole.shape == (11, N_DRAWS)
+    assert not whole[9:].any()  # wrong from the start
+    for changed in asked:
+        n_changed = (changed != images).any(1).sum((1, 2))
+        assert (n_changed[:9] <= evidence.regions[:9, 0].sum((1, 2))).all()
+        assert (n_changed[:9] > 0.9 * evidence.regions[:9, 0].sum((1, 2))).all()
+    rng = np.random.default_rng(3)
+    parts = [turn_at_random(one_colour, images[own], evidence.take(own), 2, rng) for own in (slice(0, 4), slice(4, 11))]
+    assert np.array_equal(np.concatenate(parts), whole)
+    share = summarise_null(evidence, whole)[0]
+    assert share.value == whole.mean()
+    assert (share.low, share.high) == wilson(round(share.value * 11), 11)
 
 
 def test_attribution_of_a_linear_margin_is_complete() -> None:
@@ -279,3 +313,26 @@ def test_frames_and_tints_are_asked_for_as_a_whole() -> None:
     turned = flip_without_whole(probe, images, evidence, 7)
     assert turned["frame"].tolist() == [True] * 10 + [False] * 10
     assert turned["overall colour"][10:].all()
+    # the nulls change as much and leave it in the picture
+    batches, usual = Batches(images, evidence, 7), find_usual(images)
+    assert not turn_changed(probe, batches, without_ring, usual)[:10].any()
+    assert not turn_changed(probe, batches, with_more_colour, usual)[10:].any()
+
+
+@pytest.mark.parametrize("size", [(32, 32), (224, 224), (20, 48), (9, 9), (4, 4), (3, 5)])
+def test_the_ring_is_as_large_as_the_frame_and_apart_from_it(size: tuple[int, int]) -> None:
+    images = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    usual = find_usual(images)
+    frame, ring = ((change(images, usual) != images).any(1) for change in (without_frame, without_ring))
+    assert not (frame & ring).any()
+    inside = int((~frame).sum())
+    assert abs(int(ring.sum()) - min(int(frame.sum()), inside)) <= 2 * sum(size)  # whole pixels
+
+
+def test_more_colour_is_less_colour_the_other_way() -> None:
+    images = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)) + torch.rand(6, 3, 1, 1)
+    usual = find_usual(images)
+    less, more = without_colour(images, usual), with_more_colour(images, usual)
+    middle = (less.mean((2, 3)) + more.mean((2, 3))) / 2
+    torch.testing.assert_close(middle, images.mean((2, 3)))
+    torch.testing.assert_close(less.std((2, 3)) * more.std((2, 3)), images.var((2, 3)))

@@ -100,7 +100,7 @@ def assess_depth(evidence: Evidence, rng: np.random.Generator) -> DepthFindings:
     concepts: list[ConceptFinding] = []
     for label in np.unique(labels).tolist():
         rows = labels == label
-        groupings[label] = group_pieces(evidence.traits.double().numpy()[rows], counted[rows], rng)
+        groupings[label] = group_pieces(evidence.traits.numpy()[rows].astype(np.float64), counted[rows], rng)
         concepts += _describe(evidence, label, np.flatnonzero(rows), groupings[label])
     concepts = [_with_effect(evidence, one, rng) for one in concepts]
     return DepthFindings(

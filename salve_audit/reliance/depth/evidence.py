@@ -19,7 +19,7 @@ from salve_audit.reliance.depth.attribution import COUNTED, attribute, to_grid
 from salve_audit.reliance.depth.filling import fill_regions
 from salve_audit.reliance.depth.merging import merge_alike
 from salve_audit.reliance.depth.network import Probe, hard_margin
-from salve_audit.reliance.depth.pieces import Evidence
+from salve_audit.reliance.depth.pieces import Evidence, join_evidence
 from salve_audit.reliance.depth.regions import choose_grid, grow_region, peak_region, to_pixels
 
 __all__ = ["Evidence", "SearchSettings", "find_evidence"]
@@ -55,12 +55,13 @@ def find_evidence(
 ) -> Evidence:
     """The pieces of every picture; pictures that are wrong from the start have none.
 
-    Give all pictures of a class in one call: which pieces are alike is judged between them.
+    Which pieces are alike is judged between the pictures of a class: give them all in one call, or their parts in
+    several with `merged` off, and what comes of it, joined, to `merge_alike`.
     """
     assert len(images) == len(labels) > 0, f"{len(images)} pictures for {len(labels)} labels"
     starts = range(0, len(images), settings.batch_size)
     batches = [slice(start, start + settings.batch_size) for start in starts]
-    found = _join([_Search(probe, images[one], labels[one], settings).run() for one in batches])
+    found = join_evidence([_Search(probe, images[one], labels[one], settings).run() for one in batches])
     return merge_alike(found) if settings.merged else found
 
 
@@ -133,9 +134,3 @@ class _Search:
 
     def _without(self, rows: Tensor, out: Tensor) -> Float[Tensor, "r c h w"]:
         return fill_regions(self.images[rows], to_pixels(out, self.size))
-
-
-def _join(parts: list[Evidence]) -> Evidence:
-    names = ("labels", "clean", "regions", "alone", "together", "traits")
-    joined = {name: torch.cat([getattr(part, name) for part in parts]).cpu() for name in names}
-    return Evidence(**joined, n_passes=sum(part.n_passes for part in parts))

@@ -19,15 +19,15 @@ ALIKE = 90  # percentile of the likeness of first pieces between pictures of the
 
 def merge_alike(evidence: Evidence) -> Evidence:
     """The same evidence with such pieces joined: one region, and the margin without it where that was measured."""
-    traits = evidence.traits.double().numpy()
-    units = traits / np.linalg.norm(traits, axis=2, keepdims=True).clip(1e-12)  # NaN stays
     labels = evidence.labels.numpy()
     merged = _copy(evidence)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        least = _typical_likeness(units[rows, 0])
-        for row in rows.tolist():
-            _merge_row(evidence, merged, row, _owners(units[row], least))
+        traits = evidence.traits.numpy()[rows].astype(np.float64)
+        units = traits / np.linalg.norm(traits, axis=2, keepdims=True).clip(1e-12)  # NaN stays
+        least = _typical_likeness(units[:, 0])
+        for row, unit in zip(rows.tolist(), units, strict=True):
+            _merge_row(evidence, merged, row, _owners(unit, least))
     return merged
 
 

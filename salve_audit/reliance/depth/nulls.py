@@ -4,31 +4,62 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from salve_audit.reliance.depth.evidence import Evidence
+from salve_audit.reliance.depth.assess import Share
 from salve_audit.reliance.depth.filling import fill_regions
 from salve_audit.reliance.depth.network import Probe, hard_margin
+from salve_audit.reliance.depth.pieces import Evidence
 from salve_audit.reliance.depth.regions import to_pixels
+from salve_audit.reliance.survival import wilson
+
+N_DRAWS = 2  # places per picture
 
 
 def flip_at_random(
     probe: Probe, images: Float[Tensor, "n c h w"], evidence: Evidence, batch_size: int, rng: np.random.Generator
-) -> dict[int, float]:
-    """Per class, the share of pictures that turn wrong when a place shaped like their first piece is taken out.
+) -> dict[int, Share]:
+    """Per class, the share of pictures that turn wrong when a place shaped like their first piece is taken out."""
+    return summarise_null(evidence, turn_at_random(probe, images, evidence, batch_size, rng))
+
+
+def turn_at_random(
+    probe: Probe, images: Float[Tensor, "n c h w"], evidence: Evidence, batch_size: int, rng: np.random.Generator
+) -> Bool[np.ndarray, "n t"]:
+    """Which pictures that were right turn wrong, in each of `N_DRAWS` places.
 
     The first piece is moved by random numbers of cells, what leaves the picture on one side comes in on the other.
+    Draws are picture by picture: pictures given in several calls, with the same `rng`, get the same places.
     """
     first = evidence.regions[:, 0]
-    offsets = [(int(rng.integers(first.shape[1])), int(rng.integers(first.shape[2]))) for _ in range(len(first))]
-    moved = torch.stack([torch.roll(one, at, (0, 1)) for one, at in zip(first, offsets, strict=True)])
-    turned = torch.zeros(len(images), dtype=torch.bool)
-    for start in range(0, len(images), batch_size):
-        rows = slice(start, start + batch_size)
-        out = to_pixels(moved[rows, None].to(images), (images.shape[2], images.shape[3]))
-        with torch.no_grad():
-            logits = probe(fill_regions(images[rows], out)).logits.cpu()  # where the evidence is
-        turned[rows] = (hard_margin(logits, evidence.labels[rows]) <= 0) & evidence.correct[rows]
-    labels, lost = evidence.labels.numpy(), turned.numpy()
-    return {label: float(lost[labels == label].mean()) for label in np.unique(labels).tolist()}
+    offsets = rng.integers(first.shape[1:], size=(len(first), N_DRAWS, 2))
+    turned = torch.zeros(len(images), N_DRAWS, dtype=torch.bool)
+    for draw in range(N_DRAWS):
+        moved = torch.stack(
+            [torch.roll(one, tuple(at), (0, 1)) for one, at in zip(first, offsets[:, draw].tolist(), strict=True)]
+        )
+        for start in range(0, len(images), batch_size):
+            rows = slice(start, start + batch_size)
+            out = to_pixels(moved[rows, None].to(images), (images.shape[2], images.shape[3]))
+            with torch.no_grad():
+                logits = probe(fill_regions(images[rows], out)).logits.cpu()  # where the evidence is
+            turned[rows, draw] = (hard_margin(logits, evidence.labels[rows]) <= 0) & evidence.correct[rows]
+    return turned.numpy()
+
+
+def summarise_null(evidence: Evidence, turned: Bool[np.ndarray, "n t"]) -> dict[int, Share]:
+    """Per class the mean over pictures and draws.
+
+    The interval is Wilson's over pictures, as if there had been one draw of each: draws of one picture are alike, and
+    so it is rather too wide.
+    """
+    labels = evidence.labels.numpy()
+    return {label: share_with_wilson(turned[labels == label]) for label in np.unique(labels).tolist()}
+
+
+def share_with_wilson(turned: Bool[np.ndarray, "n t"]) -> Share:
+    """The share of all, with the interval of a share of n pictures; n > 0."""
+    n, value = len(turned), float(turned.mean())
+    low, high = wilson(round(value * n), n)
+    return Share(value, min(low, value), max(high, value))

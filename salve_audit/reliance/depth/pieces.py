@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+_ROWS = ("labels", "clean", "regions", "alone", "together", "traits")  # with a row for each picture
 
 
 @dataclass(frozen=True)
@@ -38,3 +43,14 @@ class Evidence:
     def flips(self) -> Bool[Tensor, "n j"]:
         """Taking out that piece alone changes the prediction of a picture that was right."""
         return (self.alone <= 0) & self.correct[:, None]  # NaN compares as False
+
+    def take(self, rows: slice | Int[np.ndarray, " m"]) -> Evidence:
+        """That of some of the pictures; passes are not divided among them."""
+        own = {name: getattr(self, name)[rows if isinstance(rows, slice) else torch.from_numpy(rows)] for name in _ROWS}
+        return Evidence(**own, n_passes=0)
+
+
+def join_evidence(parts: Sequence[Evidence]) -> Evidence:
+    """That of all their pictures, on the processor."""
+    joined = {name: torch.cat([getattr(part, name) for part in parts]).cpu() for name in _ROWS}
+    return Evidence(**joined, n_passes=sum(part.n_passes for part in parts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -12,17 +13,20 @@ from jaxtyping import Bool, Int
 from salve_audit.reliance.depth.assess import ConceptFinding, DepthFindings, Share
 from salve_audit.reliance.depth.whole import FRAME
 from salve_audit.reliance.survival import wilson
-from salve_audit.results import ClassDepth, Concept, ConceptEffect
+from salve_audit.results import ClassDepth, Concept, ConceptEffect, OcclusionCheck
 
 LEAST_CORRECT = 6  # pictures: fewer cannot turn wrong in any number that says something
 MOST_PIECES = 3  # that the search takes out of a picture
 DECIMALS = 5  # of a concept's signature
 AREAS = {"frame": 1 - (1 - 2 / FRAME) ** 2, "overall colour": 1.0}  # of a picture
 HALF = 0.5
+_NO_CHECKS: Mapping[int, OcclusionCheck] = MappingProxyType({})
 
 
-def describe_classes(findings: DepthFindings, nulls: Mapping[int, float]) -> dict[int, ClassDepth]:
-    """By class index; `nulls` as `flip_at_random` gives them."""
+def describe_classes(
+    findings: DepthFindings, nulls: Mapping[int, Share], checks: Mapping[int, OcclusionCheck] = _NO_CHECKS
+) -> dict[int, ClassDepth]:
+    """By class index; `nulls` as `flip_at_random`, `checks` as `check_by_occlusion` gives them."""
     found = {}
     for one in findings.classes:
         low, high = widen_interval(one.reliance, one.n)
@@ -37,10 +41,20 @@ def describe_classes(findings: DepthFindings, nulls: Mapping[int, float]) -> dic
             redundancy_low=one.redundancy_low,
             redundancy_high=one.redundancy_high,
             redundancy_limit=MOST_PIECES,
-            null=nulls.get(one.label),
+            null=None,
             thin=one.thin or one.n_correct < LEAST_CORRECT,
+            check=checks.get(one.label),
         )
-    return found
+    return set_nulls(found, nulls)
+
+
+def set_nulls(found: Mapping[int, ClassDepth], nulls: Mapping[int, Share]) -> dict[int, ClassDepth]:
+    """The same with these nulls; classes without one keep what they have."""
+
+    def changed(one: ClassDepth, null: Share) -> ClassDepth:
+        return dataclasses.replace(one, null=null.value, null_low=null.low, null_high=null.high)
+
+    return {label: changed(one, nulls[label]) if label in nulls else one for label, one in found.items()}
 
 
 def describe_concepts(findings: DepthFindings, layer: str, classes: Sequence[str]) -> tuple[Concept, ...]:
@@ -77,6 +91,8 @@ def add_wholes(
 ) -> tuple[dict[int, ClassDepth], tuple[Concept, ...]]:
     """The same with what is no place: a class that loses more without it rests on that.
 
+    The null of such a class is still that of places: see `set_nulls`.
+
     Args:
         found: by class index.
         concepts: of places.
@@ -85,18 +101,28 @@ def add_wholes(
         classes: names in output order.
     """
     better, more = dict(found), list(concepts)
-    for label, one in found.items():
-        own = {kind: every[labels == label] for kind, every in turned.items()}
-        kind = max(own, key=lambda name: float(own[name].mean()))
-        n, drop = int(own[kind].sum()), float(own[kind].mean())
-        if drop <= one.reliance:
-            continue
-        low, high = wilson(n, len(own[kind]))
+    for label, kind in choose_wholes({label: one.reliance for label, one in found.items()}, turned, labels).items():
+        one, lost = found[label], turned[kind][labels == label]
+        drop = float(lost.mean())
+        low, high = wilson(int(lost.sum()), len(lost))
         effect = (ConceptEffect(classes[label], drop, low, high),)
         changed = dataclasses.replace(one, reliance=drop, low=low, high=high, concept=len(more))
         better[label] = _without_at_most_one(changed)
         more.append(Concept(len(more), "picture", classes[label], (), AREAS[kind], one.n, effect, kind))
     return better, tuple(more)
+
+
+def choose_wholes(
+    reliance: Mapping[int, float], turned: Mapping[str, Bool[np.ndarray, " n"]], labels: Int[np.ndarray, " n"]
+) -> dict[int, str]:
+    """The kind of whole, by class that loses more without it than its reliance on a concept of places."""
+    chosen = {}
+    for label, known in reliance.items():
+        drops = {kind: float(every[labels == label].mean()) for kind, every in turned.items()}
+        kind = max(drops, key=lambda name: drops[name])
+        if drops[kind] > known:
+            chosen[label] = kind
+    return chosen
 
 
 def _without_at_most_one(one: ClassDepth) -> ClassDepth:

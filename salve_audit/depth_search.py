@@ -1,0 +1,145 @@
+"""The search at depth over all pictures of the sample, part by part: the pieces, what they say, and the controls."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from salve_audit.depth_pictures import DepthPictures
+from salve_audit.errors import LayerError
+from salve_audit.inputs.classifier import Classifier
+from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.reasons import summarise_error
+from salve_audit.reliance.depth import (
+    DepthFindings,
+    Evidence,
+    Probe,
+    SearchSettings,
+    assess_depth,
+    find_evidence,
+    watch_network,
+)
+from salve_audit.reliance.depth.assess import Share
+from salve_audit.reliance.depth.check import Cover, checked_pieces, describe_checks, turn_under_cover
+from salve_audit.reliance.depth.merging import merge_alike
+from salve_audit.reliance.depth.nulls import share_with_wilson, summarise_null, turn_at_random
+from salve_audit.reliance.depth.pieces import join_evidence
+from salve_audit.reliance.depth.records import choose_wholes
+from salve_audit.reliance.depth.whole import CHANGES, NULLS, Batches, Usual, find_usual, turn_changed
+from salve_audit.results import OcclusionCheck
+from salve_audit.spatial import SpatialLayer
+
+BATCH, BATCH_PIXELS = 100, 100 * 96 * 96
+
+
+@dataclass(frozen=True)
+class SearchSubject:
+    """The network, on its device, the layer that pieces are told apart at, the audit's head, and its seed."""
+
+    classifier: Classifier
+    layer: SpatialLayer
+    head: LinearHead
+    device: torch.device
+    seed: int
+
+    def rng(self, purpose: str) -> np.random.Generator:
+        """A stream of its own for each purpose."""
+        return np.random.default_rng([self.seed, zlib.crc32(purpose.encode())])
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What the findings are set beside.
+
+    Attributes:
+        nulls: by class, the share that turns wrong without a random place.
+        turned: by kind of whole, pictures (n,) that turn wrong without it.
+        whole_nulls: by class that loses more without a whole than without a concept, the share under that one's null.
+        checks: by class, whether covering the same places agrees.
+        usual: mean and spread of the channels over the pictures.
+    """
+
+    nulls: Mapping[int, Share]
+    turned: Mapping[str, Bool[np.ndarray, " n"]]
+    whole_nulls: Mapping[int, Share]
+    checks: Mapping[int, OcclusionCheck]
+    usual: Usual
+
+
+def search_depth(subject: SearchSubject, pictures: DepthPictures) -> tuple[Evidence, DepthFindings, Controls]:
+    """Everything that the network is asked; `pictures` are afterwards those that could be read.
+
+    Raises:
+        LayerError: no picture can be read, or the network fails.
+    """
+    classifier, layer = subject.classifier, subject.layer
+    try:
+        with watch_network(classifier, layer, subject.head) as probe:
+            evidence = _find(probe, subject, pictures)
+            findings = assess_depth(evidence, subject.rng("concepts"))
+            controls = _Asked(probe, subject.device, pictures, evidence, findings).control(subject.rng("random places"))
+    except (RuntimeError, MemoryError) as error:  # a backward pass of the network's own code
+        raise LayerError(str(classifier.path), f"the search failed ({summarise_error(error)})") from error
+    return evidence, findings, controls
+
+
+def _find(probe: Probe, subject: SearchSubject, pictures: DepthPictures) -> Evidence:
+    """Part by part; which pieces are alike is judged once all of a class are there."""
+    parts = []
+    for labels, images in pictures.read_first():
+        settings = SearchSettings(batch_size=_batch_size(images), merged=False)
+        parts.append(find_evidence(probe, images.to(subject.device), labels.to(subject.device), settings))
+    return merge_alike(join_evidence(parts))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What has been found, and the network to ask again."""
+
+    probe: Probe
+    device: torch.device
+    pictures: DepthPictures
+    evidence: Evidence
+    findings: DepthFindings
+
+    def control(self, rng: np.random.Generator) -> Controls:
+        evidence, findings, usual = self.evidence, self.findings, find_usual(self.pictures.spread())
+        chosen = checked_pieces(evidence, findings)
+        at_random, covered = [], []
+        turned: dict[str, list[np.ndarray]] = {kind: [] for kind in CHANGES}
+        for places, part in self.pictures.parts():
+            images, size, own = part.to(self.device), _batch_size(part), evidence.take(places)
+            at_random.append(turn_at_random(self.probe, images, own, size, rng))
+            covered.append(turn_under_cover(self.probe, images, own, Cover(chosen[places], usual[0]), size))
+            for kind, change in CHANGES.items():
+                turned[kind].append(turn_changed(self.probe, Batches(images, own, size), change, usual))
+        wholes = {kind: np.concatenate(every) for kind, every in turned.items()}
+        reliance = {one.label: one.reliance.value for one in findings.classes}
+        resting = choose_wholes(reliance, wholes, evidence.labels.numpy())
+        return Controls(
+            nulls=summarise_null(evidence, np.concatenate(at_random)),
+            turned=wholes,
+            whole_nulls={label: self._null_of_whole(label, kind, usual) for label, kind in resting.items()},
+            checks=describe_checks(evidence, findings, np.concatenate(covered)),
+            usual=usual,
+        )
+
+    def _null_of_whole(self, label: int, kind: str, usual: Usual) -> Share:
+        """Over the class's pictures; classes that rest on a whole are few, so its pictures are read once more."""
+        rows, turned = np.flatnonzero(self.evidence.labels.numpy() == label), []
+        for start in range(0, len(rows), self.pictures.most):
+            some = rows[start : start + self.pictures.most]
+            images = self.pictures.load(some)
+            batches = Batches(images.to(self.device), self.evidence.take(some), _batch_size(images))
+            turned.append(turn_changed(self.probe, batches, NULLS[kind], usual))
+        return share_with_wilson(np.concatenate(turned)[:, None])
+
+
+def _batch_size(images: Float[Tensor, "n c h w"]) -> int:
+    return max(1, min(BATCH, BATCH_PIXELS // (images.shape[2] * images.shape[3])))
