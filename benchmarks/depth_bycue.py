@@ -13,7 +13,7 @@ from depth_measures import probe_case
 from salve_audit.reliance.depth.assess import ConceptFinding, assess_depth, mask_of, piece_effects
 from salve_audit.reliance.depth.evidence import Evidence, SearchSettings, find_evidence
 from salve_audit.reliance.depth.nulls import flip_at_random
-from salve_audit.reliance.depth.whole import flip_without_whole
+from salve_audit.reliance.depth.whole import NULLS, Batches, find_usual, flip_without_whole, turn_changed
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class CueLine:
         concept: found: largest drop of a concept of the class.
         on_cue: of that concept's pieces in pictures with the cue, those that cover half of it.
         wholes: found: drop without the frame, and with the usual colour.
+        whole_nulls: found: drop by as large a change that leaves them in.
         null: found: drop without a random place of the same shape.
+        pieces: found: taken out one after another until half of the class is wrong; None: more than three.
     """
 
     label: int
@@ -44,7 +46,9 @@ class CueLine:
     concept: float
     on_cue: float | None
     wholes: dict[str, float]
+    whole_nulls: dict[str, float]
     null: float
+    pieces: int | None
 
 
 def describe_cues(tuned: Tuned) -> list[dict[str, Any]]:
@@ -55,6 +59,8 @@ def describe_cues(tuned: Tuned) -> list[dict[str, Any]]:
     findings = assess_depth(evidence, np.random.default_rng(0))
     nulls = flip_at_random(probe, case.images, evidence, settings.batch_size, np.random.default_rng(0))
     wholes = flip_without_whole(probe, case.images, evidence, settings.batch_size)
+    batches, usual = Batches(case.images, evidence, settings.batch_size), find_usual(case.images)
+    whole_nulls = {name: turn_changed(probe, batches, change, usual) for name, change in NULLS.items()}
     lines = []
     for k, c in zip(*np.nonzero(case.pictures.owned), strict=True):
         rows, best = case.labels == k, findings.classes[k].concept
@@ -71,7 +77,9 @@ def describe_cues(tuned: Tuned) -> list[dict[str, Any]]:
             concept=0.0 if concept is None else float(piece_effects(evidence, concept)[rows].mean()),
             on_cue=None if concept is None else _share_on(evidence, concept, case.pictures.masks[:, c]),
             wholes={name: float(turned[rows].mean()) for name, turned in wholes.items()},
+            whole_nulls={name: float(turned[rows].mean()) for name, turned in whole_nulls.items()},
             null=nulls[int(k)].value,
+            pieces=findings.classes[k].redundancy,
         )
         lines.append(asdict(line))
     return lines
@@ -95,9 +103,10 @@ HEADER = (
     "without all its cues",
     "largest concept",
     "its pieces on the cue",
-    "frame",
-    "overall colour",
+    "pieces until half are wrong",
     "random place",
+    "frame (null)",
+    "overall colour (null)",
 )
 
 
@@ -106,7 +115,9 @@ def print_cues(lines: list[dict[str, Any]], classes: list[str]) -> None:
     print(f"\n| {' | '.join(HEADER)} |\n{'|---' * len(HEADER)}|")
     for one in sorted(lines, key=lambda line: -line["drop"]):
         on_cue = "–" if one["on_cue"] is None else f"{one['on_cue']:.0%}"
+        pieces = "> 3" if one["pieces"] is None else str(one["pieces"])
         found = [f"{value:.2f}" for value in (one["drop"], one["joint"], one["concept"])]
-        beside = [f"{value:.2f}" for value in (*one["wholes"].values(), one["null"])]
-        cells = [classes[one["label"]], f"{one['cue']} ({one['share']:.0%})", *found, on_cue, *beside]
+        wholes = [f"{value:.2f} ({one['whole_nulls'][name]:.2f})" for name, value in one["wholes"].items()]
+        beside = [f"{one['null']:.2f}", *wholes]
+        cells = [classes[one["label"]], f"{one['cue']} ({one['share']:.0%})", *found, on_cue, pieces, *beside]
         print(f"| {' | '.join(cells)} |")

@@ -37,7 +37,7 @@ from salve_audit.reliance.depth.filling import fill_regions
 from salve_audit.reliance.depth.network import hard_margin
 from salve_audit.reliance.depth.nulls import flip_at_random
 from salve_audit.reliance.depth.regions import to_pixels
-from salve_audit.reliance.depth.whole import flip_without_whole
+from salve_audit.reliance.depth.whole import NULLS, Batches, find_usual, flip_without_whole, turn_changed
 from salve_audit.reliance.survival import wilson
 from salve_audit.spatial import find_spatial_layers
 from salve_audit.spatial.blocks import first_block
@@ -50,8 +50,8 @@ CONCEPT_COLUMNS = (
     "area",
     "drop without it [95 %]",
     "random place",
-    "frame",
-    "overall colour",
+    "frame (null)",
+    "overall colour (null)",
     "pieces until half are wrong",
 )
 
@@ -160,8 +160,12 @@ def _move(region: Tensor, rng: np.random.Generator) -> Tensor:
     return torch.roll(region, shifts, (0, 1))
 
 
-def print_concepts(setting: Setting, nulls: dict[int, Share], wholes: dict[str, np.ndarray]) -> None:
-    """Each class's concept with the largest drop."""
+def print_concepts(setting: Setting, nulls: dict[int, Share]) -> None:
+    """Each class's concept with the largest drop, and what is no place, beside nulls."""
+    evidence, usual = setting.evidence, find_usual(setting.images)
+    batches = Batches(setting.images, evidence, BATCH)
+    wholes = flip_without_whole(setting.probe, setting.images, evidence, BATCH)
+    whole_nulls = {name: turn_changed(setting.probe, batches, change, usual) for name, change in NULLS.items()}
     print(f"\n| {' | '.join(CONCEPT_COLUMNS)} |\n{'|---' * len(CONCEPT_COLUMNS)}|")
     order = sorted(setting.findings.classes, key=lambda one: -one.reliance.value)
     for one in order:
@@ -170,13 +174,14 @@ def print_concepts(setting: Setting, nulls: dict[int, Share], wholes: dict[str, 
             continue
         concept, own = setting.findings.concepts[index], setting.labels == one.label
         value = one.reliance
-        beside = [nulls[one.label].value, *(float(turned[own].mean()) for turned in wholes.values())]
+        beside = [f"{wholes[name][own].mean():.2f} ({whole_nulls[name][own].mean():.2f})" for name in wholes]
         cells = [
             f"{one.n_correct} of {one.n}",
             f"{len(set(concept.pictures.tolist()))}",
             f"{concept.mask_share:.0%}",
             f"{value.value:.2f} [{value.low:.2f}, {value.high:.2f}]",
-            *(f"{share:.2f}" for share in beside),
+            f"{nulls[one.label].value:.2f}",
+            *beside,
             "> 3" if one.redundancy is None else str(one.redundancy),
         ]
         print(f"| {setting.classes[one.label]} | {' | '.join(cells)} |")
@@ -258,7 +263,7 @@ def main() -> None:
         findings = assess_depth(evidence, np.random.default_rng(0))
         setting = Setting(probe, pictures, evidence, findings, loaded.classes)
         nulls = flip_at_random(probe, pictures, evidence, BATCH, np.random.default_rng(1))
-        print_concepts(setting, nulls, flip_without_whole(probe, pictures, evidence, BATCH))
+        print_concepts(setting, nulls)
         print_checks(setting)
         print_ways(setting, np.random.default_rng(2))
 
