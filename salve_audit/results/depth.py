@@ -67,6 +67,25 @@ class ConceptImage:
 
 
 @dataclass(frozen=True)
+class ConceptRemoval:
+    """What a layer loses with a concept's latents: taken out at every position, with the rest of the network run on."""
+
+    layer: str
+    latents: tuple[int, ...]  # of the layer's dictionary, that write what the concept's pieces are, strongest first
+    n_latents: int  # in that dictionary
+    n: int  # pictures of the class that were right
+    drop: float  # share of these that turn wrong at strength 1
+    low: float  # 95 % interval over pictures
+    high: float
+    strength: float | None  # smallest that turns a picture wrong, median over these; None: most stay right at 1
+    effect: tuple[ConceptEffect, ...]  # on every class examined, its own first: of pictures that were right
+    others: float | None  # mean drop of the other classes; None: there are none
+    others_low: float | None
+    others_high: float | None
+    null: float  # drop of its own class with random latents of the same number taken out
+
+
+@dataclass(frozen=True)
 class Concept:
     """Something in the pictures that the network reads, in one class."""
 
@@ -80,6 +99,7 @@ class Concept:
     kind: str = "place"  # or "frame", "overall colour": taken out of the picture as a whole
     trait: tuple[float, ...] = ()  # its signature: what the layer loses where it is taken out
     images: tuple[ConceptImage, ...] = ()  # empty too where pictures are kept out of the report
+    removals: tuple[ConceptRemoval, ...] = ()  # of the concepts that classes rest on most, where latents were asked for
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,110 @@
+"""A concept's latents, chosen by its pieces of evidence: latents that do in the layer what taking out the pieces does.
+
+Two ways, both greedy. By presence: codes that together tell where the pieces are, in the pictures that show them. By
+loss: latents whose removal changes the layer as nearly as possible as taking the pieces out of the picture does, there
+and, where other pictures are given, as little as possible in those.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from salve_audit.reliance.depth.latents.dictionary import PositionDictionary
+from salve_audit.reliance.depth.latents.groups import Latents
+
+MOST_LATENTS = 8
+LEAST_GAIN = 0.02  # of what is to be explained, that another latent has to add
+
+
+@dataclass(frozen=True)
+class PieceSearch:
+    """How a concept's latents are chosen.
+
+    Attributes:
+        most: latents at most.
+        least_gain: share of what is to be explained that each has to add.
+        others: weight of what the removal changes in other pictures, against one picture of the concept's.
+    """
+
+    most: int = MOST_LATENTS
+    least_gain: float = LEAST_GAIN
+    others: float = 1.0
+
+
+def cover_positions(regions: Bool[Tensor, "q gh gw"], size: tuple[int, int]) -> Float[Tensor, "q p"]:
+    """The share of each of the layer's cells that a region covers."""
+    return functional.adaptive_avg_pool2d(regions.float()[:, None], size).flatten(1)
+
+
+def choose_by_presence(codes: Float[Tensor, "q p m"], covered: Float[Tensor, "q p"], search: PieceSearch) -> Latents:
+    """Latents whose codes lie inside the pieces and not elsewhere in the same pictures, the best first.
+
+    Greedy least squares of `covered` on the codes, with non-negative weights and a constant for each picture.
+    """
+    x = (codes - codes.mean(1, keepdim=True)).flatten(0, 1).double().cpu().numpy()
+    y = (covered - covered.mean(1, keepdim=True)).flatten().double().cpu().numpy()
+    gram, slope, total = x.T @ x, x.T @ y, float(y @ y)
+    chosen: list[int] = []
+    left = total
+    while len(chosen) < search.most and total > 0:
+        options = [one for one in range(len(gram)) if one not in chosen and gram[one, one] > 0]
+        errors = [_error_with(gram, slope, total, [*chosen, one]) for one in options]
+        if not options or left - min(errors) < search.least_gain * total:
+            break
+        chosen.append(options[int(np.argmin(errors))])
+        left = min(errors)
+    return tuple(chosen)
+
+
+def _error_with(gram: np.ndarray, slope: np.ndarray, total: float, chosen: list[int]) -> float:
+    """Squared error of the best weights, infinite where one is negative: that tells what is not there."""
+    own = gram[np.ix_(chosen, chosen)]
+    weights = np.linalg.lstsq(own, slope[chosen], rcond=None)[0]
+    return float("inf") if (weights <= 0).any() else float(total - weights @ slope[chosen])
+
+
+def choose_by_loss(
+    dictionary: PositionDictionary,
+    codes: Float[Tensor, "q p m"],
+    lost: Float[Tensor, "q p d"],
+    others: Float[Tensor, "o p m"] | None,
+    search: PieceSearch,
+) -> Latents:
+    """Latents S that make ``|lost - sum over S of code * row|²`` small, the best first.
+
+    Args:
+        dictionary: whose codes.
+        codes: of pictures that show the concept.
+        lost: the layer's output there, minus that of the same pictures without their pieces.
+        others: codes of other pictures, in which nothing should change.
+        search: when to stop, and what the others weigh.
+    """
+    rows = dictionary.rows(lost)
+    gain = torch.einsum("qpm,qpm->m", codes, lost @ rows.T).double().cpu().numpy()
+    likeness = rows @ rows.T
+    cost = (_gram(codes) * likeness).double().cpu().numpy()
+    if others is not None and len(others):
+        weight = search.others * len(codes) / len(others)
+        cost = cost + weight * (_gram(others) * likeness).double().cpu().numpy()
+    total = float(lost.double().square().sum())
+    chosen: list[int] = []
+    while len(chosen) < search.most:
+        # adding latent i changes the squared error by this much
+        change = np.diag(cost) - 2 * gain + 2 * cost[:, chosen].sum(1)
+        change[chosen] = np.inf
+        best = int(change.argmin())
+        if -change[best] < search.least_gain * total or not change[best] < 0:
+            break
+        chosen.append(best)
+    return tuple(chosen)
+
+
+def _gram(codes: Float[Tensor, "q p m"]) -> Float[Tensor, "m m"]:
+    flat = codes.flatten(0, 1)
+    return flat.T @ flat
