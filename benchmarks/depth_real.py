@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from depth import MEASURES, print_tables, score_path
+from depth import COLUMNS, MEASURES, print_tables, score_path
 from depth_bycue import describe_cues, print_cues
 from depth_cases import Case, Found, StagedNetwork, judge, measure_truth
 from depth_finetuned import fine_tune, load_base, load_tuned, network_path
@@ -212,7 +212,7 @@ def run_resnet18(arguments: argparse.Namespace) -> None:
             path.write_text(json.dumps(describe_cues(tuned)))
         tables.append(json.loads(path.read_text()))
     if tables:
-        print_tables(arguments.work, units, list(measures), arguments.n)
+        print_scores(arguments, units, list(measures))
     for lines in tables:
         print_cues(lines, [one.name for one in class_folders(arguments.cifar / "val")])
 
@@ -229,6 +229,24 @@ def score_all(arguments: argparse.Namespace, case: Case, measures: Mapping[str, 
         found = measure(case)
         path.write_text(json.dumps({**judge(case, found), "seconds": time.process_time() - start}))
         log.info("%s, %s: %.0f s", name, case.unit, time.process_time() - start)
+
+
+def print_scores(arguments: argparse.Namespace, units: list[str], measures: list[str]) -> None:
+    """One line per measure: the mean over the networks, and each network's own, too few for an interval."""
+    print(f"\n| measure | {' | '.join(COLUMNS)} |\n{'|---' * (len(COLUMNS) + 1)}|")
+    for name in measures:
+        kept = [json.loads(score_path(arguments.work, unit, name, arguments.n).read_text()) for unit in units]
+        values = {column: [one[column] for one in kept if one[column] is not None] for column in COLUMNS}
+        print(f"| {name} | {' | '.join(_cell(column, known) for column, known in values.items())} |")
+
+
+def _cell(column: str, known: list[float]) -> str:
+    if not known or (column == "error" and max(known) > 1):  # not on the scale of drops
+        return "–"
+    mean = float(np.mean(known))
+    if column in ("passes", "seconds"):
+        return f"{mean:.0f}"
+    return f"{mean:.2f} ({', '.join(f'{value:.2f}' for value in known)})"
 
 
 def train(training: tuple[np.ndarray, np.ndarray], unit: str, path: Path) -> None:
