@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PATH = click.Path(path_type=Path)
 SHOWN_TENSORS = 8
-SINGLE = ("class_names", "features", "alpha_hat", "strength", "to_accuracy", "method", "enhance")
+SINGLE = ("class_names", "features", "concepts", "alpha_hat", "strength", "to_accuracy", "method", "enhance")
 _OPTIONS = [
     click.option(
         "--class", "class_names", multiple=True, metavar="NAME",
@@ -32,6 +32,10 @@ _OPTIONS = [
     click.option(
         "--feature", "features", multiple=True, metavar="N",
         help="The feature, by number or concept, in place of the dominant one; again for more.",
+    ),
+    click.option(
+        "--concept", "concepts", multiple=True, metavar="N|NAME",
+        help="A concept found at depth, by its number in audit.json, or the one that class NAME rests on most.",
     ),
     click.option("--alpha-hat", type=float, metavar="X", help="SALVE's strength; at 1 the feature's peak is gone."),
     click.option("--strength", type=float, metavar="X", help="Of any method, in its own unit, as in audit.json."),
@@ -73,6 +77,8 @@ def edit_options(command: Any) -> Any:
 def command(model: Path, audit: Path, verbose: int, quiet: bool, **flags: Any) -> int:
     """Write checkpoint MODEL again with features of its AUDIT suppressed or enhanced in the final layer.
 
+    With --concept, something that a class rests on in the pictures is taken out of the layers that would read it.
+
     AUDIT is the folder that the audit of MODEL left. The new file has the format, names and types of MODEL and other
     numbers in the final layer alone (with a deep method in the named layers before it alone); it appears only after the
     model in it was run on the audit's pictures (--data) and did what was predicted.
@@ -111,20 +117,24 @@ def read_steps(flags: dict[str, Any]) -> tuple[Step, ...]:
     given = [name for name, value in single.items() if value not in (None, False, ())]
     if specs:
         if given:
-            name = {"class_names": "class", "features": "feature"}.get(given[0], given[0].replace("_", "-"))
+            name = {"class_names": "class", "features": "feature", "concepts": "concept"}.get(
+                given[0], given[0].replace("_", "-")
+            )
             raise UsageError(f"--{name}", "goes into an --edit of its own where there are several")
         return tuple(parse_step(spec) for spec in specs)
     if not given:
         raise UsageError("edit", "nothing to do", hint="--class NAME --alpha-hat X, or --edit class=NAME,alpha-hat=X")
     names = {"alpha_hat": "alpha-hat", "strength": "strength", "to_accuracy": "to-accuracy"}
     numbers = {key: single[name] for name, key in names.items() if single[name] is not None}
-    classes, features = single["class_names"], single["features"]
+    classes, features, concepts = single["class_names"], single["features"], single["concepts"]
+    rest = (numbers, single["method"], single["enhance"])
     if len(classes) > 1 and features:
         raise UsageError("--class", "several of them do not say whose feature it is", hint="one --edit for each edit")
     return tuple(
-        make_step(name, feature, numbers, single["method"] or "salve", single["enhance"])
+        make_step(name, feature, *rest, concept)
         for name in classes or (None,)
         for feature in features or (None,)
+        for concept in concepts or (None,)
     )
 
 

@@ -10,13 +10,14 @@ import torch
 from jaxtyping import Float
 
 from salve_audit.activations.pictures import LoaderSettings
+from salve_audit.edit.concept import ConceptEdit
 from salve_audit.edit.deep import DeepEdit
 from salve_audit.edit.subject import Subject
 from salve_audit.edit.verify import TOLERANCE, ClassCheck, Verification, are_correct, run_model
 from salve_audit.errors import NothingMeasuredError
 from salve_audit.inputs.classifier import Classifier
 from salve_audit.interventions import float64_head
-from salve_audit.interventions.deep.network import edited, hooked
+from salve_audit.interventions.deep.network import edited
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Passes:
 
 
 def verify_deep(
-    deep: DeepEdit, subject: Subject, written: Classifier, dtypes: Sequence[torch.dtype], passes: Passes
+    deep: DeepEdit | ConceptEdit, subject: Subject, written: Classifier, dtypes: Sequence[torch.dtype], passes: Passes
 ) -> Verification:
     """Runs the written network, and the audited one with every edited layer's output projected by hooks.
 
@@ -53,7 +54,7 @@ def verify_deep(
     """
     classifier = subject.classifier
     model = classifier.model
-    with hooked(model, deep.scope, deep.edits):
+    with deep.hooked(model):
         predicted = passes.run(classifier, subject)
     measured = passes.run(written, subject)
     allowed = np.full((len(predicted), 1), TOLERANCE * np.abs(predicted).max())

@@ -10,20 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from salve_audit.config import METHODS as AUDIT_METHODS
+from salve_audit.edit.names import find_class, find_concept, find_feature, near_hint
 from salve_audit.errors import UsageError
 from salve_audit.inputs.reasons import nearest_names
 from salve_audit.results import AuditResult
 
 DEEP_METHODS = ("deep-last-block", "deep-all-writers")  # edit the layers before the head
+CONCEPT = "concept"  # takes a concept out of what the readers of a layer see; named by --concept, not by --method
 HEAD_METHODS = tuple(name for name in AUDIT_METHODS if not name.startswith("null-"))  # a control is no edit
 METHODS = (*HEAD_METHODS, *DEEP_METHODS)
 WITHOUT_CLASS = frozenset({"salve", "ablation", *DEEP_METHODS})  # what they do depends on the feature alone
 FEATURED = frozenset(
     {"salve", "steering", "ablation", *DEEP_METHODS}
 )  # act on a latent; all others on a class as a whole
-KEYS = ("class", "feature", "alpha-hat", "strength", "to-accuracy", "method", "enhance")
+KEYS = ("class", "feature", "alpha-hat", "strength", "to-accuracy", "method", "enhance", "concept")
+WHOLE = 1.0  # the strength that takes all of a concept out
 SPEC_HINT = "for example class=church,alpha-hat=0.8 or feature=7,method=ablation,strength=1 or class=church,enhance,..."
-SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,9 @@ class Step:
         feature: number (or concept) of the latent; None: the class's dominant one.
         strength: in the method's own unit, as in audit.json; of SALVE that is α̂.
         to_accuracy: the class's accuracy to come down to, in place of a strength.
-        method: a name out of `METHODS`.
+        method: a name out of `METHODS`, or `CONCEPT`.
         enhance: the other way: ``1 + α c`` of SALVE, the negative strength of the others.
+        concept: number of a concept, or the class whose strongest one is meant; where it is given, it says it all.
 
     Raises:
         UsageError: the parts do not make one edit.
@@ -48,6 +51,7 @@ class Step:
     to_accuracy: float | None = None
     method: str = "salve"
     enhance: bool = False
+    concept: str | None = None
 
     def __post_init__(self) -> None:
         _check_method(self)
@@ -60,15 +64,20 @@ class Step:
             raise UsageError("to-accuracy", f"{self.to_accuracy:g} is not in 0..1")
         if self.to_accuracy is not None and self.enhance:
             raise UsageError("to-accuracy", "says how far to suppress; an enhancement needs a strength")
-        if self.to_accuracy is not None and self.class_name is None:
+        if self.to_accuracy is not None and self.class_name is None and self.concept is None:
             raise UsageError("to-accuracy", "of which class?", hint="name it with --class, beside --feature or alone")
 
 
 def _check_method(step: Step) -> None:
     method = step.method
+    if step.concept is not None:
+        if step.class_name is not None or step.feature is not None or method != CONCEPT:
+            why = "is taken out as the audit found it: no class, feature or method goes with it"
+            raise UsageError("concept", why, hint="--concept N, and --strength X or --to-accuracy P")
+        return
     if method not in METHODS:
         near = nearest_names(method, METHODS)
-        raise UsageError("method", f"{method!r} is not one of {', '.join(METHODS)}", _near_hint(near))
+        raise UsageError("method", f"{method!r} is not one of {', '.join(METHODS)}", near_hint(near))
     if step.feature is not None and method not in FEATURED:
         raise UsageError("feature", f"{method} edits a class, whatever its features", hint="leave the feature out")
     if step.class_name is None and step.feature is None:
@@ -87,7 +96,7 @@ def parse_step(text: str) -> Step:
     for part in re.split(r",\s*(?=[a-z-]+\s*=|enhance\s*(?:,|$))", text.strip()):
         key, equals, value = (one.strip() for one in part.partition("="))
         if key not in KEYS or (bool(equals) == (key == "enhance")):
-            near = _near_hint(nearest_names(key, KEYS)) or SPEC_HINT
+            near = near_hint(nearest_names(key, KEYS)) or SPEC_HINT
             raise UsageError("--edit", f"{part!r} is none of {', '.join(KEYS)}", hint=near)
         if key in values:
             raise UsageError("--edit", f"has {key} twice", hint="one --edit for each edit")
@@ -96,19 +105,33 @@ def parse_step(text: str) -> Step:
         class_name=values.get("class"),
         feature=values.get("feature"),
         numbers={key: _number(key, values[key]) for key in KEYS[2:5] if key in values},
-        method=values.get("method", "salve"),
+        method=values.get("method"),
         enhance="enhance" in values,
+        concept=values.get("concept"),
     )
 
 
 def make_step(
-    class_name: str | None, feature: str | None, numbers: dict[str, float], method: str, enhance: bool
+    class_name: str | None,
+    feature: str | None,
+    numbers: dict[str, float],
+    method: str | None,
+    enhance: bool,
+    concept: str | None = None,
 ) -> Step:
     """The step of options; `numbers` has ``alpha-hat``, ``strength`` and ``to-accuracy`` as far as they are given.
+
+    A concept goes with strength 1 where nothing else is said; other edits with SALVE.
 
     Raises:
         UsageError: α̂ with a method that has none, or what a `Step` refuses.
     """
+    if concept is not None:
+        if "alpha-hat" in numbers:
+            raise UsageError("alpha-hat", "is SALVE's strength; a concept takes --strength, 1 takes all of it out")
+        strength = numbers.get("strength", None if "to-accuracy" in numbers else WHOLE)
+        return Step(class_name, feature, strength, numbers.get("to-accuracy"), method or CONCEPT, enhance, concept)
+    method = method or "salve"
     if "alpha-hat" in numbers and method != "salve" and method in METHODS:
         raise UsageError("alpha-hat", f"is SALVE's strength; {method} takes --strength in its own unit")
     if "alpha-hat" in numbers and "strength" in numbers:
@@ -132,16 +155,22 @@ class Target:
         step: as asked for.
         class_index: of the class, or None.
         feature: the latent, or None where the method has none.
+        concept: index of the concept, or None; the class is then the one that it was found in.
     """
 
     step: Step
     class_index: int | None
     feature: int | None
+    concept: int | None = None
 
     def describe(self, classes: Sequence[str]) -> str:
         """For the user: what is done to what, without the strength."""
         way = "enhance" if self.step.enhance else "suppress"
         name = None if self.class_index is None else classes[self.class_index]
+        if self.concept is not None:
+            return (
+                f"{self.step.method}: {'enhance' if self.step.enhance else 'remove'} concept {self.concept} (of {name})"
+            )
         if self.feature is None:
             return f"{self.step.method}: {way} {name}"
         whose = "" if name is None else f" ({'dominant ' if self.step.feature is None else ''}of {name})"
@@ -159,44 +188,19 @@ def find_target(step: Step, result: AuditResult, concepts: Sequence[str | None])
     Raises:
         UsageError: there is no such class or feature; names the nearest.
     """
-    index = None if step.class_name is None else _find_class(step.class_name, result.data.classes)
+    if step.concept is not None:
+        concept = find_concept(step.concept, result)
+        return Target(step, find_class(result.concepts[concept].class_name, result.data.classes), None, concept)
+    index = None if step.class_name is None else find_class(step.class_name, result.data.classes)
     if step.method not in FEATURED:
         return Target(step, index, None)
     if step.feature is not None:
-        return Target(step, index, _find_feature(step.feature, result, concepts))
+        return Target(step, index, find_feature(step.feature, result, concepts))
     record = next((one for one in result.classes if one.index == index), None)
     if record is None:
         why = f"{step.class_name!r} had no samples in the audit, so its feature is not known"
         raise UsageError("class", why, hint="name the feature with --feature N")
     return Target(step, index, record.dominant_feature)
-
-
-def _find_class(name: str, classes: Sequence[str]) -> int:
-    if name in classes:
-        return list(classes).index(name)
-    folded = {one.lower(): one for one in classes}
-    near = [folded[one] for one in nearest_names(name.lower(), folded)]
-    hint = _near_hint(near) or f"classes: {', '.join(classes[:SHOWN])}{', ...' if len(classes) > SHOWN else ''}"
-    raise UsageError("class", f"the audit has no class {name!r}", hint=hint)
-
-
-def _find_feature(text: str, result: AuditResult, concepts: Sequence[str | None]) -> int:
-    named = {concept: index for index, concept in enumerate(concepts) if concept is not None}
-    if text in named:
-        return named[text]
-    if re.fullmatch(r"\d{1,9}", text):
-        number = int(text)
-        if number < len(concepts):
-            return number
-        described = sorted((one.index for one in result.features), key=lambda one: (abs(one - number), one))
-        near = [str(one) for one in described[:3]]
-        raise UsageError("feature", f"{text}: the audit's features are 0 to {len(concepts) - 1}", _near_hint(near))
-    near = nearest_names(text, named) or [str(one.index) for one in result.features[:SHOWN]]
-    raise UsageError("feature", f"the audit has no feature {text!r}", hint=_near_hint(near))
-
-
-def _near_hint(names: Sequence[str]) -> str | None:
-    return f"nearest: {', '.join(names)}" if names else None
 
 
 @dataclass(frozen=True)
@@ -239,13 +243,14 @@ class EditRequest:
         if not self.steps:
             raise UsageError("edit", "nothing to do", hint="--class NAME --alpha-hat X, or --edit SPEC")
         if self.is_deep and len({step.method for step in self.steps}) > 1:
-            why = "a deep edit goes with others of its own kind only: what comes after it is not what was audited"
+            kind = "taking out a concept" if any(step.concept for step in self.steps) else "a deep edit"
+            why = f"{kind} goes with others of its own kind only: what comes after it is not what was audited"
             raise UsageError("method", why, hint="audit the edited file, then edit that")
 
     @property
     def is_deep(self) -> bool:
         """Are the layers before the head to be edited?"""
-        return any(step.method in DEEP_METHODS for step in self.steps)
+        return any(step.method in (*DEEP_METHODS, CONCEPT) for step in self.steps)
 
     def with_defaults(self, arch: str | None, head: str | None, weights: str | None) -> EditRequest:
         """The request with these where it says nothing itself."""

@@ -47,7 +47,9 @@ def make_record(
 
 def _describe(one: AppliedStep, classes: tuple[str, ...]) -> dict[str, Any]:
     target = one.target
+    concept = {} if target.concept is None else {"concept": target.concept}
     return {
+        **concept,
         "method": target.step.method,
         "class": None if target.class_index is None else classes[target.class_index],
         "feature": target.feature,

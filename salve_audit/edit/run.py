@@ -14,10 +14,11 @@ import numpy as np
 from salve_audit.activations import choose_device, choose_workers
 from salve_audit.activations.pictures import LoaderSettings
 from salve_audit.edit.apply import AppliedStep, EditedHead, apply_steps, describe_steps
+from salve_audit.edit.concept import ConceptEdit, apply_concept_steps
 from salve_audit.edit.deep import DeepEdit, apply_deep_steps
 from salve_audit.edit.deep_verify import Passes, verify_deep
 from salve_audit.edit.output import check_out, staged
-from salve_audit.edit.plan import EditRequest, Target, find_target
+from salve_audit.edit.plan import CONCEPT, EditRequest, Target, find_target
 from salve_audit.edit.record import hash_tensors, make_record
 from salve_audit.edit.source import Source, check_editable, open_source
 from salve_audit.edit.subject import Subject, load_subject, recall
@@ -45,7 +46,7 @@ class EditOutcome:
         steps: in words, with their strengths.
         changed: dotted paths of the tensors that changed, with their types.
         weight_change, bias_change: ``‖W' − W‖_F / ‖W‖_F`` of the folded head, and the same of its bias; of the layers
-            that a deep edit changes, BatchNorm folded in.
+            that a deep edit changes, BatchNorm folded in; of the modules that a concept is taken out of.
         verification: accuracies; None: there were no activations to predict them from.
         record: what the file says.
     """
@@ -84,7 +85,8 @@ def run_edit(request: EditRequest) -> EditOutcome:
             "before": hash_tensors(source.list_tensors()),
             "after": hash_tensors(apply_changes(source, changes).list_tensors()),
         }
-        done = {"tensors": [one.place.describe() for one in changes], "weights_sha256": hashes}
+        notes = {} if isinstance(edited, EditedHead) else edited.notes
+        done = {"tensors": [one.place.describe() for one in changes], "weights_sha256": hashes, **notes}
         record = make_record(audit, edited.steps, done, request.verify, read_earlier(source, changes[0]))
     with staged(request.model, request.out) as target:
         with watch.stage("checkpoint"):
@@ -93,7 +95,7 @@ def run_edit(request: EditRequest) -> EditOutcome:
             verification = _verify(request, subject, edited, changes, target)
     _warn(source)
     if verification is not None:
-        _warn_moved(edited.steps, verification)
+        _warn_moved(edited.steps, verification, audit.result.data.classes)
     return EditOutcome(
         steps=describe_steps(edited.steps, audit.result.data.classes),
         changed=tuple(f"{one.place.describe()} ({str(one.tensor.dtype).removeprefix('torch.')})" for one in changes),
@@ -128,10 +130,11 @@ def _check_request(request: EditRequest, data_root: str) -> None:
 
 def _edit(
     targets: Sequence[Target], request: EditRequest, subject: Subject
-) -> tuple[EditedHead | DeepEdit, Mapping[str, np.ndarray]]:
+) -> tuple[EditedHead | DeepEdit | ConceptEdit, Mapping[str, np.ndarray]]:
     """The edit and the new values of the network's parameters."""
     if request.is_deep:
-        deep = apply_deep_steps(targets, subject, _passes(request).loading)
+        apply_them = apply_concept_steps if targets[0].step.method == CONCEPT else apply_deep_steps
+        deep = apply_them(targets, subject, _passes(request).loading)
         return deep, deep.values
     edited = apply_steps(targets, subject.evidence)
     return edited, unfold(subject.classifier, edited, subject.label)
@@ -143,10 +146,14 @@ def _passes(request: EditRequest) -> Passes:
 
 
 def _verify(
-    request: EditRequest, subject: Subject, edited: EditedHead | DeepEdit, changes: Sequence[Change], target: Path
+    request: EditRequest,
+    subject: Subject,
+    edited: EditedHead | DeepEdit | ConceptEdit,
+    changes: Sequence[Change],
+    target: Path,
 ) -> Verification | None:
     """Predicted accuracies and, unless it is not wanted, those of the model in the file that was written."""
-    if isinstance(edited, DeepEdit):
+    if not isinstance(edited, EditedHead):
         if not request.verify:  # nothing but runs of the network could say what it will do
             return None
         dtypes = [one.tensor.dtype for one in changes]
@@ -183,11 +190,14 @@ def _warn(source: Source) -> None:
         log.warning("left out of the folder's copy (weights without the edit, subfolders): %s", ", ".join(left_out))
 
 
-def _warn_moved(steps: Sequence[AppliedStep], found: Verification) -> None:
+def _warn_moved(steps: Sequence[AppliedStep], found: Verification, classes: Sequence[str]) -> None:
     """An accuracy asked for holds where its edit was made; those after it may move the class again."""
     predicted = {one.name: one.predicted for one in found.classes}
     for one in steps[:-1]:
-        level, name = one.target.step.to_accuracy, one.target.step.class_name
-        if level is not None and name is not None and predicted[name] > level + SLACK:
+        level, index = one.target.step.to_accuracy, one.target.class_index
+        if level is None or index is None:
+            continue
+        name = classes[index]
+        if predicted[name] > level + SLACK:
             share, asked = 100 * predicted[name], 100 * level
             log.warning("%s was brought to %g %%, and later edits take it to %.1f %%", name, asked, share)

@@ -45,7 +45,7 @@ def serialise_sae(sae: TrainedSae, hashes: Mapping[str, str] | None = None) -> b
     arrays = {name: getattr(sae, name) for name in TENSORS}
     if sae.activation.threshold is not None:
         arrays["threshold"] = sae.activation.threshold
-    return _with_sorted_header(save(arrays, {**metadata, **(hashes or {})}))
+    return with_sorted_header(save(arrays, {**metadata, **(hashes or {})}))
 
 
 def save_sae(path: str | Path, sae: TrainedSae, hashes: Mapping[str, str] | None = None) -> None:
@@ -110,7 +110,7 @@ def _read(file: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
         raise ResultError(str(file), f"not a safetensors file ({error})") from error
 
 
-def _with_sorted_header(data: bytes) -> bytes:
+def with_sorted_header(data: bytes) -> bytes:
     """The same content with the header's keys in order: safetensors shuffles the metadata from run to run."""
     (length,) = struct.unpack_from("<Q", data)
     header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()

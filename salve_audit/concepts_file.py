@@ -1,0 +1,108 @@
+"""concepts.safetensors: concepts as projections, for ``salve-audit edit --concept``.
+
+Tensors: concept.N.directions and concept.N.readout (r, d), float64, for N as in audit.json's ``concepts``. Metadata
+(strings): format, tool_version, layer (the module whose output is projected), concepts (JSON, N to the class that it
+was found in), why_absent (empty, or why there are none), and the hashes that the caller gives.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from salve_audit import __version__
+from salve_audit.concept_projections import ConceptProjections
+from salve_audit.errors import ResultError
+from salve_audit.reliance.depth.projection import ConceptProjection
+from salve_audit.sae.files import with_sorted_header
+
+FILE = "concepts.safetensors"
+FORMAT = "salve-audit concepts 1"
+PARTS = ("directions", "readout")
+TOLERANCE = 1e-6  # of readout @ directions.T from the identity
+
+
+@dataclass(frozen=True)
+class SavedProjections:
+    """What a file holds.
+
+    Attributes:
+        found: the projections, or why there are none.
+        classes: by index of the concept, the class that it was found in.
+        hashes: of the model, as the audit gave them.
+    """
+
+    found: ConceptProjections
+    classes: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
+    hashes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def serialise_projections(saved: SavedProjections) -> bytes:
+    """The bytes of the file; the same content gives the same bytes."""
+    found = saved.found
+    assert set(saved.classes) == set(found.projections), "every concept has a class"
+    metadata = {
+        "format": FORMAT,
+        "tool_version": __version__,
+        "layer": found.layer,
+        "why_absent": found.why_absent,
+        "concepts": json.dumps({str(index): saved.classes[index] for index in sorted(saved.classes)}),
+    }
+    clash = set(metadata) & set(saved.hashes)
+    assert not clash, f"hashes use the reserved keys {sorted(clash)}"
+    arrays = {
+        f"concept.{index}.{part}": np.ascontiguousarray(getattr(one, part), dtype=np.float64)
+        for index, one in sorted(found.projections.items())
+        for part in PARTS
+    }
+    return with_sorted_header(save(arrays, {**metadata, **saved.hashes}))
+
+
+def load_projections(path: Path) -> SavedProjections:
+    """What `serialise_projections` made.
+
+    Raises:
+        ResultError: there is no such file, or it is damaged or of another kind.
+    """
+    metadata, arrays = _read(path)
+    if metadata.get("format") != FORMAT:
+        raise ResultError(str(path), f"holds no concepts of salve-audit (format {metadata.get('format')!r})")
+    try:
+        classes = {int(index): str(name) for index, name in json.loads(metadata["concepts"]).items()}
+        projections = {
+            index: ConceptProjection(*(arrays[f"concept.{index}.{part}"] for part in PARTS)) for index in classes
+        }
+        found = ConceptProjections(metadata["layer"], projections, metadata["why_absent"])
+    except (KeyError, ValueError, AttributeError) as error:
+        raise ResultError(str(path), f"is damaged ({error})") from error
+    for index, one in projections.items():
+        _check(path, index, one)
+    return SavedProjections(found, classes, {key: value for key, value in metadata.items() if key.endswith("_sha256")})
+
+
+def _check(path: Path, index: int, one: ConceptProjection) -> None:
+    """Is it a projection?"""
+    shapes = {part: getattr(one, part).shape for part in PARTS}
+    whole = one.directions.ndim == 2 and shapes["directions"] == shapes["readout"]
+    if not whole or not np.allclose(one.readout @ one.directions.T, np.eye(one.rank), atol=TOLERANCE):
+        raise ResultError(str(path), f"its concept {index} is no projection")
+
+
+def _read(file: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    if not file.is_file():
+        raise ResultError(str(file), "no such file")
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            names = opened.keys()
+            return opened.metadata() or {}, {name: opened.get_tensor(name) for name in names}
+    except OSError as error:
+        raise ResultError(str(file), error.strerror or str(error)) from error
+    except SafetensorError as error:
+        raise ResultError(str(file), f"not a safetensors file ({error})") from error

@@ -1,0 +1,93 @@
+"""A concept as an oblique projection of a layer's channels: what it writes there, and how it is read off again.
+
+Taking a concept's direction out of every position (an orthogonal projection) also takes what everything else has of
+that direction. The readout is therefore not the direction itself but its best linear discriminant: one where the
+concept is, as little as possible elsewhere. With the directions D and the readout R, both (r, d), the positions become
+``x - t x R^T D``, and since ``R D^T = I``, nothing is left of the concept at t = 1 that R could read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+RANK = 2
+SHRINKAGE = 0.01  # of the mean variance, added to every channel's
+LEAST_ENERGY = 1e-20
+LEAST_SHARE = 1e-9  # of the largest, for a further direction
+
+
+@dataclass(frozen=True, eq=False)
+class ConceptProjection:
+    """Directions and readout of a concept, (r, d) float64, with ``readout @ directions.T`` the identity."""
+
+    directions: Float[np.ndarray, "r d"]
+    readout: Float[np.ndarray, "r d"]
+
+    @property
+    def rank(self) -> int:
+        return len(self.directions)
+
+    def part(self, positions: Float[Tensor, "b p d"]) -> Float[Tensor, "b p d"]:
+        """What strength 1 takes out of b outputs of the layer with p positions of d channels."""
+        read, written = (torch.from_numpy(one).to(positions) for one in (self.readout, self.directions))
+        return positions @ read.T @ written
+
+    def matrix(self, strength: float) -> Float[np.ndarray, "d d"]:
+        """``M`` with ``positions @ M`` what that strength leaves."""
+        return np.asarray(np.eye(self.directions.shape[1]) - strength * self.readout.T @ self.directions)
+
+
+def fit_projection(
+    lost: Float[np.ndarray, "d d"], background: Float[np.ndarray, "d d"], rank: int = RANK, shrinkage: float = SHRINKAGE
+) -> ConceptProjection | None:
+    """The oblique projection of a concept; None: its pieces leave no trace in the layer.
+
+    The directions are those in which most is lost, relative to what the background has there; the readout is the one
+    of least background among those that read every direction as itself. ``shrinkage -> inf`` gives the orthogonal
+    projection. Both moments are about zero, since a projection has no constant: the readout of the background should be
+    0 and not merely vary little.
+
+    Args:
+        lost: second moment of what positions lose where the concept's pieces are taken out.
+        background: second moment of positions without the concept.
+        rank: number of directions, at most.
+        shrinkage: of the background towards a multiple of the identity.
+    """
+    d = len(background)
+    if not np.isfinite(lost).all() or not float(np.trace(lost)) > LEAST_ENERGY:
+        return None
+    level = float(np.trace(background)) / d or 1.0
+    shrunk = background + shrinkage * level * np.eye(d)
+    factor = np.linalg.cholesky(shrunk)
+    whitened = np.linalg.solve(factor, np.linalg.solve(factor, lost).T)
+    sizes, columns = np.linalg.eigh((whitened + whitened.T) / 2)  # the largest last
+    found = [one for one in range(d - 1, d - 1 - min(rank, d), -1) if sizes[one] > LEAST_SHARE * sizes[-1]]
+    directions = _orthonormal((factor @ columns[:, found]).T)
+    gain = np.linalg.solve(shrunk, directions.T).T  # (r, d)
+    return ConceptProjection(directions, np.linalg.solve(gain @ directions.T, gain))
+
+
+def mix_moments(parts: Sequence[tuple[float, Float[np.ndarray, "d d"]]]) -> Float[np.ndarray, "d d"]:
+    """The mean of second moments by their weights."""
+    total = sum(weight for weight, _ in parts)
+    assert total > 0, "no moment has a weight"
+    return np.asarray(sum(weight * one for weight, one in parts) / total)
+
+
+def combine(removals: Sequence[tuple[ConceptProjection, float]]) -> Float[np.ndarray, "d d"]:
+    """The matrix of several removals, one after another."""
+    assert removals, "nothing to remove"
+    total = removals[0][0].matrix(removals[0][1])
+    for projection, strength in removals[1:]:
+        total = total @ projection.matrix(strength)
+    return total
+
+
+def _orthonormal(rows: Float[np.ndarray, "r d"]) -> Float[np.ndarray, "r d"]:
+    return np.linalg.qr(rows.T)[0].T
