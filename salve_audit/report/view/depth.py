@@ -7,6 +7,13 @@ from collections.abc import Sequence
 
 from salve_audit.report.numbers import count, names, percent, percent_interval, plural, points
 from salve_audit.report.tables import Chips, Column, Missing, Table, Value, make_table
+from salve_audit.report.view.depth_controls import (
+    check_cell,
+    contradictions,
+    is_by_chance,
+    null_cell,
+    say_checks,
+)
 from salve_audit.report.view.page import Medium, Section
 from salve_audit.report.view.pictures import Strip, Tile, show
 from salve_audit.results import AuditResult, ClassDepth, ClassReliance, Concept, ConceptEffect, Depth
@@ -14,7 +21,6 @@ from salve_audit.results import AuditResult, ClassDepth, ClassReliance, Concept,
 HALF = 0.5  # of the accuracy: a larger drop is named in the sentence
 NOT_MEASURED = "reliance at depth was not measured for this class"
 _NO_CONCEPT = "no concept lowers the accuracy of this class"
-_NO_NULL = "no random place was tried"
 
 
 def build_depth(result: AuditResult, medium: Medium) -> Section | None:
@@ -27,7 +33,8 @@ def build_depth(result: AuditResult, medium: Medium) -> Section | None:
         parts |= {
             "sentence": _sentence(order),
             "how": _how(result.depth),
-            "table": _class_table(order, medium.table_rows),
+            "check": say_checks(order, result.concepts),
+            "table": _class_table(order, result.concepts, medium.table_rows),
             "strips": _strips(result.concepts, medium),
             "concepts": _concept_table(result.concepts, medium.table_rows) if result.concepts else None,
         }
@@ -67,23 +74,33 @@ def _how(depth: Depth) -> str:
     if depth.n_classes_left_out:
         n = depth.n_classes_left_out
         left = f" {plural(n, 'less fragile class', 'less fragile classes')} {'was' if n == 1 else 'were'} left out."
+    share = "" if depth.share_of_audit is None else f" ({percent(depth.share_of_audit)} of the audit pictures)"
+    of = f", {count(depth.n_pictures)} in all{share}" if depth.n_pictures else ""
     return (
-        f"{depth.method} Measured on at most {plural(depth.n_per_class, 'picture')} per class, with "
+        f"{depth.method} Measured on at most {plural(depth.n_per_class, 'picture')} per class{of}, with "
         f"{count(depth.n_passes)} passes of a picture through the network; pieces are told apart at "
         f"{names(list(depth.layers))}.{left}"
     )
 
 
-def _flags(found: ClassDepth) -> tuple[str, ...]:
+def _flags(one: ClassReliance, concepts: Sequence[Concept]) -> tuple[str, ...]:
     """What makes a row less trustworthy."""
-    by_chance = found.null is not None and found.low <= found.null
-    return tuple(flag for flag, there in (("thin", found.thin), ("not beyond random places", by_chance)) if there)
+    assert one.depth is not None, "measured classes have rows"
+    flags = {
+        "thin": one.depth.thin,
+        "not beyond chance": is_by_chance(one.depth),
+        "occlusion disagrees": bool(contradictions([one], concepts)),
+    }
+    return tuple(flag for flag, there in flags.items() if there)
 
 
 def rests_on_one(classes: Sequence[ClassReliance]) -> tuple[str, ...]:
-    """Names of the classes that lose more than half of their accuracy with one concept, interval included."""
+    """Names of the classes that lose more than half of their accuracy with one concept, interval included.
+
+    Not those that lose as much by chance.
+    """
     found = [(one.name, one.depth) for one in classes if one.depth is not None and not one.depth.thin]
-    return tuple(name for name, depth in found if depth.low > HALF)
+    return tuple(name for name, depth in found if depth.low > HALF and not is_by_chance(depth))
 
 
 def _strips(concepts: Sequence[Concept], medium: Medium) -> list[Strip]:
@@ -123,24 +140,32 @@ def _bound(value: int | None, found: ClassDepth) -> str:
     return f"> {found.redundancy_limit}" if value is None else str(value)
 
 
-def _class_table(order: Sequence[ClassReliance], limit: int) -> Table:
-    heads = ("Pictures", "Reliance (95 % interval), %", "Random places", "Redundancy (95 % interval)", "Concept")
+def _class_table(order: Sequence[ClassReliance], concepts: Sequence[Concept], limit: int) -> Table:
+    heads = (
+        "Pictures",
+        "Reliance (95 % interval), %",
+        "By chance (95 % interval), %",
+        "Places covered instead (95 % interval), %",
+        "Redundancy (95 % interval)",
+        "Concept",
+    )
     columns = [Column("Class", "name"), *map(Column, heads), Column("Flags", "text")]
     rows: list[list[Value]] = []
     for one in order:
         found = one.depth
         if found is None:
-            rows.append([one.name, *[Missing(NOT_MEASURED)] * 6])
+            rows.append([one.name, *[Missing(NOT_MEASURED)] * 7])
             continue
         rows.append(
             [
                 one.name,
                 count(found.n),
                 reliance_cell(found),
-                percent(found.null) if found.null is not None else Missing(_NO_NULL),
+                null_cell(found),
+                check_cell(found),
                 redundancy_cell(found),
                 str(found.concept) if found.concept is not None else Missing(_NO_CONCEPT),
-                Chips(_flags(found)),
+                Chips(_flags(one, concepts)),
             ]
         )
     return make_table("Reliance at depth, largest first", columns, rows, limit, "classes[].depth")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from salve_audit.report.numbers import count, names, percent, plural
 from salve_audit.report.view.depth import rests_on_one
+from salve_audit.report.view.depth_controls import contradictions
 from salve_audit.results import AuditResult, ClassReliance, SaeFidelity, SaeInfo
 
 FLAG_MEANINGS = {
@@ -36,10 +37,15 @@ def findings(result: AuditResult) -> tuple[str, ...]:
 
 
 def _depth(result: AuditResult) -> Iterator[str]:
-    who = rests_on_one(result.classes)
+    against = contradictions(result.classes, result.concepts)
+    resting = rests_on_one(result.classes)
+    who = [name for name in resting if name not in against]
     if who:
         verb = "rests" if len(who) == 1 else "rest"
         yield f"{names(who)} {verb} on one thing in the picture: without it more than half of the accuracy is lost."
+    for name in resting:
+        if name in against:
+            yield f"{names([name])} seems to rest on one thing in the picture, but {against[name]}."
 
 
 def living(sae: SaeInfo) -> int:

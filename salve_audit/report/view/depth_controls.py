@@ -1,0 +1,93 @@
+"""What reliance at depth is set beside: the same by chance, and another way of taking the same places out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from salve_audit.report.numbers import count, names, percent, percent_interval, plural
+from salve_audit.report.tables import Missing, Value
+from salve_audit.results import ClassDepth, ClassReliance, Concept, OcclusionCheck
+
+HALF = 0.5
+LISTED = 5  # classes of which it is said on how many pictures occlusion disagrees
+NO_NULL = "nothing was taken out at random"
+NO_CHECK = "the places were not covered as a check"
+
+
+def is_by_chance(found: ClassDepth) -> bool:
+    """Whether the 95 % interval of reliance less its null contains zero.
+
+    The interval of the difference is put together from those of the two shares, which takes them for independent: the
+    pictures are the same, so it is rather too wide. Source: Newcombe, Statistics in Medicine 17, 1998, method 10.
+    """
+    if found.null is None:
+        return False
+    if found.null_high is None:  # written before the null had an interval
+        return found.low <= found.null
+    difference = found.reliance - found.null
+    return difference <= math.hypot(found.reliance - found.low, found.null_high - found.null)
+
+
+def is_contradicted(found: ClassDepth, concepts: Sequence[Concept]) -> bool:
+    """Whether occlusion of the same places says otherwise: most pictures do not agree, or the drops lie apart.
+
+    Of a class that rests on a whole (frame, overall colour) its places do not decide.
+    """
+    check = found.check
+    if check is None or found.concept not in (None, check.concept):
+        return False
+    own = next(iter(concepts[check.concept].effect), None)
+    apart = own is not None and (check.occluded_high < own.low or check.occluded_low > own.high)
+    return check.agreement <= HALF or apart
+
+
+def null_cell(found: ClassDepth) -> Value:
+    """What is lost by chance, with its interval."""
+    if found.null is None:
+        return Missing(NO_NULL)
+    if found.null_low is None or found.null_high is None:
+        return percent(found.null)
+    return f"{percent(found.null)} ({percent_interval(found.null_low, found.null_high)})"
+
+
+def check_cell(found: ClassDepth) -> Value:
+    """The drop with the places covered, its interval, and on how many pictures both ways agree."""
+    check = found.check
+    if check is None:
+        return Missing(NO_CHECK)
+    drop = f"{percent(check.occluded)} ({percent_interval(check.occluded_low, check.occluded_high)})"
+    return f"{drop}, alike on {count(_agreeing(check))} of {count(check.n)}"
+
+
+def say_checks(classes: Sequence[ClassReliance], concepts: Sequence[Concept]) -> str:
+    """One line on all classes, and where occlusion disagrees; empty where nothing was covered."""
+    checks = [one.depth.check for one in classes if one.depth is not None and one.depth.check is not None]
+    n = sum(check.n for check in checks)
+    if not n:
+        return ""
+    same = sum(map(_agreeing, checks))
+    said = (
+        "As an independent check, the places of each class's strongest concept were covered instead, with boxes of the "
+        f"pictures' mean colour: that agrees with filling them in on {count(same)} of {plural(n, 'picture')} "
+        f"({percent(same / n)})."
+    )
+    against = contradictions(classes, concepts)
+    listed = "; ".join(f"{names([name])}: {said_of}" for name, said_of in list(against.items())[:LISTED])
+    more = f"; and {count(len(against) - LISTED)} more" if len(against) > LISTED else ""
+    return f"{said} It does not bear out what was found of {listed}{more}." if against else said
+
+
+def contradictions(classes: Sequence[ClassReliance], concepts: Sequence[Concept]) -> dict[str, str]:
+    """By name of the class, in words, how much occlusion disagrees where it contradicts what was found."""
+    found = {}
+    for one in classes:
+        if one.depth is not None and one.depth.check is not None and is_contradicted(one.depth, concepts):
+            check = one.depth.check
+            n = count(check.n - _agreeing(check))
+            found[one.name] = f"occlusion of the same places disagrees on {n} of {plural(check.n, 'picture')}"
+    return found
+
+
+def _agreeing(check: OcclusionCheck) -> int:
+    return round(check.agreement * check.n)
