@@ -19,6 +19,7 @@ import torch
 from salve_audit.activations.pictures import PictureDataset
 from salve_audit.inputs import load_classifier, load_images, match_classes
 from salve_audit.reliance.depth import Probe, SearchSettings, Seen, assess_depth, find_evidence, watch_network
+from salve_audit.reliance.depth.check import check_by_occlusion
 from salve_audit.reliance.depth.nulls import flip_at_random
 from salve_audit.reliance.depth.whole import flip_without_whole
 from salve_audit.spatial import find_spatial_layers
@@ -70,17 +71,17 @@ def main() -> None:
         start = time.perf_counter()
         evidence = find_evidence(timed, pictures, labels, settings)
         searched = time.perf_counter() - start
+        findings = assess_depth(evidence, rng)
+        assessed = time.perf_counter() - start - searched
         nulls = flip_at_random(timed, pictures, evidence, settings.batch_size, rng)
         flip_without_whole(timed, pictures, evidence, settings.batch_size)
-        probed = time.perf_counter() - start - searched
-    start = time.perf_counter()
-    findings = assess_depth(evidence, rng)
-    assessed = time.perf_counter() - start
-    total = searched + probed + assessed
+        check_by_occlusion(timed, pictures, evidence, findings, settings.batch_size)
+        total = time.perf_counter() - start
+    probed = total - searched - assessed
     n_pieces = len(findings.concepts)
     print(f"{len(pictures):,} pictures of {len(nulls)} classes, {n_pieces} concepts, {options.threads} threads")
     print(f"  search of the evidence   {searched:8.1f} s   {evidence.n_passes / len(pictures):.1f} passes per picture")
-    print(f"  nulls and wholes         {probed:8.1f} s")
+    print(f"  nulls, wholes, check     {probed:8.1f} s")
     print(f"  concepts and intervals   {assessed:8.1f} s")
     print(f"  together                 {total:8.1f} s   of it the passes themselves {timed.seconds / total:.0%}")
 

@@ -63,6 +63,7 @@ class Controls:
         whole_nulls: by class that loses more without a whole than without a concept, the share under that one's null.
         checks: by class, whether covering the same places agrees.
         usual: mean and spread of the channels over the pictures.
+        n_passes: of one picture.
     """
 
     nulls: Mapping[int, Share]
@@ -70,6 +71,7 @@ class Controls:
     whole_nulls: Mapping[int, Share]
     checks: Mapping[int, OcclusionCheck]
     usual: Usual
+    n_passes: int
 
 
 def search_depth(subject: SearchSubject, pictures: DepthPictures) -> tuple[Evidence, DepthFindings, Controls]:
@@ -111,23 +113,28 @@ class _Asked:
     def control(self, rng: np.random.Generator) -> Controls:
         evidence, findings, usual = self.evidence, self.findings, find_usual(self.pictures.spread())
         chosen = checked_pieces(evidence, findings)
-        at_random, covered = [], []
+        moved, covered = [], []
         turned: dict[str, list[np.ndarray]] = {kind: [] for kind in CHANGES}
         for places, part in self.pictures.parts():
             images, size, own = part.to(self.device), _batch_size(part), evidence.take(places)
-            at_random.append(turn_at_random(self.probe, images, own, size, rng))
+            moved.append(turn_at_random(self.probe, images, own, size, rng))
             covered.append(turn_under_cover(self.probe, images, own, Cover(chosen[places], usual[0]), size))
             for kind, change in CHANGES.items():
                 turned[kind].append(turn_changed(self.probe, Batches(images, own, size), change, usual))
+        at_random = np.concatenate(moved)
         wholes = {kind: np.concatenate(every) for kind, every in turned.items()}
         reliance = {one.label: one.reliance.value for one in findings.classes}
         resting = choose_wholes(reliance, wholes, evidence.labels.numpy())
         return Controls(
-            nulls=summarise_null(evidence, np.concatenate(at_random)),
+            nulls=summarise_null(evidence, at_random),
             turned=wholes,
             whole_nulls={label: self._null_of_whole(label, kind, usual) for label, kind in resting.items()},
             checks=describe_checks(evidence, findings, np.concatenate(covered)),
             usual=usual,
+            n_passes=len(wholes) * len(evidence.labels)
+            + at_random.size
+            + int(chosen.sum())
+            + sum(int((evidence.labels == label).sum()) for label in resting),
         )
 
     def _null_of_whole(self, label: int, kind: str, usual: Usual) -> Share:

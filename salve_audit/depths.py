@@ -39,11 +39,12 @@ TRACED = 4  # pictures that layers are found on
 
 @dataclass(frozen=True)
 class DepthOutcome:
-    """The classes with their findings, the concepts, and how it was done."""
+    """The classes with their findings, the concepts, how it was done, and the concepts as projections, if it was."""
 
     classes: tuple[ClassReliance, ...]
     concepts: tuple[Concept, ...]
     depth: Depth
+    projections: ConceptProjections | None = None
 
 
 def measure_depth(
@@ -76,7 +77,7 @@ def _absent(classes: Sequence[ClassReliance], why: str) -> DepthOutcome:
 def _measure(
     config: AuditConfig, subject: Subject, classes: Sequence[ClassReliance], fragility: Float[np.ndarray, " k"]
 ) -> DepthOutcome:
-    asked = _prepare(config, subject)
+    asked, layers = _prepare(config, subject)
     sample = _choose(config, subject, asked, fragility)
     if sample is None:
         return _absent(
@@ -87,6 +88,8 @@ def _measure(
     evidence, findings, controls = search_depth(asked, pictures)
     labels = evidence.labels.numpy()
     concepts = describe_concepts(findings, asked.layer.name, subject.classes)
+    inside = look_inside(DepthRun(asked, layers, pictures, evidence, findings), concepts, subject.classes)
+    concepts = inside.concepts
     found = describe_classes(findings, controls.nulls, controls.checks)
     found, concepts = add_wholes(found, concepts, controls.turned, labels, subject.classes)
     found = set_nulls(found, controls.whole_nulls)
@@ -98,7 +101,7 @@ def _measure(
         METHOD,
         (asked.layer.name,),
         sample.n_per_class,
-        evidence.n_passes,
+        evidence.n_passes + controls.n_passes,
         sample.n_classes_left_out,
         n_pictures=len(labels),
         share_of_audit=len(labels) / len(subject.activations.audit.labels),

@@ -61,7 +61,15 @@ def test_parts_find_what_one_call_with_all_pictures_finds(
 ) -> None:
     """All at once: as it was computed before there were parts."""
     pictures = DepthPictures(subject, rows, 0, HELD if held is None else held * PICTURE + 1)
+    seen: list[int] = []
+
+    def count(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        seen.append(len(inputs[0]) * (3 if inputs[0].requires_grad else 1))
+
+    handle = asked.classifier.model.register_forward_pre_hook(count)
     evidence, findings, controls = search_depth(asked, pictures)
+    handle.remove()
+    assert evidence.n_passes + controls.n_passes == sum(seen)
     images, labels = DepthPictures(subject, rows, 0).load(np.arange(len(rows))), pictures.labels
     with watch_network(asked.classifier, asked.layer, asked.head) as probe:
         expected = find_evidence(probe, images, labels, SearchSettings())

@@ -16,7 +16,7 @@ from salve_audit.reliance.depth.records import (
     set_nulls,
     widen_interval,
 )
-from salve_audit.reliance.depth.sample import LEAST_PER_CLASS, MOST_PER_CLASS, choose_sample
+from salve_audit.reliance.depth.sample import LEAST_PER_CLASS, MOST_PER_CLASS, PASSES, choose_sample
 from salve_audit.reliance.survival import wilson
 
 SIDE = 16
@@ -87,7 +87,7 @@ def test_a_cheap_network_is_examined_on_all_classes(labels: np.ndarray) -> None:
 def test_a_dear_network_on_the_most_fragile_classes(labels: np.ndarray) -> None:
     fragility = np.arange(10, 0, -1.0)
     fragility[9] = np.nan  # known of no picture: last
-    work = 1 / (26.0 * 4.5 * LEAST_PER_CLASS)
+    work = 1 / (PASSES * 4.5 * LEAST_PER_CLASS)
     sample = choose_sample(labels, fragility, work, needed=False)
     assert np.unique(labels[sample.rows]).tolist() == [5, 6, 7, 8]
     assert (sample.n_per_class, sample.n_classes_left_out) == (LEAST_PER_CLASS, 6)
