@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +15,12 @@ import numpy as np
 from salve_audit.activations import choose_device
 from salve_audit.activations.store import Activations
 from salve_audit.assembly import StageResults, assemble
+from salve_audit.concepts_file import FILE as CONCEPTS_FILE
+from salve_audit.concepts_file import SavedProjections, serialise_projections
 from salve_audit.config import AuditConfig
 from salve_audit.deep_edits import edit_deeply
 from salve_audit.depth_layers import check_depth_layers
-from salve_audit.depths import measure_depth
+from salve_audit.depths import DepthOutcome, measure_depth
 from salve_audit.galleries import check_saliency_layer, show_features
 from salve_audit.inputs.head import LinearHead
 from salve_audit.interventions import (
@@ -58,6 +60,7 @@ class Audit:
         activations: cached activations of both splits.
         outcome: the autoencoder.
         sae_file: content of sae.safetensors.
+        concepts_file: content of concepts.safetensors; None: reliance at depth was not measured.
         codes: (n, m) of the audit split.
         reliance: per-sample thresholds and class records.
         seconds: wall time by stage.
@@ -67,6 +70,7 @@ class Audit:
     activations: Activations
     outcome: SaeOutcome
     sae_file: bytes
+    concepts_file: bytes | None
     codes: np.ndarray
     reliance: Reliance
     seconds: dict[str, float]
@@ -134,7 +138,18 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
     sae_file = serialise_sae(outcome.sae, hashes)
     sha = hashlib.sha256(sae_file).hexdigest()
     stages = StageResults(subject, info, sha, reliance, comparison, str(device), stress, deep_edits, seeing, depth)
-    return Audit(assemble(config, stages), activations, outcome, sae_file, codes, reliance, watch.seconds)
+    concepts_file = _serialise_concepts(depth, hashes)
+    return Audit(
+        assemble(config, stages), activations, outcome, sae_file, concepts_file, codes, reliance, watch.seconds
+    )
+
+
+def _serialise_concepts(depth: DepthOutcome, hashes: Mapping[str, str]) -> bytes | None:
+    found = depth.projections
+    if found is None:
+        return None
+    names = {index: depth.concepts[index].class_name for index in found.projections}
+    return serialise_projections(SavedProjections(found, names, hashes))
 
 
 def _sae_settings(config: AuditConfig, architecture: str, device: object) -> SaeSettings:
@@ -258,6 +273,8 @@ def write_audit(audit: Audit, config: AuditConfig) -> None:
         table = samples_table(audit.activations.audit, audit.reliance.samples, result.data.classes)
         write_samples(table, stage / "samples.parquet")
         (stage / "sae.safetensors").write_bytes(audit.sae_file)
+        if audit.concepts_file is not None:
+            (stage / CONCEPTS_FILE).write_bytes(audit.concepts_file)
         if config.keep_activations:
             _write_activations(audit, stage / "activations.safetensors")
         if "html" in config.format:

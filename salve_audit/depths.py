@@ -15,15 +15,17 @@ from torch import Tensor
 from salve_audit.activations import choose_device
 from salve_audit.activations.pictures import first_pictures
 from salve_audit.concept_pictures import ShownPictures, draw_concepts, draw_wholes
+from salve_audit.concept_projections import ConceptProjections
 from salve_audit.config import AuditConfig, limits_of
+from salve_audit.depth_inside import DepthRun, look_inside
+from salve_audit.depth_layers import TRACED, choose_depth_layers
 from salve_audit.depth_pictures import DepthPictures
-from salve_audit.depth_search import SearchSubject, search_depth
+from salve_audit.depth_search import Controls, SearchSubject, search_depth
 from salve_audit.errors import LayerError, SalveError
 from salve_audit.reliance.depth.records import add_wholes, describe_classes, describe_concepts, set_nulls
 from salve_audit.reliance.depth.sample import WORK, Sample, choose_sample
 from salve_audit.results import ClassReliance, Concept, Depth
-from salve_audit.spatial import find_spatial_layers
-from salve_audit.spatial.blocks import first_block
+from salve_audit.spatial import SpatialLayer
 from salve_audit.spatial.work import count_work
 from salve_audit.subject import Subject
 
@@ -34,7 +36,6 @@ METHOD = (
     "overall colour of the pictures are taken out as wholes."
 )
 ON_GPU = 50  # times the work that is affordable on a processor
-TRACED = 4  # pictures that layers are found on
 
 
 @dataclass(frozen=True)
@@ -86,36 +87,42 @@ def _measure(
     log.info("pieces of evidence in %d pictures, at most %d per class", len(sample.rows), sample.n_per_class)
     pictures = DepthPictures.of(config, subject, sample.rows)
     evidence, findings, controls = search_depth(asked, pictures)
-    labels = evidence.labels.numpy()
-    concepts = describe_concepts(findings, asked.layer.name, subject.classes)
-    inside = look_inside(DepthRun(asked, layers, pictures, evidence, findings), concepts, subject.classes)
-    concepts = inside.concepts
+    run = DepthRun(asked, layers, pictures, evidence, findings)
+    inside = look_inside(run, describe_concepts(findings, asked.layer.name, subject.classes), subject.classes)
     found = describe_classes(findings, controls.nulls, controls.checks)
-    found, concepts = add_wholes(found, concepts, controls.turned, labels, subject.classes)
+    found, concepts = add_wholes(found, inside.concepts, controls.turned, evidence.labels.numpy(), subject.classes)
     found = set_nulls(found, controls.whole_nulls)
     if config.images:
-        shown = ShownPictures(pictures.load, pictures.path, asked.classifier.transform, controls.usual)
-        concepts = draw_concepts(concepts, findings, evidence, shown)
-        concepts = draw_wholes(concepts, controls.turned, evidence, shown, subject.classes)
+        concepts = _draw(concepts, run, controls, subject.classes)
     depth = Depth(
         METHOD,
-        (asked.layer.name,),
+        tuple(layer.name for layer in layers),
         sample.n_per_class,
-        evidence.n_passes + controls.n_passes,
+        evidence.n_passes + controls.n_passes + inside.n_passes,
         sample.n_classes_left_out,
-        n_pictures=len(labels),
-        share_of_audit=len(labels) / len(subject.activations.audit.labels),
+        n_pictures=len(evidence.labels),
+        share_of_audit=len(evidence.labels) / len(subject.activations.audit.labels),
     )
-    return DepthOutcome(tuple(dataclasses.replace(one, depth=found.get(one.index)) for one in classes), concepts, depth)
+    measured = tuple(dataclasses.replace(one, depth=found.get(one.index)) for one in classes)
+    return DepthOutcome(measured, concepts, depth, inside.projections)
 
 
-def _prepare(config: AuditConfig, subject: Subject) -> SearchSubject:
-    """The network on its device, and the layer that pieces are told apart at."""
+def _draw(
+    concepts: tuple[Concept, ...], run: DepthRun, controls: Controls, classes: Sequence[str]
+) -> tuple[Concept, ...]:
+    """The concepts with pictures."""
+    shown = ShownPictures(run.pictures.load, run.pictures.path, run.asked.classifier.transform, controls.usual)
+    concepts = draw_concepts(concepts, run.findings, run.evidence, shown)
+    return draw_wholes(concepts, controls.turned, run.evidence, shown, classes)
+
+
+def _prepare(config: AuditConfig, subject: Subject) -> tuple[SearchSubject, tuple[SpatialLayer, ...]]:
+    """The network on its device, and the layers that concepts are looked at; pieces are told apart at the first."""
     assert subject.classifier is not None, "there is no network"
     device = choose_device(config.device)
     classifier = subject.classifier.on(device)
-    layer = first_block(classifier.model, find_spatial_layers(classifier, _first(subject, TRACED).to(device)))
-    return SearchSubject(classifier, layer, subject.activations.head, device, config.seed)
+    layers = choose_depth_layers(classifier, _first(subject, TRACED).to(device), config.depth_layers)
+    return SearchSubject(classifier, layers[0], subject.activations.head, device, config.seed), layers
 
 
 def _choose(

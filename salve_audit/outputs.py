@@ -17,6 +17,7 @@ OWN_FILES = (
     "report.pdf",
     "samples.parquet",
     "sae.safetensors",
+    "concepts.safetensors",
     "activations.safetensors",
 )
 

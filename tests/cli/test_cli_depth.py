@@ -103,3 +103,39 @@ def test_a_limit_and_depth_turned_off_exclude_each_other(
     assert done.code == 2
     assert "error: depth: is off, but a limit on redundancy or reliance at depth needs it" in done.err
     assert not out.exists()
+
+
+def test_named_layers_are_looked_at_and_the_first_tells_concepts_apart(
+    salve: Callable, audited: Path, colour_model: Path, colour_data: Path, tmp_path: Path
+) -> None:
+    known = json.loads((audited / "out" / "audit.json").read_text())
+    (layer,) = known["depth"]["layers"]
+    options = [*QUICK, "--cache", audited / "cache", "--format", "json", "--quiet", "--no-images"]
+    other = _another_layer(salve, colour_model, colour_data, tmp_path)
+    done = salve(colour_model, colour_data, *options, "--depth-layers", f"{layer},{other}", "--out", tmp_path / "out")
+    assert done.code == 0, done.err
+    found = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert found["depth"]["layers"] == [layer, other]
+    assert [one["depth"]["reliance"] for one in found["classes"]] == [
+        one["depth"]["reliance"] for one in known["classes"]
+    ]
+    at = {removal["layer"] for concept in found["concepts"] for removal in concept["removals"]}
+    assert at == {layer, other}
+    assert (tmp_path / "out" / "concepts.safetensors").is_file()
+
+
+def _another_layer(salve: Callable, model: Path, data: Path, place: Path) -> str:
+    """The last one that a wrong name is answered with."""
+    done = salve(model, data, *QUICK, "--depth-layers", "nowhere", "--out", place / "none", "--no-cache")
+    assert done.code == 2
+    assert "has no module 'nowhere'" in done.err
+    assert not (place / "none").exists()
+    return str(done.err.split("spatial layers there: ")[1].split("\n")[0].split(", ")[-1])
+
+
+def test_layers_and_depth_turned_off_exclude_each_other(
+    salve: Callable, colour_model: Path, colour_data: Path, tmp_path: Path
+) -> None:
+    done = salve(colour_model, colour_data, "--depth", "off", "--depth-layers", "layer1", "--out", tmp_path / "out")
+    assert done.code == 2
+    assert "error: depth_layers: are named, but depth is off" in done.err
