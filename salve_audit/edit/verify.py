@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +14,7 @@ from salve_audit.activations.store import ActivationSplit
 from salve_audit.edit.apply import EditedHead
 from salve_audit.errors import DataError, NothingMeasuredError
 from salve_audit.inputs.classifier import Classifier
+from salve_audit.inputs.exact import exact_convolutions
 from salve_audit.inputs.heads.reader import ENDINGS
 from salve_audit.inputs.heads.trace import trace
 from salve_audit.inputs.sources.source import PictureSource
@@ -92,7 +92,7 @@ def run_model(
     """
     parts = []
     model = classifier.model.to(device)
-    with _exact_convolutions():
+    with exact_convolutions():
         for batch in build_loader(source, paths, classifier.transform, settings):
             if batch.skipped:
                 index, reason = batch.skipped[0]
@@ -190,14 +190,3 @@ def _are_right(split: ActivationSplit, head: AffineHead) -> Bool[np.ndarray, " n
         are_correct(head.logits(np.asarray(split.acts[rows], np.float64)), split.labels[rows], "") for rows in blocks
     ]
     return np.concatenate(parts)
-
-
-@contextmanager
-def _exact_convolutions() -> Iterator[None]:
-    """On a GPU float32 shall mean float32, as in the pass that the prediction comes from."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before

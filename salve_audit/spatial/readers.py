@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from salve_audit.errors import LayerError
 from salve_audit.inputs.classifier import Classifier
+from salve_audit.inputs.exact import exact_convolutions
 from salve_audit.inputs.heads.trace import as_logits
 from salve_audit.inputs.reasons import summarise_error
 from salve_audit.spatial.cut import TOLERANCE, CutNetwork
@@ -207,7 +208,7 @@ def _has_inputs(module: nn.Module, layout: GridLayout) -> bool:
 
 
 def _run(classifier: Classifier, images: Tensor) -> Tensor:
-    with torch.no_grad():
+    with torch.no_grad(), exact_convolutions():
         return as_logits(classifier.model(images), len(images), str(classifier.path)).double()
 
 

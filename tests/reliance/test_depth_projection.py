@@ -74,6 +74,7 @@ def test_a_concept_without_a_trace_has_none() -> None:
     background = moment(planted(0, 8, 1)[0])
     assert fit_projection(np.zeros((8, 8)), background) is None
     assert fit_projection(np.full((8, 8), np.nan), background) is None
+    assert fit_projection(np.eye(8), np.full((8, 8), np.inf)) is None
     direction = np.eye(8)[:1]
     one = fit_projection(direction.T @ direction, background, rank=3)
     assert one is not None

@@ -60,7 +60,8 @@ def fit_projection(
         shrinkage: of the background towards a multiple of the identity.
     """
     d = len(background)
-    if not np.isfinite(lost).all() or not float(np.trace(lost)) > LEAST_ENERGY:
+    finite = np.isfinite(lost).all() and np.isfinite(background).all()
+    if not finite or not float(np.trace(lost)) > LEAST_ENERGY:
         return None
     level = float(np.trace(background)) / d or 1.0
     shrunk = background + shrinkage * level * np.eye(d)

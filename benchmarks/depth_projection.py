@@ -1,0 +1,224 @@
+"""What taking a concept out of the weights does, against really leaving its cue out of the pictures.
+
+    python benchmarks/depth_projection.py [--work DIR] [--seeds 0 1 ...] [--untouched] [--table-only]
+
+Takes the networks of ``depth.py``. On the first 60 pictures of every class the pieces are found and the strongest
+concept of each class becomes a projection, as an audit does it; the next 40 are for measuring, at strength 1: the drop
+of its class beside the true drop of the cue that the concept lies on, which pictures turn wrong, and what the other
+classes lose. Rivals: the orthogonal projection on the same directions, on the concept's trait, on random directions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from depth_cases import Case, load_case
+from depth_networks import UNTOUCHED_ARCH, network_path
+from depth_worlds import SIDE, UNTOUCHED_AGAIN, UNTOUCHED_WORLD, worlds
+
+from salve_audit.concept_projections import project_concepts
+from salve_audit.inputs.classifier import Classifier, TransformSpec
+from salve_audit.inputs.heads import find_head
+from salve_audit.reliance.depth import SearchSettings, assess_depth, find_evidence, watch_network
+from salve_audit.reliance.depth.assess import ConceptFinding, mask_of
+from salve_audit.reliance.depth.evidence import Evidence
+from salve_audit.reliance.depth.projection import ConceptProjection
+from salve_audit.spatial import find_spatial_layers
+from salve_audit.spatial.blocks import first_block
+from salve_audit.spatial.readers import require_foldable_layer
+
+N_FIT, N_ALL = 60, 100  # pictures per class
+N_DRAWS = 2000
+STRONG = 0.5  # true drop
+COLUMNS = ("error", "strong", "true_strong", "weak", "true_weak", "agree", "others", "worst")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A concept of a network: its class, the cue that its pieces lie on, and its projection."""
+
+    label: int
+    cue: int
+    concept: ConceptFinding
+    projection: ConceptProjection
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--work", type=Path, default=Path(__file__).parent / ".depth")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
+    parser.add_argument("--untouched", action="store_true", help="the world and the family that nothing was chosen on")
+    parser.add_argument("--table-only", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    units = list(list_units(arguments.work, arguments.seeds, arguments.untouched))
+    for unit in () if arguments.table_only else units:
+        measure_unit(arguments.work, unit)
+    print_table(arguments.work, units)
+
+
+def list_units(work: Path, seeds: list[int], untouched: bool) -> Iterator[str]:
+    """ "world/arch/seed" of those that have been trained; transformers have no layer that folds."""
+    for world in worlds():
+        for arch in ("resnet", UNTOUCHED_ARCH):
+            aside = world == UNTOUCHED_WORLD or arch == UNTOUCHED_ARCH
+            for seed in seeds:
+                unit = f"{world}/{arch}/{seed}"
+                if world != UNTOUCHED_AGAIN and aside == untouched and network_path(work, unit).exists():
+                    yield unit
+
+
+def score_path(work: Path, unit: str) -> Path:
+    return work / "projections" / f"{unit.replace('/', '-')}.json"
+
+
+def measure_unit(work: Path, unit: str) -> None:
+    """Measures and keeps the scores of one network, unless they are there."""
+    path = score_path(work, unit)
+    if path.exists():
+        return
+    case = load_case(work, unit, N_ALL)
+    classifier = as_classifier(case)
+    layer, fitted = fit_all(case, classifier)
+    scores: dict[str, list[dict[str, float]]] = {}
+    for one in fitted:
+        for name, matrix in rivals(one).items():
+            scores.setdefault(name, []).append(measure(case, classifier, layer, one, matrix))
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_suffix(".part")
+    temporary.write_text(json.dumps({"layer": layer, "scores": scores}))
+    os.replace(temporary, path)
+    print(f"{unit}: {len(fitted)} concepts at {layer}", flush=True)
+
+
+def as_classifier(case: Case) -> Classifier:
+    model = case.net.model.eval().requires_grad_(False)
+    reader = find_head(model, (3, SIDE, SIDE))
+    spec = TransformSpec((3, SIDE, SIDE), (0.5,) * 3, (0.25,) * 3, "bilinear", 1.0, "benchmark")
+    return Classifier(
+        model, case.net.arch, "benchmark", Path(case.unit), "", reader.name, spec, None, False, (), head_reader=reader
+    )
+
+
+def fit_all(case: Case, classifier: Classifier) -> tuple[str, list[Fitted]]:
+    """The layer and the strongest concepts on planted cues, from the first pictures of each class."""
+    rows = np.concatenate([np.flatnonzero(case.labels == k)[:N_FIT] for k in range(case.n_classes)])
+    images, labels = case.images[torch.from_numpy(rows)], torch.from_numpy(case.labels[rows])
+    layer = first_block(classifier.model, find_spatial_layers(classifier, images))
+    with watch_network(classifier, layer) as probe:
+        evidence = find_evidence(probe, images, labels, SearchSettings())
+    findings = assess_depth(evidence, np.random.default_rng(0))
+    found = project_concepts(classifier, layer, evidence, findings, lambda some: images[torch.from_numpy(some)])
+    fitted = []
+    for index, projection in found.projections.items():
+        concept = findings.concepts[index]
+        cue = _match_cue(case, rows, evidence, concept)
+        if cue is not None:
+            fitted.append(Fitted(concept.label, cue, concept, projection))
+    return found.layer, fitted
+
+
+def _match_cue(case: Case, rows: np.ndarray, evidence: Evidence, concept: ConceptFinding) -> int | None:
+    """The cue of its class that most of the concept's pieces cover by half."""
+    masks = case.pictures.masks[rows[concept.pictures]]
+    cells = mask_of(evidence, concept)[:, None].float()
+    pixels = torch.nn.functional.interpolate(cells, masks.shape[2:])[:, 0].numpy() > 0
+    covered = (masks & pixels[:, None]).sum((2, 3)) / np.maximum(masks.sum((2, 3)), 1)
+    cues, counts = np.unique(np.where(covered.max(1) >= 0.5, covered.argmax(1), -1), return_counts=True)
+    best = int(cues[counts.argmax()])
+    return best if best >= 0 and case.pictures.owned[concept.label, best] else None
+
+
+def rivals(one: Fitted) -> Mapping[str, np.ndarray]:
+    """By name, what the layer's channels are multiplied by."""
+    d = one.projection.directions.shape[1]
+    random = np.random.default_rng(one.label).normal(size=one.projection.directions.shape)
+    found = {
+        "oblique (default)": one.projection.matrix(1.0),
+        "orthogonal, same directions": _orthogonal(one.projection.directions),
+        "random directions": _orthogonal(random),
+    }
+    if len(one.concept.centre) == d:  # the layer that evidence was looked at
+        found["orthogonal, trait"] = _orthogonal(one.concept.centre[None])
+    return found
+
+
+def _orthogonal(directions: np.ndarray) -> np.ndarray:
+    basis = np.linalg.qr(directions.T)[0]
+    return np.asarray(np.eye(len(basis)) - basis @ basis.T)
+
+
+def measure(case: Case, classifier: Classifier, layer: str, one: Fitted, matrix: np.ndarray) -> dict[str, float]:
+    """On the pictures that nothing was fitted on, with the change in the weights of the layer's readers."""
+    held = np.concatenate([np.flatnonzero(case.labels == k)[N_FIT:] for k in range(case.n_classes)])
+    place = require_foldable_layer(classifier, case.images[:4], layer)
+    with torch.no_grad(), place.changing(classifier.model, matrix):
+        logits = torch.cat([classifier.model(part) for part in case.images[torch.from_numpy(held)].split(200)])
+    labels, before = case.labels[held], case.right[held]
+    after, flips = logits.argmax(1).numpy() == labels, case.flips[held, one.cue]
+    own = labels == one.label
+    lost = {
+        k: float(before[labels == k].mean() - after[labels == k].mean())
+        for k in range(case.n_classes)
+        if not case.pictures.owned[k, one.cue]  # who shares the cue loses it rightly
+    }
+    return {
+        "drop": float(before[own].mean() - after[own].mean()),
+        "true": float(flips[own].mean()),
+        "agree": float(((before & ~after) == flips)[own & before].mean()),
+        "others": float(np.mean(list(lost.values()))),
+        "worst": max(lost.values()),
+    }
+
+
+def print_table(work: Path, units: list[str]) -> None:
+    """One line per way of projecting: means over concepts, 95 % bootstrap intervals over networks."""
+    groups = {"all": units}
+    for part in range(2):
+        groups |= {key: [one for one in units if one.split("/")[part] == key] for key in _keys(units, part)}
+    for group, members in groups.items():
+        kept = [json.loads(score_path(work, one).read_text())["scores"] for one in members]
+        names = list(dict.fromkeys(name for one in kept for name in one))
+        print(f"\n### {group}: {len(kept)} networks\n\n| projection | concepts | {' | '.join(COLUMNS)} |")
+        print("|---" * (len(COLUMNS) + 2) + "|")
+        for name in names:
+            scores = [one[name] for one in kept if name in one]
+            cells = [_cell(scores, column) for column in COLUMNS]
+            print(f"| {name} | {sum(map(len, scores))} | {' | '.join(cells)} |")
+
+
+def _keys(units: list[str], part: int) -> list[str]:
+    return list(dict.fromkeys(one.split("/")[part] for one in units))
+
+
+def _cell(scores: list[list[dict[str, float]]], column: str) -> str:
+    values = [[value for one in network for value in _values(one, column)] for network in scores]
+    rng, flat = np.random.default_rng(0), [one for network in values for one in network]
+    if not flat:
+        return "–"
+    drawn = []
+    for picks in rng.integers(len(values), size=(N_DRAWS, len(values))):
+        some = [one for pick in picks for one in values[pick]]
+        drawn.append(np.mean(some) if some else np.nan)
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return f"{np.mean(flat):.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _values(one: dict[str, float], column: str) -> list[float]:
+    if column == "error":
+        return [abs(one["drop"] - one["true"])]
+    if column in one:
+        return [one[column]]
+    strong, key = column.endswith("strong"), "true" if column.startswith("true") else "drop"
+    return [one[key]] if (one["true"] > STRONG) == strong else []
+
+
+if __name__ == "__main__":
+    main()
