@@ -9,9 +9,12 @@ the ratio: what the audit costs beyond looking at the pictures once. Run it on a
 from __future__ import annotations
 
 import argparse
-import resource
+import os
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -42,9 +45,50 @@ def time_bare_pass(config: AuditConfig) -> tuple[float, int]:
     return time.perf_counter() - start, n
 
 
-def peak_gigabytes() -> float:
-    """Peak memory of this process and of its largest child, added (workers, PDF renderer)."""
-    return sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1e6
+class MemoryWatch(threading.Thread):
+    """Peak memory of this process and all below it at the same moment, by stage, sampled five times a second.
+
+    Proportional set sizes: a page that processes share, as a forked one and its parent do, is counted once. Peak sizes
+    of children (`getrusage`) would count the parent's pages again for every child that it starts.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.stage, self.peaks, self.done = "start", {"start": held_gigabytes()}, threading.Event()
+
+    def run(self) -> None:
+        while not self.done.wait(0.2):
+            stage = self.stage
+            self.peaks[stage] = max(self.peaks.get(stage, 0.0), held_gigabytes())
+
+
+class WatchedStopwatch(Stopwatch):
+    """Tells the memory's watch which stage it is."""
+
+    def __init__(self, memory: MemoryWatch) -> None:
+        super().__init__()
+        self.memory = memory
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self.memory.stage = name
+        with super().stage(name):
+            yield
+
+
+def held_gigabytes() -> float:
+    """What this process and those below it hold now."""
+    held, waiting = 0, [os.getpid()]
+    while waiting:
+        place = Path("/proc") / str(waiting.pop())
+        try:
+            sizes = (place / "smaps_rollup").read_text().splitlines()
+            held += next(int(line.split()[1]) for line in sizes if line.startswith("Pss:"))
+            for task in (place / "task").iterdir():
+                waiting += [int(one) for one in (task / "children").read_text().split()]
+        except (OSError, StopIteration):  # it has just ended
+            continue
+    return held / 1e6
 
 
 def main() -> None:
@@ -54,29 +98,36 @@ def main() -> None:
     parser.add_argument("--arch")
     parser.add_argument("--out")
     arguments = parser.parse_args()
+    memory = MemoryWatch()
+    memory.start()
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(arguments.out or Path(scratch) / "report")
         config = AuditConfig(
             model=arguments.model, data=arguments.data, arch=arguments.arch, out=out, cache=Path(scratch) / "cache"
         )
-        watch = Stopwatch()
+        watch = WatchedStopwatch(memory)
         audit = measure(config, watch)
         with watch.stage("report"):
             write_audit(audit, config)
+        memory.stage = "second audit"
         again = Stopwatch()
         measure(config, again)
-    peak = peak_gigabytes()
+    memory.stage = "bare forward pass"
     bare, n = time_bare_pass(config)
-    print(f"{'stage':18s} {'seconds':>8s} {'x bare pass':>12s}")
+    memory.done.set()
+    print(f"{'stage':18s} {'seconds':>8s} {'x bare pass':>12s} {'peak GB':>8s}")
     for name, seconds in watch.seconds.items():
-        print(f"{name:18s} {seconds:8.1f} {seconds / bare:12.2f}")
+        print(f"{name:18s} {seconds:8.1f} {seconds / bare:12.2f} {memory.peaks.get(name, 0.0):8.2f}")
     rest = sum(seconds for name, seconds in watch.seconds.items() if name != "activations")
     total = sum(watch.seconds.values())
     print(f"{'all but the pass':18s} {rest:8.1f} {rest / bare:12.2f}")
     print(f"{'whole audit':18s} {total:8.1f} {total / bare:12.2f}")
     print(f"{'bare forward pass':18s} {bare:8.1f} {1:12.2f}   ({n:,} pictures, {n / bare:.0f}/s)")
     print(f"second audit, activations from the cache: {again.seconds['activations']:.2f} s")
-    print(f"peak memory: {peak:.2f} GB (this process and its largest child)")
+    print(
+        f"peak memory: {max(memory.peaks.values()):.2f} GB; imported {memory.peaks['start']:.2f} GB, "
+        f"second audit {memory.peaks['second audit']:.2f} GB"
+    )
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ from salve_audit.reliance.depth.whole import CHANGES, NULLS, Batches, Usual, fin
 from salve_audit.results import OcclusionCheck
 from salve_audit.spatial import SpatialLayer
 
-BATCH, BATCH_PIXELS = 100, 100 * 96 * 96
+BATCH, BATCH_PIXELS = 100, 2**18  # pictures at once, and pixels of theirs: a backward pass keeps every layer's output
+ON_GPU = 4  # times the pixels, which a processor would not be faster with
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,10 @@ def search_depth(subject: SearchSubject, pictures: DepthPictures) -> tuple[Evide
 def _find(probe: Probe, subject: SearchSubject, pictures: DepthPictures) -> Evidence:
     """Part by part; which pieces are alike is judged once all of a class are there."""
     parts = []
-    for labels, images in pictures.read_first():
+    for labels, part in pictures.read_first():
+        images = part.to(subject.device)
         settings = SearchSettings(batch_size=_batch_size(images), merged=False)
-        parts.append(find_evidence(probe, images.to(subject.device), labels.to(subject.device), settings))
+        parts.append(find_evidence(probe, images, labels.to(subject.device), settings))
     return merge_alike(join_evidence(parts))
 
 
@@ -116,7 +118,8 @@ class _Asked:
         moved, covered = [], []
         turned: dict[str, list[np.ndarray]] = {kind: [] for kind in CHANGES}
         for places, part in self.pictures.parts():
-            images, size, own = part.to(self.device), _batch_size(part), evidence.take(places)
+            images, own = part.to(self.device), evidence.take(places)
+            size = _batch_size(images)
             moved.append(turn_at_random(self.probe, images, own, size, rng))
             covered.append(turn_under_cover(self.probe, images, own, Cover(chosen[places], usual[0]), size))
             for kind, change in CHANGES.items():
@@ -142,11 +145,12 @@ class _Asked:
         rows, turned = np.flatnonzero(self.evidence.labels.numpy() == label), []
         for start in range(0, len(rows), self.pictures.most):
             some = rows[start : start + self.pictures.most]
-            images = self.pictures.load(some)
-            batches = Batches(images.to(self.device), self.evidence.take(some), _batch_size(images))
+            images = self.pictures.load(some).to(self.device)
+            batches = Batches(images, self.evidence.take(some), _batch_size(images))
             turned.append(turn_changed(self.probe, batches, NULLS[kind], usual))
         return share_with_wilson(np.concatenate(turned)[:, None])
 
 
 def _batch_size(images: Float[Tensor, "n c h w"]) -> int:
-    return max(1, min(BATCH, BATCH_PIXELS // (images.shape[2] * images.shape[3])))
+    pixels = BATCH_PIXELS * (ON_GPU if images.device.type != "cpu" else 1)
+    return max(1, min(BATCH, pixels // (images.shape[2] * images.shape[3])))
