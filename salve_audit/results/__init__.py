@@ -19,7 +19,15 @@ from salve_audit.results.classes import (
 )
 from salve_audit.results.deep import DeepComparison, DeepResult, DeepScope
 from salve_audit.results.demo import DemoTruth, PlantedClass, RankCorrelation
-from salve_audit.results.depth import ClassDepth, Concept, ConceptEffect, ConceptImage, Depth, OcclusionCheck
+from salve_audit.results.depth import (
+    ClassDepth,
+    Concept,
+    ConceptEffect,
+    ConceptImage,
+    ConceptRemoval,
+    Depth,
+    OcclusionCheck,
+)
 from salve_audit.results.features import (
     ClassSweep,
     FeatureEffect,
@@ -81,6 +89,7 @@ __all__ = [
     "Concept",
     "ConceptEffect",
     "ConceptImage",
+    "ConceptRemoval",
     "Curve",
     "DataInfo",
     "DeepComparison",

@@ -16,6 +16,7 @@ from salve_audit.report.view.depth_controls import (
 )
 from salve_audit.report.view.page import Medium, Section
 from salve_audit.report.view.pictures import Strip, Tile, show
+from salve_audit.report.view.removals import build_removals, conclude_removals
 from salve_audit.results import AuditResult, ClassDepth, ClassReliance, Concept, ConceptEffect, Depth
 
 HALF = 0.5  # of the accuracy: a larger drop is named in the sentence
@@ -37,6 +38,8 @@ def build_depth(result: AuditResult, medium: Medium) -> Section | None:
             "table": _class_table(order, result.concepts, medium.table_rows),
             "strips": _strips(result.concepts, medium),
             "concepts": _concept_table(result.concepts, medium.table_rows) if result.concepts else None,
+            "removals": build_removals(result.concepts, medium.table_rows),
+            "inside": conclude_removals(result.concepts),
         }
     return Section("depth", "What the classes rest on in the picture", "depth.html.j2", parts)
 
@@ -79,7 +82,7 @@ def _how(depth: Depth) -> str:
     return (
         f"{depth.method} Measured on at most {plural(depth.n_per_class, 'picture')} per class{of}, with "
         f"{count(depth.n_passes)} passes of a picture through the network; pieces are told apart at "
-        f"{names(list(depth.layers))}.{left}"
+        f"{names(list(depth.layers[:1]))}.{left}"
     )
 
 

@@ -1,0 +1,94 @@
+"""Concepts taken out inside of the network: what a layer's latents carry of them, and whom it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from salve_audit.report.numbers import count, percent, percent_interval, plural, points, strength
+from salve_audit.report.tables import Column, Missing, Table, Value, make_table
+from salve_audit.results import Concept, ConceptEffect, ConceptRemoval
+
+MOST_OF_IT = 0.5  # of the drop in the picture, for the latents to count as carrying it
+SPARED = 0.1  # mean drop of the others up to which they do
+_NO_LATENTS = "no latents of the layer lose more with the concept's pieces than with others"
+_NO_OTHERS = "no other class was examined"
+_STAYS = "most of its pictures stay right at strength 1"
+_HEADS = (
+    "Latents",
+    "Lost in the picture",
+    "Lost without the latents (95 % interval)",
+    "Random latents",
+    "Strength",
+    "Others, points (95 % interval)",
+)
+
+
+def build_removals(concepts: Sequence[Concept], limit: int) -> Table | None:
+    """A row for each concept and layer, those first whose class loses most; None: nothing was tried."""
+    found = _all(concepts)
+    if not found:
+        return None
+    found.sort(key=lambda pair: (-pair[1].drop, pair[0].index))
+    first = [Column("Concept", "name"), Column("Class", "text"), Column("Layer", "text")]
+    columns = [*first, *map(Column, _HEADS), Column("Hit most", "text")]
+    rows = [_row(concept, one) for concept, one in found]
+    return make_table("Concepts taken out of a layer", columns, rows, limit, "concepts[].removals")
+
+
+def conclude_removals(concepts: Sequence[Concept]) -> str:
+    """How often a layer holds a concept as something that can be taken out, and whether others go with it."""
+    found = _all(concepts)
+    if not found:
+        return ""
+    carried = [(concept, one) for concept, one in found if _is_carried(concept, one)]
+    spared = sum(one.others is None or one.others <= SPARED for _, one in carried)
+    text = f"Of {plural(len(found), 'concept')} looked at there, {count(len(carried))}"
+    text += f" {'has' if len(carried) == 1 else 'have'} latents that carry most of the effect"
+    if not carried:
+        return f"{text}: what the picture loses is spread over the layer, and no few latents stand for it."
+    return (
+        f"{text}, {count(spared)} without taking more than {100 * SPARED:.0f} points from the other classes on average."
+    )
+
+
+def _all(concepts: Sequence[Concept]) -> list[tuple[Concept, ConceptRemoval]]:
+    return [(concept, one) for concept in concepts for one in concept.removals]
+
+
+def _is_carried(concept: Concept, one: ConceptRemoval) -> bool:
+    """Without the latents at least half of what is lost without the pieces is lost, and more than by chance."""
+    return bool(one.latents) and one.drop >= MOST_OF_IT * _in_picture(concept) and one.low > one.null
+
+
+def _in_picture(concept: Concept) -> float:
+    own = next((one for one in concept.effect if one.class_name == concept.class_name), None)
+    return own.drop if own else 0.0
+
+
+def _hit_most(concept: Concept, one: ConceptRemoval) -> ConceptEffect | None:
+    others = [each for each in one.effect if each.class_name != concept.class_name]
+    return max(others, key=lambda each: each.drop, default=None)
+
+
+def _row(concept: Concept, one: ConceptRemoval) -> list[Value]:
+    first: list[Value] = [str(concept.index), concept.class_name, one.layer]
+    if not one.latents:
+        none = Missing(_NO_LATENTS)
+        return [*first, f"0 of {count(one.n_latents)}", percent(_in_picture(concept)), none, none, none, none, none]
+    hit = _hit_most(concept, one)
+    return [
+        *first,
+        f"{count(len(one.latents))} of {count(one.n_latents)}",
+        percent(_in_picture(concept)),
+        f"{percent(one.drop)} ({percent_interval(one.low, one.high)})",
+        percent(one.null),
+        strength(one.strength) if one.strength is not None else Missing(_STAYS),
+        _others(one),
+        f"{hit.class_name} {points(-hit.drop)}" if hit is not None and hit.drop > 0 else "–",
+    ]
+
+
+def _others(one: ConceptRemoval) -> Value:
+    if one.others is None or one.others_low is None or one.others_high is None:
+        return Missing(_NO_OTHERS)
+    return f"{points(-one.others)} ({points(-one.others_high)} to {points(-one.others_low)})"
