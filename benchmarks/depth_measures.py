@@ -10,6 +10,7 @@ from torch import Tensor
 from salve_audit.reliance.depth.assess import DepthFindings, assess_depth, mask_of
 from salve_audit.reliance.depth.evidence import Evidence, SearchSettings, find_evidence
 from salve_audit.reliance.depth.network import Probe, Seen
+from salve_audit.reliance.depth.squares import judge_with_squares
 from salve_audit.reliance.depth.whole import flip_without_whole
 
 TRAIT_STAGE = 2  # what is told apart by its output: layer1, the first block, the first stage
@@ -27,6 +28,16 @@ def measure_evidence(case: Case, settings: SearchSettings, stage: int = TRAIT_ST
     """Pieces of evidence, grouped into concepts."""
     labels = torch.from_numpy(case.labels)
     evidence = find_evidence(probe_case(case, stage), case.images, labels, settings)
+    findings = assess_depth(evidence, np.random.default_rng(0))
+    reliance = np.array([one.reliance.value for one in findings.classes])
+    return Found(reliance, _most_fragile(evidence), evidence.n_passes, count_named(case, evidence, findings))
+
+
+def measure_squares(case: Case, settings: SearchSettings) -> Found:
+    """Pieces judged with squares around their middle as well."""
+    probe = probe_case(case)
+    evidence = find_evidence(probe, case.images, torch.from_numpy(case.labels), settings)
+    evidence = judge_with_squares(probe, case.images, evidence, settings.batch_size)
     findings = assess_depth(evidence, np.random.default_rng(0))
     reliance = np.array([one.reliance.value for one in findings.classes])
     return Found(reliance, _most_fragile(evidence), evidence.n_passes, count_named(case, evidence, findings))
