@@ -11,7 +11,7 @@ from salve_audit.reliance.survival import wilson
 from salve_audit.report import render_html
 from salve_audit.report.view import HTML, PDF, build_view
 from salve_audit.report.view.depth import build_depth
-from salve_audit.report.view.depth_controls import is_by_chance
+from salve_audit.report.view.depth_controls import is_by_chance, is_contradicted
 from salve_audit.results import AuditResult, ClassDepth, Concept, ConceptEffect, Depth, OcclusionCheck, parse_audit
 
 LIMIT = 5
@@ -48,10 +48,10 @@ def test_the_section_names_who_rests_on_one_concept(deep: AuditResult) -> None:
     assert "12,345 passes" in parts["how"]
     first, second = (parts["table"].rows[i] for i in (0, 2))
     assert [cell.text for cell in first] == [
-        sole, "60", "95.0\u00a0% (87.0–100.0)", "2.0\u00a0%", "–", "1 (1 to > 5)", "0", "–"
+        sole, "60", "95.0\u00a0% (87.0–100.0)", "2.0\u00a0%", "–", "–", "1 (1 to > 5)", "0", "–"
     ]  # fmt: skip
     assert second[0].text == many
-    assert second[5].text == "> 5"
+    assert second[6].text == "> 5"
     assert [row[0].text for row in parts["concepts"].rows] == ["0", "1"]
     assert parts["concepts"].rows[0][7].text == "−95.0"
     assert len(parts["concepts"].rows[0]) == 9  # nothing is said of other classes
@@ -85,7 +85,7 @@ def test_the_first_page_warns_of_a_class_on_one_thing_and_of_what_chance_does_as
     by_chance = dataclasses.replace(deep.classes[0].depth, null=0.9)
     classes = (dataclasses.replace(deep.classes[0], depth=by_chance), *deep.classes[1:])
     parts = build_depth(dataclasses.replace(deep, classes=classes), HTML).parts
-    assert parts["table"].rows[0][7].words == ("not beyond chance",)
+    assert parts["table"].rows[0][8].words == ("not beyond chance",)
 
 
 def _first(deep: AuditResult, **changes: object) -> AuditResult:
@@ -114,25 +114,34 @@ def test_a_class_that_loses_as_much_by_chance_is_not_said_to_rest_on_one_thing(d
     assert build_depth(same, HTML).parts["table"].rows[0][3].text == "93.0\u00a0% (85.0–97.0)"
 
 
+def _disagrees(deep: AuditResult, reliance: float, check: OcclusionCheck) -> bool:
+    own = dataclasses.replace(deep.concepts[0].effect[0], drop=reliance, low=reliance - 0.05, high=reliance + 0.1)
+    concepts = (dataclasses.replace(deep.concepts[0], effect=(own,)), *deep.concepts[1:])
+    return is_contradicted(dataclasses.replace(_depth(reliance, None), check=check), concepts)
+
+
 def test_what_occlusion_bears_out_is_said_and_what_it_contradicts(deep: AuditResult) -> None:
     sole = deep.classes[0].name
     agreeing = OcclusionCheck(0, 40, 0.95, 0.84, 0.99, None, 0.92, 0.83, 0.96)
     parts = build_depth(_first(deep, check=agreeing), HTML).parts
-    assert parts["table"].rows[0][4].text == "92.0\u00a0% (83.0–96.0), alike on 38 of 40"
+    assert [cell.text for cell in parts["table"].rows[0][4:6]] == ["92.0\u00a0% (83.0–96.0)", "38 of 40"]
     assert parts["check"].endswith("agrees with filling them in on 38 of 40 pictures (95.0\u00a0%).")
     against = OcclusionCheck(0, 40, 0.3, 0.18, 0.45, 0.01, 0.2, 0.12, 0.3)
     audit = _first(deep, check=against)
     parts = build_depth(audit, HTML).parts
     assert f"found of {sole}: occlusion of the same places disagrees on 28 of 40 pictures." in parts["check"]
-    assert parts["table"].rows[0][7].words == ("occlusion disagrees",)
+    assert parts["table"].rows[0][8].words == ("occlusion disagrees",)
     warnings = build_view(audit).front.warnings
     assert f"{sole} seems to rest on one thing in the picture, but occlusion of the same places disagrees on 28" in (
         " ".join(warnings)
     )
     assert not any(f"{sole} rests on one thing" in warning for warning in warnings)
     assert "occlusion of the same places disagrees" in render_html(audit)
+    # somewhat more under a box is what boxes do; that it alone takes more than half is another finding
+    assert not _disagrees(deep, 0.1, OcclusionCheck(0, 40, 0.7, 0.55, 0.81, None, 0.4, 0.29, 0.52))
+    assert _disagrees(deep, 0.1, OcclusionCheck(0, 40, 0.6, 0.45, 0.73, None, 0.7, 0.55, 0.81))
     # a class that rests on the frame is not contradicted by what its places do
     framed = dataclasses.replace(audit.concepts[1], class_name=sole, kind="frame", index=2)
     framed_audit = dataclasses.replace(_first(audit, concept=2), concepts=(*audit.concepts, framed))
-    assert build_depth(framed_audit, HTML).parts["table"].rows[0][7].words == ()
+    assert build_depth(framed_audit, HTML).parts["table"].rows[0][8].words == ()
     assert parse_audit(audit.to_json()) == audit

@@ -4,7 +4,10 @@ The measure fills a place from what is around it. Its errors would be those of t
 is left where the surroundings are like it, or a smooth patch that is itself a change. So the check shares neither
 shape nor content with it: a box instead of the outline, the mean colour of all pictures instead of the surroundings.
 Blurring the place would keep the thing's own colour, as a filling may, and a piece of another class's picture brings
-evidence of its own. A box covers more than the place and has edges, so the check errs towards turning a picture.
+evidence of its own. Against known truth (eight networks of the depth benchmark) that is what happens: some classes on
+one cue, where the truth is 1, lose only 0.0 to 0.5 when it is blurred; classes on nothing lose 0.2 to 0.9 when another
+picture is pasted over. A box covers more than the place and has edges, so the check errs towards turning a picture:
+classes on nothing lose up to 0.4 with it.
 """
 
 from __future__ import annotations
