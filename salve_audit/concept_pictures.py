@@ -1,4 +1,4 @@
-"""Pictures that show a concept: with it outlined, and with it taken out."""
+"""Pictures that show a concept: with it outlined, as a heat map, and with it taken out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from salve_audit.reliance.depth.filling import fill_regions
 from salve_audit.reliance.depth.regions import to_pixels as to_cells
 from salve_audit.reliance.depth.whole import CHANGES, Usual
 from salve_audit.results import Concept, ConceptImage
-from salve_audit.saliency.heat import outline
+from salve_audit.saliency.heat import outline, shade
 from salve_audit.saliency.thumbnails import encode_picture, fit_side, resize_heat, resize_pixels, to_pixels
 
 MOST_CLASSES = 16
@@ -35,12 +35,14 @@ class ShownPictures:
         path: of one of them.
         spec: how they were prepared.
         usual: mean and spread of their channels.
+        heat: evidence (m, 1, gh, gw) for the classes (m,) in pictures (m, c, h, w), 0 or more.
     """
 
     load: Callable[[Int[np.ndarray, " m"]], Float[Tensor, "m c h w"]]
     path: Callable[[int], str]
     spec: TransformSpec
     usual: Usual
+    heat: Callable[[Float[Tensor, "m c h w"], Int[Tensor, " m"]], Float[Tensor, "m 1 gh gw"]]
 
     def thumbnail(self, image: Float[Tensor, "1 c h w"]) -> UInt8[np.ndarray, "s t 3"]:
         """One prepared picture as it is shown."""
@@ -70,15 +72,28 @@ def _draw(one: ConceptFinding, evidence: Evidence, shown: ShownPictures) -> tupl
     places = np.argsort(alone, kind="stable")[:PER_CONCEPT]
     rows, pieces = one.pictures[places], one.pieces[places]
     images = shown.load(rows)
-    regions = evidence.regions[torch.from_numpy(rows), torch.from_numpy(pieces)][:, None].float().cpu()
-    regions = to_cells(regions, (images.shape[2], images.shape[3]))
+    size = (int(images.shape[2]), int(images.shape[3]))
+    every = evidence.regions[torch.from_numpy(rows)].float().cpu()
+    regions = to_cells(every[torch.arange(len(rows)), torch.from_numpy(pieces)][:, None], size)
+    before_it = torch.arange(every.shape[1]) < torch.from_numpy(pieces)[:, None]
+    gone = to_cells((every * before_it[:, :, None, None]).amax(1, keepdim=True), size)
+    heat = shown.heat(fill_regions(images, gone), evidence.labels[torch.from_numpy(rows)])
     drawn = []
     for place, (row, piece) in enumerate(zip(rows.tolist(), pieces.tolist(), strict=True)):
         image, region = images[place : place + 1], regions[place : place + 1]
         before, after = shown.thumbnail(image), shown.thumbnail(fill_regions(image, region))
-        mask = resize_heat(region[0, 0].numpy(), (before.shape[0], before.shape[1])) > 0.5
-        lost = bool(evidence.flips[row, piece])
-        drawn.append(ConceptImage(shown.path(row), encode_picture(outline(before, mask)), encode_picture(after), lost))
+        sides = (before.shape[0], before.shape[1])
+        mask = resize_heat(region[0, 0].numpy(), sides) > 0.5
+        coloured = outline(shade(before, resize_heat(heat[place, 0].numpy(), sides)), mask)
+        drawn.append(
+            ConceptImage(
+                path=shown.path(row),
+                outlined=encode_picture(outline(before, mask)),
+                without=encode_picture(after),
+                lost=bool(evidence.flips[row, piece]),
+                heat=encode_picture(coloured),
+            )
+        )
     return tuple(drawn)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from salve_audit.activations import choose_device
@@ -22,6 +22,8 @@ from salve_audit.depth_layers import TRACED, choose_depth_layers
 from salve_audit.depth_pictures import DepthPictures
 from salve_audit.depth_search import Controls, SearchSubject, search_depth
 from salve_audit.errors import LayerError, SalveError
+from salve_audit.reliance.depth import watch_network
+from salve_audit.reliance.depth.evidence import find_heat
 from salve_audit.reliance.depth.records import add_wholes, describe_classes, describe_concepts, set_nulls
 from salve_audit.reliance.depth.sample import WORK, Sample, choose_sample
 from salve_audit.results import ClassReliance, Concept, Depth
@@ -111,9 +113,15 @@ def _draw(
     concepts: tuple[Concept, ...], run: DepthRun, controls: Controls, classes: Sequence[str]
 ) -> tuple[Concept, ...]:
     """The concepts with pictures."""
-    shown = ShownPictures(run.pictures.load, run.pictures.path, run.asked.classifier.transform, controls.usual)
-    concepts = draw_concepts(concepts, run.findings, run.evidence, shown)
-    return draw_wholes(concepts, controls.turned, run.evidence, shown, classes)
+    asked, pictures = run.asked, run.pictures
+    with watch_network(asked.classifier, asked.layer, asked.head) as probe:
+
+        def heat(images: Float[Tensor, "m c h w"], labels: Int[Tensor, " m"]) -> Float[Tensor, "m 1 gh gw"]:
+            return find_heat(probe, images.to(asked.device), labels.to(asked.device)).cpu()
+
+        shown = ShownPictures(pictures.load, pictures.path, asked.classifier.transform, controls.usual, heat)
+        concepts = draw_concepts(concepts, run.findings, run.evidence, shown)
+        return draw_wholes(concepts, controls.turned, run.evidence, shown, classes)
 
 
 def _prepare(config: AuditConfig, subject: Subject) -> tuple[SearchSubject, tuple[SpatialLayer, ...]]:

@@ -64,6 +64,7 @@ class ConceptImage:
     outlined: Picture
     without: Picture
     lost: bool  # the class, with it taken out
+    heat: Picture | None = None  # what speaks for the class where pieces before this one are gone, this one outlined
 
 
 @dataclass(frozen=True)

@@ -48,12 +48,17 @@ def colour(heat: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 3"]:
 
 
 def overlay(pixels: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    """The map over the picture, both of one size."""
+    """The map over the picture, both of one size, with its hottest fifth outlined."""
+    return outline(shade(pixels, heat), find_hottest(heat))
+
+
+def shade(pixels: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture in grey, coloured by the map."""
     assert pixels.shape[:2] == heat.shape, f"a map of {heat.shape} over a picture of {pixels.shape[:2]}"
     level = normalise(heat)[..., None]
     light = (pixels @ LUMA / 255)[..., None]
     mixed = colour(level[..., 0]) * (1 - SHADE * (1 - light)) + 255 * LIGHT * light * (1 - level)
-    return outline(np.rint(np.clip(mixed, 0, 255)).astype(np.uint8), find_hottest(heat))
+    return np.asarray(np.rint(np.clip(mixed, 0, 255)).astype(np.uint8))
 
 
 def outline(pixels: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:

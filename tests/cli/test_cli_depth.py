@@ -139,3 +139,13 @@ def test_layers_and_depth_turned_off_exclude_each_other(
     done = salve(colour_model, colour_data, "--depth", "off", "--depth-layers", "layer1", "--out", tmp_path / "out")
     assert done.code == 2
     assert "error: depth_layers: are named, but depth is off" in done.err
+
+
+def test_pictures_of_concepts_have_heat_maps_of_their_own(audited: Path) -> None:
+    audit = json.loads((audited / "out" / "audit.json").read_text())
+    images = [image for concept in audit["concepts"] if concept["kind"] == "place" for image in concept["images"]]
+    assert images
+    for image in images:
+        sizes = {(image[part]["width"], image[part]["height"]) for part in ("outlined", "without", "heat")}
+        assert len(sizes) == 1
+        assert image["heat"]["jpeg"] not in (image["outlined"]["jpeg"], image["without"]["jpeg"])

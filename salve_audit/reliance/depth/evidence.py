@@ -65,6 +65,15 @@ def find_evidence(
     return merge_alike(found) if settings.merged else found
 
 
+def find_heat(
+    probe: Probe, images: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"], settings: SearchSettings | None = None
+) -> Float[Tensor, "n 1 gh gw"]:
+    """The evidence for the classes that the search starts from, cell by cell."""
+    settings = settings or SearchSettings()
+    maps = attribute(probe, images, labels, settings.n_steps)
+    return to_grid(maps, choose_grid(int(images.shape[2]), int(images.shape[3])), settings.spread)
+
+
 class _Search:
     """One batch; every array has a row for each of its pictures, `rows` are those still searched."""
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from salve_audit.report.numbers import count, names, percent, percent_interval, plural, points
 from salve_audit.report.tables import Chips, Column, Missing, Table, Value, make_table
 from salve_audit.report.view.depth_controls import (
+    alike_cell,
     check_cell,
     contradictions,
     is_by_chance,
@@ -117,7 +118,10 @@ def _strip(one: Concept, medium: Medium) -> Strip:
     for image in one.images[: medium.tiles]:
         outlined = show(image.outlined, f"A picture of the class {one.class_name} with concept {one.index} outlined")
         without = show(image.without, f"The same picture with concept {one.index} taken out")
-        tiles.append(Tile((outlined, without), ("class lost" if image.lost else "class kept",)))
+        heat = show(image.heat, f"Where the evidence for {one.class_name} lies in it") if image.heat else None
+        tiles.append(
+            Tile(tuple(filter(None, (outlined, heat, without))), ("class lost" if image.lost else "class kept",))
+        )
     kind = "" if one.kind == "place" else f", the {one.kind} of the picture"
     note = f"{one.class_name}{kind}: {points(-_own_drop(one))} points without it"
     return Strip(f"Concept {one.index}", note, tuple(tiles), "", f"concept-{one.index}")
@@ -146,10 +150,11 @@ def _bound(value: int | None, found: ClassDepth) -> str:
 def _class_table(order: Sequence[ClassReliance], concepts: Sequence[Concept], limit: int) -> Table:
     heads = (
         "Pictures",
-        "Reliance (95 % interval), %",
-        "By chance (95 % interval), %",
-        "Places covered instead (95 % interval), %",
-        "Redundancy (95 % interval)",
+        "Reliance",
+        "By chance",
+        "Places covered instead",
+        "Alike on",
+        "Redundancy",
         "Concept",
     )
     columns = [Column("Class", "name"), *map(Column, heads), Column("Flags", "text")]
@@ -157,7 +162,7 @@ def _class_table(order: Sequence[ClassReliance], concepts: Sequence[Concept], li
     for one in order:
         found = one.depth
         if found is None:
-            rows.append([one.name, *[Missing(NOT_MEASURED)] * 7])
+            rows.append([one.name, *[Missing(NOT_MEASURED)] * 8])
             continue
         rows.append(
             [
@@ -166,12 +171,13 @@ def _class_table(order: Sequence[ClassReliance], concepts: Sequence[Concept], li
                 reliance_cell(found),
                 null_cell(found),
                 check_cell(found),
+                alike_cell(found),
                 redundancy_cell(found),
                 str(found.concept) if found.concept is not None else Missing(_NO_CONCEPT),
                 Chips(_flags(one, concepts)),
             ]
         )
-    return make_table("Reliance at depth, largest first", columns, rows, limit, "classes[].depth")
+    return make_table("Reliance at depth, largest first; with 95 % intervals", columns, rows, limit, "classes[].depth")
 
 
 def _concept_table(concepts: Sequence[Concept], limit: int) -> Table:
