@@ -22,7 +22,9 @@ import depth_rivals as rivals
 import numpy as np
 import torch
 from depth_cases import Case, Found, judge, load_case
-from depth_measures import measure_evidence, measure_pieces, measure_with_wholes
+from depth_latents import MEASURES as LATENTS
+from depth_latents_pieces import measure_by_pieces
+from depth_measures import measure_evidence, measure_pieces, measure_squares, measure_with_wholes
 from depth_networks import RECIPES, UNTOUCHED_ARCH, UNTOUCHED_ARCH_AGAIN, network_path, train_all
 from depth_worlds import UNTOUCHED_AGAIN, UNTOUCHED_WORLD, worlds
 
@@ -41,6 +43,7 @@ def _variant(stage: int = 2, **changes: float) -> Callable[[Case], Found]:
 
 MEASURES: Mapping[str, Callable[[Case], Found]] = {
     "evidence (default)": _variant(),
+    "evidence and squares": lambda case: measure_squares(case, DEFAULT),
     "evidence, frame and colour": lambda case: measure_with_wholes(case, DEFAULT),
     "evidence, no concepts": lambda case: measure_pieces(case, DEFAULT),
     "evidence, not merged": _variant(merged=False),
@@ -60,6 +63,9 @@ MEASURES: Mapping[str, Callable[[Case], Found]] = {
     "occlusion 12, mean": lambda case: rivals.measure_occlusion(case, (12,), "mean"),
     "occlusion 8, around": lambda case: rivals.measure_occlusion(case, (8,), "around"),
     "occlusion 12, around": lambda case: rivals.measure_occlusion(case, (12,), "around"),
+    "occlusion 6, around": lambda case: rivals.measure_occlusion(case, (6,), "around"),
+    "occlusion 16, around": lambda case: rivals.measure_occlusion(case, (16,), "around"),
+    "occlusion three eighths, to the edges": rivals.measure_scaled_occlusion,
     "occlusion 8 and 12, around": lambda case: rivals.measure_occlusion(case, (8, 12), "around"),
     "Grad-CAM region": rivals.measure_gradcam,
     "integrated gradients region": rivals.measure_gradients,
@@ -70,6 +76,8 @@ MEASURES: Mapping[str, Callable[[Case], Found]] = {
     "α̂ at the head": rivals.measure_head,
     "margin": rivals.measure_margin,
     "accuracy": rivals.measure_accuracy,
+    **LATENTS,
+    "latents by pieces": measure_by_pieces,
 }
 
 

@@ -49,6 +49,8 @@ from salve_audit.spatial.layers import SpatialLayer
 
 log = logging.getLogger(__name__)
 N_RANDOM = 5  # groups of random latents, each on a part of the pictures
+LATENTS = (64, 512)  # of a dictionary: with fewer, several things are one latent; with more, one thing is many
+ACTIVE = 16  # one of so many is active at a position
 POOLED = 2  # pictures of every class in which a concept of another should change nothing
 BATCH, BATCH_PIXELS = 100, 100 * 96 * 96
 
@@ -176,10 +178,15 @@ class _AtLayer:
         some = PictureSource(self.source.labels[rows], lambda part: self.source.load(rows[part]))
         sample = sample_positions(self.cut, some, rng, batch_size=self.batch_size)
         self._n_others += len(rows)
-        n_latents = settings.n_latents or int(np.clip(self.layer.layout.channels, 128, 1024))
+        n_latents = settings.n_latents or int(np.clip(self.layer.layout.channels, *LATENTS))
         seed = int(rng.integers(2**31))
         asked = DictionarySettings(
-            "topk", n_latents, settings.n_active, seed=seed, device=self.device, n_steps=settings.n_steps
+            "topk",
+            n_latents,
+            settings.n_active or max(1, n_latents // ACTIVE),
+            seed=seed,
+            device=self.device,
+            n_steps=settings.n_steps,
         )
         (dictionary,) = fit_dictionaries(sample, asked)
         quality = dictionary.quality

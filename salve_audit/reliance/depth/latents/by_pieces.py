@@ -19,7 +19,7 @@ from salve_audit.reliance.depth.latents.dictionary import PositionDictionary
 from salve_audit.reliance.depth.latents.groups import Latents
 
 MOST_LATENTS = 8
-LEAST_GAIN = 0.02  # of what is to be explained, that another latent has to add
+LEAST_GAIN = 0.01  # of what is to be explained, that another latent has to add
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,13 @@ def choose_by_loss(
     if others is not None and len(others):
         weight = search.others * len(codes) / len(others)
         cost = cost + weight * (_gram(others) * likeness).double().cpu().numpy()
-    total = float(lost.double().square().sum())
+    return _choose_greedily(gain, cost, float(lost.double().square().sum()), search)
+
+
+def _choose_greedily(
+    gain: Float[np.ndarray, " m"], cost: Float[np.ndarray, "m m"], total: float, search: PieceSearch
+) -> Latents:
+    """Minimises ``s' cost s - 2 s' gain`` over sets s, latent by latent."""
     chosen: list[int] = []
     while len(chosen) < search.most:
         # adding latent i changes the squared error by this much

@@ -43,8 +43,8 @@ class DictionarySettings:
     """
 
     variant: str = "topk"
-    n_latents: int = 128
-    n_active: int = 8
+    n_latents: int = 64
+    n_active: int = 4
     n_seeds: int = 1
     seed: int = 0
     device: str | torch.device = "cpu"

@@ -29,8 +29,8 @@ class RemovalSettings:
         n_others: pictures of all other classes together.
         n_fitted: pictures of each class that the dictionary is trained on.
         least: pictures that no budget goes below.
-        n_latents: of the dictionary; None: as many as channels, from 128 to 1024.
-        n_active: codes per position.
+        n_latents: of the dictionary; None: as many as channels, from 64 to 512.
+        n_active: codes per position; None: a sixteenth of the latents.
         n_steps: of its training; None: the trainer's own number.
         search: of a concept's latents.
         strengths: how finely the smallest strength is searched.
@@ -44,7 +44,7 @@ class RemovalSettings:
     n_fitted: int = 60
     least: int = 8
     n_latents: int | None = None
-    n_active: int = 8
+    n_active: int | None = None
     n_steps: int | None = None
     search: PieceSearch = field(default_factory=PieceSearch)
     strengths: StrengthSearch = field(default_factory=lambda: StrengthSearch(n_scan=4, tolerance=1 / 32))
