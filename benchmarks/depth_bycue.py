@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from depth_cases import Case, Found
 from depth_finetuned import Tuned
 from depth_measures import probe_case
 
 from salve_audit.reliance.depth.assess import ConceptFinding, assess_depth, mask_of, piece_effects
 from salve_audit.reliance.depth.evidence import Evidence, SearchSettings, find_evidence
 from salve_audit.reliance.depth.nulls import flip_at_random
-from salve_audit.reliance.depth.whole import NULLS, Batches, find_usual, flip_without_whole, turn_changed
+from salve_audit.reliance.depth.whole import CHANGES, NULLS, Batches, find_usual, flip_without_whole, turn_changed
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,19 @@ def describe_cues(tuned: Tuned) -> list[dict[str, Any]]:
         )
         lines.append(asdict(line))
     return lines
+
+
+def add_wholes(case: Case, found: Found) -> Found:
+    """What was found, or the drop without the frame or with the usual colour where that is larger."""
+    probe, usual = probe_case(case), find_usual(case.images)
+    most = found.reliance
+    for change in CHANGES.values():
+        starts = range(0, len(case.labels), 100)
+        with torch.no_grad():
+            parts = [probe(change(case.images[i : i + 100], usual)).logits.argmax(1).numpy() for i in starts]
+        turned = case.right & (np.concatenate(parts) != case.labels)
+        most = np.maximum(most, [turned[case.labels == k].mean() for k in range(case.n_classes)])
+    return replace(found, reliance=most, n_passes=found.n_passes + len(CHANGES) * len(case.labels))
 
 
 def _share_on(evidence: Evidence, concept: ConceptFinding, masks: np.ndarray) -> float | None:

@@ -54,6 +54,16 @@ CONCEPT_COLUMNS = (
     "overall colour (null)",
     "pieces until half are wrong",
 )
+WAY_COLUMNS = (
+    "way",
+    "turned at found places",
+    "at random ones",
+    "difference [95 %]",
+    "agreement with the measure [95 %]",
+    "kappa [95 %]",
+    "agreement at random places",
+    "kappa there",
+)
 
 
 @dataclass(frozen=True)
@@ -204,13 +214,23 @@ def print_ways(setting: Setting, rng: np.random.Generator) -> None:
     overlap = (found.regions & moved.regions).sum((1, 2)) / found.regions.sum((1, 2)).clamp(min=1)
     shown = np.unique(found.rows)
     print(f"\n{len(shown):,} pictures with a place; random places overlap the found ones by {overlap.mean():.0%}\n")
-    print("| places | way | turned | turned when filled | agreement [95 %] | kappa [95 %] |\n" + "|---" * 6 + "|")
-    for name, places in (("found", found), ("random", moved)):
-        filled = turned_by(setting, places, fill)[shown]
-        for way, change in WAYS.items():
-            turned = turned_by(setting, places, change)[shown]
-            shares = f"{turned.mean():.0%} | {filled.mean():.0%}"
-            print(f"| {name} | {way} | {shares} | {compare(filled, turned, rng)} |")
+    filled = [turned_by(setting, places, fill)[shown] for places in (found, moved)]
+    print(f"| {' | '.join(WAY_COLUMNS)} |\n{'|---' * len(WAY_COLUMNS)}|")
+    print(f"| filled from around (the measure) | {compare_places(filled, rng)} | | | |")
+    for way, change in WAYS.items():
+        turned = [turned_by(setting, places, change)[shown] for places in (found, moved)]
+        agreement = [compare(one, other, rng) for one, other in zip(filled, turned, strict=True)]
+        print(f"| {way} | {compare_places(turned, rng)} | {agreement[0]} | {agreement[1]} |")
+
+
+def compare_places(turned: list[np.ndarray], rng: np.random.Generator) -> str:
+    """Shares at the found places and at random ones, (n,) each, and their difference with an interval over pictures."""
+    found, moved = turned
+    difference = found.astype(float) - moved
+    drawn = difference[rng.integers(len(difference), size=(N_DRAWS, len(difference)))].mean(1)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    span = f"{difference.mean():+.0%} [{low:+.0%}, {high:+.0%}]"
+    return f"{found.mean():.0%} | {moved.mean():.0%} | {span}"
 
 
 def print_checks(setting: Setting) -> None:

@@ -22,17 +22,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from depth import COLUMNS, MEASURES, print_tables, score_path
-from depth_bycue import describe_cues, print_cues
+from depth_bycue import add_wholes, describe_cues, print_cues
 from depth_cases import Case, Found, StagedNetwork, judge, measure_truth
 from depth_finetuned import fine_tune, load_base, load_tuned, network_path
+from depth_measures import measure_squares
 from depth_networks import RECIPES, build, run_logits
 from depth_planted import class_folders
-from depth_rivals import measure_occlusion
+from depth_rivals import measure_occlusion, measure_scaled_occlusion
 from depth_worlds import Pictures
 from PIL import Image
 
 from salve_audit.demo.cues import draw_cue
 from salve_audit.demo.training import Recipe, normalise, train_network
+from salve_audit.reliance.depth.evidence import SearchSettings
 
 log = logging.getLogger("depth_real")
 SIDE, N_TRAIN, N_AUDIT = 32, 1000, 100
@@ -55,10 +57,13 @@ CHOSEN = (
 )
 
 
-OCCLUSION_64: Mapping[str, Callable[[Case], Found]] = {  # a quarter and three eighths of the side, as at 32 pixels
+AT_64: Mapping[str, Callable[[Case], Found]] = {  # a quarter and three eighths of the side, as at 32 pixels
+    "evidence and squares": lambda case: measure_squares(case, SearchSettings()),
+    "evidence and squares, frame and colour": lambda case: add_wholes(case, measure_squares(case, SearchSettings())),
     "occlusion 16 of 64, around": lambda case: measure_occlusion(case, (16,), "around"),
     "occlusion 24 of 64, around": lambda case: measure_occlusion(case, (24,), "around"),
     "occlusion 24 of 64, mean": lambda case: measure_occlusion(case, (24,), "mean"),
+    "occlusion three eighths, to the edges": measure_scaled_occlusion,
 }
 
 
@@ -197,7 +202,7 @@ def run_resnet18(arguments: argparse.Namespace) -> None:
     base, tables = load_base(arguments.checkpoint), []
     units = [f"cifar10/resnet18/{seed}" for seed in arguments.seeds]
     others = [name for name in CHOSEN if not name.startswith("occlusion")]
-    measures = {**{name: MEASURES[name] for name in others}, **OCCLUSION_64}
+    measures = {**{name: MEASURES[name] for name in others}, **AT_64}
     for unit in units:
         network = network_path(arguments.work, unit)
         fine_tune(base, arguments.cifar / "train", unit, network)
