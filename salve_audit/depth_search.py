@@ -99,7 +99,9 @@ def _find(probe: Probe, subject: SearchSubject, pictures: DepthPictures) -> Evid
         images = part.to(subject.device)
         settings = SearchSettings(batch_size=_batch_size(images), merged=False)
         parts.append(find_evidence(probe, images, labels.to(subject.device), settings))
-    return merge_alike(join_evidence(parts))
+    joined = join_evidence(parts)
+    parts.clear()  # of a thousand classes a few hundred megabytes
+    return merge_alike(joined)
 
 
 @dataclass(frozen=True)
