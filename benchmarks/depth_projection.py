@@ -160,7 +160,7 @@ def measure(case: Case, classifier: Classifier, layer: str, one: Fitted, matrix:
     held = np.concatenate([np.flatnonzero(case.labels == k)[N_FIT:] for k in range(case.n_classes)])
     place = require_foldable_layer(classifier, case.images[:4], layer)
     with torch.no_grad(), place.changing(classifier.model, matrix):
-        logits = torch.cat([classifier.model(part) for part in case.images[torch.from_numpy(held)].split(200)])
+        logits = torch.cat([classifier.model(part) for part in torch.split(case.images[torch.from_numpy(held)], 200)])
     labels, before = case.labels[held], case.right[held]
     after, flips = logits.argmax(1).numpy() == labels, case.flips[held, one.cue]
     own = labels == one.label

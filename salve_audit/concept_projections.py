@@ -10,8 +10,9 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -20,8 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from salve_audit.activations.spread import spread_rows
+from salve_audit.concept_ranks import Load, RankTrials
 from salve_audit.errors import LayerError
 from salve_audit.inputs.classifier import Classifier
+from salve_audit.inputs.head import LinearHead
 from salve_audit.inputs.reasons import summarise_error
 from salve_audit.reliance.depth.assess import ConceptFinding, DepthFindings
 from salve_audit.reliance.depth.evidence import Evidence
@@ -38,13 +41,12 @@ MOST_RIVALS = 15  # pictures per other concept of the class
 OTHERS = 5  # pictures of every class without a concept to fit
 BATCH = 16
 INSIDE, OUTSIDE, LEAST_COVER = 0.5, 0.05, 1e-6  # share of a position that pieces cover
-ELSEWHERE, FILLED, RIVALS = 0.3, 1.0, 0.3  # weights in the background, beside 1 for pictures of other classes
+ELSEWHERE, FILLED, RIVALS = 0.3, 1.0, 1.0  # weights in the background, beside 1 for pictures of other classes
 NOT_FOLDABLE = (
     "its network has no layer that all goes through and that only convolutions or linear layers read (in transformers, "
     "and wherever blocks add to a stream, normalisations and additions read it too), so nothing taken out there "
     "can be moved into weights"
 )
-Load = Callable[[Int[np.ndarray, " r"]], Float[Tensor, "r c h w"]]  # pictures of rows of the evidence, prepared
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,12 @@ class ConceptProjections:
 
 
 def project_concepts(
-    classifier: Classifier, after: SpatialLayer, evidence: Evidence, findings: DepthFindings, load: Load
+    classifier: Classifier,
+    after: SpatialLayer,
+    evidence: Evidence,
+    findings: DepthFindings,
+    load: Load,
+    head: LinearHead | None = None,
 ) -> ConceptProjections:
     """The strongest place of every class, as a projection, of the 20 classes that rest most on theirs.
 
@@ -73,6 +80,7 @@ def project_concepts(
         evidence: of the audit.
         findings: of this evidence; the indices of its concepts are kept.
         load: gives pictures of the evidence by their rows.
+        head: as audited; None: the network's own.
 
     Raises:
         LayerError: a forward pass fails.
@@ -87,8 +95,13 @@ def project_concepts(
     if found is None:
         return ConceptProjections(why_absent=NOT_FOLDABLE)
     with _reading(classifier, found.layer) as read:
-        fit = _Fit(read, evidence, load, device)
-        projections = fit.run(findings, chosen)
+        moments = _Gather(read, evidence, load, device).run(findings, chosen)
+    trials, projections = RankTrials(classifier, found, head, evidence, load), {}
+    for index, (lost, background) in moments.items():
+        fit = partial(fit_projection, lost, background)
+        projection = trials.choose(findings.concepts[index], fit)
+        if projection is not None:
+            projections[index] = projection
     log.info("%d concepts as projections at %s", len(projections), found.layer.name)
     if not projections:
         return ConceptProjections(why_absent=f"no concept leaves a trace at its layer {found.layer.name}")
@@ -96,6 +109,7 @@ def project_concepts(
 
 
 Read = Callable[[Tensor], Float[Tensor, "b gh gw d"]]
+Moments: TypeAlias = tuple[Float[np.ndarray, "d d"], Float[np.ndarray, "d d"]]  # of what is lost, and of the background
 
 
 class _Reached(Exception):
@@ -160,14 +174,14 @@ class _Taken:
     filled: _Sum = field(default_factory=_Sum)
 
 
-class _Fit:
+class _Gather:
     """All concepts of one audit; pictures come and go in batches, only moments stay."""
 
     def __init__(self, read: Read, evidence: Evidence, load: Load, device: torch.device) -> None:
         self._read, self._evidence, self._load, self._device = read, evidence, load, device
 
-    def run(self, findings: DepthFindings, chosen: Sequence[int]) -> dict[int, ConceptProjection]:
-        """The projections of the concepts `chosen`, as far as they leave a trace."""
+    def run(self, findings: DepthFindings, chosen: Sequence[int]) -> dict[int, Moments]:
+        """What the concepts `chosen` lose where they are taken out, and their background."""
         labels = self._evidence.labels.cpu().numpy()
         by_label = {findings.concepts[index].label: index for index in chosen}
         everything, whole, elsewhere = _Sum(), {label: _Sum() for label in by_label}, {}
@@ -183,9 +197,8 @@ class _Fit:
             parts = [(1.0, everything.without(whole[label])), (ELSEWHERE, elsewhere[label]), (FILLED, own.filled)]
             parts += [(RIVALS / len(rivals), self._take(one, MOST_RIVALS).lost) for one in rivals]
             background = mix_moments([(weight, one.moment) for weight, one in parts if one.n])
-            projection = fit_projection(own.lost.moment, background) if own.lost.n else None
-            if projection is not None:
-                found[index] = projection
+            if own.lost.n:
+                found[index] = own.lost.moment, background
         return found
 
     def _add_clean(self, rows: Int[np.ndarray, " r"], sums: tuple[_Sum, _Sum | None], elsewhere: _Sum) -> None:

@@ -17,12 +17,8 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from salve_audit.cli.app import run
-from salve_audit.concept_projections import ConceptProjections, project_concepts
+from salve_audit.concept_projections import ConceptProjections
 from salve_audit.concepts_file import FILE, SavedProjections, load_projections, serialise_projections
-from salve_audit.inputs import load_classifier
-from salve_audit.reliance.depth import SearchSettings, assess_depth, find_evidence, watch_network
-from salve_audit.spatial import find_spatial_layers
-from salve_audit.spatial.blocks import first_block
 
 KWARGS = {"channels": (12, 12, 16, 32), "stem_width": 8}
 CLASSES = ("cross", "disk", "stripes")
@@ -95,30 +91,11 @@ def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def audited(model: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An audit, with projections of what its classes rest on beside it."""
+    """An audit, which leaves projections of what its classes rest on beside it."""
     place = tmp_path_factory.mktemp("concepts")
     options = [*QUICK, "--out", place / "out", "--cache", place / "cache", "--format", "json", "--no-images", "-q"]
     assert run([str(one) for one in (model, data, *options)]) == 0
-    leave_projections(place / "out", model, data)
     return place
-
-
-def leave_projections(folder: Path, model: Path, data: Path) -> None:
-    audit, classifier = read(folder), load_classifier(model)
-    images, labels = pictures(data)
-    layer = first_block(classifier.model, find_spatial_layers(classifier, images))
-    with watch_network(classifier, layer) as probe:
-        evidence = find_evidence(probe, images, torch.from_numpy(labels), SearchSettings())
-    findings = assess_depth(evidence, np.random.default_rng(0))
-    made = project_concepts(classifier, layer, evidence, findings, lambda rows: images[torch.from_numpy(rows)])
-    own = {findings.concepts[index].label: one for index, one in made.projections.items()}
-    places = {index: own[label] for label, index in enumerate(strongest(audit)) if index is not None and label in own}
-    saved = SavedProjections(
-        ConceptProjections(made.layer, places, made.why_absent),
-        {index: audit["concepts"][index]["class"] for index in places},
-        {"model_sha256": audit["provenance"]["model_sha256"]},
-    )
-    (folder / FILE).write_bytes(serialise_projections(saved))
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -187,7 +164,8 @@ def test_the_written_file_does_what_a_hook_on_the_layer_does(
     assert right[0][others].mean() - right[1][others].mean() < 0.1, "the others do not"
     record = after["salve_audit_edit"]
     assert set(record["tensors"]) == {f"state_dict.{name}" for name in READERS}
-    assert (record["layer"], record["rank"], record["verified"]) == ("layer1", [2], True)
+    rank = len(load_file(audited / "out" / FILE)[f"concept.{index}.readout"])
+    assert (record["layer"], record["rank"], record["verified"]) == ("layer1", [rank], True)
     assert record["edits"] == [
         {"method": "concept", "concept": index, "class": "cross", "feature": None, "enhance": False, "strength": 1.0,
          "to_accuracy": None}

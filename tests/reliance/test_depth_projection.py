@@ -72,9 +72,9 @@ def test_shrinking_without_end_gives_the_orthogonal_projection() -> None:
 
 def test_a_concept_without_a_trace_has_none() -> None:
     background = moment(planted(0, 8, 1)[0])
-    assert fit_projection(np.zeros((8, 8)), background) is None
-    assert fit_projection(np.full((8, 8), np.nan), background) is None
-    assert fit_projection(np.eye(8), np.full((8, 8), np.inf)) is None
+    assert fit_projection(np.zeros((8, 8)), background, 1) is None
+    assert fit_projection(np.full((8, 8), np.nan), background, 1) is None
+    assert fit_projection(np.eye(8), np.full((8, 8), np.inf), 1) is None
     direction = np.eye(8)[:1]
     one = fit_projection(direction.T @ direction, background, rank=3)
     assert one is not None

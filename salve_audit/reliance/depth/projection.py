@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-RANK = 2
 SHRINKAGE = 0.01  # of the mean variance, added to every channel's
 LEAST_ENERGY = 1e-20
 LEAST_SHARE = 1e-9  # of the largest, for a further direction
@@ -44,7 +43,7 @@ class ConceptProjection:
 
 
 def fit_projection(
-    lost: Float[np.ndarray, "d d"], background: Float[np.ndarray, "d d"], rank: int = RANK, shrinkage: float = SHRINKAGE
+    lost: Float[np.ndarray, "d d"], background: Float[np.ndarray, "d d"], rank: int, shrinkage: float = SHRINKAGE
 ) -> ConceptProjection | None:
     """The oblique projection of a concept; None: its pieces leave no trace in the layer.
 
