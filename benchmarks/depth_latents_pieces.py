@@ -31,6 +31,7 @@ from salve_audit.reliance.depth.evidence import Evidence, SearchSettings, find_e
 from salve_audit.reliance.depth.filling import fill_regions
 from salve_audit.reliance.depth.latents import (
     DictionarySettings,
+    LossTerms,
     PieceSearch,
     as_removals,
     choose_by_loss,
@@ -87,7 +88,8 @@ def choose_latents(case: Case, setup: Setup, evidence: Evidence, concept: Concep
     other = np.flatnonzero((case.labels != concept.label) & case.right)
     other = other[np.linspace(0, len(other) - 1, 40).astype(int)]
     others = codes_of(setup, other).flatten(1, 2)
-    return choose_by_loss(setup.dictionary, codes, lost, others, way.search)
+    shown, elsewhere = LossTerms.of(setup.dictionary, codes, lost), LossTerms.of(setup.dictionary, others)
+    return choose_by_loss(setup.dictionary, shown, elsewhere, way.search)
 
 
 def measure_by_pieces(case: Case, way: Way | None = None) -> Found:

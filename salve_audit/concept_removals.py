@@ -8,7 +8,9 @@ thing as something that can be removed; where removing it costs other classes, t
 
 from __future__ import annotations
 
+import functools
 import logging
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +26,7 @@ from salve_audit.inputs.reasons import summarise_error
 from salve_audit.reliance.depth.assess import DepthFindings, mask_of
 from salve_audit.reliance.depth.evidence import Evidence
 from salve_audit.reliance.depth.filling import fill_regions
-from salve_audit.reliance.depth.latents.by_pieces import choose_by_loss
+from salve_audit.reliance.depth.latents.by_pieces import LossTerms, choose_by_loss
 from salve_audit.reliance.depth.latents.dictionary import DictionarySettings, PositionDictionary, fit_dictionaries
 from salve_audit.reliance.depth.latents.groups import LatentGroup, Latents, random_groups
 from salve_audit.reliance.depth.latents.plan import (
@@ -195,21 +197,18 @@ class _AtLayer:
 
     def _choose(self, dictionary: PositionDictionary, targets: Sequence[RemovalTarget]) -> list[Latents]:
         """Of each target, by what the layer loses without its pieces."""
-        lost = [self._lose(dictionary, one) for one in targets]
-        pool = [codes[:POOLED] for codes, _ in lost]
+        terms = [self._lose(dictionary, one) for one in targets]
         chosen = []
-        for place, (codes, change) in enumerate(lost):
-            other = [one for i, one in enumerate(pool) if i != place]
-            others = torch.cat(other) if other else None
-            chosen.append(choose_by_loss(dictionary, codes, change, others, self.settings.search))
+        for place, (shown, _) in enumerate(terms):
+            pool = [few for i, (_, few) in enumerate(terms) if i != place]
+            others = functools.reduce(operator.add, pool) if pool else None
+            chosen.append(choose_by_loss(dictionary, shown, others, self.settings.search))
         return chosen
 
-    def _lose(
-        self, dictionary: PositionDictionary, target: RemovalTarget
-    ) -> tuple[Float[Tensor, "q p m"], Float[Tensor, "q p d"]]:
-        """Codes of the pictures, and what the layer's output loses when their pieces are filled in."""
+    def _lose(self, dictionary: PositionDictionary, target: RemovalTarget) -> tuple[LossTerms, LossTerms]:
+        """Of its pictures, what the layer loses when their pieces are filled in; of a few, the codes alone."""
         layout, cells = self.layer.layout, mask_of(self.evidence, target.concept)
-        codes, lost = [], []
+        terms: list[LossTerms] = []
         for start in range(0, len(target.chosen), self.batch_size):
             rows = target.chosen[start : start + self.batch_size]
             masks = torch.stack([cells[torch.from_numpy(target.concept.pictures == row)].any(0) for row in rows])
@@ -218,10 +217,12 @@ class _AtLayer:
             with torch.no_grad():
                 before = layout.to_positions(self.cut.run(images).output)
                 after = layout.to_positions(self.cut.run(fill_regions(images, out)).output)
-                codes.append(dictionary.encode(before))
-            lost.append(before - after)
+                codes = dictionary.encode(before)
+            if not terms:
+                few = LossTerms.of(dictionary, codes[:POOLED])
+            terms.append(LossTerms.of(dictionary, codes, before - after))
             self._n_others += 2 * len(rows)
-        return torch.cat(codes), torch.cat(lost)
+        return functools.reduce(operator.add, terms), few
 
     def _measure(
         self,

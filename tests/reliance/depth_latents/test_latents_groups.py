@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from salve_audit.reliance.depth.latents import (
+    LossTerms,
     PieceSearch,
     choose_by_loss,
     choose_by_presence,
@@ -100,13 +101,16 @@ def test_latents_of_the_pieces_are_chosen_both_ways(dictionary_of: Any) -> None:
     dictionary = dictionary_of(rows)
     lost = codes[..., [0, 1]] @ torch.from_numpy(rows[[0, 1]]).float()
     search = PieceSearch(most=4)
+    shown = LossTerms.of(dictionary, codes, lost)
     assert set(choose_by_presence(codes, there, search)) <= {0, 1}
-    assert choose_by_loss(dictionary, codes, lost, None, search) == (0, 1)
-    assert choose_by_loss(dictionary, codes, lost, codes[:0], PieceSearch(most=1)) == (0,)
+    assert choose_by_loss(dictionary, shown, None, search) == (0, 1)
+    assert choose_by_loss(dictionary, shown, LossTerms.of(dictionary, codes[:0]), PieceSearch(most=1)) == (0,)
+    halves = LossTerms.of(dictionary, codes[:25], lost[:25]) + LossTerms.of(dictionary, codes[25:], lost[25:])
+    assert choose_by_loss(dictionary, halves, None, search) == (0, 1)
     elsewhere = torch.zeros_like(codes)
     elsewhere[..., 1] = 1.0  # in other pictures, latent 1 is everywhere
-    assert choose_by_loss(dictionary, codes, lost, elsewhere, search) == (0,)
-    assert choose_by_loss(dictionary, codes, torch.zeros_like(lost), None, search) == ()
+    assert choose_by_loss(dictionary, shown, LossTerms.of(dictionary, elsewhere), search) == (0,)
+    assert choose_by_loss(dictionary, LossTerms.of(dictionary, codes), None, search) == ()
     assert choose_by_presence(codes, torch.zeros_like(there), search) == ()
 
 
@@ -125,7 +129,12 @@ def test_each_greedy_step_is_the_best_single_one(dictionary_of: Any) -> None:
         there = others[..., list(chosen)] @ torch.from_numpy(rows[list(chosen)]).float()
         return float((lost - own).square().sum() + 5 / 3 * there.square().sum())
 
-    chosen = choose_by_loss(dictionary, codes, lost, others, PieceSearch(most=6, least_gain=0.0))
+    chosen = choose_by_loss(
+        dictionary,
+        LossTerms.of(dictionary, codes, lost),
+        LossTerms.of(dictionary, others),
+        PieceSearch(most=6, least_gain=0.0),
+    )
     assert chosen
     for step in range(len(chosen)):
         options = {one: error((*chosen[:step], one)) for one in range(6) if one not in chosen[:step]}

@@ -5,6 +5,7 @@ Read in this order: `positions` (a bounded sample of a layer), `dictionary` (tra
 """
 
 from salve_audit.reliance.depth.latents.by_pieces import (
+    LossTerms,
     PieceSearch,
     choose_by_loss,
     choose_by_presence,
@@ -48,6 +49,7 @@ __all__ = [
     "LatentGroup",
     "LayerRedundancy",
     "LayerTail",
+    "LossTerms",
     "PictureSource",
     "PieceSearch",
     "PositionDictionary",

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
@@ -47,8 +46,8 @@ def choose_by_presence(codes: Float[Tensor, "q p m"], covered: Float[Tensor, "q 
 
     Greedy least squares of `covered` on the codes, with non-negative weights and a constant for each picture.
     """
-    x = (codes - codes.mean(1, keepdim=True)).flatten(0, 1).double().cpu().numpy()
-    y = (covered - covered.mean(1, keepdim=True)).flatten().double().cpu().numpy()
+    x = (codes - codes.mean(1, keepdim=True)).flatten(0, 1).cpu().double().numpy()
+    y = (covered - covered.mean(1, keepdim=True)).flatten().cpu().double().numpy()
     gram, slope, total = x.T @ x, x.T @ y, float(y @ y)
     chosen: list[int] = []
     left = total
@@ -69,30 +68,54 @@ def _error_with(gram: np.ndarray, slope: np.ndarray, total: float, chosen: list[
     return float("inf") if (weights <= 0).any() else float(total - weights @ slope[chosen])
 
 
+@dataclass(frozen=True, eq=False)
+class LossTerms:
+    """All that the choice by loss needs of some pictures: small, whatever their number, and added up batch by batch.
+
+    Attributes:
+        gain: (m,) what each latent writes along what is lost, summed over positions.
+        gram: (m, m) products of codes, summed over positions.
+        total: squared length of what is lost.
+        n: pictures.
+    """
+
+    gain: Float[np.ndarray, " m"]
+    gram: Float[np.ndarray, "m m"]
+    total: float
+    n: int
+
+    @staticmethod
+    def of(
+        dictionary: PositionDictionary, codes: Float[Tensor, "q p m"], lost: Float[Tensor, "q p d"] | None = None
+    ) -> LossTerms:
+        """Of pictures with these codes; `lost` is the layer's output minus that without the pieces, None: 0."""
+        flat = codes.flatten(0, 1)
+        gram = (flat.T @ flat).cpu().double().numpy()
+        if lost is None:
+            return LossTerms(np.zeros(len(gram)), gram, 0.0, len(codes))
+        written = (flat * (lost.flatten(0, 1) @ dictionary.rows(lost).T)).sum(0)
+        return LossTerms(written.cpu().double().numpy(), gram, float(lost.cpu().double().square().sum()), len(codes))
+
+    def __add__(self, other: LossTerms) -> LossTerms:
+        return LossTerms(self.gain + other.gain, self.gram + other.gram, self.total + other.total, self.n + other.n)
+
+
 def choose_by_loss(
-    dictionary: PositionDictionary,
-    codes: Float[Tensor, "q p m"],
-    lost: Float[Tensor, "q p d"],
-    others: Float[Tensor, "o p m"] | None,
-    search: PieceSearch,
+    dictionary: PositionDictionary, shown: LossTerms, others: LossTerms | None, search: PieceSearch
 ) -> Latents:
     """Latents S that make ``|lost - sum over S of code * row|²`` small, the best first.
 
     Args:
         dictionary: whose codes.
-        codes: of pictures that show the concept.
-        lost: the layer's output there, minus that of the same pictures without their pieces.
-        others: codes of other pictures, in which nothing should change.
+        shown: of pictures that show the concept.
+        others: of other pictures, in which nothing should change.
         search: when to stop, and what the others weigh.
     """
-    rows = dictionary.rows(lost)
-    gain = torch.einsum("qpm,qpm->m", codes, lost @ rows.T).double().cpu().numpy()
-    likeness = rows @ rows.T
-    cost = (_gram(codes) * likeness).double().cpu().numpy()
-    if others is not None and len(others):
-        weight = search.others * len(codes) / len(others)
-        cost = cost + weight * (_gram(others) * likeness).double().cpu().numpy()
-    return _choose_greedily(gain, cost, float(lost.double().square().sum()), search)
+    rows = dictionary.sae.dictionary.astype(np.float64)
+    gram = shown.gram
+    if others is not None and others.n:
+        gram = gram + search.others * shown.n / others.n * others.gram
+    return _choose_greedily(shown.gain, gram * (rows @ rows.T), shown.total, search)
 
 
 def _choose_greedily(
@@ -109,8 +132,3 @@ def _choose_greedily(
             break
         chosen.append(best)
     return tuple(chosen)
-
-
-def _gram(codes: Float[Tensor, "q p m"]) -> Float[Tensor, "m m"]:
-    flat = codes.flatten(0, 1)
-    return flat.T @ flat

@@ -151,8 +151,8 @@ def _widen(codes: Float[Tensor, "n gh gw m"]) -> Float[Tensor, "n gh gw m"]:
 
 def _correlate(codes: Float[Tensor, "q m"]) -> Float[np.ndarray, "m m"]:
     """Correlation of latents; 0 with those that do not vary."""
-    centred = (codes - codes.mean(0)).double()
-    covariance = (centred.T @ centred).cpu().numpy()
+    centred = (codes - codes.mean(0)).cpu().double()
+    covariance = (centred.T @ centred).numpy()
     scale = np.sqrt(np.diag(covariance))
     return np.divide(
         covariance, np.outer(scale, scale), out=np.zeros_like(covariance), where=np.outer(scale, scale) > 0

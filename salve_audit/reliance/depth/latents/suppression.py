@@ -132,18 +132,18 @@ def bisect(
         inf: at no step of the scan. NaN: not right at 0.
     """
     step = 1 / search.n_scan
-    high = torch.full(right.shape, torch.inf, dtype=torch.float64, device=right.device)
+    high = torch.full(right.shape, torch.inf, device=right.device)
     for i in range(1, search.n_scan + 1):
         open_ = torch.nonzero(right & high.isinf())[:, 0]
         if not len(open_):
             break
         at = high.new_full((len(open_),), i * step)
-        high[open_] = torch.where(wrong(open_, at.float()), at, torch.inf)
+        high[open_] = torch.where(wrong(open_, at), at, torch.inf)
     known = torch.nonzero(high.isfinite())[:, 0]
     top, width = high[known], step
     while width > search.tolerance and len(known):
         width /= 2
-        top = torch.where(wrong(known, (top - width).float()), top - width, top)
+        top = torch.where(wrong(known, top - width), top - width, top)
     high[known] = top
     return torch.where(right, high, torch.nan)
 
