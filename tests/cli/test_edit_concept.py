@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,16 +175,18 @@ def test_the_written_file_does_what_a_hook_on_the_layer_does(
     assert row.split()[-2] == f"{100 * right[1][own].mean():.1f}"
 
 
+@pytest.mark.parametrize(("options", "strength"), [((), 0.4), (("--enhance",), -0.4)])
 def test_it_goes_by_number_and_strength_and_without_proof(
-    edit: Callable, salve: Callable, audited: Path, model: Path, data: Path, tmp_path: Path
+    options: tuple[str, ...], strength: float, salve: Callable, audited: Path, model: Path, data: Path, tmp_path: Path
 ) -> None:
     index, out = strongest(read(audited / "out"))[2], tmp_path / "edited.pt"
-    done = salve("edit", model, audited / "out", "--concept", index, "--strength", 0.4, "-o", out, "--no-verify")
+    named = ("--concept", index, "--strength", 0.4, *options, "-o", out, "--no-verify")
+    done = salve("edit", model, audited / "out", *named)
     assert done.code == 0, done.err
     assert "NOT VERIFIED" in done.err
     images, _ = pictures(data)
     before, after = (torch.load(one, weights_only=True)["state_dict"] for one in (model, out))
-    expected = logits(before, images, removing(audited / "out", index, 0.4))
+    expected = logits(before, images, removing(audited / "out", index, strength))
     torch.testing.assert_close(logits(after, images), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -204,7 +207,9 @@ def test_two_concepts_are_taken_out_one_after_another(
     ]
 
 
-def test_an_accuracy_is_reached_by_runs(edit: Callable, audited: Path, model: Path, data: Path, tmp_path: Path) -> None:
+def test_an_accuracy_is_reached_by_runs(
+    edit: Callable, salve: Callable, audited: Path, model: Path, data: Path, tmp_path: Path
+) -> None:
     out, index = tmp_path / "edited.pt", strongest(read(audited / "out"))[0]
     done = edit(model, "--concept", index, "--to-accuracy", 0.5, "-o", out)
     assert done.code == 0, done.err
@@ -214,6 +219,10 @@ def test_an_accuracy_is_reached_by_runs(edit: Callable, audited: Path, model: Pa
     strength = after["salve_audit_edit"]["edits"][0]["strength"]
     weaker = logits(_state(model), images, removing(audited / "out", index, 0.95 * strength))
     assert (weaker.argmax(1).numpy() == labels)[labels == 0].mean() > 0.5, "hardly stronger than needed"
+    wanted = ("--concept", index, "--to-accuracy", 0.5, "-o", tmp_path / "none.pt", "--no-verify")
+    done = salve("edit", model, audited / "out", *wanted)
+    assert done.code == 2
+    assert "is reached by runs of the network, which need pictures" in done.err
 
 
 def _state(model: Path) -> State:
@@ -265,6 +274,29 @@ def changed(audited: Path, tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+def test_half_precision_is_allowed_what_rounding_does(
+    edit: Callable, audited: Path, model: Path, changed: Callable, data: Path, tmp_path: Path
+) -> None:
+    content, half = torch.load(model, weights_only=True), tmp_path / "half.pt"
+    content["state_dict"] = {
+        name: one.half() if one.is_floating_point() else one for name, one in content["state_dict"].items()
+    }
+    torch.save(content, half)
+    sha = hashlib.sha256(half.read_bytes()).hexdigest()
+    folder = changed(lambda audit: audit["provenance"].update(model_sha256=sha))
+    saved = load_one((folder / FILE).read_bytes(), tmp_path)
+    (folder / FILE).write_bytes(serialise_projections(replace(saved, hashes={"model_sha256": sha})))
+    done = edit(half, "--concept", "cross", "-o", tmp_path / "edited.pt", audit=folder)
+    assert done.code == 0, done.err
+    after = torch.load(tmp_path / "edited.pt", weights_only=True)["state_dict"]
+    assert {after[name].dtype for name in READERS} == {torch.float16}
+    images, _ = pictures(data)
+    states = [{name: one.float() if one.is_floating_point() else one for name, one in state.items()}
+              for state in (content["state_dict"], after)]  # fmt: skip
+    expected = logits(states[0], images, removing(audited / "out", strongest(read(folder))[0], 1.0))
+    torch.testing.assert_close(logits(states[1], images), expected, rtol=0.02, atol=0.05)
 
 
 def test_an_audit_without_projections_is_named(edit: Callable, model: Path, changed: Callable, tmp_path: Path) -> None:
