@@ -83,7 +83,7 @@ def test_limit_is_the_gates(audit: AuditResult) -> None:
 
 def test_worst_outcome_of_several_rules_counts() -> None:
     rules = tuple(Rule("r", "a", 1.0, None, None, 2.0, outcome) for outcome in ("pass", "fail", "undecided"))
-    assert outcomes(Verdict(False, "p", rules)) == {"a": "fail"}
+    assert Verdict(False, "p", rules).outcomes == {"a": "fail"}
 
 
 @pytest.mark.parametrize(
