@@ -3,7 +3,8 @@
 Pieces of evidence say what taking a thing out of the picture does. Here the same thing is taken out inside of the
 network: those latents of a dictionary of the layer are found that write what the pieces are, and their part of the
 layer's output is subtracted at every position. How near the two come to each other says whether the layer holds the
-thing as something that can be removed; where removing it costs other classes, they rest on the same latents.
+thing as something that can be removed; where removing it costs other classes, they rest on the same latents. A small
+drop does not say that little rests on the thing: a few latents often miss it, and other dictionaries miss other things.
 """
 
 from __future__ import annotations
