@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -13,10 +13,12 @@ from torch import Tensor
 
 import salve_audit.concept_projections as tested
 from salve_audit.concept_projections import NOT_FOLDABLE, project_concepts
+from salve_audit.concept_ranks import RankTrials
 from salve_audit.inputs.classifier import Classifier, TransformSpec
 from salve_audit.inputs.heads import find_head
 from salve_audit.reliance.depth import ClassFinding, ConceptFinding, DepthFindings, Evidence
 from salve_audit.reliance.depth.assess import Share
+from salve_audit.reliance.depth.projection import ConceptProjection
 from salve_audit.spatial import find_spatial_layers
 from salve_audit.spatial.blocks import first_block
 
@@ -110,3 +112,32 @@ def test_a_concept_without_a_trace_has_none() -> None:
     found = project_concepts(classifier, layer, bare, findings((1.0, 1.0)), lambda rows: images[torch.from_numpy(rows)])
     assert not found.projections
     assert "leaves a trace at its layer layer1" in found.why_absent
+
+
+class Told(RankTrials):
+    """Trials whose outcome is given: by rank, the share of own and of other pictures that turn wrong."""
+
+    outcomes: ClassVar[dict[int, tuple[float, float]]] = {}
+
+    def _turn(self, projection: ConceptProjection, rows: np.ndarray) -> np.ndarray:
+        share = self.outcomes[projection.rank][0 if rows[0] < N else 1]
+        return np.arange(len(rows)) < round(share * len(rows))
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "rank"),
+    [
+        ({1: (1.0, 0.0)}, 1),  # enough: no other is tried
+        ({1: (0.0, 0.0), 2: (1.0, 0.0)}, 2),
+        ({1: (0.5, 0.0), 2: (1.0, 0.5)}, 1),  # more would cost more than it brings
+        ({1: (0.0, 0.0), 2: (0.0, 0.0), 4: (0.5, 0.0)}, 4),  # 4 directions are all there are
+    ],
+)
+def test_the_rank_does_what_is_asked_at_least_cost(outcomes: dict[int, tuple[float, float]], rank: int) -> None:
+    _, evidence = spotted()
+    trials = Told(None, None, None, evidence, None)  # type: ignore[arg-type]  # nothing is run
+    Told.outcomes = outcomes
+    concept = findings((1.0, 1.0)).concepts[1]  # of class 0, whose pictures come first
+    made = trials.choose(concept, lambda n: ConceptProjection(np.eye(8)[: min(n, 4)], np.eye(8)[: min(n, 4)]))
+    assert made is not None
+    assert made.rank == rank
