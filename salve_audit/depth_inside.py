@@ -57,7 +57,8 @@ def look_inside(run: DepthRun, concepts: Sequence[Concept], classes: Sequence[st
 def _project(run: DepthRun) -> ConceptProjections:
     """The projections, or the reason why there are none: they are no part of the findings."""
     try:
-        return project_concepts(run.asked.classifier, run.layers[0], run.evidence, run.findings, run.pictures.load)
+        asked, first = run.asked, run.layers[0]
+        return project_concepts(asked.classifier, first, run.evidence, run.findings, run.pictures.load, asked.head)
     except SalveError as error:
         why = f"{error.what}: {error.why}"
     except (RuntimeError, MemoryError) as error:

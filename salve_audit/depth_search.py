@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,9 +29,10 @@ from salve_audit.reliance.depth import (
 from salve_audit.reliance.depth.assess import Share
 from salve_audit.reliance.depth.check import Cover, checked_pieces, describe_checks, turn_under_cover
 from salve_audit.reliance.depth.merging import merge_alike
-from salve_audit.reliance.depth.nulls import share_with_wilson, summarise_null, turn_at_random
+from salve_audit.reliance.depth.nulls import count_passes, share_with_wilson, summarise_null, turn_at_random
 from salve_audit.reliance.depth.pieces import join_evidence
 from salve_audit.reliance.depth.records import choose_wholes
+from salve_audit.reliance.depth.squares import judge_with_squares
 from salve_audit.reliance.depth.whole import CHANGES, NULLS, Batches, Usual, find_usual, turn_changed
 from salve_audit.results import OcclusionCheck
 from salve_audit.spatial import SpatialLayer
@@ -101,7 +103,17 @@ def _find(probe: Probe, subject: SearchSubject, pictures: DepthPictures) -> Evid
         parts.append(find_evidence(probe, images, labels.to(subject.device), settings))
     joined = join_evidence(parts)
     parts.clear()  # of a thousand classes a few hundred megabytes
-    return merge_alike(joined)
+    return _judge(probe, subject, pictures, merge_alike(joined))
+
+
+def _judge(probe: Probe, subject: SearchSubject, pictures: DepthPictures, found: Evidence) -> Evidence:
+    """The pieces judged with squares as well, part by part."""
+    parts = []
+    for places, part in pictures.parts():
+        images = part.to(subject.device)
+        parts.append(judge_with_squares(probe, images, found.take(places), _batch_size(images)))
+    judged = join_evidence(parts)
+    return dataclasses.replace(judged, n_passes=found.n_passes + judged.n_passes)
 
 
 @dataclass(frozen=True)
@@ -137,7 +149,7 @@ class _Asked:
             checks=describe_checks(evidence, findings, np.concatenate(covered)),
             usual=usual,
             n_passes=len(wholes) * len(evidence.labels)
-            + at_random.size
+            + count_passes(evidence)
             + int(chosen.sum())
             + sum(int((evidence.labels == label).sum()) for label in resting),
         )

@@ -34,8 +34,9 @@ from salve_audit.subject import Subject
 log = logging.getLogger(__name__)
 METHOD = (
     "In each picture the places that speak for its class are found by integrated gradients and filled in from their "
-    "surroundings, the strongest first, until the class is lost; pieces of the same kind are one concept. Frame and "
-    "overall colour of the pictures are taken out as wholes."
+    "surroundings, the strongest first, until the class is lost; pieces of the same kind are one concept. Whether a "
+    "picture is lost without a piece is decided by the mean of three margins: without it, and without squares of two "
+    "sizes around its middle. Frame and overall colour of the pictures are taken out as wholes."
 )
 ON_GPU = 50  # times the work that is affordable on a processor
 

@@ -19,6 +19,7 @@ from salve_audit.inputs.sources.source import Content, PictureSource
 from salve_audit.reliance.depth import Evidence, SearchSettings, assess_depth, find_evidence, watch_network
 from salve_audit.reliance.depth.check import check_by_occlusion
 from salve_audit.reliance.depth.nulls import flip_at_random
+from salve_audit.reliance.depth.squares import judge_with_squares
 from salve_audit.reliance.depth.whole import flip_without_whole
 from salve_audit.spatial import find_spatial_layers
 from salve_audit.spatial.blocks import first_block
@@ -72,7 +73,7 @@ def test_parts_find_what_one_call_with_all_pictures_finds(
     assert evidence.n_passes + controls.n_passes == sum(seen)
     images, labels = DepthPictures(subject, rows, 0).load(np.arange(len(rows))), pictures.labels
     with watch_network(asked.classifier, asked.layer, asked.head) as probe:
-        expected = find_evidence(probe, images, labels, SearchSettings())
+        expected = judge_with_squares(probe, images, find_evidence(probe, images, labels, SearchSettings()), 100)
         assert_same(expected, evidence)
         known = assess_depth(expected, asked.rng("concepts"))
         assert findings.classes == known.classes

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from salve_audit.reliance.depth.assess import Share
@@ -12,9 +14,10 @@ from salve_audit.reliance.depth.filling import fill_regions
 from salve_audit.reliance.depth.network import Probe, hard_margin
 from salve_audit.reliance.depth.pieces import Evidence
 from salve_audit.reliance.depth.regions import to_pixels
+from salve_audit.reliance.depth.squares import SIDES, judge_with_squares
 from salve_audit.reliance.survival import wilson
 
-N_DRAWS = 2  # places per picture
+N_DRAWS = 1  # places per picture
 
 
 def flip_at_random(
@@ -27,7 +30,7 @@ def flip_at_random(
 def turn_at_random(
     probe: Probe, images: Float[Tensor, "n c h w"], evidence: Evidence, batch_size: int, rng: np.random.Generator
 ) -> Bool[np.ndarray, "n t"]:
-    """Which pictures that were right turn wrong, in each of `N_DRAWS` places.
+    """Which pictures that were right turn wrong, in each of `N_DRAWS` places, judged with squares as pieces are.
 
     The first piece is moved by random numbers of cells, what leaves the picture on one side comes in on the other.
     Draws are picture by picture: pictures given in several calls, with the same `rng`, get the same places.
@@ -39,13 +42,40 @@ def turn_at_random(
         moved = torch.stack(
             [torch.roll(one, tuple(at), (0, 1)) for one, at in zip(first, offsets[:, draw].tolist(), strict=True)]
         )
-        for start in range(0, len(images), batch_size):
-            rows = slice(start, start + batch_size)
-            out = to_pixels(moved[rows, None].to(images), (images.shape[2], images.shape[3]))
-            with torch.no_grad():
-                logits = probe(fill_regions(images[rows], out)).logits.cpu()  # where the evidence is
-            turned[rows, draw] = (hard_margin(logits, evidence.labels[rows]) <= 0) & evidence.correct[rows]
+        margins = _margins_without(probe, images, moved, evidence.labels, batch_size)
+        placed = dataclasses.replace(
+            evidence,
+            regions=moved[:, None],
+            alone=margins[:, None],
+            together=margins[:, None],
+            traits=evidence.traits[:, :1],
+        )
+        turned[:, draw] = judge_with_squares(probe, images, placed, batch_size).flips[:, 0]
     return turned.numpy()
+
+
+def count_passes(evidence: Evidence) -> int:
+    """Of `turn_at_random`: pictures without a piece have no squares."""
+    n_there = int(evidence.regions[:, 0].flatten(1).any(1).sum())
+    return N_DRAWS * (len(evidence.labels) + len(SIDES) * n_there)
+
+
+def _margins_without(
+    probe: Probe,
+    images: Float[Tensor, "n c h w"],
+    regions: Bool[Tensor, "n gh gw"],
+    labels: Int[Tensor, " n"],
+    batch_size: int,
+) -> Float[Tensor, " n"]:
+    """With each picture's region filled in, on the processor, where the evidence is."""
+    margins = []
+    for start in range(0, len(images), batch_size):
+        rows = slice(start, start + batch_size)
+        out = to_pixels(regions[rows, None].to(images), (images.shape[2], images.shape[3]))
+        with torch.no_grad():
+            logits = probe(fill_regions(images[rows], out)).logits.cpu()
+        margins.append(hard_margin(logits, labels[rows]))
+    return torch.cat(margins)
 
 
 def summarise_null(evidence: Evidence, turned: Bool[np.ndarray, "n t"]) -> dict[int, Share]:

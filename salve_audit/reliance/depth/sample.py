@@ -12,7 +12,7 @@ from salve_audit.activations.spread import spread_rows
 MOST_PER_CLASS = 100  # pictures
 LEAST_PER_CLASS = 30  # below it a class is thin: rather fewer classes
 LEAST_CLASSES = 3
-PASSES = 27.0  # of one picture, about: 21 to find its evidence, the rest are controls
+PASSES = 31.0  # of one picture, about: 24 for its evidence, the rest are controls
 WORK = 6e12  # multiply-adds; a minute on two cores
 
 
