@@ -11,7 +11,7 @@ from importlib import metadata
 
 from salve_audit import __version__
 from salve_audit.config import AuditConfig, described, limits_of
-from salve_audit.depths import DepthOutcome
+from salve_audit.depth.stage import DepthOutcome
 from salve_audit.findings import find_notes
 from salve_audit.gate.verdict import judge
 from salve_audit.interventions.comparison import Comparison

@@ -15,12 +15,12 @@ import numpy as np
 from salve_audit.activations import choose_device
 from salve_audit.activations.store import Activations
 from salve_audit.assembly import StageResults, assemble
-from salve_audit.concepts_file import FILE as CONCEPTS_FILE
-from salve_audit.concepts_file import SavedProjections, serialise_projections
 from salve_audit.config import AuditConfig
 from salve_audit.deep_edits import edit_deeply
-from salve_audit.depth_layers import check_depth_layers
-from salve_audit.depths import DepthOutcome, measure_depth
+from salve_audit.depth.file import FILE as CONCEPTS_FILE
+from salve_audit.depth.file import SavedProjections, serialise_projections
+from salve_audit.depth.layers import check_depth_layers
+from salve_audit.depth.stage import DepthOutcome, measure_depth
 from salve_audit.galleries import check_saliency_layer, show_features
 from salve_audit.inputs.head import LinearHead
 from salve_audit.interventions import (

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from salve_audit.activations.pictures import LoaderSettings
-from salve_audit.concepts_file import FILE, SavedProjections, load_projections
+from salve_audit.depth.file import FILE, SavedProjections, load_projections
 from salve_audit.edit.apply import AppliedStep
 from salve_audit.edit.matching import Runs, match_strength, proof_batch
 from salve_audit.edit.plan import Target

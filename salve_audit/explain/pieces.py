@@ -10,7 +10,7 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from salve_audit.depth_layers import choose_depth_layers
+from salve_audit.depth.layers import choose_depth_layers
 from salve_audit.errors import LayerError
 from salve_audit.explain.findings import Piece, Pieces
 from salve_audit.explain.maps import show_picture

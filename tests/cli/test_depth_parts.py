@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from salve_audit.config import AuditConfig
-from salve_audit.depth_pictures import HELD, DepthPictures
-from salve_audit.depth_search import SearchSubject, search_depth
-from salve_audit.depths import measure_depth
+from salve_audit.depth.pictures import HELD, DepthPictures
+from salve_audit.depth.search import SearchSubject, search_depth
+from salve_audit.depth.stage import measure_depth
 from salve_audit.errors import DataError
 from salve_audit.inputs.sources.source import Content, PictureSource
 from salve_audit.reliance.depth import Evidence, SearchSettings, assess_depth, find_evidence, watch_network

@@ -18,8 +18,8 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from salve_audit.cli.app import run
-from salve_audit.concept_projections import ConceptProjections
-from salve_audit.concepts_file import FILE, SavedProjections, load_projections, serialise_projections
+from salve_audit.depth.file import FILE, SavedProjections, load_projections, serialise_projections
+from salve_audit.depth.projections import ConceptProjections
 
 KWARGS = {"channels": (12, 12, 16, 32), "stem_width": 8}
 CLASSES = ("cross", "disk", "stripes")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from salve_audit.concept_removals import ExaminedNetwork, RemovalSettings, remove_concepts
+from salve_audit.depth.removals import ExaminedNetwork, RemovalSettings, remove_concepts
 from salve_audit.reliance.depth import Evidence, SearchSettings, assess_depth, find_evidence, watch_network
 from salve_audit.reliance.depth.latents.plan import plan_removals
 from salve_audit.spatial import GridLayout, SpatialLayer, find_spatial_layers

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from salve_audit.concept_projections import ConceptProjections, project_concepts
-from salve_audit.concept_removals import ExaminedNetwork, remove_concepts
-from salve_audit.depth_pictures import DepthPictures
-from salve_audit.depth_search import SearchSubject
+from salve_audit.depth.pictures import DepthPictures
+from salve_audit.depth.projections import ConceptProjections, project_concepts
+from salve_audit.depth.removals import ExaminedNetwork, remove_concepts
+from salve_audit.depth.search import SearchSubject
 from salve_audit.errors import SalveError
 from salve_audit.reliance.depth import DepthFindings, Evidence
 from salve_audit.results import Concept

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from salve_audit.depth_pictures import DepthPictures
+from salve_audit.depth.pictures import DepthPictures
 from salve_audit.errors import LayerError
 from salve_audit.inputs.classifier import Classifier
 from salve_audit.inputs.head import LinearHead

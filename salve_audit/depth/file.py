@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from salve_audit import __version__
-from salve_audit.concept_projections import ConceptProjections
+from salve_audit.depth.projections import ConceptProjections
 from salve_audit.errors import ResultError
 from salve_audit.reliance.depth.projection import ConceptProjection
 from salve_audit.sae.files import with_sorted_header

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from salve_audit.activations import choose_device
 from salve_audit.activations.pictures import first_pictures
-from salve_audit.concept_pictures import ShownPictures, draw_concepts, draw_wholes
-from salve_audit.concept_projections import ConceptProjections
 from salve_audit.config import AuditConfig, limits_of
-from salve_audit.depth_inside import DepthRun, look_inside
-from salve_audit.depth_layers import TRACED, choose_depth_layers
-from salve_audit.depth_pictures import DepthPictures
-from salve_audit.depth_search import Controls, SearchSubject, search_depth
+from salve_audit.depth.drawing import ShownPictures, draw_concepts, draw_wholes
+from salve_audit.depth.inside import DepthRun, look_inside
+from salve_audit.depth.layers import TRACED, choose_depth_layers
+from salve_audit.depth.pictures import DepthPictures
+from salve_audit.depth.projections import ConceptProjections
+from salve_audit.depth.search import Controls, SearchSubject, search_depth
 from salve_audit.errors import LayerError, SalveError
 from salve_audit.reliance.depth import watch_network
 from salve_audit.reliance.depth.evidence import find_heat

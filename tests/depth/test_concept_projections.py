@@ -11,9 +11,9 @@ import timm
 import torch
 from torch import Tensor
 
-import salve_audit.concept_projections as tested
-from salve_audit.concept_projections import NOT_FOLDABLE, project_concepts
-from salve_audit.concept_ranks import RankTrials
+import salve_audit.depth.projections as tested
+from salve_audit.depth.projections import NOT_FOLDABLE, project_concepts
+from salve_audit.depth.ranks import RankTrials
 from salve_audit.inputs.classifier import Classifier, TransformSpec
 from salve_audit.inputs.heads import find_head
 from salve_audit.reliance.depth import ClassFinding, ConceptFinding, DepthFindings, Evidence

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from salve_audit.activations.spread import spread_rows
-from salve_audit.concept_ranks import Load, RankTrials
+from salve_audit.depth.ranks import Load, RankTrials
 from salve_audit.errors import LayerError
 from salve_audit.inputs.classifier import Classifier
 from salve_audit.inputs.head import LinearHead
