@@ -23,7 +23,7 @@ from depth_cases import Case, load_case
 from depth_networks import UNTOUCHED_ARCH, network_path
 from depth_worlds import SIDE, UNTOUCHED_AGAIN, UNTOUCHED_WORLD, worlds
 
-from salve_audit.concept_projections import project_concepts
+from salve_audit.depth.projections import project_concepts
 from salve_audit.inputs.classifier import Classifier, TransformSpec
 from salve_audit.inputs.heads import find_head
 from salve_audit.reliance.depth import SearchSettings, assess_depth, find_evidence, watch_network
