@@ -38,7 +38,8 @@ clean:
 sample-reports: $(INSTALLED)  # sample_reports/ is made by this command alone, never edited
 	rm -rf sample_reports/demo
 	$(BIN)/salve-audit demo --out sample_reports/demo --quiet
-	rm -rf sample_reports/demo/world sample_reports/demo/samples.parquet sample_reports/demo/sae.safetensors
+	rm -rf sample_reports/demo/world sample_reports/demo/samples.parquet sample_reports/demo/sae.safetensors \
+		sample_reports/demo/concepts.safetensors
 
 .PHONY: fuzz
 FUZZ_SECONDS ?= 3600

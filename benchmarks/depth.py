@@ -42,7 +42,7 @@ def _variant(stage: int = 2, **changes: float) -> Callable[[Case], Found]:
 
 
 MEASURES: Mapping[str, Callable[[Case], Found]] = {
-    "evidence (default)": _variant(),
+    "evidence, pieces only": _variant(),
     "evidence and squares": lambda case: measure_squares(case, DEFAULT),
     "evidence, frame and colour": lambda case: measure_with_wholes(case, DEFAULT),
     "evidence, no concepts": lambda case: measure_pieces(case, DEFAULT),

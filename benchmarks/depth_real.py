@@ -40,7 +40,7 @@ log = logging.getLogger("depth_real")
 SIDE, N_TRAIN, N_AUDIT = 32, 1000, 100
 ARCHS = ("resnet", "convnext")
 CHOSEN = (
-    "evidence (default)",
+    "evidence, pieces only",
     "evidence, frame and colour",
     "evidence, no concepts",
     "occlusion 8, around",

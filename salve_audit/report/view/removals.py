@@ -9,6 +9,7 @@ from salve_audit.report.tables import Column, Missing, Table, Value, make_table
 from salve_audit.results import Concept, ConceptEffect, ConceptRemoval
 
 MOST_OF_IT = 0.5  # of the drop in the picture, for the latents to count as carrying it
+LITTLE_MORE = 0.25  # accuracy beyond that drop: more is something else that the class rests on as well
 SPARED = 0.1  # mean drop of the others up to which they do
 _NO_LATENTS = "no latents of the layer lose more with the concept's pieces than with others"
 _NO_OTHERS = "no other class was examined"
@@ -43,7 +44,7 @@ def conclude_removals(concepts: Sequence[Concept]) -> str:
     carried = [(concept, one) for concept, one in found if _is_carried(concept, one)]
     spared = sum(one.others is None or one.others <= SPARED for _, one in carried)
     text = f"Of {plural(len(found), 'concept')} looked at there, {count(len(carried))}"
-    text += f" {'has' if len(carried) == 1 else 'have'} latents that carry most of the effect"
+    text += f" {'has' if len(carried) == 1 else 'have'} latents that carry most of it and little else of the class"
     if not carried:
         return f"{text}: what the picture loses is spread over the layer, and no few latents stand for it."
     return (
