@@ -43,17 +43,19 @@ def test_without_latents_nothing_is_claimed() -> None:
     assert [cell.text for cell in table.rows[0]][3] == "0 of 128"
     assert len({cell.mark for cell in table.rows[0][5:]}) == 1
     assert table.rows[0][5].mark
-    assert "no few latents stand for it" in conclude_removals([concept(0.0, latents=())])
+    assert "no few latents of the layer stand for" in conclude_removals([concept(0.0, latents=())])
 
 
 def test_what_is_concluded() -> None:
     most, costly, little = concept(0.72), concept(0.7, others=0.4), concept(0.2)
     assert conclude_removals([most, costly, little]) == (
-        "Of 3 concepts looked at there, 2 have latents that carry most of the effect, 1 without taking more than "
-        "10 points from the other classes on average."
+        "Of 3 concepts looked at there, 2 have latents that carry most of it and little else of the class, 1 of them "
+        "at no more than 10 points of the other classes' accuracy on average."
     )
     alone = concept(0.72, others=None)
-    assert "1 has latents that carry most of the effect, 1 without" in conclude_removals([alone])
+    assert "1 has latents that carry most of it and little else of the class, 1 of them" in conclude_removals([alone])
+    slight = dataclasses.replace(most, effect=(ConceptEffect("church", 0.1, 0.05, 0.2),))
+    assert "0 have latents" in conclude_removals([slight]), "much more is lost without the latents than without it"
     by_chance = dataclasses.replace(most.removals[0], null=0.7)
     assert "0 have latents" in conclude_removals([dataclasses.replace(most, removals=(by_chance,))])
 

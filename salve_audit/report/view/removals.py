@@ -46,10 +46,9 @@ def conclude_removals(concepts: Sequence[Concept]) -> str:
     text = f"Of {plural(len(found), 'concept')} looked at there, {count(len(carried))}"
     text += f" {'has' if len(carried) == 1 else 'have'} latents that carry most of it and little else of the class"
     if not carried:
-        return f"{text}: what the picture loses is spread over the layer, and no few latents stand for it."
-    return (
-        f"{text}, {count(spared)} without taking more than {100 * SPARED:.0f} points from the other classes on average."
-    )
+        return f"{text}: no few latents of the layer stand for what the pictures lose."
+    most = f"{100 * SPARED:.0f} points of the other classes' accuracy"
+    return f"{text}, {count(spared)} of them at no more than {most} on average."
 
 
 def _all(concepts: Sequence[Concept]) -> list[tuple[Concept, ConceptRemoval]]:
@@ -57,8 +56,9 @@ def _all(concepts: Sequence[Concept]) -> list[tuple[Concept, ConceptRemoval]]:
 
 
 def _is_carried(concept: Concept, one: ConceptRemoval) -> bool:
-    """Without the latents at least half of what is lost without the pieces is lost, and more than by chance."""
-    return bool(one.latents) and one.drop >= MOST_OF_IT * _in_picture(concept) and one.low > one.null
+    """Without the latents about as much is lost as without the pieces, and more than by chance."""
+    lost = _in_picture(concept)
+    return bool(one.latents) and MOST_OF_IT * lost <= one.drop <= lost + LITTLE_MORE and one.low > one.null
 
 
 def _in_picture(concept: Concept) -> float:
