@@ -7,14 +7,18 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from salve_audit.depth.at_layer import ExaminedNetwork
+from salve_audit.depth.layers import TRACED
 from salve_audit.depth.pictures import DepthPictures
 from salve_audit.depth.projections import ConceptProjections, project_concepts
-from salve_audit.depth.removals import ExaminedNetwork, remove_concepts
+from salve_audit.depth.removals import remove_concepts, remove_projected
 from salve_audit.depth.search import SearchSubject
 from salve_audit.errors import SalveError
 from salve_audit.reliance.depth import DepthFindings, Evidence
 from salve_audit.results import Concept
-from salve_audit.spatial import SpatialLayer
+from salve_audit.spatial import SpatialLayer, find_spatial_layers
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +51,23 @@ def look_inside(run: DepthRun, concepts: Sequence[Concept], classes: Sequence[st
         concepts: those of the findings come first, in their order.
         classes: names in output order.
     """
-    asked = run.asked
+    asked, projections = run.asked, _project(run)
     network = ExaminedNetwork(asked.classifier, asked.head, run.layers, run.pictures.load, classes)
-    outcome = remove_concepts(network, run.evidence, run.findings, asked.rng)
-    removed = tuple(dataclasses.replace(one, removals=outcome.removals.get(one.index, ())) for one in concepts)
-    return Inside(removed, _project(run), outcome.n_passes)
+    outcomes = [remove_concepts(network, run.evidence, run.findings, asked.rng)]
+    if projections.projections:
+        network = dataclasses.replace(network, layers=(_find_layer(run, projections.layer),))
+        outcomes.append(remove_projected(network, projections.projections, run.evidence, run.findings, asked.rng))
+    removed = []
+    for one in concepts:
+        removals = [record for found in outcomes for record in found.removals.get(one.index, ())]
+        removed.append(dataclasses.replace(one, removals=tuple(removals)))
+    return Inside(tuple(removed), projections, sum(found.n_passes for found in outcomes))
+
+
+def _find_layer(run: DepthRun, name: str) -> SpatialLayer:
+    """The layer of the projections, which are kept with its name alone."""
+    first = run.pictures.load(np.arange(min(TRACED, len(run.pictures)))).to(run.asked.device)
+    return next(one for one in find_spatial_layers(run.asked.classifier, first) if one.name == name)
 
 
 def _project(run: DepthRun) -> ConceptProjections:

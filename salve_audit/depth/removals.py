@@ -9,6 +9,7 @@ drop does not say that little rests on the thing: a few latents often miss it, a
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import operator
@@ -17,13 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Int
 
-from salve_audit.errors import SalveError
-from salve_audit.inputs.classifier import Classifier
-from salve_audit.inputs.head import LinearHead
-from salve_audit.inputs.reasons import summarise_error
+from salve_audit.depth.at_layer import AtLayer, ExaminedNetwork
 from salve_audit.reliance.depth.assess import DepthFindings, mask_of
 from salve_audit.reliance.depth.evidence import Evidence
 from salve_audit.reliance.depth.filling import fill_regions
@@ -37,44 +34,16 @@ from salve_audit.reliance.depth.latents.plan import (
     plan_removals,
 )
 from salve_audit.reliance.depth.latents.positions import PictureSource, sample_positions
-from salve_audit.reliance.depth.latents.suppression import (
-    ClassDrop,
-    median_strength,
-    remove_each,
-    strengths_in,
-    summarise_effect,
-)
-from salve_audit.reliance.depth.latents.tail import LayerTail
+from salve_audit.reliance.depth.projection import ConceptProjection
 from salve_audit.reliance.depth.regions import to_pixels
-from salve_audit.results.depth import ConceptEffect, ConceptRemoval
-from salve_audit.spatial.cut import CutNetwork
-from salve_audit.spatial.layers import SpatialLayer
+from salve_audit.reliance.depth.removal import Removal
+from salve_audit.results.depth import ConceptRemoval
 
 log = logging.getLogger(__name__)
 N_RANDOM = 5  # groups of random latents, each on a part of the pictures
 LATENTS = (64, 512)  # of a dictionary: with fewer, several things are one latent; with more, one thing is many
 ACTIVE = 16  # one of so many is active at a position
 POOLED = 2  # pictures of every class in which a concept of another should change nothing
-BATCH, BATCH_PIXELS = 100, 100 * 96 * 96
-
-
-@dataclass(frozen=True)
-class ExaminedNetwork:
-    """The network and what it is asked about.
-
-    Attributes:
-        classifier: on the device where it is to run.
-        head: that the audit works on; None: the network's own logits.
-        layers: at each of which concepts are removed.
-        load: rows of the evidence -> prepared pictures.
-        classes: names in output order.
-    """
-
-    classifier: Classifier
-    head: LinearHead | None
-    layers: tuple[SpatialLayer, ...]
-    load: Callable[[Int[np.ndarray, " b"]], Float[Tensor, "b c h w"]]
-    classes: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -114,8 +83,8 @@ def remove_concepts(
     absent: dict[str, str] = {}
     n_passes = 0
     for layer in network.layers if plan.targets else ():
-        with _AtLayer(network, layer, evidence, rng_for, settings) as work:
-            records, why = work.try_to(plan)
+        with _Latents(network, layer, evidence, rng_for, settings) as work:
+            records, why = work.try_to(functools.partial(work.remove, plan))
             n_passes += work.n_passes
         for index, record in records.items():
             found.setdefault(index, []).append(record)
@@ -125,56 +94,60 @@ def remove_concepts(
     return RemovalOutcome({index: tuple(records) for index, records in found.items()}, n_passes, absent)
 
 
-class _AtLayer:
-    """One layer, with a copy of the network cut there."""
+def remove_projected(
+    network: ExaminedNetwork,
+    projections: Mapping[int, ConceptProjection],
+    evidence: Evidence,
+    findings: DepthFindings,
+    rng_for: Callable[[str], np.random.Generator],
+) -> RemovalOutcome:
+    """The same for projections of the network's only layer, by index of the concept."""
+    settings = RemovalSettings()
+    (layer,) = network.layers
+    plan = plan_removals(evidence, findings, settings)
+    targets = [one for one in plan.targets if one.index in projections]
+    chosen = [projections[one.index] for one in targets]
+    with AtLayer(network, layer, evidence, rng_for, settings) as work:
+        records, why = work.try_to(
+            lambda: {
+                target.index: dataclasses.replace(record, rank=one.rank)
+                for target, one, record in zip(
+                    targets, chosen, work.measure_each(targets, chosen, plan.others, _draw_directions), strict=True
+                )
+            }
+        )
+    absent = {} if why is None else {layer.name: why}
+    return RemovalOutcome({index: (record,) for index, record in records.items()}, work.n_passes, absent)
 
-    def __init__(
-        self,
-        network: ExaminedNetwork,
-        layer: SpatialLayer,
-        evidence: Evidence,
-        rng_for: Callable[[str], np.random.Generator],
-        settings: RemovalSettings,
-    ) -> None:
-        classifier = network.classifier
-        self.network, self.layer, self.evidence = network, layer, evidence
-        self.rng_for, self.settings = rng_for, settings
-        self.device = next(classifier.model.parameters()).device
-        self.source = PictureSource(evidence.labels.numpy(), lambda rows: network.load(rows).to(self.device))
-        self.cut = CutNetwork(classifier.model, layer, classifier.reader, str(classifier.path))
-        pixels = classifier.transform.input_size[1] * classifier.transform.input_size[2]
-        self.batch_size = max(1, min(BATCH, BATCH_PIXELS // pixels))
-        self.tail = LayerTail(self.cut, self.source, network.head, self.batch_size)
-        self._n_others = 0  # passes besides the tail's
 
-    def __enter__(self) -> _AtLayer:
-        return self
+def _draw_directions(projection: ConceptProjection, rng: np.random.Generator) -> list[Removal]:
+    """Orthogonal projections of as many random directions."""
+    d = projection.directions.shape[1]
+    drawn = [np.linalg.qr(rng.standard_normal((d, projection.rank)))[0].T for _ in range(N_RANDOM)]
+    return [ConceptProjection(one, one) for one in drawn]
 
-    def __exit__(self, *_: object) -> None:
-        self.cut.__exit__()
 
-    @property
-    def n_passes(self) -> int:
-        return self.tail.n_passes + self._n_others
+class _Latents(AtLayer):
+    """One layer, and its dictionary."""
 
-    def try_to(self, plan: RemovalPlan) -> tuple[dict[int, ConceptRemoval], str | None]:
-        """The records, or none and why."""
-        try:
-            return self._run(plan), None
-        except SalveError as error:
-            return {}, f"{error.what}: {error.why}"
-        except (RuntimeError, MemoryError) as error:  # the network's own code, or a layer too large
-            return {}, summarise_error(error)
+    def remove(self, plan: RemovalPlan) -> dict[int, ConceptRemoval]:
+        """The records of the plan's concepts by their latents.
 
-    def _run(self, plan: RemovalPlan) -> dict[int, ConceptRemoval]:
+        Raises:
+            LayerError: the network fails.
+        """
         dictionary = self._fit(plan.fitted)
         groups = [LatentGroup(dictionary, one) for one in self._choose(dictionary, plan.targets)]
-        clean, changed = remove_each(self.tail, groups, plan.others)
-        found = {}
-        for target, group, without in zip(plan.targets, groups, changed, strict=True):
-            rng = self.rng_for(f"removal of {target.index} at {self.layer.name}")
-            found[target.index] = self._measure(target, group, (plan.others, clean, without), rng)
-        return found
+
+        def draw(group: LatentGroup, rng: np.random.Generator) -> list[Removal]:
+            found = random_groups(dictionary, len(group.latents), N_RANDOM, rng)
+            return [LatentGroup(dictionary, one) for one in found]
+
+        records = self.measure_each(plan.targets, groups, plan.others, draw)
+        return {
+            target.index: dataclasses.replace(record, latents=group.latents, n_latents=dictionary.n_latents)
+            for target, group, record in zip(plan.targets, groups, records, strict=True)
+        }
 
     def _fit(self, rows: Int[np.ndarray, " f"]) -> PositionDictionary:
         rng, settings = self.rng_for(f"dictionary of {self.layer.name}"), self.settings
@@ -224,63 +197,3 @@ class _AtLayer:
             terms.append(LossTerms.of(dictionary, codes, before - after))
             self._n_others += 2 * len(rows)
         return functools.reduce(operator.add, terms), few
-
-    def _measure(
-        self,
-        target: RemovalTarget,
-        group: LatentGroup,
-        others: tuple[Int[np.ndarray, " o"], Float[np.ndarray, " o"], Float[np.ndarray, " o"]],
-        rng: np.random.Generator,
-    ) -> ConceptRemoval:
-        clean, without, null, strengths = self._remove(target, group, rng)
-        rows = others[0]
-        elsewhere = self.source.labels[rows] != target.concept.label
-        labels = np.concatenate([self.source.labels[target.own], self.source.labels[rows][elsewhere]])
-        effect = summarise_effect(
-            np.concatenate([clean, others[1][elsewhere]]),
-            np.concatenate([without, others[2][elsewhere]]),
-            labels,
-            target.concept.label,
-            rng,
-        )
-        own, mean = effect.own.drop, effect.mean_others
-        alone = not effect.others
-        return ConceptRemoval(
-            layer=self.layer.name,
-            latents=group.latents,
-            n_latents=group.dictionary.n_latents,
-            n=effect.own.n,
-            drop=own.value,
-            low=own.low,
-            high=own.high,
-            strength=median_strength(strengths),
-            effect=tuple(self._describe(one) for one in (effect.own, *effect.others)),
-            others=None if alone else mean.value,
-            others_low=None if alone else mean.low,
-            others_high=None if alone else mean.high,
-            null=float((null[clean > 0] <= 0).mean()),
-        )
-
-    def _remove(
-        self, target: RemovalTarget, group: LatentGroup, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Of its own pictures: margins before, without it and without random latents, and the smallest strengths."""
-        drawn = random_groups(group.dictionary, len(group.latents), N_RANDOM, rng)
-        found: list[list[np.ndarray]] = []
-        for batch in self.tail.reach(target.own):
-            with torch.no_grad():
-                codes = group.dictionary.encode(batch.positions)
-                part = group.part_of_codes(codes)
-                random = torch.empty_like(part)
-                for i, one in enumerate(drawn):
-                    random[i::N_RANDOM] = LatentGroup(group.dictionary, one).part_of_codes(codes[i::N_RANDOM])
-            every = torch.arange(len(batch), device=codes.device)
-            margins = [self.tail.clean(batch)]
-            margins += [self.tail.margins(batch, batch.positions - one, every) for one in (part, random)]
-            margins.append(strengths_in(self.tail, batch, part, self.settings.strengths))
-            found.append([one.cpu().numpy() for one in margins])
-        clean, without, null, strengths = (np.concatenate(one) for one in zip(*found, strict=True))
-        return clean, without, null, strengths
-
-    def _describe(self, one: ClassDrop) -> ConceptEffect:
-        return ConceptEffect(self.network.classes[one.label], one.drop.value, one.drop.low, one.drop.high)

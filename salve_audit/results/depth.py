@@ -69,7 +69,11 @@ class ConceptImage:
 
 @dataclass(frozen=True)
 class ConceptRemoval:
-    """What a layer loses with a concept's latents: taken out at every position, with the rest of the network run on."""
+    """What a layer loses with a concept: taken out at every position, with the rest of the network run on.
+
+    By the latents of a dictionary that write what the concept's pieces are, or as the projection that
+    ``salve-audit edit --concept`` moves into the weights.
+    """
 
     layer: str
     latents: tuple[int, ...]  # of the layer's dictionary, that write what the concept's pieces are, strongest first
@@ -83,7 +87,8 @@ class ConceptRemoval:
     others: float | None  # mean drop of the other classes; None: there are none
     others_low: float | None
     others_high: float | None
-    null: float  # drop of its own class with random latents of the same number taken out
+    null: float  # drop of its own class with as many random latents, or directions, taken out
+    rank: int = 0  # directions of the projection; 0: latents were taken out
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,9 @@ def audited(colour_model: Path, colour_data: Path, tmp_path_factory: pytest.Temp
 
 
 def test_the_folder_holds_the_promised_files(audited: Path) -> None:
-    assert sorted(p.name for p in (audited / "out").iterdir()) == sorted([*FILES, "activations.safetensors"])
+    assert sorted(p.name for p in (audited / "out").iterdir()) == sorted(
+        [*FILES, "activations.safetensors", "concepts.safetensors"]
+    )
     assert sorted(p.name for p in audited.iterdir()) == ["cache", "out"]
 
 

@@ -31,7 +31,13 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, AuditResult
 
 def test_leaves_the_report_and_the_world(audited: tuple[Path, AuditResult]) -> None:
     out, result = audited
-    assert {one.name for one in out.iterdir()} == {"audit.json", "samples.parquet", "sae.safetensors", "world"}
+    assert {one.name for one in out.iterdir()} == {
+        "audit.json",
+        "concepts.safetensors",
+        "samples.parquet",
+        "sae.safetensors",
+        "world",
+    }
     assert {one.name for one in (out / "world").iterdir()} == {"data", "model.pt", "truth.json"}
     assert len(list((out / "world" / "data" / "val").rglob("*.png"))) == 8 * 40
     assert [one.name for one in out.parent.iterdir()] == ["report"]

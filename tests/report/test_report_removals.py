@@ -27,7 +27,7 @@ def test_a_row_sets_the_latents_beside_the_picture() -> None:
         "4",
         "church",
         "layer1",
-        "2 of 128",
+        "2 of 128 latents",
         "80.0 %",
         "72.0 % (62.0–82.0)",
         "4.0 %",
@@ -40,24 +40,37 @@ def test_a_row_sets_the_latents_beside_the_picture() -> None:
 def test_without_latents_nothing_is_claimed() -> None:
     table = build_removals([concept(0.0, latents=())], 10)
     assert table is not None
-    assert [cell.text for cell in table.rows[0]][3] == "0 of 128"
+    assert [cell.text for cell in table.rows[0]][3] == "0 of 128 latents"
     assert len({cell.mark for cell in table.rows[0][5:]}) == 1
     assert table.rows[0][5].mark
-    assert "no few latents of the layer stand for" in conclude_removals([concept(0.0, latents=())])
+    assert conclude_removals([concept(0.0, latents=())]) == (
+        "Of 1 concept, 0 have latents without which about as much is lost as without the pieces."
+    )
 
 
 def test_what_is_concluded() -> None:
     most, costly, little = concept(0.72), concept(0.7, others=0.4), concept(0.2)
-    assert conclude_removals([most, costly, little]) == (
-        "Of 3 concepts looked at there, 2 have latents that carry most of it and little else of the class, 1 of them "
-        "at no more than 10 points of the other classes' accuracy on average."
-    )
+    said = "without which about as much is lost as without the pieces"
+    spared = "of them at no more than 10 points of the other classes' accuracy on average."
+    assert conclude_removals([most, costly, little]) == f"Of 3 concepts, 2 have latents {said}, 1 {spared}"
     alone = concept(0.72, others=None)
-    assert "1 has latents that carry most of it and little else of the class, 1 of them" in conclude_removals([alone])
+    assert conclude_removals([alone]) == f"Of 1 concept, 1 has latents {said}, 1 {spared}"
     slight = dataclasses.replace(most, effect=(ConceptEffect("church", 0.1, 0.05, 0.2),))
     assert "0 have latents" in conclude_removals([slight]), "much more is lost without the latents than without it"
     by_chance = dataclasses.replace(most.removals[0], null=0.7)
     assert "0 have latents" in conclude_removals([dataclasses.replace(most, removals=(by_chance,))])
+
+
+def test_projections_are_told_from_latents() -> None:
+    both = concept(0.72)
+    projected = dataclasses.replace(both.removals[0], latents=(), n_latents=0, rank=2, drop=0.78)
+    both = dataclasses.replace(both, removals=(*both.removals, projected))
+    table = build_removals([both], 10)
+    assert table is not None
+    assert [row[3].text for row in table.rows] == ["2 directions", "2 of 128 latents"]
+    first, second = conclude_removals([both]).split(". ")
+    assert first.startswith("Of 1 concept, 1 has latents")
+    assert second.startswith("Of 1 concept, 1 has a projection")
 
 
 def test_nothing_tried_is_nothing_shown() -> None:

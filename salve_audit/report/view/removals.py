@@ -1,4 +1,4 @@
-"""Concepts taken out inside of the network: what a layer's latents carry of them, and whom it costs."""
+"""Concepts taken out inside of the network: what latents and projections carry of them, and whom it costs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _NO_LATENTS = "no latents of the layer lose more with the concept's pieces than 
 _NO_OTHERS = "no other class was examined"
 _STAYS = "most of its pictures stay right at strength 1"
 _HEADS = (
-    "Latents",
+    "Taken out",
     "Lost in the picture",
-    "Lost without the latents (95 % interval)",
-    "Random latents",
+    "Lost without it (95 % interval)",
+    "At random",
     "Strength",
     "Others, points (95 % interval)",
 )
@@ -37,16 +37,22 @@ def build_removals(concepts: Sequence[Concept], limit: int) -> Table | None:
 
 
 def conclude_removals(concepts: Sequence[Concept]) -> str:
-    """How often a layer holds a concept as something that can be taken out, and whether others go with it."""
+    """How often latents, and projections, carry a concept, and whether others go with it."""
     found = _all(concepts)
+    latents = [pair for pair in found if not pair[1].rank]
+    projections = [pair for pair in found if pair[1].rank]
+    return " ".join(filter(None, [_conclude(latents, "latents"), _conclude(projections, "a projection")]))
+
+
+def _conclude(found: Sequence[tuple[Concept, ConceptRemoval]], what: str) -> str:
     if not found:
         return ""
     carried = [(concept, one) for concept, one in found if _is_carried(concept, one)]
-    spared = sum(one.others is None or one.others <= SPARED for _, one in carried)
-    text = f"Of {plural(len(found), 'concept')} looked at there, {count(len(carried))}"
-    text += f" {'has' if len(carried) == 1 else 'have'} latents that carry most of it and little else of the class"
+    text = f"Of {plural(len(found), 'concept')}, {count(len(carried))} {'has' if len(carried) == 1 else 'have'} {what}"
+    text += " without which about as much is lost as without the pieces"
     if not carried:
-        return f"{text}: no few latents of the layer stand for what the pictures lose."
+        return f"{text}."
+    spared = sum(one.others is None or one.others <= SPARED for _, one in carried)
     most = f"{100 * SPARED:.0f} points of the other classes' accuracy"
     return f"{text}, {count(spared)} of them at no more than {most} on average."
 
@@ -58,7 +64,7 @@ def _all(concepts: Sequence[Concept]) -> list[tuple[Concept, ConceptRemoval]]:
 def _is_carried(concept: Concept, one: ConceptRemoval) -> bool:
     """Without the latents about as much is lost as without the pieces, and more than by chance."""
     lost = _in_picture(concept)
-    return bool(one.latents) and MOST_OF_IT * lost <= one.drop <= lost + LITTLE_MORE and one.low > one.null
+    return bool(one.latents or one.rank) and MOST_OF_IT * lost <= one.drop <= lost + LITTLE_MORE and one.low > one.null
 
 
 def _in_picture(concept: Concept) -> float:
@@ -73,13 +79,13 @@ def _hit_most(concept: Concept, one: ConceptRemoval) -> ConceptEffect | None:
 
 def _row(concept: Concept, one: ConceptRemoval) -> list[Value]:
     first: list[Value] = [str(concept.index), concept.class_name, one.layer]
-    if not one.latents:
+    if not one.latents and not one.rank:
         none = Missing(_NO_LATENTS)
-        return [*first, f"0 of {count(one.n_latents)}", percent(_in_picture(concept)), none, none, none, none, none]
+        return [*first, _taken(one), percent(_in_picture(concept)), none, none, none, none, none]
     hit = _hit_most(concept, one)
     return [
         *first,
-        f"{count(len(one.latents))} of {count(one.n_latents)}",
+        _taken(one),
         percent(_in_picture(concept)),
         f"{percent(one.drop)} ({percent_interval(one.low, one.high)})",
         percent(one.null),
@@ -87,6 +93,12 @@ def _row(concept: Concept, one: ConceptRemoval) -> list[Value]:
         _others(one),
         f"{hit.class_name} {points(-hit.drop)}" if hit is not None and hit.drop > 0 else "–",
     ]
+
+
+def _taken(one: ConceptRemoval) -> str:
+    if one.rank:
+        return plural(one.rank, "direction")
+    return f"{count(len(one.latents))} of {plural(one.n_latents, 'latent')}"
 
 
 def _others(one: ConceptRemoval) -> Value:

@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from salve_audit.depth.removals import ExaminedNetwork, RemovalSettings, remove_concepts
+from salve_audit.depth.at_layer import ExaminedNetwork
+from salve_audit.depth.removals import RemovalSettings, remove_concepts, remove_projected
 from salve_audit.reliance.depth import Evidence, SearchSettings, assess_depth, find_evidence, watch_network
 from salve_audit.reliance.depth.latents.plan import plan_removals
+from salve_audit.reliance.depth.projection import ConceptProjection
 from salve_audit.spatial import GridLayout, SpatialLayer, find_spatial_layers
 
 LAYER = SpatialLayer("layer", GridLayout("channels-first", 8, 8, 3), 1)
@@ -55,6 +57,22 @@ def test_a_cue_is_removed_by_its_latents_and_costs_no_other_class(known: Any) ->
     assert record.null < 0.7, "the latents of the cue are few among the random ones"
     again = remove_concepts(network, evidence, findings, rng_for, settings)
     assert again == outcome
+
+
+def test_a_projection_is_measured_as_the_latents_are(known: Any) -> None:
+    network, evidence, findings = known
+    (index,) = (one.concept for one in findings.classes if one.label == 1)
+    own, other = np.eye(3)[[2]], np.eye(3)[[0]]  # class 1 shows by channel 2 alone
+    outcome = remove_projected(network, {index: ConceptProjection(own, own)}, evidence, findings, rng_for)
+    ((record,),) = outcome.removals.values()
+    assert not outcome.absent
+    assert (record.layer, record.rank, record.latents) == ("layer", 1, ())
+    assert record.drop == 1.0
+    assert record.strength == pytest.approx(0.75, abs=0.08)
+    assert {one.class_name: one.drop for one in record.effect} == {"b": 1.0, "a": 0.0, "c": 0.0}
+    assert record.null < 1.0
+    nothing = remove_projected(network, {index: ConceptProjection(other, other)}, evidence, findings, rng_for)
+    assert [(one.drop, one.strength) for one in nothing.removals[index]] == [(0.0, None)]
 
 
 def test_the_budget_bounds_what_is_spent(known: Any) -> None:
