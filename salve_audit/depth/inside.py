@@ -36,11 +36,12 @@ class DepthRun:
 
 @dataclass(frozen=True)
 class Inside:
-    """Concepts with what their removal inside of the network does, the projections, and the passes it took."""
+    """Concepts with what their removal inside of the network does; `absent`: layers where it failed, and why."""
 
     concepts: tuple[Concept, ...]
     projections: ConceptProjections
     n_passes: int
+    absent: tuple[str, ...]
 
 
 def look_inside(run: DepthRun, concepts: Sequence[Concept], classes: Sequence[str]) -> Inside:
@@ -61,7 +62,8 @@ def look_inside(run: DepthRun, concepts: Sequence[Concept], classes: Sequence[st
     for one in concepts:
         removals = [record for found in outcomes for record in found.removals.get(one.index, ())]
         removed.append(dataclasses.replace(one, removals=tuple(removals)))
-    return Inside(tuple(removed), projections, sum(found.n_passes for found in outcomes))
+    absent = tuple(f"{name}: {why}" for found in outcomes for name, why in found.absent.items())
+    return Inside(tuple(removed), projections, sum(found.n_passes for found in outcomes), absent)
 
 
 def _find_layer(run: DepthRun, name: str) -> SpatialLayer:

@@ -105,6 +105,7 @@ def _measure(
         sample.n_classes_left_out,
         n_pictures=len(evidence.labels),
         share_of_audit=len(evidence.labels) / len(subject.activations.audit.labels),
+        not_removed=inside.absent,
     )
     measured = tuple(dataclasses.replace(one, depth=found.get(one.index)) for one in classes)
     return DepthOutcome(measured, concepts, depth, inside.projections)

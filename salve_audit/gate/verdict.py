@@ -62,6 +62,8 @@ def _judge_reliance(one: ClassReliance, limit: float) -> Rule:
     if found is None:
         return Rule(RELIANCE_RULE, one.name, None, None, None, limit, "thin")
     outcome = "fail" if found.low > limit else "undecided" if found.high > limit else "pass"
+    if outcome == "fail" and found.is_by_chance:  # any place as large turns as many
+        outcome = "undecided"
     outcome = "thin" if found.thin else outcome
     return Rule(RELIANCE_RULE, one.name, found.reliance, found.low, found.high, limit, outcome)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from salve_audit.records import AS_CLASS
@@ -44,6 +45,20 @@ class ClassDepth:
     null_low: float | None = None  # 95 % interval
     null_high: float | None = None
     check: OcclusionCheck | None = None
+
+    @property
+    def is_by_chance(self) -> bool:
+        """Whether the 95 % interval of reliance less its null contains zero.
+
+        The interval of the difference is put together from those of the two shares, which takes them for independent:
+        the pictures are the same, so it is rather too wide. Source: Newcombe, Statistics in Medicine 17, 1998,
+        method 10.
+        """
+        if self.null is None:
+            return False
+        if self.null_high is None:  # written before the null had an interval
+            return self.low <= self.null
+        return self.reliance - self.null <= math.hypot(self.reliance - self.low, self.null_high - self.null)
 
 
 @dataclass(frozen=True)
@@ -120,3 +135,4 @@ class Depth:
     why_absent: str = ""
     n_pictures: int = 0  # examined, of all classes
     share_of_audit: float | None = None  # what these are of the audit split; None: an earlier version wrote the audit
+    not_removed: tuple[str, ...] = ()  # layers at which no concept could be taken out, and why

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -97,6 +98,18 @@ SINGLE = at_depth("single", (0.95, 0.9, 0.98), (1, 1, 1))
 DOUBTFUL = at_depth("doubtful", (0.55, 0.4, 0.7), (2, 1, 3))
 ROBUST = at_depth("robust", (0.05, 0.0, 0.1), (None, None, None))
 FEW = at_depth("few", (1.0, 0.5, 1.0), (1, 1, 1), thin=True)
+
+
+def test_reliance_that_random_places_reach_as_well_does_not_fail() -> None:
+    depth = dataclasses.replace(
+        SINGLE.depth, reliance=0.62, low=0.53, high=0.71, null=0.6, null_low=0.5, null_high=0.69
+    )
+    by_chance = SimpleNamespace(**{**vars(SINGLE), "depth": depth})
+    less = dataclasses.replace(depth, null=0.1, null_low=0.05, null_high=0.2)
+    beyond = SimpleNamespace(**{**vars(SINGLE), "depth": less})
+    limits = Limits(fail_over_reliance=0.5)
+    assert [rule.outcome for rule in judge([by_chance], limits).rules] == ["undecided"]
+    assert [rule.outcome for rule in judge([beyond], limits).rules] == ["fail"]
 
 
 @pytest.mark.parametrize("limits", [Limits(fail_under_redundancy=2), Limits(fail_over_reliance=0.5)])

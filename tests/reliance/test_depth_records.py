@@ -93,6 +93,15 @@ def test_a_dear_network_on_the_most_fragile_classes(labels: np.ndarray) -> None:
     assert (sample.n_per_class, sample.n_classes_left_out) == (LEAST_PER_CLASS, 6)
 
 
+def test_classes_with_few_pictures_cost_no_more_than_they_have() -> None:
+    few = np.repeat(np.arange(10), 8)
+    sample = choose_sample(few, np.ones(10), 1 / (PASSES * 85), needed=False)
+    assert np.bincount(few[sample.rows]).tolist() == [8] * 10
+    uneven = np.repeat(np.arange(3), [5, 200, 200])
+    sample = choose_sample(uneven, np.ones(3), 1 / (PASSES * 165.5), needed=False)
+    assert np.bincount(uneven[sample.rows]).tolist() == [5, 80, 80]
+
+
 def test_a_network_that_is_too_dear_is_examined_where_a_limit_asks_for_it(labels: np.ndarray) -> None:
     assert choose_sample(labels, np.ones(10), 1.0, needed=False) is None
     sample = choose_sample(labels, np.ones(10), 1.0, needed=True)

@@ -15,7 +15,14 @@ from salve_audit.reliance.depth.attribution import attribute, to_grid
 from salve_audit.reliance.depth.evidence import Evidence, SearchSettings, find_evidence
 from salve_audit.reliance.depth.filling import fill_regions
 from salve_audit.reliance.depth.network import Seen, hard_margin, soft_margin
-from salve_audit.reliance.depth.nulls import N_DRAWS, count_passes, flip_at_random, summarise_null, turn_at_random
+from salve_audit.reliance.depth.nulls import (
+    N_DRAWS,
+    count_passes,
+    flip_at_random,
+    move_inside,
+    summarise_null,
+    turn_at_random,
+)
 from salve_audit.reliance.depth.regions import choose_grid, grow_region, peak_region, to_pixels
 from salve_audit.reliance.depth.whole import (
     Batches,
@@ -186,6 +193,25 @@ def test_random_places_are_moved_first_pieces_and_the_same_part_by_part() -> Non
     share = summarise_null(evidence, whole)[0]
     assert share.value == whole.mean()
     assert (share.low, share.high) == wilson(round(share.value * 11), 11)
+
+
+def test_a_moved_place_stays_whole_and_inside_of_the_picture() -> None:
+    region = torch.zeros(32, 32, dtype=torch.bool)
+    region[3:15, 20:24] = True
+    region[3, 20] = False
+    rng = np.random.default_rng(0)
+    tops, lefts = set(), set()
+    for shares in rng.random((400, 2)).tolist():
+        moved = move_inside(region, (shares[0], shares[1]))
+        rows, columns = moved.any(1).nonzero()[:, 0], moved.any(0).nonzero()[:, 0]
+        assert (len(rows), len(columns)) == (12, 4)
+        top, left = int(rows[0]), int(columns[0])
+        assert torch.equal(moved[top : top + 12, left : left + 4], region[3:15, 20:24])
+        tops.add(top)
+        lefts.add(left)
+    assert tops == set(range(21))
+    assert lefts == set(range(29))
+    assert not move_inside(torch.zeros(4, 4, dtype=torch.bool), (0.5, 0.5)).any()
 
 
 def test_attribution_of_a_linear_margin_is_complete() -> None:

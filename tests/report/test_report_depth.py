@@ -11,7 +11,7 @@ from salve_audit.reliance.survival import wilson
 from salve_audit.report import render_html
 from salve_audit.report.view import HTML, PDF, build_view
 from salve_audit.report.view.depth import build_depth
-from salve_audit.report.view.depth_controls import is_by_chance, is_contradicted
+from salve_audit.report.view.depth_controls import is_contradicted
 from salve_audit.results import AuditResult, ClassDepth, Concept, ConceptEffect, Depth, OcclusionCheck, parse_audit
 
 LIMIT = 5
@@ -42,8 +42,10 @@ def deep(audit: AuditResult) -> AuditResult:
 def test_the_section_names_who_rests_on_one_concept(deep: AuditResult) -> None:
     parts = build_depth(deep, HTML).parts
     sole, many = deep.classes[0].name, deep.classes[1].name
-    assert f"Without one concept {sole} loses more than half of the accuracy" in parts["sentence"]
-    assert f"no one thing was found that takes more than half of the accuracy from {many}" in parts["sentence"]
+    assert f"Without one concept more than half of the pictures of {sole} turn wrong" in parts["sentence"]
+    assert (
+        f"no one thing was found without which more than half of the pictures of {many} turn wrong" in parts["sentence"]
+    )
     assert deep.classes[2].name not in parts["sentence"]  # too thin for a judgement
     assert "12,345 passes" in parts["how"]
     first, second = (parts["table"].rows[i] for i in (0, 2))
@@ -80,7 +82,7 @@ def test_records_survive_audit_json(deep: AuditResult) -> None:
 def test_the_first_page_warns_of_a_class_on_one_thing_and_of_what_chance_does_as_well(deep: AuditResult) -> None:
     view = build_view(deep)
     sole = deep.classes[0].name
-    warning = f"{sole} rests on one thing in the picture: without it more than half of the accuracy is lost."
+    warning = f"{sole} rests on one thing in the picture: without it more than half of the pictures turn wrong."
     assert warning in view.front.warnings
     by_chance = dataclasses.replace(deep.classes[0].depth, null=0.9)
     classes = (dataclasses.replace(deep.classes[0], depth=by_chance), *deep.classes[1:])
@@ -100,7 +102,7 @@ def test_chance_is_told_from_reliance_by_the_interval_of_the_difference() -> Non
         (low, high), (null_low, null_high) = wilson(round(100 * reliance), 100), wilson(round(100 * null), 100)
         fields = {"reliance": reliance, "low": low, "high": high, "null": null}
         found = dataclasses.replace(_depth(0.5, 1), **fields, null_low=null_low, null_high=null_high)
-        assert is_by_chance(found) != beyond
+        assert found.is_by_chance != beyond
         rng = np.random.default_rng(0)
         drawn = rng.binomial(100, reliance, 20_000) - rng.binomial(100, null, 20_000)
         assert (np.percentile(drawn, 2.5) > 0) == beyond

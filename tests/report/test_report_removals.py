@@ -10,13 +10,13 @@ from salve_audit.results import Concept, ConceptEffect, ConceptRemoval
 OWN = ConceptEffect("church", 0.8, 0.7, 0.9)
 
 
-def concept(drop: float, others: float | None = 0.02, latents: tuple[int, ...] = (7, 3)) -> Concept:
+def concept(drop: float, others: float | None = 0.02, latents: tuple[int, ...] = (7, 3), index: int = 4) -> Concept:
     effect = (ConceptEffect("church", drop, drop, drop), ConceptEffect("tower", 0.3, 0.2, 0.4))
     bounds = (None, None) if others is None else (others - 0.01, others + 0.01)
     removal = ConceptRemoval(
         "layer1", latents, 128, 25, drop, drop - 0.1, drop + 0.1, 0.62, effect, others, *bounds, 0.04
     )
-    return Concept(4, "layer1", "church", (1,), 0.1, 30, (OWN,), removals=(removal,))
+    return Concept(index, "layer1", "church", (1,), 0.1, 30, (OWN,), removals=(removal,))
 
 
 def test_a_row_sets_the_latents_beside_the_picture() -> None:
@@ -49,7 +49,7 @@ def test_without_latents_nothing_is_claimed() -> None:
 
 
 def test_what_is_concluded() -> None:
-    most, costly, little = concept(0.72), concept(0.7, others=0.4), concept(0.2)
+    most, costly, little = concept(0.72), concept(0.7, others=0.4, index=5), concept(0.2, index=6)
     said = "without which about as much is lost as without the pieces"
     spared = "of them at no more than 10 points of the other classes' accuracy on average."
     assert conclude_removals([most, costly, little]) == f"Of 3 concepts, 2 have latents {said}, 1 {spared}"

@@ -32,16 +32,15 @@ def turn_at_random(
 ) -> Bool[np.ndarray, "n t"]:
     """Which pictures that were right turn wrong, in each of `N_DRAWS` places, judged with squares as pieces are.
 
-    The first piece is moved by random numbers of cells, what leaves the picture on one side comes in on the other.
+    The first piece is moved as a whole to a random place inside the picture.
     Draws are picture by picture: pictures given in several calls, with the same `rng`, get the same places.
     """
     first = evidence.regions[:, 0]
-    offsets = rng.integers(first.shape[1:], size=(len(first), N_DRAWS, 2))
+    shares = rng.random((len(first), N_DRAWS, 2))  # of the room that each has on each axis
     turned = torch.zeros(len(images), N_DRAWS, dtype=torch.bool)
     for draw in range(N_DRAWS):
-        moved = torch.stack(
-            [torch.roll(one, tuple(at), (0, 1)) for one, at in zip(first, offsets[:, draw].tolist(), strict=True)]
-        )
+        pairs = zip(first, shares[:, draw].tolist(), strict=True)
+        moved = torch.stack([move_inside(one, (down, along)) for one, (down, along) in pairs])
         margins = _margins_without(probe, images, moved, evidence.labels, batch_size)
         placed = dataclasses.replace(
             evidence,
@@ -52,6 +51,18 @@ def turn_at_random(
         )
         turned[:, draw] = judge_with_squares(probe, images, placed, batch_size).flips[:, 0]
     return turned.numpy()
+
+
+def move_inside(region: Bool[Tensor, "gh gw"], shares: tuple[float, float]) -> Bool[Tensor, "gh gw"]:
+    """The region, moved so that its bounding box lies at these shares (0..1) of the room that it has."""
+    if not region.any():
+        return region
+    offsets = []
+    for axis, share in enumerate(shares):
+        there = torch.nonzero(region.any(1 - axis))[:, 0]
+        first, side = int(there[0]), int(there[-1] - there[0]) + 1
+        offsets.append(int(share * (region.shape[axis] - side + 1)) - first)
+    return torch.roll(region, tuple(offsets), (0, 1))
 
 
 def count_passes(evidence: Evidence) -> int:

@@ -42,13 +42,14 @@ def choose_sample(
     present = np.unique(labels)
     order = present[np.argsort(np.where(np.isnan(fragility), np.inf, fragility)[present], kind="stable")]
     affordable = int(1.0 / max(PASSES * work, 1e-12))  # pictures
-    per_class = min(MOST_PER_CLASS, affordable // max(1, len(order)))
-    if needed:
-        per_class, n_classes = max(per_class, LEAST_PER_CLASS), len(order)
-    elif per_class >= LEAST_PER_CLASS:
-        n_classes = len(order)
-    else:
-        per_class, n_classes = LEAST_PER_CLASS, affordable // LEAST_PER_CLASS
+    there = np.array([np.count_nonzero(labels == label) for label in order])
+    sizes = range(MOST_PER_CLASS, LEAST_PER_CLASS - 1, -1)  # classes with fewer pictures leave room for the others
+    per_class = next((size for size in sizes if np.minimum(there, size).sum() <= affordable), 0)
+    n_classes = len(order)
+    if not per_class:
+        per_class = LEAST_PER_CLASS
+        if not needed:
+            n_classes = int((np.minimum(there, per_class).cumsum() <= affordable).sum())
     if n_classes < min(LEAST_CLASSES, len(order)):
         return None
     chosen = np.sort(order[:n_classes])

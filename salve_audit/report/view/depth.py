@@ -11,7 +11,6 @@ from salve_audit.report.view.depth_controls import (
     alike_cell,
     check_cell,
     contradictions,
-    is_by_chance,
     null_cell,
     say_checks,
 )
@@ -41,6 +40,7 @@ def build_depth(result: AuditResult, medium: Medium) -> Section | None:
             "concepts": _concept_table(result.concepts, medium.table_rows) if result.concepts else None,
             "removals": build_removals(result.concepts, medium.table_rows),
             "inside": conclude_removals(result.concepts),
+            "not_removed": "; ".join(result.depth.not_removed),
         }
     return Section("depth", "What the classes rest on in the picture", "depth.html.j2", parts)
 
@@ -62,10 +62,11 @@ def _sentence(order: Sequence[ClassReliance]) -> str:
     held = [name for name, found in measured if found.high <= HALF]
     said = []
     if sure:
-        lose = "loses" if len(sure) == 1 else "lose"
-        said.append(f"Without one concept {names(sure)} {lose} more than half of the accuracy, interval included")
+        said.append(
+            f"Without one concept more than half of the pictures of {names(sure)} turn wrong, interval included"
+        )
     if held:
-        said.append(f"no one thing was found that takes more than half of the accuracy from {names(held)}")
+        said.append(f"no one thing was found without which more than half of the pictures of {names(held)} turn wrong")
     rest = len(measured) - len(sure) - len(held)
     if rest:
         said.append(f"for {plural(rest, 'class', 'classes')} the pictures do not decide it")
@@ -92,7 +93,7 @@ def _flags(one: ClassReliance, concepts: Sequence[Concept]) -> tuple[str, ...]:
     assert one.depth is not None, "measured classes have rows"
     flags = {
         "thin": one.depth.thin,
-        "not beyond chance": is_by_chance(one.depth),
+        "not beyond chance": one.depth.is_by_chance,
         "occlusion disagrees": bool(contradictions([one], concepts)),
     }
     return tuple(flag for flag, there in flags.items() if there)
@@ -104,7 +105,7 @@ def rests_on_one(classes: Sequence[ClassReliance]) -> tuple[str, ...]:
     Not those that lose as much by chance.
     """
     found = [(one.name, one.depth) for one in classes if one.depth is not None and not one.depth.thin]
-    return tuple(name for name, depth in found if depth.low > HALF and not is_by_chance(depth))
+    return tuple(name for name, depth in found if depth.low > HALF and not depth.is_by_chance)
 
 
 def _strips(concepts: Sequence[Concept], medium: Medium) -> list[Strip]:
@@ -120,7 +121,9 @@ def _strip(one: Concept, medium: Medium) -> Strip:
         without = show(image.without, f"The same picture with concept {one.index} taken out")
         heat = show(image.heat, f"Where the evidence for {one.class_name} lies in it") if image.heat else None
         tiles.append(
-            Tile(tuple(filter(None, (outlined, heat, without))), ("class lost" if image.lost else "class kept",))
+            Tile(
+                tuple(filter(None, (outlined, heat, without))), ("counts as lost" if image.lost else "counts as kept",)
+            )
         )
     kind = "" if one.kind == "place" else f", the {one.kind} of the picture"
     note = f"{one.class_name}{kind}: {points(-_own_drop(one))} points without it"

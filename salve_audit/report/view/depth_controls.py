@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from salve_audit.report.numbers import count, names, percent, percent_interval, plural
@@ -13,20 +12,6 @@ HALF = 0.5
 LISTED = 5  # classes of which it is said on how many pictures occlusion disagrees
 NO_NULL = "nothing was taken out at random"
 NO_CHECK = "the places were not covered as a check"
-
-
-def is_by_chance(found: ClassDepth) -> bool:
-    """Whether the 95 % interval of reliance less its null contains zero.
-
-    The interval of the difference is put together from those of the two shares, which takes them for independent: the
-    pictures are the same, so it is rather too wide. Source: Newcombe, Statistics in Medicine 17, 1998, method 10.
-    """
-    if found.null is None:
-        return False
-    if found.null_high is None:  # written before the null had an interval
-        return found.low <= found.null
-    difference = found.reliance - found.null
-    return difference <= math.hypot(found.reliance - found.low, found.null_high - found.null)
 
 
 def is_contradicted(found: ClassDepth, concepts: Sequence[Concept]) -> bool:

@@ -42,7 +42,7 @@ def _depth(result: AuditResult) -> Iterator[str]:
     who = [name for name in resting if name not in against]
     if who:
         verb = "rests" if len(who) == 1 else "rest"
-        yield f"{names(who)} {verb} on one thing in the picture: without it more than half of the accuracy is lost."
+        yield f"{names(who)} {verb} on one thing in the picture: without it more than half of the pictures turn wrong."
     for name in resting:
         if name in against:
             yield f"{names([name])} seems to rest on one thing in the picture, but {against[name]}."

@@ -48,11 +48,12 @@ def _conclude(found: Sequence[tuple[Concept, ConceptRemoval]], what: str) -> str
     if not found:
         return ""
     carried = [(concept, one) for concept, one in found if _is_carried(concept, one)]
-    text = f"Of {plural(len(found), 'concept')}, {count(len(carried))} {'has' if len(carried) == 1 else 'have'} {what}"
+    n, n_carried = (len({concept.index for concept, _ in pairs}) for pairs in (found, carried))
+    text = f"Of {plural(n, 'concept')}, {count(n_carried)} {'has' if n_carried == 1 else 'have'} {what}"
     text += " without which about as much is lost as without the pieces"
     if not carried:
         return f"{text}."
-    spared = sum(one.others is None or one.others <= SPARED for _, one in carried)
+    spared = len({concept.index for concept, one in carried if one.others is None or one.others <= SPARED})
     most = f"{100 * SPARED:.0f} points of the other classes' accuracy"
     return f"{text}, {count(spared)} of them at no more than {most} on average."
 
