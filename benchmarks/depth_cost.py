@@ -9,6 +9,7 @@ its backward pass.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,14 @@ import numpy as np
 import torch
 
 from salve_audit.activations.pictures import PictureDataset
+from salve_audit.depth.at_layer import ExaminedNetwork
+from salve_audit.depth.projections import project_concepts
+from salve_audit.depth.removals import remove_concepts, remove_projected
 from salve_audit.inputs import load_classifier, load_images, match_classes
 from salve_audit.reliance.depth import Probe, SearchSettings, Seen, assess_depth, find_evidence, watch_network
 from salve_audit.reliance.depth.check import check_by_occlusion
 from salve_audit.reliance.depth.nulls import flip_at_random
+from salve_audit.reliance.depth.squares import judge_with_squares
 from salve_audit.reliance.depth.whole import flip_without_whole
 from salve_audit.spatial import find_spatial_layers
 from salve_audit.spatial.blocks import first_block
@@ -70,6 +75,7 @@ def main() -> None:
         torch.autograd.grad = timed.grad
         start = time.perf_counter()
         evidence = find_evidence(timed, pictures, labels, settings)
+        evidence = judge_with_squares(timed, pictures, evidence, settings.batch_size)
         searched = time.perf_counter() - start
         findings = assess_depth(evidence, rng)
         assessed = time.perf_counter() - start - searched
@@ -77,13 +83,27 @@ def main() -> None:
         flip_without_whole(timed, pictures, evidence, settings.batch_size)
         check_by_occlusion(timed, pictures, evidence, findings, settings.batch_size)
         total = time.perf_counter() - start
+    torch.autograd.grad = GRAD
     probed = total - searched - assessed
+    start = time.perf_counter()
+    network = ExaminedNetwork(classifier, None, (layer,), lambda rows: pictures[torch.from_numpy(rows)], images.classes)
+    outcome = remove_concepts(network, evidence, findings, lambda _: np.random.default_rng(1))
+    latents, start = time.perf_counter() - start, time.perf_counter()
+    found = project_concepts(classifier, layer, evidence, findings, network.load)
+    if found.projections:
+        place = next(one for one in find_spatial_layers(classifier, pictures[:4]) if one.name == found.layer)
+        network = dataclasses.replace(network, layers=(place,))
+        remove_projected(network, found.projections, evidence, findings, lambda _: np.random.default_rng(1))
+    projected = time.perf_counter() - start
     n_pieces = len(findings.concepts)
     print(f"{len(pictures):,} pictures of {len(nulls)} classes, {n_pieces} concepts, {options.threads} threads")
-    print(f"  search of the evidence   {searched:8.1f} s   {evidence.n_passes / len(pictures):.1f} passes per picture")
+    print(f"  evidence, with squares   {searched:8.1f} s   {evidence.n_passes / len(pictures):.1f} passes per picture")
     print(f"  nulls, wholes, check     {probed:8.1f} s")
     print(f"  concepts and intervals   {assessed:8.1f} s")
-    print(f"  together                 {total:8.1f} s   of it the passes themselves {timed.seconds / total:.0%}")
+    print(f"  so far                   {total:8.1f} s   of it the passes themselves {timed.seconds / total:.0%}")
+    print(f"  latents                  {latents:8.1f} s   {outcome.n_passes / len(pictures):.1f} passes per picture")
+    print(f"  projections              {projected:8.1f} s")
+    print(f"  together                 {total + latents + projected:8.1f} s")
 
 
 if __name__ == "__main__":

@@ -82,7 +82,10 @@ _OPTIONS = [
     ),
     click.option("--depth", type=click.Choice(DEPTHS), help="What classes rest on in the picture  [default: auto]"),
     click.option(
-        "--depth-layers", type=Names("auto"), metavar="auto|NAME,...", help="At which concepts are looked at."
+        "--depth-layers",
+        type=Names("auto"),
+        metavar="auto|NAME,...",
+        help="Layers that concepts are told apart at (the first) and taken out of.",
     ),
     click.option("--deep-edits", type=click.Choice(DEEP_EDITS), help="Of layers before the head  [default: auto]"),
     click.option("--fail-under", type=float, metavar="X", help="Exit 1 when a class's alpha_hat flip median is below."),

@@ -184,7 +184,7 @@ def _class_table(order: Sequence[ClassReliance], concepts: Sequence[Concept], li
 
 
 def _concept_table(concepts: Sequence[Concept], limit: int) -> Table:
-    heads = ("Channels", "Share of the picture", "Pictures", "Drop of its class, points", "95 % interval, points")
+    heads = ("Share of the picture", "Pictures", "Drop of its class, points", "95 % interval, points")
     columns = [
         Column("Concept", "name"),
         Column("Class", "text"),
@@ -213,7 +213,6 @@ def _concept_row(one: Concept) -> list[Value]:
         one.class_name,
         one.kind,
         one.layer,
-        count(len(one.latents)),
         percent(one.mask_share),
         count(one.n_images),
         points(-own.drop) if own else Missing(_NO_CONCEPT),
