@@ -152,7 +152,7 @@ def _bound(value: int | None, found: ClassDepth) -> str:
 
 def _class_table(order: Sequence[ClassReliance], concepts: Sequence[Concept], limit: int) -> Table:
     heads = (
-        "Pictures",
+        "n",
         "Reliance",
         "By chance",
         "Places covered instead",

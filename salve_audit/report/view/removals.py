@@ -17,10 +17,10 @@ _STAYS = "most of its pictures stay right at strength 1"
 _HEADS = (
     "Taken out",
     "Lost in the picture",
-    "Lost without it (95 % interval)",
+    "Lost without it",
     "At random",
     "Strength",
-    "Others, points (95 % interval)",
+    "Others, points",
 )
 
 
@@ -33,7 +33,7 @@ def build_removals(concepts: Sequence[Concept], limit: int) -> Table | None:
     first = [Column("Concept", "name"), Column("Class", "text"), Column("Layer", "text")]
     columns = [*first, *map(Column, _HEADS), Column("Hit most", "text")]
     rows = [_row(concept, one) for concept, one in found]
-    return make_table("Concepts taken out of a layer", columns, rows, limit, "concepts[].removals")
+    return make_table("Concepts taken out of a layer; with 95 % intervals", columns, rows, limit, "concepts[].removals")
 
 
 def conclude_removals(concepts: Sequence[Concept]) -> str:
