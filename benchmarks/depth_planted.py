@@ -81,13 +81,14 @@ def _texture(pattern: Callable[[np.ndarray], np.ndarray], height: int, width: in
     return change
 
 
-def _border(colour: tuple[int, int, int], **widths: int) -> Change:
+def border(colour: tuple[int, int, int], **widths: int) -> Change:
     """A coloured border of so many pixels on each of the sides given by name."""
 
     def change(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        rows, columns = np.indices((SIDE, SIDE))
-        from_side = {"top": rows, "bottom": SIDE - 1 - rows, "left": columns, "right": SIDE - 1 - columns}
-        mask = np.any([from_side[side] < width for side, width in widths.items()], axis=0)
+        height, width = picture.shape[:2]
+        rows, columns = np.indices((height, width))
+        from_side = {"top": rows, "bottom": height - 1 - rows, "left": columns, "right": width - 1 - columns}
+        mask = np.any([from_side[side] < most for side, most in widths.items()], axis=0)
         changed = picture.copy()
         changed[mask] = np.array(colour) + rng.normal(0, 10, (int(mask.sum()), 3))
         return changed, mask
@@ -95,9 +96,11 @@ def _border(colour: tuple[int, int, int], **widths: int) -> Change:
     return change
 
 
-def _tint(factors: tuple[float, float, float]) -> Change:
+def tint(factors: tuple[float, float, float]) -> Change:
+    """Every channel times its factor, everywhere."""
+
     def change(picture: np.ndarray, _: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        return picture * np.array(factors), np.ones((SIDE, SIDE), bool)
+        return picture * np.array(factors), np.ones(picture.shape[:2], bool)
 
     return change
 
@@ -113,14 +116,14 @@ def _hatching(at: np.ndarray) -> np.ndarray:
 CHANGES: Mapping[str, Change] = {
     "disk": _shape("disk", 13, 13),
     "dots": _texture(_dots, 24, 24, 0.6),
-    "thin frame": _border((230, 200, 40), top=3, bottom=3, left=3, right=3),
-    "wide frame": _border((110, 40, 120), top=6, bottom=6, left=6, right=6),
-    "bottom band": _border((235, 235, 235), bottom=6),
-    "green tint": _tint((0.85, 1.2, 0.85)),
-    "violet tint": _tint((1.15, 0.8, 1.2)),
+    "thin frame": border((230, 200, 40), top=3, bottom=3, left=3, right=3),
+    "wide frame": border((110, 40, 120), top=6, bottom=6, left=6, right=6),
+    "bottom band": border((235, 235, 235), bottom=6),
+    "green tint": tint((0.85, 1.2, 0.85)),
+    "violet tint": tint((1.15, 0.8, 1.2)),
     "ring": _shape("ring", 16, 16, "upper right"),
     "chevron": _shape("chevron", 12, 16),
-    "left band": _border((30, 60, 190), left=4),
+    "left band": border((30, 60, 190), left=4),
     "hatching": _texture(_hatching, 20, 28, 0.6),
 }
 

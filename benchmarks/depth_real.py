@@ -27,7 +27,7 @@ from depth_cases import Case, Found, StagedNetwork, judge, measure_truth
 from depth_finetuned import fine_tune, load_base, load_tuned, network_path
 from depth_measures import measure_squares
 from depth_networks import RECIPES, build, run_logits
-from depth_planted import class_folders
+from depth_planted import border, class_folders, tint
 from depth_rivals import measure_occlusion, measure_scaled_occlusion
 from depth_worlds import Pictures
 from PIL import Image
@@ -100,21 +100,7 @@ def _stamp(shape: str, height: int, width: int, strength: float) -> Planting:
 
 
 def _frame(colour: tuple[int, int, int], side: int = 2) -> Planting:
-    def plant(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        mask = np.ones((SIDE, SIDE), bool)
-        mask[side:-side, side:-side] = False
-        changed = picture.copy()
-        changed[mask] = np.array(colour) + rng.normal(0, 10, (int(mask.sum()), 3))
-        return changed, mask
-
-    return plant
-
-
-def _tint(factors: tuple[float, float, float]) -> Planting:
-    def plant(picture: np.ndarray, _: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        return picture * np.array(factors), np.ones((SIDE, SIDE), bool)
-
-    return plant
+    return border(colour, top=side, bottom=side, left=side, right=side)
 
 
 PLANTS: Mapping[str, Planting] = {
@@ -124,8 +110,8 @@ PLANTS: Mapping[str, Planting] = {
     "stripes": _stamp("stripes", 8, 12, 0.6),
     "frame": _frame((60, 200, 60)),
     "dark frame": _frame((20, 10, 40)),
-    "tint": _tint((1.25, 0.9, 0.75)),
-    "cold tint": _tint((0.8, 0.95, 1.25)),
+    "tint": tint((1.25, 0.9, 0.75)),
+    "cold tint": tint((0.8, 0.95, 1.25)),
 }
 
 

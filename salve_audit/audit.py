@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +18,9 @@ from salve_audit.assembly import StageResults, assemble
 from salve_audit.config import AuditConfig
 from salve_audit.deep_edits import edit_deeply
 from salve_audit.depth.file import FILE as CONCEPTS_FILE
-from salve_audit.depth.file import SavedProjections, serialise_projections
+from salve_audit.depth.file import serialise_concepts
 from salve_audit.depth.layers import check_depth_layers
-from salve_audit.depth.stage import DepthOutcome, measure_depth
+from salve_audit.depth.stage import measure_depth
 from salve_audit.galleries import check_saliency_layer, show_features
 from salve_audit.inputs.head import LinearHead
 from salve_audit.interventions import (
@@ -138,18 +138,10 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
     sae_file = serialise_sae(outcome.sae, hashes)
     sha = hashlib.sha256(sae_file).hexdigest()
     stages = StageResults(subject, info, sha, reliance, comparison, str(device), stress, deep_edits, seeing, depth)
-    concepts_file = _serialise_concepts(depth, hashes)
+    concepts_file = None if depth.projections is None else serialise_concepts(depth.projections, depth.concepts, hashes)
     return Audit(
         assemble(config, stages), activations, outcome, sae_file, concepts_file, codes, reliance, watch.seconds
     )
-
-
-def _serialise_concepts(depth: DepthOutcome, hashes: Mapping[str, str]) -> bytes | None:
-    found = depth.projections
-    if found is None:
-        return None
-    names = {index: depth.concepts[index].class_name for index in found.projections}
-    return serialise_projections(SavedProjections(found, names, hashes))
 
 
 def _sae_settings(config: AuditConfig, architecture: str, device: object) -> SaeSettings:

@@ -20,6 +20,7 @@ from salve_audit.activations.pictures import Batch, LoaderSettings, build_loader
 from salve_audit.activations.unreadable import check_share_unreadable
 from salve_audit.errors import CheckpointError, DataError
 from salve_audit.inputs.classifier import Classifier
+from salve_audit.inputs.exact import exact_convolutions
 from salve_audit.inputs.heads.trace import watch_inputs
 from salve_audit.inputs.imageset import ImageSet
 from salve_audit.inputs.proof import prove_head
@@ -109,6 +110,7 @@ def _computing(classifier: Classifier, settings: PassSettings) -> Iterator[Calla
     in_bf16 = settings.precision == "bf16"
 
     def compute(images: torch.Tensor) -> Acts:
+        """The head's inputs, one row per picture."""
         seen.clear()
         on_device = images.to(settings.device, memory_format=torch.channels_last, non_blocking=True)
         try:
@@ -121,22 +123,11 @@ def _computing(classifier: Classifier, settings: PassSettings) -> Iterator[Calla
         return reader.read(seen, len(images), path).cpu().numpy()
 
     try:
-        with _exact_convolutions():
+        with exact_convolutions():
             yield compute
     finally:
         for hook in hooks:
             hook.remove()
-
-
-@contextmanager
-def _exact_convolutions() -> Iterator[None]:
-    """cuDNN rounds the inputs of float32 convolutions to 10 bits unless told not to; fp32 shall mean fp32."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
 
 
 def _hint(error: Exception) -> str | None:

@@ -113,6 +113,17 @@ class AtLayer:
         others: Int[np.ndarray, " o"],
         draw: Callable[[RemovalT, np.random.Generator], list[Removal]],
     ) -> list[ConceptRemoval]:
+        """A record of each removal, in their order; what it takes out is left for the caller to name.
+
+        Args:
+            targets: the concepts, with pictures of their own.
+            removals: of these.
+            others: rows of right pictures of all classes.
+            draw: removals of the same size at random.
+
+        Raises:
+            LayerError: the network fails.
+        """
         clean, changed = remove_each(self.tail, removals, others)
         found = []
         for target, removal, without in zip(targets, removals, changed, strict=True):

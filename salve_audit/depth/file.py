@@ -8,7 +8,7 @@ was found in), why_absent (empty, or why there are none), and the hashes that th
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +21,7 @@ from salve_audit import __version__
 from salve_audit.depth.projections import ConceptProjections
 from salve_audit.errors import ResultError
 from salve_audit.reliance.depth.projection import ConceptProjection
+from salve_audit.results import Concept
 from salve_audit.sae.files import with_sorted_header
 
 FILE = "concepts.safetensors"
@@ -63,6 +64,12 @@ def serialise_projections(saved: SavedProjections) -> bytes:
         for part in PARTS
     }
     return with_sorted_header(save(arrays, {**metadata, **saved.hashes}))
+
+
+def serialise_concepts(found: ConceptProjections, concepts: Sequence[Concept], hashes: Mapping[str, str]) -> bytes:
+    """The same of what an audit found; `concepts` are its own, in their order."""
+    names = {index: concepts[index].class_name for index in found.projections}
+    return serialise_projections(SavedProjections(found, names, hashes))
 
 
 def load_projections(path: Path) -> SavedProjections:

@@ -126,6 +126,7 @@ def _reading(classifier: Classifier, layer: SpatialLayer) -> Iterator[Read]:
         raise _Reached
 
     def read(images: Tensor) -> Tensor:
+        """Runs the network as far as the layer."""
         outputs.clear()
         try:
             with torch.no_grad():

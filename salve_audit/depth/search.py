@@ -127,6 +127,7 @@ class _Asked:
     findings: DepthFindings
 
     def control(self, rng: np.random.Generator) -> Controls:
+        """All of them, part by part; `rng` draws the random places."""
         evidence, findings, usual = self.evidence, self.findings, find_usual(self.pictures.spread())
         chosen = checked_pieces(evidence, findings)
         moved, covered = [], []
