@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-fast lint format clean
+# a file's fixtures are made once; tests/conftest.py puts slow files first
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -20,7 +22,10 @@ demo: $(INSTALLED)
 	$(BIN)/salve-audit demo --out salve-demo
 
 test: $(INSTALLED_DEV) lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	$(PYTEST)
+
+test-fast: $(INSTALLED_DEV)  # for the loop of writing code: no browser, no wheel, no whole audit
+	$(PYTEST) -m "not slow"
 
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff format --check .
@@ -45,3 +50,7 @@ sample-reports: $(INSTALLED)  # sample_reports/ is made by this command alone, n
 FUZZ_SECONDS ?= 3600
 fuzz: $(INSTALLED_DEV)  # mutated files into every loader; prints inputs and findings
 	$(BIN)/python benchmarks/fuzz.py --seconds $(FUZZ_SECONDS)
+
+.PHONY: docs
+docs: $(INSTALLED)  # docs/options.md is made by this command alone, never edited
+	$(BIN)/python scripts/write_options.py

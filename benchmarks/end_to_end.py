@@ -3,7 +3,7 @@
     python benchmarks/end_to_end.py MODEL DATA [--arch NAME] [--out DIR]
 
 The bare pass is decode + transform + forward + argmax with the audit's own loader, nothing kept. The claim to check is
-the ratio: what the audit costs beyond looking at the pictures once. Run it on an otherwise idle machine.
+the ratio: what the audit costs beyond looking at the images once. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -19,19 +19,22 @@ from pathlib import Path
 
 import torch
 
-from salve_audit.activations import LoaderSettings, build_loader, choose_workers
-from salve_audit.audit import Stopwatch, measure, write_audit
+from salve_audit.activations.device import choose_workers
+from salve_audit.activations.images import LoaderSettings, build_loader
+from salve_audit.audit.progress import Stopwatch
+from salve_audit.audit.run import measure, write_audit
 from salve_audit.config import AuditConfig
-from salve_audit.inputs import load_classifier, load_image_folder
+from salve_audit.inputs.data.datasets import load_images
+from salve_audit.inputs.model.checkpoint import load_classifier
 
 
 def time_bare_pass(config: AuditConfig) -> tuple[float, int]:
-    """(seconds, pictures) of decode + forward + argmax over both splits."""
+    """(seconds, images) of decode + forward + argmax over both splits."""
     classifier = load_classifier(Path(config.model), arch=config.arch)
-    images = load_image_folder(Path(config.data), seed=config.seed, limit=config.limit)
+    images = load_images(Path(config.data), seed=config.seed, limit=config.limit)
     paths = (*images.fit.paths, *images.audit.paths)
     loader = build_loader(
-        images.pictures,
+        images.reader,
         paths,
         classifier.transform,
         LoaderSettings(config.batch_size, choose_workers(config.workers, torch.device("cpu"))),
@@ -85,7 +88,7 @@ def held_gigabytes() -> float:
             sizes = (place / "smaps_rollup").read_text().splitlines()
             held += next(int(line.split()[1]) for line in sizes if line.startswith("Pss:"))
             for task in (place / "task").iterdir():
-                waiting += [int(one) for one in (task / "children").read_text().split()]
+                waiting += [int(number) for number in (task / "children").read_text().split()]
         except (OSError, StopIteration):  # it has just ended
             continue
     return held / 1e6
@@ -122,7 +125,7 @@ def main() -> None:
     total = sum(watch.seconds.values())
     print(f"{'all but the pass':18s} {rest:8.1f} {rest / bare:12.2f}")
     print(f"{'whole audit':18s} {total:8.1f} {total / bare:12.2f}")
-    print(f"{'bare forward pass':18s} {bare:8.1f} {1:12.2f}   ({n:,} pictures, {n / bare:.0f}/s)")
+    print(f"{'bare forward pass':18s} {bare:8.1f} {1:12.2f}   ({n:,} images, {n / bare:.0f}/s)")
     print(f"second audit, activations from the cache: {again.seconds['activations']:.2f} s")
     print(
         f"peak memory: {max(memory.peaks.values()):.2f} GB; imported {memory.peaks['start']:.2f} GB, "

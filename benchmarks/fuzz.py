@@ -66,7 +66,7 @@ class Tally:
 
     @property
     def n_inputs(self) -> int:
-        """Of all kinds."""
+        """How many inputs were tried, whatever kind they are of."""
         return sum(counts.total() for counts in self.outcomes.values())
 
 
@@ -140,10 +140,10 @@ def work(seeds: Sequence[Seed], seed: int, first: int, count: int, folder: Path)
         case = draw_case(seeds, seed, number)
         print(f"at\t{number}\t{case.seed.name}", flush=True)
         faulthandler.dump_traceback_later(SLOW, exit=True)
-        outcome, found = try_input(case, folder)
+        outcome, finding = try_input(case, folder)
         faulthandler.cancel_dump_traceback_later()
-        if found is not None:
-            print(f"found\t{json.dumps(found)}", flush=True)
+        if finding is not None:
+            print(f"found\t{json.dumps(finding)}", flush=True)
         largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         print(f"done\t{outcome}\t{largest}", flush=True)
         if largest > LARGE:
@@ -196,15 +196,15 @@ def _follow(lines: Iterable[str], tally: Tally, end: float) -> _Last:
     return last
 
 
-def _add(tally: Tally, number: int | None, found: str) -> None:
+def _add(tally: Tally, number: int | None, finding: str) -> None:
     """Counts a finding; one of a new kind (by where it was raised) is printed."""
-    lines = [line.strip() for line in found.splitlines() if line.strip()]
+    lines = [line.strip() for line in finding.splitlines() if line.strip()]
     places = [line for line in lines if line.startswith("File ")]
-    crashed = "Fatal Python error" in found or "Timeout" in found  # faulthandler names the innermost place first
+    crashed = "Fatal Python error" in finding or "Timeout" in finding  # faulthandler names the innermost place first
     what = lines[0] if crashed else f"{lines[0].partition(':')[0]}: {lines[-1].partition(':')[0]}"
     kind = f"{what} {places[0 if crashed else -1] if places else ''}"
     if kind not in tally.findings:
-        print(f"finding by input {number}:\n{found}", flush=True)
+        print(f"finding by input {number}:\n{finding}", flush=True)
     tally.findings[kind] += 1
 
 

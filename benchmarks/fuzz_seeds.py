@@ -1,6 +1,6 @@
 """Small valid files for the fuzzer, one of every kind that is read, each with the loader that reads it.
 
-Loaders go on to what an audit does with the file: pictures are read and decoded, the head is proven on a batch.
+Loaders go on to what an audit does with the file: images are read and decoded, the head is verified on a batch.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ from PIL import Image
 from safetensors.torch import save as save_safetensors
 from torch import nn
 
-from salve_audit.config_file import read_settings
+from salve_audit.config import read_settings
 from salve_audit.errors import DataError
-from salve_audit.inputs import load_classifier, load_images, prove_head
 from salve_audit.inputs.arrays.arrayset import load_arrays
-from salve_audit.inputs.class_file import read_class_file
-from salve_audit.inputs.picture import decode_picture
+from salve_audit.inputs.data.datasets import load_images
+from salve_audit.inputs.data.decoding import decode_image
+from salve_audit.inputs.labels.class_file import read_class_file
+from salve_audit.inputs.model.checkpoint import load_classifier
+from salve_audit.inputs.model.head.verification import verify_head
 from salve_audit.results.audit import parse_audit
 from salve_audit.sae.files import FORMAT, load_sae
 from salve_audit.sae.variants import VARIANTS
@@ -68,14 +70,14 @@ def make_seeds() -> list[Seed]:
     """One small valid file of every kind."""
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript announces its own end
-        return [*_models(), *_programs(), *_pictures(), *_archives(), *_lists(), *_tables(), *_arrays(), *_others()]
+        return [*_models(), *_programs(), *_images(), *_archives(), *_lists(), *_tables(), *_arrays(), *_others()]
 
 
 def load_model(path: Path) -> None:
-    """Loads the network and proves its head."""
+    """Loads the network and verifies its head."""
     classifier = load_classifier(path)
     channels, *sides = classifier.transform.input_size
-    prove_head(classifier, torch.zeros(2, channels, *(min(side, 64) for side in sides)))
+    verify_head(classifier, torch.zeros(2, channels, *(min(side, 64) for side in sides)))
 
 
 def refuse(path: Path) -> None:
@@ -85,11 +87,11 @@ def refuse(path: Path) -> None:
 
 
 def load_data(path: Path, root: int = 0) -> None:
-    """Reads the data set at `path`, or so many folders above it, and decodes its pictures."""
+    """Reads the data set at `path`, or so many folders above it, and decodes its images."""
     images = load_images(path.parents[root - 1] if root else path, 0)
     for key in images.fit.paths + images.audit.paths:
         with suppress(OSError, ValueError, DataError):  # what the audit counts as skipped
-            decode_picture(images.pictures.read(key), key, 3, 32)
+            decode_image(images.reader.read(key), key, 3, 32)
 
 
 def load_folder(path: Path) -> None:
@@ -98,9 +100,9 @@ def load_folder(path: Path) -> None:
 
 
 def decode(path: Path) -> None:
-    """One picture."""
+    """One image."""
     for n_channels in (1, 3):
-        decode_picture(path.read_bytes(), path.name, n_channels, 4)
+        decode_image(path.read_bytes(), path.name, n_channels, 4)
 
 
 def parse(path: Path) -> None:
@@ -141,9 +143,9 @@ def _programs() -> list[Seed]:
     ]
 
 
-def _pictures() -> list[Seed]:
+def _images() -> list[Seed]:
     endings = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "bmp": "BMP", "tif": "TIFF", "gif": "GIF"}
-    return [Seed(f"picture.{ending}", encode(0, kind, 24), decode) for ending, kind in endings.items()]
+    return [Seed(f"image.{ending}", encode(0, kind, 24), decode) for ending, kind in endings.items()]
 
 
 def _archives() -> list[Seed]:
@@ -152,10 +154,10 @@ def _archives() -> list[Seed]:
         f"{i:03}.{kind}": encode(i) if kind == "png" else b"%d" % (i % 3) for i in range(9) for kind in ("png", "cls")
     }
     return [
-        Seed("pictures.zip", _zip(members, zipfile.ZIP_DEFLATED), load_data),
+        Seed("images.zip", _zip(members, zipfile.ZIP_DEFLATED), load_data),
         Seed("stored.zip", _zip(members, zipfile.ZIP_STORED), load_data),
-        Seed("pictures.tar", _tar(members), load_data),
-        Seed("pictures.tar.gz", gzip.compress(_tar(members), mtime=0), load_data),
+        Seed("images.tar", _tar(members), load_data),
+        Seed("images.tar.gz", gzip.compress(_tar(members), mtime=0), load_data),
         Seed("web/train-0.tar", _tar(web), load_data),
     ]
 
@@ -186,16 +188,16 @@ def _tables() -> list[Seed]:
         "train/dataset_info.json": json.dumps({"features": FEATURES}).encode(),
         "dataset_dict.json": json.dumps({"splits": ["train"]}).encode(),
     }
-    found = [
-        Seed("pictures.parquet", _parquet(table), load_data),
-        Seed("pictures.arrow", stream.getvalue(), load_data),
+    seeds = [
+        Seed("images.parquet", _parquet(table), load_data),
+        Seed("images.arrow", stream.getvalue(), load_data),
         Seed("random.arrow", file.getvalue(), load_data),
     ]
     for number, (name, content) in enumerate(saved.items()):
         beside = {f"saved{number}/{other}": saved[other] for other in saved if other != name}
         load = partial(load_data, root=name.count("/") + 1)
-        found.append(Seed(f"saved{number}/{name}", content, load, beside))
-    return found
+        seeds.append(Seed(f"saved{number}/{name}", content, load, beside))
+    return seeds
 
 
 def _arrays() -> list[Seed]:
@@ -208,17 +210,17 @@ def _arrays() -> list[Seed]:
         struct.pack(">HBB3I", 0, 8, 3, 9, 4, 4) + bytes(144),
         struct.pack(">HBBI", 0, 8, 1, 9) + ROW_LABELS.astype(np.uint8).tobytes(),
     )
-    one = {f"{folder}/train-labels-idx1-ubyte": digits for folder in ("idx", "gz")}
+    label_file = {f"{folder}/train-labels-idx1-ubyte": digits for folder in ("idx", "gz")}
     columns = np.asfortranarray(images)
     return [
         Seed("x.npz", _npz(**arrays), partial(load_arrays, seed=0)),
         Seed("x.safetensors", save_safetensors(tensors), partial(load_arrays, seed=0)),
-        Seed("pictures.npz", _npz(images=images, labels=ROW_LABELS), load_data),
+        Seed("images.npz", _npz(images=images, labels=ROW_LABELS), load_data),
         Seed("packed.npz", _npz(np.savez_compressed, images=images, labels=ROW_LABELS), load_data),
         Seed("columns.npz", _npz(images=columns, labels=ROW_LABELS), load_data),
         Seed("npy/x_train.npy", _npy(images), load_data, {"npy/y_train.npy": _npy(ROW_LABELS)}),
-        Seed("idx/train-images-idx3-ubyte", idx, load_data, one),
-        Seed("gz/train-images-idx3-ubyte.gz", gzip.compress(idx, mtime=0), load_data, one),
+        Seed("idx/train-images-idx3-ubyte", idx, load_data, label_file),
+        Seed("gz/train-images-idx3-ubyte.gz", gzip.compress(idx, mtime=0), load_data, label_file),
     ]
 
 
@@ -261,7 +263,7 @@ def _onnx() -> bytes:
 
 
 def encode(seed: int, kind: str = "PNG", side: int = 4) -> bytes:
-    """A picture of noise."""
+    """An image of noise."""
     pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, kind)

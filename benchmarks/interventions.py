@@ -1,13 +1,13 @@
 """What the comparison of interventions costs from cached activations, and by hooks and forward passes of the network.
 
-    python benchmarks/interventions.py            10 classes, 512 coordinates, 5,000 + 10,000 pictures
-    python benchmarks/interventions.py --large    1,000 classes, 2,048 coordinates, 50,000 + 50,000 pictures
+    python benchmarks/interventions.py            10 classes, 512 coordinates, 5,000 + 10,000 images
+    python benchmarks/interventions.py --large    1,000 classes, 2,048 coordinates, 50,000 + 50,000 images
     python benchmarks/interventions.py --acts FILE.npz
 
 Activations are generated (rectified Gaussians about class means, a noisy head) unless a file gives them: fit_acts,
 fit_labels, audit_acts, audit_labels, head_weight, head_bias. By hooks: the same search done on a network of timm with
-random weights, on a few pictures, for two methods and one class, and scaled up by the number of pictures, methods and
-classes; each target is found by bisection on the class's pictures, then all pictures are run at every strength of the
+random weights, on a few images, for two methods and one class, and scaled up by the number of images, methods and
+classes; each target is found by bisection on the class's images, then all images are run at every strength of the
 area and both targets.
 """
 
@@ -24,18 +24,20 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from salve_audit.inputs.head import LinearHead
-from salve_audit.interventions import METHODS, ComparisonInputs, ComparisonSettings, compare_interventions
+from salve_audit.inputs.model.head.linear import LinearHead
+from salve_audit.interventions.comparison import ComparisonInputs, ComparisonSettings
+from salve_audit.interventions.matched import compare_interventions
+from salve_audit.interventions.registry import METHODS
 
 BISECTIONS = 20  # per target, to a millionth of the range
-STRENGTHS = 12  # of the area and the targets, on all pictures
+STRENGTHS = 12  # of the area and the targets, on all images
 N_TARGETS = 2
 HOOKED = ("salve", "steering")
 
 
 @dataclass(frozen=True)
 class Size:
-    """k classes, d coordinates, audit and fit pictures per class; `lead` is how far class means lie apart."""
+    """k classes, d coordinates, audit and fit images per class; `lead` is how far class means lie apart."""
 
     k: int
     d: int
@@ -49,7 +51,7 @@ LARGE = Size(1000, 2048, 50, 50, 0.18)
 
 
 def generate(size: Size, seed: int = 0) -> ComparisonInputs:
-    """Activations of a made-up network with about three of four pictures right."""
+    """Activations of a made-up network with about three of four images right."""
     rng = np.random.default_rng(seed)
     means = size.lead * rng.standard_normal((size.k, size.d), dtype=np.float32)
 
@@ -114,40 +116,40 @@ def load(path: str) -> ComparisonInputs:
 def time_cached(inputs: ComparisonInputs) -> float:
     """Seconds of the comparison as the audit runs it; prints what was left out."""
     start, busy = time.perf_counter(), time.process_time()
-    found = compare_interventions(ComparisonSettings(), inputs)
+    comparison = compare_interventions(ComparisonSettings(), inputs)
     seconds = time.perf_counter() - start
     print(f"  processor time     {time.process_time() - busy:12,.1f} s")
-    for note in found.notes:
+    for note in comparison.notes:
         print(f"  left out: {note}")
     return seconds
 
 
 class HookedNetwork:
-    """A network, a few pictures, and labels that are its own predictions."""
+    """A network, a few images, and labels that are its own predictions."""
 
-    def __init__(self, name: str, n_classes: int, n_pictures: int, pixels: int) -> None:
+    def __init__(self, name: str, n_classes: int, n_images: int, pixels: int) -> None:
         rng = torch.Generator().manual_seed(0)
         self.model = timm.create_model(name, num_classes=n_classes).eval()
         self.head: nn.Linear = self.model.get_classifier()
-        self.pictures = torch.randn(n_pictures, 3, pixels, pixels, generator=rng)
-        self.labels = self.logits(self.pictures).argmax(dim=1)
+        self.images = torch.randn(n_images, 3, pixels, pixels, generator=rng)
+        self.labels = self.logits(self.images).argmax(dim=1)
         self.target = int(self.labels.mode().values)
 
-    def logits(self, pictures: Tensor) -> Tensor:
+    def logits(self, images: Tensor) -> Tensor:
         with torch.inference_mode():
-            found: Tensor = self.model(pictures)
-        return found
+            logits: Tensor = self.model(images)
+        return logits
 
-    def accuracy(self, pictures: Tensor, labels: Tensor, edit: Callable[[Tensor], Tensor]) -> float:
-        """One forward pass of the pictures with the edit hooked in before the head."""
+    def accuracy(self, images: Tensor, labels: Tensor, edit: Callable[[Tensor], Tensor]) -> float:
+        """One forward pass of the images with the edit hooked in before the head."""
         handle = self.head.register_forward_pre_hook(lambda module, args: (edit(args[0]),))
         try:
-            return float((self.logits(pictures).argmax(dim=1) == labels).float().mean())
+            return float((self.logits(images).argmax(dim=1) == labels).float().mean())
         finally:
             handle.remove()
 
     def search(self, method: str) -> tuple[float, int]:
-        """Seconds of one method on one class, and how many pictures went through the network."""
+        """Seconds of one method on one class, and how many images went through the network."""
         d = self.head.in_features
         coupling = torch.rand(d, generator=torch.Generator().manual_seed(1))
         edits = {
@@ -155,7 +157,7 @@ class HookedNetwork:
             "steering": lambda t: lambda acts: acts - t * coupling,
         }
         own = self.labels == self.target
-        mine = self.pictures[own]
+        mine = self.images[own]
         start, passed = time.perf_counter(), 0
         for level in (0.5, 0.05):
             low, high = 0.0, 4.0
@@ -165,17 +167,17 @@ class HookedNetwork:
                 low, high = (low, middle) if reached else (middle, high)
                 passed += len(mine)
         for t in np.linspace(0.1, 4.0, STRENGTHS):
-            self.accuracy(self.pictures, self.labels, edits[method](float(t)))
-            passed += len(self.pictures)
+            self.accuracy(self.images, self.labels, edits[method](float(t)))
+            passed += len(self.images)
         return time.perf_counter() - start, passed
 
 
 def time_hooked(inputs: ComparisonInputs, network: HookedNetwork) -> float:
-    """Seconds that the same work would take by forward passes, from a few pictures of them."""
+    """Seconds that the same work would take by forward passes, from a few images of them."""
     spent = [network.search(method) for method in HOOKED]
-    each = sum(seconds for seconds, _ in spent) / sum(passed for _, passed in spent)  # per picture and pass
+    each = sum(seconds for seconds, _ in spent) / sum(passed for _, passed in spent)  # per image and pass
     n, k = len(inputs.audit_labels), len(inputs.class_names)
-    passes = N_TARGETS * BISECTIONS * n / k + STRENGTHS * n  # pictures per method and class
+    passes = N_TARGETS * BISECTIONS * n / k + STRENGTHS * n  # images per method and class
     return each * passes * k * len(METHODS)
 
 
@@ -190,14 +192,14 @@ def main() -> None:
     right = float((logits.argmax(axis=1) == inputs.audit_labels).mean())
     del logits
     (n, d), k = inputs.audit_acts.shape, len(inputs.class_names)
-    print(f"{k:,} classes, {d:,} coordinates, {n:,} audit pictures, {100 * right:.1f} % right, {len(METHODS)} methods")
+    print(f"{k:,} classes, {d:,} coordinates, {n:,} audit images, {100 * right:.1f} % right, {len(METHODS)} methods")
     cached = time_cached(inputs)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"  cached activations {cached:12,.1f} s   peak memory {peak:.2f} GiB, inputs included")
     name, pixels, few = ("resnet50", 224, 16) if options.large else ("resnet18", 64, 64)
     hooked = time_hooked(inputs, HookedNetwork(name, 4, few, pixels))
     print(
-        f"  hooks on {name:9s} {hooked:12,.0f} s   scaled up from {few} pictures of {pixels} px, two methods, one class"
+        f"  hooks on {name:9s} {hooked:12,.0f} s   scaled up from {few} images of {pixels} px, two methods, one class"
     )
     print(f"  ratio              {hooked / cached:12,.0f}")
 

@@ -1,14 +1,14 @@
 """Autoencoders: time and quality of the training here beside the paper's recipe and two libraries, on the same tensors.
 
     python benchmarks/sae.py --acts ACTS.npz [--only paper,topk,seeds,auto,memory,gpu] [--paper-epochs 1000]
-    python benchmarks/sae.py --model MODEL --data PICTURES
+    python benchmarks/sae.py --model MODEL --data IMAGES
 
 ACTS.npz holds fit_acts, fit_labels, audit_acts, audit_labels, head_weight and head_bias. Everything trains on the fit
 split (here less the 15 % that choose) and is measured on the audit split. `topk` wants the libraries of
 `sae_rivals.py`; what is missing is named and left out. Run it on an otherwise idle machine: ratios of one run compare.
 
-* paper: METHOD §1 as its text has it, 1000 epochs of batches of 32 from a DataLoader, against ``linear-l1`` at a λ that
-  reconstructs no worse. The raw loss is not comparable, R² and mean |z| in canonical form are.
+* paper: docs/method.md §1 as its text has it, 1000 epochs of batches of 32 from a DataLoader, against ``linear-l1`` at
+  a λ that reconstructs no worse. The raw loss is not comparable, R² and mean |z| in canonical form are.
 * topk: k = 32 of 2,048 latents; then what each idea buys, and what share of the time is arithmetic that no idea saves
   (the product that finds the largest codes).
 * seeds: five autoencoders at once against one.
@@ -32,7 +32,7 @@ import torch
 from sae_limits import measure_card, measure_memory
 from sae_rivals import BATCH_SIZE, RIVALS, train_paper
 
-from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.sae.metrics import measure_quality
 from salve_audit.sae.models import TrainedSae
 from salve_audit.sae.normalisation import fit_normalisation, normalise
@@ -59,8 +59,8 @@ class World:
     def quality(self, sae: TrainedSae) -> str:
         """On the audit split."""
         q = measure_quality(sae, self.audit, self.audit_labels, self.head)
-        kept = f"accuracy kept {100 * q.accuracy_kept:6.2f} %"
-        return f"R2 {q.r2:.4f}  L0 {q.l0:6.2f}  mean|z| {q.mean_abs_code:.4f}  dead {q.n_dead:4d}  {kept}"
+        accuracy = f"accuracy kept {100 * q.accuracy_kept:6.2f} %"
+        return f"R2 {q.r2:.4f}  L0 {q.l0:6.2f}  mean|z| {q.mean_abs_code:.4f}  dead {q.n_dead:4d}  {accuracy}"
 
     def normalised(self) -> torch.Tensor:
         """What the libraries get: mean removed, one scale."""
@@ -69,18 +69,20 @@ class World:
 
 
 def load_world(path: Path) -> World:
-    with np.load(path) as found:
-        head = LinearHead(found["head_weight"], found["head_bias"], "head")
-        return World(found["fit_acts"], found["fit_labels"], found["audit_acts"], found["audit_labels"], head)
+    with np.load(path) as arrays:
+        head = LinearHead(arrays["head_weight"], arrays["head_bias"], "head")
+        return World(arrays["fit_acts"], arrays["fit_labels"], arrays["audit_acts"], arrays["audit_labels"], head)
 
 
 def compute_world(model: str, data: str) -> World:
-    from salve_audit.audit import Stopwatch
+    from salve_audit.audit.progress import Stopwatch
+    from salve_audit.audit.subject import load_subject
     from salve_audit.config import AuditConfig
-    from salve_audit.subject import load_subject
 
-    found = load_subject(AuditConfig(model=model, data=data), Stopwatch()).activations
-    return World(found.fit.acts, found.fit.labels, found.audit.acts, found.audit.labels, found.head)
+    activations = load_subject(AuditConfig(model=model, data=data), Stopwatch()).activations
+    return World(
+        activations.fit.acts, activations.fit.labels, activations.audit.acts, activations.audit.labels, activations.head
+    )
 
 
 def timed(name: str, work: Callable[[], TrainedSae], world: World, against: float | None = None) -> float:
@@ -144,7 +146,7 @@ def _normalised_quality(world: World, sae: TrainedSae) -> str:
 
 @contextlib.contextmanager
 def without(*ideas: str) -> Iterator[None]:
-    """The training with some of its ideas taken out."""
+    """The training with some of its ideas removed."""
     targets = {
         "bf16": ["products.multiplies_bfloat16"],
         "lists": ["topk.pays_to_list", "batchtopk.pays_to_list"],

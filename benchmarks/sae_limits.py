@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.sae.settings import SaeSettings
 from salve_audit.sae.stage import train_sae
 from salve_audit.sae.training import Recipe, train, trapezoid
@@ -30,7 +30,7 @@ def measure_memory() -> None:
 
 
 def write_large(folder: Path) -> None:
-    """Activations sorted by class, as folders of pictures are: a row per class and sparse codes over planted rows."""
+    """Activations sorted by class, as folders of images are: a row per class and sparse codes over planted rows."""
     rng = np.random.default_rng(0)
     weight = (3 * rng.normal(size=(CLASSES, D)) / np.sqrt(D)).astype(np.float32)
     planted = (2 * rng.normal(size=(PLANTED, D)) / np.sqrt(D)).astype(np.float32)

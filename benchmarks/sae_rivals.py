@@ -33,12 +33,12 @@ def canonical_sae(arrays: dict[str, Tensor], acts: Tensor, activation: Activatio
     """Weights (m, d), bias (m,), dictionary (m, d) and its bias (d,) in the form that all are measured in."""
     parameters = {name: value.detach()[None] for name, value in arrays.items()}
     normalisation: Normalisation = identity_normalisation(acts.shape[1])
-    found = canonical_arrays(parameters, acts, normalisation, len(arrays["encoder_bias"]), activation)
-    return TrainedSae(variant=variant, hyperparameters={}, activation=activation, **found)
+    canonical = canonical_arrays(parameters, acts, normalisation, len(arrays["encoder_bias"]), activation)
+    return TrainedSae(variant=variant, hyperparameters={}, activation=activation, **canonical)
 
 
 def train_paper(acts: Tensor, n_latents: int, epochs: int, weight: float) -> TrainedSae:
-    """METHOD §1: linear, Xavier, mse + λ mean|z|, Adam, batch 32 from a DataLoader, x 0.8 after every fifth."""
+    """docs/method.md §1: linear, Xavier, mse + λ mean|z|, Adam, batch 32 from a DataLoader, x 0.8 after every fifth."""
     torch.manual_seed(0)
     d = acts.shape[1]
     encoder, decoder = nn.Linear(d, n_latents), nn.Linear(n_latents, d)

@@ -1,4 +1,4 @@
-"""Where maps point, in pictures whose cause is known, and what they cost beside the `grad-cam` library.
+"""Where maps point, in images whose cause is known, and what they cost beside the `grad-cam` library.
 
     python benchmarks/saliency.py                        trains two small networks first (some minutes); a second run
                                                          with the same --work finds them there
@@ -6,7 +6,7 @@
     python benchmarks/saliency.py --only cost
 
 Pointing game: is the hottest pixel on the cue? IoU: of the cue and the hottest fifth of the pixels (its best is given).
-"alone": pictures of classes that one cue causes. "of three": pictures with three classes' cues in each, and the map of
+"alone": images of classes that one cue causes. "of three": images with three classes' cues in each, and the map of
 one class's feature has to point at that class's own.
 """
 
@@ -24,31 +24,26 @@ import timm
 import torch
 from saliency_curves import compare_curves
 from saliency_rivals import Library, gradient_times_activation, product_of_norms
-from saliency_worlds import RECIPES, KnownNetwork, KnownPictures, as_classifier, draw_several, draw_single, make_network
+from saliency_worlds import RECIPES, KnownImages, KnownNetwork, as_classifier, draw_several, draw_single, make_network
 from torch import Tensor
 from torch.nn import functional
 
-from salve_audit.inputs.classifier import Classifier
+from salve_audit.inputs.model.classifier import Classifier
 from salve_audit.saliency.enlarge import enlarge_maps
 from salve_audit.saliency.gradients import Directions
 from salve_audit.saliency.localisation import best_overlap, bootstrap_mean, hits, overlap
 from salve_audit.saliency.maps import compute_grad_cam, compute_grad_fam, compute_integrated
-from salve_audit.spatial import (
-    CutNetwork,
-    CutPass,
-    SpatialLayer,
-    last_spatial_layer,
-    measure_alignment,
-    measure_share,
-    middle_spatial_layer,
-)
+from salve_audit.spatial.alignment import measure_alignment
+from salve_audit.spatial.cut import CutNetwork, CutPass
+from salve_audit.spatial.layers import SpatialLayer
+from salve_audit.spatial.map_layers import last_spatial_layer, measure_share, middle_spatial_layer
 
 Draw = Callable[[Directions, CutPass], Tensor]
 BATCH = 50
 WORK = Path(tempfile.gettempdir()) / "salve_saliency_networks"
 
 
-def localise(network: KnownNetwork, sets: dict[str, KnownPictures], seed: int) -> None:
+def localise(network: KnownNetwork, sets: dict[str, KnownImages], seed: int) -> None:
     """Prints one line per map."""
     classifier, images = network.classifier, sets["alone"].images
     last, middle = last_spatial_layer(classifier, images[::40]), middle_spatial_layer(classifier, images[::40])
@@ -68,27 +63,32 @@ def localise(network: KnownNetwork, sets: dict[str, KnownPictures], seed: int) -
     ]
     for name, layer, vectors, draw in plans:
         alignment = measure_alignment(classifier, layer, images[::40])
-        found = {
+        maps = {
             key: torch.cat(
-                [enlarge_maps(one, images.shape[2:], alignment) for one in _own(network, layer, vectors, draw, given)]
+                [
+                    enlarge_maps(own_maps, images.shape[2:], alignment)
+                    for own_maps in _own(network, layer, vectors, draw, given)
+                ]
             )
             for key, given in sets.items()
         }
-        _print_scores(name, found, sets, seed)
+        _print_scores(name, maps, sets, seed)
         if name == "Grad-FAM":
-            found = {
-                key: torch.cat([_plainly(one, images.shape[2]) for one in _own(network, layer, vectors, draw, given)])
+            maps = {
+                key: torch.cat(
+                    [_plainly(own_maps, images.shape[2]) for own_maps in _own(network, layer, vectors, draw, given)]
+                )
                 for key, given in sets.items()
             }
-            _print_scores("Grad-FAM, bilinear, centred", found, sets, seed)
+            _print_scores("Grad-FAM, bilinear, centred", maps, sets, seed)
     for name, vectors in (
         ("grad-cam library, of the latent", network.latents),
         ("grad-cam library, of the class", weights),
     ):
         library = Library(classifier, last, vectors)
-        found = {key: _by_library(library, given) for key, given in sets.items()}
+        maps = {key: _by_library(library, given) for key, given in sets.items()}
         library.close()
-        _print_scores(name, found, sets, seed)
+        _print_scores(name, maps, sets, seed)
     noise = torch.Generator().manual_seed(seed)
     _print_scores(
         "random", {key: torch.rand(given.masks.shape, generator=noise) for key, given in sets.items()}, sets, seed
@@ -96,9 +96,9 @@ def localise(network: KnownNetwork, sets: dict[str, KnownPictures], seed: int) -
 
 
 def _own(
-    network: KnownNetwork, layer: SpatialLayer, vectors: Tensor, draw: Draw, given: KnownPictures
+    network: KnownNetwork, layer: SpatialLayer, vectors: Tensor, draw: Draw, given: KnownImages
 ) -> Iterator[Tensor]:
-    """Maps (n, h, w) of each picture's own class, batch by batch."""
+    """Maps (n, h, w) of each image's own class, batch by batch."""
     labels = torch.from_numpy(given.labels)
     with CutNetwork(network.classifier.model, layer, network.classifier.reader) as cut:
         directions = Directions(cut, vectors)
@@ -112,7 +112,7 @@ def _plainly(maps: Tensor, side: int) -> Tensor:
     return functional.interpolate(maps[:, None], size=(side, side), mode="bilinear")[:, 0]
 
 
-def _by_library(library: Library, given: KnownPictures) -> Tensor:
+def _by_library(library: Library, given: KnownImages) -> Tensor:
     maps = torch.zeros(given.masks.shape)
     for label in np.unique(given.labels):
         rows = np.flatnonzero(given.labels == label)
@@ -121,10 +121,10 @@ def _by_library(library: Library, given: KnownPictures) -> Tensor:
     return maps
 
 
-def _print_scores(name: str, found: dict[str, Tensor], sets: dict[str, KnownPictures], seed: int) -> None:
+def _print_scores(name: str, maps_of: dict[str, Tensor], sets: dict[str, KnownImages], seed: int) -> None:
     rng, cells = np.random.default_rng(seed), []
     for key, given in sets.items():
-        maps = found[key].numpy()
+        maps = maps_of[key].numpy()
         for values in (hits(maps, given.masks), overlap(maps, given.masks)):
             mean, low, high = bootstrap_mean(values, rng)
             cells.append(f"{mean:5.3f} [{low:5.3f}, {high:5.3f}]")
@@ -132,8 +132,8 @@ def _print_scores(name: str, found: dict[str, Tensor], sets: dict[str, KnownPict
 
 
 def measure_cost(n_images: int, n_features: int, n_streamed: int) -> None:
-    """Pictures per second on a ResNet-18 and a ViT at 64 px beside the library, and memory while pictures stream by."""
-    print(f"\n{n_features} features, {n_images} pictures of 64 px, {torch.get_num_threads()} threads")
+    """Images per second on a ResNet-18 and a ViT at 64 px beside the library, and memory while images stream by."""
+    print(f"\n{n_features} features, {n_images} images of 64 px, {torch.get_num_threads()} threads")
     for name, kwargs in (("resnet18", {}), ("vit_tiny_patch16_224", {"img_size": 64, "patch_size": 8})):
         torch.manual_seed(0)
         classifier = as_classifier(timm.create_model(name, num_classes=10, **kwargs), 64)
@@ -155,7 +155,7 @@ def measure_cost(n_images: int, n_features: int, n_streamed: int) -> None:
         theirs = n_images / (time.perf_counter() - began)
         library.close()
         print(
-            f"  {name:22s} Grad-FAM {ours:8.1f} pictures/s   grad-cam library {theirs:8.1f}   {ours / theirs:.1f} times"
+            f"  {name:22s} Grad-FAM {ours:8.1f} images/s   grad-cam library {theirs:8.1f}   {ours / theirs:.1f} times"
         )
         _stream(classifier, layer, vectors, n_streamed)
 
@@ -169,14 +169,14 @@ def _stream(classifier: Classifier, layer: SpatialLayer, vectors: Tensor, n_stre
             compute_grad_fam(directions, cut.run(torch.randn(BATCH, 3, 64, 64)))
             if done in marks:
                 peaks.append(f"{done:,}: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.3f} GiB")
-    print(f"    peak memory after pictures: {', '.join(peaks)}", flush=True)
+    print(f"    peak memory after images: {', '.join(peaks)}", flush=True)
 
 
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=WORK, help="trained networks are kept there")
-    parser.add_argument("--pictures", type=int, default=100, help="per class with one cue")
+    parser.add_argument("--images", type=int, default=100, help="per class with one cue")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--networks", nargs="*", default=["CNN", "ViT"], choices=list(RECIPES))
     parser.add_argument("--cifar", nargs=2, metavar=("MODEL", "DATA"))
@@ -186,13 +186,11 @@ def main() -> None:
     if options.only in (None, "places"):
         options.work.mkdir(parents=True, exist_ok=True)
         sets = {
-            "alone": draw_single(options.pictures, options.seed),
-            "of three": draw_several(options.pictures, options.seed),
+            "alone": draw_single(options.images, options.seed),
+            "of three": draw_several(options.images, options.seed),
         }
         best = {key: float(best_overlap(given.masks).mean()) for key, given in sets.items()}
-        print(
-            f"{len(sets['alone'].labels)} pictures each; best possible IoU {best['alone']:.3f}, {best['of three']:.3f}"
-        )
+        print(f"{len(sets['alone'].labels)} images each; best possible IoU {best['alone']:.3f}, {best['of three']:.3f}")
         for kind in options.networks:
             network = make_network(kind, options.work, options.seed)
             print(

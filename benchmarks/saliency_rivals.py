@@ -1,4 +1,4 @@
-"""The same maps by the `grad-cam` library (pip install grad-cam), and by gradients that were not chosen."""
+"""Such heat maps by the `grad-cam` library (pip install grad-cam), and by gradients that were not chosen."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
-from salve_audit.inputs.classifier import Classifier
-from salve_audit.inputs.heads.trace import watch_inputs
+from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.inputs.model.head.trace import watch_inputs
 from salve_audit.saliency.gradients import Directions
-from salve_audit.spatial import CutPass, GridLayout, SpatialLayer
+from salve_audit.spatial.cut import CutPass
+from salve_audit.spatial.layers import SpatialLayer
+from salve_audit.spatial.layout import GridLayout
 
 
 class ReadOut(nn.Module):

@@ -1,4 +1,4 @@
-"""Networks and pictures whose answers are known, for `saliency.py`: a small CNN and a small ViT on the demo's world."""
+"""Networks and images whose answers are known, for `saliency.py`: a small CNN and a small ViT on the demo's world."""
 
 from __future__ import annotations
 
@@ -12,33 +12,36 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from salve_audit.demo.pictures import class_keys, draw, draw_split
-from salve_audit.demo.training import Recipe, normalise, one_thread, train_network
+from salve_audit.demo.images import class_keys, draw, draw_split
+from salve_audit.demo.training import NetworkRecipe, normalise_pixels, one_thread, train_network
 from salve_audit.demo.world import Planted, PlantedClassSpec, World, demo_world
-from salve_audit.inputs.classifier import Classifier, TransformSpec
-from salve_audit.inputs.head import LinearHead
-from salve_audit.inputs.heads import find_head
+from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.inputs.model.head.linear import LinearHead
+from salve_audit.inputs.model.head.search import find_head
 from salve_audit.reliance.features import describe_use
-from salve_audit.sae import SaeSettings, train_sae
-from salve_audit.spatial import CutNetwork, last_spatial_layer
+from salve_audit.results.transform import TransformSpec
+from salve_audit.sae.settings import SaeSettings
+from salve_audit.sae.stage import train_sae
+from salve_audit.spatial.cut import CutNetwork
+from salve_audit.spatial.map_layers import last_spatial_layer
 
 SINGLE = ("chapel", "ember", "ripple")  # classes with one cue
 VIT = {"img_size": 48, "patch_size": 6, "embed_dim": 96, "depth": 4, "num_heads": 3}
 AVERAGED = {"global_pool": "avg", "class_token": False}
 ARCH = "vit_tiny_patch16_224"
-RECIPES = {  # recipe, pictures per class
-    "CNN": (Recipe(), 400),
-    "ViT": (Recipe(arch=ARCH, model_kwargs=VIT, epochs=8, learning_rate=1e-3, weight_decay=0.05), 1000),
+RECIPES = {  # recipe, images per class
+    "CNN": (NetworkRecipe(), 400),
+    "ViT": (NetworkRecipe(arch=ARCH, model_kwargs=VIT, epochs=8, learning_rate=1e-3, weight_decay=0.05), 1000),
     "ViT, averaged": (
-        Recipe(arch=ARCH, model_kwargs={**VIT, **AVERAGED}, epochs=8, learning_rate=1e-3, weight_decay=0.05),
+        NetworkRecipe(arch=ARCH, model_kwargs={**VIT, **AVERAGED}, epochs=8, learning_rate=1e-3, weight_decay=0.05),
         1000,
     ),
 }
 
 
 @dataclass(frozen=True)
-class KnownPictures:
-    """Pictures (n, c, h, w), the class whose feature is asked for, and where its cue is, (n, h, w)."""
+class KnownImages:
+    """Images (n, c, h, w), the class whose feature is asked for, and where its cue is, (n, h, w)."""
 
     images: Float[Tensor, "n c h w"]
     labels: Int[np.ndarray, " n"]
@@ -53,7 +56,7 @@ class KnownNetwork:
         classifier: the network.
         head: its head.
         latents: (k, d) encoder row of each class's dominant latent, turned so that it is positive on the class.
-        accuracy: on pictures that it was not trained on.
+        accuracy: on images that it was not trained on.
     """
 
     classifier: Classifier
@@ -96,35 +99,35 @@ def make_network(kind: str, work: Path, seed: int) -> KnownNetwork:
     return KnownNetwork(classifier, head, latents, float((predicted == val.labels).mean()))
 
 
-def draw_single(n: int, seed: int) -> KnownPictures:
-    """`n` pictures of each class that one cue causes."""
+def draw_single(n: int, seed: int) -> KnownImages:
+    """`n` images of each class that one cue causes."""
     world = demo_world()
     return _gather(world, [(world.class_names.index(name), name, world) for name in SINGLE], n, seed)
 
 
-def draw_several(n: int, seed: int) -> KnownPictures:
-    """`n` pictures with the cues of all those classes in each; a map has to tell its own from the others."""
+def draw_several(n: int, seed: int) -> KnownImages:
+    """`n` images with the cues of all those classes in each; a map has to tell its own from the others."""
     world = demo_world()
     cues = tuple(Planted(world.own_cues(world.class_names.index(name))[0]) for name in SINGLE if name != "chapel")
     mixed = World("mixed", world.size, world.cues, (PlantedClassSpec("mixed", (Planted("tower"), *cues)),))
     return _gather(mixed, [(world.class_names.index(name), name, world) for name in SINGLE], n, seed)
 
 
-def _gather(world: World, asked: Sequence[tuple[int, str, World]], n: int, seed: int) -> KnownPictures:
+def _gather(world: World, plantings: Sequence[tuple[int, str, World]], n: int, seed: int) -> KnownImages:
     pixels, labels, masks = [], [], []
-    for label, name, origin in asked:
-        (cue,) = (one.cue for one in origin.classes[origin.class_names.index(name)].cues)
+    for label, name, origin in plantings:
+        (cue,) = (own_cue.cue for own_cue in origin.classes[origin.class_names.index(name)].cues)
         for key in class_keys("val", 0 if len(world.classes) == 1 else label, n, seed):
-            picture = draw(world, key)
-            pixels.append(picture.pixels)
+            image = draw(world, key)
+            pixels.append(image.pixels)
             labels.append(label)
-            masks.append(picture.masks[cue])
-    images = normalise(torch.from_numpy(np.stack(pixels))).contiguous()
-    return KnownPictures(images, np.array(labels), np.stack(masks))
+            masks.append(image.masks[cue])
+    images = normalise_pixels(torch.from_numpy(np.stack(pixels))).contiguous()
+    return KnownImages(images, np.array(labels), np.stack(masks))
 
 
 def _run(classifier: Classifier, pixels: np.ndarray) -> Float[np.ndarray, "n d"]:
-    images = normalise(torch.from_numpy(pixels)).contiguous()
+    images = normalise_pixels(torch.from_numpy(pixels)).contiguous()
     layer = last_spatial_layer(classifier, images[:4])
     with CutNetwork(classifier.model, layer, classifier.reader) as cut:
         return torch.cat([cut.run(part).acts for part in images.split(200)]).numpy()

@@ -10,11 +10,11 @@ split makes of the c codes alone, "R²" what the whole autoencoder reconstructs,
 components as linear-l1 has active latents. "linear-l1, L0 alike" is trained
 again with a smaller λ, found by halving, that brings it to the L0 of supervised.
 
-Recombination: a network is trained on pictures with three cues, each likelier in some classes. From the fit split of
-the autoencoders (not of the network) all pictures that show two of the cues together are taken out, one pair after the
-other. Predicted is the mean activation of unseen pictures of a class with both. Supervised adds up its concepts. The
+Recombination: a network is trained on images with three cues, each likelier in some classes. From the fit split of
+the autoencoders (not of the network) all images that show two of the cues together are removed, one pair after the
+other. Predicted is the mean activation of unseen images of a class with both. Supervised adds up its concepts. The
 others add up cells of the class: with one + with the other - with neither, as they are, and after PCA or linear-l1.
-Errors count against the class's mean without such pictures: R² 0 is as good as that, below 0 is worse; the cosine is
+Errors count against the class's mean without such images: R² 0 is as good as that, below 0 is worse; the cosine is
 that of the predicted and true distance from it. Resampled truths are noisier, so intervals of R² lie a little low.
 
 Intervals are 95 % bootstrap over the held-out samples; what was fitted stays as it is, so they lack the part of the fit
@@ -77,10 +77,10 @@ def aurocs(codes: np.ndarray, present: np.ndarray) -> np.ndarray:
 def make_methods(subject: Subject) -> list[Method]:
     fit, mean = subject.fit, subject.fit.acts.mean(axis=0)
     shown = fit.concepts.present
-    gaps = np.stack([fit.acts[one].mean(axis=0) - fit.acts[~one].mean(axis=0) for one in shown.T])
+    gaps = np.stack([fit.acts[present].mean(axis=0) - fit.acts[~present].mean(axis=0) for present in shown.T])
     basis = np.linalg.svd(fit.acts - mean, full_matrices=False)[2]
     saes = train_autoencoders(subject)
-    l0 = {name: count_active(one.encode(subject.held.acts))[0] for name, one in saes.items()}
+    l0 = {name: count_active(sae.encode(subject.held.acts))[0] for name, sae in saes.items()}
     assert saes["supervised"].concepts[: len(gaps)] == fit.concepts.names, "a concept faded"
     rank = round(l0["linear-l1"])
     columns, signs = best_directions((fit.acts - mean) @ basis.T, fit.concepts)
@@ -99,7 +99,7 @@ def make_methods(subject: Subject) -> list[Method]:
             lambda a: mean + (a - mean) @ basis[:rank].T @ basis[:rank],
             rank,
         ),
-        *(replace(pick_latents(name, one, fit), l0=l0[name]) for name, one in saes.items()),
+        *(replace(pick_latents(name, sae, fit), l0=l0[name]) for name, sae in saes.items()),
     ]
 
 
@@ -113,14 +113,14 @@ def train_autoencoders(subject: Subject) -> dict[str, TrainedSae]:
     low, high = outcomes["linear-l1"].info.sparsity / 8, outcomes["linear-l1"].info.sparsity
     for _ in range(N_HALVINGS):
         settings = SaeSettings(variant="linear-l1", n_seeds=1, sparsity=math.sqrt(low * high))
-        outcomes["linear-l1, L0 alike"] = found = train_sae(fit.acts, fit.labels, subject.head, settings)
-        denser = found.info.l0 > outcomes["supervised"].info.l0
+        outcomes["linear-l1, L0 alike"] = sae = train_sae(fit.acts, fit.labels, subject.head, settings)
+        denser = sae.info.l0 > outcomes["supervised"].info.l0
         low, high = (settings.sparsity, high) if denser else (low, settings.sparsity)
-    return {name: one.sae for name, one in outcomes.items()}
+    return {name: outcome.sae for name, outcome in outcomes.items()}
 
 
 def pick_latents(name: str, sae: TrainedSae, fit: Part) -> Method:
-    """Of an unsupervised autoencoder the latent that tells each concept best on the fit split."""
+    """Pick the latents of an unsupervised autoencoder that tell each concept best on the fit split."""
     latents, senses = best_directions(sae.encode(fit.acts), fit.concepts)
     return Method(name, lambda a: sae.encode(a)[:, latents] * senses, lambda a: sae.decode(sae.encode(a)))
 
@@ -145,7 +145,7 @@ def compare_codes(subject: Subject) -> None:
     methods = make_methods(subject)
     rng = np.random.default_rng(0)
     resamples = [rng.integers(len(held.acts), size=len(held.acts)) for _ in range(N_RESAMPLES)]
-    rows = {one.name: describe_method(one, subject, resamples) for one in methods}
+    rows = {method.name: describe_method(method, subject, resamples) for method in methods}
     n_classes = len(np.unique(subject.fit.labels))
     if present.shape[1] == n_classes:
         logits = held.acts @ subject.head.weight.T + subject.head.bias
@@ -178,11 +178,11 @@ def describe_method(method: Method, subject: Subject, resamples: list[np.ndarray
 
 @dataclass(frozen=True)
 class Cell:
-    """Unseen pictures of one class with both cues: their activations, the reference, and the predictions."""
+    """Unseen images of one class with both cues: their activations, the reference, and the predictions."""
 
     name: str
     acts: np.ndarray
-    seen: np.ndarray
+    reference: np.ndarray
     predicted: dict[str, np.ndarray]
 
 
@@ -191,21 +191,21 @@ def compare_recombination(subject: Subject) -> None:
     rng = np.random.default_rng(0)
     points = score(cells, None)
     draws = [score(cells, rng) for _ in range(N_RESAMPLES)]
-    n = sum(len(one.acts) for one in cells)
-    print(f"\nrecombination in {subject.name}: {len(cells)} cells, {n} held-out pictures")
+    n = sum(len(cell.acts) for cell in cells)
+    print(f"\nrecombination in {subject.name}: {len(cells)} cells, {n} held-out images")
     print(f"  {'':24}{'R²':>8}{'':18}{'against':>17}{'cosine':>9}")
     for name, (r2, cosine) in points.items():
-        many = np.array([one[name] for one in draws])
-        against = many[:, 0] - np.array([one["supervised"][0] for one in draws])
+        many = np.array([draw[name] for draw in draws])
+        against = many[:, 0] - np.array([draw["supervised"][0] for draw in draws])
         versus = "" if name == "supervised" else spread(against)
         print(f"  {name:24}{r2:8.3f} {spread(many[:, 0]):17}{versus:>17}{cosine:9.3f} {spread(many[:, 1])}")
 
 
 def recombine(subject: Subject, pair: tuple[str, str]) -> list[Cell]:
-    """Predictions for every class, from a fit split without pictures that show both cues."""
+    """Predictions for every class, from a fit split without images that show both cues."""
     fit, held = subject.fit, subject.held
-    one, other = (fit.concepts.names.index(name) for name in pair)
-    rows = np.flatnonzero(~(fit.concepts.present[:, one] & fit.concepts.present[:, other]))
+    first, other = (fit.concepts.names.index(name) for name in pair)
+    rows = np.flatnonzero(~(fit.concepts.present[:, first] & fit.concepts.present[:, other]))
     acts, labels = fit.acts[rows], fit.labels[rows]
     concepts = Concepts(fit.concepts.names, fit.concepts.present[rows])
     normalisation = fit_normalisation(acts, np.arange(len(acts)))
@@ -219,10 +219,11 @@ def recombine(subject: Subject, pair: tuple[str, str]) -> list[Cell]:
     for label in range(len(SHARES)):
         own, shown = labels == label, concepts.present
         means = [
-            acts[own & (shown[:, one] == i) & (shown[:, other] == j)].mean(axis=0) for i, j in ((1, 0), (0, 1), (0, 0))
+            acts[own & (shown[:, first] == i) & (shown[:, other] == j)].mean(axis=0)
+            for i, j in ((1, 0), (0, 1), (0, 0))
         ]
         added = means[0] + means[1] - means[2]
-        unseen = (held.labels == label) & held.concepts.present[:, one] & held.concepts.present[:, other]
+        unseen = (held.labels == label) & held.concepts.present[:, first] & held.concepts.present[:, other]
         present = held.concepts.present[unseen].mean(axis=0)
         centre = acts.mean(axis=0)
         predicted = {
@@ -236,16 +237,16 @@ def recombine(subject: Subject, pair: tuple[str, str]) -> list[Cell]:
 
 
 def score(cells: Sequence[Cell], rng: np.random.Generator | None) -> dict[str, tuple[float, float]]:
-    """Method -> (R² over all cells, mean cosine); with `rng`, of resampled pictures."""
-    true = [one.acts[rng.integers(len(one.acts), size=len(one.acts))] if rng else one.acts for one in cells]
-    aims = [acts.mean(axis=0) - one.seen for acts, one in zip(true, cells, strict=True)]
-    found = {}
+    """Method -> (R² over all cells, mean cosine); with `rng`, of resampled images."""
+    true = [cell.acts[rng.integers(len(cell.acts), size=len(cell.acts))] if rng else cell.acts for cell in cells]
+    aims = [acts.mean(axis=0) - cell.reference for acts, cell in zip(true, cells, strict=True)]
+    scores = {}
     for name in cells[0].predicted:
-        steps = [one.predicted[name] - one.seen for one in cells]
+        steps = [cell.predicted[name] - cell.reference for cell in cells]
         errors = sum(float(np.square(step - aim).sum()) for step, aim in zip(steps, aims, strict=True))
         cosines = [s @ a / (np.linalg.norm(s) * np.linalg.norm(a)) for s, a in zip(steps, aims, strict=True)]
-        found[name] = (1 - errors / sum(float(np.square(aim).sum()) for aim in aims), float(np.mean(cosines)))
-    return found
+        scores[name] = (1 - errors / sum(float(np.square(aim).sum()) for aim in aims), float(np.mean(cosines)))
+    return scores
 
 
 def main() -> None:

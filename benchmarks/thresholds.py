@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
-from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.reliance.by_class import class_thresholds
 from salve_audit.reliance.scaling import Samples
 
@@ -88,19 +88,19 @@ def grid_values(terms: np.ndarray, coupling: np.ndarray) -> tuple[np.ndarray, np
 
 def grid_roots(world: World) -> np.ndarray:
     """First sign change of the own logit on a grid of strengths, interpolated; NaN where none is seen."""
-    found = []
+    thresholds = []
     for index in range(len(world.coupling)):
         strengths, value, at = grid_values(*own_terms(world, index))
         rows = np.arange(len(value))
         before, after = value[rows, at - 1], value[rows, at]
         root = strengths[at - 1] + (strengths[at] - strengths[at - 1]) * before / (before - after)
-        found.append(np.where(at > 0, root, np.nan))
-    return np.concatenate(found)
+        thresholds.append(np.where(at > 0, root, np.nan))
+    return np.concatenate(thresholds)
 
 
 def brentq_roots(world: World) -> np.ndarray:
     """scipy's root finder inside the grid's first bracket, on REFERENCE_SAMPLES of each class; NaN elsewhere."""
-    found = np.full(len(world.samples.labels), np.nan)
+    roots = np.full(len(world.samples.labels), np.nan)
     for index in range(len(world.coupling)):
         terms, coupling = own_terms(world, index)
         rows = np.flatnonzero(world.samples.labels == index)[:REFERENCE_SAMPLES]
@@ -111,15 +111,15 @@ def brentq_roots(world: World) -> np.ndarray:
                 return float(term @ np.maximum(0, 1 - alpha * coupling))
 
             if hit and logit(strengths[hit - 1]) * logit(strengths[hit]) < 0:
-                found[row] = optimize.brentq(logit, strengths[hit - 1], strengths[hit])
-    return found
+                roots[row] = optimize.brentq(logit, strengths[hit - 1], strengths[hit])
+    return roots
 
 
-def print_row(name: str, seconds: float, n: int, found: np.ndarray, world: World) -> None:
+def print_row(name: str, seconds: float, n: int, thresholds: np.ndarray, world: World) -> None:
     rows, exact = reference_roots(world)
     last = 1 / world.coupling.min(1)[world.samples.labels[rows]]
     proper = exact < last * (1 - 1e-6)
-    error = np.abs(found[rows] - exact)[proper] / exact[proper]
+    error = np.abs(thresholds[rows] - exact)[proper] / exact[proper]
     missed = np.isnan(error) | (error > 0.01)
     worst = f"{error[~missed].max():.1e}" if (~missed).any() else "-"
     print(f"{name:30s} {seconds:9.2f} {1e6 * seconds / n:11.1f} {worst:>13s} {100 * missed.mean():9.1f} %")
@@ -132,14 +132,20 @@ def run(n: int, d: int, k: int, rivals: bool) -> None:
     seconds = time.perf_counter() - start
     print(f"\n{n:,} samples, d = {d:,}, k = {k:,}; peak memory {peak_memory():.2f} GB")
     print(f"{'method':30s} {'seconds':>9s} {'us/sample':>11s} {'largest error':>13s} {'missed':>11s}")
-    print_row("exact, all thresholds", seconds, n, np.concatenate([one.numerical for one in by_class]), world)
+    print_row(
+        "exact, all thresholds",
+        seconds,
+        n,
+        np.concatenate([class_result.numerical for class_result in by_class]),
+        world,
+    )
     if rivals:
         start = time.perf_counter()
-        found = grid_roots(world)
-        print_row(f"grid of {GRID}, own root only", time.perf_counter() - start, n, found, world)
+        roots = grid_roots(world)
+        print_row(f"grid of {GRID}, own root only", time.perf_counter() - start, n, roots, world)
         start = time.perf_counter()
-        found = brentq_roots(world)
-        print_row("brentq in it, own root only", time.perf_counter() - start, REFERENCE_SAMPLES * k, found, world)
+        roots = brentq_roots(world)
+        print_row("brentq in it, own root only", time.perf_counter() - start, REFERENCE_SAMPLES * k, roots, world)
 
 
 def peak_memory() -> float:

@@ -1,4 +1,4 @@
-"""salve-audit: how much an image classifier leans on single features.
+"""salve-audit measures how much an image classifier depends on single features.
 
 Importing the package loads neither torch nor click; the public names are resolved on first use.
 """
@@ -10,33 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AuditConfig",
-    "AuditResult",
-    "SalveError",
-    "Thresholds",
-    "__version__",
-    "load_audit",
-    "run_audit",
-    "thresholds",
-]
-
-_HOME = {
+_HOME = {  # the public names and their modules
     "AuditConfig": "salve_audit.config",
     "AuditResult": "salve_audit.results",
     "SalveError": "salve_audit.errors",
     "Thresholds": "salve_audit.reliance.thresholds",
     "load_audit": "salve_audit.results",
-    "run_audit": "salve_audit.audit",
+    "run_audit": "salve_audit.audit.run",
     "thresholds": "salve_audit.reliance.thresholds",
 }
 
-if TYPE_CHECKING:
-    from salve_audit.audit import run_audit
-    from salve_audit.config import AuditConfig
-    from salve_audit.errors import SalveError
-    from salve_audit.reliance.thresholds import Thresholds, thresholds
-    from salve_audit.results import AuditResult, load_audit
+__all__ = sorted(("__version__", *_HOME))
+
+if TYPE_CHECKING:  # the aliases tell a type checker that these are public
+    from salve_audit.audit.run import run_audit as run_audit
+    from salve_audit.config import AuditConfig as AuditConfig
+    from salve_audit.errors import SalveError as SalveError
+    from salve_audit.reliance.thresholds import Thresholds as Thresholds
+    from salve_audit.reliance.thresholds import thresholds as thresholds
+    from salve_audit.results import AuditResult as AuditResult
+    from salve_audit.results import load_audit as load_audit
 
 
 def __getattr__(name: str) -> Any:

@@ -1,191 +1,298 @@
-"""What an audit is asked to do, validated once; errors name the key."""
+"""The options of an audit: every option is one field of `AuditConfig`.
+
+A field's type, default and `Option` are the single place where an option is described. Flags, TOML keys, the settings
+in audit.json and docs/options.md are derived from them, and errors name the key.
+"""
 
 from __future__ import annotations
 
-import dataclasses
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from salve_audit.errors import UsageError
-from salve_audit.limits import Limits
+from salve_audit.gate.limits import RULES, Limits
+from salve_audit.interventions.registry import METHODS
+from salve_audit.options import (
+    ARGUMENT,
+    LIBRARY,
+    OldSpelling,
+    Option,
+    check_options,
+    declared_options,
+    read_table,
+)
+from salve_audit.sae.variant_names import AUTO, SUPERVISED, VARIANT_NAMES
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 FORMATS = ("html", "pdf", "json")
-DEPTHS = ("auto", "off")
 DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("auto", "fp32", "bf16")
-MADE_PICTURES = ("auto", "off", "dominant", "all")
-SAE_VARIANTS = (
-    "auto",
-    "linear-l1",
-    "relu-l1",
-    "topk",
-    "signed-topk",
-    "batchtopk",
-    "matryoshka",
-    "gated",
-    "jumprelu",
-    "supervised",
-    "paper",
-)
-METHODS = (
-    "salve",
-    "steering",
-    "rome",
-    "rome-paper",
-    "rome-cov",
-    "ablation",
-    "leace",
-    "inlp",
-    "mean-difference",
-    "last-layer-retraining",
-    "row-scaling",
-    "null-permuted",
-    "null-random",
-)
+DEFAULT_OUT = "salve-report"  # of the command line; the library writes nothing unless it is told where
 
-DEEP_EDITS = ("auto", "off")
+MODEL, DATA, RUN, RESULTS, LIMITS = "Model", "Data", "Run", "Results", "Limits"
+AUTOENCODER, INTERVENTIONS, EVIDENCE, MAPS = "Autoencoder", "Interventions", "Evidence in the image", "Heat maps"
 
 
 @dataclass(frozen=True)
 class AuditConfig:
-    """Options of an audit, with the names of the command line's flags.
+    """Options of an audit, validated once and named as the flags of the command line.
 
-    Attributes:
-        model: the checkpoint file, or a file of arrays (activations, labels, head).
-        data: the folder of labelled images; None where `model` is a file of arrays.
-        arch: timm architecture name or ``FILE.py:FUNCTION``; None: as the checkpoint says.
-        head: dotted path of the final linear layer; None: found by itself.
-        weights: dotted path of the weights in the checkpoint, where it has several; None: the likeliest.
-        trust_model: run the code in a checkpoint that cannot be read without it.
-        classes: file that maps classes of the data to outputs by hand; None: by name, number or order.
-        label: the label to audit, where the outputs do not exclude each other (multi-label); None: they do.
-        out: folder for the results, written all or nothing; None: nothing is written.
-        format: which of html, pdf, json are rendered; samples.parquet and sae.safetensors are always written.
-        seed: of the split, the SAE and every resampling.
-        limit: at most so many images per class and split; None: all.
-        batch_size: of the backbone pass.
-        workers: processes that decode pictures; None: chosen by cores and device.
-        device: auto, cpu or cuda.
-        precision: of the backbone pass: auto (fp32 on the CPU), fp32 or bf16.
-        sae: variant of the autoencoder; ``auto``: several are trained, the best is taken.
-        n_latents: its number of latents; None: chosen.
-        sae_seeds: autoencoders trained with other seeds side by side; 1: stability is not measured. None: 5 (paper: 1).
-        concepts: columns of the manifest that ``supervised`` knows beside the classes; None: all of them.
-        interventions: methods to compare.
-        deep_edits: auto: beside SALVE and steering, where both are compared and the architecture is known; or off.
-        depth: reliance at depth: ``auto`` (where there are pictures and a spatial layer) or ``off``.
-        depth_layers: modules at which concepts are looked at; the first tells them apart. Empty: the first block.
-        fail_under: smallest acceptable alpha-hat flip median, or None.
-        fail_under_redundancy: smallest acceptable redundancy at depth, or None.
-        fail_over_reliance: largest acceptable reliance at depth, in 0..1, or None.
-        cache: folder of cached activations; None: the user's cache folder. `use_cache` False: none is kept.
-        keep_activations: also write activations.safetensors.
-        images: show pictures and heat maps; False: audit.json and the report hold no pixel of the data.
-        saliency_layer: module whose output heat maps are made of; None: the last spatial layer, found by itself.
-        activation_maximisation: features that pictures are made for from noise: off, dominant or all of those shown;
-            auto: dominant ones where there is a GPU.
-        progress: show a progress bar on a terminal.
+    docs/options.md lists them with the help texts below.
+
+    Raises:
+        UsageError: a value has the wrong type, is out of range, or excludes another option; names the option.
     """
 
-    model: str | Path
-    data: str | Path | None = None
-    arch: str | None = None
-    head: str | None = None
-    weights: str | None = None
-    trust_model: bool = False
-    classes: str | Path | None = None
-    label: str | None = None
-    out: str | Path | None = None
-    format: tuple[str, ...] = FORMATS
-    seed: int = 0
-    limit: int | None = None
-    batch_size: int = 128
-    workers: int | None = None
-    device: str = "auto"
-    precision: str = "auto"
-    sae: str = "auto"
-    n_latents: int | None = None
-    sae_seeds: int | None = None
-    concepts: tuple[str, ...] | None = None
-    interventions: tuple[str, ...] = METHODS
-    deep_edits: str = "auto"
-    depth: str = "auto"
-    depth_layers: tuple[str, ...] = ()
-    fail_under: float | None = None
-    fail_under_redundancy: int | None = None
-    fail_over_reliance: float | None = None
-    cache: str | Path | None = None
-    use_cache: bool = True
-    keep_activations: bool = False
-    images: bool = True
-    saliency_layer: str | None = None
-    activation_maximisation: str = "auto"
-    progress: bool = False
+    model: Annotated[
+        str | Path,
+        Option(
+            "The checkpoint, or a file of arrays (activations, labels, head).", MODEL, place=ARGUMENT, provenance=False
+        ),
+    ]
+    data: Annotated[
+        str | Path | None,
+        Option("The labelled images; none for a file of arrays.", DATA, place=ARGUMENT, provenance=False),
+    ] = None
+    arch: Annotated[
+        str | None,
+        Option(
+            "Architecture, where the file does not say it: a timm name or a function of your own.",
+            MODEL,
+            metavar="NAME|FILE.py:FUNCTION",
+        ),
+    ] = None
+    head: Annotated[
+        str | None, Option("Dotted path of the final linear layer, where it is not found.", MODEL, metavar="MODULE")
+    ] = None
+    weights: Annotated[
+        str | None,
+        Option(
+            "Dotted path of the weights in MODEL, where it has several.", MODEL, metavar="KEY", unset="the likeliest"
+        ),
+    ] = None
+    trust_model: Annotated[
+        bool,
+        Option(
+            "Run the code in MODEL, if it needs that to load: pickled modules, torch.export, TorchScript (deprecated).",
+            MODEL,
+        ),
+    ] = False
+    classes: Annotated[
+        str | Path | None,
+        Option(
+            "Lines 'class,output' that map classes of DATA to outputs by hand.",
+            DATA,
+            metavar="FILE",
+            unset="by name, number or order",
+            provenance=False,
+        ),
+    ] = None
+    label: Annotated[
+        str | None, Option("The label to audit, where outputs do not exclude each other.", DATA, metavar="NAME")
+    ] = None
+    out: Annotated[
+        str | Path | None,
+        Option(
+            "Folder for the results, written all or nothing; - with --format json writes to stdout.",
+            RESULTS,
+            metavar="DIR",
+            unset=DEFAULT_OUT,
+            provenance=False,
+        ),
+    ] = None
+    format: Annotated[
+        tuple[str, ...],
+        Option(
+            "What is rendered; samples.parquet and sae.safetensors are always written.",
+            RESULTS,
+            metavar="html,pdf,json",
+            choices=FORMATS,
+            provenance=False,
+        ),
+    ] = FORMATS
+    seed: Annotated[
+        int, Option("Seed of the split, the autoencoder and every resampling.", RUN, metavar="N", least=0, most=2**62)
+    ] = 0
+    limit: Annotated[
+        int | None, Option("At most N images per class and split.", DATA, metavar="N", least=1, unset="all")
+    ] = None
+    batch_size: Annotated[int, Option("Batch size of the backbone pass.", RUN, metavar="N", least=1)] = 128
+    workers: Annotated[
+        int | None,
+        Option(
+            "Processes that decode images.", RUN, metavar="N", least=0, unset="by cores and device", provenance=False
+        ),
+    ] = None
+    device: Annotated[str, Option("Device of the networks.", RUN, choices=DEVICES)] = "auto"
+    precision: Annotated[
+        str,
+        Option("Precision of the backbone pass; auto is fp32 on the CPU.", RUN, choices=("auto", "fp32", "bf16")),
+    ] = "auto"
+    sae: Annotated[
+        str,
+        Option(
+            "Variant of the autoencoder; auto trains several and takes the best.",
+            AUTOENCODER,
+            choices=(AUTO, *VARIANT_NAMES),
+        ),
+    ] = AUTO
+    n_latents: Annotated[
+        int | None,
+        Option("Latents of the autoencoder.", AUTOENCODER, metavar="N", least=2, most=2**20, unset="chosen"),
+    ] = None
+    sae_seeds: Annotated[
+        int | None,
+        Option(
+            "Autoencoders trained with other seeds side by side; with 1, stability is not measured and auto takes the "
+            "sparsest variant.",
+            AUTOENCODER,
+            metavar="N",
+            least=1,
+            most=100,
+            unset="5, paper: 1",
+        ),
+    ] = None
+    attributes: Annotated[
+        tuple[str, ...] | None,
+        Option(
+            "Columns of the manifest that the variant supervised knows besides the classes: a,b or none.",
+            AUTOENCODER,
+            metavar="COLUMNS",
+            unset="all",
+            empty="none",
+            old=OldSpelling("concepts", empty="none"),
+        ),
+    ] = None
+    interventions: Annotated[
+        tuple[str, ...],
+        Option("Methods to compare.", INTERVENTIONS, metavar="LIST", choices=METHODS),
+    ] = tuple(METHODS)
+    deep_edits: Annotated[
+        str,
+        Option(
+            "Edits of layers before the head; auto makes them where SALVE and steering are compared and the "
+            "architecture is known.",
+            INTERVENTIONS,
+            choices=("auto", "off"),
+        ),
+    ] = "auto"
+    evidence: Annotated[
+        str,
+        Option(
+            "Measure what the network depends on in the image; auto does where there are images and a spatial layer.",
+            EVIDENCE,
+            choices=("auto", "off"),
+            old=OldSpelling("depth"),
+        ),
+    ] = "auto"
+    evidence_layer: Annotated[
+        str | None,
+        Option(
+            "The layer whose activations distinguish evidence regions.",
+            EVIDENCE,
+            metavar="MODULE",
+            unset="the first block",
+            old=OldSpelling("depth_layers", only="only one layer is looked at now", empty="auto"),
+        ),
+    ] = None
+    fail_under: Annotated[
+        float | None, Option("Exit 1 when a class's alpha_hat flip median is below X.", LIMITS, metavar="X")
+    ] = None
+    fail_under_redundancy: Annotated[
+        int | None, Option("Exit 1 when a class's redundancy in the image is below N.", LIMITS, metavar="N")
+    ] = None
+    fail_over_reliance: Annotated[
+        float | None, Option("Exit 1 when a class's image reliance is above X, in 0..1.", LIMITS, metavar="X")
+    ] = None
+    cache: Annotated[
+        str | Path | None,
+        Option("Folder of cached activations.", RUN, metavar="DIR", unset="the user's cache folder", provenance=False),
+    ] = None
+    use_cache: Annotated[bool, Option("Keep no activations.", RUN, negative="--no-cache", provenance=False)] = True
+    keep_activations: Annotated[bool, Option("Also write activations.safetensors.", RESULTS, provenance=False)] = False
+    images: Annotated[bool, Option("Keep every image out of the results.", RESULTS, negative="--no-images")] = True
+    saliency_layer: Annotated[
+        str | None,
+        Option("The layer whose output heat maps are made of.", MAPS, metavar="MODULE", unset="the last spatial one"),
+    ] = None
+    activation_maximisation: Annotated[
+        str,
+        Option(
+            "Feature visualisations, optimised from noise: of dominant features or of all that are shown; auto makes "
+            "those of dominant features where there is a GPU.",
+            MAPS,
+            choices=("auto", "off", "dominant", "all"),
+        ),
+    ] = "auto"
+    progress: Annotated[bool, Option("Show a progress bar on a terminal.", RUN, place=LIBRARY, provenance=False)] = (
+        False
+    )
 
     def __post_init__(self) -> None:
-        _check_choices(self)
-        _check_numbers(self)
+        check_options(AuditConfig, self)
+        _check_combinations(self)
 
 
-def _check_choices(config: AuditConfig) -> None:
-    choices = {"depth": DEPTHS, "device": DEVICES, "precision": PRECISIONS, "sae": SAE_VARIANTS}
-    choices |= {"deep_edits": DEEP_EDITS, "activation_maximisation": MADE_PICTURES}
-    for key, allowed in choices.items():
-        value = getattr(config, key)
-        if value not in allowed:
-            raise UsageError(key, f"{value!r} is not one of {', '.join(allowed)}")
-    for key, allowed in {"format": FORMATS, "interventions": METHODS}.items():
-        for value in getattr(config, key):
-            if value not in allowed:
-                raise UsageError(key, f"{value!r} is not one of {', '.join(allowed)}")
-    if config.concepts is not None and config.sae != "supervised":
-        raise UsageError("concepts", f"{config.sae} knows no concepts", hint="only --sae supervised does")
-    if config.depth_layers and config.depth == "off":
-        raise UsageError("depth_layers", "are named, but depth is off")
+def _check_combinations(config: AuditConfig) -> None:
+    if config.attributes is not None and config.sae != SUPERVISED:
+        raise UsageError("attributes", f"{config.sae} knows no attributes", hint="only --sae supervised does")
+    if config.evidence_layer is not None and config.evidence == "off":
+        raise UsageError("evidence_layer", "is named, but evidence is off")
     if not config.format:
         raise UsageError("format", "name at least one of " + ", ".join(FORMATS))
-
-
-def _check_numbers(config: AuditConfig) -> None:
-    least = {"limit": 1, "batch_size": 1, "workers": 0, "n_latents": 2, "sae_seeds": 1, "seed": 0}
-    for key, minimum in least.items():
-        value = getattr(config, key)
-        if value is not None and value < minimum:
-            raise UsageError(key, f"{value} is below {minimum}")
-    most = {"seed": 2**62, "n_latents": 2**20, "sae_seeds": 100}
-    for key, maximum in most.items():
-        value = getattr(config, key)
-        if value is not None and value > maximum:
-            raise UsageError(key, f"{value} is above {maximum}")
-    if limits_of(config).at_depth and config.depth == "off":
-        raise UsageError("depth", "is off, but a limit on redundancy or reliance at depth needs it")
+    if limits_of(config).in_image and config.evidence == "off":
+        raise UsageError("evidence", "is off, but a limit on redundancy or image reliance needs it")
 
 
 def limits_of(config: AuditConfig) -> Limits:
-    """The limits that the configuration asks for."""
-    return Limits(config.fail_under, config.fail_under_redundancy, config.fail_over_reliance)
-
-
-def config_keys() -> tuple[str, ...]:
-    """The keys a configuration file may have."""
-    return tuple(f.name for f in dataclasses.fields(AuditConfig) if f.name not in ("model", "data"))
+    """The limits that the configuration sets."""
+    return Limits(**{rule.key: getattr(config, rule.key) for rule in RULES})
 
 
 def described(config: AuditConfig) -> Mapping[str, Any]:
     """The settings that change what is measured, for provenance: no paths, no speed knobs."""
-    without = {
-        "model",
-        "data",
-        "classes",
-        "out",
-        "format",
-        "workers",
-        "cache",
-        "use_cache",
-        "keep_activations",
-        "progress",
-    }
-    values = {key: value for key, value in dataclasses.asdict(config).items() if key not in without}
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    recorded = [name for name, option in declared_options(AuditConfig).items() if option.about.provenance]
+    values = {name: getattr(config, name) for name in recorded}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def read_settings(file: Path | None, folder: Path | None = None) -> dict[str, Any]:
+    """Keyword arguments of AuditConfig: those of `file` over those of the folder's pyproject.toml.
+
+    Args:
+        file: a TOML file with the options at its top level, or None.
+        folder: where pyproject.toml is looked for; None: the working folder.
+
+    Raises:
+        UsageError: a file is missing or no TOML, a key is unknown, or a value has the wrong type.
+    """
+    settings: dict[str, Any] = {}
+    project = (folder or Path.cwd()) / "pyproject.toml"
+    if project.is_file():
+        table = _load(project).get("tool", {}).get("salve-audit", {})
+        settings.update(_read(table, f"{project.name} [tool.salve-audit]"))
+    if file is not None:
+        settings.update(_read(_load(file), str(file)))
+    return settings
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as handle:
+            return tomllib.load(handle)
+    except OSError as error:
+        raise UsageError(str(path), error.strerror or "cannot be read") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(str(path), f"not TOML ({error})") from error
+
+
+def _read(table: Any, source: str) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise UsageError(source, "expected a table of options")
+    return read_table(AuditConfig, table, source)

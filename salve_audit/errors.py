@@ -5,9 +5,9 @@
     SalveError                 exit code 2; carries what, why and an optional hint
     ├── UsageError             an option or configuration value is wrong
     ├── CheckpointError        the model file cannot be read or does not fit its architecture
-    │   ├── HeadError          no final linear layer could be found and proven
+    │   ├── HeadError          no final linear layer could be found and verified
     │   └── DeepEditError      no edit of the layers before the head is known for this network, or for this feature
-    ├── LayerError             no layer of the network still knows places in the picture, or the named one does not
+    ├── LayerError             no layer of the network still knows places in the image, or the named one does not
     ├── DataError              the images or labels cannot be used
     ├── CacheError             cached activations are damaged or do not belong to these inputs
     ├── OutputError            a result cannot be written (folder, permissions, disk full)
@@ -47,7 +47,7 @@ class CheckpointError(SalveError):
 
 
 class HeadError(CheckpointError):
-    """No final linear layer could be found and proven."""
+    """No final linear layer could be found and verified."""
 
 
 class DeepEditError(CheckpointError):
@@ -55,7 +55,7 @@ class DeepEditError(CheckpointError):
 
 
 class LayerError(SalveError):
-    """No layer of the network still knows places in the picture, or the named one does not."""
+    """No layer of the network still knows places in the image, or the named one does not."""
 
 
 class DataError(SalveError):

@@ -1,6 +1,6 @@
 """Asks the inference for every timm model: ``python scripts/check_architecture_index.py [PATTERN]``.
 
-Each model is built on the meta device with 37 classes, once as it is and once (where its tensors show it) for pictures
+Each model is built on the meta device with 37 classes, once as it is and once (where its tensors show it) for images
 of another size, and its bare state_dict, without a name, goes through the inference. Counted are:
 
 right       the model's own name was found;
@@ -24,13 +24,13 @@ from pathlib import Path
 import timm
 import torch
 
-from salve_audit.inputs.formats.nesting import Weights
-from salve_audit.inputs.identify import list_candidates
-from salve_audit.inputs.inference.index import load_index
-from salve_audit.inputs.inference.match import strip_size
-from salve_audit.inputs.inference.measure import build_shapes
-from salve_audit.inputs.inference.signature import read_shapes
-from salve_audit.inputs.weights import Checkpoint
+from salve_audit.inputs.model.formats.nesting import Weights
+from salve_audit.inputs.model.identify import list_candidates
+from salve_audit.inputs.model.inference.index import load_index
+from salve_audit.inputs.model.inference.match import strip_size
+from salve_audit.inputs.model.inference.measure import build_shapes
+from salve_audit.inputs.model.inference.signature import read_shapes
+from salve_audit.inputs.model.weights import Checkpoint
 
 N_CLASSES = 37
 SIZE_FACTOR = 1.5  # none of those that the index was measured with
@@ -51,16 +51,16 @@ def judge(name: str, state: dict[str, torch.Tensor]) -> tuple[str, float, str]:
     """Verdict, seconds of one core for the inference, and what was found."""
     checkpoint = Checkpoint(Path("model.pt"), "", "", (Weights("", state),))
     start = time.process_time()
-    found = next(list_candidates(checkpoint, load_index()), None)
+    candidate = next(list_candidates(checkpoint, load_index()), None)
     seconds = time.process_time() - start
-    if found is None:
+    if candidate is None:
         return "unknown", seconds, ""
-    fit = found.fits[0]
+    fit = candidate.fits[0]
     if build_shapes(fit.name, **fit.kwargs) != read_shapes(state) or fit.n_classes != N_CLASSES:
         return "wrong", seconds, fit.name
     if fit.name == name:
         return "right", seconds, fit.name
-    named = {strip_size(one.name) for one in found.fits}
+    named = {strip_size(shape_fit.name) for shape_fit in candidate.fits}
     return "shape-equal" if strip_size(name) in named else "wrong", seconds, fit.name
 
 
@@ -79,19 +79,19 @@ def main(pattern: str) -> int:
         if other is not None and read_shapes(other) != read_shapes(own):
             states["other size"] = other
         for kind, state in states.items():
-            verdict, seconds, found = judge(name, state)
+            verdict, seconds, candidates = judge(name, state)
             counts[kind][verdict] += 1
             slowest = max(slowest, (seconds, name))
             if verdict in ("wrong", "unknown"):
-                print(f"{name} ({kind}): {verdict} {found}", flush=True)
+                print(f"{name} ({kind}): {verdict} {candidates}", flush=True)
     for kind, count in counts.items():
         total = sum(count.values())
-        text = ", ".join(f"{count[one]} {one}" for one in ("right", "shape-equal", "unknown", "wrong"))
+        text = ", ".join(f"{count[verdict]} {verdict}" for verdict in ("right", "shape-equal", "unknown", "wrong"))
         print(f"{kind}: {total} models, {text}")
     print(f"slowest inference: {slowest[0]:.2f} s of one core ({slowest[1]})")
     count = counts["own size"]
     good = (count["right"] + count["shape-equal"]) / max(1, sum(count.values()))
-    return int(good < LEAST_SHARE or any(one["wrong"] for one in counts.values()))
+    return int(good < LEAST_SHARE or any(count["wrong"] for count in counts.values()))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Compares renamed networks with transformers itself: ``python scripts/check_huggingface_names.py``.
 
 Needs ``pip install transformers``, which the tool does not. For each family a classifier with random weights is saved
-by the library, as a folder and as its state_dict in memory, loaded by `load_classifier`, and run on the same pictures.
+by the library, as a folder and as its state_dict in memory, loaded by `load_classifier`, and run on the same images.
 Prints the largest difference of the logits relative to the largest logit; the exit code is 1 where one is above 1e-4.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from salve_audit.inputs import load_classifier
+from salve_audit.inputs.model.checkpoint import load_classifier
 
 TOLERANCE = 1e-4
 TINY = {"hidden_size": 192, "num_hidden_layers": 12, "num_attention_heads": 3, "intermediate_size": 768}
@@ -59,10 +59,10 @@ def main() -> int:
             torch.save(model.state_dict(), Path(place) / "memory.pt")
             for path in (Path(place), Path(place) / "memory.pt"):
                 classifier = load_classifier(path)
-                pictures = torch.randn(2, *classifier.transform.input_size)
+                images = torch.randn(2, *classifier.transform.input_size)
                 with torch.inference_mode():
-                    expected, found = model(pictures).logits, classifier.model(pictures)
-                error = float((found - expected).abs().max() / expected.abs().max())
+                    expected, logits = model(images).logits, classifier.model(images)
+                error = float((logits - expected).abs().max() / expected.abs().max())
                 worst = max(worst, error)
                 print(f"{class_name}: {classifier.format}, {classifier.architecture}: {error:.1e}")
     return int(worst > TOLERANCE)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from salve_audit.audit.publish import check_writable, publishing
 from salve_audit.errors import OutputError
-from salve_audit.outputs import check_writable, publishing
 
 
 def test_a_new_folder_appears_whole(tmp_path: Path) -> None:

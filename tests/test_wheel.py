@@ -13,6 +13,8 @@ import pytest
 
 from salve_audit.results import parse_audit
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 EXAMPLE = REPOSITORY / "sample_reports" / "demo" / "audit.json"
 RENDERING = ("jinja2", "weasyprint", "click", "numpy", "jaxtyping", "tomli")  # what `report` needs; no torch
@@ -40,14 +42,14 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_templates_types_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    assert "salve_audit/py.typed" in names
+    assert {"salve_audit/py.typed", "salve_audit/results/audit.schema.json"} <= set(names)
     assert any(name.startswith("salve_audit/templates/") and name.endswith(".j2") for name in names)
     tops = {name.split("/")[0] for name in names}
     assert tops == {"salve_audit", f"salve_audit-{wheel.name.split('-')[1]}.dist-info"}
 
 
 def test_the_wheel_holds_the_index_of_architectures(wheel: Path) -> None:
-    index = zipfile.ZipFile(wheel).getinfo("salve_audit/inputs/inference/architectures.json.xz")
+    index = zipfile.ZipFile(wheel).getinfo("salve_audit/inputs/model/inference/architectures.json.xz")
     assert 10_000 < index.compress_size <= 1 << 20
 
 
@@ -63,7 +65,7 @@ def test_an_installed_wheel_renders_a_report_without_torch(installed: Path, tmp_
     assert done.returncode == 0, done.stderr
     result = parse_audit(EXAMPLE.read_text())
     page = (tmp_path / "out" / "report.html").read_text()
-    assert all(one.name in page for one in result.classes)
+    assert all(class_record.name in page for class_record in result.classes)
     pdf = pypdf.PdfReader(tmp_path / "out" / "report.pdf")
     assert pdf.attachments["audit.json"][0] == EXAMPLE.read_bytes()
     torch = subprocess.run([str(installed.parent / "python"), "-c", "import torch"], capture_output=True)

@@ -1,4 +1,4 @@
-"""The backbone's forward pass over a list of pictures: the head's inputs, batch by batch."""
+"""The backbone's forward pass over a list of images: the head's inputs, batch by batch."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from salve_audit.activations.cache import EntryWriter, Progress
-from salve_audit.activations.pictures import Batch, LoaderSettings, build_loader
+from salve_audit.activations.images import Batch, LoaderSettings, build_loader
 from salve_audit.activations.unreadable import check_share_unreadable
 from salve_audit.errors import CheckpointError, DataError
-from salve_audit.inputs.classifier import Classifier
-from salve_audit.inputs.exact import exact_convolutions
-from salve_audit.inputs.heads.trace import watch_inputs
-from salve_audit.inputs.imageset import ImageSet
-from salve_audit.inputs.proof import prove_head
+from salve_audit.inputs.data.imageset import ImageSet
+from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.inputs.model.exact import exact_convolutions
+from salve_audit.inputs.model.head.trace import watch_inputs
+from salve_audit.inputs.model.head.verification import verify_head
 from salve_audit.inputs.reasons import summarise_error
 
-PROOF_PICTURES = 32
+VERIFIED_IMAGES = 32
 Acts = Float[np.ndarray, "n d"]
 
 
 @dataclass(frozen=True)
 class PassSettings:
-    """How the pass is run: pictures per batch, decoding processes, device, fp32 or bf16, progress bar or not."""
+    """Settings of a pass: images per batch, decoding processes, device, fp32 or bf16, progress bar or not."""
 
     batch_size: int
     workers: int
@@ -42,22 +42,22 @@ class PassSettings:
 
 
 def run_pass(classifier: Classifier, imageset: ImageSet, settings: PassSettings, writer: EntryWriter) -> None:
-    """Appends the activations of all pictures that `writer` has not seen yet; the classifier is left untouched.
+    """Appends the activations of all images that `writer` has not seen yet; the classifier is left untouched.
 
     Raises:
         HeadError: the head is not what makes the logits.
         CheckpointError: the forward pass fails or gives NaN or infinite activations.
-        DataError: over 5 % of a split's pictures cannot be read.
+        DataError: over 5 % of a split's images cannot be read.
         OutputError: the disk is full.
     """
     paths = imageset.fit.paths + imageset.audit.paths
     first = writer.progress.n_seen
     loading = LoaderSettings(settings.batch_size, settings.workers, pin_memory=settings.device.type == "cuda")
-    loader = build_loader(imageset.pictures, paths[first:], classifier.transform, loading)
+    loader = build_loader(imageset.reader, paths[first:], classifier.transform, loading)
     hidden = not (settings.progress and sys.stderr.isatty())
     with (
         _computing(classifier, settings) as compute,
-        tqdm(total=len(paths), initial=first, unit=" pictures", desc="activations", disable=hidden) as bar,
+        tqdm(total=len(paths), initial=first, unit=" images", desc="activations", disable=hidden) as bar,
     ):
         for batch in _load(loader, imageset.root):
             rows = [first + row for row in batch.rows]
@@ -65,7 +65,7 @@ def run_pass(classifier: Classifier, imageset: ImageSet, settings: PassSettings,
             acts = compute(batch.images) if rows else np.zeros((0, done.d), np.float32)
             _check_finite(classifier, acts, [paths[row] for row in rows])
             if done.head_error is None and rows:
-                done = replace(done, head_error=prove_head(classifier, batch.images[:PROOF_PICTURES])[1])
+                done = replace(done, head_error=verify_head(classifier, batch.images[:VERIFIED_IMAGES])[1])
             skipped = tuple((paths[first + index], reason) for index, reason in batch.skipped)
             writer.append(acts, _advance(done, rows, skipped, acts.shape[1], len(imageset.fit.paths)))
             check_share_unreadable(imageset, writer.progress.skipped)
@@ -79,7 +79,7 @@ def _load(loader: DataLoader[Batch], root: Path) -> Iterator[Batch]:
         try:
             batch = next(batches, None)
         except (RuntimeError, OSError) as error:
-            why = f"a process that decodes pictures failed ({summarise_error(error)})"
+            why = f"a process that decodes images failed ({summarise_error(error)})"
             raise DataError(str(root), why, hint="try --workers 0") from error
         if batch is None:
             return
@@ -87,7 +87,7 @@ def _load(loader: DataLoader[Batch], root: Path) -> Iterator[Batch]:
 
 
 def _advance(done: Progress, rows: list[int], skipped: tuple[tuple[str, str], ...], d: int, n_fit: int) -> Progress:
-    """Progress with a batch counted; the first `n_fit` pictures of the list are the fit split."""
+    """The progress with a batch counted; the first `n_fit` images of the list are the fit split."""
     to_fit = sum(row < n_fit for row in rows)
     return replace(
         done,
@@ -101,17 +101,17 @@ def _advance(done: Progress, rows: list[int], skipped: tuple[tuple[str, str], ..
 
 @contextmanager
 def _computing(classifier: Classifier, settings: PassSettings) -> Iterator[Callable[[torch.Tensor], Acts]]:
-    """A function from pictures (b, c, h, w) to the head's inputs (b, d), on a copy of the network."""
+    """A function from images (b, c, h, w) to the head's inputs (b, d), on a copy of the network."""
     model = copy.deepcopy(classifier.model).to(settings.device)
     model = model.to(memory_format=torch.channels_last)  # 4-D weights only; the faster layout for convolutions
     reader, path = classifier.reader, str(classifier.path)
-    seen: dict[str, list[torch.Tensor]] = {}
-    hooks = [watch_inputs(model, name, seen) for name in reader.modules]
+    inputs: dict[str, list[torch.Tensor]] = {}
+    hooks = [watch_inputs(model, name, inputs) for name in reader.modules]
     in_bf16 = settings.precision == "bf16"
 
     def compute(images: torch.Tensor) -> Acts:
-        """The head's inputs, one row per picture."""
-        seen.clear()
+        """The head's inputs, one row per image."""
+        inputs.clear()
         on_device = images.to(settings.device, memory_format=torch.channels_last, non_blocking=True)
         try:
             with torch.inference_mode(), torch.autocast(settings.device.type, torch.bfloat16, enabled=in_bf16):
@@ -120,7 +120,7 @@ def _computing(classifier: Classifier, settings: PassSettings) -> Iterator[Calla
             shape = " x ".join(map(str, images.shape))
             why = f"a forward pass of {shape} failed ({summarise_error(error)})"
             raise CheckpointError(path, why, hint=_hint(error)) from error
-        return reader.read(seen, len(images), path).cpu().numpy()
+        return reader.read(inputs, len(images), path).cpu().numpy()
 
     try:
         with exact_convolutions():

@@ -3,7 +3,7 @@
 ::
 
     CACHE/<key>/acts.npy          fit rows, then audit rows; float32
-    CACHE/<key>/meta.json         shape, head error, skipped pictures, hash of acts.npy and of itself
+    CACHE/<key>/meta.json         shape, head error, skipped images, hash of acts.npy and of itself
     CACHE/<key>.partial/          an interrupted pass, continued by the next one with the same key
     CACHE/<key>.<id>.work/        a pass that is running; its process renames it when done
 
@@ -32,6 +32,7 @@ import numpy as np
 from jaxtyping import Float
 
 from salve_audit.errors import CacheError, OutputError
+from salve_audit.inputs.digest import hash_stream
 
 ACTS, META = "acts.npy", "meta.json"
 MAX_BYTES = 20 * 1024**3  # of all entries; the least recently used go first
@@ -43,14 +44,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a pass has come, and in the end what it found.
+    """The state of a pass: how far it has come, and in the end its result.
 
     Attributes:
-        n_seen: pictures taken from the list, readable or not.
+        n_seen: images taken from the list, readable or not.
         n_fit, n_audit: rows of the two splits.
-        d: activations per picture, 0 before the first.
-        head_error: of the head's proof; None before it.
-        skipped: (path, reason) of unreadable pictures.
+        d: activations per image, 0 before the first.
+        head_error: of the head's verification; None before it.
+        skipped: (path, reason) of unreadable images.
         sha256: of acts.npy once it is complete.
     """
 
@@ -71,7 +72,7 @@ def default_cache_dir() -> Path:
 
 @contextlib.contextmanager
 def as_output_error(cache_dir: Path) -> Iterator[None]:
-    """Failures to write become an `OutputError` that names the folder."""
+    """Turns failures to write into an `OutputError` that names the folder."""
     try:
         yield
     except OSError as error:
@@ -223,22 +224,19 @@ def _read_meta(path: Path) -> Progress:
         if hashlib.sha256(outer["progress"].encode()).hexdigest() != outer["sha256"]:
             raise CacheError(str(path), "does not match its own hash")
         values = json.loads(outer["progress"])
-        values["skipped"] = tuple((str(one), str(reason)) for one, reason in values["skipped"])
+        values["skipped"] = tuple((str(file), str(reason)) for file, reason in values["skipped"])
         return Progress(**values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CacheError(str(path), "is no description of cached activations") from error
 
 
 def _hash_file(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hash_stream(stream)
 
 
 def _remove(folder: Path) -> None:
-    """Renamed first: nobody may read half of it."""
+    """Renames the folder before removing it, so that nobody reads half of it."""
     doomed = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:12]}.work")
     with contextlib.suppress(OSError):
         os.rename(folder, doomed)

@@ -1,4 +1,4 @@
-"""Where the backbone runs, in which precision and with how many decoding processes."""
+"""The device that the backbone runs on, its precision, and the number of decoding processes."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def choose_precision(name: str) -> str:
     return "bf16" if name == "bf16" else "fp32"
 
 
-def choose_workers(asked: int | None, device: torch.device) -> int:
-    """Decoding processes, never more than there are cores; by default one per core beside a GPU, at most 8.
+def choose_workers(n_workers: int | None, device: torch.device) -> int:
+    """The number of decoding processes, at most one per core; by default one per core for a GPU, at most 8.
 
-    Beside a network that runs on the CPU it is half the cores less one: the network keeps all of them busy, and on
-    two cores processes of their own made the pass slower (measured: 681 pictures/s without, 662 with one, 399 with
+    For a network that runs on the CPU it is half the cores less one: the network keeps all of them busy, and on
+    two cores processes of their own made the pass slower (measured: 681 images/s without, 662 with one, 399 with
     two, ResNet-18 at 64 px).
     """
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if asked is None:
-        asked = min(n_cores if device.type == "cuda" else max(n_cores // 2 - 1, 0), MOST_WORKERS)
-    return min(asked, n_cores)
+    if n_workers is None:
+        n_workers = min(n_cores if device.type == "cuda" else max(n_cores // 2 - 1, 0), MOST_WORKERS)
+    return min(n_workers, n_cores)

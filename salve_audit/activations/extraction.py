@@ -20,22 +20,22 @@ from salve_audit.activations.fingerprint import Fingerprint, compute_fingerprint
 from salve_audit.activations.store import Activations, ActivationSplit, Skipped
 from salve_audit.activations.unreadable import check_classes_left
 from salve_audit.errors import OutputError, SalveError
-from salve_audit.inputs.classifier import Classifier
-from salve_audit.inputs.imageset import ImageSet, ImageSplit
-from salve_audit.inputs.sources.verified import VerifiedSource
+from salve_audit.inputs.data.imageset import ImageSet, ImageSplit
+from salve_audit.inputs.data.sources.verified import VerifiedSource
+from salve_audit.inputs.model.classifier import Classifier
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ExtractSettings:
-    """How the pass is run; only `precision` changes what comes out.
+    """Settings of the backbone pass; only `precision` changes the activations.
 
     Attributes:
-        batch_size: pictures per forward pass.
-        workers: processes that decode pictures; None: see `choose_workers`; 0: none.
+        batch_size: images per forward pass.
+        workers: processes that decode images; None: see `choose_workers`; 0: none.
         device: where the network runs, from `choose_device`.
-        precision: auto, fp32 or bf16. The head's proof is always in fp32.
+        precision: auto, fp32 or bf16. The head's verification is always in fp32.
         cache_dir: folder of the cache. None: a temporary folder, removed before `extract` returns (on Windows the
             temporary folder stays).
         progress: show a progress bar, on a terminal only.
@@ -57,12 +57,12 @@ def extract(classifier: Classifier, imageset: ImageSet, settings: ExtractSetting
     Raises:
         HeadError: the head is not what makes the logits.
         CheckpointError: the forward pass fails or gives NaN or infinite activations.
-        DataError: over 5 % of a split's pictures cannot be read, or a class has none left.
+        DataError: over 5 % of a split's images cannot be read, or a class has none left.
         OutputError: the cache cannot be written.
     """
     keyed = replace(classifier, head_name=classifier.reader.key)  # the kind of head changes the activations too
     fingerprint = compute_fingerprint(keyed, imageset, choose_precision(settings.precision))
-    imageset = replace(imageset, source=VerifiedSource(imageset.pictures, fingerprint.digests))
+    imageset = replace(imageset, source=VerifiedSource(imageset.reader, fingerprint.digests))
     if settings.cache_dir is not None:
         return _extract_cached(classifier, imageset, settings, fingerprint)
     with as_output_error(Path(tempfile.gettempdir())):
@@ -86,7 +86,7 @@ def _extract_cached(
     if entry is None:
         raise OutputError(str(cache_dir), "what was just written there cannot be read back", hint="see the warnings")
     acts, progress = entry
-    assert progress.head_error is not None, "an entry is written after its head is proven"
+    assert progress.head_error is not None, "an entry is written after its head is verified"
     lost = {path for path, _ in progress.skipped}
     return Activations(
         fit=_to_split(acts[: progress.n_fit], imageset.fit, lost),
@@ -101,7 +101,7 @@ def _extract_cached(
 
 
 def _compute_entry(classifier: Classifier, imageset: ImageSet, settings: ExtractSettings, writer: EntryWriter) -> None:
-    """One pass into `writer`: finished, or suspended when interrupted, or nothing left behind on an error."""
+    """Runs one pass into `writer`: finished, suspended when interrupted, or discarded on an error."""
     pass_settings = PassSettings(
         batch_size=settings.batch_size,
         workers=choose_workers(settings.workers, settings.device),
@@ -122,11 +122,11 @@ def _compute_entry(classifier: Classifier, imageset: ImageSet, settings: Extract
         raise
     seconds = time.perf_counter() - began
     n_new = writer.progress.n_seen - resumed
-    logger.info("%d pictures in %.1f s (%.0f/s), %d resumed", n_new, seconds, n_new / seconds, resumed)
+    logger.info("%d images in %.1f s (%.0f/s), %d resumed", n_new, seconds, n_new / seconds, resumed)
 
 
 def _to_split(acts: Float[np.ndarray, "n d"], split: ImageSplit, lost: set[str]) -> ActivationSplit:
-    kept = [index for index, path in enumerate(split.paths) if path not in lost]
-    labels = np.asarray(split.labels, np.int64)[kept]
-    assert len(acts) == len(labels), f"{len(acts)} rows for {len(labels)} pictures"
-    return ActivationSplit(acts, labels, tuple(split.paths[index] for index in kept))
+    readable = [index for index, path in enumerate(split.paths) if path not in lost]
+    labels = np.asarray(split.labels, np.int64)[readable]
+    assert len(acts) == len(labels), f"{len(acts)} rows for {len(labels)} images"
+    return ActivationSplit(acts, labels, tuple(split.paths[index] for index in readable))

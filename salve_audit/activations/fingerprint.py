@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, field
 
 from torch import nn
 
-from salve_audit.inputs.classifier import Classifier
-from salve_audit.inputs.imageset import ImageSet
-from salve_audit.inputs.sources.source import PictureSource
-from salve_audit.inputs.sources.verified import digest_picture
+from salve_audit.inputs.data.imageset import ImageSet
+from salve_audit.inputs.data.sources.source import ImageSource
+from salve_audit.inputs.data.sources.verified import digest_image
+from salve_audit.inputs.model.classifier import Classifier
 
 CODE_VERSION = 2  # raise it when decoding, transforming or the pass change what is stored
 N_THREADS = 4
@@ -27,7 +27,7 @@ class Fingerprint:
     Attributes:
         key: of weights, architecture, head, transform, precision, the files' names, contents, labels and split.
         data_sha256: of the files' contents, labels and split alone.
-        digests: of every picture by its key; what the pass reads must still have them.
+        digests: of every image by its key; what the pass reads must still have them.
     """
 
     key: str
@@ -36,9 +36,9 @@ class Fingerprint:
 
 
 def compute_fingerprint(classifier: Classifier, imageset: ImageSet, precision: str) -> Fingerprint:
-    """Hashes the weights and reads every picture file once."""
+    """Hashes the weights and reads every image file once."""
     paths = imageset.fit.paths + imageset.audit.paths
-    digests = hash_pictures(imageset.pictures, paths)
+    digests = hash_images(imageset.reader, paths)
     splits = ["fit"] * len(imageset.fit.paths) + ["audit"] * len(imageset.audit.paths)
     labels = imageset.fit.labels + imageset.audit.labels
     data = "\n".join(f"{s} {label} {digest}" for s, label, digest in zip(splits, labels, digests, strict=True))
@@ -68,12 +68,12 @@ def hash_weights(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def hash_pictures(source: PictureSource, keys: Sequence[str]) -> list[str]:
-    """sha256 of each picture's contents, in order; the reason where one cannot be read."""
+def hash_images(source: ImageSource, keys: Sequence[str]) -> list[str]:
+    """sha256 of each image's contents, in order; the reason where one cannot be read."""
     tasks = [keys[start : start + FILES_PER_TASK] for start in range(0, len(keys), FILES_PER_TASK)]
     pool = ThreadPoolExecutor(N_THREADS)
     try:
-        parts = pool.map(lambda task: [digest_picture(source, key) for key in task], tasks)
+        parts = pool.map(lambda task: [digest_image(source, key) for key in task], tasks)
         return [digest for part in parts for digest in part]
     finally:
         pool.shutdown(cancel_futures=True)  # an interrupt does not wait for a million files

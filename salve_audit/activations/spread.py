@@ -1,4 +1,4 @@
-"""Some rows instead of all, spread evenly over them."""
+"""A selection of rows, spread evenly over all."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.model.head.linear import LinearHead
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ActivationSplit:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A picture that could not be read."""
+    """An image that could not be read."""
 
     path: str
     reason: str
@@ -35,17 +35,17 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Activations:
-    """Both splits with the proven head.
+    """Both splits with the verified head.
 
     Attributes:
         fit, audit: the two splits.
-        head: the proven final linear layer.
+        head: the verified final linear layer.
         head_error: largest relative error of ``head(acts)`` against the model's logits on a real batch; None: there
-            is no model to prove it on.
+            is no model to verify it on.
         key: sha256 of weights, architecture, head, transform, precision and the files' contents.
-        data_sha256: of the picture files' contents and labels alone.
+        data_sha256: of the image files' contents and labels alone.
         from_cache: no backbone pass was needed.
-        skipped: unreadable pictures.
+        skipped: unreadable images.
     """
 
     fit: ActivationSplit

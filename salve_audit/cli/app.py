@@ -22,7 +22,7 @@ COMMANDS = {
     "report": "Render the report again from a saved audit.json.",
     "gate": "Judge a saved audit.json under a limit.",
     "edit": "Write a checkpoint with a permanent edit, in the format it came in.",
-    "explain": "Explain one picture: prediction, features, thresholds, heat maps.",
+    "explain": "Explain one image: prediction, features, thresholds, heat maps.",
 }
 INTERRUPTED, FAILED = 130, 2
 LONGEST = 1500  # characters of a message; names in it may be of any length
@@ -59,7 +59,7 @@ class AuditGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="salve-audit")
 def cli() -> None:
-    """Tell how much an image classifier leans on single features.
+    """Tell how much an image classifier depends on single features.
 
     \b
       salve-audit model.pt data/                      audit; the report lies in salve-report/

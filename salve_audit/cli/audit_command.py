@@ -7,23 +7,20 @@ from typing import Any
 
 import click
 
-from salve_audit.cli.options import audit_options, build_config
+from salve_audit.cli.options import SectionedCommand, audit_options, build_config
 from salve_audit.cli.printing import class_table, plain, set_up_logging, verdict_text
 from salve_audit.config import AuditConfig
 from salve_audit.errors import NothingMeasuredError, UsageError
-from salve_audit.gate.verdict import FLIP_RULE, REDUNDANCY_RULE, RELIANCE_RULE
-from salve_audit.inputs.doubt import measures_nothing
+from salve_audit.gate.limits import FLIP_RULE, RULES
+from salve_audit.inputs.labels.suspect import measures_nothing
+from salve_audit.options import flag_options
 from salve_audit.results import AuditResult, Verdict
 
 VIOLATED = 1
-_OPTIONS = {
-    FLIP_RULE: "--fail-under",
-    REDUNDANCY_RULE: "--fail-under-redundancy",
-    RELIANCE_RULE: "--fail-over-reliance",
-}
+_FLAGS = {rule.name: flag_options(AuditConfig)[rule.key].flag for rule in RULES}  # of the limits, by their rules
 
 
-@click.command("audit")
+@click.command("audit", cls=SectionedCommand)
 @click.argument("model")
 @click.argument("data", required=False)
 @audit_options
@@ -42,7 +39,7 @@ def command(model: str, data: str | None, verbose: int, quiet: bool, **flags: An
         if config.format != ("json",):
             raise UsageError("--out -", "only --format json can go to stdout")
         config = dataclasses.replace(config, out=None)
-    from salve_audit.audit import run_audit
+    from salve_audit.audit.run import run_audit
 
     result = run_audit(dataclasses.replace(config, progress=not quiet))
     if to_stdout:
@@ -65,15 +62,15 @@ def print_result(result: AuditResult, config: AuditConfig) -> None:
 def _unjudged(verdict: Verdict, result: AuditResult) -> NothingMeasuredError:
     """The first limit under which no class could be judged, and why."""
     judged = {rule.rule for rule in verdict.rules if rule.outcome != "thin"}
-    kind = next((rule.rule for rule in verdict.rules if rule.rule not in judged), FLIP_RULE)
-    limit, why = _OPTIONS[kind], "each has under 30 correct samples or under 20 flips"
-    if kind == FLIP_RULE:
+    kind = next((rule.rule for rule in verdict.rules if rule.rule not in judged), FLIP_RULE.name)
+    limit, why = _FLAGS[kind], "each has under 30 correct samples or under 20 flips"
+    if kind == FLIP_RULE.name:
         hint = "the results are written; audit more images per class"
         return NothingMeasuredError(limit, f"no class could be judged: {why}", hint=hint)
-    why = "each has too few pictures that are right"
-    if all(one.depth is None for one in result.classes):
-        absent = result.depth.why_absent if result.depth is not None else ""
-        why = "reliance at depth was not measured" + (f" ({absent})" if absent else "")
+    why = "each has too few images that are classified correctly"
+    if all(class_info.image_reliance is None for class_info in result.classes):
+        absent = result.evidence.why_absent if result.evidence is not None else ""
+        why = "image reliance was not measured" + (f" ({absent})" if absent else "")
     return NothingMeasuredError(limit, f"no class could be judged: {why}", hint="the results are written")
 
 
@@ -86,7 +83,9 @@ def exit_code(result: AuditResult) -> int:
     verdict = result.verdict
     if verdict.policy is not None and measures_nothing(result.notes):
         why = "accuracy is at chance and another order of the outputs fits far better: nothing trustworthy was measured"
-        raise NothingMeasuredError("--fail-under", why, hint="the notes of the results name the order; --classes FILE")
+        raise NothingMeasuredError(
+            _FLAGS[FLIP_RULE.name], why, hint="the notes of the results name the order; --classes FILE"
+        )
     if verdict.policy is not None and verdict.passed is None:
         raise _unjudged(verdict, result)
     return VIOLATED if verdict.passed is False else 0

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from salve_audit.cli.options import verbosity_options
+from salve_audit.cli.options import AS_AUDITED, shared_option, verbosity_options
 from salve_audit.cli.printing import MAX_ROWS, aligned, plain, set_up_logging
-from salve_audit.config import DEVICES
 from salve_audit.errors import UsageError
+from salve_audit.interventions.registry import ABLATION, ALL_WRITERS, SALVE
 
 if TYPE_CHECKING:
     from salve_audit.edit.plan import Step
@@ -35,12 +35,15 @@ _OPTIONS = [
     ),
     click.option(
         "--concept", "concepts", multiple=True, metavar="N|NAME",
-        help="A concept found at depth, by its number in audit.json, or the one that class NAME rests on most.",
+        help="A concept found in the image, by its number in audit.json, or the one that class NAME depends on most.",
     ),
     click.option("--alpha-hat", type=float, metavar="X", help="SALVE's strength; at 1 the feature's peak is gone."),
     click.option("--strength", type=float, metavar="X", help="Of any method, in its own unit, as in audit.json."),
     click.option("--to-accuracy", type=float, metavar="P", help="In place of a strength: down to this share, exactly."),
-    click.option("--method", metavar="NAME", help="salve, ablation, ..., deep-all-writers  [default: salve]"),
+    click.option(
+        "--method", metavar="NAME",
+        help=f"{SALVE.key}, {ABLATION.key}, ..., {ALL_WRITERS.key}  [default: {SALVE.key}]",
+    ),
     click.option("--enhance", is_flag=True, help="Strengthen the feature instead."),
     click.option(
         "--edit", "specs", multiple=True, metavar="SPEC",
@@ -48,18 +51,18 @@ _OPTIONS = [
     ),
     click.option("-o", "--out", type=PATH, required=True, metavar="PATH", help="Where the edited checkpoint goes."),
     click.option("--force", is_flag=True, help="Replace what is there; never the input."),
-    click.option("--data", type=PATH, metavar="DATA", help="The audit's pictures, to run the edited model on."),
-    click.option("--classes", type=PATH, metavar="FILE", help="As for the audit."),
+    click.option("--data", type=PATH, metavar="DATA", help="The audit's images, to run the edited model on."),
+    shared_option("classes", type=PATH),
     click.option("--no-verify", is_flag=True, help="Write without running the edited model."),
-    click.option("--arch", metavar="NAME|FILE.py:FUNCTION", help="[default: as for the audit]"),
-    click.option("--head", metavar="MODULE", help="[default: as for the audit]"),
-    click.option("--weights", metavar="KEY", help="[default: as for the audit]"),
-    click.option("--trust-model", is_flag=True, help="Run the code in MODEL, if it needs that to load."),
-    click.option("--cache", type=PATH, metavar="DIR", help="Folder of cached activations."),
-    click.option("--no-cache", is_flag=True, help="Keep no activations."),
-    click.option("--batch-size", type=click.IntRange(min=1), default=128, metavar="N", help="[default: 128]"),
-    click.option("--workers", type=click.IntRange(min=0), metavar="N", help="Processes that decode pictures."),
-    click.option("--device", type=click.Choice(DEVICES), default="auto", help="[default: auto]"),
+    shared_option("arch", unset=AS_AUDITED),
+    shared_option("head", unset=AS_AUDITED),
+    shared_option("weights", unset=AS_AUDITED),
+    shared_option("trust_model"),
+    shared_option("cache", type=PATH),
+    shared_option("use_cache"),
+    shared_option("batch_size"),
+    shared_option("workers"),
+    shared_option("device"),
 ]  # fmt: skip
 
 
@@ -77,11 +80,11 @@ def edit_options(command: Any) -> Any:
 def command(model: Path, audit: Path, verbose: int, quiet: bool, **flags: Any) -> int:
     """Write checkpoint MODEL again with features of its AUDIT suppressed or enhanced in the final layer.
 
-    With --concept, something that a class rests on in the pictures is taken out of the layers that would read it.
+    With --concept, something that a class depends on in the images is removed from the layers that would read it.
 
     AUDIT is the folder that the audit of MODEL left. The new file has the format, names and types of MODEL and other
     numbers in the final layer alone (with a deep method in the named layers before it alone); it appears only after the
-    model in it was run on the audit's pictures (--data) and did what was predicted.
+    model in it was run on the audit's images (--data) and did what was predicted.
     """
     set_up_logging(verbose, quiet)
     steps = read_steps(flags)
@@ -139,20 +142,20 @@ def read_steps(flags: dict[str, Any]) -> tuple[Step, ...]:
 
 
 def print_outcome(outcome: EditOutcome, out: Path, verify: bool) -> None:
-    """What was done, what it does to every class, and where the file is."""
+    """Prints the edit, its effect on every class, and the path of the file."""
     for step in outcome.steps:
         click.echo(plain(step))
     parts = {"weights": outcome.weight_change, "biases": outcome.bias_change}
     sizes = ", ".join(f"{name} by {100 * size:.3g} %" for name, size in parts.items() if size > 0)
     click.echo(f"changed: {plain(_shorten(outcome.changed))}; {sizes} of their norm")
-    found = outcome.verification
-    if found is not None:
-        click.echo(_table(found.classes, [edit["class"] for edit in outcome.record["edits"]]))
-    if verify and found is not None and found.difference is not None:
-        n = sum(one.n for one in found.classes)
+    verification = outcome.verification
+    if verification is not None:
+        click.echo(_table(verification.classes, [edit["class"] for edit in outcome.record["edits"]]))
+    if verify and verification is not None and verification.difference is not None:
+        n = sum(check.n for check in verification.classes)
         click.echo(
-            f"verified: the file was loaded and run on {n:,} pictures; its outputs are within {found.difference:.2g} "
-            f"of those predicted ({found.allowed:.2g} allowed)"
+            f"verified: the file was loaded and run on {n:,} images; its outputs are within "
+            f"{verification.difference:.2g} of those predicted ({verification.allowed:.2g} allowed)"
         )
     else:
         click.echo("warning: NOT VERIFIED: the edited model was not run (--no-verify)", err=True)
@@ -167,11 +170,11 @@ def _shorten(names: tuple[str, ...]) -> str:
 
 def _table(classes: tuple[ClassCheck, ...], edited: list[str | None]) -> str:
     """Accuracies per class, the edited ones first."""
-    ordered = sorted(classes, key=lambda one: one.name not in edited)
+    ordered = sorted(classes, key=lambda check: check.name not in edited)
     rows = [["class", "n", "before", "predicted", "measured"]]
-    for one in ordered[:MAX_ROWS]:
-        shares = (one.before, one.predicted, one.measured)
-        rows.append([plain(one.name), str(one.n), *("-" if x is None else f"{100 * x:.1f} %" for x in shares)])
+    for check in ordered[:MAX_ROWS]:
+        shares = (check.before, check.predicted, check.measured)
+        rows.append([plain(check.name), str(check.n), *("-" if x is None else f"{100 * x:.1f} %" for x in shares)])
     lines = aligned(rows)
     if len(ordered) > MAX_ROWS:
         lines.append(f"... {len(ordered) - MAX_ROWS} more classes")

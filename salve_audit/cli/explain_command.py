@@ -1,4 +1,4 @@
-"""``salve-audit explain MODEL IMAGE... AUDIT``: pictures explained by the features of an audit."""
+"""``salve-audit explain MODEL IMAGE... AUDIT``: images explained by the features of an audit."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from salve_audit.cli.options import verbosity_options
+from salve_audit.cli.options import AS_AUDITED, shared_option, verbosity_options
 from salve_audit.cli.printing import plain, set_up_logging
-from salve_audit.config import DEVICES
+from salve_audit.explain.output import FORMATS, check_explanation_out, choose_format, write_whole
 
 if TYPE_CHECKING:
     from salve_audit.explain.findings import Explanation
 
 PATH = click.Path(path_type=Path)
-FORMATS = ("text", "json", "html", "png")
 _EDIT = "by number or name; a class for its dominant one; alone: the one that speaks most for the prediction."
 _OPTIONS = [
     click.option("--suppress", is_flag=False, flag_value="", metavar="[FEATURE|CLASS]", help=f"A feature, {_EDIT}"),
@@ -25,12 +24,12 @@ _OPTIONS = [
     click.option("--features", "n_features", type=int, default=10, metavar="N", help="How many to list  [default: 10]"),
     click.option("--format", "chosen", type=click.Choice(FORMATS), help="[default: by FILE's suffix, else text]"),
     click.option("-o", "--out", type=PATH, metavar="FILE", help=".html, .png, .json or .txt  [default: stdout]"),
-    click.option("--saliency-layer", metavar="MODULE", help="For heat maps  [default: the last spatial one]"),
-    click.option("--arch", metavar="NAME|FILE.py:FUNCTION", help="[default: as for the audit]"),
-    click.option("--head", metavar="MODULE", help="[default: as for the audit]"),
-    click.option("--weights", metavar="KEY", help="[default: as for the audit]"),
-    click.option("--trust-model", is_flag=True, help="Run the code in MODEL, if it needs that to load."),
-    click.option("--device", type=click.Choice(DEVICES), default="auto", help="[default: auto]"),
+    shared_option("saliency_layer"),
+    shared_option("arch", unset=AS_AUDITED),
+    shared_option("head", unset=AS_AUDITED),
+    shared_option("weights", unset=AS_AUDITED),
+    shared_option("trust_model"),
+    shared_option("device"),
 ]
 
 
@@ -59,7 +58,7 @@ def command(
     """Explain what MODEL says of IMAGE by the features of its AUDIT.
 
     AUDIT is the folder that the audit of MODEL left. Shown are the prediction, how much every feature adds to the
-    predicted class's logit, how far it must be suppressed before another class is predicted, where in the picture it
+    predicted class's logit, how far it must be suppressed before another class is predicted, where in the image it
     looks, and what an edit of the final layer (--suppress, --enhance) changes. Nothing is written but FILE.
 
     \b
@@ -67,9 +66,7 @@ def command(
       salve-audit explain model.pt church.jpg salve-report --suppress church --alpha-hat 1.5 -o church.html
     """
     set_up_logging(verbose, quiet)
-    from salve_audit.explain.output import check_out, choose_format, write_whole
-
-    check_out(out, (model, *images, audit))
+    check_explanation_out(out, (model, *images, audit))
     kind = choose_format(chosen, out)
     from salve_audit.explain.request import ExplainRequest
     from salve_audit.explain.run import explain_images
@@ -83,20 +80,20 @@ def command(
     return 0
 
 
-def render(found: tuple[Explanation, ...], kind: str) -> bytes:
+def render(explanations: tuple[Explanation, ...], kind: str) -> bytes:
     """The findings as ``text``, ``json``, ``html`` or ``png``."""
     if kind == "png":
         from salve_audit.explain.figure import render_figure
 
-        return render_figure(found)
+        return render_figure(explanations)
     if kind == "html":
         from salve_audit.explain.page import render_page
 
-        return render_page(found).encode("utf-8")
+        return render_page(explanations).encode("utf-8")
     if kind == "json":
         from salve_audit.explain.as_json import render_json
 
-        return render_json(found).encode("utf-8")
+        return render_json(explanations).encode("utf-8")
     from salve_audit.cli.explain_text import render_text
 
-    return render_text(found).encode("utf-8")
+    return render_text(explanations).encode("utf-8")

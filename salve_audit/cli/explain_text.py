@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from salve_audit.cli.printing import aligned, plain
-from salve_audit.explain.findings import ClassScore, Decomposition, EditFinding, Explanation, Pieces
+from salve_audit.explain.findings import ClassScore, Decomposition, EditFinding, ExplainedRegions, Explanation
 from salve_audit.explain.words import (
     conclude,
     conclude_edit,
-    conclude_pieces,
+    conclude_regions,
     describe_flip,
-    describe_piece,
+    describe_region,
     list_parts,
     name_feature,
-    name_piece,
+    name_region,
     show_share,
     signed,
 )
@@ -23,32 +23,36 @@ from salve_audit.report.numbers import NBSP, percent
 MAPS_HINT = "heat maps: -o FILE.html or -o FILE.png"
 
 
-def render_text(found: Sequence[Explanation]) -> str:
+def render_text(explanations: Sequence[Explanation]) -> str:
     """All findings, one after the other."""
-    return "\n\n\n".join(_explain(one) for one in found) + "\n"
+    return "\n\n\n".join(_explain(explanation) for explanation in explanations) + "\n"
 
 
-def _explain(found: Explanation) -> str:
-    one = found.decomposition
+def _explain(explanation: Explanation) -> str:
+    decomposition = explanation.decomposition
     blocks = [
-        _plain(f"{found.image}: {conclude(found)}"),
-        _table([["class", "probability", "logit"], *_scores(found.scores)]),
-        _plain(f"logit of {one.class_name}, {one.logit:.2f} = the sum of") + "\n" + _table(_parts(one)),
+        _plain(f"{explanation.image}: {conclude(explanation)}"),
+        _table([["class", "probability", "logit"], *_scores(explanation.scores)]),
+        _plain(f"logit of {decomposition.class_name}, {decomposition.logit:.2f} = the sum of")
+        + "\n"
+        + _table(_parts(decomposition)),
     ]
-    if found.pieces is not None:
-        blocks.append("\n".join(_plain(line) for line in _pieces(found.pieces, found.predicted.name)))
-    if found.edit is not None:
-        table = _table([["class", "before", "after", "logit after"], *_changes(found.edit)])
-        lines = ["after the edit: " + "; ".join(found.edit.steps), conclude_edit(found.edit)]
+    if explanation.regions is not None:
+        blocks.append("\n".join(_plain(line) for line in _regions(explanation.regions, explanation.predicted.name)))
+    if explanation.edit is not None:
+        table = _table([["class", "before", "after", "logit after"], *_changes(explanation.edit)])
+        lines = ["after the edit: " + "; ".join(explanation.edit.steps), conclude_edit(explanation.edit)]
         blocks.append("\n".join([*(_plain(line) for line in lines), table]))
-    blocks.append(MAPS_HINT if found.maps is not None else _plain(f"no heat maps: {found.why_no_maps}"))
+    blocks.append(MAPS_HINT if explanation.maps is not None else _plain(f"no heat maps: {explanation.why_no_maps}"))
     return "\n\n".join(blocks)
 
 
-def _pieces(pieces: Pieces, own: str) -> list[str]:
-    lines = [f"in the picture: {conclude_pieces(pieces, own)}"]
-    for number, one in enumerate(pieces.found, 1):
-        lines.append(f"  {name_piece(one, number)}, {percent(one.area)} of the area: {describe_piece(one, own)}")
+def _regions(evidence: ExplainedRegions, own: str) -> list[str]:
+    lines = [f"in the image: {conclude_regions(evidence, own)}"]
+    for number, region in enumerate(evidence.regions, 1):
+        lines.append(
+            f"  {name_region(region, number)}, {percent(region.area)} of the area: {describe_region(region, own)}"
+        )
     return lines
 
 
@@ -68,15 +72,24 @@ def _changes(edit: EditFinding) -> list[list[str]]:
 
 
 def _scores(scores: Sequence[ClassScore]) -> list[list[str]]:
-    return [[one.name, percent(one.probability), f"{one.logit:.2f}"] for one in scores]
+    return [[score.name, percent(score.probability), f"{score.logit:.2f}"] for score in scores]
 
 
-def _parts(one: Decomposition) -> list[list[str]]:
-    rows = [["part", "code", "adds", "share", f"leads {one.runner_up} by", "flips at alpha_hat"]]
-    for each in one.features:
+def _parts(decomposition: Decomposition) -> list[list[str]]:
+    rows = [["part", "code", "adds", "share", f"leads {decomposition.runner_up} by", "flips at alpha_hat"]]
+    for each in decomposition.features:
         code, lead = f"{each.code:.2f}", signed(each.lead)
         rows.append(
-            [name_feature(each), code, signed(each.part), show_share(one, each.part), lead, describe_flip(each.flip)]
+            [
+                name_feature(each),
+                code,
+                signed(each.part),
+                show_share(decomposition, each.part),
+                lead,
+                describe_flip(each.flip),
+            ]
         )
-    rows += [[name, "", signed(value), show_share(one, value), "", ""] for name, value in list_parts(one)]
+    rows += [
+        [name, "", signed(value), show_share(decomposition, value), "", ""] for name, value in list_parts(decomposition)
+    ]
     return rows

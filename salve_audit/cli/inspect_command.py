@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from salve_audit.cli.options import verbosity_options
+from salve_audit.cli.options import shared_option, verbosity_options
 from salve_audit.cli.printing import plain, set_up_logging
 from salve_audit.errors import UsageError
 
 if TYPE_CHECKING:
-    from salve_audit.inputs import Classifier
+    from salve_audit.inputs.model.classifier import Classifier
 
 MAX_NAMES = 12
 SHOWN_ELSEWHERE = ("num_classes", "in_chans")
@@ -22,20 +22,18 @@ MAX_NAME, MAX_ARGUMENTS = 48, 160  # characters
 @click.command("inspect")
 @click.argument("model")
 @click.argument("data", required=False)
-@click.option("--arch", metavar="NAME|FILE.py:FUNCTION", help="Architecture, where the file does not say it.")
-@click.option("--head", metavar="MODULE", help="The final linear layer, where it is not found.")
-@click.option("--weights", metavar="KEY", help="Dotted path of the weights in MODEL, where it has several.")
-@click.option("--trust-model", is_flag=True, help="Run the code in MODEL, if it needs that to load.")
-@click.option("--classes", metavar="FILE", help="Lines 'class,output' that map classes of DATA to outputs by hand.")
-@click.option(
-    "--label", metavar="NAME", help="The label to show, where arrays have labels that do not exclude each other."
-)
-@click.option("--seed", type=int, default=0, help="Of the split  [default: 0]")
+@shared_option("arch")
+@shared_option("head")
+@shared_option("weights")
+@shared_option("trust_model")
+@shared_option("classes")
+@shared_option("label", help="The label to show, where arrays have labels that do not exclude each other.")
+@shared_option("seed", help="Seed of the split  [default: 0]")
 @verbosity_options
 def command(model: str, data: str | None, verbose: int, quiet: bool, **flags: Any) -> int:
     """Show format, architecture, head, transform, classes and counts of MODEL and DATA."""
     set_up_logging(verbose, quiet)
-    from salve_audit.inputs.arrays import is_array_file
+    from salve_audit.inputs.arrays.array_file import is_array_file
 
     lines = _describe_arrays(model, data, flags) if is_array_file(Path(model)) else _describe_model(model, data, flags)
     width = max(map(len, lines))
@@ -45,11 +43,11 @@ def command(model: str, data: str | None, verbose: int, quiet: bool, **flags: An
 
 
 def _describe_arrays(model: str, data: str | None, flags: dict[str, Any]) -> dict[str, str]:
-    from salve_audit.inputs.arrays import load_arrays
-    from salve_audit.inputs.label import LabelNeededError
+    from salve_audit.inputs.arrays.arrayset import load_arrays
+    from salve_audit.inputs.labels.label import LabelNeededError
 
-    others = {"DATA": data, **{f"--{name}": flags[name] for name in ("arch", "head", "weights", "classes")}}
-    for option, value in others.items():
+    inapplicable = {"DATA": data, **{f"--{name}": flags[name] for name in ("arch", "head", "weights", "classes")}}
+    for option, value in inapplicable.items():
         if value is not None:
             raise UsageError(option, f"{model} holds activations, labels and head; nothing else is read")
     labels: tuple[str, ...] = ()
@@ -74,7 +72,7 @@ def _describe_arrays(model: str, data: str | None, flags: dict[str, Any]) -> dic
 
 
 def _describe_model(model: str, data: str | None, flags: dict[str, Any]) -> dict[str, str]:
-    from salve_audit.inputs import load_classifier
+    from salve_audit.inputs.model.checkpoint import load_classifier
 
     classifier = load_classifier(
         Path(model), arch=flags["arch"], head=flags["head"], weights=flags["weights"], trust=flags["trust_model"]
@@ -90,7 +88,7 @@ def _describe_model(model: str, data: str | None, flags: dict[str, Any]) -> dict
         **_arguments(classifier),
         "parameters": f"{n_parameters:,}",
         "head": classifier.reader.describe(classifier.model),
-        "input": f"{size}, {spec.interpolation}, crop {spec.crop_pct:g}, from: {spec.source}",
+        "input": f"{size}, {spec.interpolation}, {spec.crop_mode} crop {spec.crop_pct:g}, from: {spec.source}",
         "mean, std": f"{_numbers(spec.mean)}; {_numbers(spec.std)}",
         "class names": _some(tuple(map(_short, classifier.class_names)))
         if classifier.class_names
@@ -105,8 +103,9 @@ def _describe_model(model: str, data: str | None, flags: dict[str, Any]) -> dict
 
 
 def _describe_data(data: str, flags: dict[str, Any], classifier: Classifier) -> dict[str, str]:
-    from salve_audit.inputs import load_images, match_classes
-    from salve_audit.inputs.enlarged import describe_enlarged
+    from salve_audit.inputs.data.datasets import load_images
+    from salve_audit.inputs.labels.matching import match_classes
+    from salve_audit.inputs.model.enlarged import describe_enlarged
 
     images = load_images(data, seed=flags["seed"])
     images = match_classes(images, classifier.n_outputs, classifier.class_names, flags["classes"])
@@ -119,7 +118,7 @@ def _describe_data(data: str, flags: dict[str, Any], classifier: Classifier) -> 
     lines = {
         "data": str(images.root),
         "layout": images.layout,
-        "pictures": f"{len(images.fit.paths):,} to fit, {len(images.audit.paths):,} to audit",
+        "images": f"{len(images.fit.paths):,} to fit, {len(images.audit.paths):,} to audit",
         "classes": f"{share}: {_some(pairs)}",
         "mapping": images.mapping.partition("; ")[0],
     }
@@ -139,7 +138,7 @@ def _short(name: str, longest: int = MAX_NAME) -> str:
 
 
 def _arguments(classifier: Classifier) -> dict[str, str]:
-    """What it was built with besides the numbers that other rows show."""
+    """The arguments of the architecture besides those that other rows show."""
     shown = ", ".join(f"{name}={value}" for name, value in classifier.kwargs.items() if name not in SHOWN_ELSEWHERE)
     return {"arguments": _short(shown, MAX_ARGUMENTS)} if shown else {}
 

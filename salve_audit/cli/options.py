@@ -1,27 +1,22 @@
-"""Options of an audit, and their merge: flag beats --config file beats [tool.salve-audit] beats default."""
+"""Flags of an audit, derived from `AuditConfig`: flag beats --config file beats [tool.salve-audit] beats default."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import click
 
-from salve_audit.config import (
-    DEEP_EDITS,
-    DEPTHS,
-    DEVICES,
-    FORMATS,
-    MADE_PICTURES,
-    METHODS,
-    PRECISIONS,
-    SAE_VARIANTS,
-    AuditConfig,
-)
-from salve_audit.config_file import read_settings
+from salve_audit.config import DEFAULT_OUT, AuditConfig, read_settings
+from salve_audit.errors import UsageError
+from salve_audit.options import DeclaredOption, OldSpelling, describe_renaming, flag_options
 
-DEFAULT_OUT = "salve-report"
+log = logging.getLogger(__name__)
+
+OTHERS = "Other options"
+AS_AUDITED = "as for the audit"  # default of commands that take up a saved audit
 
 
 class CommaList(click.ParamType):  # type: ignore[type-arg]  # older clicks cannot be subscripted
@@ -29,7 +24,7 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]  # older clicks cann
 
     name = "list"
 
-    def __init__(self, words: tuple[str, ...]) -> None:
+    def __init__(self, words: Collection[str]) -> None:
         self.words = words
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
@@ -56,58 +51,76 @@ class Names(click.ParamType):  # type: ignore[type-arg]
         return tuple(name.strip() for name in value.split(",") if name.strip()) if value != self.empty else ()
 
 
-_OPTIONS = [
-    click.option("--arch", metavar="NAME|FILE.py:FUNCTION", help="Architecture, where the file does not say it."),
-    click.option("--head", metavar="MODULE", help="The final linear layer, where it is not found."),
-    click.option("--weights", metavar="KEY", help="Dotted path of the weights in MODEL, where it has several."),
-    click.option("--trust-model", is_flag=True, default=None, help="Run the code in MODEL, if it needs that to load."),
-    click.option("--classes", metavar="FILE", help="Lines 'class,output' that map classes of DATA to outputs by hand."),
-    click.option("--label", metavar="NAME", help="The label to audit, where outputs do not exclude each other."),
-    click.option("--out", metavar="DIR", help=f"Where results go  [default: {DEFAULT_OUT}; - with --format json]"),
-    click.option("--format", type=CommaList(FORMATS), metavar="html,pdf,json", help="What is rendered  [default: all]"),
-    click.option("--seed", type=int, help="Of split, autoencoder and resampling  [default: 0]"),
-    click.option("--limit", type=int, metavar="N", help="At most N images per class and split."),
-    click.option("--batch-size", type=int, metavar="N", help="Of the backbone pass  [default: 128]"),
-    click.option("--workers", type=int, metavar="N", help="Processes that decode pictures  [default: by cores]"),
-    click.option("--device", type=click.Choice(DEVICES), help="[default: auto]"),
-    click.option("--precision", type=click.Choice(PRECISIONS), help="Of the backbone pass  [default: auto]"),
-    click.option("--sae", type=click.Choice(SAE_VARIANTS), help="Autoencoder variant  [default: auto]"),
-    click.option("--n-latents", type=int, metavar="N", help="Of the autoencoder  [default: chosen]"),
-    click.option("--sae-seeds", type=int, metavar="N", help="1: auto takes the sparsest variant  [default: 5]"),
-    click.option(
-        "--concepts", type=Names("none"), metavar="COLUMNS", help="Of DATA, for supervised: a,b or none  [default: all]"
-    ),
-    click.option(
-        "--interventions", type=CommaList(METHODS), metavar="LIST", help=f"Out of {', '.join(METHODS)}  [default: all]"
-    ),
-    click.option("--depth", type=click.Choice(DEPTHS), help="What classes rest on in the picture  [default: auto]"),
-    click.option(
-        "--depth-layers",
-        type=Names("auto"),
-        metavar="auto|NAME,...",
-        help="Layers that concepts are told apart at (the first) and taken out of.",
-    ),
-    click.option("--deep-edits", type=click.Choice(DEEP_EDITS), help="Of layers before the head  [default: auto]"),
-    click.option("--fail-under", type=float, metavar="X", help="Exit 1 when a class's alpha_hat flip median is below."),
-    click.option("--fail-under-redundancy", type=int, metavar="N", help="Exit 1 when a redundancy at depth is below."),
-    click.option("--fail-over-reliance", type=float, metavar="X", help="Exit 1 when a reliance at depth is above."),
-    click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML file with these options."),
-    click.option("--cache", metavar="DIR", help="Folder of cached activations  [default: the user's cache]"),
-    click.option("--no-cache", is_flag=True, default=None, help="Keep no activations."),
-    click.option("--keep-activations", is_flag=True, default=None, help="Also write activations.safetensors."),
-    click.option("--no-images", is_flag=True, default=None, help="Keep all pictures out of the results."),
-    click.option("--saliency-layer", metavar="MODULE", help="For heat maps  [default: the last spatial one]"),
-    click.option(
-        "--activation-maximisation", type=click.Choice(MADE_PICTURES), help="Pictures made from noise  [default: auto]"
-    ),
-]
+class SectionedOption(click.Option):
+    """A flag that ``--help`` lists under a heading."""
+
+    def __init__(self, *declarations: Any, section: str = OTHERS, **settings: Any) -> None:
+        super().__init__(*declarations, **settings)
+        self.section = section
+
+
+class SectionedCommand(click.Command):
+    """A command whose ``--help`` lists flags under the headings of their sections."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the sections in the order of their first flags, and flags without one at the end."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record is not None:
+                sections.setdefault(getattr(parameter, "section", OTHERS), []).append(record)
+        for title in sorted(sections, key=lambda title: title == OTHERS):
+            with formatter.section(title):
+                formatter.write_dl(sections[title])
+
+
+def config_option(name: str, parameter: str | None = None, **changes: Any) -> Callable[..., Any]:
+    """The flag of a field of `AuditConfig`.
+
+    Args:
+        name: of the field.
+        parameter: name of the command's parameter, where it is not the flag's.
+        changes: settings of `click.option` that differ from the derived ones.
+    """
+    option = flag_options(AuditConfig)[name]
+    settings: dict[str, Any] = {
+        "help": _help(option, option.default_words),
+        "metavar": option.about.metavar,
+        **_values(option),
+    }
+    settings |= {"default": None, "section": option.about.section, "cls": SectionedOption, **changes}
+    return click.option(option.flag, *([parameter] if parameter else []), **settings)
+
+
+def shared_option(name: str, *, unset: str | None = None, **changes: Any) -> Callable[..., Any]:
+    """The flag of a field of `AuditConfig` for a command other than the audit: default and checks are the field's.
+
+    Args:
+        name: of the field.
+        unset: words for the default in the help, where the command has another than the audit.
+        changes: settings of `click.option` that differ from the derived ones.
+    """
+    option = flag_options(AuditConfig)[name]
+
+    def check(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        option.check(value)
+        return value
+
+    default = False if option.about.negative else option.default
+    help_text = _help(option, option.default_words if unset is None else unset)
+    return config_option(name, **{"default": default, "callback": check, "help": help_text, **changes})
 
 
 def audit_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """All options of an audit."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return verbosity_options(command)
+    """All flags of an audit, and the hidden old spellings of those that were renamed."""
+    command = verbosity_options(command)
+    path = click.Path(path_type=Path)
+    command = click.option("--config", type=path, metavar="FILE", help="TOML file with these options.")(command)
+    for name, option in reversed(list(flag_options(AuditConfig).items())):
+        if option.about.old is not None:
+            command = _old_option(option, option.about.old)(command)
+        command = config_option(name)(command)
+    return command
 
 
 def verbosity_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -117,18 +130,50 @@ def verbosity_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def build_config(model: str, data: str | None, flags: dict[str, Any]) -> AuditConfig:
-    """The configuration from flags, files and defaults.
+    """The configuration from flags, files and defaults; warns of old spellings.
 
     Raises:
-        UsageError: a file has an unknown key or a value of the wrong type; names file and key.
+        UsageError: a file has an unknown key, or a value is wrong; names the file, and the key or the flag.
     """
-    file = flags.pop("config")
-    settings = read_settings(file)
-    no_cache = flags.pop("no_cache")
-    if no_cache:
-        settings["use_cache"] = False
-    if flags.pop("no_images"):
-        settings["images"] = False
-    settings.update({key: value for key, value in flags.items() if value is not None})
+    settings = read_settings(flags.get("config"))
+    for name, option in flag_options(AuditConfig).items():
+        value = flags.get(_parameter(option.flag))
+        old = option.about.old
+        if old is not None and flags.get(old.key) is not None:
+            if value is not None:
+                raise UsageError(old.flag, f"is the old spelling of {option.flag}, which is given, too")
+            log.warning("%s", describe_renaming(old.flag, option.flag))
+            settings[name] = old.convert(flags[old.key], old.flag)
+        elif value is not None:
+            settings[name] = not value if option.about.negative else value
     settings.setdefault("out", DEFAULT_OUT)
     return AuditConfig(model=model, data=data, **settings)
+
+
+def _parameter(flag: str) -> str:
+    return flag.removeprefix("--").replace("-", "_")
+
+
+def _old_option(option: DeclaredOption, old: OldSpelling) -> Callable[..., Any]:
+    values = _values(option)
+    if option.kind.listed or old.only is not None:
+        values = {"type": Names(old.empty)}
+    return click.option(old.flag, hidden=True, default=None, **values)
+
+
+def _values(option: DeclaredOption) -> dict[str, Any]:
+    """The type of a flag's value, as settings of `click.option`."""
+    kind, choices = option.kind, option.about.choices
+    if kind.types == (bool,):
+        return {"is_flag": True}
+    if kind.listed:
+        return {"type": CommaList(choices) if choices else Names(option.about.empty)}
+    if choices:
+        return {"type": click.Choice(tuple(choices))}
+    return {"type": kind.in_file.types[0]}
+
+
+def _help(option: DeclaredOption, default: str) -> str:
+    about = option.about
+    listed = f" Out of {', '.join(about.choices)}." if option.kind.listed and about.metavar == "LIST" else ""
+    return about.help + listed + (f"  [default: {default}]" if default else "")

@@ -1,4 +1,4 @@
-"""What the commands print: plain tables on stdout, one line per event on stderr."""
+"""Output of the commands: plain tables on stdout, one line per event on stderr."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from salve_audit.audit import progress
 from salve_audit.results import AuditResult, ClassReliance, Verdict
 
 MAX_ROWS = 40
@@ -28,7 +29,7 @@ def set_up_logging(verbose: int, quiet: bool) -> None:
     package.handlers[:] = [handler]
     package.propagate = False
     package.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.WARNING)
-    logging.getLogger("salve_audit.audit").setLevel(logging.WARNING if quiet else logging.INFO)
+    progress.log.setLevel(logging.WARNING if quiet else logging.INFO)
     logging.getLogger("salve_audit.demo").setLevel(logging.WARNING if quiet else logging.INFO)
 
 
@@ -41,8 +42,8 @@ class _LineFormatter(logging.Formatter):
 def class_table(result: AuditResult) -> str:
     """The verdict table as text, most fragile first."""
     outcomes = result.verdict.outcomes
-    header = ["class", "n", "accuracy", "feature", "alpha_hat flip", "95 % interval", "redundancy", "flags"]
-    rows = [_row(one, outcomes.get(one.name)) for one in _by_fragility(result.classes)]
+    header = ["class", "n", "accuracy", "feature", "alpha_hat flip", "95 % interval", "feature redundancy", "flags"]
+    rows = [_row(class_info, outcomes.get(class_info.name)) for class_info in _by_fragility(result.classes)]
     lines = aligned([header, *rows[:MAX_ROWS]])
     if len(rows) > MAX_ROWS:
         lines.append(f"... {len(rows) - MAX_ROWS} more classes, all in audit.json")
@@ -50,24 +51,26 @@ def class_table(result: AuditResult) -> str:
 
 
 def _by_fragility(classes: Sequence[ClassReliance]) -> list[ClassReliance]:
-    def key(one: ClassReliance) -> tuple[bool, float, int]:
-        median = one.alpha_hat.flip.median
-        return (median is None, median or 0.0, one.index)
+    def key(class_info: ClassReliance) -> tuple[bool, float, int]:
+        median = class_info.alpha_hat.flip.median
+        return (median is None, median or 0.0, class_info.index)
 
     return sorted(classes, key=key)
 
 
-def _row(one: ClassReliance, outcome: str | None) -> list[str]:
-    name = plain(one.name)
-    flags = [*([outcome] if outcome in ("fail", "undecided") else []), *one.flags]
+def _row(class_info: ClassReliance, outcome: str | None) -> list[str]:
+    name = plain(class_info.name)
+    flags = [*([outcome] if outcome in ("fail", "undecided") else []), *class_info.flags]
     return [
         name if len(name) <= MAX_NAME else name[: MAX_NAME - 3] + "...",
-        str(one.n),
-        f"{100 * one.accuracy:.1f} %",
-        str(one.dominant_feature),
-        _number(one.alpha_hat.flip.median),
-        _interval(*one.judged_interval),
-        str(one.redundancy) if one.redundancy is not None else f"none of {one.redundancy_limit}",
+        str(class_info.n),
+        f"{100 * class_info.accuracy:.1f} %",
+        str(class_info.dominant_feature),
+        _number(class_info.alpha_hat.flip.median),
+        _interval(*class_info.judged_interval),
+        str(class_info.feature_redundancy)
+        if class_info.feature_redundancy is not None
+        else f"none of {class_info.feature_redundancy_limit}",
         ", ".join(flags) or "-",
     ]
 
@@ -103,7 +106,9 @@ def verdict_text(verdict: Verdict) -> str:
     kinds = list(dict.fromkeys(rule.rule for rule in verdict.rules))
     for kind in kinds:
         for outcome, words in meaning.items():
-            found = [plain(rule.class_name) for rule in verdict.rules if (rule.rule, rule.outcome) == (kind, outcome)]
-            if found:
-                lines.append(f"  {f'{kind}: ' if len(kinds) > 1 else ''}{words}: {', '.join(found)}")
+            class_names = [
+                plain(rule.class_name) for rule in verdict.rules if (rule.rule, rule.outcome) == (kind, outcome)
+            ]
+            if class_names:
+                lines.append(f"  {f'{kind}: ' if len(kinds) > 1 else ''}{words}: {', '.join(class_names)}")
     return "\n".join(lines)

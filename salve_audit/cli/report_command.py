@@ -21,7 +21,7 @@ RENDERED = ("html", "pdf")
 def command(audit: Path, out: Path | None, formats: tuple[str, ...], verbose: int, quiet: bool) -> int:
     """Render the report of AUDIT (an audit.json or its folder) again."""
     set_up_logging(verbose, quiet)
-    from salve_audit.outputs import check_writable, publishing
+    from salve_audit.audit.publish import check_writable, publishing
     from salve_audit.report import render_html, render_pdf
     from salve_audit.results import load_audit
 

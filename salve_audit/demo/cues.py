@@ -1,4 +1,4 @@
-"""What can be planted in a picture: small drawings with their exact outline.
+"""Cues to plant in an image: small drawings with their exact outline.
 
 A cue is drawn on a canvas of its own and laid over the background later, so that it can be left out again without
 disturbing anything else. Every drawing varies (shade, proportions, phase): a network must learn the cue, not its bytes.

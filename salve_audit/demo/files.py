@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from salve_audit.demo.pictures import DrawnSplit, PictureKey, draw_split
+from salve_audit.demo.images import DrawnSplit, ImageKey, draw_split
 from salve_audit.demo.world import World
 from salve_audit.errors import OutputError
 
@@ -33,8 +33,8 @@ def write_world(world: World, folder: Path, n_train: int, n_val: int, seed: int)
     return splits
 
 
-def picture_path(world: World, key: PictureKey) -> str:
-    """Where a picture lies below the folder, with posix separators."""
+def image_path(world: World, key: ImageKey) -> str:
+    """Path of an image below the folder, with posix separators."""
     return f"{key.split}/{world.class_names[key.label]}/{key.index:05d}.png"
 
 
@@ -42,4 +42,4 @@ def _write_split(world: World, folder: Path, drawn: DrawnSplit) -> None:
     for name in world.class_names:
         (folder / drawn.keys[0].split / name).mkdir(parents=True)
     for key, pixels in zip(drawn.keys, drawn.pixels, strict=True):
-        Image.fromarray(pixels).save(folder / picture_path(world, key), compress_level=1)
+        Image.fromarray(pixels).save(folder / image_path(world, key), compress_level=1)

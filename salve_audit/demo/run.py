@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from salve_audit.audit import Audit, run_audit
+from salve_audit.audit.publish import check_writable
+from salve_audit.audit.run import Audit, run_audit
 from salve_audit.config import FORMATS, AuditConfig
 from salve_audit.demo.files import write_world
-from salve_audit.demo.training import Recipe, one_thread, predictor, save_checkpoint, train_network
+from salve_audit.demo.training import NetworkRecipe, one_thread, predictor, save_checkpoint, train_network
 from salve_audit.demo.truth import TrueDrops, compare_with_truth, compute_auroc, measure_truth
 from salve_audit.demo.world import World, demo_world
 from salve_audit.errors import OutputError, UsageError
-from salve_audit.outputs import check_writable
 from salve_audit.results import AuditResult
 
 logger = logging.getLogger(__name__)
@@ -31,13 +31,13 @@ WORLD_DIR = "world"  # below the output folder: model.pt, data/, truth.json
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What to draw, how to train and where the results go.
+    """Settings of a demo: what to draw, how to train and where the results go.
 
     Attributes:
         out: folder for the report; what was drawn and trained lies in its ``world/``.
-        seed: of pictures, training and audit.
+        seed: of images, training and audit.
         world: what is planted.
-        n_train, n_val: pictures per class; the first are the audit's fit split, the second its audit split.
+        n_train, n_val: images per class; the first are the audit's fit split, the second its audit split.
         recipe: of the network.
         format: which of html, pdf, json are rendered.
         progress: show a progress bar on a terminal.
@@ -48,7 +48,7 @@ class DemoSettings:
     world: World = field(default_factory=demo_world)
     n_train: int = 400
     n_val: int = 200
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: NetworkRecipe = field(default_factory=NetworkRecipe)
     format: tuple[str, ...] = FORMATS
     progress: bool = False
 
@@ -91,22 +91,22 @@ def run_demo(settings: DemoSettings) -> AuditResult:
 def make_world(settings: DemoSettings, place: Path) -> tuple[TrueDrops, ...]:
     """Draws, trains and measures the truth; leaves ``data/``, ``model.pt`` and ``truth.json`` in `place`."""
     world, seed, start = settings.world, settings.seed, time.perf_counter()
-    n_pictures = len(world.classes) * (settings.n_train + settings.n_val)
-    logger.info("drawing %d pictures of %d classes ...", n_pictures, len(world.classes))
+    n_images = len(world.classes) * (settings.n_train + settings.n_val)
+    logger.info("drawing %d images of %d classes ...", n_images, len(world.classes))
     splits = write_world(world, place / "data", settings.n_train, settings.n_val, seed)
     logger.info("training %s ...", settings.recipe.arch)
     model = train_network(splits["train"].pixels, splits["train"].labels, settings.recipe, seed)
     save_checkpoint(model, settings.recipe, place / "model.pt", world.size, world.class_names)
     logger.info("leaving each cue out ...")
     truth = measure_truth(world, predictor(model), seed, settings.n_val)
-    accuracy = float(np.mean([one.accuracy for one in truth]))
+    accuracy = float(np.mean([drops.accuracy for drops in truth]))
     logger.info("the world is made: accuracy %.3f, %.1f s", accuracy, time.perf_counter() - start)
     _write_truth(settings, truth, place / "truth.json")
     return truth
 
 
 def measure_firing(audit: Audit) -> tuple[float, ...]:
-    """Per class, AUROC of its dominant latent on the audit split: the class's own pictures against all others.
+    """Per class, AUROC of its dominant latent on the audit split: the class's own images against all others.
 
     Codes are signed: a latent fires in the direction of its mean code on the class, as the fit split knows it.
     """
@@ -124,7 +124,7 @@ def _write_truth(settings: DemoSettings, truth: Sequence[TrueDrops], path: Path)
         "n_train": settings.n_train,
         "n_val": settings.n_val,
         "world": asdict(settings.world),
-        "truth": [asdict(one) for one in truth],
+        "truth": [asdict(drops) for drops in truth],
     }
     try:
         path.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
@@ -139,7 +139,7 @@ def _workplace(out: Path) -> Iterator[Path]:
     Raises:
         OutputError: it cannot be made.
     """
-    parent = next(one for one in (out, *out.absolute().parents) if one.is_dir())
+    parent = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
     try:
         place = Path(tempfile.mkdtemp(prefix=".salve-demo-", dir=parent))
     except OSError as error:
@@ -154,7 +154,7 @@ def _check_replaceable(target: Path) -> None:
     """Only an earlier demo's folder may be replaced: it may hold nothing but what a demo writes."""
     if not target.exists():
         return
-    foreign = not target.is_dir() or {one.name for one in target.iterdir()} - {"data", "model.pt", "truth.json"}
+    foreign = not target.is_dir() or {entry.name for entry in target.iterdir()} - {"data", "model.pt", "truth.json"}
     if foreign:
         raise OutputError(str(target), "is in the way and not an earlier demo's", hint="choose another --out")
 

@@ -1,4 +1,4 @@
-"""Trains a small timm network on pictures in memory and saves it as any user's timm-style checkpoint."""
+"""Trains a small timm network on images in memory and saves it as any user's timm-style checkpoint."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ NARROW: Mapping[str, Any] = {"channels": [16, 32, 64, 128], "stem_width": 8, "ou
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How to train.
+class NetworkRecipe:
+    """Architecture and schedule of the training.
 
     Attributes:
         arch: timm name; `model_kwargs` goes to `timm.create_model` and into the checkpoint.
@@ -44,9 +44,9 @@ class Recipe:
 
 
 def train_network(
-    pixels: UInt8[np.ndarray, "n s s 3"], labels: Int[np.ndarray, " n"], recipe: Recipe, seed: int
+    pixels: UInt8[np.ndarray, "n s s 3"], labels: Int[np.ndarray, " n"], recipe: NetworkRecipe, seed: int
 ) -> nn.Module:
-    """A network trained on the pictures, in eval mode on the CPU.
+    """A network trained on the images, in eval mode on the CPU.
 
     On one thread, so that the same seed gives the same weights whatever the number of cores. The caller's random
     state is left as it was: timm draws initial weights from torch's global generator, so it is forked around the
@@ -73,7 +73,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _fit(model: nn.Module, pixels: Tensor, labels: Tensor, recipe: Recipe, generator: torch.Generator) -> None:
+def _fit(model: nn.Module, pixels: Tensor, labels: Tensor, recipe: NetworkRecipe, generator: torch.Generator) -> None:
     n_steps = recipe.epochs * -(-len(labels) // recipe.batch_size)
     optimiser = torch.optim.AdamW(
         model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
@@ -84,7 +84,7 @@ def _fit(model: nn.Module, pixels: Tensor, labels: Tensor, recipe: Recipe, gener
         order = torch.randperm(len(labels), generator=generator)
         for start in range(0, len(labels), recipe.batch_size):
             rows = order[start : start + recipe.batch_size]
-            loss = nn.functional.cross_entropy(model(normalise(pixels[rows])), labels[rows])
+            loss = nn.functional.cross_entropy(model(normalise_pixels(pixels[rows])), labels[rows])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -93,24 +93,26 @@ def _fit(model: nn.Module, pixels: Tensor, labels: Tensor, recipe: Recipe, gener
         logger.info("epoch %d of %d: training loss %.4f", epoch + 1, recipe.epochs, total / len(labels))
 
 
-def normalise(pixels: UInt8[Tensor, "n s s 3"]) -> Float[Tensor, "n 3 s s"]:
-    """What timm's evaluation transform makes of a picture that already has the network's size."""
+def normalise_pixels(pixels: UInt8[Tensor, "n s s 3"]) -> Float[Tensor, "n 3 s s"]:
+    """The pixels as timm's evaluation transform gives them for an image that already has the network's size."""
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
     return ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2)  # channels last in memory already
 
 
 def predictor(model: nn.Module, batch_size: int = 256) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from pictures, (n, s, s, 3) uint8, to predicted classes, (n,) int64."""
+    """A function from images, (n, s, s, 3) uint8, to predicted classes, (n,) int64."""
 
     def predict(pixels: np.ndarray) -> np.ndarray:
         with torch.inference_mode(), one_thread():
             batches = [torch.from_numpy(pixels[i : i + batch_size]) for i in range(0, len(pixels), batch_size)]
-            return torch.cat([model(normalise(one)).argmax(1) for one in batches]).numpy()
+            return torch.cat([model(normalise_pixels(batch)).argmax(1) for batch in batches]).numpy()
 
     return predict
 
 
-def save_checkpoint(model: nn.Module, recipe: Recipe, path: Path, size: int, class_names: tuple[str, ...]) -> None:
+def save_checkpoint(
+    model: nn.Module, recipe: NetworkRecipe, path: Path, size: int, class_names: tuple[str, ...]
+) -> None:
     """Writes ``{"arch", "state_dict", "args"}``, all that timm needs to build and feed the network again.
 
     Raises:

@@ -1,6 +1,6 @@
-"""What a network really rests on in a drawn world, and how well each statistic of the audit ranks it.
+"""The cues that a network depends on in a drawn world, and how well each statistic of the audit ranks them.
 
-The truth needs no model of the network: each cue is left out of the picture and the accuracy measured again.
+The truth needs no model of the network: each cue is left out of the image and the accuracy measured again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import stats
 
-from salve_audit.demo.pictures import PictureKey, class_keys, draw_many
+from salve_audit.demo.images import ImageKey, class_keys, draw_many
 from salve_audit.demo.world import World
 from salve_audit.results import AuditResult, ClassReliance, DemoTruth, PlantedClass, RankCorrelation
 
@@ -26,11 +26,11 @@ Predict = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class TrueDrops:
-    """What one class loses when its cues are left out of its pictures.
+    """Accuracy that one class loses when its cues are left out of its images.
 
     Attributes:
         class_name: of the class.
-        n: pictures measured.
+        n: images measured.
         accuracy: with all cues, in 0..1.
         drops: per planted cue, accuracy minus accuracy without it; negative where leaving it out helps.
         drop_of_all: the same without any of the class's cues; None for a class without cues.
@@ -51,10 +51,10 @@ class TrueDrops:
 def measure_truth(
     world: World, predict: Predict, seed: int, n_per_class: int, split: str = "val"
 ) -> tuple[TrueDrops, ...]:
-    """The drops of every class on the first `n_per_class` pictures of a split.
+    """The drops of every class on the first `n_per_class` images of a split.
 
     Args:
-        predict: pictures (n, size, size, 3) uint8 to predicted class indices (n,).
+        predict: images (n, size, size, 3) uint8 to predicted class indices (n,).
     """
     return tuple(
         _measure_class(world, predict, label, class_keys(split, label, n_per_class, seed))
@@ -62,8 +62,8 @@ def measure_truth(
     )
 
 
-def _measure_class(world: World, predict: Predict, label: int, keys: Sequence[PictureKey]) -> TrueDrops:
-    cues = tuple(one.cue for one in world.classes[label].cues)
+def _measure_class(world: World, predict: Predict, label: int, keys: Sequence[ImageKey]) -> TrueDrops:
+    cues = tuple(planting.cue for planting in world.classes[label].cues)
 
     def count(*without: str) -> int:
         return int((predict(draw_many(world, keys, without)) == label).sum())
@@ -93,28 +93,30 @@ def compute_auroc(score: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n
 
 
 def compare_with_truth(result: AuditResult, truth: Sequence[TrueDrops], firing: Sequence[float]) -> DemoTruth:
-    """What was planted beside what was found.
+    """Compare what was planted with what the audit found.
 
     Correlations are over the classes that have a cue at all. Of a statistic that is None, "not reached at any
-    strength" (flip, numerical, empirical, edit size, redundancy) takes the worst rank, above all values and tied
-    among its kind; where None says "not defined" (analytical, not measured at depth) the class is left out, and n
-    says so.
+    strength" (flip, numerical, empirical, edit size, feature redundancy) takes the worst rank, above all values and
+    tied among its kind; where None says "not defined" (analytical, not measured in the image) the class is left
+    out, and n says so.
 
     Args:
         truth: one per class, in any order.
-        firing: for each of them, AUROC of the dominant latent's code on the class's pictures against all others.
+        firing: for each of them, AUROC of the dominant latent's code on the class's images against all others.
     """
-    found = {one.name: one for one in result.classes}
-    assert set(found) == {one.class_name for one in truth}, "the audit and the truth are of different worlds"
-    planted = tuple(_describe(one, found[one.class_name], auroc) for one, auroc in zip(truth, firing, strict=True))
-    caused = [one for one in truth if one.drops]
-    drops = [one.largest for one in caused]
-    rows = [_statistics(found[one.class_name]) for one in caused]
+    by_class = {record.name: record for record in result.classes}
+    assert set(by_class) == {true.class_name for true in truth}, "the audit and the truth are of different worlds"
+    planted = tuple(
+        _describe(true, by_class[true.class_name], auroc) for true, auroc in zip(truth, firing, strict=True)
+    )
+    caused = [true for true in truth if true.drops]
+    drops = [true.largest for true in caused]
+    rows = [_statistics(by_class[true.class_name]) for true in caused]
     names = rows[0] if rows else ()
     return DemoTruth(planted, tuple(correlate(name, [row[name] for row in rows], drops) for name in names))
 
 
-def _describe(truth: TrueDrops, found: ClassReliance, auroc: float) -> PlantedClass:
+def _describe(truth: TrueDrops, record: ClassReliance, auroc: float) -> PlantedClass:
     drops = dict(truth.drops)
     if truth.drop_of_all is not None and len(drops) > 1:
         drops[ALL_TOGETHER] = truth.drop_of_all
@@ -123,36 +125,36 @@ def _describe(truth: TrueDrops, found: ClassReliance, auroc: float) -> PlantedCl
         cues=tuple(truth.drops),
         true_drop=drops,
         largest_drop=truth.largest,
-        dominant_feature=found.dominant_feature,
+        dominant_feature=record.dominant_feature,
         dominant_auroc=auroc,
     )
 
 
-def _statistics(found: ClassReliance) -> dict[str, float | None]:
+def _statistics(record: ClassReliance) -> dict[str, float | None]:
     """The statistics to be ranked; infinite where not reached, None where not defined."""
 
     def reached(value: float | None) -> float:
         return math.inf if value is None else float(value)
 
     return {
-        "alpha_hat_flip": reached(found.alpha_hat.flip.median),
-        "alpha_hat_numerical": reached(found.alpha_hat.numerical),
-        "alpha_hat_analytical": found.alpha_hat.analytical,
-        "alpha_hat_empirical": reached(found.alpha_hat.empirical),
-        "edit_size_at_flip": reached(found.edit_size_at_flip),
-        "redundancy": reached(found.redundancy),
-        "accuracy": found.accuracy,
-        **_at_depth(found),
+        "alpha_hat_flip": reached(record.alpha_hat.flip.median),
+        "alpha_hat_numerical": reached(record.alpha_hat.numerical),
+        "alpha_hat_analytical": record.alpha_hat.analytical,
+        "alpha_hat_empirical": reached(record.alpha_hat.empirical),
+        "edit_size_at_flip": reached(record.edit_size_at_flip),
+        "feature_redundancy": reached(record.feature_redundancy),
+        "accuracy": record.accuracy,
+        **_in_image(record),
     }
 
 
-def _at_depth(found: ClassReliance) -> dict[str, float | None]:
-    """Reliance and redundancy at depth, where they were measured."""
-    depth = found.depth
-    if depth is None:
-        return {"reliance_at_depth": None, "redundancy_at_depth": None}
-    redundancy = math.inf if depth.redundancy is None else float(depth.redundancy)
-    return {"reliance_at_depth": depth.reliance, "redundancy_at_depth": redundancy}
+def _in_image(record: ClassReliance) -> dict[str, float | None]:
+    """Reliance and redundancy in the image, where they were measured."""
+    reliance = record.image_reliance
+    if reliance is None:
+        return {"image_reliance": None, "redundancy": None}
+    redundancy = math.inf if reliance.redundancy is None else float(reliance.redundancy)
+    return {"image_reliance": reliance.reliance, "redundancy": redundancy}
 
 
 def correlate(statistic: str, values: Sequence[float | None], drops: Sequence[float]) -> RankCorrelation:
@@ -160,11 +162,11 @@ def correlate(statistic: str, values: Sequence[float | None], drops: Sequence[fl
 
     None among `values` is left out. Fewer than three classes, or a side without any variation, have no correlation.
     """
-    kept = [(value, drop) for value, drop in zip(values, drops, strict=True) if value is not None]
-    n = len(kept)
-    if n < 3 or any(len(set(side)) == 1 for side in zip(*kept, strict=True)):
+    pairs = [(value, drop) for value, drop in zip(values, drops, strict=True) if value is not None]
+    n = len(pairs)
+    if n < 3 or any(len(set(side)) == 1 for side in zip(*pairs, strict=True)):
         return RankCorrelation(statistic, None, None, n)
-    x, y = (stats.rankdata(side) for side in zip(*kept, strict=True))  # (n,) each
+    x, y = (stats.rankdata(side) for side in zip(*pairs, strict=True))  # (n,) each
     rho, p = (float(value) for value in stats.spearmanr(x, y))
     return RankCorrelation(statistic, rho, _exact_p(x, y) if n <= EXACT_LIMIT else p, n)
 

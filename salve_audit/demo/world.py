@@ -1,6 +1,6 @@
-"""A world of pictures as a value: which classes there are and what really causes each of them.
+"""A world of images as a value: which classes there are and what really causes each of them.
 
-Nothing here draws; `pictures.py` does. A world is frozen so that a benchmark can vary one (other cues, sizes, jitter,
+Nothing here draws; `images.py` does. A world is frozen so that a benchmark can vary one (other cues, sizes, jitter,
 strengths) with `dataclasses.replace` and know that nothing else changed.
 """
 
@@ -34,7 +34,7 @@ class Cue:
 
 @dataclass(frozen=True)
 class Planted:
-    """A cue of a class and the share of the class's pictures that show it."""
+    """A cue of a class and the share of the class's images that show it."""
 
     cue: str
     share: float = 1.0
@@ -44,8 +44,8 @@ class Planted:
 class PlantedClassSpec:
     """A class and the cues that cause it; no cues: the class is the absence of all of them.
 
-    Where the drawn shares leave a picture without any of the cues that only this class has, one of those is planted
-    after all, each as likely as the other: no picture is without what tells its class from the others.
+    Where the drawn shares leave an image without any of the cues that only this class has, one of those is planted
+    after all, each as likely as the other: no image is without what tells its class from the others.
     """
 
     name: str
@@ -54,18 +54,18 @@ class PlantedClassSpec:
 
 @dataclass(frozen=True)
 class World:
-    """Classes, cues and how pictures vary.
+    """Classes, cues and how images vary.
 
     Attributes:
         name: for tables.
-        size: side of a picture in pixels.
+        size: side of an image in pixels.
         cues: everything that can be planted.
         classes: sorted by name, as the class folders of an image set are.
-        strays: cues that turn up in any class's pictures, with their share; a class's own share is not raised by it.
-        jitter: 0: cues sit at their homes; 1: anywhere in the picture.
-        overlap: may cues cover one another? If not, they are placed apart wherever there is room.
+        strays: cues that turn up in any class's images, with their share; a class's own share is not raised by it.
+        jitter: 0: cues sit at their homes; 1: anywhere in the image.
+        overlap: cues may cover one another; if not, they are placed apart wherever there is room.
         noise: standard deviation of the pixel noise in 0..1.
-        clutter: distractors per picture, alike in all classes.
+        clutter: distractors per image, alike in all classes.
     """
 
     name: str
@@ -84,12 +84,12 @@ class World:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        return tuple(one.name for one in self.classes)
+        return tuple(kind.name for kind in self.classes)
 
     def own_cues(self, label: int) -> tuple[str, ...]:
         """The cues of a class that are planted in no other class."""
-        others = {one.cue for i, kind in enumerate(self.classes) if i != label for one in kind.cues}
-        return tuple(one.cue for one in self.classes[label].cues if one.cue not in others)
+        others = {planting.cue for i, kind in enumerate(self.classes) if i != label for planting in kind.cues}
+        return tuple(planting.cue for planting in self.classes[label].cues if planting.cue not in others)
 
     def cue(self, name: str) -> Cue:
         """The cue called `name`.
@@ -97,29 +97,29 @@ class World:
         Raises:
             KeyError: there is none.
         """
-        return {one.name: one for one in self.cues}[name]
+        return {cue.name: cue for cue in self.cues}[name]
 
 
 def _check_cues(world: World) -> None:
-    names = [one.name for one in world.cues]
+    names = [cue.name for cue in world.cues]
     if len(set(names)) != len(names):
         raise UsageError("cues", f"a name is used twice in {names}")
-    for one in world.cues:
-        if one.shape not in SHAPES:
-            raise UsageError(f"cue {one.name!r}", f"{one.shape!r} is not one of {', '.join(SHAPES)}")
-        if not (min(one.height, one.width) >= MIN_SIDE and max(one.height, one.width) <= world.size):
-            size = f"{one.height} x {one.width}"
-            raise UsageError(f"cue {one.name!r}", f"{size} is not within {MIN_SIDE}..{world.size} pixels")
-        if not 0 < one.strength <= 1:
-            raise UsageError(f"cue {one.name!r}", f"strength {one.strength} is not in (0, 1]")
+    for cue in world.cues:
+        if cue.shape not in SHAPES:
+            raise UsageError(f"cue {cue.name!r}", f"{cue.shape!r} is not one of {', '.join(SHAPES)}")
+        if not (min(cue.height, cue.width) >= MIN_SIDE and max(cue.height, cue.width) <= world.size):
+            size = f"{cue.height} x {cue.width}"
+            raise UsageError(f"cue {cue.name!r}", f"{size} is not within {MIN_SIDE}..{world.size} pixels")
+        if not 0 < cue.strength <= 1:
+            raise UsageError(f"cue {cue.name!r}", f"strength {cue.strength} is not in (0, 1]")
 
 
 def _check_classes(world: World) -> None:
     names = list(world.class_names)
     if len(set(names)) != len(names) or names != sorted(names):
         raise UsageError("classes", f"names must be sorted and differ, got {names}")
-    known = {one.name for one in world.cues}
-    for planted in [*world.strays, *(one for kind in world.classes for one in kind.cues)]:
+    known = {cue.name for cue in world.cues}
+    for planted in [*world.strays, *(planting for kind in world.classes for planting in kind.cues)]:
         if planted.cue not in known:
             raise UsageError("classes", f"there is no cue {planted.cue!r}")
         if not 0 < planted.share <= 1:

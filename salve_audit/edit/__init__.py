@@ -1,4 +1,4 @@
-"""Permanent edits: a checkpoint written again with another head, in the format it came in, and proven on pictures.
+"""Permanent edits: a checkpoint written again with another head, in the format it came in, and verified on images.
 
 `plan` says what is asked for, `evidence` what is known from the audit, `apply` turns both into an edited head,
 `tensors` takes that apart into the tensors of the file, `write` writes them, `verify` runs the file that was written,
@@ -6,7 +6,3 @@
 
 Importing the package is light.
 """
-
-from salve_audit.edit.plan import EditRequest, Step, parse_step
-
-__all__ = ["EditRequest", "Step", "parse_step"]

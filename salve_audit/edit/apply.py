@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
-from salve_audit.edit.evidence import Evidence
-from salve_audit.edit.plan import WITHOUT_CLASS, Target
+from salve_audit.edit.evidence import EditEvidence
+from salve_audit.edit.plan import Target
 from salve_audit.errors import UsageError
-from salve_audit.interventions import (
-    METHODS,
-    AffineHead,
-    EditContext,
-    Intervention,
-    compute_fit_statistics,
-    float64_head,
-)
+from salve_audit.interventions.affine import AffineHead, Intervention
+from salve_audit.interventions.context import EditContext, compute_fit_statistics, float64_head
 from salve_audit.interventions.measure import relative_change
+from salve_audit.interventions.registry import METHODS, SALVE, Need
 from salve_audit.interventions.rome import choose_key
-from salve_audit.interventions.salve import enhance
 from salve_audit.interventions.samples import edit_logits, sort_samples
-from salve_audit.interventions.search import class_events, find_strengths
+from salve_audit.interventions.search import class_events, find_least_strengths
+from salve_audit.interventions.streams import open_stream
 from salve_audit.reliance.margins import MarginEvents
 
-WITHOUT_ACTIVATIONS = WITHOUT_CLASS | {"steering", "row-scaling"}  # the audit's files say all that these need
 # Just beyond the root a sample lies on the border, and the rounding of the file's numbers may put it on either side.
 # The strength goes on towards the next root, where accuracy is the same and every sample is farther from the border.
 MOST_BEYOND = 0.01  # of the strength
@@ -65,7 +58,7 @@ class EditedHead:
         return relative_change(self.before.bias, self.after.bias)
 
 
-def apply_steps(targets: Sequence[Target], evidence: Evidence) -> EditedHead:
+def apply_steps(targets: Sequence[Target], evidence: EditEvidence) -> EditedHead:
     """Applies the steps in order, each to the head that the one before left.
 
     Raises:
@@ -85,38 +78,37 @@ def apply_steps(targets: Sequence[Target], evidence: Evidence) -> EditedHead:
     return EditedHead(before, head, tuple(steps))
 
 
-def _intervene(target: Target, head: AffineHead, evidence: Evidence) -> Intervention:
-    method = target.step.method
+def _intervene(target: Target, head: AffineHead, evidence: EditEvidence) -> Intervention:
+    method = METHODS[target.step.method]
     context = _context(target, head, evidence)
-    made = enhance(context) if method == "salve" and target.step.enhance else METHODS[method](context)
+    made = method.build_enhancement(context) if target.step.enhance and method.enhancer else method.build(context)
     if made is None:
-        raise UsageError("method", f"{method} has nothing to act on here")
+        raise UsageError("method", f"{method.key} has nothing to act on here")
     return made
 
 
 def _edited(target: Target, intervention: Intervention, strength: float) -> AffineHead:
-    if target.step.enhance and target.step.method != "salve":
+    if target.step.enhance and not METHODS[target.step.method].enhancer:
         assert intervention.coupling is None, "an edit that is linear in its strength has another direction"
         return intervention.head(-strength)
     return intervention.head(strength)
 
 
-def _context(target: Target, head: AffineHead, evidence: Evidence) -> EditContext:
-    method, index = target.step.method, target.class_index
+def _context(target: Target, head: AffineHead, evidence: EditEvidence) -> EditContext:
+    method, index = METHODS[target.step.method], target.class_index
     key = np.full(evidence.head.d, np.nan)  # spoils whatever should read it after all
     mean_codes = np.broadcast_to(np.nan, (evidence.head.n_classes, evidence.audit.sae.n_latents))
-    if method in WITHOUT_ACTIVATIONS:
+    if method.without_activations:
         fit = compute_fit_statistics(key[None, :], np.zeros(1, np.int64), 1)
     else:
-        assert index is not None, f"{method} needs a class"
-        split = evidence.fit_split(method)
+        assert index is not None, f"{method.key} needs a class"
+        split = evidence.fit_split(method.key)
         members = np.flatnonzero(split.labels == index)
         if not len(members):
-            raise UsageError("class", f"{target.step.class_name!r} has no pictures to fit, which {method} needs")
+            raise UsageError("class", f"{target.step.class_name!r} has no images to fit, which {method.key} needs")
         fit, key = evidence.statistics, choose_key(np.asarray(split.acts), members)
-    if method == "steering":
+    if Need.CODES in method.needs:
         mean_codes = evidence.mean_codes(index, target.feature)
-    seed = [evidence.audit.result.seed, zlib.crc32(method.encode()), index or 0]
     return EditContext(
         head=head,
         class_index=index or 0,
@@ -127,25 +119,25 @@ def _context(target: Target, head: AffineHead, evidence: Evidence) -> EditContex
         alive=evidence.alive,
         fit=fit,
         key=key,
-        rng=np.random.default_rng(seed),
+        rng=open_stream(evidence.audit.result.seed, method.key, index or 0),
     )
 
 
-def _match(target: Target, head: AffineHead, intervention: Intervention, evidence: Evidence) -> float:
+def _match(target: Target, head: AffineHead, intervention: Intervention, evidence: EditEvidence) -> float:
     """The strength that brings the class down to the accuracy asked for, exactly, on the audit's samples."""
     level, name, index = target.step.to_accuracy, target.step.class_name, target.class_index
     assert level is not None, "a step has a strength or an accuracy"
     assert index is not None, "an accuracy is one of a class"
     split = evidence.audit_split("to-accuracy")
     if not np.any(split.labels == index):
-        raise UsageError("to-accuracy", f"{name!r} has no pictures to audit")
+        raise UsageError("to-accuracy", f"{name!r} has no images to audit")
     samples = sort_samples(np.asarray(split.acts), split.labels, head)
     (edited,) = edit_logits(samples, [intervention])
     events = class_events(edited, index)
-    found, reached = find_strengths(events, np.array([level]), intervention.max_strength)
-    strength = float(found[0])
+    strengths, reached = find_least_strengths(events, np.array([level]), intervention.max_strength)
+    strength = float(strengths[0])
     if not reached[0]:
-        correct = edited.correct(found)[0, samples.rows_of(index)]
+        correct = edited.correct(strengths)[0, samples.rows_of(index)]
         why = f"no strength of {target.step.method} brings {name!r} down to {100 * level:g} %"
         raise UsageError("to-accuracy", f"{why}; the lowest is {100 * correct.mean():.1f} %, at {strength:g}")
     if strength == 0:
@@ -163,12 +155,12 @@ def _away_from_the_border(strength: float, events: MarginEvents, limit: float) -
 
 
 def describe_steps(steps: Sequence[AppliedStep], classes: Sequence[str]) -> tuple[str, ...]:
-    """For the user, one line per step."""
-    return tuple(_describe(one, classes) for one in steps)
+    """The edits for the user, one line per step."""
+    return tuple(_describe(step, classes) for step in steps)
 
 
-def _describe(one: AppliedStep, classes: Sequence[str]) -> str:
-    unit = "alpha_hat" if one.target.step.method == "salve" else "strength"
-    asked = one.target.step.to_accuracy
-    why = "" if asked is None else f" (to {100 * asked:g} %)"
-    return f"{one.target.describe(classes)}, {unit} {one.strength:.6g}{why}"
+def _describe(step: AppliedStep, classes: Sequence[str]) -> str:
+    unit = "alpha_hat" if step.target.step.method == SALVE.key else "strength"
+    target_accuracy = step.target.step.to_accuracy
+    why = "" if target_accuracy is None else f" (to {100 * target_accuracy:g} %)"
+    return f"{step.target.describe(classes)}, {unit} {step.strength:.6g}{why}"

@@ -1,4 +1,4 @@
-"""Concepts taken out at a layer: projections that the audit left, moved into the weights of the layer's readers."""
+"""Concepts removed at a layer: projections that the audit left, moved into the weights of the layer's readers."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from salve_audit.activations.pictures import LoaderSettings
-from salve_audit.depth.file import FILE, SavedProjections, load_projections
+from salve_audit.activations.images import LoaderSettings
+from salve_audit.audit.saved import SavedAudit
 from salve_audit.edit.apply import AppliedStep
-from salve_audit.edit.matching import Runs, match_strength, proof_batch
+from salve_audit.edit.matching import Runs, match_strength, verification_batch
 from salve_audit.edit.plan import Target
-from salve_audit.edit.subject import Subject
+from salve_audit.edit.subject import EditSubject
 from salve_audit.errors import DeepEditError, LayerError, ResultError, UsageError
+from salve_audit.evidence.concept_file import FILE, SavedProjections, load_projections
+from salve_audit.evidence.probe import watch_network
+from salve_audit.evidence.projection import ConceptProjection, combine
 from salve_audit.interventions.measure import relative_change
-from salve_audit.reliance.depth.probing import watch_network
-from salve_audit.reliance.depth.projection import ConceptProjection, combine
-from salve_audit.saved_audit import SavedAudit
+from salve_audit.interventions.registry import ALL_WRITERS
 from salve_audit.spatial.readers import FoldableLayer, require_foldable_layer
 
 BATCH_ROWS = 64
-AGAIN = "audit the model again (without --depth off), which leaves it"
-INSTEAD = "edit features instead: --class NAME with SALVE at the head, or --method deep-all-writers before it"
+AGAIN = "audit the model again (without --evidence off), which leaves it"
+INSTEAD = f"edit features instead: --class NAME with SALVE at the head, or --method {ALL_WRITERS.key} before it"
 
 
 @dataclass(frozen=True)
 class ConceptEdit:
-    """What changes in the modules that read a layer.
+    """A concept's removal: the new weights of the modules that read a layer.
 
     Attributes:
         steps: with their strengths.
@@ -55,19 +56,19 @@ class ConceptEdit:
         return self.place.changing(model, self.matrix)
 
 
-def apply_concept_steps(targets: Sequence[Target], subject: Subject, settings: LoaderSettings) -> ConceptEdit:
+def apply_concept_steps(targets: Sequence[Target], subject: EditSubject, settings: LoaderSettings) -> ConceptEdit:
     """Takes the concepts out of what the layer's readers see, one after another.
 
     Raises:
         ResultError: the audit left no projections, or of another model.
         DeepEditError: it could make none of the concept, or none for this network.
-        UsageError: an accuracy is asked for without pictures, or out of reach.
+        UsageError: an accuracy is asked for without images, or out of reach.
     """
     saved = read_projections(subject.evidence.audit)
     projections = [_choose(target, saved, subject.evidence.audit) for target in targets]
     place = _find_place(saved, subject)
     d = place.layer.layout.channels
-    if any(one.directions.shape[1] != d for one in projections):
+    if any(projection.directions.shape[1] != d for projection in projections):
         raise ResultError(FILE, f"is for a layer of other width, {place.layer.name} has {d} channels")
     removals: list[tuple[ConceptProjection, float]] = []
     steps = []
@@ -81,12 +82,12 @@ def apply_concept_steps(targets: Sequence[Target], subject: Subject, settings: L
     values = place.fold(subject.classifier.model, matrix)
     if not all(np.isfinite(value).all() for value in values.values()):
         raise UsageError("strength", "makes the weights infinite")
-    notes = {"layer": place.layer.name, "rank": [one.rank for one in projections]}
+    notes = {"layer": place.layer.name, "rank": [projection.rank for projection in projections]}
     return ConceptEdit(tuple(steps), place, matrix, values, _measure_change(subject.classifier.model, values), notes)
 
 
 def read_projections(audit: SavedAudit) -> SavedProjections:
-    """What the audit left beside audit.json.
+    """The projections that the audit wrote next to audit.json.
 
     Raises:
         ResultError: nothing, or something damaged, or of another audit.
@@ -94,13 +95,13 @@ def read_projections(audit: SavedAudit) -> SavedProjections:
     """
     file = audit.folder / FILE
     if not file.is_file():
-        why = f"has no {FILE}: an earlier version made this audit, or reliance at depth was not measured"
+        why = f"has no {FILE}: an earlier version made this audit, or image reliance was not measured"
         raise ResultError(str(audit.folder), why, hint=AGAIN)
     saved, audited = load_projections(file), audit.result.provenance.model_sha256
     if saved.hashes.get("model_sha256") != audited:
         raise ResultError(str(file), "is of another model than audit.json beside it", hint=AGAIN)
-    if not saved.found.projections:
-        raise DeepEditError("--concept", f"no concept can be taken out: {saved.found.why_absent}", hint=INSTEAD)
+    if not saved.concepts.projections:
+        raise DeepEditError("--concept", f"no concept can be removed: {saved.concepts.why_absent}", hint=INSTEAD)
     concepts = audit.result.concepts
     if any(index >= len(concepts) or concepts[index].class_name != name for index, name in saved.classes.items()):
         raise ResultError(str(file), "is of another audit than audit.json beside it", hint=AGAIN)
@@ -109,25 +110,28 @@ def read_projections(audit: SavedAudit) -> SavedProjections:
 
 def _choose(target: Target, saved: SavedProjections, audit: SavedAudit) -> ConceptProjection:
     assert target.concept is not None, "a concept edit acts on a concept"
-    one = saved.found.projections.get(target.concept)
-    if one is None:
+    projection = saved.concepts.projections.get(target.concept)
+    if projection is None:
         known = ", ".join(f"{index} ({saved.classes[index]})" for index in sorted(saved.classes))
         what = f"concept {target.concept} (of {audit.result.concepts[target.concept].class_name})"
-        why = "has no projection: the audit makes one of the place that a class rests on most, in up to 20 classes"
+        why = "has no projection: the audit makes one for the region that a class depends on most, in up to 20 classes"
         raise DeepEditError(what, why, hint=f"there are: {known}")
-    return one
+    return projection
 
 
-def _find_place(saved: SavedProjections, subject: Subject) -> FoldableLayer:
+def _find_place(saved: SavedProjections, subject: EditSubject) -> FoldableLayer:
+    images, trace = verification_batch(subject), subject.layers.trace
     try:
-        return require_foldable_layer(subject.classifier, proof_batch(subject), saved.found.layer)
+        return require_foldable_layer(subject.classifier, images, saved.concepts.layer, trace)
     except LayerError as error:
         raise DeepEditError(error.what, error.why, hint=INSTEAD) from error
 
 
 def _measure_change(model: nn.Module, values: Mapping[str, np.ndarray]) -> float:
     before = [model.get_parameter(name).detach().double().cpu().numpy().ravel() for name in values]
-    return relative_change(np.concatenate(before), np.concatenate([one.ravel() for one in values.values()]))
+    return relative_change(
+        np.concatenate(before), np.concatenate([values_of_tensor.ravel() for values_of_tensor in values.values()])
+    )
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ class _Trial:
     projection: ConceptProjection
 
 
-def _match(target: Target, trial: _Trial, subject: Subject, settings: LoaderSettings) -> float:
+def _match(target: Target, trial: _Trial, subject: EditSubject, settings: LoaderSettings) -> float:
     """The strength that brings the concept's class down to the accuracy asked for, by runs of the network."""
 
     def prepare(images: Tensor) -> Runs:
@@ -153,7 +157,7 @@ def _match(target: Target, trial: _Trial, subject: Subject, settings: LoaderSett
     return match_strength(target, subject, settings, prepare)
 
 
-def _run(subject: Subject, place: FoldableLayer, images: Tensor) -> np.ndarray:
+def _run(subject: EditSubject, place: FoldableLayer, images: Tensor) -> np.ndarray:
     """Logits (n, k), float64, of the head as it was audited."""
     with torch.no_grad(), watch_network(subject.classifier, place.layer, subject.evidence.head) as probe:
         parts = [probe(batch).logits.double().numpy() for batch in torch.split(images, BATCH_ROWS)]

@@ -11,23 +11,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from salve_audit.activations.pictures import LoaderSettings
+from salve_audit.activations.images import LoaderSettings
 from salve_audit.edit.apply import AppliedStep
-from salve_audit.edit.matching import Runs, match_strength, proof_batch
+from salve_audit.edit.matching import Runs, match_strength, verification_batch
 from salve_audit.edit.plan import Target
-from salve_audit.edit.subject import Subject
+from salve_audit.edit.subject import EditSubject
 from salve_audit.errors import UsageError
-from salve_audit.interventions import float64_head
+from salve_audit.interventions.context import float64_head
 from salve_audit.interventions.deep.comparison import change_of_weights
 from salve_audit.interventions.deep.network import DeepNetwork, Edits, edit_values, hooked
 from salve_audit.interventions.deep.projection import Projection
-from salve_audit.interventions.deep.stream import Scope, Stream, find_stream
+from salve_audit.interventions.deep.stream import ResidualStream, Scope, find_stream
 from salve_audit.interventions.measure import relative_change
 
 
 @dataclass(frozen=True)
 class DeepEdit:
-    """What changes before the head.
+    """A deep edit: the new values of the layers before the head.
 
     Attributes:
         steps: with their strengths.
@@ -52,15 +52,15 @@ class DeepEdit:
         return hooked(model, self.scope, self.edits)
 
 
-def apply_deep_steps(targets: Sequence[Target], subject: Subject, settings: LoaderSettings) -> DeepEdit:
+def apply_deep_steps(targets: Sequence[Target], subject: EditSubject, settings: LoaderSettings) -> DeepEdit:
     """Projects the features out of what the layers write, in order.
 
     Raises:
         DeepEditError: no deep edit is known for the network, or for a feature.
-        UsageError: an accuracy is asked for without pictures, or out of reach.
+        UsageError: an accuracy is asked for without images, or out of reach.
     """
     model = subject.classifier.model
-    stream = find_stream(subject.classifier, proof_batch(subject))
+    stream = find_stream(subject.classifier, verification_batch(subject))
     scope = stream.scope(targets[0].step.method)
     edits: list[tuple[Projection, float]] = []
     steps = []
@@ -81,7 +81,7 @@ def apply_deep_steps(targets: Sequence[Target], subject: Subject, settings: Load
     return DeepEdit(tuple(steps), scope, edits, values, weight_change, relative_change(before, after))
 
 
-def _project(target: Target, stream: Stream, subject: Subject) -> Projection:
+def _project(target: Target, stream: ResidualStream, subject: EditSubject) -> Projection:
     sae, feature = subject.evidence.audit.sae, target.feature
     assert feature is not None, "a deep edit acts on a feature"
     rows = sae.dictionary[feature], sae.encoder_weight[feature]
@@ -92,13 +92,13 @@ def _project(target: Target, stream: Stream, subject: Subject) -> Projection:
 class _Trial:
     """A projection to try after the edits made so far."""
 
-    stream: Stream
+    stream: ResidualStream
     scope: Scope
     edits: Edits
     projection: Projection
 
 
-def _match(target: Target, trial: _Trial, subject: Subject, settings: LoaderSettings) -> float:
+def _match(target: Target, trial: _Trial, subject: EditSubject, settings: LoaderSettings) -> float:
     """The strength that brings the class down to the accuracy asked for, by runs of the network."""
     head = float64_head(subject.evidence.head)
 

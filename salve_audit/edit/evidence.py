@@ -1,4 +1,4 @@
-"""What is known of the audited model: the saved audit, its autoencoder and, where they are at hand, its activations."""
+"""Evidence on the audited model: the saved audit, its autoencoder and, where they are at hand, its activations."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from salve_audit.activations.store import ActivationSplit
+from salve_audit.audit.saved import SavedAudit
 from salve_audit.errors import ResultError, UsageError
-from salve_audit.inputs.head import LinearHead
-from salve_audit.interventions import FitStatistics, compute_fit_statistics
+from salve_audit.inputs.labels.label import mark_present
+from salve_audit.inputs.model.head.linear import LinearHead
+from salve_audit.interventions.context import FitStatistics, compute_fit_statistics
 from salve_audit.reliance.features import FeatureUse, describe_use
-from salve_audit.saved_audit import SavedAudit
 
 ACTIVATIONS = "activations.safetensors"
 Splits: TypeAlias = tuple[ActivationSplit, ActivationSplit]  # to fit, to audit
@@ -54,7 +55,7 @@ def read_kept_activations(audit: SavedAudit, head: LinearHead) -> Splits | None:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class EditEvidence:
     """All that the methods may need; activations are asked for only where a method cannot do without.
 
     Attributes:
@@ -81,7 +82,7 @@ class Evidence:
 
     def _split(self, which: int, why: str) -> ActivationSplit:
         if self.splits is None:
-            hint = "name the audit's pictures with --data DIR, or audit with --keep-activations"
+            hint = "name the audit's images with --data DIR, or audit with --keep-activations"
             what = f"needs the activations of the audit, and {self.audit.folder} has no {ACTIVATIONS}"
             raise UsageError(why, what, hint=hint)
         return self.splits[which]
@@ -94,7 +95,7 @@ class Evidence:
 
     @cached_property
     def use(self) -> FeatureUse:
-        """How the classes use all latents."""
+        """The use of all latents by the classes."""
         fit = self.fit_split("feature")
         return describe_use(
             self.audit.sae.encode(np.asarray(fit.acts)), fit.labels, self.audit.sae.dictionary, self.head
@@ -103,18 +104,18 @@ class Evidence:
     def mean_codes(self, class_index: int | None, feature: int | None) -> Float[np.ndarray, "k m"]:
         """(k, m) mean codes: those in audit.json, which has the important latents; all where another one counts."""
         known = np.full((self.head.n_classes, self.audit.sae.n_latents), np.nan)
-        for one in self.audit.result.features:
-            known[:, one.index] = [np.nan if code is None else code for code in one.mean_code]
+        for info in self.audit.result.features:
+            known[:, info.index] = [np.nan if code is None else code for code in info.mean_code]
         if class_index is None or feature is None or np.isfinite(known[class_index, feature]):
             return known
         return self.use.mean_codes
 
     @property
     def dominant(self) -> Int[np.ndarray, " k"]:
-        """(k,) dominant latents, 0 for outputs without pictures."""
+        """(k,) dominant latents, 0 for outputs without images."""
         dominant = np.zeros(self.head.n_classes, dtype=np.int64)
-        for one in self.audit.result.classes:
-            dominant[one.index] = one.dominant_feature
+        for class_info in self.audit.result.classes:
+            dominant[class_info.index] = class_info.dominant_feature
         return dominant
 
     @property
@@ -125,4 +126,4 @@ class Evidence:
 
 def narrow(split: ActivationSplit, label: int) -> ActivationSplit:
     """The split as a problem of two classes: label absent and present."""
-    return dataclasses.replace(split, labels=(split.labels == label).astype(np.int64))
+    return dataclasses.replace(split, labels=mark_present(split.labels, label))

@@ -1,4 +1,4 @@
-"""The strength that brings a class down to an accuracy, found by runs of the edited network on its pictures."""
+"""The strength that brings a class down to an accuracy, found by runs of the edited network on its images."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from salve_audit.activations.pictures import LoaderSettings, require_pictures
+from salve_audit.activations.images import LoaderSettings, require_images
 from salve_audit.edit.plan import Target
-from salve_audit.edit.subject import Subject
+from salve_audit.edit.subject import EditSubject
 from salve_audit.errors import UsageError
 from salve_audit.interventions.deep.effect import find_correct
 from salve_audit.interventions.deep.search import search_strengths
+from salve_audit.interventions.registry import ALL_WRITERS
 
 N_HALVINGS = 10  # of a step between strengths
-PROOF_PICTURES = 4
+PROOF_IMAGES = 4
 Runs = Callable[[float], Float[np.ndarray, "n k"]]  # logits of the audited head at a strength
 
 
 def match_strength(
-    target: Target, subject: Subject, settings: LoaderSettings, prepare: Callable[[Float[Tensor, "n c h w"]], Runs]
+    target: Target, subject: EditSubject, settings: LoaderSettings, prepare: Callable[[Float[Tensor, "n c h w"]], Runs]
 ) -> float:
-    """The strength for the target's class and accuracy; `prepare` is given the class's pictures once.
+    """The strength for the target's class and accuracy; `prepare` is given the class's images once.
 
     Raises:
-        UsageError: there are no pictures, or no strength is enough or needed.
+        UsageError: there are no images, or no strength is enough or needed.
     """
     level, index = target.step.to_accuracy, target.class_index
     assert level is not None, "a step has a strength or an accuracy"
@@ -35,11 +36,11 @@ def match_strength(
     name = subject.evidence.audit.result.data.classes[index]
     labels = np.zeros(0) if subject.evidence.splits is None else subject.evidence.splits[1].labels
     if subject.images is None:
-        why = "of an edit before the head is reached by runs of the network, which need pictures"
-        raise UsageError("to-accuracy", why, hint="name the audit's pictures with --data DIR")
+        why = "of an edit before the head is reached by runs of the network, which need images"
+        raise UsageError("to-accuracy", why, hint="name the audit's images with --data DIR")
     rows = np.flatnonzero(labels == index)
     if not len(rows):
-        raise UsageError("to-accuracy", f"{name!r} has no pictures to audit")
+        raise UsageError("to-accuracy", f"{name!r} has no images to audit")
     run, own = prepare(load_some(subject, [subject.paths[row] for row in rows], settings)), labels[rows]
 
     def accuracy(strength: float) -> float:
@@ -49,21 +50,23 @@ def match_strength(
     if not reached:
         why = f"no strength of {target.step.method} brings {name!r} down to {100 * level:g} %"
         lowest = f"the lowest found is {100 * accuracy(strength):.1f} %, at {strength:g}"
-        raise UsageError("to-accuracy", f"{why}; {lowest}", hint="deep-all-writers or an edit of the head goes further")
+        raise UsageError(
+            "to-accuracy", f"{why}; {lowest}", hint=f"{ALL_WRITERS.key} or an edit of the head goes further"
+        )
     if strength == 0:
         raise UsageError("to-accuracy", f"{name!r} is at {100 * level:g} % or below already")
     return strength
 
 
-def proof_batch(subject: Subject) -> Tensor:
-    """Pictures to prove the layers on; noise where there are none."""
+def verification_batch(subject: EditSubject) -> Tensor:
+    """Images to verify the layers on; noise where there are none."""
     if subject.images is None:
-        return torch.randn(PROOF_PICTURES, *subject.classifier.transform.input_size, generator=torch.Generator())
-    chosen = np.linspace(0, len(subject.paths) - 1, min(PROOF_PICTURES, len(subject.paths))).astype(int)
-    return load_some(subject, [subject.paths[i] for i in chosen], LoaderSettings(PROOF_PICTURES, 0))
+        return torch.randn(PROOF_IMAGES, *subject.classifier.transform.input_size, generator=torch.Generator())
+    chosen = np.linspace(0, len(subject.paths) - 1, min(PROOF_IMAGES, len(subject.paths))).astype(int)
+    return load_some(subject, [subject.paths[i] for i in chosen], LoaderSettings(PROOF_IMAGES, 0))
 
 
-def load_some(subject: Subject, paths: Sequence[str], settings: LoaderSettings) -> Tensor:
-    """These pictures, prepared."""
-    assert subject.images is not None, "there are no pictures"
-    return require_pictures(subject.images.pictures, paths, subject.classifier.transform, settings)
+def load_some(subject: EditSubject, paths: Sequence[str], settings: LoaderSettings) -> Tensor:
+    """These images, prepared."""
+    assert subject.images is not None, "there are no images"
+    return require_images(subject.images.reader, paths, subject.classifier.transform, settings)

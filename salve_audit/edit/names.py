@@ -1,4 +1,4 @@
-"""What a user names, found in an audit: classes, features and concepts. No torch."""
+"""Looks up classes, features and concepts of an audit by the names that users give. No torch."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from salve_audit.inputs.reasons import nearest_names
 from salve_audit.results import AuditResult
 
 SHOWN = 8
-PLACE = "place"  # the kind of concept that has one
+REGION = "region"  # the kind of concept that can be projected out
 
 
 def find_class(name: str, classes: Sequence[str]) -> int:
     """The output of the class; raises UsageError, which names the nearest."""
     if name in classes:
         return list(classes).index(name)
-    folded = {one.lower(): one for one in classes}
-    near = [folded[one] for one in nearest_names(name.lower(), folded)]
+    folded = {class_name.lower(): class_name for class_name in classes}
+    near = [folded[class_name] for class_name in nearest_names(name.lower(), folded)]
     hint = near_hint(near) or f"classes: {', '.join(classes[:SHOWN])}{', ...' if len(classes) > SHOWN else ''}"
     raise UsageError("class", f"the audit has no class {name!r}", hint=hint)
 
@@ -32,34 +32,40 @@ def find_feature(text: str, result: AuditResult, concepts: Sequence[str | None])
         number = int(text)
         if number < len(concepts):
             return number
-        described = sorted((one.index for one in result.features), key=lambda one: (abs(one - number), one))
-        near = [str(one) for one in described[:3]]
+        described = sorted(
+            (feature.index for feature in result.features), key=lambda index: (abs(index - number), index)
+        )
+        near = [str(index) for index in described[:3]]
         raise UsageError("feature", f"{text}: the audit's features are 0 to {len(concepts) - 1}", near_hint(near))
-    near = nearest_names(text, named) or [str(one.index) for one in result.features[:SHOWN]]
+    near = nearest_names(text, named) or [str(feature.index) for feature in result.features[:SHOWN]]
     raise UsageError("feature", f"the audit has no feature {text!r}", hint=near_hint(near))
 
 
 def near_hint(names: Sequence[str]) -> str | None:
-    """For an error's hint."""
+    """The nearest names as an error's hint."""
     return f"nearest: {', '.join(names)}" if names else None
 
 
 def find_concept(text: str, result: AuditResult) -> int:
-    """The index in ``concepts`` that `text` is, or of the concept that the class `text` rests on most.
+    """The index in ``concepts`` that `text` is, or of the concept that the class `text` depends on most.
 
     Raises:
-        UsageError: nothing was measured at depth, there is no such concept, or it is no place in the picture.
+        UsageError: nothing was measured in the image, there is no such concept, or it is no region of the image.
     """
-    if result.depth is None or result.depth.why_absent:
-        why = "by an earlier version" if result.depth is None else result.depth.why_absent
-        what = f"the audit has no concepts: reliance at depth was not measured ({why})"
-        raise UsageError("concept", what, hint="audit the model again, without --depth off")
+    if result.evidence is None or result.evidence.why_absent:
+        why = "by an earlier version" if result.evidence is None else result.evidence.why_absent
+        what = f"the audit has no concepts: image reliance was not measured ({why})"
+        raise UsageError("concept", what, hint="audit the model again, without --evidence off")
     index = _find_index(text, result)
-    found = result.concepts[index]
-    if found.kind != PLACE:
-        why = f"{index} (of {found.class_name}) is the {found.kind}, which has no place and cannot be projected out"
-        places = [str(one.index) for one in result.concepts if one.kind == PLACE and one.class_name == found.class_name]
-        hint = f"places of {found.class_name}: {', '.join(places[:SHOWN])}" if places else None
+    concept = result.concepts[index]
+    if concept.kind != REGION:
+        why = f"{index} (of {concept.class_name}) is the {concept.kind}, a global factor, which cannot be projected out"
+        regions = [
+            str(other.index)
+            for other in result.concepts
+            if other.kind == REGION and other.class_name == concept.class_name
+        ]
+        hint = f"evidence regions of {concept.class_name}: {', '.join(regions[:SHOWN])}" if regions else None
         raise UsageError("concept", why, hint=hint)
     return index
 
@@ -71,11 +77,11 @@ def _find_index(text: str, result: AuditResult) -> int:
         known = f"the audit's concepts are 0 to {len(result.concepts) - 1}" if result.concepts else "the audit has none"
         raise UsageError("concept", f"{text}: {known}")
     output = find_class(text, result.data.classes)
-    record = next((one.depth for one in result.classes if one.index == output), None)
+    record = next((class_info.image_reliance for class_info in result.classes if class_info.index == output), None)
     if record is None:
-        raise UsageError("concept", f"what {text!r} rests on was not measured", hint="name a concept by its number")
+        raise UsageError("concept", f"what {text!r} depends on was not measured", hint="name a concept by its number")
     if record.concept is None:
         raise UsageError(
-            "concept", f"no one thing was found that {text!r} rests on: without any, it keeps its accuracy"
+            "concept", f"no one thing was found that {text!r} depends on: without any, it keeps its accuracy"
         )
     return record.concept

@@ -1,4 +1,4 @@
-"""Where the edited checkpoint goes: never over its input, never half of it, and over nothing else without --force."""
+"""The edited checkpoint's path: never over its input, never half-written, over other files only with --force."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from salve_audit.audit.publish import check_writable, publishing
 from salve_audit.edit.record import RECORD_SUFFIX
 from salve_audit.errors import OutputError, UsageError
-from salve_audit.inputs.formats.hub import SUFFIXES, find_weight_files
-from salve_audit.inputs.formats.sidecar import sidecar_of
-from salve_audit.inputs.formats.sniff import Kind, sniff
-from salve_audit.outputs import check_writable, publishing
+from salve_audit.inputs.model.formats.hub import SUFFIXES, find_weight_files
+from salve_audit.inputs.model.formats.sidecar import sidecar_of
+from salve_audit.inputs.model.formats.sniff import FileKind, sniff
 
 
-def check_out(model: Path, out: Path, force: bool) -> None:
-    """May the edit of `model` be written to `out`?
+def check_model_out(model: Path, out: Path, force: bool) -> None:
+    """Checks that the edit of `model` may be written to `out`.
 
     Raises:
         UsageError: it is the input, by whatever name, or of another format.
@@ -27,7 +27,7 @@ def check_out(model: Path, out: Path, force: bool) -> None:
         raise OutputError(str(out), "is a folder", hint=f"-o {out / model.name}")
     targets = (out, *(out / file.name for file in inputs)) if model.is_dir() else (out, sidecar_of(out))
     for target in targets:
-        if target.exists() and any(os.path.samefile(target, one) for one in (model, *inputs)):
+        if target.exists() and any(os.path.samefile(target, file) for file in (model, *inputs)):
             raise UsageError("-o", f"{out} is the input itself, which is never overwritten", hint="name another place")
     _check_format(model, inputs[0], out)
     if model.is_dir():
@@ -43,7 +43,7 @@ def _check_format(model: Path, first: Path, out: Path) -> None:
         if out.suffix in SUFFIXES:
             raise UsageError("-o", f"{model} is a folder, and so is its edit; formats are not converted")
         return
-    is_safetensors = sniff(first) is Kind.SAFETENSORS
+    is_safetensors = sniff(first) is FileKind.SAFETENSORS
     if is_safetensors != (out.suffix == ".safetensors") and (is_safetensors or out.suffix == ".safetensors"):
         hint = f"-o {out.with_suffix(model.suffix).name}"
         raise UsageError("-o", f"{model.name} and {out.name} are of different formats; none is converted", hint=hint)
@@ -64,14 +64,14 @@ def _check_file(model: Path, out: Path, force: bool) -> None:
         why = f"lies where settings of {out.name} would be read from"
         raise OutputError(str(settings), why, hint="name another place with -o")
     beside = (out.with_name(out.name + RECORD_SUFFIX), *([settings] if has_settings else []))
-    taken = [one for one in (out, *beside) if os.path.lexists(one)]
+    taken = [path for path in (out, *beside) if os.path.lexists(path)]
     if taken and not force:
         raise OutputError(str(taken[0]), "is there already", hint="--force replaces it, or name another place with -o")
 
 
 @contextmanager
 def staged(model: Path, out: Path) -> Iterator[Path]:
-    """Where to write; what lies there is moved to `out` when the block ends without an error, else removed.
+    """Yields a path to write to, whose content moves to `out` when the block ends without an error, else is removed.
 
     Raises:
         OutputError: the disk is full or the place cannot be written.

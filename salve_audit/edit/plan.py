@@ -1,4 +1,4 @@
-"""What is to be edited: in the user's words, then as outputs and latents of an audit. No torch."""
+"""The planned edits: in the user's words, then as outputs and latents of an audit. No torch."""
 
 from __future__ import annotations
 
@@ -9,23 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from salve_audit.config import METHODS as AUDIT_METHODS
 from salve_audit.edit.names import find_class, find_concept, find_feature, near_hint
 from salve_audit.errors import UsageError
 from salve_audit.inputs.reasons import nearest_names
+from salve_audit.interventions.registry import ABLATION, DEEP_METHODS, SALVE, editable_methods
 from salve_audit.results import AuditResult
 
-DEEP_METHODS = ("deep-last-block", "deep-all-writers")  # edit the layers before the head
 CONCEPT = "concept"  # takes a concept out of what the readers of a layer see; named by --concept, not by --method
-HEAD_METHODS = tuple(name for name in AUDIT_METHODS if not name.startswith("null-"))  # a control is no edit
-METHODS = (*HEAD_METHODS, *DEEP_METHODS)
-WITHOUT_CLASS = frozenset({"salve", "ablation", *DEEP_METHODS})  # what they do depends on the feature alone
-FEATURED = frozenset(
-    {"salve", "steering", "ablation", *DEEP_METHODS}
-)  # act on a latent; all others on a class as a whole
 KEYS = ("class", "feature", "alpha-hat", "strength", "to-accuracy", "method", "enhance", "concept")
 WHOLE = 1.0  # the strength that takes all of a concept out
-SPEC_HINT = "for example class=church,alpha-hat=0.8 or feature=7,method=ablation,strength=1 or class=church,enhance,..."
+SPEC_HINT = (
+    f"for example class=church,alpha-hat=0.8 or feature=7,method={ABLATION.key},strength=1 or class=church,enhance,..."
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +32,7 @@ class Step:
         feature: number (or concept) of the latent; None: the class's dominant one.
         strength: in the method's own unit, as in audit.json; of SALVE that is α̂.
         to_accuracy: the class's accuracy to come down to, in place of a strength.
-        method: a name out of `METHODS`, or `CONCEPT`.
+        method: the key of an editable method, or `CONCEPT`.
         enhance: the other way: ``1 + α c`` of SALVE, the negative strength of the others.
         concept: number of a concept, or the class whose strongest one is meant; where it is given, it says it all.
 
@@ -49,7 +44,7 @@ class Step:
     feature: str | None = None
     strength: float | None = None
     to_accuracy: float | None = None
-    method: str = "salve"
+    method: str = SALVE.key
     enhance: bool = False
     concept: str | None = None
 
@@ -72,17 +67,18 @@ def _check_method(step: Step) -> None:
     method = step.method
     if step.concept is not None:
         if step.class_name is not None or step.feature is not None or method != CONCEPT:
-            why = "is taken out as the audit found it: no class, feature or method goes with it"
+            why = "is removed as the audit found it: no class, feature or method goes with it"
             raise UsageError("concept", why, hint="--concept N, and --strength X or --to-accuracy P")
         return
-    if method not in METHODS:
-        near = nearest_names(method, METHODS)
-        raise UsageError("method", f"{method!r} is not one of {', '.join(METHODS)}", near_hint(near))
-    if step.feature is not None and method not in FEATURED:
+    methods = editable_methods()
+    if method not in methods:
+        near = nearest_names(method, methods)
+        raise UsageError("method", f"{method!r} is not one of {', '.join(methods)}", near_hint(near))
+    if step.feature is not None and not methods[method].featured:
         raise UsageError("feature", f"{method} edits a class, whatever its features", hint="leave the feature out")
     if step.class_name is None and step.feature is None:
         raise UsageError("edit", "name what to edit: --class NAME or --feature N")
-    if step.class_name is None and method not in WITHOUT_CLASS:
+    if step.class_name is None and not methods[method].without_class:
         raise UsageError("class", f"{method} needs the class that it is to change", hint="--class NAME")
 
 
@@ -94,7 +90,7 @@ def parse_step(text: str) -> Step:
     """
     values: dict[str, str] = {}
     for part in re.split(r",\s*(?=[a-z-]+\s*=|enhance\s*(?:,|$))", text.strip()):
-        key, equals, value = (one.strip() for one in part.partition("="))
+        key, equals, value = (text.strip() for text in part.partition("="))
         if key not in KEYS or (bool(equals) == (key == "enhance")):
             near = near_hint(nearest_names(key, KEYS)) or SPEC_HINT
             raise UsageError("--edit", f"{part!r} is none of {', '.join(KEYS)}", hint=near)
@@ -128,11 +124,11 @@ def make_step(
     """
     if concept is not None:
         if "alpha-hat" in numbers:
-            raise UsageError("alpha-hat", "is SALVE's strength; a concept takes --strength, 1 takes all of it out")
+            raise UsageError("alpha-hat", "is SALVE's strength; a concept takes --strength, and 1 removes all of it")
         strength = numbers.get("strength", None if "to-accuracy" in numbers else WHOLE)
         return Step(class_name, feature, strength, numbers.get("to-accuracy"), method or CONCEPT, enhance, concept)
-    method = method or "salve"
-    if "alpha-hat" in numbers and method != "salve" and method in METHODS:
+    method = method or SALVE.key
+    if "alpha-hat" in numbers and method != SALVE.key and method in editable_methods():
         raise UsageError("alpha-hat", f"is SALVE's strength; {method} takes --strength in its own unit")
     if "alpha-hat" in numbers and "strength" in numbers:
         raise UsageError("alpha-hat", "is SALVE's strength; give it once")
@@ -164,7 +160,7 @@ class Target:
     concept: int | None = None
 
     def describe(self, classes: Sequence[str]) -> str:
-        """For the user: what is done to what, without the strength."""
+        """The edit in words for the user, without its strength."""
         way = "enhance" if self.step.enhance else "suppress"
         name = None if self.class_index is None else classes[self.class_index]
         if self.concept is not None:
@@ -192,11 +188,11 @@ def find_target(step: Step, result: AuditResult, concepts: Sequence[str | None])
         concept = find_concept(step.concept, result)
         return Target(step, find_class(result.concepts[concept].class_name, result.data.classes), None, concept)
     index = None if step.class_name is None else find_class(step.class_name, result.data.classes)
-    if step.method not in FEATURED:
+    if not editable_methods()[step.method].featured:
         return Target(step, index, None)
     if step.feature is not None:
         return Target(step, index, find_feature(step.feature, result, concepts))
-    record = next((one for one in result.classes if one.index == index), None)
+    record = next((class_info for class_info in result.classes if class_info.index == index), None)
     if record is None:
         why = f"{step.class_name!r} had no samples in the audit, so its feature is not known"
         raise UsageError("class", why, hint="name the feature with --feature N")
@@ -205,25 +201,26 @@ def find_target(step: Step, result: AuditResult, concepts: Sequence[str | None])
 
 @dataclass(frozen=True)
 class EditRequest:
-    """What `run_edit` is asked to do.
+    """The request that `run_edit` carries out.
 
     Attributes:
         model: the checkpoint file or folder that was audited.
         audit: the audit's result folder, or its audit.json.
         out: where the edited checkpoint goes.
         steps: edits, each applied to the head that the one before left.
-        data: the pictures of the audit; None: not at hand.
+        data: the images of the audit; None: not at hand.
         classes: the file that mapped classes to outputs by hand, if the audit had one.
-        verify: run the edited model over the audit's pictures before the file appears.
+        verify: run the edited model over the audit's images before the file appears.
         force: replace what is at `out`.
-        arch, head, weights, trust_model: as for the audit; None: what the audit was told, as far as that runs no code.
-        cache, use_cache, batch_size, workers, device, progress: of the passes over the pictures.
+        arch, head, weights, trust_model: as for the audit; None: the setting of the audit, as far as that runs no code.
+        cache, use_cache, batch_size, workers, device, progress: of the passes over the images.
     """
 
     model: Path
     audit: Path
     out: Path
     steps: tuple[Step, ...]
+    batch_size: int
     data: Path | None = None
     classes: Path | None = None
     verify: bool = True
@@ -234,7 +231,6 @@ class EditRequest:
     trust_model: bool = False
     cache: Path | None = None
     use_cache: bool = True
-    batch_size: int = 128
     workers: int | None = None
     device: str = "auto"
     progress: bool = False
@@ -243,13 +239,13 @@ class EditRequest:
         if not self.steps:
             raise UsageError("edit", "nothing to do", hint="--class NAME --alpha-hat X, or --edit SPEC")
         if self.is_deep and len({step.method for step in self.steps}) > 1:
-            kind = "taking out a concept" if any(step.concept for step in self.steps) else "a deep edit"
+            kind = "removing a concept" if any(step.concept for step in self.steps) else "a deep edit"
             why = f"{kind} goes with others of its own kind only: what comes after it is not what was audited"
             raise UsageError("method", why, hint="audit the edited file, then edit that")
 
     @property
     def is_deep(self) -> bool:
-        """Are the layers before the head to be edited?"""
+        """True where the layers before the head are to be edited."""
         return any(step.method in (*DEEP_METHODS, CONCEPT) for step in self.steps)
 
     def with_defaults(self, arch: str | None, head: str | None, weights: str | None) -> EditRequest:

@@ -1,4 +1,4 @@
-"""What an edited checkpoint says of its edit."""
+"""The record of its edit that an edited checkpoint carries."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from salve_audit import __version__
+from salve_audit.audit.saved import SavedAudit
 from salve_audit.edit.apply import AppliedStep
-from salve_audit.saved_audit import SavedAudit
 
 RECORD_KEY = "salve_audit_edit"  # in safetensors' metadata, and beside the weights in a dictionary
 RECORD_SUFFIX = ".edit.json"  # of the file beside a bare state_dict
@@ -35,7 +35,7 @@ def make_record(
     record = {
         "format": FORMAT,
         "tool_version": __version__,
-        "edits": [_describe(one, classes) for one in steps],
+        "edits": [_describe(step, classes) for step in steps],
         "model_sha256": provenance.model_sha256,
         "sae_sha256": provenance.sae_sha256,
         "data_sha256": provenance.data_sha256,
@@ -45,8 +45,8 @@ def make_record(
     return record if earlier is None else {**record, "earlier": earlier}
 
 
-def _describe(one: AppliedStep, classes: tuple[str, ...]) -> dict[str, Any]:
-    target = one.target
+def _describe(step: AppliedStep, classes: tuple[str, ...]) -> dict[str, Any]:
+    target = step.target
     concept = {} if target.concept is None else {"concept": target.concept}
     return {
         **concept,
@@ -54,7 +54,7 @@ def _describe(one: AppliedStep, classes: tuple[str, ...]) -> dict[str, Any]:
         "class": None if target.class_index is None else classes[target.class_index],
         "feature": target.feature,
         "enhance": target.step.enhance,
-        "strength": one.strength,
+        "strength": step.strength,
         "to_accuracy": target.step.to_accuracy,
     }
 

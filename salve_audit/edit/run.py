@@ -11,28 +11,28 @@ from typing import Any
 
 import numpy as np
 
-from salve_audit.activations import choose_device, choose_workers
-from salve_audit.activations.pictures import LoaderSettings
+from salve_audit.activations.device import choose_device, choose_workers
+from salve_audit.activations.images import LoaderSettings
+from salve_audit.audit.progress import Stopwatch
+from salve_audit.audit.saved import check_model, load_saved_audit
 from salve_audit.edit.apply import AppliedStep, EditedHead, apply_steps, describe_steps
 from salve_audit.edit.concept import ConceptEdit, apply_concept_steps
 from salve_audit.edit.deep import DeepEdit, apply_deep_steps
 from salve_audit.edit.deep_verify import Passes, verify_deep
-from salve_audit.edit.output import check_out, staged
+from salve_audit.edit.output import check_model_out, staged
 from salve_audit.edit.plan import CONCEPT, EditRequest, Target, find_target
 from salve_audit.edit.record import hash_tensors, make_record
 from salve_audit.edit.source import Source, check_editable, open_source
-from salve_audit.edit.subject import Subject, load_subject, recall
+from salve_audit.edit.subject import EditSubject, load_edit_subject, recall
 from salve_audit.edit.tensors import unfold
 from salve_audit.edit.verify import Expected, Verification, predict, run_model, unit_roundoff, verify
 from salve_audit.edit.write import Change, apply_changes, change_tensor, list_left_out, read_earlier, write_checkpoint
 from salve_audit.errors import UsageError
-from salve_audit.inputs import load_classifier
-from salve_audit.inputs.arrays import is_array_file
-from salve_audit.inputs.classifier import Classifier
-from salve_audit.inputs.network import is_known
-from salve_audit.inputs.weights import read_checkpoint
-from salve_audit.saved_audit import check_model, load_saved_audit
-from salve_audit.stopwatch import Stopwatch
+from salve_audit.inputs.arrays.array_file import is_array_file
+from salve_audit.inputs.model.checkpoint import load_classifier
+from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.inputs.model.network import is_known
+from salve_audit.inputs.model.weights import read_checkpoint
 
 log = logging.getLogger(__name__)
 SLACK = 1e-9
@@ -40,13 +40,13 @@ SLACK = 1e-9
 
 @dataclass(frozen=True)
 class EditOutcome:
-    """What was done.
+    """The outcome of an edit.
 
     Attributes:
         steps: in words, with their strengths.
         changed: dotted paths of the tensors that changed, with their types.
         weight_change, bias_change: ``‖W' − W‖_F / ‖W‖_F`` of the folded head, and the same of its bias; of the layers
-            that a deep edit changes, BatchNorm folded in; of the modules that a concept is taken out of.
+            that a deep edit changes, BatchNorm folded in; of the modules that a concept is removed from.
         verification: accuracies; None: there were no activations to predict them from.
         record: what the file says.
     """
@@ -77,16 +77,16 @@ def run_edit(request: EditRequest) -> EditOutcome:
         checkpoint = read_checkpoint(request.model, request.weights, request.trust_model)
         check_model(audit, request.model, checkpoint.sha256)
         source = open_source(checkpoint, request.arch, request.weights)
-        subject = load_subject(request, audit)
+        subject = load_edit_subject(request, audit)
     with watch.stage("edit"):
         edited, values = _edit(targets, request, subject)
-        changes = [change_tensor(source, name, one) for name, one in values.items()]
+        changes = [change_tensor(source, name, new_value) for name, new_value in values.items()]
         hashes = {
             "before": hash_tensors(source.list_tensors()),
             "after": hash_tensors(apply_changes(source, changes).list_tensors()),
         }
         notes = {} if isinstance(edited, EditedHead) else edited.notes
-        done = {"tensors": [one.place.describe() for one in changes], "weights_sha256": hashes, **notes}
+        done = {"tensors": [change.place.describe() for change in changes], "weights_sha256": hashes, **notes}
         record = make_record(audit, edited.steps, done, request.verify, read_earlier(source, changes[0]))
     with staged(request.model, request.out) as target:
         with watch.stage("checkpoint"):
@@ -98,7 +98,9 @@ def run_edit(request: EditRequest) -> EditOutcome:
         _warn_moved(edited.steps, verification, audit.result.data.classes)
     return EditOutcome(
         steps=describe_steps(edited.steps, audit.result.data.classes),
-        changed=tuple(f"{one.place.describe()} ({str(one.tensor.dtype).removeprefix('torch.')})" for one in changes),
+        changed=tuple(
+            f"{change.place.describe()} ({str(change.tensor.dtype).removeprefix('torch.')})" for change in changes
+        ),
         weight_change=edited.weight_change,
         bias_change=edited.bias_change,
         verification=verification,
@@ -107,7 +109,7 @@ def run_edit(request: EditRequest) -> EditOutcome:
 
 
 def _find_data(request: EditRequest, name: str) -> Path | None:
-    """The pictures where they probably still are: here, beside the audit, or beside the model; their hash is compared.
+    """The images where they probably still are: here, beside the audit, or beside the model; their hash is compared.
 
     An audit holds the name of its data alone, no path of the machine that it was made on.
     """
@@ -118,24 +120,24 @@ def _find_data(request: EditRequest, name: str) -> Path | None:
 
 
 def _check_request(request: EditRequest, data_root: str) -> None:
-    """What can be refused before anything is loaded."""
+    """Checks all of the request that can be refused before anything is loaded."""
     if is_array_file(request.model):
         raise UsageError("MODEL", f"{request.model} holds arrays and no model", hint="name the checkpoint")
     check_editable(request.model)
-    check_out(request.model, request.out, request.force)
+    check_model_out(request.model, request.out, request.force)
     if request.verify and request.data is None:
-        why = f"the audit's pictures ({data_root}) are needed: the edited model is run on them"
-        raise UsageError("--data", why, hint="name them with --data DIR; --no-verify writes without that proof")
+        why = f"the audit's images ({data_root}) are needed: the edited model is run on them"
+        raise UsageError("--data", why, hint="name them with --data DIR; --no-verify writes without that verification")
 
 
 def _edit(
-    targets: Sequence[Target], request: EditRequest, subject: Subject
+    targets: Sequence[Target], request: EditRequest, subject: EditSubject
 ) -> tuple[EditedHead | DeepEdit | ConceptEdit, Mapping[str, np.ndarray]]:
     """The edit and the new values of the network's parameters."""
     if request.is_deep:
         apply_them = apply_concept_steps if targets[0].step.method == CONCEPT else apply_deep_steps
-        deep = apply_them(targets, subject, _passes(request).loading)
-        return deep, deep.values
+        edit = apply_them(targets, subject, _passes(request).loading)
+        return edit, edit.values
     edited = apply_steps(targets, subject.evidence)
     return edited, unfold(subject.classifier, edited, subject.label)
 
@@ -147,7 +149,7 @@ def _passes(request: EditRequest) -> Passes:
 
 def _verify(
     request: EditRequest,
-    subject: Subject,
+    subject: EditSubject,
     edited: EditedHead | DeepEdit | ConceptEdit,
     changes: Sequence[Change],
     target: Path,
@@ -156,7 +158,7 @@ def _verify(
     if not isinstance(edited, EditedHead):
         if not request.verify:  # nothing but runs of the network could say what it will do
             return None
-        dtypes = [one.tensor.dtype for one in changes]
+        dtypes = [change.tensor.dtype for change in changes]
         return verify_deep(edited, subject, _load_written(request, subject, target), dtypes, _passes(request))
     classifier, evidence = subject.classifier, subject.evidence
     if evidence.splits is None:
@@ -171,11 +173,11 @@ def _verify(
     if not request.verify or subject.images is None:
         return predict(expected)
     written, passes = _load_written(request, subject, target), _passes(request)
-    outputs = run_model(written, subject.images.pictures, subject.paths, passes.device, passes.loading)
+    outputs = run_model(written, subject.images.reader, subject.paths, passes.device, passes.loading)
     return verify(expected, classifier, outputs)
 
 
-def _load_written(request: EditRequest, subject: Subject, target: Path) -> Classifier:
+def _load_written(request: EditRequest, subject: EditSubject, target: Path) -> Classifier:
     # another file name may suggest another of several architectures that share all names and shapes
     name = subject.classifier.architecture
     arch = request.arch or (name if is_known(name) else None)
@@ -190,14 +192,14 @@ def _warn(source: Source) -> None:
         log.warning("left out of the folder's copy (weights without the edit, subfolders): %s", ", ".join(left_out))
 
 
-def _warn_moved(steps: Sequence[AppliedStep], found: Verification, classes: Sequence[str]) -> None:
+def _warn_moved(steps: Sequence[AppliedStep], verification: Verification, classes: Sequence[str]) -> None:
     """An accuracy asked for holds where its edit was made; those after it may move the class again."""
-    predicted = {one.name: one.predicted for one in found.classes}
-    for one in steps[:-1]:
-        level, index = one.target.step.to_accuracy, one.target.class_index
+    predicted = {check.name: check.predicted for check in verification.classes}
+    for step in steps[:-1]:
+        level, index = step.target.step.to_accuracy, step.target.class_index
         if level is None or index is None:
             continue
         name = classes[index]
         if predicted[name] > level + SLACK:
-            share, asked = 100 * predicted[name], 100 * level
-            log.warning("%s was brought to %g %%, and later edits take it to %.1f %%", name, asked, share)
+            share, wanted = 100 * predicted[name], 100 * level
+            log.warning("%s was brought to %g %%, and later edits take it to %.1f %%", name, wanted, share)

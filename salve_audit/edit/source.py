@@ -11,29 +11,29 @@ from typing import Any
 from torch import Tensor
 
 from salve_audit.errors import CheckpointError
-from salve_audit.inputs.formats.hub import CONFIG, WEIGHT_FILES, find_weight_files
-from salve_audit.inputs.formats.nesting import choose_weights, find_weights
-from salve_audit.inputs.formats.sniff import Kind, sniff
-from salve_audit.inputs.formats.torch_file import as_mapping, load_safetensors, load_torch_file, load_trusted_file
-from salve_audit.inputs.identify import identify
-from salve_audit.inputs.onnx_model import is_onnx
-from salve_audit.inputs.weights import Checkpoint
+from salve_audit.inputs.model.formats.hub import CONFIG, WEIGHT_FILES, find_weight_files
+from salve_audit.inputs.model.formats.nesting import choose_weights, find_weights
+from salve_audit.inputs.model.formats.sniff import FileKind, sniff
+from salve_audit.inputs.model.formats.torch_file import as_mapping, load_safetensors, load_torch_file, load_trusted_file
+from salve_audit.inputs.model.identify import identify
+from salve_audit.inputs.model.onnx.loading import is_onnx
+from salve_audit.inputs.model.weights import Checkpoint
 
 RESAVE_HINT = "an edit needs a state_dict: torch.save(model.state_dict(), PATH), or safetensors"
 DEEPEST = 10
-WRITABLE = (Kind.SAFETENSORS, Kind.ZIPPED, Kind.PICKLE)
+WRITABLE = (FileKind.SAFETENSORS, FileKind.ZIPPED, FileKind.PICKLE)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor is: in which file, in which dictionary of it, under which name."""
+    """The place of a tensor: file, dictionary within it, and name."""
 
     file: Path
     keys: tuple[str, ...]
     name: str
 
     def describe(self) -> str:
-        """As a dotted path."""
+        """The place as a dotted path."""
         return ".".join((*self.keys, self.name))
 
 
@@ -51,7 +51,7 @@ class Source:
     """
 
     path: Path
-    kind: Kind
+    kind: FileKind
     contents: Mapping[Path, Mapping[Any, Any]]
     state: Mapping[str, Tensor]
     weights_key: str
@@ -82,13 +82,13 @@ class Source:
             why = f"its {name!r} is computed from other tensors and not in the file as such"
             raise CheckpointError(str(self.path), why, hint="fold weight normalisation and adapters in first")
         if len(hits) > 1:
-            names = ", ".join(repr(one.describe()) for one in hits[:3])
+            names = ", ".join(repr(tensor_place.describe()) for tensor_place in hits[:3])
             raise CheckpointError(str(self.path), f"its {name!r} has several names ({names}); other parts share it")
         return hits[0]
 
 
 def check_editable(path: Path) -> None:
-    """Is it a file or folder whose weights can be written again?
+    """Checks that the weights of a file or folder can be written again.
 
     Raises:
         CheckpointError: it is a program, or a part of a folder that only works whole.
@@ -122,13 +122,17 @@ def open_source(checkpoint: Checkpoint, arch: str | None, weights: str | None) -
     merged = {key: value for content in contents.values() for key, value in content.items()}
     places = find_weights(str(path), merged)
     chosen = places if weights is None else choose_weights(str(path), places, weights)
-    found = identify(dataclasses.replace(checkpoint, weights=chosen), arch)
-    others = tuple(one.key or "the top level" for one in places if not _belongs(found.weights_key, one.key))
-    return Source(path, checkpoint.kind, contents, found.state, found.weights_key, others)
+    description = identify(dataclasses.replace(checkpoint, weights=chosen), arch)
+    others = tuple(
+        tensor_place.key or "the top level"
+        for tensor_place in places
+        if not _belongs(description.weights_key, tensor_place.key)
+    )
+    return Source(path, checkpoint.kind, contents, description.state, description.weights_key, others)
 
 
 def _load(file: Path, checkpoint: Checkpoint) -> Mapping[Any, Any]:
-    if checkpoint.kind is Kind.SAFETENSORS:
+    if checkpoint.kind is FileKind.SAFETENSORS:
         return load_safetensors(file)
     load = load_trusted_file if checkpoint.trusted else load_torch_file
     return as_mapping(file, load(file, checkpoint.kind))
@@ -143,7 +147,7 @@ def _walk(content: Mapping[Any, Any], keys: tuple[str, ...]) -> Iterator[tuple[t
 
 
 def _is_within(keys: tuple[str, ...], weights_key: str) -> bool:
-    """Are these the weights at `weights_key`, which may go on into the tensors' names?"""
+    """True for the weights at `weights_key`, which may go on into the tensors' names."""
     return _belongs(weights_key, ".".join(keys))
 
 

@@ -1,70 +1,78 @@
-"""The audited model found again: the same file, the same pictures, the same folded head."""
+"""The audited model found again: the same file, the same images, the same folded head."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from salve_audit.activations import ExtractSettings, choose_device, default_cache_dir, extract
+from salve_audit.activations.cache import default_cache_dir
+from salve_audit.activations.device import choose_device
+from salve_audit.activations.extraction import ExtractSettings, extract
 from salve_audit.activations.store import Activations
-from salve_audit.edit.evidence import Evidence, Splits, narrow, read_kept_activations
+from salve_audit.audit.saved import (
+    ModelOptions,
+    SavedAudit,
+    find_audited_label,
+    fold_audited_head,
+    load_audited_classifier,
+    recall_options,
+)
+from salve_audit.edit.evidence import EditEvidence, Splits, narrow, read_kept_activations
 from salve_audit.edit.plan import EditRequest
 from salve_audit.edit.tensors import check_form
-from salve_audit.errors import CheckpointError, DataError
-from salve_audit.inputs import load_classifier, load_images, match_classes
-from salve_audit.inputs.classifier import Classifier
-from salve_audit.inputs.imageset import ImageSet
-from salve_audit.inputs.label import cut_label, find_label
+from salve_audit.errors import DataError
+from salve_audit.inputs.data.datasets import load_images
+from salve_audit.inputs.data.imageset import ImageSet
+from salve_audit.inputs.labels.label import find_label
+from salve_audit.inputs.labels.matching import match_classes
+from salve_audit.inputs.model.classifier import Classifier
 from salve_audit.results import AuditResult
-from salve_audit.saved_audit import ModelOptions, SavedAudit, find_audited_label, recall_options
+from salve_audit.spatial.layers import LayerMemo
 
 
 @dataclass(frozen=True)
-class Subject:
+class EditSubject:
     """The audited model with what is known of it.
 
     Attributes:
         classifier: as audited.
         evidence: for the methods.
-        images: the audit's pictures; None where they were not named.
+        images: the audit's images; None where they were not named.
         paths: of those to audit that can be read, in the order of the activations.
         label: the output that was audited alone, or None.
+        layers: the spatial layers of the network, traced once.
     """
 
     classifier: Classifier
-    evidence: Evidence
+    evidence: EditEvidence
     images: ImageSet | None
     paths: tuple[str, ...]
     label: int | None
+    layers: LayerMemo = field(default_factory=LayerMemo)
 
 
 def recall(request: EditRequest, result: AuditResult) -> EditRequest:
-    """The request with what the audit was told of the model; raises as `recall_options`."""
+    """The request completed by the settings with which the audit loaded the model; raises as `recall_options`."""
     options = recall_options(ModelOptions(request.arch, request.head, request.weights), result)
     return request.with_defaults(options.arch, options.head, options.weights)
 
 
-def load_subject(request: EditRequest, audit: SavedAudit) -> Subject:
-    """The model and, where pictures are named, its activations: from the cache or by one pass.
+def load_edit_subject(request: EditRequest, audit: SavedAudit) -> EditSubject:
+    """The model and, where images are named, its activations: from the cache or by one pass.
 
     Raises:
         CheckpointError: the model cannot be loaded or edited.
-        DataError: the pictures are not those of the audit.
+        DataError: the images are not those of the audit.
     """
-    classifier = load_classifier(
-        request.model, arch=request.arch, head=request.head, weights=request.weights, trust=request.trust_model
-    )
+    options = ModelOptions(request.arch, request.head, request.weights)
+    classifier = load_audited_classifier(audit, request.model, options, request.trust_model)
     check_form(classifier)
     images = _load_images(request, audit.result, classifier)
     activations = None if images is None else _extract(request, audit.result, classifier, images)
     label = _find_label(audit.result, classifier, images)
-    head = classifier.reader.fold(classifier.model)
-    head = head if label is None else cut_label(head, label)
-    if (head.d, head.n_classes) != (audit.result.model.d, audit.result.model.n_classes):
-        why = f"has a head of {head.d} -> {head.n_classes}, the audit saw another one; name it with --head"
-        raise CheckpointError(str(request.model), why)
+    head = fold_audited_head(audit, classifier, label)
     splits = read_kept_activations(audit, head) if activations is None else _split(activations, label)
     paths = () if activations is None else activations.audit.paths
-    return Subject(classifier, Evidence(audit, head, splits), images, paths, label)
+    return EditSubject(classifier, EditEvidence(audit, head, splits), images, paths, label)
 
 
 def _load_images(request: EditRequest, result: AuditResult, classifier: Classifier) -> ImageSet | None:
@@ -73,9 +81,9 @@ def _load_images(request: EditRequest, result: AuditResult, classifier: Classifi
     limit = result.provenance.config.get("limit")
     images = load_images(request.data, seed=result.seed, limit=limit)
     images = match_classes(images, classifier.n_outputs, classifier.class_names, request.classes)
-    found, known = (len(images.fit.paths), len(images.audit.paths)), result.data
-    if sum(found) != known.n_fit + known.n_audit + known.n_skipped:
-        why = f"has {sum(found):,} pictures, the audit ({known.root}) had {known.n_fit + known.n_audit:,}"
+    numbers, known = (len(images.fit.paths), len(images.audit.paths)), result.data
+    if sum(numbers) != known.n_fit + known.n_audit + known.n_skipped:
+        why = f"has {sum(numbers):,} images, the audit ({known.root}) had {known.n_fit + known.n_audit:,}"
         raise _other_data(request, why)
     return images
 
@@ -97,7 +105,7 @@ def _extract(request: EditRequest, result: AuditResult, classifier: Classifier, 
 
 
 def _other_data(request: EditRequest, why: str) -> DataError:
-    hint = "the same pictures, labels and split are needed; with --classes FILE, if the audit had it"
+    hint = "the same images, labels and split are needed; with --classes FILE, if the audit had it"
     return DataError(str(request.data), why, hint=hint)
 
 

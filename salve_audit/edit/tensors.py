@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from salve_audit.edit.apply import EditedHead
 from salve_audit.errors import HeadError, UsageError
-from salve_audit.inputs.classifier import Classifier
-from salve_audit.interventions import AffineHead
+from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.interventions.affine import AffineHead
 
 
 def unfold(classifier: Classifier, edited: EditedHead, label: int | None) -> dict[str, np.ndarray]:
@@ -45,7 +45,7 @@ def unfold(classifier: Classifier, edited: EditedHead, label: int | None) -> dic
 
 
 def check_form(classifier: Classifier) -> None:
-    """Can an edit be written into a head of this form?
+    """Checks that an edit can be written into a head of this form.
 
     Raises:
         HeadError: it cannot.
@@ -78,9 +78,9 @@ def _split_weights(
         values = own.detach().double().cpu().numpy()
         part = slice(start, start + values[0].size)
         start = part.stop
-        kept = weight[:, part] == new[:, part]
-        if not kept.all():
-            changed = np.where(kept, values.reshape(kept.shape), len(layers) * new[:, part])
+        unchanged = weight[:, part] == new[:, part]
+        if not unchanged.all():
+            changed = np.where(unchanged, values.reshape(unchanged.shape), len(layers) * new[:, part])
             yield f"{name}.weight", changed.reshape(values.shape)
 
 

@@ -1,4 +1,4 @@
-"""The edited checkpoint run: does the model in the file do to real pictures what was computed from activations?"""
+"""Runs the edited checkpoint on real images, to compare it with what was predicted from activations."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from salve_audit.activations.pictures import LoaderSettings, build_loader
+from salve_audit.activations.images import LoaderSettings, build_loader
 from salve_audit.activations.store import ActivationSplit
 from salve_audit.edit.apply import EditedHead
 from salve_audit.errors import DataError, NothingMeasuredError
-from salve_audit.inputs.classifier import Classifier
-from salve_audit.inputs.exact import exact_convolutions
-from salve_audit.inputs.heads.reader import ENDINGS
-from salve_audit.inputs.heads.trace import trace
-from salve_audit.inputs.sources.source import PictureSource
-from salve_audit.interventions import AffineHead
+from salve_audit.inputs.data.sources.source import ImageSource
+from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.inputs.model.exact import exact_convolutions
+from salve_audit.inputs.model.head.reader import ENDINGS
+from salve_audit.inputs.model.head.trace import trace
+from salve_audit.inputs.model.head.verification import VERIFIED_WITHIN
+from salve_audit.interventions.affine import AffineHead
 
-TOLERANCE = 1e-4  # of the largest logit, as for the proof of the head
 TERM_ERROR = 1e-5  # of the sum of all |weight x activation|: what float32 passes in other batches differ by
 STRETCH = {"": 1.0, "softmax": 1.0, "log-softmax": 2.0, "sigmoid": 0.25}  # how far an ending carries an error of logits
 BATCH_ROWS = 4096
@@ -28,7 +28,7 @@ BATCH_ROWS = 4096
 
 @dataclass(frozen=True)
 class ClassCheck:
-    """One class: pictures, accuracy before, as predicted, and as measured on the written file (None: not run)."""
+    """One class: images, accuracy before, as predicted, and as measured on the written file (None: not run)."""
 
     name: str
     n: int
@@ -39,10 +39,10 @@ class ClassCheck:
 
 @dataclass(frozen=True)
 class Verification:
-    """What the comparison found.
+    """The comparison of predicted and measured accuracies.
 
     Attributes:
-        classes: those with pictures, in output order.
+        classes: those with images, in output order.
         difference: largest between predicted and measured outputs; None: the model was not run.
         allowed: the tolerance where that difference is.
     """
@@ -54,11 +54,11 @@ class Verification:
 
 @dataclass(frozen=True)
 class Expected:
-    """What the file should do.
+    """The behaviour that the edited file is expected to have.
 
     Attributes:
         edited: the head before and after.
-        split: activations and labels of the pictures, in order.
+        split: activations and labels of the images, in order.
         classes: names by folded output.
         label: the network's output that was audited alone, or None.
         rounding: unit roundoff of the file's type, for instance 2^-11 of float16.
@@ -82,12 +82,12 @@ def predict(expected: Expected) -> Verification:
 
 
 def run_model(
-    classifier: Classifier, source: PictureSource, paths: Sequence[str], device: torch.device, settings: LoaderSettings
+    classifier: Classifier, source: ImageSource, paths: Sequence[str], device: torch.device, settings: LoaderSettings
 ) -> Float[np.ndarray, "n k"]:
-    """The network's outputs, in float32, for the pictures at `paths`.
+    """The network's outputs, in float32, for the images at `paths`.
 
     Raises:
-        DataError: a picture cannot be read any more.
+        DataError: an image cannot be read any more.
         CheckpointError, HeadError: the forward pass fails, or returns no logits.
     """
     parts = []
@@ -104,8 +104,8 @@ def run_model(
 def verify(expected: Expected, classifier: Classifier, outputs: Float[np.ndarray, "n k"]) -> Verification:
     """Compares the outputs of the written model with those that the edited head predicts.
 
-    Every output must agree within `TOLERANCE` of the largest logit, plus `TERM_ERROR` and the rounding of the file's
-    type times the sum of all |weight x activation| in that logit: half precision alone makes that much.
+    Every output must agree within `VERIFIED_WITHIN` of the largest logit, plus `TERM_ERROR` and the rounding of the
+    file's type times the sum of all |weight x activation| in that logit: half precision alone makes that much.
 
     Args:
         expected: by activations.
@@ -113,7 +113,7 @@ def verify(expected: Expected, classifier: Classifier, outputs: Float[np.ndarray
         outputs: what the model in the file returned.
 
     Raises:
-        NothingMeasuredError: they disagree; says how far, on how many pictures, and the accuracies of the worst class.
+        NothingMeasuredError: they disagree; says how far, on how many images, and the accuracies of the worst class.
     """
     ending = classifier.reader.ending
     measured = outputs if expected.label is None else outputs[:, [expected.label]]
@@ -134,11 +134,11 @@ def _disagree(
     table: Verification, difference: np.ndarray, allowed: np.ndarray, apart: Bool[np.ndarray, " n"]
 ) -> NothingMeasuredError:
     row = int((difference / allowed).max(axis=1).argmax())
-    worst = max(table.classes, key=lambda one: abs((one.measured or 0.0) - one.predicted))
+    worst = max(table.classes, key=lambda check: abs((check.measured or 0.0) - check.predicted))
     shares = f"{100 * worst.predicted:.1f} % predicted, {100 * (worst.measured or 0.0):.1f} % measured"
     why = (
         f"the model in the written file does not do what was predicted: for {int(apart.sum()):,} of {len(apart):,} "
-        f"pictures its outputs differ, by up to {difference[row].max():.3g} where {allowed[row, 0]:.2g} is allowed "
+        f"images its outputs differ, by up to {difference[row].max():.3g} where {allowed[row, 0]:.2g} is allowed "
         f"({worst.name}: {shares}); no file was left"
     )
     hint = "do other parts of the network use the head's tensors, or does its code change them on loading?"
@@ -157,11 +157,11 @@ def _logits(
         spread[rows] = np.abs(acts) @ np.abs(head.weight).T + np.abs(head.bias)
     if is_single:  # audited as two classes, whose logits differ by the network's one
         logits, spread = logits[:, 1:] - logits[:, :1], spread.sum(axis=1, keepdims=True)
-    return logits, TOLERANCE * np.abs(logits).max(initial=0.0) + (TERM_ERROR + rounding) * spread
+    return logits, VERIFIED_WITHIN * np.abs(logits).max(initial=0.0) + (TERM_ERROR + rounding) * spread
 
 
 def are_correct(outputs: np.ndarray, labels: Int[np.ndarray, " n"], ending: str) -> Bool[np.ndarray, " n"]:
-    """Is the label's output above every other? Ties count as wrong."""
+    """(n,) True where the label's output is above every other; ties count as wrong."""
     if outputs.shape[1] == 1:
         middle = 0.5 if ending == "sigmoid" else 0.0
         return np.where(labels == 1, outputs[:, 0] > middle, outputs[:, 0] < middle)
@@ -177,13 +177,15 @@ def _tabulate(expected: Expected, measured: Bool[np.ndarray, " n"] | None) -> Ve
     for index, name in enumerate(expected.classes):
         own = split.labels == index
         if own.any():
-            seen = None if measured is None else float(measured[own].mean())
-            rows.append(ClassCheck(name, int(own.sum()), float(before[own].mean()), float(after[own].mean()), seen))
+            measured_accuracy = None if measured is None else float(measured[own].mean())
+            rows.append(
+                ClassCheck(name, int(own.sum()), float(before[own].mean()), float(after[own].mean()), measured_accuracy)
+            )
     return Verification(tuple(rows))
 
 
 def _are_right(split: ActivationSplit, head: AffineHead) -> Bool[np.ndarray, " n"]:
-    """Which pictures the folded head gets right."""
+    """(n,) True where the folded head is right."""
     starts = range(0, len(split.labels), BATCH_ROWS)
     blocks = [slice(start, start + BATCH_ROWS) for start in starts]
     parts = [

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from salve_audit.edit.record import RECORD_KEY, RECORD_SUFFIX, as_text
 from salve_audit.edit.source import Place, Source
 from salve_audit.errors import CheckpointError, OutputError, UsageError
-from salve_audit.inputs.formats.hub import SHARDED, SUFFIXES, read_json
-from salve_audit.inputs.formats.sidecar import sidecar_of
-from salve_audit.inputs.formats.sniff import Kind
+from salve_audit.inputs.model.formats.hub import SHARDED, SUFFIXES, read_json
+from salve_audit.inputs.model.formats.sidecar import sidecar_of
+from salve_audit.inputs.model.formats.sniff import FileKind
 
 OTHER_WEIGHTS = (*SUFFIXES, ".ckpt", ".th", ".h5", ".msgpack", ".onnx", ".gguf", ".data")
 BLOCK = 1 << 24  # bytes copied at a time
@@ -81,7 +81,7 @@ def _copy(content: Mapping[Any, Any]) -> Any:
 def read_earlier(source: Source, change: Change) -> Any:
     """The record of an earlier edit of this checkpoint, or None."""
     file, keys = change.place.file, change.place.keys
-    if source.kind is Kind.SAFETENSORS:
+    if source.kind is FileKind.SAFETENSORS:
         text = _read_header(file)[0].get("__metadata__", {}).get(RECORD_KEY)
         return None if text is None else _parse(text)
     if keys:
@@ -119,7 +119,7 @@ def write_checkpoint(source: Source, changes: Sequence[Change], record: Record, 
         own = [change for change in changes if change.place.file == file]
         if not own:
             shutil.copyfile(file, written)
-        elif source.kind is Kind.SAFETENSORS:
+        elif source.kind is FileKind.SAFETENSORS:
             _patch_safetensors(file, own, record, written)
         else:
             _save_torch(source, own, record, written)
@@ -130,20 +130,22 @@ def list_left_out(source: Source) -> tuple[str, ...]:
     if not source.path.is_dir():
         return ()
     return tuple(
-        sorted(one.name for one in source.path.iterdir() if one not in source.contents and _is_other(source, one))
+        sorted(
+            entry.name for entry in source.path.iterdir() if entry not in source.contents and _is_other(source, entry)
+        )
     )
 
 
 def _copy_others(source: Source, target: Path) -> None:
-    for one in source.path.iterdir():
-        if one not in source.contents and not _is_other(source, one):
-            shutil.copyfile(one, target / one.name)
+    for entry in source.path.iterdir():
+        if entry not in source.contents and not _is_other(source, entry):
+            shutil.copyfile(entry, target / entry.name)
 
 
-def _is_other(source: Source, one: Path) -> bool:
+def _is_other(source: Source, entry: Path) -> bool:
     index = next((name for name in SHARDED if (source.path / name).is_file()), None)
-    stale_index = one.name in SHARDED and (len(source.contents) == 1 or one.name != index)
-    return not one.is_file() or one.name.startswith(".") or one.suffix in OTHER_WEIGHTS or stale_index
+    stale_index = entry.name in SHARDED and (len(source.contents) == 1 or entry.name != index)
+    return not entry.is_file() or entry.name.startswith(".") or entry.suffix in OTHER_WEIGHTS or stale_index
 
 
 def _save_torch(source: Source, changes: Sequence[Change], record: Record, written: Path) -> None:
@@ -157,7 +159,7 @@ def _save_torch(source: Source, changes: Sequence[Change], record: Record, writt
         written.with_name(written.name + RECORD_SUFFIX).write_text(text, encoding="utf-8")
     try:
         with written.open("wb") as stream:
-            torch.save(content, stream, _use_new_zipfile_serialization=source.kind is Kind.ZIPPED)
+            torch.save(content, stream, _use_new_zipfile_serialization=source.kind is FileKind.ZIPPED)
     except RuntimeError as error:  # torch's own way to say that the disk is full
         raise OutputError(str(written.name), f"cannot be written ({error})") from error
     except (pickle.PicklingError, TypeError, AttributeError) as error:

@@ -6,31 +6,31 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from salve_audit.explain.findings import ClassScore, Decomposition, Explanation, FeaturePart, Maps, Pieces
+from salve_audit.explain.findings import ClassScore, Decomposition, ExplainedRegions, Explanation, FeaturePart, Maps
 
 
-def render_json(found: Sequence[Explanation]) -> str:
-    """A list with one entry per picture: sorted keys, finite numbers; maps as numbers only."""
-    entries = [_entry(one) for one in found]
+def render_json(explanations: Sequence[Explanation]) -> str:
+    """A list with one entry per image: sorted keys, finite numbers; maps as numbers only."""
+    entries = [_entry(explanation) for explanation in explanations]
     return json.dumps(entries, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _entry(found: Explanation) -> dict[str, Any]:
-    one, edit = found.decomposition, found.edit
+def _entry(explanation: Explanation) -> dict[str, Any]:
+    decomposition, edit = explanation.decomposition, explanation.edit
     return {
-        "image": found.image,
-        "model": {"name": found.model, "architecture": found.architecture},
-        "predicted": found.predicted.name,
-        "classes": [_class(each) for each in found.scores],
+        "image": explanation.image,
+        "model": {"name": explanation.model, "architecture": explanation.architecture},
+        "predicted": explanation.predicted.name,
+        "classes": [_class(each) for each in explanation.scores],
         "logit": {
-            "class": one.class_name,
-            "runner_up": one.runner_up,
-            "value": one.logit,
-            "features": [_feature(one, each) for each in one.features],
-            "other_features": {"n": one.n_rest, "part": one.rest},
-            "decoder_bias": one.decoder_bias,
-            "autoencoder_error": one.error,
-            "head_bias": one.head_bias,
+            "class": decomposition.class_name,
+            "runner_up": decomposition.runner_up,
+            "value": decomposition.logit,
+            "features": [_feature(decomposition, each) for each in decomposition.features],
+            "other_features": {"n": decomposition.n_rest, "part": decomposition.rest},
+            "decoder_bias": decomposition.decoder_bias,
+            "autoencoder_error": decomposition.error,
+            "head_bias": decomposition.head_bias,
         },
         "edit": None
         if edit is None
@@ -40,40 +40,44 @@ def _entry(found: Explanation) -> dict[str, Any]:
             "flipped": edit.flipped,
             "classes": [_class(each) for each in edit.after],
         },
-        "maps": None if found.maps is None else _maps(found.maps),
-        "why_no_maps": found.why_no_maps,
-        "pieces": None if found.pieces is None else _pieces(found.pieces),
-        "why_no_pieces": found.why_no_pieces,
+        "maps": None if explanation.maps is None else _maps(explanation.maps),
+        "why_no_maps": explanation.why_no_maps,
+        "regions": None if explanation.regions is None else _regions(explanation.regions),
+        "why_no_regions": explanation.why_no_regions,
     }
 
 
-def _class(one: ClassScore) -> dict[str, Any]:
-    return {"name": one.name, "index": one.index, "logit": one.logit, "probability": one.probability}
+def _class(score: ClassScore) -> dict[str, Any]:
+    return {"name": score.name, "index": score.index, "logit": score.logit, "probability": score.probability}
 
 
-def _feature(one: Decomposition, each: FeaturePart) -> dict[str, Any]:
+def _feature(decomposition: Decomposition, each: FeaturePart) -> dict[str, Any]:
     return {
         "feature": each.feature,
         "concept": each.concept,
         "dominant_for": list(each.dominant_for),
         "code": each.code,
         "part": each.part,
-        "share": one.share(each.part),
+        "share": decomposition.share(each.part),
         "lead": each.lead,
         "flip": {"alpha_hat": each.flip.alpha_hat, "to": each.flip.to},
     }
 
 
-def _pieces(pieces: Pieces) -> dict[str, Any]:
-    found = [
+def _regions(evidence: ExplainedRegions) -> dict[str, Any]:
+    regions = [
         {
-            "concept": one.concept,
-            "area": one.area,
-            "without": {"predicted": one.predicted, "probability": one.probability, "own": one.own_probability},
+            "concept": region.concept,
+            "area": region.area,
+            "without": {
+                "predicted": region.predicted,
+                "probability": region.probability,
+                "own": region.own_probability,
+            },
         }
-        for one in pieces.found
+        for region in evidence.regions
     ]
-    return {"found": found, "redundancy": pieces.redundancy}
+    return {"found": regions, "redundancy": evidence.redundancy}
 
 
 def _maps(maps: Maps) -> dict[str, Any]:
@@ -83,7 +87,11 @@ def _maps(maps: Maps) -> dict[str, Any]:
         "grid": list(maps.grid),
         "sharp_layer": maps.sharp_layer,
         "shown": [
-            {"method": one.method, "of": one.of, "in_top_fifth": [one.paper.in_top_fifth, one.sharp.in_top_fifth]}
-            for one in shown
+            {
+                "method": shown_map.method,
+                "of": shown_map.of,
+                "in_top_fifth": [shown_map.paper.in_top_fifth, shown_map.sharp.in_top_fifth],
+            }
+            for shown_map in shown
         ],
     }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from salve_audit.interventions import AffineHead
+from salve_audit.interventions.affine import AffineHead
 from salve_audit.sae.models import TrainedSae
 
 
@@ -29,7 +29,7 @@ class LogitParts:
 
     @property
     def logit(self) -> float:
-        """Their sum."""
+        """The logit, which is the sum of all parts."""
         return float(self.features.sum() + self.decoder_bias + self.error + self.head_bias)
 
 

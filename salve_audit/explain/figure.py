@@ -1,4 +1,4 @@
-"""Findings as one picture, drawn with Pillow: for slides and messages, where no page can be opened."""
+"""Findings as one image, drawn with Pillow: for slides and messages, where no page can be opened."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from salve_audit.explain.findings import Explanation, ShownMap
 from salve_audit.explain.words import (
     conclude,
     conclude_edit,
-    conclude_pieces,
+    conclude_regions,
     describe_flip,
     list_parts,
     name_feature,
-    name_piece,
+    name_region,
     show_share,
     signed,
 )
@@ -30,20 +30,20 @@ TILE = 176
 INK, MUTED, RULE, ACCENT, AGAINST, SOFT = "#1a1a1a", "#595959", "#d4d4d4", "#0b4f7d", "#c96a1b", "#eef0f3"
 FONTS = ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "Arial.ttf")
 BOLD = ("DejaVuSans-Bold.ttf", "LiberationSans-Bold.ttf", "Arial Bold.ttf")
-Column = tuple[UInt8[np.ndarray, "h w 3"], ...]  # pictures one below the other
+Column = tuple[UInt8[np.ndarray, "h w 3"], ...]  # images one below the other
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def render_figure(found: Sequence[Explanation]) -> bytes:
+def render_figure(explanations: Sequence[Explanation]) -> bytes:
     """A PNG with all findings, one below the other."""
-    parts = [_Sheet(one).image for one in found]
-    whole = Image.new("RGB", (WIDTH, sum(part.height for part in parts)), "white")
+    parts = [_Sheet(explanation).image for explanation in explanations]
+    sheet = Image.new("RGB", (WIDTH, sum(part.height for part in parts)), "white")
     y = 0
     for part in parts:
-        whole.paste(part, (0, y))
+        sheet.paste(part, (0, y))
         y += part.height
     buffer = io.BytesIO()
-    whole.save(buffer, "PNG", optimize=True)
+    sheet.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
@@ -57,18 +57,18 @@ def _font(size: int, bold: bool) -> Font:
 
 @dataclass
 class _Sheet:
-    """Draws from top to bottom on a canvas that is cut where the drawing ends."""
+    """Draws one explanation from top to bottom on a canvas that is cut where the drawing ends."""
 
-    found: Explanation
+    explanation: Explanation
 
     def __post_init__(self) -> None:
-        one = self.found.decomposition
-        height = 2300 + 34 * len(one.features) + 800 * (1 + len(one.features) // 6)
+        decomposition = self.explanation.decomposition
+        height = 2300 + 34 * len(decomposition.features) + 800 * (1 + len(decomposition.features) // 6)
         self.canvas = Image.new("RGB", (WIDTH, height), "white")
         self.draw, self.y = ImageDraw.Draw(self.canvas), MARGIN
         self._head()
         self._sum()
-        self._pieces()
+        self._regions()
         self._looks()
         self._classes()
         self.image = self.canvas.crop((0, 0, WIDTH, self.y + MARGIN))
@@ -90,8 +90,8 @@ class _Sheet:
                 lines.append(line)
                 longer = word
             line = longer
-        for one in [*lines, line]:
-            self._text((x, self.y + size * 0.7), one, size, most=width)
+        for text_line in [*lines, line]:
+            self._text((x, self.y + size * 0.7), text_line, size, most=width)
             self.y += round(size * 1.5)
 
     def _heading(self, text: str) -> None:
@@ -100,32 +100,38 @@ class _Sheet:
         self.y += 40
 
     def _head(self) -> None:
-        found, top = self.found, 0
-        title = found.image.replace("\\", "/").rsplit("/", 1)[-1]
-        self._text((MARGIN, self.y + 8), f"{found.model} ({found.architecture})", 15, MUTED, most=WIDTH - 2 * MARGIN)
+        explanation, top = self.explanation, 0
+        title = explanation.image.replace("\\", "/").rsplit("/", 1)[-1]
+        self._text(
+            (MARGIN, self.y + 8),
+            f"{explanation.model} ({explanation.architecture})",
+            15,
+            MUTED,
+            most=WIDTH - 2 * MARGIN,
+        )
         self._text((MARGIN, self.y + 40), title, 28, bold=True, most=WIDTH - 2 * MARGIN)
         self.y += 72
-        self._paragraph(conclude(found))
+        self._paragraph(conclude(explanation))
         self.y += 8
         top = self.y
-        self.canvas.paste(Image.fromarray(found.pixels), (MARGIN, top))
-        bottom = top + found.pixels.shape[0]
+        self.canvas.paste(Image.fromarray(explanation.pixels), (MARGIN, top))
+        bottom = top + explanation.pixels.shape[0]
         self.y = top
-        x = MARGIN + found.pixels.shape[1] + 40
-        self._scores(x, found)
+        x = MARGIN + explanation.pixels.shape[1] + 40
+        self._scores(x, explanation)
         self.y = max(self.y, bottom) + 10
 
-    def _scores(self, x: int, found: Explanation) -> None:
-        edit = found.edit
+    def _scores(self, x: int, explanation: Explanation) -> None:
+        edit = explanation.edit
         self._text((x, self.y + 12), "what the model says", 16, MUTED)
         if edit is not None:
             self._text((x + 560, self.y + 12), "after the edit", 16, MUTED)
         self.y += 34
-        after = {} if edit is None else {one.index: one for one in edit.after}
-        for one in found.scores:
-            self._score(x, one.name, one.probability, ACCENT)
-            if one.index in after:
-                self._score(x + 560, "", after[one.index].probability, AGAINST)
+        after = {} if edit is None else {score.index: score for score in edit.after}
+        for score in explanation.scores:
+            self._score(x, score.name, score.probability, ACCENT)
+            if score.index in after:
+                self._score(x + 560, "", after[score.index].probability, AGAINST)
             self.y += 34
 
     def _score(self, x: int, name: str, probability: float, colour: str) -> None:
@@ -139,76 +145,78 @@ class _Sheet:
         self._text((x + wide + 315, self.y + 12), percent(probability), 17, right=True)
 
     def _sum(self) -> None:
-        one = self.found.decomposition
-        self._heading(f"What makes up the logit of {one.class_name}: {one.logit:.2f}")
+        decomposition = self.explanation.decomposition
+        self._heading(f"What makes up the logit of {decomposition.class_name}: {decomposition.logit:.2f}")
         bar, adds, share, flip = (330, 760), 850, 950, 990
         self._text((MARGIN, self.y + 8), "part", 15, MUTED)
         for x, text in ((adds, "adds"), (share, "share")):
             self._text((x, self.y + 8), text, 15, MUTED, right=True)
         self._text((flip, self.y + 8), "flips at α̂, to", 15, MUTED)
         self.y += 28
-        rows = [(name_feature(each), each.part, describe_flip(each.flip)) for each in one.features]
-        rows += [(name, value, "") for name, value in list_parts(one)]
+        rows = [(name_feature(each), each.part, describe_flip(each.flip)) for each in decomposition.features]
+        rows += [(name, value, "") for name, value in list_parts(decomposition)]
         values = [value for _, value, _ in rows]
         low, high = min(0.0, *values), max(0.0, *values)
         unit = (bar[1] - bar[0]) / ((high - low) or 1.0)
         zero = bar[0] - low * unit
         for place, (name, value, when) in enumerate(rows):
-            if place == len(one.features):
+            if place == len(decomposition.features):
                 self.draw.line((MARGIN, self.y, WIDTH - MARGIN, self.y), fill=RULE)
-            self._text((MARGIN, self.y + 15), name, 17, INK if place < len(one.features) else MUTED, most=280)
+            self._text((MARGIN, self.y + 15), name, 17, INK if place < len(decomposition.features) else MUTED, most=280)
             ends = sorted((zero, zero + value * unit))
             self.draw.rectangle((ends[0], self.y + 6, ends[1], self.y + 23), fill=ACCENT if value > 0 else AGAINST)
             self.draw.line((zero, self.y + 1, zero, self.y + 28), fill=INK)
             self._text((adds, self.y + 15), signed(value), 17, right=True)
-            self._text((share, self.y + 15), show_share(one, value), 17, right=True)
+            self._text((share, self.y + 15), show_share(decomposition, value), 17, right=True)
             self._text((flip, self.y + 15), when, 17, most=WIDTH - MARGIN - flip)
             self.y += 30
         self._text((MARGIN, self.y + 12), "blue: speaks for the class; orange: against it", 14, MUTED)
         self.y += 26
 
     def _looks(self) -> None:
-        found = self.found
-        if found.maps is None:
+        explanation = self.explanation
+        if explanation.maps is None:
             self._heading("No heat maps")
-            self._paragraph(f"{found.why_no_maps}.")
+            self._paragraph(f"{explanation.why_no_maps}.")
             return
         self._heading("Where the features look: Grad-FAM, below it integrated gradients")
-        notes = [f"adds {signed(one.part)}" for one in found.decomposition.features]
-        names = [name_feature(one) for one in found.decomposition.features]
-        self._tiles(_both(found.maps.features), names, notes)
+        notes = [f"adds {signed(part.part)}" for part in explanation.decomposition.features]
+        names = [name_feature(part) for part in explanation.decomposition.features]
+        self._tiles(_both(explanation.maps.features), names, notes)
         self._text((MARGIN, self.y + 6), "dark blue: least, yellow: most; outlined: the hottest fifth", 14, MUTED)
         self.y += 22
 
     def _classes(self) -> None:
-        found = self.found
-        if found.edit is not None:
+        explanation = self.explanation
+        if explanation.edit is not None:
             self._heading(
                 "Before and after the edit"
-                + (": Grad-CAM, below it integrated gradients" if found.maps is not None else "")
+                + (": Grad-CAM, below it integrated gradients" if explanation.maps is not None else "")
             )
-            self._paragraph("; ".join(found.edit.steps), 16)
-            self._paragraph(conclude_edit(found.edit))
+            self._paragraph("; ".join(explanation.edit.steps), 16)
+            self._paragraph(conclude_edit(explanation.edit))
             self.y += 6
-        elif found.maps is not None:
+        elif explanation.maps is not None:
             self._heading("Where the class looks: Grad-CAM, below it integrated gradients")
-        if found.maps is not None:
-            maps = [*found.maps.before, *found.maps.after]
-            notes = ["before" if found.edit else ""] * len(found.maps.before) + ["after"] * len(found.maps.after)
-            self._tiles(_both(maps), [one.of.removesuffix(" after the edit") for one in maps], notes)
+        if explanation.maps is not None:
+            maps = [*explanation.maps.before, *explanation.maps.after]
+            notes = ["before" if explanation.edit else ""] * len(explanation.maps.before) + ["after"] * len(
+                explanation.maps.after
+            )
+            self._tiles(_both(maps), [shown_map.of.removesuffix(" after the edit") for shown_map in maps], notes)
 
-    def _pieces(self) -> None:
-        pieces, own = self.found.pieces, self.found.predicted.name
-        if pieces is None:
+    def _regions(self) -> None:
+        evidence, own = self.explanation.regions, self.explanation.predicted.name
+        if evidence is None:
             return
-        self._heading("What the prediction rests on in the picture")
-        self._paragraph(conclude_pieces(pieces, own))
+        self._heading("What the prediction depends on in the image")
+        self._paragraph(conclude_regions(evidence, own))
         self.y += 6
-        names = [name_piece(one, number) for number, one in enumerate(pieces.found, 1)]
-        notes = [f"{one.predicted} {percent(one.probability)}" for one in pieces.found]
-        self._tiles([(one.outlined, one.without) for one in pieces.found], names, notes)
+        names = [name_region(region, number) for number, region in enumerate(evidence.regions, 1)]
+        notes = [f"{region.predicted} {percent(region.probability)}" for region in evidence.regions]
+        self._tiles([(region.outlined, region.without) for region in evidence.regions], names, notes)
         if notes:
-            self._text((MARGIN, self.y + 6), "below it taken out, and what the model says then", 14, MUTED)
+            self._text((MARGIN, self.y + 6), "below: the region inpainted, and the prediction then", 14, MUTED)
             self.y += 22
 
     def _tiles(self, columns: Sequence[Column], names: Sequence[str], notes: Sequence[str]) -> None:
@@ -219,9 +227,9 @@ class _Sheet:
                 x = MARGIN + (place - start) * (TILE + GAP)
                 y = self.y
                 for pixels in columns[place]:
-                    picture = _fit(pixels)
-                    self.canvas.paste(picture, (x, y))
-                    y += picture.height + 3
+                    image = _fit(pixels)
+                    self.canvas.paste(image, (x, y))
+                    y += image.height + 3
                 tall = max(tall, y - self.y)
                 self._text((x, y + 12), names[place], 15, bold=True, most=TILE)
                 self._text((x, y + 32), notes[place], 15, MUTED, most=TILE)
@@ -229,11 +237,11 @@ class _Sheet:
 
 
 def _both(maps: Sequence[ShownMap]) -> list[Column]:
-    return [(one.paper.overlay, one.sharp.overlay) for one in maps]
+    return [(shown_map.paper.overlay, shown_map.sharp.overlay) for shown_map in maps]
 
 
 def _fit(pixels: UInt8[np.ndarray, "h w 3"]) -> Image.Image:
-    """A tile's picture."""
+    """A tile's image."""
     image = Image.fromarray(pixels)
     scale = TILE / max(image.size)
     return image.resize(

@@ -1,4 +1,4 @@
-"""What was found about one picture: plain values and pixels. No torch."""
+"""The findings on one image: plain values and pixels. No torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 @dataclass(frozen=True)
 class ClassScore:
-    """What the head gives a class."""
+    """Logit and probability that the head gives a class."""
 
     name: str
     index: int
@@ -76,16 +76,16 @@ class Decomposition:
     head_bias: float
 
     def share(self, part: float) -> float | None:
-        """Of the logit; above 1 where other parts are negative. None: the logit is not positive."""
+        """The part's share of the logit, above 1 where other parts are negative; None: the logit is not positive."""
         return part / self.logit if self.logit > 0 else None
 
 
 @dataclass(frozen=True, eq=False)
 class Heat:
-    """A heat map over the picture.
+    """A heat map over the image.
 
     Attributes:
-        overlay: (h, w, 3), of the picture's size.
+        overlay: (h, w, 3), of the image's size.
         in_top_fifth: share of the heat in the hottest fifth of the pixels (even: 0.2); None: a flat map.
     """
 
@@ -93,12 +93,10 @@ class Heat:
     in_top_fifth: float | None
 
     def describe(self, what: str) -> str:
-        """For those who cannot see it."""
+        """A description of the map for readers who cannot see it."""
         if self.in_top_fifth is None:
-            return f"{what} over the picture; the map is flat"
-        return (
-            f"{what} over the picture; {100 * self.in_top_fifth:.0f} % of the heat lies in the outlined hottest fifth"
-        )
+            return f"{what} over the image; the map is flat"
+        return f"{what} over the image; {100 * self.in_top_fifth:.0f} % of the heat lies in the outlined hottest fifth"
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,14 +117,14 @@ class ShownMap:
 
     @property
     def alts(self) -> tuple[str, str]:
-        """For those who cannot see them."""
+        """Descriptions of both maps for readers who cannot see them."""
         first, second = f"{self.method} of {self.of}", f"Integrated gradients of {self.of}"
         return self.paper.describe(first), self.sharp.describe(second)
 
 
 @dataclass(frozen=True)
 class EditFinding:
-    """What the model says after an edit of its head.
+    """The prediction after an edit of the head.
 
     Attributes:
         steps: in words, in order.
@@ -147,7 +145,7 @@ class EditFinding:
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """Where things look.
+    """The heat maps of one image.
 
     Attributes:
         layer: the module that Grad-FAM and Grad-CAM are made of.
@@ -167,15 +165,15 @@ class Maps:
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
-    """Something in the picture that speaks for the predicted class, and what the model says without it.
+class ExplainedRegion:
+    """Something in the image that speaks for the predicted class, and what the model says without it.
 
     Attributes:
         concept: the concept of the audit that it is most alike; None: the audit knows none.
-        area: share of the picture.
-        predicted, probability: the leading class with this piece alone taken out.
+        area: share of the image.
+        predicted, probability: the leading class with this region alone removed.
         own_probability: of the class that was predicted before.
-        outlined, without: (h, w, 3), the picture with the piece outlined, and with it taken out.
+        outlined, without: (h, w, 3), the image with the region outlined, and with it removed.
     """
 
     concept: int | None
@@ -188,29 +186,29 @@ class Piece:
 
 
 @dataclass(frozen=True, eq=False)
-class Pieces:
-    """The pieces, strongest first; `redundancy` of them must go together until the class is lost, None: more."""
+class ExplainedRegions:
+    """The regions, strongest first; `redundancy` of them must go together until the class is lost, None: more."""
 
-    found: tuple[Piece, ...]
+    regions: tuple[ExplainedRegion, ...]
     redundancy: int | None
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """One picture explained.
+    """One image explained.
 
     Attributes:
         image: its path as given.
         model, architecture: of the model, as the audit names it.
-        pixels: (h, w, 3), the picture as the network saw it, at the size at which it is shown.
+        pixels: (h, w, 3), the image as the network saw it, at the size at which it is shown.
         scores: the leading classes, largest first.
         n_classes: of the model.
         decomposition: of the predicted class's logit.
         edit: None: none was asked for.
         maps: None: there are none.
         why_no_maps: the reason, where there are none.
-        pieces: what the prediction rests on in the picture; None: not searched.
-        why_no_pieces: the reason.
+        regions: what the prediction depends on in the image; None: not searched.
+        why_no_regions: the reason.
     """
 
     image: str
@@ -223,8 +221,8 @@ class Explanation:
     edit: EditFinding | None
     maps: Maps | None
     why_no_maps: str
-    pieces: Pieces | None = None
-    why_no_pieces: str = ""
+    regions: ExplainedRegions | None = None
+    why_no_regions: str = ""
 
     @property
     def predicted(self) -> ClassScore:

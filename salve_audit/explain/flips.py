@@ -1,4 +1,4 @@
-"""When a feature's suppression changes the model's mind about one picture, and to what."""
+"""The strength at which suppressing a feature flips one image's prediction, and the class that it flips to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from salve_audit.explain.findings import Flip
-from salve_audit.interventions import AffineHead
+from salve_audit.interventions.affine import AffineHead
 from salve_audit.reliance.thresholds import thresholds
 
 
@@ -17,7 +17,7 @@ def find_flip(
     index: int,
     classes: tuple[str, ...],
 ) -> Flip:
-    """Of the predicted class `index`; exact (METHOD §3), the class that takes over is the best rival at that strength.
+    """The exact flip of the predicted class `index` (docs/method.md §3); the best rival at that strength takes over.
 
     Args:
         acts: (d,) float64.

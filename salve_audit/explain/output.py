@@ -7,31 +7,31 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from salve_audit.audit.publish import OWN_FILES
 from salve_audit.errors import OutputError, UsageError
-from salve_audit.outputs import OWN_FILES
 
 FORMATS = ("text", "json", "html", "png")
 SUFFIXES = {".txt": "text", ".json": "json", ".html": "html", ".htm": "html", ".png": "png"}
 
 
-def choose_format(asked: str | None, out: Path | None) -> str:
-    """What is asked for, else what the file's name says, else text.
+def choose_format(wanted: str | None, out: Path | None) -> str:
+    """The wanted format, else the one of the file's suffix, else text.
 
     Raises:
         UsageError: neither says it, or a PNG has no file to go to.
     """
-    if asked is None and out is not None:
-        asked = SUFFIXES.get(out.suffix.lower())
-        if asked is None:
+    if wanted is None and out is not None:
+        wanted = SUFFIXES.get(out.suffix.lower())
+        if wanted is None:
             why = f"{out.name} does not end in {', '.join(SUFFIXES)}"
-            raise UsageError("-o", why, hint="or name the format: --format text|json|html|png")
-    if asked == "png" and out is None:
+            raise UsageError("-o", why, hint=f"or name the format: --format {'|'.join(FORMATS)}")
+    if wanted == "png" and out is None:
         raise UsageError("--format", "png goes to a file", hint="-o FILE.png")
-    return asked or "text"
+    return wanted or "text"
 
 
-def check_out(out: Path | None, inputs: Sequence[Path]) -> None:
-    """Before any work: can a file be written there?
+def check_explanation_out(out: Path | None, inputs: Sequence[Path]) -> None:
+    """Checks before any work that a file can be written to `out`.
 
     Raises:
         UsageError: it is one of the inputs, by whatever name, or a file of the audit in one of them.
@@ -41,8 +41,8 @@ def check_out(out: Path | None, inputs: Sequence[Path]) -> None:
         return
     if out.is_dir():
         raise OutputError(str(out), "is a folder", hint=f"-o {out / 'explanation.html'}")
-    belonging = [file for one in inputs for file in (one, *(one / name for name in OWN_FILES))]
-    if out.exists() and any(one.exists() and os.path.samefile(one, out) for one in belonging):
+    belonging = [file for source in inputs for file in (source, *(source / name for name in OWN_FILES))]
+    if out.exists() and any(source.exists() and os.path.samefile(source, out) for source in belonging):
         raise UsageError("-o", f"{out} is one of the inputs, which are never overwritten", hint="name another place")
     if not out.absolute().parent.is_dir():
         raise OutputError(str(out), "its folder does not exist")

@@ -1,4 +1,4 @@
-"""Findings as one HTML file that needs nothing else: no script, no font, no picture from elsewhere."""
+"""Findings as one HTML file that needs nothing else: no script, no font, no image from elsewhere."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from salve_audit.explain.findings import (
     ClassScore,
     Decomposition,
     EditFinding,
+    ExplainedRegions,
     Explanation,
     FeaturePart,
-    Pieces,
     ShownMap,
 )
 from salve_audit.explain.words import (
     SUM,
     conclude,
     conclude_edit,
-    conclude_pieces,
+    conclude_regions,
     describe_flip,
-    describe_piece,
+    describe_region,
     list_parts,
     name_feature,
-    name_piece,
+    name_region,
     show_share,
     signed,
 )
 from salve_audit.report.html import make_environment
 from salve_audit.report.numbers import percent
 from salve_audit.report.tables import Shown
-from salve_audit.report.view.pictures import show
-from salve_audit.saliency.thumbnails import encode_picture
+from salve_audit.report.view.thumbnails import show
+from salve_audit.saliency.thumbnails import encode_image
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,15 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Tile:
-    """Pictures, one above the other, with words."""
+class CaptionedTile:
+    """Images, one above the other, with words."""
 
     images: tuple[Shown, ...]
     first: str
     second: str
 
 
-def render_page(found: Sequence[Explanation]) -> str:
+def render_page(explanations: Sequence[Explanation]) -> str:
     """The page of all findings.
 
     Raises:
@@ -72,95 +72,101 @@ def render_page(found: Sequence[Explanation]) -> str:
     template = make_environment().get_template("explain.html.j2")
     today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     return template.render(
-        tool=f"salve-audit {__version__}", date=today, findings=[_View(one, place) for place, one in enumerate(found)]
+        tool=f"salve-audit {__version__}",
+        date=today,
+        findings=[_View(explanation, place) for place, explanation in enumerate(explanations)],
     )
 
 
 class _View:
     """One finding as the template prints it."""
 
-    def __init__(self, found: Explanation, place: int) -> None:
-        one, edit, maps = found.decomposition, found.edit, found.maps
-        self.place, self.found = place, found
-        self.title = found.image.replace("\\", "/").rsplit("/", 1)[-1]
-        self.conclusion = conclude(found)
-        alt = f"The picture {self.title} as the network sees it, predicted as {found.predicted.name}"
-        self.picture = _show(found.pixels, alt)
-        self.scores = _score_rows(found.scores)
-        self.logit, self.why_sum = f"{one.logit:.2f}", SUM
-        self.bars, self.zero = draw_bars(one)
-        self.features = self._tiles_of_features(found)
+    def __init__(self, explanation: Explanation, place: int) -> None:
+        decomposition, edit, maps = explanation.decomposition, explanation.edit, explanation.maps
+        self.place, self.explanation = place, explanation
+        self.title = explanation.image.replace("\\", "/").rsplit("/", 1)[-1]
+        self.conclusion = conclude(explanation)
+        alt = f"The image {self.title} as the network sees it, predicted as {explanation.predicted.name}"
+        self.image = _show(explanation.pixels, alt)
+        self.scores = _score_rows(explanation.scores)
+        self.logit, self.why_sum = f"{decomposition.logit:.2f}", SUM
+        self.bars, self.zero = draw_bars(decomposition)
+        self.features = self._tiles_of_features(explanation)
         self.edit = None if edit is None else edit.steps
         self.edit_conclusion = "" if edit is None else conclude_edit(edit)
         self.changes = [] if edit is None else _change_rows(edit)
-        self.before = [] if maps is None else [_cam(each, "before", found.scores) for each in maps.before]
-        own = found.predicted.name
-        self.pieces = [] if found.pieces is None else _piece_tiles(found.pieces, own)
-        self.pieces_conclusion = "" if found.pieces is None else conclude_pieces(found.pieces, own)
+        self.before = [] if maps is None else [_cam(each, "before", explanation.scores) for each in maps.before]
+        own = explanation.predicted.name
+        self.regions = [] if explanation.regions is None else _region_tiles(explanation.regions, own)
+        self.regions_conclusion = "" if explanation.regions is None else conclude_regions(explanation.regions, own)
         after = () if edit is None or maps is None else maps.after
         self.after = [_cam(each, "after", () if edit is None else edit.after) for each in after]
 
-    def _tiles_of_features(self, found: Explanation) -> list[Tile]:
-        if found.maps is None:
+    def _tiles_of_features(self, explanation: Explanation) -> list[CaptionedTile]:
+        if explanation.maps is None:
             return []
-        parts = zip(found.maps.features, found.decomposition.features, strict=True)
+        parts = zip(explanation.maps.features, explanation.decomposition.features, strict=True)
         return [_tile(shown, name_feature(part), f"adds {signed(part.part)}") for shown, part in parts]
 
 
 def _score_rows(scores: Sequence[ClassScore]) -> list[tuple[str, str, str, float]]:
-    return [(one.name, percent(one.probability), f"{one.logit:.2f}", 100 * one.probability) for one in scores]
+    return [(score.name, percent(score.probability), f"{score.logit:.2f}", 100 * score.probability) for score in scores]
 
 
 def _change_rows(edit: EditFinding) -> list[tuple[str, str, str, float, float]]:
     return [
-        (one.name, percent(was.probability), percent(one.probability), 100 * was.probability, 100 * one.probability)
-        for was, one in zip(edit.before, edit.after, strict=True)
+        (now.name, percent(was.probability), percent(now.probability), 100 * was.probability, 100 * now.probability)
+        for was, now in zip(edit.before, edit.after, strict=True)
     ]
 
 
-def _cam(shown: ShownMap, when: str, scores: Sequence[ClassScore]) -> Tile:
+def _cam(shown: ShownMap, when: str, scores: Sequence[ClassScore]) -> CaptionedTile:
     name = shown.of.removesuffix(" after the edit")
-    chance = next((percent(one.probability) for one in scores if one.name == name), "")
+    chance = next((percent(score.probability) for score in scores if score.name == name), "")
     return _tile(shown, name, f"{chance} {when}".strip())
 
 
-def _tile(shown: ShownMap, first: str, second: str) -> Tile:
+def _tile(shown: ShownMap, first: str, second: str) -> CaptionedTile:
     heats = zip((shown.paper, shown.sharp), shown.alts, strict=True)
-    return Tile(tuple(_show(one.overlay, alt) for one, alt in heats), first, second)
+    return CaptionedTile(tuple(_show(heat.overlay, alt) for heat, alt in heats), first, second)
 
 
-def _piece_tiles(pieces: Pieces, own: str) -> list[Tile]:
+def _region_tiles(evidence: ExplainedRegions, own: str) -> list[CaptionedTile]:
     tiles = []
-    for number, one in enumerate(pieces.found, 1):
-        name = name_piece(one, number)
-        outlined = _show(one.outlined, f"The picture with {name} outlined, {percent(one.area)} of its area")
-        without = _show(one.without, f"The picture with {name} taken out")
-        tiles.append(Tile((outlined, without), name, describe_piece(one, own)))
+    for number, region in enumerate(evidence.regions, 1):
+        name = name_region(region, number)
+        outlined = _show(region.outlined, f"The image with {name} outlined, {percent(region.area)} of its area")
+        without = _show(region.without, f"The image with {name} removed")
+        tiles.append(CaptionedTile((outlined, without), name, describe_region(region, own)))
     return tiles
 
 
 def _show(pixels: UInt8[np.ndarray, "h w 3"], alt: str) -> Shown:
-    return show(encode_picture(pixels), alt)
+    return show(encode_image(pixels), alt)
 
 
-def draw_bars(one: Decomposition) -> tuple[list[Bar], float]:
+def draw_bars(decomposition: Decomposition) -> tuple[list[Bar], float]:
     """Bars of all parts on one axis, and where its zero lies in percent."""
-    rows = [(name_feature(each), each.part, each) for each in one.features]
-    others: list[tuple[str, float, FeaturePart | None]] = [(name, value, None) for name, value in list_parts(one)]
-    values = [value for _, value, _ in rows] + [value for _, value, _ in others]
+    rows = [(name_feature(each), each.part, each) for each in decomposition.features]
+    other_parts: list[tuple[str, float, FeaturePart | None]] = [
+        (name, value, None) for name, value in list_parts(decomposition)
+    ]
+    values = [value for _, value, _ in rows] + [value for _, value, _ in other_parts]
     low, high = min(0.0, *values), max(0.0, *values)
     span = (high - low) or 1.0
-    bars = [_bar(one, name, value, part, (low, span)) for name, value, part in [*rows, *others]]
+    bars = [_bar(decomposition, name, value, part, (low, span)) for name, value, part in [*rows, *other_parts]]
     return bars, 100 * -low / span
 
 
-def _bar(one: Decomposition, name: str, value: float, part: FeaturePart | None, axis: tuple[float, float]) -> Bar:
+def _bar(
+    decomposition: Decomposition, name: str, value: float, part: FeaturePart | None, axis: tuple[float, float]
+) -> Bar:
     start, end = sorted(100 * (edge - axis[0]) / axis[1] for edge in (0.0, value))
     return Bar(
         name=name,
         note=_note(part),
         value=signed(value),
-        share=show_share(one, value),
+        share=show_share(decomposition, value),
         lead="" if part is None else signed(part.lead),
         flip="" if part is None else describe_flip(part.flip),
         start=start,

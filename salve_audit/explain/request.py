@@ -1,4 +1,4 @@
-"""What `explain` is asked to do. No torch."""
+"""The request of an explanation. No torch."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ TOP = ""  # in place of a name: the feature that speaks most for the predicted c
 
 @dataclass(frozen=True)
 class ExplainRequest:
-    """What `explain_images` is asked to do.
+    """The request that `explain_images` answers.
 
     Attributes:
         model: the checkpoint file or folder that was audited.
-        images: picture files.
+        images: image files.
         audit: the audit's result folder, or its audit.json.
         suppress, enhance: a feature by number or concept, a class for its dominant feature, ``feature=`` or ``class=``
             before it where it could be either, or `TOP`; None: no such edit. Suppression comes first.
         alpha_hat: of the edits.
         n_features: of those listed, the ones with the largest part of the logit.
         saliency_layer: module whose output the maps are made of; None: the last spatial layer.
-        arch, head, weights, trust_model: as for the audit; None: what the audit was told, as far as that runs no code.
+        arch, head, weights, trust_model: as for the audit; None: the setting of the audit, as far as that runs no code.
         device: auto, cpu or cuda.
     """
 
@@ -50,4 +50,4 @@ class ExplainRequest:
         if not 1 <= self.n_features <= MOST_FEATURES:
             raise UsageError("--features", f"{self.n_features} is not in 1..{MOST_FEATURES}")
         if not 1 <= len(self.images) <= MOST_IMAGES:
-            raise UsageError("IMAGE", f"{len(self.images)} pictures, expected 1 to {MOST_IMAGES}")
+            raise UsageError("IMAGE", f"{len(self.images)} images, expected 1 to {MOST_IMAGES}")

@@ -1,4 +1,4 @@
-"""Pictures explained, from the files to the findings."""
+"""Images explained, from the files to the findings."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ from salve_audit.explain.findings import (
     ClassScore,
     Decomposition,
     EditFinding,
+    ExplainedRegions,
     Explanation,
     FeaturePart,
     Maps,
-    Pieces,
 )
 from salve_audit.explain.flips import find_flip
-from salve_audit.explain.maps import MapWishes, draw_maps, find_layers, show_picture
-from salve_audit.explain.pieces import find_pieces
+from salve_audit.explain.maps import MapWishes, draw_maps, find_layers, show_image
+from salve_audit.explain.regions import find_regions
 from salve_audit.explain.request import ExplainRequest
-from salve_audit.explain.subject import Subject, load_subject, read_image
-from salve_audit.interventions import AffineHead, float64_head
+from salve_audit.explain.subject import ExplainSubject, load_explain_subject, read_image
+from salve_audit.interventions.affine import AffineHead
+from salve_audit.interventions.context import float64_head
 
 SHOWN_CLASSES = 5
 
 
 def explain_images(request: ExplainRequest) -> tuple[Explanation, ...]:
-    """Every picture of the request, in order; nothing is written.
+    """Every image of the request, in order; nothing is written.
 
     Raises:
-        SalveError: the audit, the model or a picture cannot be used, or an edit names what is not there.
+        SalveError: the audit, the model or an image cannot be used, or an edit names what is not there.
     """
-    subject = load_subject(request)
-    plan_edits(request, subject.audit, 0)  # names are checked before the pictures are
+    subject = load_explain_subject(request)
+    plan_edits(request, subject.audit, 0)  # names are checked before the images are
     return tuple(_explain(request, subject, read_image(path, subject.classifier), str(path)) for path in request.images)
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """One picture in numbers, float64: activations (d,), codes (m,), head, logits (k,) and the order of the classes."""
+    """One image in numbers, float64: activations (d,), codes (m,), head, logits (k,) and the order of the classes."""
 
     acts: Float[np.ndarray, " d"]
     codes: Float[np.ndarray, " m"]
@@ -55,36 +56,38 @@ class _Seen:
         return self.head.weight @ self.acts + self.head.bias
 
 
-def _explain(request: ExplainRequest, subject: Subject, images: Float[Tensor, "1 c h w"], name: str) -> Explanation:
+def _explain(
+    request: ExplainRequest, subject: ExplainSubject, images: Float[Tensor, "1 c h w"], name: str
+) -> Explanation:
     acts, result = subject.read_acts(images), subject.audit.result
     codes = subject.audit.sae.encode(acts)[0].astype(np.float64)
-    seen = _Seen(acts[0].astype(np.float64), codes, float64_head(subject.head), result.data.classes)
-    scores = score_classes(seen.logits, seen.names)
-    parts = decompose(seen.acts, seen.codes, subject.audit.sae, seen.head, scores[0].index)
-    decomposition = _describe(seen, parts, subject, scores, request.n_features)
+    state = _Seen(acts[0].astype(np.float64), codes, float64_head(subject.head), result.data.classes)
+    scores = score_classes(state.logits, state.names)
+    parts = decompose(state.acts, state.codes, subject.audit.sae, state.head, scores[0].index)
+    decomposition = _describe(state, parts, subject, scores, request.n_features)
     targets = plan_edits(request, subject.audit, int(parts.features.argmax()))
     edit, edited = None, None
     if targets:
         heads, steps = edit_head(targets, subject.audit, subject.head)
         edited = heads.after
-        edit = _compare(scores, score_classes(edited.weight @ seen.acts + edited.bias, seen.names), steps)
-    shown = tuple((one.feature, one.code) for one in decomposition.features)
+        edit = _compare(scores, score_classes(edited.weight @ state.acts + edited.bias, state.names), steps)
+    shown = tuple((part.feature, part.code) for part in decomposition.features)
     classes = dict.fromkeys([scores[0].index] + ([edit.after[0].index] if edit is not None else []))
-    maps, why = _map(request, subject, images, MapWishes(shown, tuple(classes), seen.names, edited))
-    pieces, why_no_pieces = _search(subject, images, scores[0].index)
+    maps, why = _map(request, subject, images, MapWishes(shown, tuple(classes), state.names, edited))
+    evidence, why_no_regions = _search(subject, images, scores[0].index)
     return Explanation(
         image=name,
         model=result.model.name,
         architecture=result.model.architecture,
-        pixels=show_picture(subject, images),
+        pixels=show_image(subject, images),
         scores=scores[:SHOWN_CLASSES],
         n_classes=len(scores),
         decomposition=decomposition,
         edit=edit,
         maps=maps,
         why_no_maps=why,
-        pieces=pieces,
-        why_no_pieces=why_no_pieces,
+        regions=evidence,
+        why_no_regions=why_no_regions,
     )
 
 
@@ -93,61 +96,67 @@ def score_classes(logits: Float[np.ndarray, " k"], names: tuple[str, ...]) -> tu
     odds = np.exp(logits - logits.max())
     shares = odds / odds.sum()
     order = np.argsort(-logits, kind="stable").tolist()
-    return tuple(ClassScore(names[one], one, float(logits[one]), float(shares[one])) for one in order)
+    return tuple(ClassScore(names[index], index, float(logits[index]), float(shares[index])) for index in order)
 
 
 def _compare(before: tuple[ClassScore, ...], after: tuple[ClassScore, ...], steps: tuple[str, ...]) -> EditFinding:
     """The classes that lead before or after."""
-    shown = {one.index for one in (*before[:SHOWN_CLASSES], *after[:SHOWN_CLASSES])}
-    by_index = {one.index: one for one in before}
-    kept = tuple(one for one in after if one.index in shown)
-    return EditFinding(steps, kept, tuple(by_index[one.index] for one in kept), before[0])
+    shown = {score.index for score in (*before[:SHOWN_CLASSES], *after[:SHOWN_CLASSES])}
+    by_index = {score.index: score for score in before}
+    compared = tuple(score for score in after if score.index in shown)
+    return EditFinding(steps, compared, tuple(by_index[score.index] for score in compared), before[0])
 
 
 def _describe(
-    seen: _Seen, parts: LogitParts, subject: Subject, scores: tuple[ClassScore, ...], n_features: int
+    state: _Seen, parts: LogitParts, subject: ExplainSubject, scores: tuple[ClassScore, ...], n_features: int
 ) -> Decomposition:
     """The predicted class's logit with its features, the largest parts first."""
     sae, records = subject.audit.sae, subject.audit.result.classes
     own, rival = scores[0], scores[1]
-    chosen = [one for one in np.argsort(-np.abs(parts.features), kind="stable")[:n_features] if seen.codes[one] != 0]
-    against = decompose(seen.acts, seen.codes, sae, seen.head, rival.index).features
+    chosen = [
+        latent for latent in np.argsort(-np.abs(parts.features), kind="stable")[:n_features] if state.codes[latent] != 0
+    ]
+    against = decompose(state.acts, state.codes, sae, state.head, rival.index).features
     features = tuple(
         FeaturePart(
-            feature=int(one),
-            concept=sae.concepts[one],
-            dominant_for=tuple(each.name for each in records if each.dominant_feature == one),
-            code=float(seen.codes[one]),
-            part=float(parts.features[one]),
-            lead=float(parts.features[one] - against[one]),
-            flip=find_flip(seen.acts, seen.head, np.abs(sae.dictionary[one].astype(np.float64)), own.index, seen.names),
+            feature=int(latent),
+            concept=sae.concepts[latent],
+            dominant_for=tuple(each.name for each in records if each.dominant_feature == latent),
+            code=float(state.codes[latent]),
+            part=float(parts.features[latent]),
+            lead=float(parts.features[latent] - against[latent]),
+            flip=find_flip(
+                state.acts, state.head, np.abs(sae.dictionary[latent].astype(np.float64)), own.index, state.names
+            ),
         )
-        for one in chosen
+        for latent in chosen
     )
-    others = np.delete(parts.features, chosen)
+    unlisted = np.delete(parts.features, chosen)
     return Decomposition(
         class_name=own.name,
         runner_up=rival.name,
         logit=parts.logit,
         features=features,
-        n_rest=int(np.count_nonzero(np.delete(seen.codes, chosen))),
-        rest=float(others.sum()),
+        n_rest=int(np.count_nonzero(np.delete(state.codes, chosen))),
+        rest=float(unlisted.sum()),
         decoder_bias=parts.decoder_bias,
         error=parts.error,
         head_bias=parts.head_bias,
     )
 
 
-def _search(subject: Subject, images: Float[Tensor, "1 c h w"], predicted: int) -> tuple[Pieces | None, str]:
-    """The pieces of evidence, or why there are none."""
+def _search(
+    subject: ExplainSubject, images: Float[Tensor, "1 c h w"], predicted: int
+) -> tuple[ExplainedRegions | None, str]:
+    """The evidence regions, or why there are none."""
     try:
-        return find_pieces(subject, images, predicted), ""
+        return find_regions(subject, images, predicted), ""
     except LayerError as error:
         return None, error.why
 
 
 def _map(
-    request: ExplainRequest, subject: Subject, images: Float[Tensor, "1 c h w"], wishes: MapWishes
+    request: ExplainRequest, subject: ExplainSubject, images: Float[Tensor, "1 c h w"], wishes: MapWishes
 ) -> tuple[Maps | None, str]:
     """The maps, or why there are none; a layer that the user named must have some."""
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,31 +10,30 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from salve_audit.activations import choose_device
-from salve_audit.activations.pictures import PictureDataset
-from salve_audit.errors import CheckpointError, DataError, UsageError
-from salve_audit.explain.request import ExplainRequest
-from salve_audit.inputs import load_classifier
-from salve_audit.inputs.arrays import is_array_file
-from salve_audit.inputs.classifier import Classifier
-from salve_audit.inputs.head import LinearHead
-from salve_audit.inputs.heads.measure import measure_error
-from salve_audit.inputs.heads.trace import trace
-from salve_audit.inputs.label import cut_label
-from salve_audit.inputs.sources.source import FolderSource
-from salve_audit.saved_audit import (
+from salve_audit.activations.device import choose_device
+from salve_audit.activations.images import ImageDataset
+from salve_audit.audit.saved import (
     ModelOptions,
     SavedAudit,
-    check_model,
     find_audited_label,
+    fold_audited_head,
+    load_audited_classifier,
     load_saved_audit,
-    recall_options,
 )
+from salve_audit.errors import CheckpointError, DataError, UsageError
+from salve_audit.explain.request import ExplainRequest
+from salve_audit.inputs.arrays.array_file import is_array_file
+from salve_audit.inputs.data.sources.source import FolderSource
+from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.inputs.model.head.linear import LinearHead
+from salve_audit.inputs.model.head.trace import trace
+from salve_audit.inputs.model.head.verification import measure_error
+from salve_audit.spatial.layers import LayerMemo
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What explains.
+class ExplainSubject:
+    """The audit, model and head that explanations are computed with.
 
     Attributes:
         audit: the saved audit.
@@ -42,6 +41,7 @@ class Subject:
         network: a copy of its network on `device`.
         head: the folded head, as it was audited.
         device: where the network runs.
+        layers: the spatial layers of the network, traced once for all images.
     """
 
     audit: SavedAudit
@@ -49,6 +49,7 @@ class Subject:
     network: nn.Module
     head: LinearHead
     device: torch.device
+    layers: LayerMemo = field(default_factory=LayerMemo)
 
     def read_acts(self, images: Float[Tensor, "1 c h w"]) -> Float[np.ndarray, "1 d"]:
         """The head's inputs, after showing that they make the network's output.
@@ -58,17 +59,17 @@ class Subject:
             HeadError: the head is not what makes the logits.
         """
         reader, path = self.classifier.reader, str(self.classifier.path)
-        seen = trace(self.network, reader.modules, images.to(self.device), path)
-        on_cpu = {name: [one.cpu() for one in calls.inputs] for name, calls in seen.calls.items()}
+        traced = trace(self.network, reader.modules, images.to(self.device), path)
+        on_cpu = {name: [tensor.cpu() for tensor in calls.inputs] for name, calls in traced.calls.items()}
         acts = reader.read(on_cpu, len(images), path).numpy()
         if not np.isfinite(acts).all():
-            raise CheckpointError(path, "the network gives NaN or infinite activations for this picture")
+            raise CheckpointError(path, "the network gives NaN or infinite activations for this image")
         if self.device.type == "cpu":
-            measure_error(reader, self.network, seen, path)
+            measure_error(reader, self.network, traced, path)
         return acts
 
 
-def load_subject(request: ExplainRequest) -> Subject:
+def load_explain_subject(request: ExplainRequest) -> ExplainSubject:
     """Audit, autoencoder and model.
 
     Raises:
@@ -80,27 +81,20 @@ def load_subject(request: ExplainRequest) -> Subject:
         raise UsageError("MODEL", f"{request.model} holds arrays and no model", hint="name the checkpoint")
     device = choose_device(request.device)
     audit = load_saved_audit(request.audit)
-    options = recall_options(ModelOptions(request.arch, request.head, request.weights), audit.result)
-    classifier = load_classifier(
-        request.model, options.arch, options.head, weights=options.weights, trust=request.trust_model
-    )
-    check_model(audit, request.model, classifier.sha256)
-    head, label = classifier.reader.fold(classifier.model), find_audited_label(audit.result, classifier)
-    head = head if label is None else cut_label(head, label)
-    if (head.d, head.n_classes) != (audit.result.model.d, len(audit.result.data.classes)):
-        why = f"has a head of {head.d} -> {head.n_classes}, the audit saw another one"
-        raise CheckpointError(str(request.model), why, hint="name it with --head MODULE")
-    return Subject(audit, classifier, classifier.on(device).model, head, device)
+    options = ModelOptions(request.arch, request.head, request.weights)
+    classifier = load_audited_classifier(audit, request.model, options, request.trust_model)
+    head = fold_audited_head(audit, classifier, find_audited_label(audit.result, classifier))
+    return ExplainSubject(audit, classifier, classifier.on(device).model, head, device)
 
 
 def read_image(path: Path, classifier: Classifier) -> Float[Tensor, "1 c h w"]:
-    """The picture in the file, prepared as the audit prepares pictures.
+    """The image in the file, prepared as the audit prepares images.
 
     Raises:
-        DataError: it cannot be read, or is no picture that the audit would take.
+        DataError: it cannot be read, or is no image that the audit would take.
     """
     source = FolderSource(path.parent)
-    sample = PictureDataset(source, (path.name,), classifier.transform)[0]
+    sample = ImageDataset(source, (path.name,), classifier.transform)[0]
     if sample.image is None:
         raise DataError(str(path), sample.reason)
     return sample.image[None]

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from salve_audit.explain.findings import Decomposition, EditFinding, Explanation, FeaturePart, Flip, Piece, Pieces
+from salve_audit.explain.findings import (
+    Decomposition,
+    EditFinding,
+    ExplainedRegion,
+    ExplainedRegions,
+    Explanation,
+    FeaturePart,
+    Flip,
+)
 from salve_audit.report.numbers import percent, plural, strength
 
 SUM = (
@@ -22,9 +30,9 @@ def signed(value: float) -> str:
     return text if float(text) == 0 else f"{'+' if value > 0 else '−'}{text}"
 
 
-def show_share(one: Decomposition, part: float) -> str:
+def show_share(decomposition: Decomposition, part: float) -> str:
     """A part as a share of the logit; empty where that makes no sense."""
-    value = one.share(part)
+    value = decomposition.share(part)
     return "" if value is None else percent(value).replace("-", "−")
 
 
@@ -33,61 +41,61 @@ def describe_flip(flip: Flip) -> str:
     return "never" if flip.alpha_hat is None else f"{strength(flip.alpha_hat)} → {flip.to}"
 
 
-def list_parts(one: Decomposition) -> list[tuple[str, float]]:
+def list_parts(decomposition: Decomposition) -> list[tuple[str, float]]:
     """The parts besides the listed features, which complete the sum."""
     return [
-        (plural(one.n_rest, "other feature"), one.rest),
-        ("decoder's bias", one.decoder_bias),
-        ("not reproduced by the autoencoder", one.error),
-        ("bias of the final layer", one.head_bias),
+        (plural(decomposition.n_rest, "other feature"), decomposition.rest),
+        ("decoder's bias", decomposition.decoder_bias),
+        ("not reproduced by the autoencoder", decomposition.error),
+        ("bias of the final layer", decomposition.head_bias),
     ]
 
 
-def conclude(found: Explanation) -> str:
+def conclude(explanation: Explanation) -> str:
     """The finding in one sentence."""
-    first, second = found.scores[0], found.scores[1]
+    first, second = explanation.scores[0], explanation.scores[1]
     lead = f"{first.name} ({percent(first.probability)}), then {second.name} ({percent(second.probability)})"
-    features = found.decomposition.features
-    carried = [one for one in features if one.flip.alpha_hat is not None]
+    features = explanation.decomposition.features
+    carried = [part for part in features if part.flip.alpha_hat is not None]
     if not carried:
         return f"{lead}. Suppressing any single one of the listed features does not change that."
-    weakest = min(carried, key=lambda one: one.flip.alpha_hat or 0.0)
+    weakest = min(carried, key=lambda part: part.flip.alpha_hat or 0.0)
     return (
         f"{lead}. What changes that with the least is {name_feature(weakest)}: suppressed at "
         f"α̂ {strength(weakest.flip.alpha_hat)}, the model says {weakest.flip.to}."
     )
 
 
-def name_piece(piece: Piece, number: int) -> str:
-    """``piece 1 (concept 4)``."""
-    return f"piece {number}" + (f" (concept {piece.concept})" if piece.concept is not None else "")
+def name_region(region: ExplainedRegion, number: int) -> str:
+    """``region 1 (concept 4)``."""
+    return f"region {number}" + (f" (concept {region.concept})" if region.concept is not None else "")
 
 
-def describe_piece(piece: Piece, own: str) -> str:
-    """What the model says without it."""
-    kept = f"{own} {percent(piece.own_probability)}"
-    if piece.predicted == own:
-        return f"without it still {kept}"
-    return f"without it {piece.predicted} {percent(piece.probability)}, {kept}"
+def describe_region(region: ExplainedRegion, own: str) -> str:
+    """A phrase on the prediction without the region."""
+    own_share = f"{own} {percent(region.own_probability)}"
+    if region.predicted == own:
+        return f"without it still {own_share}"
+    return f"without it {region.predicted} {percent(region.probability)}, {own_share}"
 
 
-def conclude_pieces(pieces: Pieces, own: str) -> str:
-    """How much the prediction rests on one place, in a sentence."""
-    n = len(pieces.found)
+def conclude_regions(evidence: ExplainedRegions, own: str) -> str:
+    """A sentence on how much the prediction depends on single regions."""
+    n = len(evidence.regions)
     if not n:
-        return f"No place was found in the picture that speaks for {own}."
-    decisive = [one for one in pieces.found if one.predicted != own]
+        return f"No evidence region for {own} was found in the image."
+    decisive = [region for region in evidence.regions if region.predicted != own]
     if decisive:
-        return f"One piece is enough: without it the prediction is no longer {own}."
-    if pieces.redundancy is not None:
-        return f"No single piece found decides it; {pieces.redundancy} together do."
-    return f"{own} is still predicted with {plural(n, 'piece')} taken out."
+        return f"One region is enough: without it the prediction is no longer {own}."
+    if evidence.redundancy is not None:
+        return f"No single region decides it; {evidence.redundancy} together do."
+    return f"{own} is still predicted with {plural(n, 'region')} removed."
 
 
 def conclude_edit(edit: EditFinding) -> str:
-    """What the edit did, in one sentence."""
+    """A sentence on the prediction before and after the edit."""
     now, was = edit.after[0], edit.predicted
-    left = next(one for one in edit.after if one.index == was.index)
+    left = next(score for score in edit.after if score.index == was.index)
     if edit.flipped:
         return (
             f"The prediction becomes {now.name} ({percent(now.probability)}); "

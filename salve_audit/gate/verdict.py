@@ -2,70 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 
-from salve_audit.limits import Limits
+from salve_audit.gate.limits import FLIP_RULE, REDUNDANCY_RULE, RELIANCE_RULE, LimitRule, Limits
 from salve_audit.results import ClassReliance, Rule, Verdict
-
-FLIP_RULE = "alpha_hat flip median at least"
-REDUNDANCY_RULE = "redundancy at depth at least"
-RELIANCE_RULE = "reliance at depth at most"
-
-
-def judge_flips(classes: Iterable[ClassReliance], fail_under: float | None) -> Verdict:
-    """`judge` with a limit on the alpha_hat flip median alone."""
-    return judge(classes, Limits(fail_under=fail_under))
 
 
 def judge(classes: Iterable[ClassReliance], limits: Limits) -> Verdict:
-    """Which classes break a limit: the whole 95 % interval of the statistic lies beyond it.
+    """The verdict: a class breaks a limit where the whole 95 % interval of the statistic lies beyond it.
 
     The interval of the flip median is over samples and, where several were trained, over seeds of the autoencoder;
-    those at depth are over pictures. Classes whose interval contains the limit are undecided and do not fail; thin
+    those in the image are over images. Classes whose interval contains the limit are undecided and do not fail; thin
     classes, and classes of which a statistic was not measured, are not judged. Without a limit, or when some limit
     could judge no class, `passed` is None: nothing that was not measured passes.
     """
     if limits.policy is None:
         return Verdict(passed=None, policy=None, rules=())
     classes = tuple(classes)
-    asked: list[tuple[Rule, ...]] = []
-    if limits.fail_under is not None:
-        asked.append(tuple(_judge_flip(one, limits.fail_under) for one in classes))
-    if limits.fail_under_redundancy is not None:
-        asked.append(tuple(_judge_redundancy(one, limits.fail_under_redundancy) for one in classes))
-    if limits.fail_over_reliance is not None:
-        asked.append(tuple(_judge_reliance(one, limits.fail_over_reliance) for one in classes))
-    rules = tuple(rule for own in asked for rule in own)
-    measured = all(any(rule.outcome != "thin" for rule in own) for own in asked)
+    rules_by_limit = [
+        tuple(_JUDGES[rule](class_info, limit) for class_info in classes) for rule, limit in limits.given.items()
+    ]
+    rules = tuple(rule for own in rules_by_limit for rule in own)
+    measured = all(any(rule.outcome != "thin" for rule in own) for own in rules_by_limit)
     passed = all(rule.outcome != "fail" for rule in rules) if measured else None
     return Verdict(passed=passed, policy=limits.policy, rules=rules)
 
 
-def _judge_flip(one: ClassReliance, limit: float) -> Rule:
-    low, high = one.judged_interval
-    outcome = "thin" if one.thin else _at_least(low, high, limit)
-    return Rule(FLIP_RULE, one.name, one.alpha_hat.flip.median, low, high, limit, outcome)
+def _judge_flip(class_info: ClassReliance, limit: float) -> Rule:
+    low, high = class_info.judged_interval
+    outcome = "thin" if class_info.thin else _at_least(low, high, limit)
+    return Rule(FLIP_RULE.name, class_info.name, class_info.alpha_hat.flip.median, low, high, limit, outcome)
 
 
-def _judge_redundancy(one: ClassReliance, limit: int) -> Rule:
-    found = one.depth
-    if found is None:
-        return Rule(REDUNDANCY_RULE, one.name, None, None, None, limit, "thin")
-    value, low, high = map(_number, (found.redundancy, found.redundancy_low, found.redundancy_high))
-    beyond = limit > found.redundancy_limit  # then "beyond the limit searched" may still be too little
-    outcome = "thin" if found.thin or (beyond and high is None) else _at_least(low, high, limit)
-    return Rule(REDUNDANCY_RULE, one.name, value, low, high, limit, outcome)
+def _judge_redundancy(class_info: ClassReliance, limit: float) -> Rule:
+    reliance = class_info.image_reliance
+    if reliance is None:
+        return Rule(REDUNDANCY_RULE.name, class_info.name, None, None, None, limit, "thin")
+    value, low, high = map(_number, (reliance.redundancy, reliance.redundancy_low, reliance.redundancy_high))
+    beyond = limit > reliance.redundancy_limit  # then "beyond the limit searched" may still be too little
+    outcome = "thin" if reliance.thin or (beyond and high is None) else _at_least(low, high, limit)
+    return Rule(REDUNDANCY_RULE.name, class_info.name, value, low, high, limit, outcome)
 
 
-def _judge_reliance(one: ClassReliance, limit: float) -> Rule:
-    found = one.depth
-    if found is None:
-        return Rule(RELIANCE_RULE, one.name, None, None, None, limit, "thin")
-    outcome = "fail" if found.low > limit else "undecided" if found.high > limit else "pass"
-    if outcome == "fail" and found.is_by_chance:  # any place as large turns as many
+def _judge_reliance(class_info: ClassReliance, limit: float) -> Rule:
+    reliance = class_info.image_reliance
+    if reliance is None:
+        return Rule(RELIANCE_RULE.name, class_info.name, None, None, None, limit, "thin")
+    outcome = "fail" if reliance.low > limit else "undecided" if reliance.high > limit else "pass"
+    if outcome == "fail" and reliance.is_by_chance:  # any region as large flips as many
         outcome = "undecided"
-    outcome = "thin" if found.thin else outcome
-    return Rule(RELIANCE_RULE, one.name, found.reliance, found.low, found.high, limit, outcome)
+    outcome = "thin" if reliance.thin else outcome
+    return Rule(RELIANCE_RULE.name, class_info.name, reliance.reliance, reliance.low, reliance.high, limit, outcome)
 
 
 def _at_least(low: float | None, high: float | None, limit: float) -> str:
@@ -80,7 +67,8 @@ def _number(value: int | None) -> float | None:
     return None if value is None else float(value)
 
 
-def fragile_classes(verdict: Verdict) -> tuple[str, ...]:
-    """Names of the classes that fail, in output order."""
-    failed: Sequence[str] = [rule.class_name for rule in verdict.rules if rule.outcome == "fail"]
-    return tuple(dict.fromkeys(failed))
+_JUDGES: dict[LimitRule, Callable[[ClassReliance, float], Rule]] = {
+    FLIP_RULE: _judge_flip,
+    REDUNDANCY_RULE: _judge_redundancy,
+    RELIANCE_RULE: _judge_reliance,
+}

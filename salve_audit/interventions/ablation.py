@@ -3,7 +3,7 @@
 ``W'(t) = W (I − t d dᵀ)`` with ``d = D_l / ‖D_l‖``; the bias stays. At t = 1 nothing along d reaches the logits;
 beyond it the component is reversed.
 
-Source: directional ablation as in arXiv 2406.11717, folded into the head; METHOD §5.
+Source: directional ablation as in arXiv 2406.11717, folded into the head; docs/method.md §5.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 
 from salve_audit.interventions.affine import Intervention, RankOneEdit, rank_one_intervention
 from salve_audit.interventions.context import EditContext
+from salve_audit.interventions.registry import ABLATION
 
 
 def ablate(context: EditContext) -> Intervention:
@@ -19,4 +20,4 @@ def ablate(context: EditContext) -> Intervention:
     length = float(np.linalg.norm(context.direction))
     unit = context.direction / length if length > 0 else context.direction
     edit = RankOneEdit(left=-(context.head.weight @ unit), right=unit, bias=np.zeros_like(context.head.bias))
-    return rank_one_intervention("ablation", context.head, edit, feature=context.feature)
+    return rank_one_intervention(ABLATION.key, context.head, edit, feature=context.feature)

@@ -13,16 +13,16 @@ LEVEL = 0.95
 def draw_weights(
     counts: Int[np.ndarray, " k"], n_draws: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "n_draws n"]:
-    """Multinomial weights of samples sorted by class: each class drawn anew to its own size, its weights summing to 1.
+    """Number of times that each sample, sorted by class, is drawn: every class anew, to its own size.
 
-    float32: a weight is a small count over the class size, and only their sums over a few thousand samples are used.
+    Whole numbers, so that sums over them are exact in float32 as well, in whatever order a processor adds them up.
     """
     weights = np.empty((n_draws, int(counts.sum())), dtype=np.float32)
     start = 0
     for n in (int(count) for count in counts if count):
         drawn = rng.integers(n, size=(n_draws, n)) + n * np.arange(n_draws)[:, None]
         times = np.bincount(drawn.ravel(), minlength=n_draws * n)
-        weights[:, start : start + n] = times.reshape(n_draws, n) / n
+        weights[:, start : start + n] = times.reshape(n_draws, n)
         start += n
     return weights
 
@@ -34,10 +34,37 @@ def draw_others(
     class_index: int,
 ) -> Float[np.ndarray, "n_draws s"]:
     """Mean accuracy of the other classes in every draw."""
-    counted = correct.astype(np.float32)
-    counted[:, samples.rows_of(class_index)] = 0
-    n_others = np.count_nonzero(samples.others(class_index))
-    return (weights @ counted.T).astype(np.float64) / n_others
+    return draw_accuracy(weights, correct, samples, samples.others(class_index))
+
+
+def draw_accuracy(
+    weights: Float[np.ndarray, "n_draws n"],
+    correct: Bool[np.ndarray, "s n"],
+    samples: AuditSamples,
+    classes: Bool[np.ndarray, " k"],
+) -> Float[np.ndarray, "n_draws s"]:
+    """Mean accuracy of the chosen classes in every draw.
+
+    The hits of classes of one size are counted by one product and only then divided: counts are exact, so the result
+    does not depend on how many rows `correct` has, which decides in what order a product is summed up.
+    """
+    total = np.zeros((len(weights), len(correct)))
+    for rows, size in _runs(samples, classes):
+        hits = weights[:, rows] @ correct[:, rows].T.astype(np.float32)
+        total += hits.astype(np.float64) / size
+    return total / np.count_nonzero(classes)
+
+
+def _runs(samples: AuditSamples, classes: Bool[np.ndarray, " k"]) -> list[tuple[slice, int]]:
+    """The samples of neighbouring chosen classes of one size, and that size."""
+    runs: list[tuple[slice, int]] = []
+    for index in np.flatnonzero(classes & (samples.counts > 0)).tolist():
+        rows, size = samples.rows_of(index), int(samples.counts[index])
+        if runs and runs[-1][1] == size and runs[-1][0].stop == rows.start:
+            runs[-1] = (slice(runs[-1][0].start, rows.stop), size)
+        else:
+            runs.append((rows, size))
+    return runs
 
 
 def hull_interval(drawn: Float[np.ndarray, " n_draws"], mixed: Float[np.ndarray, " some"]) -> tuple[float, float]:

@@ -1,22 +1,21 @@
-"""What the comparison of interventions is given and what it returns."""
+"""Inputs and result of the comparison of interventions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from salve_audit.config import METHODS as METHOD_NAMES
 from salve_audit.errors import UsageError
-from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.interventions.registry import METHODS
 from salve_audit.results import InterventionResult, MethodSpread, MethodSummary
 
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    """What is compared.
+    """Methods, targets and numbers of draws of the comparison.
 
     Attributes:
         methods: names out of the registry.
@@ -29,7 +28,7 @@ class ComparisonSettings:
         UsageError: an unknown method, a target outside 0..1, or a count below 1.
     """
 
-    methods: tuple[str, ...] = METHOD_NAMES
+    methods: tuple[str, ...] = field(default_factory=lambda: tuple(METHODS))
     targets: tuple[float, ...] = (0.5, 0.05)
     n_keys: int = 10
     n_bootstrap: int = 1000
@@ -49,7 +48,7 @@ class ComparisonSettings:
 
 @dataclass(frozen=True)
 class SeedFeatures:
-    """What an autoencoder like the audited one but for its seed says of the classes.
+    """The classes' features in an autoencoder that differs from the audited one by its seed alone.
 
     Attributes:
         features: (k,) its own dominant latent of every class.
@@ -66,7 +65,7 @@ class SeedFeatures:
 
 @dataclass(frozen=True)
 class ComparisonInputs:
-    """What is edited, and on which samples.
+    """The head, the autoencoder and the samples that edits are compared on.
 
     Attributes:
         head: the final linear layer.
@@ -98,7 +97,7 @@ class ComparisonInputs:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the comparison found.
+    """Results of the comparison of interventions.
 
     Attributes:
         results: by class, then method, then target.

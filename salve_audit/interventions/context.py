@@ -1,4 +1,4 @@
-"""What the methods are given: the head, the class, its feature, and statistics of the fit split."""
+"""The methods' input: the head, the class, its feature, and statistics of the fit split."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.interventions.affine import AffineHead
 from salve_audit.interventions.holdout import HeldOut, hold_out, ridge_solver
 
@@ -81,9 +81,9 @@ class FitStatistics:
     def covariance_pinv(self) -> Float[np.ndarray, "d d"]:
         """Pseudo-inverse of the covariance Σ = C − μμᵀ, (d, d)."""
         values, vectors = np.linalg.eigh(self.second_moment - np.outer(self.mean, self.mean))
-        kept = values > RELATIVE_RANK * max(float(values[-1]), 0.0)
-        basis = vectors[:, kept]
-        return (basis / values[kept]) @ basis.T
+        significant = values > RELATIVE_RANK * max(float(values[-1]), 0.0)
+        basis = vectors[:, significant]
+        return (basis / values[significant]) @ basis.T
 
     def cross_covariance(self, class_index: int) -> Float[np.ndarray, " d"]:
         """Covariance of the activations with the indicator of one class, (d,): ``p (μ_class − μ)``."""

@@ -1,7 +1,7 @@
 """INLP: project out, one after another, the directions along which a linear classifier tells the class from the rest.
 
 Each classifier is the ridge regression of the class-against-rest indicator, fitted to four fifths of the fit split
-after the directions found before are taken out; its normal is the next direction. A direction is kept as long as the
+after the directions found before are removed; its normal is the next direction. A direction is kept as long as the
 classifier is better than chance on the last fifth (`MAX_DIRECTIONS` at most; the first always). With B the orthonormal
 directions found and ``P = I − B Bᵀ``: ``W'(t) = W (I − t (I − P)) = W − t W B Bᵀ``, the bias stays.
 
@@ -9,7 +9,7 @@ Ridge regression has the direction of the linear discriminant, and a closed form
 difference of the means, the classifier that is orthogonal to B minimises ``½ wᵀS w − wᵀΔ`` under ``Bᵀw = 0``, so that
 one factorisation of S serves all classes and all directions.
 
-Source: arXiv 2004.07667, which uses any linear classifier; METHOD §5.
+Source: arXiv 2004.07667, which uses any linear classifier; docs/method.md §5.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from jaxtyping import Float
 from salve_audit.interventions.affine import Intervention, LinearEdit, linear_intervention
 from salve_audit.interventions.context import EditContext
 from salve_audit.interventions.holdout import HeldOut
+from salve_audit.interventions.registry import INLP
 
 MAX_DIRECTIONS = 8
 CHANCE = 0.5  # balanced accuracy
@@ -30,11 +31,11 @@ def project_out(context: EditContext) -> Intervention:
     """The projection onto what is left of the activations; its left factor is W B, so r is the number of directions."""
     basis = find_directions(context.fit.held_out, context.class_index)
     edit = LinearEdit(left=-(context.head.weight @ basis), right=basis.T, bias=np.zeros_like(context.head.bias))
-    return linear_intervention("inlp", context.head, edit)
+    return linear_intervention(INLP.key, context.head, edit)
 
 
 def find_directions(parts: HeldOut, class_index: int) -> Float[np.ndarray, "d r"]:
-    """B, orthonormal columns, at least one; a column of zeros where the class cannot be told apart at all."""
+    """B, orthonormal columns, at least one; a column of zeros where the class cannot be distinguished at all."""
     own, rest = parts.means[class_index], parts.rest_means[class_index]
     difference = own - rest
     if not np.isfinite(difference).all() or not difference.any():
@@ -48,15 +49,15 @@ def find_directions(parts: HeldOut, class_index: int) -> Float[np.ndarray, "d r"
         if length <= 1e-12 * float(np.linalg.norm(free)):
             break
         normal /= length
-        if basis.size and not _tells_apart(parts, class_index, normal, float(normal @ (own + rest)) / 2):
+        if basis.size and not _distinguishes(parts, class_index, normal, float(normal @ (own + rest)) / 2):
             break
         basis = np.column_stack([basis, normal])
         solved = np.column_stack([solved, parts.solve(normal[:, None])])
     return basis
 
 
-def _tells_apart(parts: HeldOut, class_index: int, normal: Float[np.ndarray, " d"], threshold: float) -> bool:
-    """Is the balanced accuracy on the part held out above chance by more than `SIGMAS` standard errors?"""
+def _distinguishes(parts: HeldOut, class_index: int, normal: Float[np.ndarray, " d"], threshold: float) -> bool:
+    """True if the balanced accuracy on the held-out part is above chance by more than `SIGMAS` standard errors."""
     above = parts.acts @ normal > threshold
     own = parts.labels == class_index
     n_own, n_rest = int(own.sum()), int((~own).sum())

@@ -6,7 +6,7 @@ projection onto ``Σ^{-½} s``. One indicator makes π of rank one, so that ``P 
 ``W' = W A``, ``b' = b + W (I − A) μ``. The strength t interpolates between the original and the erased head,
 and beyond t = 1 extrapolates: the class's trace is reversed.
 
-Source: arXiv 2306.03819, theorem 4.3; METHOD §5.
+Source: arXiv 2306.03819, theorem 4.3; docs/method.md §5.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from jaxtyping import Float
 
 from salve_audit.interventions.affine import Intervention, RankOneEdit, rank_one_intervention
 from salve_audit.interventions.context import EditContext, FitStatistics
+from salve_audit.interventions.registry import LEACE
 
 
 def erase(context: EditContext) -> Intervention:
     """The erasure of class against rest, as the fit split shows it."""
     left, right = projection_factors(context.fit, context.class_index)
-    seen = context.head.weight @ left  # W s, (k,)
-    edit = RankOneEdit(left=-seen, right=right, bias=seen * float(right @ context.fit.mean))
-    return rank_one_intervention("leace", context.head, edit)
+    shift = context.head.weight @ left  # W s, (k,)
+    edit = RankOneEdit(left=-shift, right=right, bias=shift * float(right @ context.fit.mean))
+    return rank_one_intervention(LEACE.key, context.head, edit)
 
 
 def projection_factors(fit: FitStatistics, class_index: int) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:

@@ -15,13 +15,13 @@ from threadpoolctl import threadpool_limits
 
 from salve_audit.interventions.affine import Intervention
 from salve_audit.interventions.bootstrap import draw_others, hull_interval
+from salve_audit.interventions.choices import measure_choices, mix_draws, summarise_spreads
 from salve_audit.interventions.comparison import Comparison, ComparisonInputs, ComparisonSettings
 from salve_audit.interventions.measure import Matched, compute_drift, head_change, match_accuracy
 from salve_audit.interventions.partial import match_on_part
 from salve_audit.interventions.plan import Plan, make_plan
 from salve_audit.interventions.samples import EditedLogits, edit_groups
 from salve_audit.interventions.summary import ClassDraws, summarise_methods
-from salve_audit.interventions.variants import measure_variants, mix_draws, summarise_spreads
 from salve_audit.interventions.workbench import Workbench
 from salve_audit.results import InterventionResult, MethodSpread
 
@@ -43,7 +43,7 @@ class ClassFindings:
 
 
 def compare_interventions(settings: ComparisonSettings, inputs: ComparisonInputs) -> Comparison:
-    """All methods on all classes at all target accuracies (matched suppression, METHOD §5).
+    """Compare all methods on all classes at all target accuracies (matched suppression, docs/method.md §5).
 
     A class without fit or audit samples, or without any other class to compare it with, is left out and logged. One
     that is at or below a target from the start has strength 0 there and counts as reached. Where a method never
@@ -59,13 +59,13 @@ def compare_interventions(settings: ComparisonSettings, inputs: ComparisonInputs
     with threadpool_limits(1, user_api="blas"):  # many small products: threads that wait for each other cost fourfold
         bench = Workbench(settings, inputs)
         plan = make_plan(bench)
-        found = _compare_all(bench, plan)
-    notes = (*plan.notes(bench), *_name_missing(found))
+        findings = _compare_all(bench, plan)
+    notes = (*plan.notes(bench), *_name_missing(findings))
     _report_missing(bench, notes)
     return Comparison(
-        results=tuple(result for one in found for result in one.results),
-        spreads=tuple(spread for one in found for spread in one.spreads),
-        summary=summarise_methods([one.draws for one in found if one.draws is not None]),
+        results=tuple(result for of_class in findings for result in of_class.results),
+        spreads=tuple(spread for of_class in findings for spread in of_class.spreads),
+        summary=summarise_methods([of_class.draws for of_class in findings if of_class.draws is not None]),
         notes=notes,
     )
 
@@ -80,22 +80,22 @@ def _compare_all(bench: Workbench, plan: Plan) -> list[ClassFindings]:
     n_threads = min(MAX_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
     with ThreadPoolExecutor(n_threads) as pool:
         rest = pool.map(lambda group: compare_group(bench, plan, group), groups)
-        return [*first, *(one for group in rest for one in group)]
+        return [*first, *(of_class for group in rest for of_class in group)]
 
 
 def _report_missing(bench: Workbench, notes: Iterable[str]) -> None:
     inputs = bench.inputs
     for index, name in enumerate(inputs.class_names):
-        seen = index in inputs.fit_labels or index in inputs.audit_labels  # else an output, but no class of the data
-        if seen and not bench.can_compare(index):
+        in_data = index in inputs.fit_labels or index in inputs.audit_labels  # else an output, but no class of the data
+        if in_data and not bench.can_compare(index):
             logger.warning("class %s has too few samples: no interventions are compared on it", name)
     for note in notes:
         logger.info("%s", note)
 
 
-def _name_missing(found: Iterable[ClassFindings]) -> list[str]:
+def _name_missing(findings: Iterable[ClassFindings]) -> list[str]:
     """The methods that had nothing to act on, in words."""
-    missing = [method for one in found for method in one.left_out]
+    missing = [method for of_class in findings for method in of_class.left_out]
     times = {method: missing.count(method) for method in missing}
     return [
         f"{method} has nothing to act on in {n} {'class' if n == 1 else 'classes'} and is left out there."
@@ -106,13 +106,16 @@ def _name_missing(found: Iterable[ClassFindings]) -> list[str]:
 def compare_group(bench: Workbench, plan: Plan, group: Sequence[int]) -> list[ClassFindings]:
     """Findings of these classes, in their order; the projections of all their edits are worked out at once."""
     made = [_intervene(bench, plan, index) for index in group]
-    wanted = [(index, [one for one in own.values() if one is not None]) for index, own in zip(group, made, strict=True)]
+    wanted = [
+        (index, [intervention for intervention in own.values() if intervention is not None])
+        for index, own in zip(group, made, strict=True)
+    ]
     edits = edit_groups(bench.samples, wanted)
-    found = []
+    findings = []
     for index, had, own in zip(group, made, edits, strict=True):
-        missing = tuple(method for method, one in had.items() if one is None)
-        found.append(dataclasses.replace(_compare_class(bench, plan, index, own), left_out=missing))
-    return found
+        missing = tuple(method for method, intervention in had.items() if intervention is None)
+        findings.append(dataclasses.replace(_compare_class(bench, plan, index, own), left_out=missing))
+    return findings
 
 
 def _intervene(bench: Workbench, plan: Plan, index: int) -> dict[str, Intervention | None]:
@@ -131,19 +134,19 @@ def _compare_class(bench: Workbench, plan: Plan, index: int, every: Sequence[Edi
     correct = np.concatenate([none, *(matched.correct for matched in matches)])  # (methods targets, n)
     weights = bench.weights if index in plan.full else bench.weights[:FEWER_DRAWS]
     draws = draw_others(weights, correct, bench.samples, index)
-    found = tuple(
+    unbounded = tuple(
         _result(bench, edited, matched, (index, i))
         for edited, matched in zip(edits, matches, strict=True)
         for i in range(len(bench.targets))
     )
-    variants = measure_variants(bench, index, methods) if index in plan.varied else []
-    drawn = mix_draws(bench, index, found, draws, variants) if variants else ClassDraws(found, draws)
+    choices = measure_choices(bench, index, methods) if index in plan.varied else []
+    drawn = mix_draws(bench, index, unbounded, draws, choices) if choices else ClassDraws(unbounded, draws)
     results = tuple(_with_interval(cell.result, cell.drawn, cell.mixed) for cell in drawn.cells())
-    of_part = [one for edited in some for one in match_on_part(bench, edited, index)]
+    of_part = [result for edited in some for result in match_on_part(bench, edited, index)]
     return ClassFindings(
         results=(*of_part, *results),
         draws=ClassDraws(results, drawn.draws, drawn.mixed, drawn.counted) if index in plan.full else None,
-        spreads=tuple(summarise_spreads(bench, index, results, variants)),
+        spreads=tuple(summarise_spreads(bench, index, results, choices)),
     )
 
 

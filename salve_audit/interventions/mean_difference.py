@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from salve_audit.interventions.affine import Intervention, RankOneEdit, rank_one_intervention
 from salve_audit.interventions.context import EditContext
+from salve_audit.interventions.registry import MEAN_DIFFERENCE
 
 
 def difference_vector(context: EditContext) -> Float[np.ndarray, " d"]:
@@ -26,4 +27,4 @@ def steer_by_means(context: EditContext) -> Intervention:
     edit = RankOneEdit(
         left=np.zeros_like(context.head.bias), right=np.zeros_like(vector), bias=context.head.weight @ vector
     )
-    return rank_one_intervention("mean-difference", context.head, edit)
+    return rank_one_intervention(MEAN_DIFFERENCE.key, context.head, edit)

@@ -1,4 +1,4 @@
-"""What an edit of given strength costs: the other classes' accuracy, their distributions, the weights."""
+"""Cost of an edit of given strength: the other classes' accuracy, their distributions, the weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 
 from salve_audit.interventions.affine import AffineHead, Intervention
 from salve_audit.interventions.samples import EditedLogits
-from salve_audit.interventions.search import class_events, find_strengths
+from salve_audit.interventions.search import class_events, find_least_strengths
 
 AREA_STEPS = 10  # levels of suppression at which the area's integrand is measured
 
@@ -20,10 +20,10 @@ class Matched:
 
     Attributes:
         strengths: (targets,).
-        reached: (targets,) is the class's accuracy at most the target there?
+        reached: (targets,) True where the class's accuracy is at most the target.
         correct: (targets, n) of all audit samples.
         accuracies: (targets, k) of all classes.
-        area: under (target suppressed, others kept); nan where it was not asked for.
+        area: under (target suppressed, others kept); nan where it was not computed.
     """
 
     strengths: Float[np.ndarray, " targets"]
@@ -46,7 +46,7 @@ def match_accuracy(edited: EditedLogits, class_index: int, targets: Float[np.nda
     original = float(events.correct.mean())
     suppression = np.linspace(0.0, 1.0, AREA_STEPS + 1)[1:]
     levels = np.concatenate([targets, original * (1.0 - suppression)])
-    strengths, reached = find_strengths(events, levels, edited.intervention.max_strength)
+    strengths, reached = find_least_strengths(events, levels, edited.intervention.max_strength)
 
     n = len(targets)
     # A product of the whole head per strength is worth all samples at the targets, but not at every step of the area.
@@ -57,8 +57,8 @@ def match_accuracy(edited: EditedLogits, class_index: int, targets: Float[np.nda
     else:
         at_targets, at_steps = edited.correct(strengths[:n]), traced.correct(np.append(strengths[n:], 0.0))
     others = traced.samples.class_accuracies(at_steps)[:, traced.samples.others(class_index)].mean(axis=1)
-    kept = np.minimum(others[:-1] / others[-1], 1.0) if others[-1] > 0 else np.ones(AREA_STEPS)
-    curve = np.concatenate([[1.0], np.where(reached[n:], kept, 0.0)])
+    retained = np.minimum(others[:-1] / others[-1], 1.0) if others[-1] > 0 else np.ones(AREA_STEPS)
+    curve = np.concatenate([[1.0], np.where(reached[n:], retained, 0.0)])
     return Matched(
         strengths=strengths[:n],
         reached=reached[:n],
@@ -69,16 +69,16 @@ def match_accuracy(edited: EditedLogits, class_index: int, targets: Float[np.nda
 
 
 def match_targets(edited: EditedLogits, class_index: int, targets: Float[np.ndarray, " targets"]) -> Matched:
-    """The same without the area."""
+    """Search the strengths and measure all samples at them, without the area."""
     events = class_events(edited, class_index)
-    strengths, reached = find_strengths(events, targets, edited.intervention.max_strength)
+    strengths, reached = find_least_strengths(events, targets, edited.intervention.max_strength)
     correct = edited.correct(strengths)
     return Matched(strengths, reached, correct, edited.samples.class_accuracies(correct), float("nan"))
 
 
 @dataclass(frozen=True)
 class Drift:
-    """How far the other classes' samples move; see `compute_drift`.
+    """Change of the other classes' predictions; see `compute_drift`.
 
     Attributes:
         kl: mean KL(original ‖ edited) in nats.
@@ -107,8 +107,8 @@ def compute_drift(edited: EditedLogits, class_index: int, strength: float) -> Dr
         before = samples.logits[:, rows]  # (k, rows)
         after = logits_of(rows)[0]
         kl[rows] = _divergence(before, after)
-        kept = np.take_along_axis(after, before.argmax(axis=0)[None, :], axis=0)[0]
-        agrees[rows] = kept >= after.max(axis=0)
+        logit_of_first = np.take_along_axis(after, before.argmax(axis=0)[None, :], axis=0)[0]
+        agrees[rows] = logit_of_first >= after.max(axis=0)
         own = after[samples.labels[rows], np.arange(after.shape[1])]
         right[rows] = np.count_nonzero(after >= own, axis=0) == 1
     others = np.ones(n, dtype=bool)

@@ -1,8 +1,8 @@
 """Two methods over the classes that both bring to the target: the mean difference, its interval, and a test.
 
 The test is the bootstrap's own: of the draws of the mean difference, the share on the far side of 0, twice the smaller
-one, as in a percentile interval. It is over pictures (and seeds or keys), which the classes' differences share: nearly
-the same pictures of other classes stand behind all of them, so that a permutation over classes, which takes the
+one, as in a percentile interval. It is over images (and seeds or keys), which the classes' differences share: nearly
+the same images of other classes stand behind all of them, so that a permutation over classes, which takes the
 differences for independent, would find too much. It speaks of these classes, not of others.
 """
 
@@ -19,14 +19,14 @@ from salve_audit.results import InterventionResult
 
 
 @dataclass(frozen=True)
-class Cell:
+class MethodCell:
     """One method at one target in one class, with the draws of the others' accuracy.
 
     Attributes:
         result: as measured.
-        drawn: (n_draws,) over pictures.
-        mixed: (n_draws,) over pictures and, where the method has a free choice (seed, key), over that.
-        counted: (n_draws,) does the choice drawn reach the target?
+        drawn: (n_draws,) over images.
+        mixed: (n_draws,) over images and, where the method has a free choice (seed, key), over that.
+        counted: (n_draws,) True where the choice drawn reaches the target.
     """
 
     result: InterventionResult
@@ -46,16 +46,16 @@ class Paired:
     p: float | None = None
 
 
-def compare_cells(own: Mapping[str, Cell], reference: Mapping[str, Cell]) -> Paired:
+def compare_cells(own: Mapping[str, MethodCell], reference: Mapping[str, MethodCell]) -> Paired:
     """Own less reference over the classes (keys) in which both reach the target."""
     common = [name for name, cell in own.items() if cell.result.reached and _reaches(reference.get(name))]
     if not common:
         return Paired()
     pairs = [(own[name], reference[name]) for name in common]
-    mean = float(np.mean([one.result.others_accuracy - other.result.others_accuracy for one, other in pairs]))
-    drawn = np.mean([one.drawn - other.drawn for one, other in pairs], axis=0)
+    mean = float(np.mean([cell.result.others_accuracy - other.result.others_accuracy for cell, other in pairs]))
+    drawn = np.mean([cell.drawn - other.drawn for cell, other in pairs], axis=0)
     mixed = _mean_counted(
-        [one.mixed - other.mixed for one, other in pairs], [one.counted & other.counted for one, other in pairs]
+        [cell.mixed - other.mixed for cell, other in pairs], [cell.counted & other.counted for cell, other in pairs]
     )
     low, high = hull_interval(drawn, mixed)
     return Paired(len(common), mean, low, high, max(two_sided(drawn), two_sided(mixed)))
@@ -77,7 +77,7 @@ def adjust_holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _reaches(cell: Cell | None) -> bool:
+def _reaches(cell: MethodCell | None) -> bool:
     return cell is not None and cell.result.reached
 
 
@@ -85,7 +85,7 @@ def _mean_counted(
     draws: Sequence[Float[np.ndarray, " n_draws"]], counted: Sequence[Bool[np.ndarray, " n_draws"]]
 ) -> Float[np.ndarray, " some"]:
     """Mean over the classes counted in each draw, of the draws in which there are any."""
-    kept = np.asarray(counted)
-    n = kept.sum(axis=0)
-    sums = np.where(kept, np.asarray(draws), 0.0).sum(axis=0)
+    is_counted = np.asarray(counted)
+    n = is_counted.sum(axis=0)
+    sums = np.where(is_counted, np.asarray(draws), 0.0).sum(axis=0)
     return sums[n > 0] / n[n > 0]

@@ -1,7 +1,7 @@
-"""SALVE on a class for which the whole head on all pictures again would cost too much.
+"""SALVE on a class for which the whole head on all images again would cost too much.
 
-The strengths come from all pictures of the class itself, exactly as elsewhere; what the other classes keep comes from
-a few hundred pictures spread evenly over them (`AuditSamples.thinned`), so neither their worst class nor the area
+The strengths come from all images of the class itself, exactly as elsewhere; what the other classes keep comes from
+a few hundred images spread evenly over them (`AuditSamples.thinned`), so neither their worst class nor the area
 under all strengths is told.
 """
 
@@ -11,16 +11,16 @@ import numpy as np
 
 from salve_audit.interventions.measure import compute_drift, head_change
 from salve_audit.interventions.samples import EditedLogits
-from salve_audit.interventions.search import class_events, find_strengths
+from salve_audit.interventions.search import class_events, find_least_strengths
 from salve_audit.interventions.workbench import Workbench
 from salve_audit.reliance.survival import wilson
 from salve_audit.results import InterventionResult
 
 
 def match_on_part(bench: Workbench, edited: EditedLogits, index: int) -> list[InterventionResult]:
-    """One result per target, with Wilson's 95 % interval over the other classes' pictures that were used."""
+    """One result per target, with Wilson's 95 % interval over the other classes' images that were used."""
     events = class_events(edited, index)
-    strengths, reached = find_strengths(events, bench.targets, edited.intervention.max_strength)
+    strengths, reached = find_least_strengths(events, bench.targets, edited.intervention.max_strength)
     return [_measure(bench, edited, index, at) for at in zip(bench.settings.targets, strengths, reached, strict=True)]
 
 

@@ -1,10 +1,10 @@
-"""Which classes are compared in full where all would cost too much.
+"""The classes that are compared in full where all would cost too much.
 
 An edit that is linear in its strength costs a few products per sample, so every class has it. SALVE and its nulls need
 the whole head times all samples at every strength, and other seeds and keys multiply all work. They are counted in
 multiply-adds, not in seconds, so that a plan depends on nothing but the audit's size; where the limit is passed, the
 most fragile classes come first, and the summary is over those that have everything. On the other classes SALVE is
-measured on a part of the other classes' pictures, and the nulls not at all.
+measured on a part of the other classes' images, and the nulls not at all.
 """
 
 from __future__ import annotations
@@ -14,20 +14,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from salve_audit.interventions.registry import FEATURED, KEYED
+from salve_audit.interventions.registry import METHODS, is_null
 from salve_audit.interventions.workbench import Workbench
 
-SALVE = "salve"
-COUPLED = frozenset({SALVE, "null-permuted", "null-random"})  # piecewise linear in their strength
 FULL_PRODUCTS = 6e12  # multiply-adds for the coupled methods
-VARIANT_PRODUCTS = 2e12  # and for other seeds and keys
+CHOICE_PRODUCTS = 2e12  # and for other seeds and keys
 AREA_PRODUCTS = 12  # strengths per edit where the area is traced as well as the targets
 LINEAR_COST = 40.0  # of a linear edit, in products of one class's row with all samples
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured where.
+    """Plan of which classes are measured in full, in part, and over other keys and seeds.
 
     Attributes:
         classes: to compare at all, in output order.
@@ -40,30 +38,32 @@ class Plan:
     varied: frozenset[int]
 
     def methods(self, index: int, methods: Sequence[str]) -> tuple[str, ...]:
-        """Those that are compared on this class."""
-        return tuple(method for method in methods if index in self.full or method not in COUPLED - {SALVE})
+        """The methods of `methods` that are compared on this class."""
+        return tuple(
+            method for method in methods if index in self.full or not _is_coupled(method) or not is_null(method)
+        )
 
     def on_part(self, index: int, method: str) -> bool:
-        """Is what the others keep measured on a part of their samples?"""
-        return method in COUPLED and index not in self.full
+        """True if what the other classes keep is measured on a part of their samples."""
+        return _is_coupled(method) and index not in self.full
 
     def notes(self, bench: Workbench) -> tuple[str, ...]:
-        """What is left out, in words."""
-        found = []
+        """The parts of the comparison that are left out, in words."""
+        notes = []
         if len(self.full) < len(self.classes):
-            found.append(
+            notes.append(
                 f"The summary of all methods, null controls among them, is over the {len(self.full)} most fragile of "
                 f"{len(self.classes)} classes ({_listed(bench, self.full)}): each edit by SALVE or a null needs the "
-                "whole head on all pictures again. On the other classes there are no nulls, and what SALVE leaves "
-                f"the other classes is measured on {len(bench.samples.thinned.labels)} pictures, spread evenly. "
-                "The other methods are measured on all classes and pictures."
+                "whole head on all images again. On the other classes there are no nulls, and what SALVE leaves "
+                f"the other classes is measured on {len(bench.samples.thinned.labels)} images, spread evenly. "
+                "The other methods are measured on all classes and images."
             )
         if len(self.varied) < len(self.full):
-            found.append(
+            notes.append(
                 f"Other keys and seeds are compared on the {len(self.varied)} most fragile classes; elsewhere "
-                "the intervals are over pictures alone."
+                "the intervals are over images alone."
             )
-        return tuple(found)
+        return tuple(notes)
 
 
 def make_plan(bench: Workbench) -> Plan:
@@ -74,14 +74,18 @@ def make_plan(bench: Workbench) -> Plan:
     n, d = bench.samples.acts.shape
     product = float(n) * d * len(bench.head.bias)  # the head on all samples
     strengths = n_targets if bench.samples.thinned_rows is not None else n_targets + AREA_PRODUCTS
-    coupled = len([m for m in methods if m in COUPLED]) * strengths * product
+    coupled = len([m for m in methods if _is_coupled(m)]) * strengths * product
     linear = LINEAR_COST * n * d
     seeds = len(bench.inputs.other_seeds)
-    varied = seeds * sum(n_targets * product if m in COUPLED else linear for m in methods if m in FEATURED)
-    varied += bench.settings.n_keys * linear * len([m for m in methods if m in KEYED])
+    varied = seeds * sum(n_targets * product if _is_coupled(m) else linear for m in methods if METHODS[m].featured)
+    varied += bench.settings.n_keys * linear * len([m for m in methods if METHODS[m].keyed])
     n_full = _affordable(FULL_PRODUCTS, coupled, len(order))
-    n_varied = min(n_full, _affordable(VARIANT_PRODUCTS, varied, len(order)))
+    n_varied = min(n_full, _affordable(CHOICE_PRODUCTS, varied, len(order)))
     return Plan(tuple(classes), frozenset(order[:n_full]), frozenset(order[:n_varied]))
+
+
+def _is_coupled(method: str) -> bool:
+    return METHODS[method].coupled
 
 
 def _affordable(limit: float, each: float, n: int) -> int:

@@ -20,6 +20,7 @@ from jaxtyping import Float
 
 from salve_audit.interventions.affine import Intervention, LinearEdit, linear_intervention
 from salve_audit.interventions.context import EditContext
+from salve_audit.interventions.registry import RETRAINING
 
 
 def retrain(context: EditContext) -> Intervention:
@@ -33,11 +34,11 @@ def retrain(context: EditContext) -> Intervention:
     left = np.zeros((len(context.head.bias), len(rows)))
     left[rows, np.arange(len(rows))] = 1.0
     edit = LinearEdit(left=left, right=right, bias=left @ (moved.sum(axis=1) - right @ fit.mean))
-    return linear_intervention("last-layer-retraining", context.head, edit)
+    return linear_intervention(RETRAINING.key, context.head, edit)
 
 
 def exchange_logits(logits: Float[np.ndarray, "n k"], class_index: int) -> Float[np.ndarray, "n k"]:
-    """How the logits change, (n, k), when the class and its best rival change places; 0 where a rival is ahead."""
+    """(n, k) change of the logits when the class and its best rival change places; 0 where a rival is ahead."""
     change = np.zeros_like(logits)
     if logits.shape[1] < 2:
         return change

@@ -17,7 +17,7 @@ plain key none and 0.4 %), and such samples no strength suppresses. Where rome-c
 The strength t scales ΔW; at t = 1 the key's logits are y*. Other samples of the class project less onto the key than
 the key itself and may need more.
 
-Source: SALVE, arXiv 2512.15938, A.7; ROME, arXiv 2202.05262, for the covariance; METHOD §5.
+Source: SALVE, arXiv 2512.15938, A.7; ROME, arXiv 2202.05262, for the covariance; docs/method.md §5.
 """
 
 from __future__ import annotations
@@ -27,23 +27,24 @@ from jaxtyping import Float, Int
 
 from salve_audit.interventions.affine import Intervention, RankOneEdit, rank_one_intervention
 from salve_audit.interventions.context import EditContext
+from salve_audit.interventions.registry import ROME, ROME_COV, ROME_PAPER
 
 TARGET_LOGIT = -10.0
 
 
 def rome(context: EditContext) -> Intervention:
     """The update that puts the key's class logit at −10 and leaves its other logits alone."""
-    return _rank_one_update("rome", context, _residual(context), context.key)
+    return _rank_one_update(ROME.key, context, _residual(context), context.key)
 
 
 def rome_paper(context: EditContext) -> Intervention:
-    """The same with the bias counted twice, as the paper's pseudocode has it."""
-    return _rank_one_update("rome-paper", context, _residual(context) - context.head.bias, context.key)
+    """The update of `rome` with the bias counted twice, as the paper's pseudocode has it."""
+    return _rank_one_update(ROME_PAPER.key, context, _residual(context) - context.head.bias, context.key)
 
 
 def rome_cov(context: EditContext) -> Intervention:
-    """The same along C⁻¹q, as in the original ROME."""
-    return _rank_one_update("rome-cov", context, _residual(context), context.fit.solve_second_moment(context.key))
+    """The update of `rome` along C⁻¹q, as in the original ROME."""
+    return _rank_one_update(ROME_COV.key, context, _residual(context), context.fit.solve_second_moment(context.key))
 
 
 def choose_key(acts: Float[np.ndarray, "n d"], members: Int[np.ndarray, " n_class"]) -> Float[np.ndarray, " d"]:

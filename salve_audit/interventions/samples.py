@@ -27,6 +27,7 @@ SINGLE_VALUES = (
     1 << 26
 )  # activations; with more, reaches are float32 but for the class itself, whose roots must be exact
 BLOCK_VALUES = 1 << 20  # logits or weights held at a time, 8 MB
+CACHED_VALUES = 1 << 16  # activations that stay in the cache while several products read them, 512 KB
 ALIVE_SHARE = 0.6  # of the coordinates; above it leaving out dead ones costs more than it saves
 STRENGTHS_PER_PRODUCT = 12  # neighbours on the grid, so that most dead coordinates are dead in all of them
 
@@ -80,20 +81,30 @@ class AuditSamples:
 
     @property
     def huge(self) -> bool:
-        """Are there so many activations that products over all samples are in float32, for many classes at once?"""
+        """True if there are so many activations that products over all samples are float32, for many classesat once."""
         return self.acts.size > SINGLE_VALUES
 
-    def reach(self, directions: Float[np.ndarray, "r d"], owners: Sequence[slice]) -> Float[np.ndarray, "r n"]:
-        """How far every sample reaches along each direction, float64.
+    def reach(
+        self, directions: Float[np.ndarray, "r d"], owners: Sequence[slice], parts: Sequence[slice]
+    ) -> Float[np.ndarray, "r n"]:
+        """Product of every sample with each direction, float64.
 
+        Every part of the directions is a product of its own: the last bits of a product depend on its shape, so they
+        must not depend on what else is asked for. Samples go through all parts in blocks that stay in the cache.
         In a huge split it is precise on the samples of the class that a direction is for (`owners`, one each) alone.
         """
-        every = slice(0, len(self.labels))
-        if not self.huge or every in owners:
-            return directions @ self.acts.T
-        reached = (directions.astype(np.float32) @ self.single_acts.T).astype(np.float64)
-        for row, own in enumerate(owners):
-            reached[row, own] = self.acts[own] @ directions[row]
+        precise = not self.huge or slice(0, len(self.labels)) in owners
+        acts = self.acts if precise else self.single_acts
+        rows = directions.astype(acts.dtype, copy=False)
+        reached = np.empty((len(rows), len(acts)))
+        step = max(1, CACHED_VALUES // acts.shape[1])
+        for start in range(0, len(acts), step):
+            block = acts[start : start + step].T
+            for part in parts:
+                reached[part, start : start + step] = rows[part] @ block
+        if not precise:
+            for row, own in enumerate(owners):
+                reached[row, own] = self.acts[own] @ directions[row]
         return reached
 
     def rows_of(self, class_index: int) -> slice:
@@ -102,7 +113,7 @@ class AuditSamples:
         return slice(start, start + int(self.counts[class_index]))
 
     def others(self, class_index: int) -> Bool[np.ndarray, " k"]:
-        """Which classes other than this one have samples."""
+        """(k,) True for classes other than this one that have samples."""
         present = self.counts > 0
         present[class_index] = False
         return present
@@ -140,7 +151,7 @@ class EditedLogits:
         self.reach = reach  # how far every sample reaches along a linear edit; None: the weights stay
 
     def thinned(self) -> EditedLogits:
-        """The same edit on `AuditSamples.thinned`."""
+        """This edit on the samples of `AuditSamples.thinned`."""
         rows = self.samples.thinned_rows
         if rows is None:
             return self
@@ -155,7 +166,7 @@ class EditedLogits:
         return lambda rows: logits[:, rows] + scale * self.shift(rows)
 
     def shift(self, rows: slice) -> Float[np.ndarray, "k rows"]:
-        """How the logits change per unit of strength under a linear edit."""
+        """Change of the logits per unit of strength under a linear edit."""
         edit = self.factors
         assert edit is not None, f"{self.intervention.method} is not linear in its strength"
         if self.reach is None:
@@ -165,7 +176,7 @@ class EditedLogits:
         return shift
 
     def correct(self, strengths: Float[np.ndarray, " s"]) -> Bool[np.ndarray, "s n"]:
-        """Is the label's logit strictly above every other? Ties count as wrong (METHOD §3)."""
+        """True where the label's logit is strictly above every other; ties count as wrong (docs/method.md §3)."""
         labels = self.samples.labels
         if self.factors is not None:
             margins = Margins(self.samples.logits, labels, self.factors, self.reach)
@@ -229,20 +240,36 @@ def edit_logits(
 def edit_groups(
     samples: AuditSamples, groups: Sequence[tuple[int | None, Sequence[Intervention]]]
 ) -> list[list[EditedLogits]]:
-    """The same for several classes with their interventions; all linear edits' projections are one matrix product.
+    """The edited logits for several classes with their interventions; a method's projections are one matrix product.
 
     Where the split is so large that projections are in float32, those of the class edited (all without one) are not.
     """
     every = slice(0, len(samples.labels))
-    flat = [(every if index is None else samples.rows_of(index), one) for index, ones in groups for one in ones]
-    edits = [one.factors for _, one in flat]
-    rights = [edit.right if edit is not None and edit.left.any() else None for edit in edits]
-    directions = [right for right in rights if right is not None]
-    owners = [own for (own, _), right in zip(flat, rights, strict=True) if right is not None for _ in right]
-    reaches = samples.reach(np.concatenate(directions), owners) if directions else None  # (all r, n)
-    found, stop = [], 0
-    for (_, one), right in zip(flat, rights, strict=True):
-        start, stop = stop, stop + (0 if right is None else len(right))
-        found.append(EditedLogits(samples, one, None if reaches is None or right is None else reaches[start:stop]))
-    made = iter(found)
-    return [[next(made) for _ in ones] for _, ones in groups]
+    flat = [(every if index is None else samples.rows_of(index), edit) for index, edits in groups for edit in edits]
+    reaches = _reach_along(samples, flat)
+    edited = (EditedLogits(samples, edit, reaches.get(at)) for at, (_, edit) in enumerate(flat))
+    return [[next(edited) for _ in edits] for _, edits in groups]
+
+
+def _reach_along(
+    samples: AuditSamples, edits: Sequence[tuple[slice, Intervention]]
+) -> dict[int, Float[np.ndarray, "r n"]]:
+    """Position of an edit that moves weights linearly -> how far every sample reaches along it."""
+    rights: dict[str, dict[int, Float[np.ndarray, "r d"]]] = {}  # by method
+    for at, (_, intervention) in enumerate(edits):
+        factors = intervention.factors
+        if factors is not None and factors.left.any():
+            rights.setdefault(intervention.method, {})[at] = factors.right
+    if not rights:
+        return {}
+    rows, parts, places = 0, [], {}
+    for own in rights.values():
+        first = rows
+        for at, right in own.items():
+            places[at] = slice(rows, rows + len(right))
+            rows += len(right)
+        parts.append(slice(first, rows))
+    directions = np.concatenate([right for own in rights.values() for right in own.values()])
+    owners = [edits[at][0] for at, place in places.items() for _ in range(place.start, place.stop)]
+    reached = samples.reach(directions, owners, parts)
+    return {at: reached[place] for at, place in places.items()}

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from salve_audit.interventions.samples import EditedLogits
-from salve_audit.reliance.crossings import SLACK, count_wrong
+from salve_audit.reliance.crossings import SLACK, Windows, bound_windows, count_wrong
 from salve_audit.reliance.margins import MarginEvents, find_margin_events, sort_coupling
 
 # Relative. A root is where the margin is 0, which float64 may round to either side: strengths lie this far beyond it.
@@ -38,7 +38,7 @@ def class_events(edited: EditedLogits, class_index: int) -> MarginEvents:
     return find_margin_events(edited.samples.acts[rows], head.weight, head.bias, order, class_index)
 
 
-def find_strengths(
+def find_least_strengths(
     events: MarginEvents, levels: Float[np.ndarray, " levels"], limit: float
 ) -> tuple[Float[np.ndarray, " levels"], Bool[np.ndarray, " levels"]]:
     """The smallest strengths just beyond which the accuracy is at most each level.
@@ -55,8 +55,8 @@ def find_strengths(
     strength, wrong = count_wrong(events)
     settled = np.append(np.diff(strength) > 0, True)  # of several events at one strength the state after all of them
     settled[0] = True
-    kept = settled & (strength <= limit)
-    strength, accuracy = strength[kept], 1.0 - wrong[kept] / len(events.correct)
+    considered = settled & (strength <= limit)
+    strength, accuracy = strength[considered], 1.0 - wrong[considered] / len(events.correct)
     low_enough = accuracy[None, :] <= levels[:, None] + SLACK  # (levels, e)
     reached = np.asarray(low_enough.any(axis=1))
     chosen = np.where(reached, low_enough.argmax(axis=1), accuracy.argmin())
@@ -75,16 +75,10 @@ def _linear_events(edited: EditedLogits, class_index: int) -> MarginEvents:
     )
 
 
-def correct_windows(
-    edited: EditedLogits, class_index: int
-) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
+def correct_windows(edited: EditedLogits, class_index: int) -> Windows:
     """Bounds of the open interval of strengths on which each sample of the class is recognised; empty: low >= high."""
     rows = edited.samples.rows_of(class_index)
     base, slope = edited.samples.logits[:, rows], edited.shift(rows)
     margin = np.delete(base[class_index] - base, class_index, axis=0)  # (k - 1, rows)
     slope = np.delete(slope[class_index] - slope, class_index, axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        zero = -margin / slope
-    low = np.where(slope > 0, zero, np.where((slope == 0) & (margin <= 0), np.inf, -np.inf))
-    high = np.where(slope < 0, zero, np.inf)
-    return low.max(axis=0, initial=-np.inf), high.min(axis=0, initial=np.inf)
+    return bound_windows(margin, slope)

@@ -3,22 +3,17 @@
 ``a' = a + β v`` with ``v = γ D_l``, ``γ = −sign(μ[k, l])``. Since the head is linear this folds exactly into its bias:
 ``b' = b + β W v``, the weights stay. The strength is β, in units of the latent's code.
 
-Source: SALVE, arXiv 2512.15938, A.8; METHOD §5.
+Source: SALVE, arXiv 2512.15938, A.8; docs/method.md §5.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from salve_audit.interventions.affine import Intervention, RankOneEdit, rank_one_intervention
 from salve_audit.interventions.context import EditContext
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from salve_audit.interventions.registry import STEERING
 
 
 def steering_vector(context: EditContext) -> Float[np.ndarray, " d"]:
@@ -36,22 +31,4 @@ def steer(context: EditContext) -> Intervention:
         bias=context.head.weight @ vector,
     )
     unit = abs(float(context.mean_codes[context.class_index, context.feature]))
-    return rank_one_intervention("steering", context.head, edit, unit or 1.0, context.feature)
-
-
-def steering_hook(
-    vector: Float[np.ndarray, " d"], strength: float
-) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
-    """A forward pre-hook for the head's module that adds ``strength × vector`` to its input.
-
-    Register it with ``module.register_forward_pre_hook``; the folded head gives the same logits to float error.
-    """
-    import torch
-
-    step = torch.from_numpy(strength * vector)
-
-    def add_step(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        acts: Tensor = args[0]
-        return (acts + step.to(device=acts.device, dtype=acts.dtype), *args[1:])
-
-    return add_step
+    return rank_one_intervention(STEERING.key, context.head, edit, unit or 1.0, context.feature)

@@ -20,11 +20,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from salve_audit.interventions.bootstrap import hull_interval
-from salve_audit.interventions.paired import Cell, adjust_holm, compare_cells
+from salve_audit.interventions.paired import MethodCell, adjust_holm, compare_cells
+from salve_audit.interventions.registry import SALVE, YARDSTICK
 from salve_audit.results import InterventionResult, MethodSummary
-
-YARDSTICK = "row-scaling"  # the trivial edit that any other must beat
-SALVE = "salve"
 
 
 @dataclass(frozen=True)
@@ -34,8 +32,8 @@ class ClassDraws:
     Attributes:
         results: one per method and target.
         draws: (n_draws, results), the others' accuracy of every result in every draw of the shared bootstrap.
-        mixed: the same with the seed or key drawn as well; None: no method has such a choice.
-        counted: (n_draws, results) does the choice drawn reach the target? None: as the results say.
+        mixed: (n_draws, results) with the seed or key drawn as well; None: no method has such a choice.
+        counted: (n_draws, results) True where the choice drawn reaches the target; None: as the results say.
     """
 
     results: tuple[InterventionResult, ...]
@@ -43,14 +41,14 @@ class ClassDraws:
     mixed: Float[np.ndarray, "n_draws results"] | None = None
     counted: Bool[np.ndarray, "n_draws results"] | None = None
 
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[MethodCell]:
         """One per result."""
         mixed = self.draws if self.mixed is None else self.mixed
         counted = self.counted
         if counted is None:
-            counted = np.broadcast_to([one.reached for one in self.results], self.draws.shape)
+            counted = np.broadcast_to([result.reached for result in self.results], self.draws.shape)
         columns = zip(self.results, self.draws.T, mixed.T, counted.T, strict=True)
-        return [Cell(result, drawn, both, reached) for result, drawn, both, reached in columns]
+        return [MethodCell(result, drawn, both, reached) for result, drawn, both, reached in columns]
 
 
 def summarise_methods(classes: Sequence[ClassDraws]) -> tuple[MethodSummary, ...]:
@@ -60,16 +58,16 @@ def summarise_methods(classes: Sequence[ClassDraws]) -> tuple[MethodSummary, ...
     differences: those are over the classes in which it and row scaling (or SALVE) both reach the target, None without
     any (or where the other was not compared). The tests against SALVE at one target are a family for Holm.
     """
-    cells: dict[tuple[str, float], dict[str, Cell]] = {}
-    for cell in (cell for one in classes for cell in one.cells()):
+    cells: dict[tuple[str, float], dict[str, MethodCell]] = {}
+    for cell in (cell for draws in classes for cell in draws.cells()):
         key = (cell.result.method, cell.result.target_accuracy)
         cells.setdefault(key, {})[cell.result.class_name] = cell
-    found = [_summarise(own, cells.get((YARDSTICK, key[1]), {})) for key, own in cells.items()]
-    found = [_beside_salve(one, cells) for one in found]
-    return tuple(_with_holm(one, found) for one in found)
+    summaries = [_summarise(own, cells.get((YARDSTICK.key, key[1]), {})) for key, own in cells.items()]
+    summaries = [_beside_salve(summary, cells) for summary in summaries]
+    return tuple(_with_holm(summary, summaries) for summary in summaries)
 
 
-def _summarise(own: dict[str, Cell], yardstick: dict[str, Cell]) -> MethodSummary:
+def _summarise(own: dict[str, MethodCell], yardstick: dict[str, MethodCell]) -> MethodSummary:
     results = [cell.result for cell in own.values()]
     drawn = np.mean([cell.drawn for cell in own.values()], axis=0)
     mixed = np.mean([cell.mixed for cell in own.values()], axis=0)
@@ -91,13 +89,13 @@ def _summarise(own: dict[str, Cell], yardstick: dict[str, Cell]) -> MethodSummar
     )
 
 
-def _beside_salve(one: MethodSummary, cells: dict[tuple[str, float], dict[str, Cell]]) -> MethodSummary:
-    if one.method == SALVE:
-        return one
-    target = one.target_accuracy
-    paired = compare_cells(cells[one.method, target], cells.get((SALVE, target), {}))
+def _beside_salve(summary: MethodSummary, cells: dict[tuple[str, float], dict[str, MethodCell]]) -> MethodSummary:
+    if summary.method == SALVE.key:
+        return summary
+    target = summary.target_accuracy
+    paired = compare_cells(cells[summary.method, target], cells.get((SALVE.key, target), {}))
     return dataclasses.replace(
-        one,
+        summary,
         n_common_salve=paired.n_common,
         to_salve=paired.mean,
         to_salve_low=paired.low,
@@ -106,9 +104,9 @@ def _beside_salve(one: MethodSummary, cells: dict[tuple[str, float], dict[str, C
     )
 
 
-def _with_holm(one: MethodSummary, found: Sequence[MethodSummary]) -> MethodSummary:
-    family = [f for f in found if f.target_accuracy == one.target_accuracy and f.p_salve is not None]
-    if one.p_salve is None:
-        return one
+def _with_holm(summary: MethodSummary, summaries: Sequence[MethodSummary]) -> MethodSummary:
+    family = [f for f in summaries if f.target_accuracy == summary.target_accuracy and f.p_salve is not None]
+    if summary.p_salve is None:
+        return summary
     adjusted = adjust_holm([f.p_salve for f in family if f.p_salve is not None])
-    return dataclasses.replace(one, p_salve_holm=adjusted[family.index(one)])
+    return dataclasses.replace(summary, p_salve_holm=adjusted[family.index(summary)])

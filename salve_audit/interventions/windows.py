@@ -1,4 +1,4 @@
-"""Which samples are recognised under an edit that is linear in its strength, from a few rivals per sample.
+"""Samples recognised under an edit that is linear in its strength, from a few rivals per sample.
 
 Margins are then linear in the strength t, so that a sample is recognised on an open interval of strengths, its window,
 which is known once for all strengths. Of a thousand rivals only a few can win: the window is worked out from the
@@ -18,14 +18,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from salve_audit.interventions.affine import LinearEdit
+from salve_audit.reliance.crossings import Windows, bound_windows, inside_windows
 
 DEPTHS = (4, 16)  # rivals per sample, then all
 FEW_CLASSES = 32  # up to so many touched classes are all looked at
 GRID = 257  # points at which the largest shift is worked out; between them its chords lie above it
 BLOCK_VALUES = 1 << 20
 DOUBT = 1e-9  # relative; a bound that holds by less is not trusted
-
-Windows = tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def find_rivals(logits: Float[np.ndarray, "k n"], labels: Int[np.ndarray, " n"])
     """The `DEPTHS` strongest rivals of every sample; `beyond` row i is the logit of rival i + 1."""
     k, n = logits.shape
     depth = min(max(DEPTHS), k - 1)
-    own, index, found = np.empty(n), np.empty((depth, n), dtype=np.intp), np.empty((depth + 1, n))
+    own, index, strongest = np.empty(n), np.empty((depth, n), dtype=np.intp), np.empty((depth + 1, n))
     step = max(1, BLOCK_VALUES // k)
     for start in range(0, n, step):
         block = logits[:, start : start + step].copy()  # (k, rows)
@@ -61,8 +60,8 @@ def find_rivals(logits: Float[np.ndarray, "k n"], labels: Int[np.ndarray, " n"])
         order = np.argsort(-values, axis=0, kind="stable")
         top, values = np.take_along_axis(top, order, axis=0), np.take_along_axis(values, order, axis=0)
         index[:, start : start + step] = top[:depth]
-        found[:, start : start + step] = values
-    return Rivals(own, index, found[:-1], found[1:])
+        strongest[:, start : start + step] = values
+    return Rivals(own, index, strongest[:-1], strongest[1:])
 
 
 class Margins:
@@ -131,9 +130,8 @@ class Margins:
 
 
 def recognised(margins: Margins, rivals: Rivals, strengths: Float[np.ndarray, " s"]) -> Bool[np.ndarray, "s n"]:
-    """Is the label's logit strictly above every other at these strengths >= 0? Ties count as wrong."""
-    low, high = find_windows(margins, rivals, float(strengths.max(initial=0.0)))
-    return (low < strengths[:, None]) & (strengths[:, None] < high)
+    """True where the label's logit is strictly above every other at these strengths >= 0; ties count as wrong."""
+    return inside_windows(find_windows(margins, rivals, float(strengths.max(initial=0.0))), strengths)
 
 
 def find_windows(margins: Margins, rivals: Rivals, limit: float) -> Windows:
@@ -149,7 +147,7 @@ def find_windows(margins: Margins, rivals: Rivals, limit: float) -> Windows:
             ranked = (rivals.index[:depth, some], rivals.logits[:depth, some])
             low[rows], high[rows] = _ranked(margins, rivals.own[rows], ranked, rows)
             lead = (rivals.own[rows], rivals.beyond[depth - 1, rows])
-            rows = rows[~_proven(margins, lead, (low[rows], high[rows]), rows, limit)]
+            rows = rows[~_verified(margins, lead, (low[rows], high[rows]), rows, limit)]
     for part in _parts(rows, len(margins.logits)):
         everyone = np.repeat(np.arange(len(margins.logits))[:, None], len(part), axis=1)
         low[part], high[part] = _ranked(margins, rivals.own[part], (everyone, margins.logits[:, part]), part)
@@ -170,33 +168,29 @@ def _ranked(
     margin = own - base
     slope = margins.own_shift[rows] - margins.shift(classes, rows)
     itself = classes == margins.labels[rows]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        zero = -margin / slope
-    low = np.where(slope > 0, zero, np.where((slope == 0) & (margin <= 0), np.inf, -np.inf))
-    high = np.where(slope < 0, zero, np.inf)
-    low[itself], high[itself] = -np.inf, np.inf
-    return low.max(axis=0, initial=-np.inf), high.min(axis=0, initial=np.inf)
+    margin[itself], slope[itself] = 1.0, 0.0
+    return bound_windows(margin, slope)
 
 
-def _proven(
+def _verified(
     margins: Margins,
     lead: tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]],
     window: Windows,
     rows: Int[np.ndarray, " rows"],
     limit: float,
 ) -> Bool[np.ndarray, " rows"]:
-    """Does no class beyond the ranked ones (`lead`: own logit, largest beyond) come near on the window in 0..limit?"""
+    """True where no class beyond the ranked ones (`lead`: own logit, largest beyond) comes near in 0..limit."""
     base, beyond = lead
     shift, largest = margins.own_shift[rows], margins.largest_shift[rows]
     start, stop = np.maximum(window[0], 0.0), np.minimum(window[1], limit)
-    proven = (start > stop) | (window[0] >= window[1]) | np.isneginf(beyond)
+    verified = (start > stop) | (window[0] >= window[1]) | np.isneginf(beyond)
     clear = np.ones(len(rows), dtype=bool)
     with np.errstate(invalid="ignore"):
         for t in (start, stop):
             gap = (base + t * shift) - (beyond + t * largest)
             size = np.abs(base) + np.abs(beyond) + t * (np.abs(shift) + np.abs(largest))
             clear &= gap > DOUBT * size
-    return proven | clear
+    return verified | clear
 
 
 def _parts(rows: Int[np.ndarray, " rows"], n_classes: int) -> Iterator[Int[np.ndarray, " some"]]:

@@ -1,10 +1,8 @@
-"""What is computed once for all classes and methods, and the edits of one class made from it."""
+"""Quantities computed once for all classes and methods, and the edits of one class made from them."""
 
 from __future__ import annotations
 
 import dataclasses
-import zlib
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -16,17 +14,13 @@ from salve_audit.interventions.context import EditContext, FitStatistics, comput
 from salve_audit.interventions.registry import METHODS
 from salve_audit.interventions.rome import choose_key, draw_keys
 from salve_audit.interventions.samples import sort_samples
-
-
-def open_stream(seed: int, purpose: str, index: int) -> np.random.Generator:
-    """One stream of random numbers per purpose (a method, for instance) and class."""
-    return np.random.default_rng([seed, zlib.crc32(purpose.encode()), index])
+from salve_audit.interventions.streams import open_stream
 
 
 def make_context(
     inputs: ComparisonInputs, index: int, head: AffineHead, fit: FitStatistics, rng: np.random.Generator
 ) -> EditContext:
-    """What the methods are given for class `index`, with the audited seed's feature and the typical key."""
+    """The methods' input for class `index`, with the audited seed's feature and the typical key."""
     return EditContext(
         head=head,
         class_index=index,
@@ -54,7 +48,7 @@ class Workbench:
         self.weights = draw_weights(self.samples.counts, settings.n_bootstrap, self.rng("bootstrap", 0))
 
     def can_compare(self, index: int) -> bool:
-        """Are there samples to learn from, to suppress, and to compare with?"""
+        """True if there are samples to learn from, to suppress, and to compare with."""
         counted = self.samples.counts[index] > 0 and self.fit.class_counts[index] > 0
         return bool(counted and self.samples.others(index).any())
 
@@ -63,27 +57,30 @@ class Workbench:
         return open_stream(self.settings.seed, purpose, index)
 
     def context(self, index: int) -> EditContext:
-        """What the methods are given for one class."""
+        """The methods' input for one class."""
         return make_context(self.inputs, index, self.head, self.fit, self.rng("context", index))
 
     def with_other_keys(self, context: EditContext) -> list[EditContext]:
-        """The same with random keys."""
+        """One context per random key, otherwise as given."""
         index = context.class_index
         keys = draw_keys(self.inputs.fit_acts, self._members(index), self.settings.n_keys, self.rng("keys", index))
         return [dataclasses.replace(context, key=key) for key in keys]
 
     def with_other_seeds(self, context: EditContext) -> list[EditContext]:
-        """The same with what the autoencoders of other seeds say."""
+        """One context per other seed's autoencoder, with what that one says of the class."""
         return [_seen_by(seed, context) for seed in self.inputs.other_seeds]
 
-    def intervene(self, method: str, context: EditContext) -> Intervention | None:
-        """Each method has its own stream: which others are compared does not change its draws."""
-        rng = self.rng(method, context.class_index)
-        return METHODS[method](dataclasses.replace(context, rng=rng))
+    def n_choices(self, index: int) -> tuple[int, int]:
+        """(keys, seeds) to draw from in a class, the audited ones among them.
 
-    def present(self, methods: Sequence[str], among: frozenset[str]) -> list[str]:
-        """Those of the methods that are among these."""
-        return [method for method in methods if method in among]
+        Whatever is compared: not every choice need give every method something to act on.
+        """
+        return 1 + min(self.settings.n_keys, len(self._members(index))), 1 + len(self.inputs.other_seeds)
+
+    def intervene(self, method: str, context: EditContext) -> Intervention | None:
+        """The method's edit of the class; its random stream is its own, whatever else is compared."""
+        rng = self.rng(method, context.class_index)
+        return METHODS[method].build(dataclasses.replace(context, rng=rng))
 
     def _members(self, index: int) -> Int[np.ndarray, " n_class"]:
         return np.flatnonzero(self.inputs.fit_labels == index)

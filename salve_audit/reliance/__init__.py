@@ -1,1 +1,1 @@
-"""What each class leans on: features, thresholds, statistics. Pure math on cached activations."""
+"""Edit sensitivity at the head: features, thresholds and statistics of each class, from cached activations."""

@@ -27,7 +27,7 @@ SPREAD_STREAM = 1  # beside the seeds of the null controls
 
 @dataclass(frozen=True)
 class RelianceInputs:
-    """What the stage works on.
+    """Inputs of the reliance stage.
 
     Attributes:
         use: how the classes use the latents, measured on the fit split.
@@ -50,7 +50,7 @@ class RelianceInputs:
 
 @dataclass(frozen=True)
 class Reliance:
-    """What the stage found.
+    """Results of the reliance stage.
 
     Attributes:
         use: mean codes and dominant latents.
@@ -71,26 +71,28 @@ def assess_reliance(inputs: RelianceInputs) -> Reliance:
     dictionary = inputs.dictionary.astype(np.float64)
     coupling = np.abs(dictionary[use.dominant])  # (k, d)
     log.info("thresholds of %d samples, %d classes", len(inputs.audit.labels), len(inputs.classes))
-    found = class_thresholds(inputs.audit, coupling)
-    flips = [flip_times(one, coupling[index]) for index, one in enumerate(found)]
+    thresholds = class_thresholds(inputs.audit, coupling)
+    flips = [flip_times(own, coupling[index]) for index, own in enumerate(thresholds)]
     medians = [estimate_median(times) for times in flips]
     controls = _control(inputs, use, medians)
     differ = compare_classes(flips)
     living = inputs.dictionary * use.alive[:, None]  # rows of latents that never fire are fillers: they match nothing
-    others = [(one.dictionary, one.dictionary * one.alive[:, None]) for one in inputs.other_seeds]
+    others = [(seed.dictionary, seed.dictionary * seed.alive[:, None]) for seed in inputs.other_seeds]
     matches = [(rows, *match_dominant(living, own, use.dominant)) for rows, own in others]
     stable = find_stable(inputs.audit, medians, matches)
     evidence = [
-        ClassEvidence(index, found[index], flips[index], medians[index], controls[index], differ[index], stable[index])
-        for index in np.unique(inputs.audit.labels).tolist()  # an output without pictures is a rival, nothing more
+        ClassEvidence(
+            index, thresholds[index], flips[index], medians[index], controls[index], differ[index], stable[index]
+        )
+        for index in np.unique(inputs.audit.labels).tolist()  # an output without images is a rival, nothing more
     ]
     log.info("curves, redundancy and effects")
-    classes = [summarise_class(inputs.audit, dictionary, use, inputs.classes, one) for one in evidence]
+    classes = [summarise_class(inputs.audit, dictionary, use, inputs.classes, record) for record in evidence]
     return Reliance(
         use=use,
         classes=tuple(_add_spread(inputs, classes, evidence, coupling)),
         features=describe_features(inputs.audit, dictionary, use, inputs.classes),
-        samples=sample_rows(inputs.audit, coupling, found),
+        samples=sample_rows(inputs.audit, coupling, thresholds),
     )
 
 
@@ -105,23 +107,23 @@ def _add_spread(
         return classes
     flips = flips_of_seeds(inputs.audit, inputs.other_seeds)
     couplings = [coupling, *(seed.coupling for seed in inputs.other_seeds)]
-    traced = set(_most_fragile([one.median for one in evidence]))
+    traced = set(_most_fragile([record.median for record in evidence]))
     streams = np.random.SeedSequence([inputs.seed, SPREAD_STREAM]).spawn(len(evidence))
     done = []
-    for place, (record, one) in enumerate(zip(classes, evidence, strict=True)):
+    for place, (record, gathered) in enumerate(zip(classes, evidence, strict=True)):
         curve = None
         if place in traced and record.n:
-            own = inputs.audit.of_class(one.index)
-            curve = trace_seeds(own, [each[one.index] for each in couplings], record.curve.alpha_hat)
-        every = [one.flips, *(other[one.index] for other in flips)]
-        spread = summarise_spread(every, one.median, curve, np.random.default_rng(streams[place]))
+            own = inputs.audit.of_class(gathered.index)
+            curve = trace_seeds(own, [each[gathered.index] for each in couplings], record.curve.alpha_hat)
+        every = [gathered.flips, *(other[gathered.index] for other in flips)]
+        spread = summarise_spread(every, gathered.median, curve, np.random.default_rng(streams[place]))
         done.append(dataclasses.replace(record, seeds=spread))
     return done
 
 
 def _most_fragile(medians: list[MedianEstimate]) -> list[int]:
     """Places of the classes that get the costly extras."""
-    strengths = np.array([np.inf if one.median is None else one.median for one in medians])
+    strengths = np.array([np.inf if estimate.median is None else estimate.median for estimate in medians])
     return [int(place) for place in np.argsort(strengths, kind="stable")[:MAX_CONTROLLED]]
 
 

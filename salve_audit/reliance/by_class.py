@@ -71,16 +71,20 @@ def sample_rows(samples: Samples, coupling: Float[np.ndarray, "k d"], by_class: 
         coupling_max=coupling.max(1)[samples.labels] if n else np.zeros(0),
         status=np.full(n, "not_applicable"),
     )
-    for index, found in enumerate(by_class):
+    for index, of_class in enumerate(by_class):
         at = np.flatnonzero(samples.labels == index)
         own = samples.of_class(index)
-        rows.analytical[at], rows.numerical[at], rows.flip[at] = found.analytical, found.numerical, found.flip
-        rows.status[at] = found.status
+        rows.analytical[at], rows.numerical[at], rows.flip[at] = (
+            of_class.analytical,
+            of_class.numerical,
+            of_class.flip,
+        )
+        rows.status[at] = of_class.status
         logits = _logits(own, np.zeros(len(at)), coupling[index])
         rows.predicted[at] = logits.argmax(1)
         rows.margin[at] = _margin(logits, index)[0]
-        flips = np.isfinite(found.flip)
-        at_flip = _logits(own, np.where(flips, found.flip, 0.0), coupling[index])
+        flips = np.isfinite(of_class.flip)
+        at_flip = _logits(own, np.where(flips, of_class.flip, 0.0), coupling[index])
         rows.flips_to[at] = np.where(flips, _margin(at_flip, index)[1], -1)
     return rows
 

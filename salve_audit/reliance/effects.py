@@ -1,4 +1,4 @@
-"""What scaling one feature does to every class, and which features reach across classes (METHOD §2)."""
+"""Effects of scaling one feature on every class, and features that reach across classes (docs/method.md §2)."""
 
 from __future__ import annotations
 
@@ -64,10 +64,12 @@ def describe_features(
     size = np.nan_to_num(np.abs(use.mean_codes)).max(0)  # (m,)
     ranked = sorted(candidates, key=lambda latent: (latent not in dominant, -reach[latent], -size[latent]))
     shared = use.shared.sum(1) >= 2  # (m,)
-    kept = [one for one in ranked if one in dominant or reach[one] > 0 or shared[one]][:MAX_FEATURES]
+    described = [latent for latent in ranked if latent in dominant or reach[latent] > 0 or shared[latent]][
+        :MAX_FEATURES
+    ]
     return tuple(
         _describe(samples, dictionary[latent], _Use(latent, use, moved[latent], reach[latent] > 0), baseline, classes)
-        for latent in kept
+        for latent in described
         if occupied.any()
     )
 
@@ -93,7 +95,7 @@ class _Use:
 def _describe(
     samples: Samples,
     direction: Float[np.ndarray, " d"],
-    one: _Use,
+    latent_use: _Use,
     baseline: Baseline,
     classes: tuple[str, ...],
 ) -> FeatureInfo:
@@ -102,18 +104,18 @@ def _describe(
         enhance=_effects(samples, direction, baseline, suppress=False),
     )
     change = np.array([np.nan if v is None else v for v in effects.suppress[1].accuracy_change])
-    shared = one.use.shared[one.latent]
-    means = one.use.mean_codes[:, one.latent]
-    dominant_for = one.use.dominant == one.latent
+    shared = latent_use.use.shared[latent_use.latent]
+    means = latent_use.use.mean_codes[:, latent_use.latent]
+    dominant_for = latent_use.use.dominant == latent_use.latent
     return FeatureInfo(
-        index=one.latent,
+        index=latent_use.latent,
         norm=float(np.linalg.norm(direction)),
         coupling_max=float(np.abs(direction).max()),
         classes=_named(classes, shared),
-        affected=_named(classes, one.moved),
+        affected=_named(classes, latent_use.moved),
         dominant_for=_named(classes, dominant_for & ~np.isnan(means)),
-        cross_class=bool(shared.sum() >= 2 or one.reaches),
-        entangled=bool((change[one.moved] > 0).any() and (change[one.moved] < 0).any()),
+        cross_class=bool(shared.sum() >= 2 or latent_use.reaches),
+        entangled=bool((change[latent_use.moved] > 0).any() and (change[latent_use.moved] < 0).any()),
         mean_code=tuple(_number(value) for value in means),
         effect=effects,
     )

@@ -1,4 +1,4 @@
-"""How far a feature must be enhanced before other samples are taken for the class (METHOD §3).
+"""Enhancement thresholds: strengths from which other samples are taken for the class (docs/method.md §3.5).
 
 Under ``1 + α c`` every margin is linear in α, so each rival allows an interval of strengths and the threshold is the
 lower end of their intersection.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from salve_audit.reliance.crossings import bound_windows
+from salve_audit.reliance.margins import relative_coupling
 from salve_audit.reliance.scaling import Samples
 
 
@@ -20,16 +22,13 @@ def enhancement_thresholds(samples: Samples, coupling: Float[np.ndarray, " d"], 
         coupling: (d,) of the enhanced feature.
         target: class index.
     """
-    top = coupling.max(initial=0.0)
-    relative = coupling / top if top > 0 else np.zeros_like(coupling)
+    relative = relative_coupling(coupling)
     acts = np.asarray(samples.acts, dtype=np.float64)
     weight, bias = samples.head.weight.astype(np.float64), samples.head.bias.astype(np.float64)
     start = acts @ weight.T + bias  # (n, k)
     slope = acts @ (weight * relative).T
-    margin = np.delete(start[:, [target]] - start, target, axis=1)
+    margin = np.delete(start[:, [target]] - start, target, axis=1)  # (n, k - 1)
     growth = np.delete(slope[:, [target]] - slope, target, axis=1)
-    already = (margin > 0).all(1)
-    root = np.divide(-margin, growth, out=np.zeros_like(margin), where=growth != 0)
-    low = np.where(margin > 0, 0.0, np.where(growth > 0, root, np.inf)).max(1, initial=0.0)
-    high = np.where(growth < 0, np.where(margin > 0, root, -np.inf), np.inf).min(1, initial=np.inf)
-    return np.where(already, np.nan, np.where(low < high, low, np.inf))
+    low, high = bound_windows(margin.T, growth.T)
+    low = np.maximum(low, 0.0)
+    return np.where((margin > 0).all(axis=1), np.nan, np.where(low < high, low, np.inf))

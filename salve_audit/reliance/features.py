@@ -1,4 +1,4 @@
-"""Which features a class uses: dominant latents, attribution, and features that several classes share (METHOD §2)."""
+"""Features that a class uses: dominant latents, attribution, and shared features (docs/method.md §2)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float, Int
 
-from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.model.head.linear import LinearHead
 
 N_TOP = 10
 SHARED_FROM = 0.5  # |mean code| from this share of its maximum over classes on counts as shared
@@ -17,7 +17,7 @@ SHARED_FROM = 0.5  # |mean code| from this share of its maximum over classes on 
 
 @dataclass(frozen=True)
 class FeatureUse:
-    """How the classes use the latents, measured on the fit split.
+    """Use of the latents by the classes, measured on the fit split.
 
     Attributes:
         mean_codes: (k, m) mean code of each class's samples; NaN rows for classes without any.
@@ -65,7 +65,7 @@ def describe_blocks(
     dictionary: Float[np.ndarray, "m d"],
     head: LinearHead,
 ) -> FeatureUse:
-    """The same from blocks of (codes, labels), so that the codes of a large set are never all in memory."""
+    """Dominant, top and shared latents from blocks of (codes, labels): never are all codes of a large set in memory."""
     sums, counts = np.zeros((head.n_classes, len(dictionary))), np.zeros(head.n_classes, dtype=np.int64)
     alive = np.zeros(len(dictionary), dtype=bool)
     for codes, labels in blocks:

@@ -1,9 +1,9 @@
-"""Where a class's margin over every rival changes sign while coordinates are suppressed: exact, in blocks.
+"""Strengths at which a class's margin over a rival changes sign under suppression: exact, in blocks.
 
 For one class i the margin over rival k is ``f_k(α) = b_i - b_k + Σ_j (W_i - W_k)_j a_j max(0, 1 - α c_j)``: piecewise
 linear with breakpoints 1/c_j. A sample is classified as i where every f_k is positive. Walking over all breakpoints
 of all rivals costs n·k·d cumulative sums; instead the sorted coordinates are cut into blocks, f_k is evaluated at
-block ends by matrix products, and a block is skipped for a sample when a bound proves that no sign can change in it.
+block ends by matrix products, and a block is skipped for a sample when a bound verifies that no sign can change in it.
 Inside a block ``f = linear + Σ_m t_m (1 - α c_m)_+``, so with ``P = Σ_{t_m > 0} t_m (1 - α_left c_m)``:
 
 * f > 0 throughout if ``f(right) > 0`` and ``f(left) - P > 0`` (positive terms bounded by 0, negative by their chord);
@@ -14,7 +14,7 @@ there and nowhere before: by float64 ``1 - α c`` at ``α = 1/min c`` is 0 for s
 rounding unit for others (it does not). The evaluation is followed, as the worked cases do; statistics treat both as
 right-censored, so nothing depends on it.
 
-What the bounds leave open is resolved piece by piece, so the result is exact up to float64 rounding.
+What the bounds leave open is resolved on each linear piece, so the result is exact up to float64 rounding.
 Strengths are in units of alpha_hat (couplings divided by their maximum), which keeps the arithmetic scale-free.
 """
 
@@ -63,10 +63,15 @@ class SortedCoupling:
         return 1.0 / self.relative[: self.n_coupled]
 
 
+def relative_coupling(coupling: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:
+    """Couplings as shares of the largest, c / max c; zeros where nothing is coupled."""
+    top = coupling.max(initial=0.0)
+    return coupling / top if top > 0 else np.zeros_like(coupling)
+
+
 def sort_coupling(coupling: Float[np.ndarray, " d"]) -> SortedCoupling:
     """The couplings in the order in which suppression exhausts them."""
-    top = coupling.max(initial=0.0)
-    relative = coupling / top if top > 0 else np.zeros_like(coupling)
+    relative = relative_coupling(coupling)
     relative = np.where(relative < TINY, 0.0, relative)
     order = np.argsort(-relative, kind="stable")
     least = coupling.min(initial=np.inf)
@@ -138,7 +143,7 @@ class _BlockWalk:
         return correct, flip, _joined(self.down), _joined(self.up)
 
     def _remnant(self) -> Float[np.ndarray, "n r"] | float:
-        """What rounding leaves of the least coupled coordinates at the last breakpoint."""
+        """The part of the least coupled coordinates that rounding leaves at the last breakpoint."""
         if not self.coupling.remnant:
             return 0.0
         least = self.coupling.relative == self.coupling.relative[-1]
@@ -229,7 +234,7 @@ def _piece_values(
 def _positive_parts(
     value: Float[np.ndarray, "q p_plus_1"], alpha: Float[np.ndarray, " p_plus_1"]
 ) -> tuple[Float[np.ndarray, "q p"], Float[np.ndarray, "q p"]]:
-    """On each linear piece the interval (entry, exit) where the margin is positive; entry >= exit: nowhere."""
+    """Interval (entry, exit) of each linear piece where the margin is positive; entry >= exit: nowhere."""
     begin, end = value[:, :-1], value[:, 1:]
     low, high = np.broadcast_to(alpha[:-1], begin.shape), np.broadcast_to(alpha[1:], begin.shape)
     change = begin - end

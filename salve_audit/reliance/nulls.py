@@ -1,4 +1,4 @@
-"""Null controls: would any direction do as well as the dominant feature? (METHOD §4)
+"""Null controls, by which to see whether any direction would do as well as the dominant feature (docs/method.md §4).
 
 Two nulls for each class: the same coupling with its coordinates permuted, and the coupling of another latent that is
 dominant for no class. Strengths are compared in α̂, so all draws have the same largest coupling. Reliance on the
@@ -44,12 +44,7 @@ def control_class(
         settings: how many of each.
     """
     weight, bias = own.head.weight.astype(np.float64), own.head.bias.astype(np.float64)
-    acts = np.asarray(own.acts, dtype=np.float64)
-    logits = acts @ weight.T + bias
-    rivals = np.delete(logits, target, axis=1).max(1, initial=-np.inf)
-    correct = np.flatnonzero(logits[:, target] > rivals)
-    used = rng.permutation(correct)[: settings.n_samples]
-    acts = acts[np.sort(used)]
+    acts = _draw_correct(own, target, rng, settings.n_samples)
 
     def median(coupling: Float[np.ndarray, " d"]) -> float:
         return flip_median(acts, weight, bias, coupling, target)
@@ -61,7 +56,7 @@ def control_class(
     chosen = rng.permutation(others)[: settings.n_draws]
     random = np.array([median(np.abs(dictionary[latent].astype(np.float64))) for latent in chosen])
     return NullControl(
-        n_samples=len(used),
+        n_samples=len(acts),
         observed=_finite(observed),
         permuted_median=_median(permuted),
         permuted_p=_p_value(observed, permuted),
@@ -72,8 +67,17 @@ def control_class(
     )
 
 
+def _draw_correct(own: Samples, target: int, rng: np.random.Generator, n_samples: int) -> Float[np.ndarray, "r d"]:
+    """Float64 activations of at most so many samples that are predicted as the class, in their order."""
+    acts = np.asarray(own.acts, dtype=np.float64)
+    logits = acts @ own.head.weight.astype(np.float64).T + own.head.bias.astype(np.float64)
+    rivals = np.delete(logits, target, axis=1).max(1, initial=-np.inf)
+    correct = np.flatnonzero(logits[:, target] > rivals)
+    return acts[np.sort(rng.permutation(correct)[:n_samples])]
+
+
 def beyond_null(null: NullControl, level: float = 0.05) -> bool | None:
-    """Is the feature's flip median below both nulls? None where neither has enough draws to say so at this level."""
+    """True if the feature's flip median is below both nulls; None where neither has enough draws for this level."""
     draws = ((null.permuted_p, null.n_draws), (null.random_p, null.n_random))
     judged = [p <= level for p, n in draws if p is not None and 1 / (1 + n) <= level]
     return all(judged) if judged else None

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float, Int
 
-from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.model.head.linear import LinearHead
+from salve_audit.reliance.margins import relative_coupling
 
 
 @dataclass(frozen=True)
@@ -37,21 +38,16 @@ class Samples:
 
 def suppressing(coupling: Float[np.ndarray, " d"], alpha_hat: float) -> Float[np.ndarray, " d"]:
     """Column factors ``max(0, 1 - α c)`` with α̂ = α max c."""
-    return np.maximum(0.0, 1.0 - alpha_hat * _relative(coupling))
+    return np.maximum(0.0, 1.0 - alpha_hat * relative_coupling(coupling))
 
 
 def enhancing(coupling: Float[np.ndarray, " d"], alpha_hat: float) -> Float[np.ndarray, " d"]:
     """Column factors ``1 + α c`` with α̂ = α max c."""
-    return 1.0 + alpha_hat * _relative(coupling)
-
-
-def _relative(coupling: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:
-    top = coupling.max(initial=0.0)
-    return coupling / top if top > 0 else np.zeros_like(coupling)
+    return 1.0 + alpha_hat * relative_coupling(coupling)
 
 
 def correct_under(samples: Samples, factors: Float[np.ndarray, " d"]) -> npt.NDArray[np.bool_]:
-    """(n,) is each sample's own logit above every other one after the columns are scaled? Ties count as wrong."""
+    """(n,) True where a sample's own logit is above every other after the columns are scaled; ties count as wrong."""
     weight = (samples.head.weight * factors).astype(np.float32)
     logits = np.asarray(samples.acts, dtype=np.float32) @ weight.T + samples.head.bias
     rows = np.arange(len(logits))
@@ -96,7 +92,7 @@ def trace_curve(
 def count_redundancy(
     samples: Samples, dictionary: Float[np.ndarray, "m d"], order: Int[np.ndarray, " o"], limit: int
 ) -> int | None:
-    """How many features, suppressed one after another at α̂ = 1, bring these samples to at most 50 %.
+    """Number of features that, suppressed one after another at α̂ = 1, bring these samples to at most 50 %.
 
     Args:
         samples: audit samples of one class.

@@ -1,4 +1,4 @@
-"""Does a class's finding survive another seed of the autoencoder? (METHOD §4)
+"""Stability of a class's finding over seeds of the autoencoder (docs/method.md §4).
 
 Latents are matched one to one across seeds by |cosine| (Hungarian). A dominant feature is stable when in at least
 four of five seeds, its own counted, the matched latent has |cosine| above 0.7 and the feature's flip median lies
@@ -11,13 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
 
 from salve_audit.reliance.by_class import class_thresholds
 from salve_audit.reliance.scaling import Samples
 from salve_audit.reliance.survival import MedianEstimate, estimate_median, flip_times
+from salve_audit.sae.stability import MATCH_THRESHOLD, match_rows
 
-SAME_FEATURE = 0.7
 STABLE_SHARE = 0.8
 
 
@@ -26,7 +25,7 @@ def find_stable(
     medians: Sequence[MedianEstimate],
     others: Sequence[tuple[Float[np.ndarray, "_ d"], Int[np.ndarray, " k"], Float[np.ndarray, " k"]]],
 ) -> list[bool | None]:
-    """Per class: is the finding stable? None without other seeds, or where there are too few samples for an interval.
+    """For each class, True if its finding is stable; None without other seeds, or with too few samples for an interval.
 
     Args:
         audit: audit samples.
@@ -38,10 +37,10 @@ def find_stable(
     agreeing = np.ones(len(medians), dtype=int)  # the seed itself
     for dictionary, match, cosine in others:
         coupling = np.abs(dictionary[match].astype(np.float64))
-        found = class_thresholds(audit, coupling)
-        for index, (one, median) in enumerate(zip(found, medians, strict=True)):
-            other = estimate_median(flip_times(one, coupling[index]))
-            agreeing[index] += cosine[index] > SAME_FEATURE and _inside(median.median, other)
+        thresholds = class_thresholds(audit, coupling)
+        for index, (own, median) in enumerate(zip(thresholds, medians, strict=True)):
+            other = estimate_median(flip_times(own, coupling[index]))
+            agreeing[index] += cosine[index] > MATCH_THRESHOLD and _inside(median.median, other)
     needed = STABLE_SHARE * (1 + len(others))
     return [bool(agreeing[i] >= needed) if median.has_interval else None for i, median in enumerate(medians)]
 
@@ -53,15 +52,12 @@ def match_dominant(
 
     Where the other seed has fewer latents, those without a partner get latent 0 and |cosine| 0.
     """
-    cosine = np.abs(dictionary @ other.T)
-    rows, columns = linear_sum_assignment(-cosine)
-    partner, matched = np.zeros(len(dictionary), dtype=np.int64), np.zeros(len(dictionary))
-    partner[rows], matched[rows] = columns, cosine[rows, columns]
-    return partner[latents], matched[latents]
+    matching = match_rows(dictionary, other)
+    return np.maximum(matching.partner, 0)[latents], matching.cosine[latents]
 
 
 def _inside(value: float | None, estimate: MedianEstimate) -> bool:
-    """Is the median inside the other's interval? Bounds that are not reached lie beyond every strength."""
+    """True if the median is inside the other's interval; bounds that are not reached lie beyond every strength."""
     if not estimate.has_interval:
         return False
     if value is None or estimate.median is None:

@@ -1,8 +1,8 @@
-"""What another seed of the autoencoder would have reported: flip medians, an interval, suppression curves.
+"""Spread over seeds of the autoencoder: flip medians, an interval, suppression curves.
 
 Each seed is taken as an audit of its own: its own dominant feature of the class, not the one matched to ours. The
-interval is a bootstrap on two levels (METHOD §4): a seed is drawn, then that seed's samples with replacement. It never
-lies inside the interval over samples alone.
+interval is a bootstrap on two levels (docs/method.md §4): a seed is drawn, then that seed's samples with replacement.
+It never lies inside the interval over samples alone.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class OtherSeed:
 
     @property
     def coupling(self) -> Float[np.ndarray, "k d"]:
-        """Of every class's dominant latent."""
+        """(k, d), the coupling of every class's dominant latent."""
         return np.abs(self.dictionary[self.dominant].astype(np.float64))
 
 
@@ -46,7 +46,7 @@ def flips_of_seeds(audit: Samples, seeds: Sequence[OtherSeed]) -> list[list[Time
     """Per seed and class: flip thresholds in α̂ under that seed's own dominant feature."""
     couplings = [seed.coupling for seed in seeds]
     return [
-        [flip_times(one, coupling[i]) for i, one in enumerate(class_thresholds(audit, coupling))]
+        [flip_times(thresholds, coupling[i]) for i, thresholds in enumerate(class_thresholds(audit, coupling))]
         for coupling in couplings
     ]
 
@@ -63,7 +63,7 @@ def summarise_spread(
         rng: of the bootstrap.
     """
     low, high = _widen(median, _bootstrap(flips, rng))
-    medians = tuple(estimate_median(one).median for one in flips)
+    medians = tuple(estimate_median(times).median for times in flips)
     return SeedSpread(n_seeds=len(flips), medians=medians, low=low, high=high, curve=curve)
 
 
@@ -78,7 +78,7 @@ def _bootstrap(flips: Sequence[Times], rng: np.random.Generator) -> tuple[float,
         value = np.sort(np.where(times.observed, times.value, np.inf))
         n, rank = len(value), (len(value) + 1) // 2
         rows = np.flatnonzero(chosen == seed)
-        if n == 0:  # no picture of the class is classified right
+        if n == 0:  # no image of the class is classified right
             medians[rows] = np.inf
             continue
         place = rng.beta(rank, n - rank + 1, size=len(rows))

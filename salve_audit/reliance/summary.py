@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -21,15 +22,7 @@ from salve_audit.reliance.survival import (
     wilson,
 )
 from salve_audit.reliance.thresholds import Thresholds
-from salve_audit.results import (
-    AlphaSummary,
-    ClassReliance,
-    Curve,
-    Distribution,
-    FlipSummary,
-    NullControl,
-    StatusCounts,
-)
+from salve_audit.results import AlphaSummary, ClassReliance, Curve, Distribution, FlipSummary, NullControl, StatusCounts
 
 REDUNDANCY_LIMIT = 50
 CURVE_POINTS = 41
@@ -40,20 +33,20 @@ RISE = 0.02  # a rise of accuracy by more than this under growing suppression is
 
 @dataclass(frozen=True)
 class ClassEvidence:
-    """What was computed for one class.
+    """Thresholds, medians and controls of one class, from which its record is made.
 
     Attributes:
         index: its output.
-        found: per-sample thresholds, in α.
+        thresholds: per-sample thresholds, in α.
         flips: the flip thresholds in α̂, censored.
         median: their Kaplan-Meier median.
         null: the null controls.
         differs: (k,) classes whose flip thresholds differ.
-        stable: does the finding survive other seeds? None: not known.
+        stable: the finding survives other seeds; None: not known.
     """
 
     index: int
-    found: Thresholds
+    thresholds: Thresholds
     flips: Times
     median: MedianEstimate
     null: NullControl
@@ -69,16 +62,15 @@ def summarise_class(
     evidence: ClassEvidence,
 ) -> ClassReliance:
     """The record of one class."""
-    index, found = evidence.index, evidence.found
+    index = evidence.index
     own = audit.of_class(index)
     dominant = int(use.dominant[index])
     coupling = np.abs(dictionary[dominant])
-    n, n_correct = len(own.labels), int(found.correct.sum())
+    n, n_correct = len(own.labels), int(evidence.thresholds.correct.sum())
     low, high = wilson(n_correct, n)
-    alpha, alpha_hat = _summaries(evidence, coupling)
-    order = use.by_attribution[index][use.alive[use.by_attribution[index]]]
-    limit = min(REDUNDANCY_LIMIT, len(order))
-    curve = _curve(audit, own, index, coupling, alpha_hat)
+    numbers = _compute_numbers(audit, coupling, evidence)
+    order = use.by_attribution[index][use.alive[use.by_attribution[index]]][:REDUNDANCY_LIMIT]
+    curve = _curve(audit, own, index, coupling, numbers["alpha_hat"])
     return ClassReliance(
         name=classes[index],
         index=index,
@@ -93,35 +85,56 @@ def summarise_class(
         seeds=None,
         top_features=tuple(int(latent) for latent in use.top[index]),
         top_attribution=tuple(int(latent) for latent in use.by_attribution[index, : use.top.shape[1]]),
-        alpha=alpha,
-        alpha_hat=alpha_hat,
-        status=_count_status(found),
-        analytical_below_numerical=_share_below(found),
-        clamped_share=_clamped_share(found, coupling),
-        enhance=_enhance(audit, coupling, index),
-        edit_size_at_flip=_edit_size(audit, coupling, evidence.median.median),
-        redundancy=count_redundancy(own, dictionary, order, limit),
-        redundancy_limit=limit,
+        **numbers,
+        feature_redundancy=count_redundancy(own, dictionary, order, len(order)),
+        feature_redundancy_limit=len(order),
         null_p=_largest(evidence.null.permuted_p, evidence.null.random_p),
         null=evidence.null,
         differs_from=tuple(name for name, yes in zip(classes, evidence.differs, strict=True) if yes),
         curve=curve,
-        distributions=_distributions(evidence, coupling),
-        flags=_flags(evidence, alpha_hat, curve),
+        flags=_flags(evidence, numbers["alpha_hat"], curve),
     )
 
 
+class _ThresholdNumbers(TypedDict):
+    """The fields of the record that follow from the thresholds and the dominant latent's coupling."""
+
+    alpha: AlphaSummary
+    alpha_hat: AlphaSummary
+    status: StatusCounts
+    analytical_below_numerical: float | None
+    clamped_share: float | None
+    enhance: FlipSummary
+    edit_size_at_flip: float | None
+    distributions: tuple[Distribution, ...]
+
+
+def _compute_numbers(audit: Samples, coupling: Float[np.ndarray, " d"], evidence: ClassEvidence) -> _ThresholdNumbers:
+    thresholds = evidence.thresholds
+    alpha, alpha_hat = _summaries(evidence, coupling)
+    return {
+        "alpha": alpha,
+        "alpha_hat": alpha_hat,
+        "status": _count_status(thresholds),
+        "analytical_below_numerical": _share_below(thresholds),
+        "clamped_share": _clamped_share(thresholds, coupling),
+        "enhance": _enhance(audit, coupling, evidence.index),
+        "edit_size_at_flip": _edit_size(audit, coupling, evidence.median.median),
+        "distributions": _distributions(evidence, coupling),
+    }
+
+
 def _summaries(evidence: ClassEvidence, coupling: Float[np.ndarray, " d"]) -> tuple[AlphaSummary, AlphaSummary]:
-    """The same medians in α and in α̂."""
+    """The class's medians in α, and in α̂."""
     top = float(coupling.max(initial=0.0)) or 1.0
-    found = evidence.found
-    analytical = found.analytical[~np.isnan(found.analytical)]
-    numerical = estimate_median(_numerical_times(found, coupling)).median
+    thresholds = evidence.thresholds
+    analytical = thresholds.analytical[~np.isnan(thresholds.analytical)]
+    numerical = estimate_median(_numerical_times(thresholds, coupling)).median
     in_hat = AlphaSummary(
         analytical=float(np.median(analytical)) * top if len(analytical) else None,
         numerical=numerical,
         flip=_flip_summary(evidence.median),
-        empirical=float(found.empirical * top) if np.isfinite(found.empirical) else None,
+        empirical=float(thresholds.empirical * top) if np.isfinite(thresholds.empirical) else None,
     )
     flip = in_hat.flip
     in_alpha = AlphaSummary(
@@ -135,27 +148,29 @@ def _summaries(evidence: ClassEvidence, coupling: Float[np.ndarray, " d"]) -> tu
     return in_alpha, in_hat
 
 
-def _numerical_times(found: Thresholds, coupling: Float[np.ndarray, " d"]) -> Times:
-    return censor(found.numerical * (float(coupling.max(initial=0.0)) or 1.0), last_strength(coupling))
+def _numerical_times(thresholds: Thresholds, coupling: Float[np.ndarray, " d"]) -> Times:
+    return censor(thresholds.numerical * (float(coupling.max(initial=0.0)) or 1.0), last_strength(coupling))
 
 
 def _flip_summary(estimate: MedianEstimate) -> FlipSummary:
     return FlipSummary(estimate.median, estimate.low, estimate.high, estimate.share)
 
 
-def _count_status(found: Thresholds) -> StatusCounts:
-    return StatusCounts(*(int((found.status == s).sum()) for s in ("crossed", "erased", "never", "not_applicable")))
+def _count_status(thresholds: Thresholds) -> StatusCounts:
+    return StatusCounts(
+        *(int((thresholds.status == s).sum()) for s in ("crossed", "erased", "never", "not_applicable"))
+    )
 
 
-def _share_below(found: Thresholds) -> float | None:
-    """How often the linear formula is the lower bound the paper takes it for."""
-    both = ~np.isnan(found.analytical) & ~np.isnan(found.numerical)
-    below = found.analytical[both] <= found.numerical[both] * (1 + 1e-12)
+def _share_below(thresholds: Thresholds) -> float | None:
+    """Share of samples whose analytical threshold is at most the numerical one: the lower bound of the paper."""
+    both = ~np.isnan(thresholds.analytical) & ~np.isnan(thresholds.numerical)
+    below = thresholds.analytical[both] <= thresholds.numerical[both] * (1 + 1e-12)
     return float(below.mean()) if both.any() else None
 
 
-def _clamped_share(found: Thresholds, coupling: Float[np.ndarray, " d"]) -> float | None:
-    flips = found.flip[np.isfinite(found.flip)]
+def _clamped_share(thresholds: Thresholds, coupling: Float[np.ndarray, " d"]) -> float | None:
+    flips = thresholds.flip[np.isfinite(thresholds.flip)]
     if not len(flips):
         return None
     ordered = np.sort(coupling)
@@ -200,16 +215,16 @@ def _curve(
 def _distributions(evidence: ClassEvidence, coupling: Float[np.ndarray, " d"]) -> tuple[Distribution, ...]:
     top = float(coupling.max(initial=0.0)) or 1.0
     times = {
-        "analytical": censor(evidence.found.analytical * top, float("inf")),
-        "numerical": _numerical_times(evidence.found, coupling),
+        "analytical": censor(evidence.thresholds.analytical * top, float("inf")),
+        "numerical": _numerical_times(evidence.thresholds, coupling),
         "flip": evidence.flips,
     }
-    return tuple(Distribution(name, len(one.value), quantiles(one)) for name, one in times.items())
+    return tuple(Distribution(name, len(censored.value), quantiles(censored)) for name, censored in times.items())
 
 
 def _flags(evidence: ClassEvidence, alpha_hat: AlphaSummary, curve: Curve) -> tuple[str, ...]:
-    erased = int((evidence.found.status == "erased").sum())
-    applicable = int((evidence.found.status != "not_applicable").sum())
+    erased = int((evidence.thresholds.status == "erased").sum())
+    applicable = int((evidence.thresholds.status != "not_applicable").sum())
     raised = {
         "thin": evidence.median.thin,
         "unstable": evidence.stable is False,

@@ -1,4 +1,4 @@
-"""Class summaries of censored thresholds: Kaplan-Meier medians with intervals, and log-rank tests (METHOD §4).
+"""Class summaries of censored thresholds: Kaplan-Meier medians with intervals, and log-rank tests (docs/method.md §4).
 
 A threshold that is never reached is right-censored, not dropped: dropping the most robust samples would bias the
 median downwards. All censoring lies beyond the last breakpoint, where nothing changes any more.
@@ -35,7 +35,7 @@ class Times:
     observed: Bool[np.ndarray, " n"]
 
     def censored(self) -> stats.CensoredData:
-        """The same for scipy."""
+        """These times as scipy's survival functions take them."""
         return stats.CensoredData(uncensored=self.value[self.observed], right=self.value[~self.observed])
 
 
@@ -60,7 +60,7 @@ class MedianEstimate:
 
     @property
     def has_interval(self) -> bool:
-        """Are there enough samples and events for one? A bound that is None is then one that is not reached."""
+        """True if there are enough samples and events for one; a bound that is None is then one that is not reached."""
         return self.n >= NO_INTERVAL and self.n_events >= 2
 
     @property
@@ -83,14 +83,14 @@ def censor(threshold: Float[np.ndarray, " n"], last: float) -> Times:
     return Times(np.where(observed, value, beyond), observed)
 
 
-def flip_times(found: Thresholds, coupling: Float[np.ndarray, " d"]) -> Times:
+def flip_times(thresholds: Thresholds, coupling: Float[np.ndarray, " d"]) -> Times:
     """Flip thresholds of a class in α̂, censored where nothing flips.
 
     Args:
-        found: thresholds of the class's samples, in α.
+        thresholds: thresholds of the class's samples, in α.
         coupling: (d,) of the feature.
     """
-    return censor(found.flip * (float(coupling.max(initial=0.0)) or 1.0), last_strength(coupling))
+    return censor(thresholds.flip * (float(coupling.max(initial=0.0)) or 1.0), last_strength(coupling))
 
 
 def last_strength(coupling: Float[np.ndarray, " d"]) -> float:
@@ -134,7 +134,9 @@ def quantiles(times: Times) -> tuple[float | None, ...]:
 
 
 def compare_classes(times: Sequence[Times]) -> npt.NDArray[np.bool_]:
-    """(k, k) do two classes' thresholds differ at 5 %? Log-rank, Holm's correction (Benjamini-Hochberg from 50 on).
+    """(k, k) True where two classes' thresholds differ at 5 %: log-rank with Holm's or Benjamini-Hochberg's correction.
+
+    Holm's correction holds below 50 classes, Benjamini-Hochberg's from 50 on.
 
     Thin classes are compared with none.
     """

@@ -90,7 +90,7 @@ def _validated(
     coupling: npt.ArrayLike,
     target: int,
 ) -> _Case:
-    a, w, c = (np.asarray(one, dtype=np.float64) for one in (acts, weight, coupling))
+    a, w, c = (np.asarray(array, dtype=np.float64) for array in (acts, weight, coupling))
     if a.ndim != 2 or w.ndim != 2 or a.shape[1] != w.shape[1] or c.shape != (w.shape[1],):
         raise ValueError(f"expected acts (n, d), weight (k, d), coupling (d,), got {a.shape}, {w.shape}, {c.shape}")
     b = np.zeros(len(w)) if bias is None else np.asarray(bias, dtype=np.float64)

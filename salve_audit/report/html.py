@@ -1,4 +1,4 @@
-"""AuditResult to one HTML file that needs nothing else: no script, no font, no picture from elsewhere."""
+"""AuditResult to one HTML file that needs nothing else: no script, no font, no image from elsewhere."""
 
 from __future__ import annotations
 

@@ -79,9 +79,9 @@ def names(values: Sequence[str], limit: int = 5) -> str:
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
-def plural(n: int, one: str, many: str | None = None) -> str:
+def plural(n: int, singular: str, many: str | None = None) -> str:
     """``1 class``, ``2 classes``."""
-    return f"{count(n)} {one if n == 1 else many or one + 's'}"
+    return f"{count(n)} {singular if n == 1 else many or singular + 's'}"
 
 
 def moment(created: str) -> datetime.datetime:

@@ -32,7 +32,7 @@ class Chips:
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture of the audit: its data URL, size in CSS pixels, the text for those who cannot see it."""
+    """An image of the audit: its data URL, size in CSS pixels, the text for those who cannot see it."""
 
     url: str
     width: int
@@ -42,9 +42,9 @@ class Shown:
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """Several pictures in one cell, each with a word below it."""
+    """Several images in one cell, each with a word below it."""
 
-    pictures: tuple[tuple[Shown, str], ...]
+    images: tuple[tuple[Shown, str], ...]
 
 
 Value = str | Missing | Noted | Chips | Thumbnails
@@ -60,13 +60,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """What a template prints: a text, the footnote letter behind it, or words or pictures side by side."""
+    """The printed content of a table cell: text, the letter of a footnote, and words or images side by side."""
 
     text: str
     kind: str
     mark: str = ""
     words: tuple[str, ...] = ()
-    pictures: tuple[tuple[Shown, str], ...] = ()
+    images: tuple[tuple[Shown, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,5 +107,5 @@ def _cell(value: Value, kind: str, letters: dict[str, str]) -> Cell:
     if isinstance(value, Chips):
         return Cell("" if value.words else DASH, kind, words=value.words)
     if isinstance(value, Thumbnails):
-        return Cell("", kind, pictures=value.pictures)
+        return Cell("", kind, images=value.images)
     return Cell(value, kind)

@@ -1,10 +1,10 @@
-"""What an audit found: plain numbers and strings, written to audit.json and read back. Never sees torch.
+"""The result of an audit: plain numbers and strings, written to audit.json and read back. Never sees torch.
 
 `AuditResult` mirrors the file key by key. Numbers are finite; ``None`` stands for "not applicable" or, beside a
 ``share``, for "not reached by half of the samples". All shares and accuracies lie in 0..1.
 """
 
-from salve_audit.results.audit import SCHEMA_VERSION, AuditResult, load_audit, parse_audit
+from salve_audit.results.audit import AuditResult, load_audit, parse_audit
 from salve_audit.results.autoencoder import SaeFidelity, SaeInfo, SaePoint, Stability
 from salve_audit.results.classes import (
     AlphaSummary,
@@ -19,13 +19,14 @@ from salve_audit.results.classes import (
 )
 from salve_audit.results.deep import DeepComparison, DeepResult, DeepScope
 from salve_audit.results.demo import DemoTruth, PlantedClass, RankCorrelation
-from salve_audit.results.depth import (
-    ClassDepth,
+from salve_audit.results.evidence import (
     Concept,
     ConceptEffect,
     ConceptImage,
     ConceptRemoval,
-    Depth,
+    EvidenceInfo,
+    FactorEffect,
+    ImageReliance,
     OcclusionCheck,
 )
 from salve_audit.results.features import (
@@ -44,9 +45,9 @@ from salve_audit.results.seeing import (
     FeatureImage,
     FragileImage,
     HeatMap,
-    Picture,
     Seeing,
     SyntheticImage,
+    Thumbnail,
     nothing_seen,
 )
 from salve_audit.results.stress import (
@@ -60,22 +61,15 @@ from salve_audit.results.stress import (
     RecoveryShare,
     Stress,
 )
-from salve_audit.results.subject import (
-    ClassMapping,
-    ClassPair,
-    DataInfo,
-    ModelInfo,
-    Provenance,
-    SkippedFile,
-    TransformInfo,
-)
+from salve_audit.results.subject import ClassMapping, ClassPair, DataInfo, ModelInfo, Provenance, SkippedFile
+from salve_audit.results.transform import TransformSpec
+from salve_audit.results.upgrade import SCHEMA_VERSION
 from salve_audit.results.verdict import Rule, Verdict
 
 __all__ = [
     "SCHEMA_VERSION",
     "AlphaSummary",
     "AuditResult",
-    "ClassDepth",
     "ClassFragile",
     "ClassMapping",
     "ClassPair",
@@ -96,9 +90,10 @@ __all__ = [
     "DeepResult",
     "DeepScope",
     "DemoTruth",
-    "Depth",
     "Distribution",
     "EnhancementCurve",
+    "EvidenceInfo",
+    "FactorEffect",
     "FeatureEffect",
     "FeatureEffects",
     "FeatureGallery",
@@ -108,6 +103,7 @@ __all__ = [
     "FlipSummary",
     "FragileImage",
     "HeatMap",
+    "ImageReliance",
     "InterventionResult",
     "MethodSpread",
     "MethodSummary",
@@ -115,7 +111,6 @@ __all__ = [
     "NullControl",
     "OcclusionCheck",
     "Opposition",
-    "Picture",
     "PlantedClass",
     "Provenance",
     "RankCorrelation",
@@ -133,8 +128,9 @@ __all__ = [
     "StatusCounts",
     "Stress",
     "SyntheticImage",
+    "Thumbnail",
     "TopImage",
-    "TransformInfo",
+    "TransformSpec",
     "Verdict",
     "load_audit",
     "nothing_seen",

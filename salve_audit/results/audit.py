@@ -7,21 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from salve_audit.errors import ResultError
-from salve_audit.records import from_dict, to_dict
 from salve_audit.results.autoencoder import SaeInfo
 from salve_audit.results.classes import ClassReliance
 from salve_audit.results.consistency import check_consistency
 from salve_audit.results.deep import DeepComparison
 from salve_audit.results.demo import DemoTruth
-from salve_audit.results.depth import Concept, Depth
+from salve_audit.results.evidence import Concept, EvidenceInfo
 from salve_audit.results.features import FeatureInfo
 from salve_audit.results.methods import InterventionResult, MethodSpread, MethodSummary
+from salve_audit.results.schema import from_dict, to_dict
 from salve_audit.results.seeing import Seeing
 from salve_audit.results.stress import Stress
 from salve_audit.results.subject import DataInfo, ModelInfo, Provenance
+from salve_audit.results.upgrade import SCHEMA_VERSION, upgrade
 from salve_audit.results.verdict import Verdict
-
-SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,9 @@ class AuditResult:
     demo: DemoTruth | None = None
     stress: Stress | None = None  # enhancement, composition, recovery; None: an earlier version wrote this
     deep_edits: DeepComparison | None = None  # edits of the layers before the head; None: not asked for
-    seeing: Seeing | None = None  # pictures and heat maps; None: an earlier version wrote this
-    depth: Depth | None = None  # how reliance at depth was measured; None: an earlier version wrote this
-    concepts: tuple[Concept, ...] = ()  # what was found at depth
+    seeing: Seeing | None = None  # images and heat maps; None: an earlier version wrote this
+    evidence: EvidenceInfo | None = None  # how image reliance was measured; None: an earlier version wrote this
+    concepts: tuple[Concept, ...] = ()  # what was found in the image
     schema_version: int = field(default=SCHEMA_VERSION)
 
     def to_json(self) -> str:
@@ -56,16 +55,13 @@ class AuditResult:
 
 
 def parse_audit(text: str, source: str = "audit.json") -> AuditResult:
-    """The result in the text of an audit.json.
+    """The result in the text of an audit.json of the present version or an earlier one.
 
     Raises:
-        ResultError: not JSON, another schema version, or a field that does not fit; names `source`.
+        ResultError: not JSON, a newer or unknown schema version, or a field that does not fit; names `source`.
     """
     try:
-        value = json.loads(text)
-        version = value.get("schema_version") if isinstance(value, dict) else None
-        if version != SCHEMA_VERSION:
-            raise ResultError(f"schema_version is {version!r}, this version reads {SCHEMA_VERSION}")
+        value = upgrade(json.loads(text))
         result = from_dict(AuditResult, value)
         check_consistency(value)
         return result

@@ -26,6 +26,8 @@ class SaePoint:
 
 @dataclass(frozen=True)
 class Stability:
+    """Agreement of the dictionary over autoencoder seeds (docs/method.md §1)."""
+
     n_seeds: int
     matched_cosine: float  # mean |cosine| of Hungarian-matched dictionary rows
     share_matched: float  # share of matched rows with |cosine| > 0.7
@@ -34,7 +36,7 @@ class Stability:
 
 @dataclass(frozen=True)
 class SaeFidelity:
-    """What reconstructed activations keep on one set of samples."""
+    """Accuracy and divergence of reconstructed activations on one set of samples."""
 
     r2: float
     accuracy_original: float
@@ -44,6 +46,8 @@ class SaeFidelity:
 
 @dataclass(frozen=True)
 class SaeInfo:
+    """The chosen autoencoder, every number measured on the held-out part of the fit split."""
+
     variant: str
     n_latents: int
     sparsity: float

@@ -1,10 +1,10 @@
-"""What each class leans on."""
+"""Records of each class: thresholds, controls, stability and image reliance."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from salve_audit.results.depth import ClassDepth
+from salve_audit.results.evidence import ImageReliance
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class FlipSummary:
 
 @dataclass(frozen=True)
 class AlphaSummary:
+    """Thresholds of a class: medians over its samples, and the empirical one."""
+
     analytical: float | None  # median over samples for which it is defined
     numerical: float | None  # Kaplan-Meier median; erased and never are right-censored
     flip: FlipSummary
@@ -27,6 +29,8 @@ class AlphaSummary:
 
 @dataclass(frozen=True)
 class StatusCounts:
+    """Samples by the status of their numerical threshold."""
+
     crossed: int
     erased: int
     never: int
@@ -77,7 +81,7 @@ class SeedCurve:
 
 @dataclass(frozen=True)
 class SeedSpread:
-    """What audits with other seeds of the autoencoder find, each with its own dominant feature of the class."""
+    """Results of audits with other seeds of the autoencoder, each with its own dominant feature of the class."""
 
     n_seeds: int
     medians: tuple[float | None, ...]  # flip medians in alpha_hat, the audited seed first; None: not reached
@@ -88,6 +92,8 @@ class SeedSpread:
 
 @dataclass(frozen=True)
 class ClassReliance:
+    """All that was measured of one class."""
+
     name: str
     index: int
     n: int
@@ -108,15 +114,15 @@ class ClassReliance:
     clamped_share: float | None  # share of 1 - alpha c below 0 over samples and coordinates, at each sample's flip
     enhance: FlipSummary  # alpha_hat at which samples not predicted as this class become so
     edit_size_at_flip: float | None  # ||W' - W||_F / ||W||_F
-    redundancy: int | None  # features to suppress before accuracy is at most 50 %; None: not within the limit
-    redundancy_limit: int
+    feature_redundancy: int | None  # features to suppress before accuracy is at most 50 %; None: not within the limit
+    feature_redundancy_limit: int
     null_p: float | None  # the larger p of the null controls that could be drawn (see `null`)
     null: NullControl
     differs_from: tuple[str, ...]  # classes whose flip distribution differs (log-rank, corrected, p < 0.05)
     curve: Curve
     distributions: tuple[Distribution, ...]
     flags: tuple[str, ...]  # "thin", "unstable", "erased", "non-monotone", "wrong from the start", "not beyond null"
-    depth: ClassDepth | None = None  # None: not measured
+    image_reliance: ImageReliance | None = None  # None: not measured
 
     @property
     def judged_interval(self) -> tuple[float | None, float | None]:

@@ -1,4 +1,4 @@
-"""What the types of audit.json cannot say: lengths that belong together, shares within 0..1, a date that is one."""
+"""Checks beyond the types of audit.json: lengths that belong together, shares within 0..1, a valid date."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from salve_audit.errors import ResultError
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _MOST_PIXELS = 4096
-_WITH_PICTURES = ("seeing", "depth", "concepts")
+_WITH_IMAGES = ("seeing", "evidence", "concepts")
 
 
 def check_consistency(value: dict[str, Any]) -> None:
@@ -25,39 +25,39 @@ def check_consistency(value: dict[str, Any]) -> None:
     except ValueError:
         raise ResultError(f"expected an ISO 8601 date, got {value['created']!r} in 'created'") from None
     n_outputs = len(value["data"]["classes"])
-    for i, one in enumerate(value["classes"]):
-        _check_class(one, f"classes[{i}]", n_outputs)
-    for i, one in enumerate(value["features"]):
-        _check_length(one["mean_code"], n_outputs, f"features[{i}].mean_code")
+    for i, class_value in enumerate(value["classes"]):
+        _check_class(class_value, f"classes[{i}]", n_outputs)
+    for i, class_value in enumerate(value["features"]):
+        _check_length(class_value["mean_code"], n_outputs, f"features[{i}].mean_code")
         for kind in ("suppress", "enhance"):
-            for j, effect in enumerate(one["effect"][kind]):
+            for j, effect in enumerate(class_value["effect"][kind]):
                 where = f"features[{i}].effect.{kind}[{j}].accuracy_change"
                 _check_length(effect["accuracy_change"], n_outputs, where)
 
-    for path, picture in (one for key in _WITH_PICTURES for one in _pictures(value.get(key), key)):
-        if not _BASE64.fullmatch(picture["jpeg"]):
+    for path, image in (image_entry for key in _WITH_IMAGES for image_entry in _images(value.get(key), key)):
+        if not _BASE64.fullmatch(image["jpeg"]):
             raise ResultError(f"expected base64 in '{path}.jpeg'")
-        if not (0 < picture["width"] <= _MOST_PIXELS and 0 < picture["height"] <= _MOST_PIXELS):
+        if not (0 < image["width"] <= _MOST_PIXELS and 0 < image["height"] <= _MOST_PIXELS):
             raise ResultError(f"expected sides of 1..{_MOST_PIXELS} pixels in '{path}'")
 
 
-def _pictures(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every picture below `path`, with its own path."""
+def _images(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every image below `path`, with its own path."""
     if isinstance(value, dict) and isinstance(value.get("jpeg"), str):
         yield path, value
     elif isinstance(value, (dict, list)):
         inner = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, one in inner:
-            yield from _pictures(one, f"{path}.{key}" if isinstance(value, dict) else f"{path}[{key}]")
+        for key, nested in inner:
+            yield from _images(nested, f"{path}.{key}" if isinstance(value, dict) else f"{path}[{key}]")
 
 
-def _check_class(one: dict[str, Any], path: str, n_outputs: int) -> None:
+def _check_class(class_value: dict[str, Any], path: str, n_outputs: int) -> None:
     for key in ("accuracy", "accuracy_low", "accuracy_high"):
-        if not 0 <= one[key] <= 1:
-            raise ResultError(f"expected a share in 0..1, got {one[key]} in '{path}.{key}'")
-    if not 0 <= one["index"] < n_outputs:
-        raise ResultError(f"expected an output in 0..{n_outputs - 1}, got {one['index']} in '{path}.index'")
-    curve = one["curve"]
+        if not 0 <= class_value[key] <= 1:
+            raise ResultError(f"expected a share in 0..1, got {class_value[key]} in '{path}.{key}'")
+    if not 0 <= class_value["index"] < n_outputs:
+        raise ResultError(f"expected an output in 0..{n_outputs - 1}, got {class_value['index']} in '{path}.index'")
+    curve = class_value["curve"]
     _check_length(curve["accuracy"], len(curve["alpha_hat"]), f"{path}.curve.accuracy")
     if curve["others"]:
         _check_length(curve["others"], len(curve["alpha_hat"]), f"{path}.curve.others")

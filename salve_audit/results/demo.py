@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from salve_audit.records import AS_CLASS
+from salve_audit.results.schema import AS_CLASS
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class PlantedClass:
 
     class_name: str = field(metadata=AS_CLASS)
     cues: tuple[str, ...]
-    true_drop: Mapping[str, float]  # accuracy lost when that cue is really left out of the picture
+    true_drop: Mapping[str, float]  # accuracy lost when that cue is really left out of the image
     largest_drop: float
     dominant_feature: int
     dominant_auroc: float  # does the dominant latent fire on its class?
@@ -32,5 +32,7 @@ class RankCorrelation:
 
 @dataclass(frozen=True)
 class DemoTruth:
+    """The known truth of the demo world, and how well each statistic ranks it."""
+
     classes: tuple[PlantedClass, ...]
     correlations: tuple[RankCorrelation, ...]

@@ -1,10 +1,10 @@
-"""What single features do to every class."""
+"""Records of the effect of single features on every class."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from salve_audit.records import AS_CLASS
+from salve_audit.results.schema import AS_CLASS
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,8 @@ class FeatureEffect:
 
 @dataclass(frozen=True)
 class FeatureEffects:
+    """Change of every accuracy when a feature is suppressed, and when it is enhanced."""
+
     suppress: tuple[FeatureEffect, ...]
     enhance: tuple[FeatureEffect, ...]
 
@@ -33,7 +35,7 @@ class ClassSweep:
 
 @dataclass(frozen=True)
 class Opposition:
-    """At one strength, the classes whose accuracy falls and those whose accuracy rises, beyond their intervals."""
+    """The classes whose accuracy falls and those whose accuracy rises at one strength, beyond their intervals."""
 
     alpha_hat: float  # negative: suppressed
     falls: tuple[str, ...]
@@ -42,6 +44,8 @@ class Opposition:
 
 @dataclass(frozen=True)
 class TopImage:
+    """An audit image on which a feature is strongest."""
+
     path: str
     class_name: str = field(metadata=AS_CLASS)
     code: float
@@ -54,16 +58,18 @@ class FeatureSweep:
     alpha_hat: tuple[float, ...]  # negative: suppressed, 0: unedited, positive: enhanced
     classes: tuple[ClassSweep, ...]
     moves: tuple[Opposition, ...]  # strengths at which any class moves; tests are paired and corrected for all of them
-    images: tuple[TopImage, ...]  # audit pictures with the largest |code|
+    images: tuple[TopImage, ...]  # audit images with the largest |code|
 
     @property
     def opposed(self) -> tuple[Opposition, ...]:
         """Strengths at which some class falls while another rises."""
-        return tuple(one for one in self.moves if one.falls and one.rises)
+        return tuple(move for move in self.moves if move.falls and move.rises)
 
 
 @dataclass(frozen=True)
 class FeatureInfo:
+    """A feature that is dominant for a class or shared by several."""
+
     index: int
     norm: float  # of the dictionary row in the model's units (1 in canonical form)
     coupling_max: float

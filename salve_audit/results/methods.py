@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from salve_audit.records import AS_CLASS
+from salve_audit.results.schema import AS_CLASS
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class InterventionResult:
     reached_accuracy: float
     reached: bool
     others_accuracy: float
-    others_worst: float | None  # None: of too few pictures per class to say
+    others_worst: float | None  # None: of too few images per class to say
     kl: float  # nats, on the other classes' samples
     agreement: float  # with the original predictions on the other classes' samples
     weight_change: float  # ||W' - W||_F / ||W||_F
@@ -27,7 +27,7 @@ class InterventionResult:
     low: float  # 95 % bootstrap interval of others_accuracy, over samples and the method's keys or seeds
     high: float
     bias_change: float = 0.0  # ||b' - b|| / ||b||, 0 where there is no bias
-    n_others: int | None = None  # pictures of other classes behind others_accuracy; None: all of the audit split
+    n_others: int | None = None  # images of other classes behind others_accuracy; None: all of the audit split
 
 
 @dataclass(frozen=True)

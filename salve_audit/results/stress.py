@@ -1,10 +1,10 @@
-"""What edits do beyond one class at one strength: enhanced, combined, undone."""
+"""Records of edits beyond one class at one strength: enhanced, combined, undone."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from salve_audit.records import AS_CLASS
+from salve_audit.results.schema import AS_CLASS
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class CompositionStep:
 
 @dataclass(frozen=True)
 class CompositionOrder:
-    """The same edits in both orders."""
+    """A set of edits applied in both orders."""
 
     n_edits: int
     gap: float  # largest difference of any logit between the orders, over the largest logit
-    agreement: float  # share of audit pictures that get the same prediction
+    agreement: float  # share of audit images that get the same prediction
     others_gap: float  # others' accuracy in the reverse order less that in this one
 
 
@@ -74,7 +74,7 @@ class Composition:
 
 @dataclass(frozen=True)
 class RecoveryShare:
-    """Share of pictures whose class a change of at most `budget` times the activation's norm restores."""
+    """Share of images whose class a change of at most `budget` times the activation's norm restores."""
 
     budget: float
     share: float
@@ -84,6 +84,8 @@ class RecoveryShare:
 
 @dataclass(frozen=True)
 class ClassRecovery:
+    """Recovery of one class after its edit."""
+
     class_name: str = field(metadata=AS_CLASS)
     n: int
     n_never: int
@@ -94,15 +96,15 @@ class ClassRecovery:
 class Recovery:
     """The smallest change of the activation that restores the class and leaves the feature's code as it is.
 
-    `method` "unedited" is the yardstick: pictures of other classes, taken to the class, with no edit in place.
+    `method` "unedited" is the yardstick: images of other classes, taken to the class, with no edit in place.
     """
 
     method: str
     n_classes: int
     n_unmatched: int  # classes that the method does not bring to the target: left out
-    n: int  # pictures that were right before the edit and are wrong with it
-    n_kept: int  # pictures of the sample that the edit leaves right: not counted in n
-    n_never: int  # pictures that no such change restores
+    n: int  # images that were right before the edit and are wrong with it
+    n_kept: int  # images of the sample that the edit leaves right: not counted in n
+    n_never: int  # images that no such change restores
     median: float | None  # of size over the activation's norm; None: half of them or more are never restored
     low: float | None  # 95 % interval by order statistics; None: beyond the largest
     high: float | None
@@ -112,12 +114,12 @@ class Recovery:
 
 @dataclass(frozen=True)
 class Stress:
-    """What was measured, and on how much of the audit split."""
+    """The stress tests of edits, and the part of the audit split that they cover."""
 
     class_names: tuple[str, ...]  # classes examined, most fragile first
     n_classes_left_out: int
-    n_samples: int  # audit pictures behind accuracies: all, or all of these classes and a few of every other
-    n_per_class: int  # pictures per class behind recovery, at most
+    n_samples: int  # audit images behind accuracies: all, or all of these classes and a few of every other
+    n_per_class: int  # images per class behind recovery, at most
     target_accuracy: float | None  # that every edit is matched at; None: no methods were compared
     enhancement: tuple[EnhancementCurve, ...]
     composition: tuple[Composition, ...]

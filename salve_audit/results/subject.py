@@ -1,4 +1,4 @@
-"""What was audited: model, data, provenance."""
+"""Records of the audited subject: model, data, provenance."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from salve_audit.results.transform import TransformSpec
+
 
 @dataclass(frozen=True)
 class Provenance:
+    """What the audit was computed from: hashes, settings, versions."""
+
     model_sha256: str
     data_sha256: str
     sae_sha256: str
@@ -19,17 +23,9 @@ class Provenance:
 
 
 @dataclass(frozen=True)
-class TransformInfo:
-    input_size: tuple[int, ...]  # (channels, height, width)
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str
-    crop_pct: float
-    source: str  # "checkpoint" or "architecture default (timm)"
-
-
-@dataclass(frozen=True)
 class ModelInfo:
+    """The audited model in words and counts."""
+
     name: str  # the checkpoint's file name
     architecture: str
     format: str
@@ -38,24 +34,28 @@ class ModelInfo:
     d: int
     n_classes: int
     n_parameters: int
-    transform: TransformInfo | None  # None: activations were given, no pictures
+    transform: TransformSpec | None  # None: activations were given, no images
 
 
 @dataclass(frozen=True)
 class SkippedFile:
+    """An image that could not be read, and why."""
+
     path: str
     reason: str
 
 
 @dataclass(frozen=True)
 class ClassPair:
+    """A class of the data, and the output that it was matched with."""
+
     name: str  # as the data calls it
     output: int
 
 
 @dataclass(frozen=True)
 class ClassMapping:
-    """Which class of the data is which output of the model."""
+    """The match between classes of the data and outputs of the model."""
 
     how: str  # in words
     pairs: tuple[ClassPair, ...]
@@ -63,6 +63,8 @@ class ClassMapping:
 
 @dataclass(frozen=True)
 class DataInfo:
+    """The audited data: splits, classes, what was skipped."""
+
     root: str
     layout: str  # how fit and audit splits came about, in words
     n_fit: int

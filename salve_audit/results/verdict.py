@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from salve_audit.records import AS_CLASS
+from salve_audit.results.schema import AS_CLASS
 
 _SEVERITY = ("fail", "undecided", "thin", "pass")
 
 
 @dataclass(frozen=True)
 class Rule:
+    """One rule of the policy on one class, with its outcome."""
+
     rule: str
     class_name: str = field(metadata=AS_CLASS)
     value: float | None
@@ -22,6 +24,8 @@ class Rule:
 
 @dataclass(frozen=True)
 class Verdict:
+    """The outcome of the policy over all classes."""
+
     passed: bool | None  # None: no policy was given, or no class could be judged
     policy: str | None
     rules: tuple[Rule, ...]

@@ -1,4 +1,4 @@
-"""What turns pre-activations ``h = acts @ encoder_weight.T + encoder_bias`` into codes.
+"""Activation functions, from pre-activations ``h = acts @ encoder_weight.T + encoder_bias`` to codes.
 
 One description serves training units and model units alike, since every kind commutes with a common positive factor
 (a threshold is scaled along).
@@ -14,12 +14,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-KINDS = ("linear", "relu", "topk", "signed-topk", "threshold")
+from salve_audit.sae.variant_names import SIGNED_TOPK, TOPK
+
+COUNTED = (TOPK, SIGNED_TOPK)
+KINDS = ("linear", "relu", *COUNTED, "threshold")
 
 
 @dataclass(frozen=True, eq=False)
 class Activation:
-    """How codes follow from pre-activations.
+    """An activation function: the rule by which codes follow from pre-activations.
 
     Attributes:
         kind: ``linear``: h; ``relu``: max(0, h); ``topk``: the k largest of max(0, h) of a sample; ``signed-topk``: the
@@ -42,7 +45,7 @@ class Activation:
             assert self.threshold is not None, "a threshold activation without thresholds"
             return pre * (pre > torch.from_numpy(self.threshold).to(pre.device, pre.dtype))
         assert self.k is not None, "a top-k activation without k"
-        return keep_largest(pre, self.k, signed=self.kind == "signed-topk")
+        return keep_largest(pre, self.k, signed=self.kind == SIGNED_TOPK)
 
 
 LINEAR = Activation()
@@ -53,16 +56,16 @@ def keep_largest(pre: Float[Tensor, "*n m"], k: int, *, signed: bool) -> Float[T
     values = pre if signed else pre.relu()
     if k >= pre.shape[-1]:
         return values
-    kept = values.detach().abs().topk(k, dim=-1, sorted=False).indices
-    return values * torch.zeros_like(values).scatter_(-1, kept, 1.0)
+    largest = values.detach().abs().topk(k, dim=-1, sorted=False).indices
+    return values * torch.zeros_like(values).scatter_(-1, largest, 1.0)
 
 
 def find_activation_misfit(activation: Activation, n_latents: int) -> str | None:
-    """What is wrong with the description, in words; None: nothing."""
+    """The first fault of the description, in words; None: it has none."""
     kind, k, threshold = activation.kind, activation.k, activation.threshold
     if kind not in KINDS:
         return f"activation {kind!r} is not one of {', '.join(KINDS)}"
-    counted = kind in ("topk", "signed-topk")
+    counted = kind in COUNTED
     if counted and (k is None or not 1 <= k <= n_latents):
         return f"activation {kind!r} with k = {k}, expected 1 to {n_latents}"
     if (threshold is not None) != (kind == "threshold") or (k is not None) != counted:

@@ -1,4 +1,4 @@
-"""``--sae auto``: which variant, how many latents, how sparse (METHOD §1).
+"""``--sae auto``: which variant, how many latents, how sparse (docs/method.md §1).
 
 Each variant is brought to the sparsest point that keeps the accuracy and R²; among these the one whose features other
 seeds find again best (mean |cosine| of matched latents) is taken. Sparsity alone would be the wrong judge between
@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from salve_audit.sae.contender import Contender, finish, search
 from salve_audit.sae.problem import Problem, change_variant
 from salve_audit.sae.settings import LEAST_LATENTS
-from salve_audit.sae.tuning import Candidate, choose, satisfies, shortfall
+from salve_audit.sae.tuning import SparsityPoint, choose, satisfies, shortfall
+from salve_audit.sae.variant_names import JUMPRELU, LINEAR_L1, TOPK
 
 logger = logging.getLogger(__name__)
 
-LINEAR, COUNTED, OTHERS = "linear-l1", "topk", ("jumprelu",)  # signed codes, a count, thresholds: one of each kind
+LINEAR, COUNTED, OTHERS = LINEAR_L1, TOPK, (JUMPRELU,)  # signed codes, a count, thresholds: one of each kind
 SAME_STABILITY = 0.02  # mean cosines closer than this are one: then the sparser wins
 AS_SPARSE = 1.25  # an L0 within this factor is as good (one step of k where k is 5): then the fewer latents win
 MAX_WIDTHS = 4
@@ -43,13 +44,13 @@ def contend(problem: Problem, *, fixed_width: bool) -> list[Contender]:
     for name in OTHERS:
         other = at_width(change_variant(problem, name), width)
         contenders.append(finish(other, search(other)))
-    for one in contenders:
-        cosine, l0 = _matched(one), one.chosen.quality.l0
-        logger.info("%s: L0 %.1f, mean |cosine| with other seeds %.2f", one.problem.variant.name, l0, cosine)
+    for contender in contenders:
+        cosine, l0 = _matched(contender), contender.chosen.quality.l0
+        logger.info("%s: L0 %.1f, mean |cosine| with other seeds %.2f", contender.problem.variant.name, l0, cosine)
     return contenders
 
 
-def search_widths(problem: Problem, *, fixed_width: bool) -> dict[int, list[Candidate]]:
+def search_widths(problem: Problem, *, fixed_width: bool) -> dict[int, list[SparsityPoint]]:
     """Paths by number of latents: halved while that is as sparse, doubled while that is sparser."""
     paths = {problem.n_latents: search(problem)}
     if fixed_width:
@@ -68,49 +69,49 @@ def search_widths(problem: Problem, *, fixed_width: bool) -> dict[int, list[Cand
     return paths
 
 
-def _headstart(paths: dict[int, list[Candidate]]) -> float:
-    """Where to start searching: a little denser than what the best number of latents so far needs."""
+def _headstart(paths: dict[int, list[SparsityPoint]]) -> float:
+    """The sparsity to start searching at: a little denser than the best number of latents so far needs."""
     return float(math.ceil(HEADSTART * choose(pick_width(paths)[1]).sparsity))
 
 
-def pick_width(paths: dict[int, list[Candidate]]) -> tuple[int, list[Candidate]]:
+def pick_width(paths: dict[int, list[SparsityPoint]]) -> tuple[int, list[SparsityPoint]]:
     """The fewest latents with which the path gets as sparse as with any number."""
     best = {width: choose(path) for width, path in paths.items()}
-    good = {width: one for width, one in best.items() if satisfies(one.quality)}
+    good = {width: point for width, point in best.items() if satisfies(point.quality)}
     if not good:
-        width = min(best, key=lambda one: (shortfall(best[one].quality), one))
+        width = min(best, key=lambda width: (shortfall(best[width].quality), width))
         return width, paths[width]
-    sparsest = min(one.quality.l0 for one in good.values())
-    width = min(width for width, one in good.items() if one.quality.l0 <= AS_SPARSE * sparsest)
+    sparsest = min(point.quality.l0 for point in good.values())
+    width = min(width for width, point in good.items() if point.quality.l0 <= AS_SPARSE * sparsest)
     return width, paths[width]
 
 
-def _as_sparse(path: list[Candidate], wider: list[Candidate]) -> bool:
+def _as_sparse(path: list[SparsityPoint], wider: list[SparsityPoint]) -> bool:
     here, there = choose(path).quality, choose(wider).quality
     return satisfies(here) and (not satisfies(there) or here.l0 <= AS_SPARSE * there.l0)
 
 
 def at_width(problem: Problem, n_latents: int) -> Problem:
-    """The same problem with another number of latents."""
+    """The problem with another number of latents."""
     return dataclasses.replace(problem, n_latents=n_latents)
 
 
-def _with_paths(contender: Contender, problem: Problem, paths: dict[int, list[Candidate]]) -> Contender:
+def _with_paths(contender: Contender, problem: Problem, paths: dict[int, list[SparsityPoint]]) -> Contender:
     """The contender, remembering what was tried at other numbers of latents."""
     width = contender.problem.n_latents
-    tried = [(at_width(problem, one), path) for one, path in paths.items() if one != width]
+    tried = [(at_width(problem, n_latents), path) for n_latents, path in paths.items() if n_latents != width]
     return dataclasses.replace(contender, also=tuple((p, c) for p, path in tried for c in path))
 
 
 def pick(contenders: Sequence[Contender]) -> Contender:
     """The most stable of those that satisfy the rule, the sparser of equals; else the one that misses it least."""
-    good = [one for one in contenders if one.satisfied]
+    good = [contender for contender in contenders if contender.satisfied]
     if not good:
-        return min(contenders, key=lambda one: shortfall(one.chosen.quality))
-    best = max(_matched(one) for one in good)
-    equal = [one for one in good if _matched(one) >= best - SAME_STABILITY]
-    return min(equal, key=lambda one: one.chosen.quality.l0)
+        return min(contenders, key=lambda contender: shortfall(contender.chosen.quality))
+    best = max(_matched(contender) for contender in good)
+    equal = [contender for contender in good if _matched(contender) >= best - SAME_STABILITY]
+    return min(equal, key=lambda contender: contender.chosen.quality.l0)
 
 
-def _matched(one: Contender) -> float:
-    return one.stability.matched_cosine if one.stability is not None else 0.0
+def _matched(contender: Contender) -> float:
+    return contender.stability.matched_cosine if contender.stability is not None else 0.0

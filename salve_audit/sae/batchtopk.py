@@ -17,10 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from salve_audit.sae.activation import Activation
-from salve_audit.sae.kept import Kept, list_largest_of_batch, pays_to_list
+from salve_audit.sae.code_list import CodeList, list_largest_of_batch, pays_to_list
 from salve_audit.sae.listed import listed_loss, preactivations
 from salve_audit.sae.losses import mean_square
-from salve_audit.sae.parameters import Parameters, unit_rows
+from salve_audit.sae.parameters import Parameters, multiply_batch, unit_rows
 from salve_audit.sae.products import decode_batch, encode_batch
 from salve_audit.sae.topk import (
     AUX_WEIGHT,
@@ -38,7 +38,7 @@ N_PREFIXES = 5  # m, m/2, ... m/16
 def batchtopk_parameters(
     acts: Float[Tensor, "n d"], n_latents: int, generators: Sequence[torch.Generator]
 ) -> Parameters:
-    """As for topk, with an empty running mean."""
+    """Fresh parameters as topk has them, with an empty running mean of the cutoff."""
     s = len(generators)
     mean = {"cutoff": acts.new_zeros(s, 1), "n_steps": acts.new_zeros(s, 1)}
     return {**topk_parameters(acts, n_latents, generators), **mean}
@@ -47,7 +47,7 @@ def batchtopk_parameters(
 def matryoshka_parameters(
     acts: Float[Tensor, "n d"], n_latents: int, generators: Sequence[torch.Generator]
 ) -> Parameters:
-    """As for batchtopk, every latent with its group."""
+    """Fresh parameters as batchtopk has them, every latent with its group."""
     ends = torch.tensor(prefix_lengths(n_latents), device=acts.device)
     group = torch.bucketize(torch.arange(n_latents, device=acts.device), ends, right=True)
     grouped = group.to(acts.dtype).repeat(len(generators), 1)
@@ -83,7 +83,7 @@ def matryoshka_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], k: flo
     total, start = acts.new_zeros(len(acts)), 0
     lengths = prefix_lengths(codes.shape[-1])
     for end in lengths:
-        error = torch.baddbmm(error, codes[..., start:end], unit["dictionary"][:, start:end], alpha=-1)
+        error = multiply_batch(codes[..., start:end], unit["dictionary"][:, start:end], error, alpha=-1)
         total, start = total + mean_square(error), end
     loss = total / len(lengths) + AUX_WEIGHT * auxiliary_loss(unit, pre, error)
     _keep_up(parameters, codes)
@@ -91,16 +91,16 @@ def matryoshka_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], k: flo
 
 
 def _listed_loss(parameters: Parameters, unit: Parameters, acts: Tensor, k: int, *, nested: bool = False) -> Tensor:
-    """The same by a list of the codes kept; nested: a row for every group of latents."""
+    """The loss by a list of the codes kept; nested: a row for every group of latents."""
     s, n, _ = acts.shape
     pre = preactivations(unit, acts)
-    kept = list_largest_of_batch(pre, k)
-    seed = kept.row // n
+    entries = list_largest_of_batch(pre, k)
+    seed = entries.row // n
     if nested:  # groups are ranges of latents, so that the list stays in order
-        group = unit["group"].flatten().long()[kept.latent]
+        group = unit["group"].flatten().long()[entries.latent]
         n_groups = len(prefix_lengths(pre.shape[-1]))
-        kept = Kept(kept.row * n_groups + group, kept.latent, kept.n_rows * n_groups, kept.n_latents)
-    listed = listed_loss(unit, acts, pre, kept, describe_auxiliary(unit, signed=False))
+        entries = CodeList(entries.row * n_groups + group, entries.latent, entries.n_rows * n_groups, entries.n_latents)
+    listed = listed_loss(unit, acts, pre, entries, describe_auxiliary(unit, signed=False))
     count_silence(parameters, listed.fired(), n)
     smallest = acts.new_full((s,), torch.inf).scatter_reduce_(0, seed, listed.codes, "amin")
     _follow_cutoff(parameters, smallest[:, None])
@@ -112,8 +112,8 @@ def keep_largest_of_batch(pre: Float[Tensor, "s n m"], k: int) -> Float[Tensor, 
     values = pre.relu()
     if k >= pre.shape[-1]:
         return values
-    kept = values.detach().flatten(1).topk(k * pre.shape[1], dim=-1, sorted=False).indices
-    return values * values.new_zeros(len(pre), pre[0].numel()).scatter_(-1, kept, 1.0).view_as(values)
+    largest = values.detach().flatten(1).topk(k * pre.shape[1], dim=-1, sorted=False).indices
+    return values * values.new_zeros(len(pre), pre[0].numel()).scatter_(-1, largest, 1.0).view_as(values)
 
 
 @torch.no_grad()

@@ -1,14 +1,16 @@
-"""From trained parameters to canonical form: unit-norm rows, model units, a fixed order and sign."""
+"""Conversion of trained parameters to canonical form: unit-norm rows, model units, a fixed order and sign."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from salve_audit.sae.activation import LINEAR, Activation
 from salve_audit.sae.normalisation import Normalisation
-from salve_audit.sae.parameters import Parameters, compute_code_moments
+from salve_audit.sae.parameters import CodeMoments, Parameters, compute_code_moments
 
 
 def canonical_arrays(
@@ -33,27 +35,33 @@ def canonical_arrays(
         n_latents: m.
         activation: of the codes in training units; the result has a ``threshold`` if it has one.
     """
-    one = {name: value[0].detach().cpu().double().numpy() for name, value in parameters.items()}
-    moments = compute_code_moments(parameters, acts, activation)
-    norms = np.linalg.norm(one["dictionary"], axis=1)
-    order = np.argsort(-moments.square * norms**2, kind="stable")
-    if "group" in one:  # nested prefixes stay prefixes
-        order = order[np.argsort(one["group"][order], kind="stable")]
-    order = order[(norms[order] > 0) & (moments.largest[order] > 0)]
-    scale = (norms * np.where(moments.cube < 0, -1.0, 1.0))[order]
-    d = one["dictionary"].shape[1]
+    trained = {name: value[0].detach().cpu().double().numpy() for name, value in parameters.items()}
+    order, scale = _sort_latents(trained, compute_code_moments(parameters, acts, activation))
+    d = trained["dictionary"].shape[1]
     arrays = {
         "dictionary": np.eye(d)[np.arange(n_latents) % d],
         "encoder_weight": np.zeros((n_latents, d)),
         "encoder_bias": np.zeros(n_latents),
-        "decoder_bias": normalisation.scale * one["decoder_bias"] + normalisation.mean,
+        "decoder_bias": normalisation.scale * trained["decoder_bias"] + normalisation.mean,
     }
     n = len(order)
-    arrays["dictionary"][:n] = one["dictionary"][order] * np.sign(scale)[:, None] / norms[order, None]
-    arrays["encoder_weight"][:n] = one["encoder_weight"][order] * scale[:, None]
+    arrays["dictionary"][:n] = trained["dictionary"][order] * np.sign(scale)[:, None] / np.abs(scale)[:, None]
+    arrays["encoder_weight"][:n] = trained["encoder_weight"][order] * scale[:, None]
     folded = arrays["encoder_weight"][:n] @ normalisation.mean
-    arrays["encoder_bias"][:n] = normalisation.scale * scale * one["encoder_bias"][order] - folded
+    arrays["encoder_bias"][:n] = normalisation.scale * scale * trained["encoder_bias"][order] - folded
     if activation.threshold is not None:
         arrays["threshold"] = np.zeros(n_latents)
         arrays["threshold"][:n] = normalisation.scale * scale * activation.threshold[order]
     return {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}
+
+
+def _sort_latents(
+    trained: Mapping[str, np.ndarray], moments: CodeMoments
+) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """The latents that fire, by falling mean square code, and their rows' norms with the sign of the mean cube."""
+    norms = np.linalg.norm(trained["dictionary"], axis=1)
+    order = np.argsort(-moments.square * norms**2, kind="stable")
+    if "group" in trained:  # nested prefixes stay prefixes
+        order = order[np.argsort(trained["group"][order], kind="stable")]
+    order = order[(norms[order] > 0) & (moments.largest[order] > 0)]
+    return order, (norms * np.where(moments.cube < 0, -1.0, 1.0))[order]

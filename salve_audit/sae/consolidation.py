@@ -1,4 +1,4 @@
-"""Between two stretches of training: duplicates become one latent, dead latents are dropped.
+"""Consolidation between two stretches of training: duplicates become one latent, dead latents are dropped.
 
 The L1 norm does not mind a code split over two latents of one direction (|z₁| + |z₂| = |z₁ + z₂| where signs agree), so
 training leaves clones behind: they blur which latent is a class's, count twice in L0, and differ from seed to seed.
@@ -31,9 +31,9 @@ def consolidate(parameters: Parameters, acts: Float[Tensor, "n d"]) -> Parameter
     device = parameters["dictionary"].device
     n_seeds = parameters["dictionary"].shape[0]
     merged = [_merge_one(select_problem(parameters, i), acts) for i in range(n_seeds)]
-    n_kept = max(1, max(len(one["encoder_bias"]) for one in merged))
+    n_kept = max(1, max(len(rows_of_seed["encoder_bias"]) for rows_of_seed in merged))
     rows = {
-        name: torch.stack([torch.from_numpy(_pad(one[name], n_kept)) for one in merged]).to(device)
+        name: torch.stack([torch.from_numpy(_pad(rows_of_seed[name], n_kept)) for rows_of_seed in merged]).to(device)
         for name in ("encoder_weight", "encoder_bias", "dictionary")
     }
     return {**parameters, **rows}
@@ -42,22 +42,22 @@ def consolidate(parameters: Parameters, acts: Float[Tensor, "n d"]) -> Parameter
 def _merge_one(parameters: Parameters, acts: Tensor) -> dict[str, np.ndarray]:
     """Rows that are left of one autoencoder, energetic ones first, each of unit norm in the dictionary."""
     moments = compute_code_moments(parameters, acts)
-    one = {name: value[0].cpu().double().numpy() for name, value in parameters.items()}
-    norms = np.linalg.norm(one["dictionary"], axis=1)
+    trained = {name: value[0].cpu().double().numpy() for name, value in parameters.items()}
+    norms = np.linalg.norm(trained["dictionary"], axis=1)
     alive = np.flatnonzero(moments.largest * norms > DEAD_SHARE * (moments.largest * norms).max())
     order = alive[np.argsort(-(moments.square * norms**2)[alive], kind="stable")]
-    directions = one["dictionary"][order] / norms[order, None]
-    weight, bias = one["encoder_weight"][order] * norms[order, None], one["encoder_bias"][order] * norms[order]
+    directions = trained["dictionary"][order] / norms[order, None]
+    weight, bias = trained["encoder_weight"][order] * norms[order, None], trained["encoder_bias"][order] * norms[order]
     cosine = directions @ directions.T
-    kept: list[int] = []
+    unique: list[int] = []
     for i in range(len(order)):
-        twin = max(kept, key=lambda j: abs(cosine[i, j]), default=None)
+        twin = max(unique, key=lambda j: abs(cosine[i, j]), default=None)
         if twin is None or abs(cosine[i, twin]) < SAME_DIRECTION:
-            kept.append(i)
+            unique.append(i)
             continue
         weight[twin] += cosine[i, twin] * weight[i]  # least squares: D_i is replaced by its projection on D_twin
         bias[twin] += cosine[i, twin] * bias[i]
-    return {"encoder_weight": weight[kept], "encoder_bias": bias[kept], "dictionary": directions[kept]}
+    return {"encoder_weight": weight[unique], "encoder_bias": bias[unique], "dictionary": directions[unique]}
 
 
 def _pad(rows: np.ndarray, n_rows: int) -> np.ndarray:

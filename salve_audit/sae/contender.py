@@ -11,7 +11,7 @@ from salve_audit.results import SaePoint, Stability
 from salve_audit.sae.models import TrainedSae
 from salve_audit.sae.problem import Problem
 from salve_audit.sae.stability import assess_stability, compare_pairs, find_representative
-from salve_audit.sae.tuning import NUDGE, Candidate, choose, satisfies, search_path, settle
+from salve_audit.sae.tuning import NUDGE, SparsityPoint, choose, satisfies, search_path, settle
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,32 +29,32 @@ class Contender:
     """
 
     problem: Problem
-    path: tuple[Candidate, ...]
-    finals: tuple[Candidate, ...]
-    chosen: Candidate
+    path: tuple[SparsityPoint, ...]
+    finals: tuple[SparsityPoint, ...]
+    chosen: SparsityPoint
     seeds: tuple[TrainedSae, ...]
     stability: Stability | None
-    also: tuple[tuple[Problem, Candidate], ...] = ()
+    also: tuple[tuple[Problem, SparsityPoint], ...] = ()
 
     @property
     def satisfied(self) -> bool:
-        """Does it keep what METHOD §1 asks for?"""
+        """True if it keeps what docs/method.md §1 asks for."""
         return satisfies(self.chosen.quality)
 
     def points(self, *, winner: bool) -> list[SaePoint]:
         """The visited points for the frontier; how well latents match over seeds is known for the chosen one alone."""
-        points = [describe_point(problem, one) for problem, one in self.also]
-        points += [describe_point(self.problem, one) for one in self.path]
-        for one in self.finals:
-            point = dataclasses.replace(describe_point(self.problem, one), full=True)
-            if one is self.chosen:
+        points = [describe_point(problem, point) for problem, point in self.also]
+        points += [describe_point(self.problem, point) for point in self.path]
+        for point in self.finals:
+            described = dataclasses.replace(describe_point(self.problem, point), full=True)
+            if point is self.chosen:
                 matched = None if self.stability is None else self.stability.matched_cosine
-                point = dataclasses.replace(point, chosen=winner, matched_cosine=matched)
-            points.append(point)
+                described = dataclasses.replace(described, chosen=winner, matched_cosine=matched)
+            points.append(described)
         return points
 
 
-def search(problem: Problem, start: float | None = None) -> list[Candidate]:
+def search(problem: Problem, start: float | None = None) -> list[SparsityPoint]:
     """The sparsity path, one briefly trained autoencoder after the other, from `start` if it is given."""
     ladder = problem.ladder
     if start is not None:
@@ -62,35 +62,35 @@ def search(problem: Problem, start: float | None = None) -> list[Candidate]:
     return search_path(problem.visit, ladder)
 
 
-def finish(problem: Problem, path: list[Candidate]) -> Contender:
+def finish(problem: Problem, path: list[SparsityPoint]) -> Contender:
     """Trains all seeds in full at the best point of the path and settles beside it where the rule can be met."""
     sparsity = choose(path).sparsity
     if problem.variant.settles_anew:  # the brief path flatters them, and only sparser points cost little
         sparsity = problem.ladder.move(sparsity, NUDGE**-2) or sparsity
     full = problem.visit_seeds(sparsity, None)
     finals = [full]
-    if any(satisfies(one.quality) for one in [*path, full]):
+    if any(satisfies(point.quality) for point in [*path, full]):
         finals = settle(full, problem.visit_seeds, problem.ladder, anew=problem.variant.settles_anew)
-    return conclude(problem, path, finals)
+    return choose_final(problem, path, finals)
 
 
-def conclude(problem: Problem, path: list[Candidate], finals: list[Candidate]) -> Contender:
+def choose_final(problem: Problem, path: list[SparsityPoint], finals: list[SparsityPoint]) -> Contender:
     """The best of `finals`, in canonical form; latents that merging left over are dropped where m was not given.
 
     The seed to be used is the one whose latents the others find again best, of those that satisfy the rule if any does:
-    an odd one out would tell more about its seed than about the model.
+    an outlier says more about its seed than about the model.
     """
     best = choose(finals)
     seeds = [problem.canonical(best.parameters, best.sparsity, i) for i in range(problem.n_seeds)]
-    qualities = [problem.measure(one) for one in seeds]
+    qualities = [problem.measure(seed) for seed in seeds]
     good = [i for i, quality in enumerate(qualities) if satisfies(quality)] or list(range(len(seeds)))
     pairs = compare_pairs(seeds)
     first = find_representative(pairs, good)
     chosen = dataclasses.replace(best, quality=qualities[first])
-    finals = [chosen if one is best else one for one in finals]
+    finals = [chosen if point is best else point for point in finals]
     seeds = [seeds[first], *seeds[:first], *seeds[first + 1 :]]
     if problem.trims:
-        seeds = [trim(one) for one in seeds]
+        seeds = [trim(seed) for seed in seeds]
     return Contender(problem, tuple(path), tuple(finals), chosen, tuple(seeds), assess_stability(pairs))
 
 
@@ -112,19 +112,19 @@ def trim(sae: TrainedSae) -> TrainedSae:
     )
 
 
-def describe_point(problem: Problem, one: Candidate) -> SaePoint:
+def describe_point(problem: Problem, point: SparsityPoint) -> SaePoint:
     """A point on the way for audit.json."""
     return SaePoint(
         variant=problem.variant.name,
         n_latents=problem.n_latents,
-        sparsity=one.sparsity,
-        r2=one.quality.r2,
-        l0=one.quality.l0,
-        n_dead=one.quality.n_dead,
-        accuracy=one.quality.accuracy_reconstructed,
-        accuracy_kept=one.quality.accuracy_kept,
-        logit_kl=one.quality.logit_kl,
-        mean_abs_code=one.quality.mean_abs_code,
+        sparsity=point.sparsity,
+        r2=point.quality.r2,
+        l0=point.quality.l0,
+        n_dead=point.quality.n_dead,
+        accuracy=point.quality.accuracy_reconstructed,
+        accuracy_kept=point.quality.accuracy_kept,
+        logit_kl=point.quality.logit_kl,
+        mean_abs_code=point.quality.mean_abs_code,
         matched_cosine=None,
         full=False,
         chosen=False,

@@ -8,7 +8,6 @@ caller gives, and for codes that are not linear their activation (and k).
 from __future__ import annotations
 
 import json
-import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from salve_audit import __version__
-from salve_audit.errors import OutputError, ResultError
+from salve_audit.errors import ResultError
 from salve_audit.sae.activation import describe_activation, find_activation_misfit, read_activation
 from salve_audit.sae.models import TENSORS, TrainedSae, find_misfit
 from salve_audit.sae.variants import VARIANTS
@@ -48,25 +47,8 @@ def serialise_sae(sae: TrainedSae, hashes: Mapping[str, str] | None = None) -> b
     return with_sorted_header(save(arrays, {**metadata, **(hashes or {})}))
 
 
-def save_sae(path: str | Path, sae: TrainedSae, hashes: Mapping[str, str] | None = None) -> None:
-    """Writes sae.safetensors under a temporary name and renames it: the file is there whole or not at all.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    file = Path(path)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(serialise_sae(sae, hashes))
-        os.replace(temporary, file)
-    except OSError as error:
-        raise OutputError(str(file), error.strerror or "cannot be written") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def load_sae(path: str | Path) -> TrainedSae:
-    """The autoencoder in a file that `save_sae` wrote, bit for bit.
+    """The autoencoder in a file of the bytes that `serialise_sae` makes, bit for bit.
 
     Raises:
         ResultError: there is no such file, or it is no autoencoder of this tool.
@@ -89,15 +71,6 @@ def load_sae(path: str | Path) -> TrainedSae:
     return TrainedSae(variant, **tensors, hyperparameters=hyperparameters, activation=activation)
 
 
-def load_metadata(path: str | Path) -> dict[str, str]:
-    """Metadata of the file: variant, tool_version, hashes.
-
-    Raises:
-        ResultError: there is no such file, or it is no safetensors file.
-    """
-    return _read(Path(path))[0]
-
-
 def _read(file: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     if not file.is_file():
         raise ResultError(str(file), "no such file")
@@ -111,7 +84,7 @@ def _read(file: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
 
 
 def with_sorted_header(data: bytes) -> bytes:
-    """The same content with the header's keys in order: safetensors shuffles the metadata from run to run."""
+    """The content with the header's keys in order: safetensors shuffles the metadata from run to run."""
     (length,) = struct.unpack_from("<Q", data)
     header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)  # keeps the tensors aligned, as the format asks

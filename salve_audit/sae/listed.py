@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from salve_audit.sae.kept import Kept, decode_kept, encode_kept, join_kept, list_largest, select_kept
+from salve_audit.sae.code_list import CodeList, decode_entries, encode_entries, join_lists, list_largest, select_entries
 from salve_audit.sae.losses import mean_square
 from salve_audit.sae.parameters import Parameters
 from salve_audit.sae.products import multiply
@@ -22,13 +22,13 @@ AUX_PART = 4  # one sample of so many takes part in the auxiliary loss
 
 @dataclass(frozen=True)
 class Auxiliary:
-    """What the auxiliary loss needs to know.
+    """Latents and weight of the auxiliary loss.
 
     Attributes:
         silent: (s, m), which latents it is for.
         n_kept: how many of them may explain a sample's error.
         weight: of the loss.
-        signed: do codes count by magnitude?
+        signed: codes count by magnitude.
     """
 
     silent: Bool[Tensor, "s m"]
@@ -39,27 +39,27 @@ class Auxiliary:
 
 @dataclass(frozen=True)
 class Listed:
-    """What a loss found: its value (s,), the list of codes kept and the codes (e,)."""
+    """A loss (s,) with the list of codes kept and the codes (e,)."""
 
     loss: Float[Tensor, " s"]
-    kept: Kept
+    entries: CodeList
     codes: Float[Tensor, " e"]
 
     def fired(self) -> Float[Tensor, " s_m"]:
         """1 for every latent with a code that is not 0."""
-        fired = torch.zeros(self.kept.n_latents)
-        fired[self.kept.latent[self.codes != 0]] = 1
+        fired = torch.zeros(self.entries.n_latents)
+        fired[self.entries.latent[self.codes != 0]] = 1
         return fired
 
 
 @torch.no_grad()
 def preactivations(parameters: Parameters, acts: Float[Tensor, "s n d"]) -> Float[Tensor, "s n m"]:
-    """Of all latents, without a gradient: most are not kept."""
+    """Pre-activations of all latents, without a gradient: most are not kept."""
     return multiply(acts, parameters["encoder_weight"].mT).add_(parameters["encoder_bias"][:, None])
 
 
 def listed_loss(
-    parameters: Parameters, acts: Float[Tensor, "s n d"], pre: Float[Tensor, "s n m"], kept: Kept, aux: Auxiliary
+    parameters: Parameters, acts: Float[Tensor, "s n d"], pre: Float[Tensor, "s n m"], entries: CodeList, aux: Auxiliary
 ) -> Listed:
     """mse of the reconstruction by the codes in the list and the auxiliary loss.
 
@@ -70,35 +70,35 @@ def listed_loss(
         parameters: with unit rows.
         acts: the batch.
         pre: its pre-activations.
-        kept: the codes that reconstruct it; row i·n·g + j·g is the first of sample j of seed i.
+        entries: the codes that reconstruct it; row i·n·g + j·g is the first of sample j of seed i.
         aux: of the auxiliary loss.
     """
     s, n, d = acts.shape
-    n_nested = kept.n_rows // (s * n)
+    n_nested = entries.n_rows // (s * n)
     extra = _list_silent(pre, aux)
     n_aux = 0 if extra is None else extra.n_rows // s
-    both = kept if extra is None else join_kept(kept, extra)
+    both = entries if extra is None else join_lists(entries, extra)
     own = torch.arange(s * n)
     sample = torch.cat([own.repeat_interleave(n_nested), own.view(s, n)[:, :n_aux].flatten()])[both.row]
     values = pre.reshape(-1)[sample * pre.shape[-1] + both.latent % pre.shape[-1]]
-    codes = encode_kept(parameters, acts.reshape(s * n, d), both, sample, values)
+    codes = encode_entries(parameters, acts.reshape(s * n, d), both, sample, values)
     if not aux.signed:
-        codes = torch.cat([codes[: len(kept.row)].relu(), codes[len(kept.row) :]])
-    recon = decode_kept(codes, parameters["dictionary"], both)
-    nested = recon[: kept.n_rows].view(s, n, n_nested, d)
+        codes = torch.cat([codes[: len(entries.row)].relu(), codes[len(entries.row) :]])
+    recon = decode_entries(codes, parameters["dictionary"], both)
+    nested = recon[: entries.n_rows].view(s, n, n_nested, d)
     nested = nested.cumsum(2) if n_nested > 1 else nested
     error = (nested + parameters["decoder_bias"][:, None, None]).sub_(acts[:, :, None])
     loss = mean_square(error)
     if extra is not None:
-        left = recon[kept.n_rows :].view(s, n_aux, d) + error[:, :n_aux, -1].detach()
+        left = recon[entries.n_rows :].view(s, n_aux, d) + error[:, :n_aux, -1].detach()
         loss = loss + aux.weight * mean_square(left) * aux.silent.any(1)
-    return Listed(loss, kept, codes.detach()[: len(kept.row)])
+    return Listed(loss, entries, codes.detach()[: len(entries.row)])
 
 
-def _list_silent(pre: Float[Tensor, "s n m"], aux: Auxiliary) -> Kept | None:
+def _list_silent(pre: Float[Tensor, "s n m"], aux: Auxiliary) -> CodeList | None:
     """The largest silent codes of a part of the batch; None if none is silent.
 
-    Looked for among as many columns as the seed with the most silent latents has; what fills up the others is left out.
+    They are sought among as many columns as the seed with the most silent latents has; fillers are left out.
     """
     silent = aux.silent
     most = int(silent.sum(1).numpy().max())
@@ -110,8 +110,8 @@ def _list_silent(pre: Float[Tensor, "s n m"], aux: Auxiliary) -> Kept | None:
     real = silent.gather(1, column)
     rank = pre[:, :n_aux].gather(2, column[:, None].expand(-1, n_aux, -1))
     rank = (rank.abs() if aux.signed else rank).masked_fill_(real.logical_not()[:, None], -torch.inf)
-    found = list_largest(rank, min(aux.n_kept, most))
-    chosen = found.latent  # i·most + position
+    of_columns = list_largest(rank, min(aux.n_kept, most))
+    chosen = of_columns.latent  # i·most + position
     latent = (column + torch.arange(s)[:, None] * m).flatten()[chosen]
-    listed = Kept(found.row, latent, found.n_rows, s * m)
-    return listed if bool(real.numpy().all()) else select_kept(listed, real.flatten()[chosen])
+    listed = CodeList(of_columns.row, latent, of_columns.n_rows, s * m)
+    return listed if bool(real.numpy().all()) else select_entries(listed, real.flatten()[chosen])

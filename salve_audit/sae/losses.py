@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from salve_audit.sae.parameters import Parameters, decode, encode_linear
+from salve_audit.sae.parameters import Parameters, decode, encode_linear, multiply_batch
 from salve_audit.sae.products import is_rounded, shorten
 
 
@@ -25,7 +25,7 @@ def raw_l1_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], weight: fl
 
 
 def canonical_l1_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], weight: float) -> Float[Tensor, " s"]:
-    """The same with codes in canonical form, |z_l|·‖D_l‖: no t changes it, so no row is projected after a step.
+    """The L1 loss of codes in canonical form, |z_l|·‖D_l‖: no t changes it, so no row is projected after a step.
 
     The gradient is written out: a third of the passes over (s, n, d) and (s, m, d) that autograd makes are saved.
     """
@@ -35,7 +35,7 @@ def canonical_l1_loss(parameters: Parameters, acts: Float[Tensor, "s n d"], weig
 
 
 def mean_square(error: Float[Tensor, "s ..."]) -> Float[Tensor, " s"]:
-    """Of every seed's values, with a gradient in a single pass."""
+    """Mean square of every seed's values, with a gradient in a single pass."""
     mean: Tensor = _MeanSquare.apply(error)
     return mean
 
@@ -61,10 +61,9 @@ class _CanonicalL1(torch.autograd.Function):
         encoder_weight, encoder_bias, dictionary, decoder_bias = parameters
         rounded = is_rounded(acts, encoder_weight.mT)
         short_acts, short_rows = shorten(acts, rounded=rounded), shorten(dictionary, rounded=rounded)
-        codes = torch.baddbmm(
-            shorten(encoder_bias, rounded=rounded)[:, None], short_acts, shorten(encoder_weight, rounded=rounded).mT
-        )
-        error = torch.bmm(codes, short_rows).to(acts.dtype).add_(decoder_bias[:, None]).sub_(acts)
+        short_bias, short_weight = shorten(encoder_bias, rounded=rounded), shorten(encoder_weight, rounded=rounded)
+        codes = multiply_batch(short_acts, short_weight.mT, short_bias[:, None])
+        error = multiply_batch(codes, short_rows).to(acts.dtype).add_(decoder_bias[:, None]).sub_(acts)
         norms, magnitude = dictionary.norm(dim=-1), codes.abs().to(acts.dtype).mean(1)
         ctx.save_for_backward(short_acts, short_rows, dictionary, codes, error, norms, magnitude)
         ctx.weight = weight
@@ -79,10 +78,10 @@ class _CanonicalL1(torch.autograd.Function):
         short_error = error.to(rows.dtype)
         weight = ctx.weight * upstream_cube
         from_codes = (
-            torch.bmm(short_error, rows.mT).to(norms.dtype).addcmul_(codes.sign(), norms[:, None] * (weight / n))
+            multiply_batch(short_error, rows.mT).to(norms.dtype).addcmul_(codes.sign(), norms[:, None] * (weight / n))
         )
         # ∂‖D_l‖/∂D_l = D_l/‖D_l‖, taken as 0 for the rows of zeros that fill up a seed
         along_rows = weight * (magnitude / norms.clamp_min(torch.finfo(norms.dtype).tiny))[:, :, None]
-        from_rows = torch.bmm(codes.mT, short_error).to(norms.dtype).addcmul_(dictionary, along_rows)
-        from_weight = torch.bmm(from_codes.to(acts.dtype).mT, acts).to(norms.dtype)
+        from_rows = multiply_batch(codes.mT, short_error).to(norms.dtype).addcmul_(dictionary, along_rows)
+        from_weight = multiply_batch(from_codes.to(acts.dtype).mT, acts).to(norms.dtype)
         return None, None, from_weight, from_codes.sum(1), from_rows, error.sum(1)

@@ -1,4 +1,4 @@
-"""How good an autoencoder is: of the activations themselves, and of what the head makes of their reconstruction."""
+"""Quality of an autoencoder: error of the activations, and of the head's output on their reconstruction."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from jaxtyping import Float, Int
 from scipy.special import log_softmax
 
 from salve_audit.errors import DataError
-from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.sae.models import TrainedSae
 from salve_audit.sae.parameters import DEAD_SHARE
 
-ACTIVE_SHARE = 0.01  # of a latent's largest |code|: below it a signed code counts as zero (METHOD §1)
+ACTIVE_SHARE = 0.01  # of a latent's largest |code|: below it a signed code counts as zero (docs/method.md §1)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """A trained autoencoder in canonical form: what every later stage works with.
 
-Canonical form (METHOD §1): dictionary rows have unit norm, the scale sits in the codes, and the normalisation that
-training used is folded back, so that codes and dictionary are in the model's own units. Without it the L1 term could be
-scaled away, and every strength derived from the dictionary would depend on when training stopped.
+Canonical form (docs/method.md §1): dictionary rows have unit norm, the scale sits in the codes, and the normalisation
+that training used is folded back, so that codes and dictionary are in the model's own units. Without it the L1 term
+could be scaled away, and every strength derived from the dictionary would depend on when training stopped.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class TrainedSae:
 
     @cached_property
     def alive(self) -> Bool[np.ndarray, " m"]:
-        """Which latents can fire at all; the others were silenced after training."""
+        """(m,) True for latents that can fire at all; the others were silenced after training."""
         return np.asarray(self.encoder_weight.any(axis=1))
 
     def encode_tensor(self, acts: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
@@ -100,7 +100,7 @@ class TrainedSae:
 
 
 def find_misfit(arrays: Mapping[str, np.ndarray]) -> str | None:
-    """What keeps the arrays named in `TENSORS` from being an autoencoder in canonical form, in words; None: nothing."""
+    """The first fault by which the arrays in `TENSORS` are no autoencoder in canonical form; None: there is none."""
     for name in TENSORS:
         if name not in arrays:
             return f"tensor {name!r} is missing"

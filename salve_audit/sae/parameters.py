@@ -1,10 +1,10 @@
-"""What is trained: a mapping of tensors with a seed axis in front, so that several autoencoders train as one problem.
+"""The trained parameters: tensors by name, with a seed axis in front, so that several autoencoders train as one.
 
 Shapes: encoder_weight and dictionary (s, m, d), encoder_bias (s, m), decoder_bias (s, d); acts (s, n, d),
 codes (s, n, m).
 Some variants have more (a gate, thresholds), and buffers: tensors that the loss keeps up to date itself (`BUFFERS`).
 Problem i of the s sees its own batches and touches nothing of the others: training them together or one by one is the
-same.
+same (see `multiply_batch`).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _with_biases(encoder_weight: Tensor, dictionary: Tensor) -> Parameters:
 
 
 def unit_rows(parameters: Parameters) -> Parameters:
-    """The same with dictionary rows of unit norm: where a loss decodes with them, no rescaling cheats its penalty."""
+    """The parameters with dictionary rows of unit norm: a loss that decodes with them gains nothing by rescaling."""
     unit: Tensor = _UnitRows.apply(parameters["dictionary"])
     return {**parameters, "dictionary": unit}
 
@@ -93,14 +93,31 @@ class _UnitRows(torch.autograd.Function):
         return torch.addcmul(upstream[0], unit, along, value=-1).div_(norms)
 
 
+def multiply_batch(
+    left: Float[Tensor, "s n i"], right: Float[Tensor, "s i j"], added: Tensor | None = None, alpha: float = 1.0
+) -> Float[Tensor, "s n j"]:
+    """``added + alpha · left @ right`` of every problem, whose result does not depend on how many problems there are.
+
+    A batch of one is multiplied as a single product, which a matrix library takes for one of matrix and vector where an
+    axis has length 1, forwards or in the gradient: those are summed up in another order than in a batch. Adam turns the
+    rounding of a gradient near 0 into a whole step. So such a batch of one gets a twin.
+    """
+    alone = len(left) == 1 and 1 in (*left.shape[1:], right.shape[2])
+    if alone:
+        left, right = left.expand(2, -1, -1), right.expand(2, -1, -1)
+        added = None if added is None else added.expand(2, -1, -1)
+    product = torch.bmm(left, right) if added is None else torch.baddbmm(added, left, right, alpha=alpha)
+    return product[:1] if alone else product
+
+
 def encode_linear(parameters: Parameters, acts: Float[Tensor, "s n d"]) -> Float[Tensor, "s n m"]:
     """Signed codes without an activation function."""
-    return torch.baddbmm(parameters["encoder_bias"][:, None], acts, parameters["encoder_weight"].mT)
+    return multiply_batch(acts, parameters["encoder_weight"].mT, parameters["encoder_bias"][:, None])
 
 
 def decode(parameters: Parameters, codes: Float[Tensor, "s n m"]) -> Float[Tensor, "s n d"]:
     """Reconstructed activations."""
-    return torch.baddbmm(parameters["decoder_bias"][:, None], codes, parameters["dictionary"])
+    return multiply_batch(codes, parameters["dictionary"], parameters["decoder_bias"][:, None])
 
 
 def select_problem(parameters: Parameters, index: int) -> Parameters:
@@ -110,7 +127,7 @@ def select_problem(parameters: Parameters, index: int) -> Parameters:
 
 @dataclass(frozen=True)
 class CodeMoments:
-    """Of every latent's code over some samples, each (m,) float64: largest magnitude, mean square, mean cube."""
+    """Moments of every latent's code over samples, each (m,) float64: largest magnitude, mean square, mean cube."""
 
     largest: Float[np.ndarray, " m"]
     square: Float[np.ndarray, " m"]

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.sae.canonical import canonical_arrays
 from salve_audit.sae.consolidation import consolidate
 from salve_audit.sae.metrics import Quality, measure_quality
@@ -29,7 +29,8 @@ from salve_audit.sae.streaming import Stream, fits_memory
 from salve_audit.sae.supervised import ConceptBlock, check_room, split_off_concepts
 from salve_audit.sae.supervised_concepts import Concepts, class_concepts
 from salve_audit.sae.training import Recipe, train
-from salve_audit.sae.tuning import Candidate, Ladder, count_ladder, hold_out, penalty_ladder
+from salve_audit.sae.tuning import Ladder, SparsityPoint, count_ladder, penalty_ladder, split_validation
+from salve_audit.sae.variant_names import SUPERVISED
 from salve_audit.sae.variants import Variant, find_variant
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ BRIEF_STRETCHES = 2  # before the full training: each leaves fewer latents, whic
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What is the same for every point of the sparsity path and every seed.
+    """The part of a training that all points of the sparsity path and all seeds share.
 
     Attributes:
         variant: the kind of autoencoder.
@@ -51,7 +52,7 @@ class Problem:
         normalisation: of the training samples; the identity for variants that train on raw activations.
         train_acts: (t, d) as the variant sees them, on the device: all training samples, or a part of the stream.
         validation: held-out activations (v, d) in the model's units, and their labels (v,).
-        head: the proven head.
+        head: the verified head.
         trims: latents that merging leaves over are dropped at the end: m was not asked for.
         block: known concepts in front of what is trained; the m latents are these and the trained ones.
     """
@@ -72,7 +73,7 @@ class Problem:
 
     @property
     def samples(self) -> Tensor | Stream:
-        """What training passes through."""
+        """The training samples: in memory, or streamed."""
         return self.train_acts if self.stream is None else self.stream
 
     @property
@@ -82,7 +83,7 @@ class Problem:
 
     @property
     def ladder(self) -> Ladder:
-        """Which λ or k there are to choose from."""
+        """The values of λ or k to choose from."""
         return count_ladder(self.n_trained) if self.variant.counted else penalty_ladder(self.n_trained, self.head.d)
 
     def train_from(self, start: Parameters | None, sparsity: float, recipe: Recipe, n_seeds: int) -> Parameters:
@@ -94,13 +95,13 @@ class Problem:
         parameters = train(start, self.samples, self.variant.objective(sparsity, self.n_trained), recipe, generators)
         return consolidate(parameters, self.train_acts) if self.variant.merges_duplicates else parameters
 
-    def visit(self, sparsity: float, start: Parameters | None) -> Candidate:
+    def visit(self, sparsity: float, start: Parameters | None) -> SparsityPoint:
         """One point of the sparsity path: a single autoencoder, trained briefly."""
         assert self.brief_recipe is not None, f"{self.variant.name} has no path"
         return self._measured(sparsity, self.train_from(start, sparsity, self.brief_recipe, 1))
 
-    def visit_seeds(self, sparsity: float, start: Parameters | None) -> Candidate:
-        """All seeds: in full from scratch, or briefly from where they are."""
+    def visit_seeds(self, sparsity: float, start: Parameters | None) -> SparsityPoint:
+        """Train all seeds: in full from scratch, or briefly from where they are."""
         brief = [self.brief_recipe] if self.brief_recipe is not None else []
         before = BRIEF_STRETCHES * brief if self.variant.merges_duplicates else []
         stretches = [*before, self.recipe] if start is None else brief
@@ -110,18 +111,20 @@ class Problem:
         assert parameters is not None, f"{self.variant.name} is not trained step by step"
         return self._measured(sparsity, parameters)
 
-    def _measured(self, sparsity: float, parameters: Parameters) -> Candidate:
+    def _measured(self, sparsity: float, parameters: Parameters) -> SparsityPoint:
         """The first autoencoder of the batch speaks for all."""
         quality = self.measure(self.canonical(parameters, sparsity))
-        kept = 100 * quality.accuracy_kept
+        accuracy = 100 * quality.accuracy_kept
         name = "k" if self.variant.counted else "λ"
-        logger.info("%s %.4g: R² %.3f, L0 %.0f, %.1f %% of accuracy kept", name, sparsity, quality.r2, quality.l0, kept)
-        return Candidate(sparsity, parameters, quality)
+        logger.info(
+            "%s %.4g: R² %.3f, L0 %.0f, %.1f %% of accuracy kept", name, sparsity, quality.r2, quality.l0, accuracy
+        )
+        return SparsityPoint(sparsity, parameters, quality)
 
     def canonical(self, parameters: Parameters, sparsity: float, index: int = 0) -> TrainedSae:
         """Autoencoder `index` of the batch in canonical form."""
-        one, activation = self.variant.fold(select_problem(parameters, index), sparsity)
-        arrays = canonical_arrays(one, self.train_acts, self.normalisation, self.n_trained, activation)
+        folded, activation = self.variant.fold(select_problem(parameters, index), sparsity)
+        arrays = canonical_arrays(folded, self.train_acts, self.normalisation, self.n_trained, activation)
         activation = dataclasses.replace(activation, threshold=arrays.pop("threshold", None))
         recipe = {name: getattr(self.recipe, name) for name in ("epochs", "batch_size", "learning_rate")}
         described: dict[str, object] = {"sparsity": sparsity, "seed": self.seed + index, **recipe}
@@ -155,36 +158,43 @@ def prepare_problem(
     assert labels.shape == (len(acts),), f"expected ({len(acts)},) labels, got {labels.shape}"
     variant = find_variant(settings.variant)
     refuse_non_finite(acts)
-    share = min(HELD_OUT, MOST_HELD_OUT / len(labels))
-    rows, held = hold_out(labels, share, np.random.default_rng(settings.seed))
-    normalisation = fit_normalisation(acts, rows)  # whatever the variant: constant activations are refused here
-    if not variant.normalised:
-        normalisation = identity_normalisation(head.d)
-    stream = Stream(acts, rows, normalisation, torch.device(settings.device))
+    rows, held = _hold_out(labels, settings.seed)
+    stream = Stream(acts, rows, _normalise(acts, rows, variant), torch.device(settings.device))
     in_memory = fits_memory(len(rows), head.d, settings.memory_limit)
     if not in_memory:
         rows = rows[stream.sample(torch.Generator().manual_seed(settings.seed))]
-    recipe = _adjusted(variant.recipe(len(stream)), settings)
     problem = Problem(
         variant=variant,
         n_latents=settings.n_latents or default_latents(head.d, head.n_classes),
         n_seeds=settings.n_seeds or variant.n_seeds,
         seed=settings.seed,
-        recipe=recipe,
+        recipe=_adjusted(variant.recipe(len(stream)), settings),
         brief_recipe=variant.brief_recipe(len(stream)) if variant.brief_recipe else None,
-        normalisation=normalisation,
+        normalisation=stream.normalisation,
         train_acts=stream.read(rows),
         validation=(read_rows(acts, held), labels[held]),
         head=head,
         trims=variant.merges_duplicates and settings.n_latents is None,
     )
-    if variant.name != "supervised":  # concepts are solved for, not trained: a sample has to do
+    if variant.name != SUPERVISED:  # concepts are solved for, not trained: a sample has to do
         return problem if in_memory else dataclasses.replace(problem, stream=stream)
     return _with_concepts(problem, (concepts or class_concepts(labels)).at(rows), settings)
 
 
+def _hold_out(labels: Int[np.ndarray, " n"], seed: int) -> tuple[Int[np.ndarray, " t"], Int[np.ndarray, " v"]]:
+    """Rows to train on and rows of the validation part, stratified by class."""
+    share = min(HELD_OUT, MOST_HELD_OUT / len(labels))
+    return split_validation(labels, share, np.random.default_rng(seed))
+
+
+def _normalise(acts: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " t"], variant: Variant) -> Normalisation:
+    """The moments of the training rows; the identity for variants that train on raw activations."""
+    normalisation = fit_normalisation(acts, rows)  # whatever the variant: constant activations are refused here
+    return normalisation if variant.normalised else identity_normalisation(acts.shape[1])
+
+
 def _with_concepts(problem: Problem, concepts: Concepts, settings: SaeSettings) -> Problem:
-    """The same problem for what the concepts of its training samples leave over."""
+    """The problem of what the concepts of its training samples leave over."""
     n_latents = settings.n_latents or default_latents(problem.head.d, max(problem.head.n_classes, len(concepts.names)))
     check_room(n_latents, concepts.names)
     block, rest = split_off_concepts(problem.train_acts, concepts, problem.normalisation)
@@ -192,7 +202,7 @@ def _with_concepts(problem: Problem, concepts: Concepts, settings: SaeSettings) 
 
 
 def change_variant(problem: Problem, name: str) -> Problem:
-    """The same samples for another variant, one that is normalised as well, with its own recipe."""
+    """The problem on its samples for another variant, also normalised, with that one's recipe."""
     variant, n = find_variant(name), len(problem.samples)
     assert variant.normalised, f"{name} trains on other numbers"
     assert problem.variant.normalised, f"{problem.variant.name} trains on other numbers"

@@ -14,23 +14,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from salve_audit.sae.parameters import Parameters
+from salve_audit.sae.parameters import Parameters, multiply_batch
 
 LEAST_WORK = 2**21  # multiplications of one seed's product: below it, converting costs what multiplying saves
 
 
 @functools.cache
 def multiplies_bfloat16() -> bool:
-    """Has this processor instructions for products of bfloat16? Without them the same product is several times slower.
+    """True if this processor has instructions for products of bfloat16; without them these are several times slower.
 
-    Asked of torch, as its matrix library decides by the same flags.
+    Read from torch, whose matrix library decides by the same flags.
     """
-    found = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
-    return any(bool(ask()) for ask in found if ask is not None)
+    queries = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    return any(bool(ask()) for ask in queries if ask is not None)
 
 
 def is_rounded(left: Tensor, right: Tensor) -> bool:
-    """Is ``left @ right`` of these shapes and types taken in bfloat16? The number of seeds does not matter."""
+    """True if ``left @ right`` of these shapes and types is taken in bfloat16, whatever the number of seeds."""
     work = left.shape[-2] * left.shape[-1] * right.shape[-1]
     exact = left.dtype != torch.float32 or left.device.type != "cpu" or work < LEAST_WORK
     return not exact and multiplies_bfloat16()
@@ -44,7 +44,7 @@ def shorten(value: Tensor, *, rounded: bool) -> Tensor:
 def multiply(left: Tensor, right: Tensor) -> Tensor:
     """``left @ right``, (s, n, i) times (s, i, j), float32 with a gradient for both."""
     if not is_rounded(left, right):
-        return torch.bmm(left, right)
+        return multiply_batch(left, right)
     product: Tensor = _Rounded.apply(left, right)
     return product
 
@@ -56,15 +56,15 @@ class _Rounded(torch.autograd.Function):
     def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
         short = left.bfloat16(), right.bfloat16()
         ctx.save_for_backward(*short)
-        return torch.bmm(*short).float()
+        return multiply_batch(*short).float()
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, Tensor | None]:
         left, right = ctx.saved_tensors
         short = upstream[0].bfloat16()
         wanted = ctx.needs_input_grad
-        from_left = torch.bmm(short, right.mT).float() if wanted[0] else None
-        return from_left, torch.bmm(left.mT, short).float() if wanted[1] else None
+        from_left = multiply_batch(short, right.mT).float() if wanted[0] else None
+        return from_left, multiply_batch(left.mT, short).float() if wanted[1] else None
 
 
 def encode_batch(parameters: Parameters, acts: Float[Tensor, "s n d"]) -> Float[Tensor, "s n m"]:

@@ -38,7 +38,7 @@ def fold_relu(parameters: Parameters, _: float) -> tuple[Parameters, Activation]
 
 
 def gated_parameters(acts: Float[Tensor, "n d"], n_latents: int, generators: Sequence[torch.Generator]) -> Parameters:
-    """As for relu-l1, with gates that are open where the magnitude is positive."""
+    """Fresh parameters as relu-l1 has them, with gates that are open where the magnitude is positive."""
     zeros = acts.new_zeros(len(generators), n_latents)
     return {**unit_parameters(acts, n_latents, generators), "gate_bias": zeros, "log_magnitude": zeros.clone()}
 
@@ -73,7 +73,7 @@ FIRST_THRESHOLD = 0.25
 def jumprelu_parameters(
     acts: Float[Tensor, "n d"], n_latents: int, generators: Sequence[torch.Generator]
 ) -> Parameters:
-    """As for relu-l1, with a threshold θ for every latent: θ itself, not its logarithm."""
+    """Fresh parameters as relu-l1 has them, with a threshold θ for every latent: θ itself, not its logarithm."""
     threshold = acts.new_full((len(generators), n_latents), FIRST_THRESHOLD)
     return {**unit_parameters(acts, n_latents, generators), "threshold": threshold}
 

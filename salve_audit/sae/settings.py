@@ -1,4 +1,4 @@
-"""What a caller may choose about the autoencoder."""
+"""Settings of the autoencoder that a caller may choose."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEAST_LATENTS = 64
 
 @dataclass(frozen=True)
 class SaeSettings:
-    """None takes the variant's own value.
+    """Settings of the autoencoder; None takes the variant's own value.
 
     Attributes:
         variant: its name in `variants.VARIANTS`, or ``auto``: chosen (see `auto`).

@@ -1,4 +1,4 @@
-"""Do other seeds find the same dictionary? METHOD §1: Hungarian-matched |cosine|, share above 0.7, subspace overlap."""
+"""Agreement of dictionaries over seeds (docs/method.md §1): Hungarian-matched |cosine| and subspace overlap."""
 
 from __future__ import annotations
 
@@ -30,14 +30,23 @@ class Matching:
 
 
 def match_dictionaries(sae: TrainedSae, other: TrainedSae) -> Matching:
-    """One-to-one matching of living latents that maximises the sum of |cosine| (signs are free in signed codes)."""
+    """One-to-one matching of living latents, see `match_rows`."""
     ours, theirs = np.flatnonzero(sae.alive), np.flatnonzero(other.alive)
-    similarity = np.abs(sae.dictionary[ours].astype(np.float64) @ other.dictionary[theirs].T)
-    rows, columns = linear_sum_assignment(similarity, maximize=True)
+    living = match_rows(sae.dictionary[ours], other.dictionary[theirs])
     partner = np.full(sae.n_latents, -1, dtype=np.int64)
     cosine = np.zeros(sae.n_latents)
-    partner[ours[rows]] = theirs[columns]
-    cosine[ours[rows]] = np.minimum(similarity[rows, columns], 1.0)
+    has_partner = living.partner >= 0
+    partner[ours[has_partner]] = theirs[living.partner[has_partner]]
+    cosine[ours] = living.cosine
+    return Matching(partner, cosine)
+
+
+def match_rows(dictionary: Float[np.ndarray, "m d"], other: Float[np.ndarray, "o d"]) -> Matching:
+    """One-to-one matching of unit-norm rows that maximises the sum of |cosine|; signs are free in signed codes."""
+    similarity = np.abs(dictionary.astype(np.float64) @ other.T)
+    rows, columns = linear_sum_assignment(similarity, maximize=True)
+    partner, cosine = np.full(len(dictionary), -1, dtype=np.int64), np.zeros(len(dictionary))
+    partner[rows], cosine[rows] = columns, np.minimum(similarity[rows, columns], 1.0)
     return Matching(partner, cosine)
 
 

@@ -10,18 +10,18 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from salve_audit.errors import UsageError
-from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.results import SaeInfo, SaePoint
 from salve_audit.sae.auto import LINEAR, contend, pick
-from salve_audit.sae.contender import Contender, conclude, finish, search
+from salve_audit.sae.contender import Contender, choose_final, finish, search
 from salve_audit.sae.models import TrainedSae
-from salve_audit.sae.problem import prepare_problem
+from salve_audit.sae.problem import Problem, prepare_problem
 from salve_audit.sae.settings import SaeSettings
 from salve_audit.sae.supervised_concepts import Concepts
 from salve_audit.sae.tuning import satisfies
+from salve_audit.sae.variant_names import AUTO
 
 logger = logging.getLogger(__name__)
-AUTO = "auto"  # the variant is chosen, too
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def train_sae(
     Args:
         acts: (n, d) float32 activations of the fit split, memory-mapped or not.
         labels: (n,) class indices in 0..k-1.
-        head: the proven head, (k, d).
+        head: the verified head, (k, d).
         settings: see `SaeSettings`.
         concepts: of the n samples, for ``supervised``; None: the classes.
 
@@ -67,20 +67,24 @@ def train_sae(
         _refuse_recipe(settings)
         settings = dataclasses.replace(settings, variant=LINEAR)
     problem = prepare_problem(acts, labels, head, settings, concepts)
-    sparsity = settings.sparsity if settings.sparsity is not None else problem.variant.default_sparsity
-    if sparsity is not None:
-        contenders = [conclude(problem, [], [problem.visit_seeds(sparsity, None)])]
-    elif auto:
-        contenders = contend(problem, fixed_width=settings.n_latents is not None)
-    else:
-        contenders = [finish(problem, search(problem))]
+    contenders = _train_contenders(problem, settings, auto=auto)
     winner = pick(contenders)
     if not winner.satisfied:
-        kept, r2 = 100 * winner.chosen.quality.accuracy_kept, winner.chosen.quality.r2
-        logger.warning("the autoencoder keeps %.1f %% of the accuracy at R² %.3f (wanted: 99 %% at 0.9)", kept, r2)
-    points = [point for one in contenders for point in one.points(winner=one is winner)]
-    frontier = tuple(sorted(points, key=lambda one: (one.variant, one.n_latents, one.sparsity, one.chosen)))
+        accuracy, r2 = 100 * winner.chosen.quality.accuracy_kept, winner.chosen.quality.r2
+        logger.warning("the autoencoder keeps %.1f %% of the accuracy at R² %.3f (wanted: 99 %% at 0.9)", accuracy, r2)
+    points = [point for contender in contenders for point in contender.points(winner=contender is winner)]
+    frontier = tuple(sorted(points, key=lambda point: (point.variant, point.n_latents, point.sparsity, point.chosen)))
     return SaeOutcome(winner.seeds[0], _info(winner, frontier), winner.seeds)
+
+
+def _train_contenders(problem: Problem, settings: SaeSettings, *, auto: bool) -> list[Contender]:
+    """All variants where they compete, else one: at the sparsity that is given, or at the one that is searched."""
+    sparsity = settings.sparsity if settings.sparsity is not None else problem.variant.default_sparsity
+    if sparsity is not None:
+        return [choose_final(problem, [], [problem.visit_seeds(sparsity, None)])]
+    if auto:
+        return contend(problem, fixed_width=settings.n_latents is not None)
+    return [finish(problem, search(problem))]
 
 
 def _refuse_recipe(settings: SaeSettings) -> None:

@@ -66,7 +66,7 @@ class Stream:
         return np.sort(self._positions(generator)[:n_rows])
 
     def read(self, rows: Int[np.ndarray, " r"]) -> Float[Tensor, "r d"]:
-        """Those rows as training sees them, on the device."""
+        """The given rows as training sees them, on the device."""
         return normalise(self.acts, rows, self.normalisation, self.device)
 
     def _order(self, generator: torch.Generator) -> Int[np.ndarray, " t"]:
@@ -79,7 +79,7 @@ class Stream:
 
 
 def fits_memory(n: int, d: int, limit: int | None) -> bool:
-    """Are n training samples of d float32 coordinates held in memory? `limit` in bytes; None: `default_limit`."""
+    """True if n training samples of d float32 values are held in memory; `limit` in bytes, None: `default_limit`."""
     allowed = default_limit() if limit is None else limit
     fits = 4 * n * d <= allowed
     how = "held in memory" if fits else "read from their file block by block"
@@ -94,11 +94,11 @@ def default_limit() -> int:
 
 def available_memory() -> int:
     """Bytes that could be taken now without swapping; the limit of a container counts. Unknown: as if plenty."""
-    found = [1024 * int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemAvailable:")]
+    limits = [1024 * int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemAvailable:")]
     limit, used = (_lines(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
     if limit and used and limit[0].isdigit():
-        found.append(int(limit[0]) - int(used[0]))
-    return max(0, min(found, default=2**40))
+        limits.append(int(limit[0]) - int(used[0]))
+    return max(0, min(limits, default=2**40))
 
 
 def _lines(path: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The block of known concepts in front of a trained one (after arXiv 2602.00924; METHOD §1), in closed form.
+"""The block of known concepts in front of a trained one (after arXiv 2602.00924; docs/method.md §1), in closed form.
 
 Every concept c has one shared code e_c and one decoder row W_c. With M the (n, c) table of which sample shows which
 concept, its column means m removed, and x the normalised activations, they minimise the loss of an unconstrained
@@ -106,19 +106,19 @@ def split_off_concepts(
     rates = concepts.present.mean(axis=0)
     moments = _measure(acts, concepts, rates)
     effects = fit_effects(moments.masks, moments.cross)
-    kept = np.linalg.norm(effects, axis=1) > FADED * np.sqrt(d)
-    faded = [name for name, one in zip(concepts.names, kept, strict=True) if not one]
+    has_effect = np.linalg.norm(effects, axis=1) > FADED * np.sqrt(d)
+    faded = [name for name, acts_on in zip(concepts.names, has_effect, strict=True) if not acts_on]
     if faded:
         logger.warning("concepts without an effect on the activations, left out: %s", ", ".join(faded))
-    if not kept.any():
+    if not has_effect.any():
         raise DataError("concepts", "none of them has an effect on the activations")
-    names = tuple(name for name, one in zip(concepts.names, kept, strict=True) if one)
-    effects, encoder = effects[kept], fit_encoder(moments, len(acts))[kept]
+    names = tuple(name for name, acts_on in zip(concepts.names, has_effect, strict=True) if acts_on)
+    effects, encoder = effects[has_effect], fit_encoder(moments, len(acts))[has_effect]
     rest = acts @ torch.from_numpy(np.eye(d) - encoder.T @ effects).to(acts.device, acts.dtype)
     size = float(torch.linalg.vector_norm(rest)) / math.sqrt(rest.numel())
     size = size if size > NOTHING_LEFT else 1.0
     leftover = Normalisation(np.zeros(d), normalisation.scale * size)
-    return ConceptBlock(names, effects, encoder, rates[kept], normalisation, leftover), rest.div_(size)
+    return ConceptBlock(names, effects, encoder, rates[has_effect], normalisation, leftover), rest.div_(size)
 
 
 def fit_effects(
@@ -176,7 +176,7 @@ def fit_encoder(moments: Moments, n: int) -> Float[np.ndarray, "c d"]:
 
 
 def check_room(n_latents: int, names: tuple[str, ...]) -> None:
-    """Are there concepts, and is a latent left for what they leave over?
+    """Checks that there are concepts, and that a latent is left for what they leave over.
 
     Raises:
         DataError: every concept is shown by all samples or by none.

@@ -1,4 +1,4 @@
-"""What is known of every sample, as columns of yes and no: its class, and the attributes of a manifest.
+"""Known concepts of every sample, as columns of yes and no: its class, and the attributes of a manifest.
 
 A column of yes/no (true/false, 1/0, present/absent) is one concept that bears the column's name. Any other column is
 one concept for each of its values, ``column=value``. Numbers are taken for names of values as long as there are few of
@@ -22,12 +22,12 @@ logger = logging.getLogger(__name__)
 MOST_VALUES = 20  # of a column; with more it is a measurement, a name or a text, not a concept
 YES_NO = ({"yes", "no"}, {"true", "false"}, {"1", "0"}, {"1.0", "0.0"}, {"present", "absent"}, {"y", "n"}, {"t", "f"})
 YES = {"yes", "true", "1", "1.0", "present", "y", "t"}
-LEAVE_OUT = "or name the columns to know with --concepts"
+LEAVE_OUT = "or name the columns to know with --attributes"
 
 
 @dataclass(frozen=True, eq=False)
 class Concepts:
-    """Which sample shows which concept.
+    """Concepts by name, and the samples that show each.
 
     Attributes:
         names: c of them, all different.
@@ -46,26 +46,26 @@ class Concepts:
         return Concepts((*self.names, *other.names), np.concatenate([self.present, other.present], axis=1))
 
     def at(self, rows: Int[np.ndarray, " r"]) -> Concepts:
-        """The chosen samples, with the concepts that tell any of them apart; twins become one with both names.
+        """The chosen samples, with the concepts that distinguish any of them; twins become one with both names.
 
         A concept that all or none of the samples show has no effect that could be estimated. It is left out, which the
         log says unless no sample shows it.
         """
         present = self.present[rows]
-        kept: dict[bytes, int] = {}
+        first_by_digest: dict[bytes, int] = {}
         names: list[str] = []
         for index, name in enumerate(self.names):
             column = present[:, index]
             if column.all() or not column.any():
                 logger.log(logging.WARNING if column.any() else logging.INFO, "concept %r has no contrast", name)
                 continue
-            first = kept.setdefault(hashlib.sha256(column.tobytes()).digest(), index)
+            first = first_by_digest.setdefault(hashlib.sha256(column.tobytes()).digest(), index)
             if first == index:
                 names.append(name)
             else:
-                at = list(kept.values()).index(first)
+                at = list(first_by_digest.values()).index(first)
                 names[at] = f"{names[at]} = {name}"
-        return Concepts(tuple(names), present[:, list(kept.values())])
+        return Concepts(tuple(names), present[:, list(first_by_digest.values())])
 
 
 def class_concepts(labels: Int[np.ndarray, " n"], names: Sequence[str] | None = None) -> Concepts:
@@ -87,9 +87,9 @@ def column_concepts(source: str, columns: Mapping[str, Sequence[str]], keys: Seq
         DataError: a column has samples without a value, one value only, or more values than `MOST_VALUES`.
     """
     assert columns, "no columns"
-    found = [_column(source, name, [one.strip() for one in values], keys) for name, values in columns.items()]
+    parts = [_column(source, name, [value.strip() for value in values], keys) for name, values in columns.items()]
     return Concepts(
-        tuple(name for names, _ in found for name in names), np.concatenate([one for _, one in found], axis=1)
+        tuple(name for names, _ in parts for name in names), np.concatenate([present for _, present in parts], axis=1)
     )
 
 
@@ -106,7 +106,7 @@ def select_columns(
     for name in chosen:
         if name not in columns:
             there = f"it has {', '.join(columns)}" if columns else "it has none beside path, label and split"
-            raise UsageError("--concepts", f"no column {name!r} in {source}", hint=there)
+            raise UsageError("--attributes", f"no column {name!r} in {source}", hint=there)
     return {name: columns[name] for name in chosen}
 
 
@@ -117,11 +117,11 @@ def gather_concepts(
     classes: Sequence[str],
     attributes: Mapping[str, Mapping[str, str]],
 ) -> Concepts:
-    """Classes and attributes of the pictures to fit, in the order of `paths`.
+    """Classes and attributes of the images to fit, in the order of `paths`.
 
     Args:
         source: of the attributes, for messages.
-        paths: keys of the n pictures.
+        paths: keys of the n images.
         labels: (n,) class indices.
         classes: their names.
         attributes: column -> key -> text, as `ImageSet.attributes`.
@@ -143,26 +143,26 @@ def _column(
     missing = [i for i, value in enumerate(values) if not value]
     if missing:
         first = f", the first is {keys[missing[0]]}" if keys else ""
-        why = f"the column {name!r} has no value for {len(missing)} of {len(values)} pictures to fit{first}"
+        why = f"the column {name!r} has no value for {len(missing)} of {len(values)} images to fit{first}"
         raise DataError(source, why, hint=f"write a value of its own for it, such as none, {LEAVE_OUT}")
-    found = sorted(set(values))
-    if len(found) == 1:
-        why = f"the column {name!r} is {found[0]!r} for every picture to fit, which teaches nothing"
-        raise DataError(source, why, hint=f"give pictures with and without it, {LEAVE_OUT}")
-    if len(found) > MOST_VALUES:
-        raise _too_many(source, name, found)
+    values_seen = sorted(set(values))
+    if len(values_seen) == 1:
+        why = f"the column {name!r} is {values_seen[0]!r} for every image to fit, which teaches nothing"
+        raise DataError(source, why, hint=f"give images with and without it, {LEAVE_OUT}")
+    if len(values_seen) > MOST_VALUES:
+        raise _too_many(source, name, values_seen)
     array = np.array(values)
-    if {value.lower() for value in found} in YES_NO and len(found) == 2:
-        yes = next(value for value in found if value.lower() in YES)
+    if {value.lower() for value in values_seen} in YES_NO and len(values_seen) == 2:
+        yes = next(value for value in values_seen if value.lower() in YES)
         return (name,), (array == yes)[:, None]
-    return tuple(f"{name}={value}" for value in found), array[:, None] == np.array(found)
+    return tuple(f"{name}={value}" for value in values_seen), array[:, None] == np.array(values_seen)
 
 
-def _too_many(source: str, name: str, found: Sequence[str]) -> DataError:
-    numbers = all(_is_number(value) for value in found)
+def _too_many(source: str, name: str, values_seen: Sequence[str]) -> DataError:
+    numbers = all(_is_number(value) for value in values_seen)
     kind = "numbers, it is a measurement" if numbers else "values"
     cure = "cut it into a few groups, such as low and high," if numbers else "group its values"
-    why = f"the column {name!r} holds {len(found)} different {kind}; a concept has at most {MOST_VALUES}"
+    why = f"the column {name!r} holds {len(values_seen)} different {kind}; a concept has at most {MOST_VALUES}"
     return DataError(source, why, hint=f"{cure} {LEAVE_OUT}")
 
 

@@ -21,11 +21,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from salve_audit.sae.activation import Activation, keep_largest
-from salve_audit.sae.kept import list_largest, pays_to_list
+from salve_audit.sae.code_list import list_largest, pays_to_list
 from salve_audit.sae.listed import Auxiliary, listed_loss, preactivations
 from salve_audit.sae.losses import mean_square
-from salve_audit.sae.parameters import Parameters, rotation_parameters, unit_rows
+from salve_audit.sae.parameters import Parameters, multiply_batch, rotation_parameters, unit_rows
 from salve_audit.sae.products import decode_batch, encode_batch
+from salve_audit.sae.variant_names import SIGNED_TOPK, TOPK
 
 AUX_WEIGHT = 1 / 32  # arXiv 2406.04093
 AUX_SHARE = 16  # d/16 silent latents per sample: few enough to specialise; with d/2 half as many come back on ResNet-18
@@ -52,8 +53,8 @@ def topk_loss(
     unit = unit_rows(parameters)
     if pays_to_list(acts, unit["dictionary"].shape[1], int(k)):
         pre = preactivations(unit, acts)
-        kept = list_largest(pre.abs() if signed else pre.relu(), int(k))
-        listed = listed_loss(unit, acts, pre, kept, describe_auxiliary(unit, signed=signed))
+        entries = list_largest(pre.abs() if signed else pre.relu(), int(k))
+        listed = listed_loss(unit, acts, pre, entries, describe_auxiliary(unit, signed=signed))
         count_silence(parameters, listed.fired(), acts.shape[1])
         return listed.loss
     pre = encode_batch(unit, acts)
@@ -76,14 +77,14 @@ def auxiliary_loss(
     codes = pre * silent
     if n_kept < pre.shape[-1]:
         rank = pre.detach().abs() if signed else pre.detach()
-        kept = rank.masked_fill(~silent, -torch.inf).topk(n_kept, dim=-1, sorted=False).indices
-        codes = codes * torch.zeros_like(codes).scatter_(-1, kept, 1.0)
-    left = error.detach() - torch.bmm(codes, parameters["dictionary"])
+        largest = rank.masked_fill(~silent, -torch.inf).topk(n_kept, dim=-1, sorted=False).indices
+        codes = codes * torch.zeros_like(codes).scatter_(-1, largest, 1.0)
+    left = error.detach() - multiply_batch(codes, parameters["dictionary"])
     return mean_square(left) * silent.any(-1)[:, 0]
 
 
 def describe_auxiliary(parameters: Parameters, *, signed: bool) -> Auxiliary:
-    """Who is silent now, and what the auxiliary loss makes of it."""
+    """The latents that are silent now, and how the auxiliary loss uses them."""
     n_kept = max(1, parameters["dictionary"].shape[-1] // AUX_SHARE)
     return Auxiliary(parameters["silent"] > SILENT_EPOCHS, n_kept, AUX_WEIGHT, signed)
 
@@ -96,15 +97,15 @@ def mark_silent(parameters: Parameters, codes: Float[Tensor, "s n m"]) -> None:
 
 @torch.no_grad()
 def count_silence(parameters: Parameters, fired: Tensor, n: int) -> None:
-    """The same from (s, m) of what fired among n samples."""
+    """Counts on, in epochs, from (s, m) of what fired among n samples."""
     silent = parameters["silent"]
     silent.add_(n / parameters["epoch"]).mul_(fired.view_as(silent) == 0)
 
 
 def fold_topk(parameters: Parameters, k: float, *, signed: bool = False) -> tuple[Parameters, Activation]:
     """Unit rows, and the k that training kept."""
-    kept = min(int(k), parameters["dictionary"].shape[1])
-    return unit_rows(parameters), Activation("signed-topk" if signed else "topk", k=kept)
+    n_kept = min(int(k), parameters["dictionary"].shape[1])
+    return unit_rows(parameters), Activation(SIGNED_TOPK if signed else TOPK, k=n_kept)
 
 
 signed_topk_loss: Callable[[Parameters, Tensor, float], Tensor] = functools.partial(topk_loss, signed=True)

@@ -24,7 +24,7 @@ Objective = Callable[[Parameters, Tensor], Tensor]  # (parameters, acts (s, n, d
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an autoencoder is optimised.
+    """Settings of one training: length, batches, rates.
 
     Attributes:
         epochs: passes over the samples.
@@ -49,7 +49,7 @@ class Recipe:
         return self.learning_rate * (1.0 if self.wide is None else min(1.0, math.sqrt(self.wide / n_latents)))
 
     def count_steps(self, n: int) -> int:
-        """Of a set of n samples."""
+        """Optimiser steps on n samples."""
         steps = self.epochs * math.ceil(n / self.batch_size)
         return steps if self.most_steps is None else min(steps, self.most_steps)
 
@@ -66,7 +66,7 @@ def fifths(progress: float) -> float:
 
 @dataclass(frozen=True)
 class Effort:
-    """How much training a variant takes: so many steps in whole epochs, few passes over large sets, many over small.
+    """The training that a variant needs: steps in whole epochs, few passes over large sets, many over small ones.
 
     Attributes:
         steps: at the full batch size.
@@ -81,7 +81,7 @@ class Effort:
     wide: int | None = None
 
     def recipe(self, n: int) -> Recipe:
-        """For `n` training samples."""
+        """The recipe for `n` training samples."""
         batch_size, steps = self.batch_size, self.steps
         while batch_size > SMALLEST_BATCH and 16 * batch_size > n:
             batch_size //= 2

@@ -1,4 +1,4 @@
-"""Auto-training: which sparsity (METHOD §1).
+"""Auto-training: which sparsity (docs/method.md §1).
 
 The path runs from dense to sparse, each point warm-started from the one before and trained briefly. It grows λ (or
 shrinks k) until the rule fails and then halves the step (on the log scale) a few times. The choice is the sparsest
@@ -18,14 +18,14 @@ from salve_audit.errors import DataError
 from salve_audit.sae.metrics import Quality
 from salve_audit.sae.parameters import Parameters
 
-KEPT_ACCURACY, LEAST_R2 = 0.99, 0.9  # METHOD §1
+KEPT_ACCURACY, LEAST_R2 = 0.99, 0.9  # docs/method.md §1
 START, GROWTH = 0.3, 2.0  # λ·d/m of the first point: above R² 0.98 on the models tried; factor to the next
 MAX_GROWTH, MAX_SHRINK, N_REFINE = 12, 4, 2
 NUDGE, MAX_NUDGES = GROWTH**0.25, 4  # after the full training: the distance of points at the end of the search
 
 
 @dataclass(frozen=True)
-class Candidate:
+class SparsityPoint:
     """One autoencoder, or one seed of several, at one λ or k."""
 
     sparsity: float
@@ -33,7 +33,7 @@ class Candidate:
     quality: Quality
 
 
-Visit = Callable[[float, Parameters | None], Candidate]  # (λ or k, warm start or None) -> trained and measured
+Visit = Callable[[float, Parameters | None], SparsityPoint]  # (λ or k, warm start or None) -> trained and measured
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,16 @@ def count_ladder(n_latents: int) -> Ladder:
 
 
 def satisfies(quality: Quality) -> bool:
-    """Are at least 99 % of the accuracy kept, at R² of at least 0.9?"""
+    """True if at least 99 % of the accuracy are kept, at R² of at least 0.9."""
     return quality.accuracy_kept >= KEPT_ACCURACY and quality.r2 >= LEAST_R2
 
 
 def shortfall(quality: Quality) -> float:
-    """How far the rule is missed; 0 where it is satisfied."""
+    """Distance by which the rule is missed; 0 where it is satisfied."""
     return max(0.0, KEPT_ACCURACY - quality.accuracy_kept) + max(0.0, LEAST_R2 - quality.r2)
 
 
-def search_path(visit: Visit, ladder: Ladder) -> list[Candidate]:
+def search_path(visit: Visit, ladder: Ladder) -> list[SparsityPoint]:
     """The visited points, from dense to sparse."""
     path = [visit(ladder.start, None)]
     if satisfies(path[0].quality):
@@ -100,9 +100,9 @@ def search_path(visit: Visit, ladder: Ladder) -> list[Candidate]:
     return path
 
 
-def _refine(path: list[Candidate], visit: Visit, ladder: Ladder) -> None:
+def _refine(path: list[SparsityPoint], visit: Visit, ladder: Ladder) -> None:
     """Adds the point halfway (on the log scale) between the last that satisfies the rule and the next."""
-    good = [i for i, one in enumerate(path) if satisfies(one.quality)]
+    good = [i for i, point in enumerate(path) if satisfies(point.quality)]
     if good and good[-1] + 1 < len(path):
         low, high = path[good[-1]], path[good[-1] + 1]
         middle = ladder.between(low.sparsity, high.sparsity)
@@ -110,7 +110,7 @@ def _refine(path: list[Candidate], visit: Visit, ladder: Ladder) -> None:
             path.insert(good[-1] + 1, visit(middle, low.parameters))
 
 
-def settle(start: Candidate, visit: Visit, ladder: Ladder, *, anew: bool = False) -> list[Candidate]:
+def settle(start: SparsityPoint, visit: Visit, ladder: Ladder, *, anew: bool = False) -> list[SparsityPoint]:
     """`start`, trained in full, and its neighbours: the search trains briefly and so misjudges the best λ by a little.
 
     It goes on to sparser points while the rule holds, at most three times; or to denser ones until it does, in strides
@@ -135,15 +135,15 @@ def settle(start: Candidate, visit: Visit, ladder: Ladder, *, anew: bool = False
     return visited
 
 
-def choose(path: list[Candidate]) -> Candidate:
+def choose(path: list[SparsityPoint]) -> SparsityPoint:
     """The sparsest point (smallest L0, then largest λ) that satisfies the rule, else the one that misses it least."""
-    good = [one for one in path if satisfies(one.quality)]
+    good = [point for point in path if satisfies(point.quality)]
     if good:
-        return min(good, key=lambda one: (one.quality.l0, -one.sparsity))
-    return min(path, key=lambda one: shortfall(one.quality))
+        return min(good, key=lambda point: (point.quality.l0, -point.sparsity))
+    return min(path, key=lambda point: shortfall(point.quality))
 
 
-def hold_out(
+def split_validation(
     labels: Int[np.ndarray, " n"], share: float, rng: np.random.Generator
 ) -> tuple[Int[np.ndarray, " t"], Int[np.ndarray, " v"]]:
     """(training rows, validation rows), ascending: `share` of every class is held out, at least one of two.

@@ -1,4 +1,4 @@
-"""What makes a variant: how it starts, what it minimises and how it is optimised."""
+"""The variants of autoencoder: start, loss, training and fold of each, in one record."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from salve_audit.errors import UsageError
+from salve_audit.sae import variant_names as names
 from salve_audit.sae.activation import LINEAR, Activation
 from salve_audit.sae.batchtopk import (
     batchtopk_loss,
@@ -39,7 +40,7 @@ class Variant:
     """One kind of autoencoder.
 
     Attributes:
-        name: as in ``--sae``.
+        name: one of `variant_names.VARIANT_NAMES`, as in ``--sae``.
         initialise: (acts, n_latents, one generator per seed) -> parameters.
         loss: (parameters, acts, λ/m or k) -> one value per seed.
         recipe: number of samples -> how to train it.
@@ -81,21 +82,31 @@ PENALISED_FULL, PENALISED_BRIEF = Effort(540, 256, 1e-2), Effort(135, 256, 1e-2)
 
 
 def _paper_recipe(n: int) -> Recipe:
-    """METHOD §1; batch 32 for convolutional networks (16 for transformers: pass it). Adam's own defaults otherwise."""
+    """Batch 32, for transformers 16: pass it (docs/method.md §1). Adam's defaults otherwise."""
     return Recipe(epochs=1000, batch_size=32, learning_rate=1e-3, betas=(0.9, 0.999), schedule=fifths)
 
 
+_LINEAR_L1 = Variant(
+    name=names.LINEAR_L1,
+    merges_duplicates=True,
+    initialise=rotation_parameters,
+    loss=canonical_l1_loss,
+    recipe=LINEAR_FULL.recipe,
+    brief_recipe=LINEAR_BRIEF.recipe,
+)
+_TOPK = Variant(
+    name=names.TOPK,
+    initialise=topk_parameters,
+    loss=topk_loss,
+    recipe=COUNTED_FULL.recipe,
+    brief_recipe=COUNTED_BRIEF.recipe,
+    fold=fold_topk,
+    counted=True,
+)
 VARIANTS: Mapping[str, Variant] = {
-    "linear-l1": Variant(
-        name="linear-l1",
-        merges_duplicates=True,
-        initialise=rotation_parameters,
-        loss=canonical_l1_loss,
-        recipe=LINEAR_FULL.recipe,
-        brief_recipe=LINEAR_BRIEF.recipe,
-    ),
-    "relu-l1": Variant(
-        name="relu-l1",
+    names.LINEAR_L1: _LINEAR_L1,
+    names.RELU_L1: Variant(
+        name=names.RELU_L1,
         initialise=unit_parameters,
         loss=relu_l1_loss,
         recipe=PENALISED_FULL.recipe,
@@ -103,17 +114,9 @@ VARIANTS: Mapping[str, Variant] = {
         fold=fold_relu,
         settles_anew=True,
     ),
-    "topk": Variant(
-        name="topk",
-        initialise=topk_parameters,
-        loss=topk_loss,
-        recipe=COUNTED_FULL.recipe,
-        brief_recipe=COUNTED_BRIEF.recipe,
-        fold=fold_topk,
-        counted=True,
-    ),
-    "batchtopk": Variant(
-        name="batchtopk",
+    names.TOPK: _TOPK,
+    names.BATCHTOPK: Variant(
+        name=names.BATCHTOPK,
         initialise=batchtopk_parameters,
         loss=batchtopk_loss,
         recipe=COUNTED_FULL.recipe,
@@ -121,8 +124,8 @@ VARIANTS: Mapping[str, Variant] = {
         fold=fold_batchtopk,
         counted=True,
     ),
-    "matryoshka": Variant(
-        name="matryoshka",
+    names.MATRYOSHKA: Variant(
+        name=names.MATRYOSHKA,
         initialise=matryoshka_parameters,
         loss=matryoshka_loss,
         recipe=COUNTED_FULL.recipe,
@@ -130,8 +133,8 @@ VARIANTS: Mapping[str, Variant] = {
         fold=fold_batchtopk,
         counted=True,
     ),
-    "gated": Variant(
-        name="gated",
+    names.GATED: Variant(
+        name=names.GATED,
         initialise=gated_parameters,
         loss=gated_loss,
         recipe=PENALISED_FULL.recipe,
@@ -139,8 +142,8 @@ VARIANTS: Mapping[str, Variant] = {
         fold=fold_gated,
         settles_anew=True,
     ),
-    "jumprelu": Variant(
-        name="jumprelu",
+    names.JUMPRELU: Variant(
+        name=names.JUMPRELU,
         initialise=jumprelu_parameters,
         loss=jumprelu_loss,
         recipe=PENALISED_FULL.recipe,
@@ -149,8 +152,8 @@ VARIANTS: Mapping[str, Variant] = {
         settles_anew=True,
     ),
     # The paper trains for minutes on one λ, which its text (as far as it could be looked up) does not give.
-    "paper": Variant(
-        name="paper",
+    names.PAPER: Variant(
+        name=names.PAPER,
         normalised=False,
         initialise=xavier_parameters,
         loss=raw_l1_loss,
@@ -159,13 +162,9 @@ VARIANTS: Mapping[str, Variant] = {
         default_sparsity=1e-3,
         n_seeds=1,
     ),
-}
-
-VARIANTS = {
-    **VARIANTS,
-    "signed-topk": replace(VARIANTS["topk"], name="signed-topk", loss=signed_topk_loss, fold=fold_signed_topk),
+    names.SIGNED_TOPK: replace(_TOPK, name=names.SIGNED_TOPK, loss=signed_topk_loss, fold=fold_signed_topk),
     # `linear-l1` on what the known concepts leave over: see `supervised`
-    "supervised": replace(VARIANTS["linear-l1"], name="supervised"),
+    names.SUPERVISED: replace(_LINEAR_L1, name=names.SUPERVISED),
 }
 
 

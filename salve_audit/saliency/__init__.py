@@ -1,1 +1,1 @@
-"""Seeing features: where in a picture a latent looks, and pictures made for it."""
+"""Heat maps of where in an image a latent looks, and feature visualisations."""

@@ -1,13 +1,14 @@
-"""Pictures made so that a latent fires strongly: what it answers to when nothing else restrains the picture.
+"""Feature visualisation by activation maximisation: images optimised so that a latent fires strongly.
 
     maximise  s z_l / r_l  −  λ₂ mean (x − ½)²  −  λ_tv mean |∇x|
 
 over views of x under a grey frame, shift, scale, rotation and centre crop, from noise (SALVE, arXiv 2512.15938, A.5.1;
-METHOD §6). z_l is the latent's pre-activation, so that latents kept silent by a threshold or by stronger ones have a
-gradient too; s the direction in which the class uses it; r_l the strongest real code, which makes the weights λ mean
-the same for every latent. Penalties are means over pixels and count from the frame's grey, whatever the picture's size.
+docs/method.md §6). z_l is the latent's pre-activation, so that latents kept silent by a threshold or by stronger ones
+have a gradient too; s the direction in which the class uses it; r_l the strongest real code, which makes the weights λ
+mean the same for every latent. Penalties are means over pixels and count from the frame's grey, whatever the image's
+size.
 
-Such pictures are often unlike any photograph, and a latent may fire on them far beyond all real pictures. How strongly
+Such images are often unlike any photograph, and a latent may fire on them far beyond all real images. How strongly
 it fires on what is shown, rounded to 8 bits and unmoved, is measured and returned with it.
 """
 
@@ -24,8 +25,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from salve_audit.errors import CheckpointError
-from salve_audit.inputs.classifier import Classifier
-from salve_audit.inputs.heads.trace import watch_inputs
+from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.inputs.model.head.trace import watch_inputs
 from salve_audit.inputs.reasons import summarise_error
 from salve_audit.sae.models import TrainedSae
 from salve_audit.saliency.parametrisation import PARAMETRISATIONS, Parametrisation
@@ -37,15 +38,15 @@ Encoder = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class MaximisationSettings:
-    """How pictures are made.
+    """Settings of the optimisation of feature visualisations.
 
     Attributes:
         parametrisation: a name out of `PARAMETRISATIONS`.
-        n_steps: of the optimiser, one view of every picture in each.
+        n_steps: of the optimiser, one view of every image in each.
         n_starts: noises to begin with, of which the one on which the latent fires most after `n_scouting` steps is
             taken further: from a single one about a tenth of the latents never begin to fire (ResNet-18, 64 px).
         n_scouting: of the `n_steps`.
-        n_retries: from other noise, for the latents that do not come to fire as on the strongest real picture.
+        n_retries: from other noise, for the latents that do not come to fire as on the strongest real image.
         learning_rate: of Adam; None: that of the parametrisation.
         l2, tv: λ₂ and λ_tv.
         views: the random views.
@@ -64,12 +65,12 @@ class MaximisationSettings:
 
 @dataclass(frozen=True)
 class FeatureTarget:
-    """What to maximise.
+    """A latent to maximise, its direction and scale.
 
     Attributes:
         feature: the latent.
         sign: 1.0 or -1.0: of the class's mean code; the latent is driven in that direction.
-        real_maximum: largest ``sign x code`` over real pictures; where it is not positive, the unit is 1.
+        real_maximum: largest ``sign x code`` over real images; where it is not positive, the unit is 1.
     """
 
     feature: int
@@ -82,24 +83,22 @@ class FeatureTarget:
 
 
 @dataclass(frozen=True, eq=False)
-class SyntheticPicture:
-    """A picture made for a latent.
+class Visualisation:
+    """A feature visualisation: an image optimised for a latent.
 
     Attributes:
         target: what was maximised.
-        pixels: (h, w, c) in 0..1, multiples of 1/255: the picture as it is shown.
+        pixels: (h, w, c) in 0..1, multiples of 1/255: the image as it is shown.
         code: the latent's code on exactly these pixels, unmoved.
-        preactivation: the same before what turns it into a code (threshold, top-k).
     """
 
     target: FeatureTarget
     pixels: Float[np.ndarray, "h w c"]
     code: float
-    preactivation: float
 
     @property
     def ratio(self) -> float | None:
-        """The code as a multiple of the strongest real one; None where no real picture makes it fire that way."""
+        """The code as a multiple of the strongest real one; None where no real image makes it fire that way."""
         if self.target.real_maximum <= 0:
             return None
         return self.target.sign * self.code / self.target.real_maximum
@@ -111,11 +110,13 @@ def choose_targets(
     """Targets of latents with the mean code of the class that they stand for.
 
     Args:
-        codes: of real pictures.
+        codes: of real images.
         mean_codes: (latent, mean code) each; its sign is the direction.
     """
     signs = [(feature, -1.0 if mean < 0 else 1.0) for feature, mean in mean_codes]
-    return tuple(FeatureTarget(one, sign, float((sign * codes[:, one]).max(initial=0.0))) for one, sign in signs)
+    return tuple(
+        FeatureTarget(feature, sign, float((sign * codes[:, feature]).max(initial=0.0))) for feature, sign in signs
+    )
 
 
 def maximise_features(
@@ -124,8 +125,8 @@ def maximise_features(
     targets: Sequence[FeatureTarget],
     settings: MaximisationSettings,
     generator: torch.Generator,
-) -> tuple[SyntheticPicture, ...]:
-    """A picture for every target, optimised together; the classifier is left untouched.
+) -> tuple[Visualisation, ...]:
+    """An image for every target, optimised together; the classifier is left untouched.
 
     Args:
         network: the classifier whose head's inputs the autoencoder reads, and the device to run it on.
@@ -140,26 +141,26 @@ def maximise_features(
     size = network[0].transform.input_size
     n_together = max(1, MAX_PIXELS // (settings.n_starts * size[1] * size[2]))
     settings = replace(settings, views=settings.views.fitted(min(size[1:])))
-    made: list[SyntheticPicture] = []
+    visualisations: list[Visualisation] = []
     with _reading(*network) as read:
         optimiser = _Optimiser(read, size, settings, generator)
         for start in range(0, len(targets), n_together):
             part = targets[start : start + n_together]
-            made.extend(_measure(read, sae, part, optimiser.run(sae, part)))
-    return tuple(made)
+            visualisations.extend(_measure(read, sae, part, optimiser.run(sae, part)))
+    return tuple(visualisations)
 
 
 def _rows(sae: TrainedSae, targets: Sequence[FeatureTarget]) -> tuple[Tensor, Tensor]:
     """Weights (b, d) and offsets (b,) that give ``sign x pre-activation / unit`` of each target."""
-    chosen = [one.feature for one in targets]
-    factor = np.array([one.sign / one.unit for one in targets], dtype=np.float32)
+    chosen = [target.feature for target in targets]
+    factor = np.array([target.sign / target.unit for target in targets], dtype=np.float32)
     weights, offsets = sae.encoder_weight[chosen] * factor[:, None], sae.encoder_bias[chosen] * factor
     return torch.from_numpy(weights), torch.from_numpy(offsets)
 
 
 @dataclass(frozen=True)
 class _Optimiser:
-    """Makes pictures of one size; `read` gives the head's inputs for pictures."""
+    """Makes images of one size; `read` gives the head's inputs for images."""
 
     read: Encoder
     size: tuple[int, int, int]
@@ -167,10 +168,10 @@ class _Optimiser:
     generator: torch.Generator
 
     def run(self, sae: TrainedSae, targets: Sequence[FeatureTarget]) -> Float[Tensor, "b c h w"]:
-        """Pictures in 0..1, rounded to 8 bits; those of latents that stay weak are tried again."""
+        """Images in 0..1, rounded to 8 bits; those of latents that stay weak are tried again."""
         pixels, reached = self._attempt(_rows(sae, targets))
         for _ in range(self.settings.n_retries):
-            weak = [row for row, one in enumerate(targets) if one.real_maximum > 0 and reached[row] < 1]
+            weak = [row for row, target in enumerate(targets) if target.real_maximum > 0 and reached[row] < 1]
             if not weak:
                 break
             again = self._attempt(_rows(sae, [targets[row] for row in weak]))
@@ -180,7 +181,7 @@ class _Optimiser:
         return pixels
 
     def _attempt(self, rows: tuple[Tensor, Tensor]) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, " b"]]:
-        """Pictures from the best of several noises, and how strongly each latent fired on its last views."""
+        """Images from the best of several noises, and how strongly each latent fired on its last views."""
         b, settings = len(rows[0]), self.settings
         shape = (settings.n_starts * b, *self.size)
         made = PARAMETRISATIONS[settings.parametrisation](shape, self.generator)
@@ -188,7 +189,7 @@ class _Optimiser:
         reached = self._climb(made, repeated, settings.n_scouting)
         made.keep(reached.view(settings.n_starts, b).argmax(0) * b + torch.arange(b))
         reached = self._climb(made, rows, settings.n_steps - settings.n_scouting)
-        return (made.pictures().detach() * 255).round() / 255, reached
+        return (made.images().detach() * 255).round() / 255, reached
 
     def _climb(self, made: Parametrisation, rows: tuple[Tensor, Tensor], n_steps: int) -> Float[Tensor, " b"]:
         """Moves the parameters; returns how strongly each latent fired in the last steps, in its unit."""
@@ -196,11 +197,11 @@ class _Optimiser:
         adam = torch.optim.Adam([made.parameters], lr=settings.learning_rate or made.learning_rate)
         reached = torch.zeros(len(weights))
         for _ in range(n_steps):
-            pictures = made.pictures()
-            acts = self.read(draw_views(pictures, settings.views, self.generator))
+            images = made.images()
+            acts = self.read(draw_views(images, settings.views, self.generator))
             fires = (acts * weights).sum(1) + offsets
-            penalty = settings.l2 * mean_square(pictures) + settings.tv * mean_variation(pictures)
-            # counted in full before the latent fires, the penalties would keep some pictures grey for good
+            penalty = settings.l2 * mean_square_from_grey(images) + settings.tv * mean_variation(images)
+            # counted in full before the latent fires, the penalties would keep some images grey for good
             loss = (fires.detach().clamp(0, 1).square() * penalty - fires).sum()
             (made.parameters.grad,) = torch.autograd.grad(loss, [made.parameters])
             adam.step()
@@ -208,48 +209,45 @@ class _Optimiser:
         return reached
 
 
-def mean_square(pictures: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
+def mean_square_from_grey(images: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
     """Mean squared distance from the frame's grey."""
-    return (pictures - GREY).square().mean((1, 2, 3))
+    return (images - GREY).square().mean((1, 2, 3))
 
 
-def mean_variation(pictures: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
+def mean_variation(images: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
     """Total variation per pixel: mean absolute step downwards plus mean absolute step to the right."""
-    return pictures.diff(dim=2).abs().mean((1, 2, 3)) + pictures.diff(dim=3).abs().mean((1, 2, 3))
+    return images.diff(dim=2).abs().mean((1, 2, 3)) + images.diff(dim=3).abs().mean((1, 2, 3))
 
 
 @torch.no_grad()
 def _measure(
     read: Encoder, sae: TrainedSae, targets: Sequence[FeatureTarget], pixels: Float[Tensor, "b c h w"]
-) -> Iterator[SyntheticPicture]:
-    acts = read(pixels)
-    codes = sae.encode(acts.numpy())
-    for row, (target, one) in enumerate(zip(targets, pixels, strict=True)):
-        latent = target.feature
-        before = float(sae.encoder_weight[latent] @ acts[row].numpy() + sae.encoder_bias[latent])
-        yield SyntheticPicture(target, one.permute(1, 2, 0).numpy().copy(), float(codes[row, latent]), before)
+) -> Iterator[Visualisation]:
+    codes = sae.encode(read(pixels).numpy())
+    for row, (target, image) in enumerate(zip(targets, pixels, strict=True)):
+        yield Visualisation(target, image.permute(1, 2, 0).numpy().copy(), float(codes[row, target.feature]))
 
 
 @contextmanager
 def _reading(classifier: Classifier, device: torch.device) -> Iterator[Encoder]:
-    """A differentiable function from pictures in 0..1 (b, c, h, w) to the head's inputs (b, d), both on the CPU."""
+    """A differentiable function from images in 0..1 (b, c, h, w) to the head's inputs (b, d), both on the CPU."""
     model = copy.deepcopy(classifier.model).to(device)
     model = model.to(memory_format=torch.channels_last)
     spec, path = classifier.transform, str(classifier.path)
-    mean, std = (torch.tensor(one).view(1, -1, 1, 1) for one in (spec.mean, spec.std))
-    seen: dict[str, list[Tensor]] = {}
-    hooks = [watch_inputs(model, name, seen) for name in classifier.reader.modules]
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
+    inputs: dict[str, list[Tensor]] = {}
+    hooks = [watch_inputs(model, name, inputs) for name in classifier.reader.modules]
 
-    def read(pictures: Tensor) -> Tensor:
-        seen.clear()
-        batch = ((pictures - mean) / std).to(device, memory_format=torch.channels_last)
+    def read(images: Tensor) -> Tensor:
+        inputs.clear()
+        batch = ((images - mean) / std).to(device, memory_format=torch.channels_last)
         try:
             model(batch)
         except Exception as error:  # the network's own code may raise anything
             why = f"a forward pass of {' x '.join(map(str, batch.shape))} failed ({summarise_error(error)})"
             raise CheckpointError(path, why) from error
-        acts = classifier.reader.read(seen, len(pictures), path).cpu()
-        if pictures.requires_grad and not acts.requires_grad:
+        acts = classifier.reader.read(inputs, len(images), path).cpu()
+        if images.requires_grad and not acts.requires_grad:
             why = f"a network read as {classifier.format} cannot be differentiated"
             raise CheckpointError(path, why, hint="use the checkpoint that it was made from")
         return acts

@@ -1,4 +1,4 @@
-"""The pass over the pictures that are shown: thumbnails, and heat maps at the last spatial layer and a sharper one."""
+"""The pass over the images that are shown: thumbnails, and heat maps at the last spatial layer and a sharper one."""
 
 from __future__ import annotations
 
@@ -12,41 +12,37 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from salve_audit.activations.pictures import PictureDataset, first_pictures
+from salve_audit.activations.images import ImageDataset, first_images
 from salve_audit.activations.store import ActivationSplit
 from salve_audit.errors import DataError, LayerError
-from salve_audit.inputs.classifier import Classifier
-from salve_audit.inputs.head import LinearHead
-from salve_audit.inputs.imageset import ImageSet
+from salve_audit.inputs.data.imageset import ImageSet
+from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.inputs.reasons import summarise_error
-from salve_audit.results import HeatMap, Picture
+from salve_audit.results import HeatMap, Thumbnail
 from salve_audit.sae.models import TrainedSae
 from salve_audit.saliency.gallery import Chosen
 from salve_audit.saliency.gallery_maps import PAPER, SHARP, GalleryMaps, MapRequest, place_maps
 from salve_audit.saliency.heat import overlay, share_in_hottest
-from salve_audit.saliency.thumbnails import encode_picture, fit_side, resize_pixels, to_pixels
-from salve_audit.spatial import (
-    CutNetwork,
-    CutPass,
-    SpatialLayer,
-    last_spatial_layer,
-    middle_spatial_layer,
-)
+from salve_audit.saliency.thumbnails import encode_image, fit_side, resize_pixels, to_display_pixels
+from salve_audit.spatial.cut import CutNetwork, CutPass
+from salve_audit.spatial.layers import SpatialLayer, TraceLayers
+from salve_audit.spatial.map_layers import last_spatial_layer, middle_spatial_layer
 
 log = logging.getLogger(__name__)
-BATCH, BATCH_PIXELS = 32, 2**19  # pictures in one pass, and how many pixels they may have together
-TRIED = 4  # pictures that a layer is proven on
+BATCH, BATCH_PIXELS = 32, 2**19  # images in one pass, and how many pixels they may have together
+TRIED = 4  # images that a layer is verified on
 CHANGED = "changed since its activations were computed"
 CHANGED_BY = 0.1  # relative distance of its activations; rounding to bfloat16 stays well below
 
 
 @dataclass(frozen=True)
 class DrawingInputs:
-    """What is drawn from.
+    """Inputs of the heat maps.
 
     Attributes:
         classifier: the network.
-        images: where the pictures are.
+        images: where the images are.
         audit: activations of the audit split, paths and labels.
         head: of the network, or of the one label that is audited.
         sae: whose features are shown.
@@ -54,6 +50,7 @@ class DrawingInputs:
         chosen: what is shown.
         layer: module that Grad-FAM and Grad-CAM are made at; None: the last spatial layer.
         device: where the network runs.
+        trace: of a `LayerMemo`, so that other stages share the trace of the network; None: passes of its own.
     """
 
     classifier: Classifier
@@ -65,60 +62,64 @@ class DrawingInputs:
     chosen: Chosen
     layer: str | None = None
     device: torch.device = torch.device("cpu")  # noqa: RUF009  immutable
+    trace: TraceLayers | None = None
 
 
 @dataclass
 class Drawn:
     """Thumbnails and maps by row of the audit split, rows that were lost with the reason, layers with their grids."""
 
-    pictures: dict[int, Picture] = field(default_factory=dict)
+    images: dict[int, Thumbnail] = field(default_factory=dict)
     maps: dict[tuple[int, MapRequest], tuple[HeatMap, ...]] = field(default_factory=dict)
     lost: dict[int, str] = field(default_factory=dict)
-    layers: tuple[SpatialLayer, ...] = ()  # of each map of a picture, in order
+    layers: tuple[SpatialLayer, ...] = ()  # of each map of an image, in order
 
     def find(self, row: int, kind: str, index: int) -> tuple[HeatMap, ...]:
-        """The maps of one picture; none where it was lost."""
+        """The maps of one image; none where it was lost."""
         signs = (self.maps.get((row, MapRequest(kind, index, sign))) for sign in (1, -1))
-        return next((one for one in signs if one is not None), ())
+        return next((maps for maps in signs if maps is not None), ())
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Where one of the maps of every picture comes from."""
+    """The source of one of the maps of every image."""
 
     cut: CutNetwork
     maps: GalleryMaps
 
 
-def find_layer(classifier: Classifier, images: ImageSet, name: str | None) -> SpatialLayer:
-    """The layer that maps are made of, proven on the first readable audit pictures.
+def find_layer(
+    classifier: Classifier, images: ImageSet, name: str | None, trace: TraceLayers | None = None
+) -> SpatialLayer:
+    """The layer that maps are made of, verified on the first readable audit images.
 
     Raises:
         LayerError: there is none, or the named one is none.
-        DataError: no picture can be read.
+        DataError: no image can be read.
     """
-    return last_spatial_layer(classifier, _first_pictures(classifier, images), name)
+    return last_spatial_layer(classifier, _first_images(classifier, images), name, trace)
 
 
-def _first_pictures(classifier: Classifier, images: ImageSet) -> Float[Tensor, "b c h w"]:
-    found = first_pictures(images.pictures, images.audit.paths, classifier.transform, TRIED)
-    if not len(found):
-        raise DataError(str(images.root), "no picture to audit can be read")
-    return found
+def _first_images(classifier: Classifier, images: ImageSet) -> Float[Tensor, "b c h w"]:
+    prepared = first_images(images.reader, images.audit.paths, classifier.transform, TRIED)
+    if not len(prepared):
+        raise DataError(str(images.root), "no image to audit can be read")
+    return prepared
 
 
 def draw_shown(inputs: DrawingInputs) -> Drawn:
-    """One pass over the pictures that are shown.
+    """One pass over the images that are shown.
 
     Raises:
         LayerError: there is no layer for maps, or they cannot be computed.
-        DataError: no picture can be read.
+        DataError: no image can be read.
     """
     classifier = inputs.classifier.on(inputs.device)
-    tried = _first_pictures(classifier, inputs.images).to(inputs.device)
-    layers = (last_spatial_layer(classifier, tried, inputs.layer), middle_spatial_layer(classifier, tried))
+    tried = _first_images(classifier, inputs.images).to(inputs.device)
+    last = last_spatial_layer(classifier, tried, inputs.layer, inputs.trace)
+    layers = (last, middle_spatial_layer(classifier, tried, inputs.trace))
     drawn, requests = Drawn(layers=layers), _requests(inputs)
-    log.info("heat maps of %d pictures at %s", len(requests), " and ".join(one.name for one in layers))
+    log.info("heat maps of %d images at %s", len(requests), " and ".join(layer.name for layer in layers))
     with ExitStack() as stack:
         sources = []
         for layer, methods in zip(layers, (PAPER, SHARP), strict=True):
@@ -131,30 +132,30 @@ def draw_shown(inputs: DrawingInputs) -> Drawn:
 
 
 def _requests(inputs: DrawingInputs) -> dict[int, list[MapRequest]]:
-    """By row, ascending: the maps that are shown of it."""
+    """The maps that are shown of every row, rows ascending."""
     wanted: dict[int, list[MapRequest]] = {row: [] for row in inputs.chosen.rows}
     for feature in inputs.chosen.features:
         for row in feature.rows:
             sign = -1 if inputs.codes[row, feature.index] < 0 else 1
             wanted[row].append(MapRequest("feature", feature.index, sign))
-    for one in inputs.chosen.classes:
-        for row in one.rows:
-            wanted[row].append(MapRequest("class", one.record.index))
+    for of_class in inputs.chosen.classes:
+        for row in of_class.rows:
+            wanted[row].append(MapRequest("class", of_class.record.index))
     return wanted
 
 
 def _read(inputs: DrawingInputs, drawn: Drawn) -> Iterator[tuple[list[int], Float[Tensor, "b c h w"]]]:
-    """Batches of rows and pictures; those that cannot be read are noted."""
+    """Batches of rows and images; those that cannot be read are noted."""
     spec, rows = inputs.classifier.transform, inputs.chosen.rows
-    dataset = PictureDataset(inputs.images.pictures, [inputs.audit.paths[row] for row in rows], spec)
+    dataset = ImageDataset(inputs.images.reader, [inputs.audit.paths[row] for row in rows], spec)
     _, height, width = spec.input_size
     size = max(1, min(BATCH, BATCH_PIXELS // (height * width)))
     for start in range(0, len(rows), size):
         samples = [dataset[index] for index in range(start, min(start + size, len(rows)))]
-        drawn.lost.update({rows[one.position]: one.reason for one in samples if one.image is None})
-        images = [one.image for one in samples if one.image is not None]
+        drawn.lost.update({rows[sample.position]: sample.reason for sample in samples if sample.image is None})
+        images = [sample.image for sample in samples if sample.image is not None]
         if images:
-            yield [rows[one.position] for one in samples if one.image is not None], torch.stack(images)
+            yield [rows[sample.position] for sample in samples if sample.image is not None], torch.stack(images)
 
 
 def _draw_batch(
@@ -163,18 +164,18 @@ def _draw_batch(
     drawn: Drawn,
     batch: tuple[list[int], list[list[MapRequest]], Float[Tensor, "b c h w"]],
 ) -> None:
-    """`batch`: rows, the requests of each, and the pictures."""
+    """`batch`: rows, the requests of each, and the images."""
     rows, requests, images = batch
-    passes = [one.cut.run(images.to(inputs.device)) for one in sources]
+    passes = [source.cut.run(images.to(inputs.device)) for source in sources]
     same = _unchanged(inputs, rows, passes[0].acts.float().cpu().numpy(), drawn)
-    wanted = [(place, one) for place in same for one in requests[place]]
+    wanted = [(place, request) for place in same for request in requests[place]]
     path = str(inputs.classifier.path)
-    found = [_compute(source.maps, passed, wanted, path) for source, passed in zip(sources, passes, strict=True)]
+    heats = [_compute(source.maps, passed, wanted, path) for source, passed in zip(sources, passes, strict=True)]
     spec = inputs.classifier.transform
-    pixels = to_pixels(images.numpy(), spec.mean, spec.std)
+    pixels = to_display_pixels(images.numpy(), spec.mean, spec.std)
     shown = {place: resize_pixels(pixels[place], fit_side(*pixels.shape[1:3])) for place in same}
-    drawn.pictures.update({rows[place]: encode_picture(one) for place, one in shown.items()})
-    for (place, request), *maps in zip(wanted, *found, strict=True):
+    drawn.images.update({rows[place]: encode_image(image) for place, image in shown.items()})
+    for (place, request), *maps in zip(wanted, *heats, strict=True):
         drawn.maps[rows[place], request] = tuple(_lay_over(method, shown[place], heat) for method, heat in maps)
 
 
@@ -188,16 +189,16 @@ def _compute(
 
 
 def _unchanged(inputs: DrawingInputs, rows: list[int], acts: Float[np.ndarray, "b d"], drawn: Drawn) -> list[int]:
-    """Places of the pictures whose activations are those of the audit; the others are noted."""
-    kept = []
+    """Places of the images whose activations are those of the audit; the others are noted."""
+    unchanged = []
     for place, row in enumerate(rows):
         before = np.asarray(inputs.audit.acts[row], np.float32)
         if np.linalg.norm(acts[place] - before) <= CHANGED_BY * np.linalg.norm(before):
-            kept.append(place)
+            unchanged.append(place)
         else:
             drawn.lost[row] = CHANGED
-    return kept
+    return unchanged
 
 
 def _lay_over(method: str, pixels: UInt8[np.ndarray, "y x 3"], heat: Float[np.ndarray, "y x"]) -> HeatMap:
-    return HeatMap(method, encode_picture(overlay(pixels, heat)), share_in_hottest(heat))
+    return HeatMap(method, encode_image(overlay(pixels, heat)), share_in_hottest(heat))

@@ -1,9 +1,9 @@
-"""Maps at the picture's size: where their grid really lies, smooth, and dark where there are no cells.
+"""Maps at the image's size: where their grid really lies, smooth, and dark where there are no cells.
 
 Three things keep a coarse map from pointing beside a small thing: its grid is placed where it was measured to lie
 (`spatial.alignment`); it is interpolated by cubic B-splines, whose maxima may lie between cells, while those of a
 bilinear map sit on cells; and beyond the grid there is nothing, while repeating the outer cells would move every
-maximum of theirs to the picture's edge.
+maximum of theirs to the image's edge.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def enlarge_maps(
 
 
 def _weigh_cells(n_pixels: int, n_cells: int, shift: float) -> Float[Tensor, "n c"]:
-    """How much each cell counts at each pixel: the cubic B-spline, a bump over four cells."""
+    """(n, c) weight of each cell at each pixel: the cubic B-spline, a bump over four cells."""
     from_centre = torch.arange(n_pixels) - (n_pixels - 1) / 2 - shift
     cell = from_centre * n_cells / n_pixels + (n_cells - 1) / 2
     apart = (cell[:, None] - torch.arange(n_cells)).abs()

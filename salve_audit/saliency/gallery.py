@@ -1,11 +1,10 @@
-"""Which pictures are shown: those on which a feature is strongest, and those of a class that flip first.
+"""The choice of images to show: those on which a feature is strongest, and those of a class that flip first.
 
-All of it is chosen from cached codes and thresholds; no picture is opened for it.
+All of it is chosen from cached codes and thresholds; no image is opened for it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,10 +13,11 @@ from jaxtyping import Float, Int
 
 from salve_audit.reliance.by_class import SampleThresholds
 from salve_audit.results import ClassReliance, FeatureInfo
+from salve_audit.stress.population import fragility
 
 MAX_FEATURES = 64
 DOMINANT_FIRST = 48  # of them for dominant features, so that very many classes leave some room to shared ones
-FEATURE_TILES = 240  # pictures of all features together
+FEATURE_TILES = 240  # images of all features together
 MOST_IMAGES, LEAST_IMAGES = 5, 3  # of one feature
 MAX_CLASSES = 16
 FRAGILE_IMAGES = 3  # of one class
@@ -33,7 +33,7 @@ class ChosenFeature:
 
 @dataclass(frozen=True)
 class ChosenClass:
-    """A class with the rows of its pictures that flip at the lowest strengths, most fragile first."""
+    """A class with the rows of its images that flip at the lowest strengths, most fragile first."""
 
     record: ClassReliance
     rows: tuple[int, ...]
@@ -41,7 +41,7 @@ class ChosenClass:
 
 @dataclass(frozen=True)
 class Chosen:
-    """All that is shown, and how much is not.
+    """Features and classes whose images are shown, and how many are not.
 
     Attributes:
         features: dominant ones of the most fragile classes first, then shared ones.
@@ -57,32 +57,34 @@ class Chosen:
     @property
     def rows(self) -> tuple[int, ...]:
         """Rows of the audit split that are shown anywhere, ascending."""
-        of_features = {row for one in self.features for row in one.rows}
-        return tuple(sorted(of_features.union(row for one in self.classes for row in one.rows)))
+        of_features = {row for feature in self.features for row in feature.rows}
+        return tuple(sorted(of_features.union(row for of_class in self.classes for row in of_class.rows)))
 
 
 def choose_images(
     classes: Sequence[ClassReliance],
     features: Sequence[FeatureInfo],
     codes: Float[np.ndarray, "n m"],
-    found: SampleThresholds,
+    thresholds: SampleThresholds,
     labels: Int[np.ndarray, " n"],
 ) -> Chosen:
-    """The galleries of the dominant and shared features, and of every class's most fragile pictures.
+    """The galleries of the dominant and shared features, and of every class's most fragile images.
 
     Args:
         classes, features: what the earlier stages found.
         codes: of the audit split.
-        found: its thresholds, row by row.
+        thresholds: its thresholds, row by row.
         labels: of the audit split.
     """
-    order = sorted((one for one in classes if one.n), key=_fragility)
+    order = sorted((record for record in classes if record.n), key=fragility)
     indices, n_left = _choose_features(order, features)
     n_images = min(MOST_IMAGES, max(LEAST_IMAGES, FEATURE_TILES // max(1, len(indices))))
-    fragile = [one for one in order if one.n_correct]
+    fragile = [record for record in order if record.n_correct]
     return Chosen(
         features=tuple(ChosenFeature(index, strongest_rows(codes[:, index], n_images)) for index in indices),
-        classes=tuple(ChosenClass(one, _first_to_flip(one, found, labels)) for one in fragile[:MAX_CLASSES]),
+        classes=tuple(
+            ChosenClass(record, _first_to_flip(record, thresholds, labels)) for record in fragile[:MAX_CLASSES]
+        ),
         n_features_left_out=n_left,
         n_classes_left_out=max(0, len(fragile) - MAX_CLASSES),
     )
@@ -94,23 +96,20 @@ def strongest_rows(codes: Float[np.ndarray, " n"], n: int) -> tuple[int, ...]:
     return tuple(row for row in order.tolist() if codes[row] != 0)
 
 
-def _fragility(one: ClassReliance) -> tuple[float, int]:
-    median = one.alpha_hat.flip.median
-    return (math.inf if median is None else median, one.index)
-
-
 def _choose_features(order: Sequence[ClassReliance], features: Sequence[FeatureInfo]) -> tuple[list[int], int]:
     """Indices, and how many of the dominant and shared features are left out."""
-    dominant = list(dict.fromkeys(one.dominant_feature for one in order))
-    shared = [one.index for one in features if one.cross_class and one.index not in dominant]
+    dominant = list(dict.fromkeys(record.dominant_feature for record in order))
+    shared = [feature.index for feature in features if feature.cross_class and feature.index not in dominant]
     first, later = dominant[:DOMINANT_FIRST], dominant[DOMINANT_FIRST:]
     chosen = set([*first, *shared, *later][:MAX_FEATURES])
     every = [*dominant, *shared]
     return [index for index in every if index in chosen], len(every) - len(chosen)
 
 
-def _first_to_flip(one: ClassReliance, found: SampleThresholds, labels: Int[np.ndarray, " n"]) -> tuple[int, ...]:
+def _first_to_flip(
+    record: ClassReliance, thresholds: SampleThresholds, labels: Int[np.ndarray, " n"]
+) -> tuple[int, ...]:
     """Rows of the class that are right and flip, the lowest thresholds first."""
-    rows = np.flatnonzero((labels == one.index) & np.isfinite(found.flip))
-    order = np.argsort(found.flip[rows], kind="stable")[:FRAGILE_IMAGES]
+    rows = np.flatnonzero((labels == record.index) & np.isfinite(thresholds.flip))
+    order = np.argsort(thresholds.flip[rows], kind="stable")[:FRAGILE_IMAGES]
     return tuple(rows[order].tolist())

@@ -1,4 +1,4 @@
-"""The maps that galleries ask for: of features where a picture is strong, of a class where it flips first."""
+"""The maps that galleries ask for: of features where an image is strong, of a class where it flips first."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from salve_audit.inputs.classifier import Classifier
-from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.sae.models import TrainedSae
 from salve_audit.saliency.enlarge import enlarge_maps
 from salve_audit.saliency.gradients import Directions
 from salve_audit.saliency.maps import compute_grad_cam, compute_grad_fam, compute_integrated
-from salve_audit.spatial import Alignment, CutNetwork, CutPass, SpatialLayer, measure_alignment
+from salve_audit.spatial.alignment import Alignment, measure_alignment
+from salve_audit.spatial.cut import CutNetwork, CutPass
+from salve_audit.spatial.layers import SpatialLayer
 from salve_audit.spatial.memo import pick_rows
 
 GRAD_FAM, GRAD_CAM, INTEGRATED = "grad-fam", "grad-cam", "integrated"
@@ -31,9 +33,9 @@ SHARP = {"feature": INTEGRATED, "class": INTEGRATED}
 
 @dataclass(frozen=True)
 class MapRequest:
-    """A map of one picture: of a latent where `kind` is "feature", of an output where it is "class".
+    """A map of one image: of a latent where `kind` is "feature", of an output where it is "class".
 
-    `sign`: -1 where the latent is negative in the picture, so that what drives it there counts as evidence.
+    `sign`: -1 where the latent is negative in the image, so that what drives it there counts as evidence.
     """
 
     kind: str
@@ -43,21 +45,21 @@ class MapRequest:
 
 @dataclass(frozen=True)
 class Placing:
-    """How maps are brought to the size at which they are shown.
+    """Interpolation of maps to the size at which they are shown.
 
     Attributes:
-        alignment: of the layer's grid, in pixels of the network's picture.
-        picture: (height, width) of that.
+        alignment: of the layer's grid, in pixels of the network's image.
+        image: (height, width) of that.
         shown: (height, width).
     """
 
     alignment: Alignment
-    picture: tuple[int, int]
+    image: tuple[int, int]
     shown: tuple[int, int]
 
     def enlarge(self, maps: Float[Tensor, "r h w"]) -> Float[np.ndarray, "r y x"]:
         """The maps at the size at which they are shown, each from 0 to 1."""
-        scale_y, scale_x = (shown / own for shown, own in zip(self.shown, self.picture, strict=True))
+        scale_y, scale_x = (shown / own for shown, own in zip(self.shown, self.image, strict=True))
         shift = Alignment(self.alignment.y * scale_y, self.alignment.x * scale_x)
         return enlarge_maps(maps, self.shown, shift).cpu().numpy()
 
@@ -65,7 +67,7 @@ class Placing:
 def place_maps(
     classifier: Classifier, layer: SpatialLayer, images: Float[Tensor, "b c h w"], shown: tuple[int, int]
 ) -> Placing:
-    """How the layer's maps lie over pictures like `images`, at the size `shown`.
+    """Placing of the layer's maps over images like `images`, at the size `shown`.
 
     Raises:
         LayerError: the network cannot be cut at the layer.
@@ -97,25 +99,27 @@ class GalleryMaps:
     def compute(
         self, passed: CutPass, wanted: Sequence[tuple[int, MapRequest]]
     ) -> list[tuple[str, Float[np.ndarray, "y x"]]]:
-        """For each (place in the pass, request) the method and its map, from 0 to 1.
+        """The method and its map, from 0 to 1, for each (place in the pass, request).
 
         Raises:
             RuntimeError: the backward pass fails.
         """
-        found: dict[tuple[int, MapRequest], tuple[str, Float[np.ndarray, "y x"]]] = {}
+        maps_by_pair: dict[tuple[int, MapRequest], tuple[str, Float[np.ndarray, "y x"]]] = {}
         for method in sorted(set(self._methods.values())):
-            own = [(place, one) for place, one in wanted if self._methods[one.kind] == method]
+            own = [(place, request) for place, request in wanted if self._methods[request.kind] == method]
             if own:
                 rows = torch.tensor([place for place, _ in own], device=passed.output.device)
-                vectors = np.stack([one.sign * self._vectors[one.kind][one.index] for _, one in own])
+                vectors = np.stack([request.sign * self._vectors[request.kind][request.index] for _, request in own])
                 pairs = _Pairs(self._cut, torch.from_numpy(vectors))
                 maps = FORMULAS[method](pairs, _pick(passed, rows))[:, 0].float()
-                found |= {one: (method, heat) for one, heat in zip(own, self._placing.enlarge(maps), strict=True)}
-        return [found[one] for one in wanted]
+                maps_by_pair |= {
+                    pair: (method, heat) for pair, heat in zip(own, self._placing.enlarge(maps), strict=True)
+                }
+        return [maps_by_pair[pair] for pair in wanted]
 
 
 class _Pairs(Directions):
-    """Each picture with a direction of its own, instead of all directions for all pictures."""
+    """Each image with a direction of its own, instead of all directions for all images."""
 
     def __len__(self) -> int:
         return 1
@@ -129,12 +133,15 @@ class _Pairs(Directions):
         return self.layout.to_positions(gradients)[None]
 
     def _differentiate(self, passed: CutPass, rows: slice, output: Tensor) -> Float[Tensor, "1 r p c"]:
-        return self._pull_back(passed, rows, output)  # where one Jacobian serves all pictures, directions still differ
+        return self._pull_back(passed, rows, output)  # where one Jacobian serves all images, directions still differ
 
 
 def _pick(passed: CutPass, rows: Int[Tensor, " r"]) -> CutPass:
-    """The pass as if it had been of its pictures `rows`, each possibly several times."""
-    before = {name: [pick_rows(one, rows, len(passed)) for one in given] for name, given in passed.before.items()}
+    """The pass as if it had been of its images `rows`, each possibly several times."""
+    before = {
+        name: [pick_rows(given_back, rows, len(passed)) for given_back in calls]
+        for name, calls in passed.before.items()
+    }
     return CutPass(passed.output[rows], passed.acts[rows], passed.logits[rows], before)
 
 

@@ -1,4 +1,4 @@
-"""How directions of the head's inputs follow from the positions of a layer: their gradients, all in one backward pass.
+"""Gradients of directions of the head's inputs at the positions of a layer, all in one backward pass.
 
 A latent's pre-activation is ``e · a + b`` with its encoder row e, a class's logit ``w · a + b`` with its row of the
 head. Both are directions of the head's inputs a, so the gradients of all of them come from one product with the
@@ -16,19 +16,20 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from salve_audit.spatial import CutNetwork, CutPass, GridLayout
+from salve_audit.inputs.model.head.verification import VERIFIED_WITHIN
+from salve_audit.spatial.cut import CutNetwork, CutPass
+from salve_audit.spatial.layout import GridLayout
 
 MOST_NUMBERS = 2**24  # of the gradients held at once, 64 MB
-LINEAR_TOLERANCE = 1e-4  # relative
 
 
 @dataclass(frozen=True)
 class GradientBlock:
-    """Gradients of all directions for some pictures of a pass.
+    """Gradients of all directions for some images of a pass.
 
     Attributes:
         positions: (r, p, c) what the layer gave there.
-        gradients: (l, r, p, c); (l, 1, p, c) where they are the same for every picture.
+        gradients: (l, r, p, c); (l, 1, p, c) where they are the same for every image.
     """
 
     positions: Float[Tensor, "r p c"]
@@ -39,7 +40,7 @@ class Directions:
     """Directions of the head's inputs, and how to find their gradients at the cut.
 
     Between the last map and the head there is often nothing but an average. Where the rest of the network is shown to
-    be linear, its Jacobian is computed once, and pictures need no backward pass at all.
+    be linear, its Jacobian is computed once, and images need no backward pass at all.
 
     Args:
         cut: the network.
@@ -56,18 +57,18 @@ class Directions:
 
     @property
     def layout(self) -> GridLayout:
-        """Of the layer's grid."""
+        """Layout of the layer's grid."""
         return self._cut.layer.layout
 
     def iterate(self, passed: CutPass) -> Iterator[GradientBlock]:
-        """The gradients for all pictures of `passed`, a few pictures at a time."""
+        """The gradients for all images of `passed`, a few images at a time."""
         for rows in self._split(passed):
             yield GradientBlock(
                 self.layout.to_positions(passed.output[rows]), self._differentiate(passed, rows, passed.output[rows])
             )
 
     def iterate_paths(self, passed: CutPass, n_steps: int) -> Iterator[GradientBlock]:
-        """Gradients averaged along the line from a picture without places to the picture, and the way between them.
+        """Gradients averaged along the line from an image without places to the image, and the way between them.
 
         Without places: every position holds the mean of all positions; tokens in front stay as they are.
         """
@@ -88,7 +89,7 @@ class Directions:
         return [1.0] if self._is_linear else [(step + 0.5) / n_steps for step in range(n_steps)]
 
     def _split(self, passed: CutPass) -> list[slice]:
-        """Pictures that are differentiated together; all of them where nothing needs to be."""
+        """Images that are differentiated together; all of them where nothing needs to be."""
         if self._is_linear is None:
             self._is_linear = not passed.before and is_linear(self._cut, passed)
         each = len(self) * self.layout.n_positions * self.layout.channels
@@ -96,7 +97,7 @@ class Directions:
         return [slice(start, start + step) for start in range(0, len(passed), step)]
 
     def _differentiate(self, passed: CutPass, rows: slice, output: Tensor) -> Float[Tensor, "l s p c"]:
-        """At `output`, which belongs to the `rows` of the pass."""
+        """Gradients at `output`, which belongs to the `rows` of the pass."""
         if not self._is_linear:
             return self._pull_back(passed, rows, output)
         if self._shared is None:
@@ -117,13 +118,13 @@ class Directions:
 
 
 def is_linear(cut: CutNetwork, passed: CutPass) -> bool:
-    """Are the head's inputs an affine function of the layer's output? Tried on noise, where any ReLU would show."""
+    """True if the head's inputs are an affine function of the layer's output: tried on noise, where any ReLU shows."""
     output = passed.output[:1]
     generator = torch.Generator().manual_seed(0)  # any noise will do, the same each time
     scale = float(output.std()) or 1.0
-    one, two, three, four = scale * torch.randn(4, *output.shape[1:], generator=generator).to(output)
-    tried = torch.stack([one, two, three, one + two - three, 8 * four, -8 * four, 0 * four])
+    first, second, third, fourth = scale * torch.randn(4, *output.shape[1:], generator=generator).to(output)
+    tried = torch.stack([first, second, third, first + second - third, 8 * fourth, -8 * fourth, 0 * fourth])
     with torch.no_grad():
         acts = cut.follow(passed, tried, torch.zeros(len(tried), dtype=torch.long, device=output.device)).acts
     apart = torch.stack([acts[0] + acts[1] - acts[2] - acts[3], acts[4] + acts[5] - 2 * acts[6]])
-    return bool(apart.abs().max() <= LINEAR_TOLERANCE * acts.abs().max())
+    return bool(apart.abs().max() <= VERIFIED_WITHIN * acts.abs().max())

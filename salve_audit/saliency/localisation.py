@@ -1,15 +1,15 @@
-"""Does a map point at a thing whose place is known? The pointing game, and the overlap of the hottest fifth."""
+"""Localisation with known masks (docs/method.md §6.3): the pointing game, and the overlap of the hottest fifth."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-TOP_SHARE = 0.2  # METHOD §6
+from salve_audit.saliency.heat import TOP_SHARE
 
 
 def hits(maps: Float[np.ndarray, "n y x"], masks: Bool[np.ndarray, "n y x"]) -> Float[np.ndarray, " n"]:
-    """The pointing game: does each map's hottest pixel lie within the mask? Ties count by their share within it."""
+    """The pointing game: 1 where a map's hottest pixel lies within the mask; ties count by their share within it."""
     hottest = maps == maps.max(axis=(1, 2), keepdims=True)
     return (hottest & masks).sum(axis=(1, 2)) / hottest.sum(axis=(1, 2))
 
@@ -28,14 +28,14 @@ def overlap(maps: Float[np.ndarray, "n y x"], masks: Bool[np.ndarray, "n y x"]) 
 
 
 def best_overlap(masks: Bool[np.ndarray, "n y x"]) -> Float[np.ndarray, " n"]:
-    """What `overlap` would be for a map that is hot on the mask alone."""
+    """The `overlap` of a map that is hot on the mask alone."""
     return overlap(masks.astype(np.float64), masks)
 
 
 def bootstrap_mean(
     values: Float[np.ndarray, " n"], rng: np.random.Generator, n_draws: int = 2000
 ) -> tuple[float, float, float]:
-    """Mean with a 95 % percentile interval over pictures: (mean, low, high)."""
+    """Mean with a 95 % percentile interval over images: (mean, low, high)."""
     draws = values[rng.integers(len(values), size=(n_draws, len(values)))].mean(axis=1)
     low, high = np.quantile(draws, (0.025, 0.975))
     return float(values.mean()), float(low), float(high)

@@ -1,6 +1,6 @@
-"""What the optimiser moves when pictures are made: their pixels, or their spectrum.
+"""Parametrisations of a feature visualisation: the optimiser moves its pixels, or its spectrum.
 
-Both give pictures in 0..1 through a sigmoid, whose gradient does not vanish at the borders as that of clamping does.
+Both give images in 0..1 through a sigmoid, whose gradient does not vanish at the borders as that of clamping does.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-NOISE = 0.1  # of the first logits; a picture of grey 0.5 with a standard deviation of about 0.01
+NOISE = 0.1  # of the first logits; an image of grey 0.5 with a standard deviation of about 0.01
 # Grey, blue against yellow, red against green: the axes along which colours of photographs are uncorrelated, and how
-# far they roughly spread there. Equal steps along equal axes would give gaudy pictures.
+# far they roughly spread there. Equal steps along equal axes would give gaudy images.
 COLOUR_AXES = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))
 COLOUR_SPREAD = (1.0, 0.3, 0.15)
 
 
 class Parametrisation(ABC):
-    """Pictures (b, c, h, w) as a function of one tensor of parameters."""
+    """Images (b, c, h, w) as a function of one tensor of parameters."""
 
     parameters: Tensor
     learning_rate: float  # of Adam, that suits the parameters' unit
 
     @abstractmethod
-    def pictures(self) -> Float[Tensor, "b c h w"]:
-        """The pictures, in 0..1, differentiable in the parameters."""
+    def images(self) -> Float[Tensor, "b c h w"]:
+        """The images, in 0..1, differentiable in the parameters."""
 
     def keep(self, rows: Int[Tensor, " r"]) -> None:
-        """Forgets all pictures but these."""
+        """Forgets all images but these."""
         self.parameters = self.parameters.detach()[rows].clone().requires_grad_()
 
 
@@ -43,7 +43,7 @@ class Pixels(Parametrisation):
     def __init__(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> None:
         self.parameters = (NOISE * torch.randn(shape, generator=generator)).requires_grad_()
 
-    def pictures(self) -> Float[Tensor, "b c h w"]:
+    def images(self) -> Float[Tensor, "b c h w"]:
         return self.parameters.sigmoid()
 
 
@@ -65,7 +65,7 @@ class Spectrum(Parametrisation):
         noise = torch.randn(b, c, h, w // 2 + 1, 2, generator=generator)
         self.parameters = (noise * (NOISE / float(flat.std()))).requires_grad_()
 
-    def pictures(self) -> Float[Tensor, "b c h w"]:
+    def images(self) -> Float[Tensor, "b c h w"]:
         return self._contrast(self.parameters).sigmoid()
 
     def _contrast(self, coefficients: Tensor) -> Float[Tensor, "b c h w"]:

@@ -1,6 +1,6 @@
-"""Pictures seen with a frame, shifted, enlarged and turned at random, so that no structure pays that needs its place.
+"""Images seen with a frame, shifted, enlarged and turned at random, so that no structure pays that needs its place.
 
-Frame, shift, scale, rotation and centre crop are one sampling of the framed picture: chained samplings would blur it.
+Frame, shift, scale, rotation and centre crop are one sampling of the framed image: chained samplings would blur it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ GREY = 0.5  # of the frame
 
 @dataclass(frozen=True)
 class ViewSettings:
-    """METHOD §6.
+    """docs/method.md §6.
 
     Attributes:
         pad: width of the grey frame in pixels; beyond it the view is as grey.
@@ -32,30 +32,30 @@ class ViewSettings:
     degrees: float = 10.0
 
     def fitted(self, side: int) -> ViewSettings:
-        """The same for pictures whose shorter side is `side`: a shift of an eighth at most."""
+        """These settings for images whose shorter side is `side`: a shift of an eighth at most."""
         return ViewSettings(self.pad, min(self.jitter, side / 8), self.scales, self.degrees)
 
 
 def draw_views(
-    pictures: Float[Tensor, "b c h w"], settings: ViewSettings, generator: torch.Generator
+    images: Float[Tensor, "b c h w"], settings: ViewSettings, generator: torch.Generator
 ) -> Float[Tensor, "b c h w"]:
-    """One random view of every picture, of the same size; on the CPU, where the gradient's sum has one order."""
-    b, c, h, w = pictures.shape
-    framed = F.pad(pictures, [settings.pad] * 4, value=GREY)
-    grid = F.affine_grid(_draw_affine(pictures, framed, settings, generator), [b, c, h, w], align_corners=False)
+    """One random view of every image, of the same size; on the CPU, where the gradient's sum has one order."""
+    b, c, h, w = images.shape
+    framed = F.pad(images, [settings.pad] * 4, value=GREY)
+    grid = F.affine_grid(_draw_affine(images, framed, settings, generator), [b, c, h, w], align_corners=False)
     return F.grid_sample(framed, grid, padding_mode="border", align_corners=False)
 
 
 def _draw_affine(
-    pictures: Tensor, framed: Tensor, settings: ViewSettings, generator: torch.Generator
+    images: Tensor, framed: Tensor, settings: ViewSettings, generator: torch.Generator
 ) -> Float[Tensor, "b 2 3"]:
-    """From the view's coordinates to those of the framed picture, both counted in half sides from the centre."""
-    angle, scale, right, down = torch.rand(4, len(pictures), generator=generator).unbind()
+    """Affine maps from the view's coordinates to the framed image's, both in half sides from the centre."""
+    angle, scale, right, down = torch.rand(4, len(images), generator=generator).unbind()
     angle = torch.deg2rad((2 * angle - 1) * settings.degrees)
     scale = settings.scales[0] + scale * (settings.scales[1] - settings.scales[0])
     turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(-1, 2, 2) / scale.view(
         -1, 1, 1
     )
     shift = (2 * torch.stack([right, down], dim=1) - 1) * settings.jitter
-    seen, whole = (torch.tensor([one.shape[-1], one.shape[-2]]) / 2 for one in (pictures, framed))
-    return torch.cat([turn * seen / whole[:, None], (shift / whole)[:, :, None]], dim=2)
+    half, half_framed = (torch.tensor([batch.shape[-1], batch.shape[-2]]) / 2 for batch in (images, framed))
+    return torch.cat([turn * half / half_framed[:, None], (shift / half_framed)[:, :, None]], dim=2)

@@ -1,7 +1,7 @@
-"""The stage: galleries of the features with heat maps, and the pictures that flip first, from one small pass.
+"""The stage: galleries of the features with heat maps, and the images that flip first, from one small pass.
 
-What is shown is chosen from cached codes; only those pictures, a few hundred at most, are read again, and shown as the
-network saw them, so that map and picture coincide.
+What is shown is chosen from cached codes; only those images, a few hundred at most, are read again, and shown as the
+network saw them, so that map and image coincide.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SeeingInputs:
-    """What the stage works on.
+    """Inputs of the saliency stage.
 
     Attributes:
-        drawing: network, pictures, features and what of them is shown.
-        found: thresholds of the audit split.
+        drawing: network, images, features and what of them is shown.
+        thresholds: thresholds of the audit split.
         classes: names, in output order.
     """
 
     drawing: DrawingInputs
-    found: SampleThresholds
+    thresholds: SampleThresholds
     classes: tuple[str, ...]
 
 
@@ -48,7 +48,7 @@ def see_features(inputs: SeeingInputs) -> Seeing:
     """
     try:
         drawn = draw_shown(inputs.drawing)
-    except (LayerError, DataError) as error:  # no layer; or every picture is gone
+    except (LayerError, DataError) as error:  # no layer; or every image is gone
         if inputs.drawing.layer is not None and isinstance(error, LayerError):
             raise
         log.warning("no heat maps: %s: %s", error.what, error.why)
@@ -60,18 +60,22 @@ def _record(inputs: SeeingInputs, drawn: Drawn) -> Seeing:
     paths, chosen = inputs.drawing.audit.paths, inputs.drawing.chosen
     lost = tuple(SkippedFile(paths[row], drawn.lost[row]) for row in sorted(drawn.lost))
     if lost:
-        log.warning("%d pictures could not be read again, the first is %s: %s", len(lost), lost[0].path, lost[0].reason)
+        log.warning("%d images could not be read again, the first is %s: %s", len(lost), lost[0].path, lost[0].reason)
     layer, sharp = drawn.layers
     fragile = (
-        ClassFragile(one.record.name, one.record.dominant_feature, _fragile(inputs, one.record.index, one.rows, drawn))
-        for one in chosen.classes
+        ClassFragile(
+            of_class.record.name,
+            of_class.record.dominant_feature,
+            _fragile(inputs, of_class.record.index, of_class.rows, drawn),
+        )
+        for of_class in chosen.classes
     )
     return Seeing(
         layer=layer.name,
         grid=(layer.layout.height, layer.layout.width),
-        features=tuple(_gallery(inputs, one.index, one.rows, drawn) for one in chosen.features),
+        features=tuple(_gallery(inputs, feature.index, feature.rows, drawn) for feature in chosen.features),
         fragile=tuple(fragile),
-        pictures={paths[row]: drawn.pictures[row] for row in sorted(drawn.pictures)},
+        images={paths[row]: drawn.images[row] for row in sorted(drawn.images)},
         n_features_left_out=chosen.n_features_left_out,
         n_classes_left_out=chosen.n_classes_left_out,
         unreadable=lost,
@@ -86,7 +90,7 @@ def _gallery(inputs: SeeingInputs, feature: int, rows: tuple[int, ...], drawn: D
         FeatureImage(
             path=audit.paths[row],
             class_name=inputs.classes[audit.labels[row]],
-            predicted=inputs.classes[inputs.found.predicted[row]],
+            predicted=inputs.classes[inputs.thresholds.predicted[row]],
             code=float(inputs.drawing.codes[row, feature]),
             maps=drawn.find(row, "feature", feature),
         )
@@ -96,12 +100,12 @@ def _gallery(inputs: SeeingInputs, feature: int, rows: tuple[int, ...], drawn: D
 
 
 def _fragile(inputs: SeeingInputs, index: int, rows: tuple[int, ...], drawn: Drawn) -> tuple[FragileImage, ...]:
-    found = inputs.found
+    thresholds = inputs.thresholds
     return tuple(
         FragileImage(
             path=inputs.drawing.audit.paths[row],
-            alpha_hat=float(found.flip[row] * found.coupling_max[row]),
-            flips_to=inputs.classes[found.flips_to[row]],
+            alpha_hat=float(thresholds.flip[row] * thresholds.coupling_max[row]),
+            flips_to=inputs.classes[thresholds.flips_to[row]],
             maps=drawn.find(row, "class", index),
         )
         for row in rows

@@ -1,4 +1,4 @@
-"""Pictures at the size at which a report shows them: what the network saw, not the file it came from.
+"""Images at the size at which a report shows them: what the network saw, not the file it came from.
 
 Only pixels go in, so nothing of a file's metadata can come out.
 """
@@ -13,16 +13,16 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from salve_audit.results import Picture
+from salve_audit.results import Thumbnail
 
-SIDE = 96  # pixels of the longer side; small pictures are enlarged to it, smoothly: blocks hide what they show
+SIDE = 96  # pixels of the longer side; small images are enlarged to it, smoothly: blocks hide what they show
 QUALITY = 55
 
 
-def to_pixels(
+def to_display_pixels(
     images: Float[np.ndarray, "b c h w"], mean: Sequence[float], std: Sequence[float]
 ) -> UInt8[np.ndarray, "b h w 3"]:
-    """Prepared pictures back in colours (grey where there is one channel): the transform's normalisation undone."""
+    """Prepared images back in colours (grey where there is one channel): the transform's normalisation undone."""
     shape = (1, -1, 1, 1)
     colours = images * np.asarray(std, np.float32).reshape(shape) + np.asarray(mean, np.float32).reshape(shape)
     pixels = np.rint(np.clip(np.nan_to_num(colours), 0.0, 1.0) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
@@ -36,7 +36,7 @@ def fit_side(height: int, width: int, side: int = SIDE) -> tuple[int, int]:
 
 
 def resize_pixels(pixels: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "s t 3"]:
-    """The picture at `size`, (height, width)."""
+    """The image at `size`, (height, width)."""
     resized = Image.fromarray(pixels).resize(size[::-1], Image.Resampling.LANCZOS)
     return np.asarray(resized)
 
@@ -47,8 +47,8 @@ def resize_heat(heat: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float[
     return np.asarray(resized)
 
 
-def encode_picture(pixels: UInt8[np.ndarray, "h w 3"]) -> Picture:
+def encode_image(pixels: UInt8[np.ndarray, "h w 3"]) -> Thumbnail:
     """A JPEG of these very pixels; the same pixels give the same bytes."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=QUALITY, optimize=True)
-    return Picture(pixels.shape[1], pixels.shape[0], base64.b64encode(buffer.getvalue()).decode("ascii"))
+    return Thumbnail(pixels.shape[1], pixels.shape[0], base64.b64encode(buffer.getvalue()).decode("ascii"))

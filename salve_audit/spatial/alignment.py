@@ -1,9 +1,9 @@
-"""Where in the picture a grid lies: measured, since networks do not centre it.
+"""The position of a grid in the image: measured, since networks do not centre it.
 
 A convolution of stride 2 with padding 1 on an even side looks at pixels 0, 2, 4 ...: its grid lies half a pixel to the
 upper left, and layer by layer this can add up to more than half a cell, enough to point beside a small thing. The pixel
-under the grid's centre is found by changing strips of the picture: a strip over it moves both halves of the grid alike.
-Only the shift is measured; cells are taken to be as far apart as the picture's side over their number.
+under the grid's centre is found by changing strips of the image: a strip over it moves both halves of the grid alike.
+Only the shift is measured; cells are taken to be as far apart as the image's side over their number.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from salve_audit.inputs.classifier import Classifier
+from salve_audit.inputs.model.classifier import Classifier
 from salve_audit.spatial.cut import CutNetwork
 from salve_audit.spatial.layers import SpatialLayer
 
 N_STRIPS = 7
-REACH = 1.25  # cells to both sides of the picture's centre
-PICTURES = 4
+REACH = 1.25  # cells to both sides of the image's centre
+IMAGES = 4
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """The pixel under the centre of the grid, in pixels down (y) and right (x) of the picture's centre."""
+    """The pixel under the centre of the grid, in pixels down (y) and right (x) of the image's centre."""
 
     y: float
     x: float
@@ -36,17 +36,17 @@ CENTRED = Alignment(0.0, 0.0)
 
 
 def measure_alignment(classifier: Classifier, layer: SpatialLayer, images: Float[Tensor, "n c h w"]) -> Alignment:
-    """The shift of the layer's grid, from the first few of the pictures; zero where it cannot be told.
+    """The shift of the layer's grid, from the first few of the images; zero where it cannot be measured.
 
     Raises:
         LayerError: the network fails, or cannot be cut at the layer.
     """
     with CutNetwork(classifier.model, layer, classifier.reader, str(classifier.path)) as cut:
-        return Alignment(*(_measure_axis(cut, images[:PICTURES], axis) for axis in (0, 1)))
+        return Alignment(*(_measure_axis(cut, images[:IMAGES], axis) for axis in (0, 1)))
 
 
 def _measure_axis(cut: CutNetwork, images: Tensor, axis: int) -> float:
-    """Where a changed strip leaves the centre of the change at the grid's centre, by a line through a few strips."""
+    """The place of a strip whose change is centred on the grid's centre, by a line through a few strips."""
     layout = cut.layer.layout
     side, cells = images.shape[2 + axis], (layout.height, layout.width)[axis]
     width = max(2, round(side / cells / 2))

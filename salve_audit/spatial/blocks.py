@@ -1,4 +1,4 @@
-"""The first block of a network: early enough to tell things apart by how they look, late enough for more than edges."""
+"""The first block of a network: early enough to distinguish things by their looks, late enough for more than edges."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def first_block(model: nn.Module, layers: Sequence[SpatialLayer]) -> SpatialLaye
     Args:
         layers: of `find_spatial_layers`, at least one.
     """
-    blocks = [one for one in layers if _is_block(model, one.name)]
+    blocks = [layer for layer in layers if _is_block(model, layer.name)]
     return blocks[0] if blocks else layers[len(layers) // 3]
 
 
 def _is_block(model: nn.Module, name: str) -> bool:
     module, parent = model.get_submodule(name), model.get_submodule(name.rpartition(".")[0])
     if isinstance(module, CONTAINERS):  # a row of one block has the block's output and the shorter name
-        return any(_count_layers(one) >= LEAST_LAYERS for one in module.children())
+        return any(_count_layers(child) >= LEAST_LAYERS for child in module.children())
     return isinstance(parent, CONTAINERS) and _count_layers(module) >= LEAST_LAYERS
 
 
 def _count_layers(module: nn.Module) -> int:
     """Layers with a weight matrix or kernel."""
-    weights = (getattr(one, "weight", None) for one in module.modules())
+    weights = (getattr(part, "weight", None) for part in module.modules())
     return sum(weight is not None and weight.ndim >= 2 for weight in weights)

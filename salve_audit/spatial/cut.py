@@ -17,21 +17,21 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from salve_audit.errors import LayerError
-from salve_audit.inputs.heads.reader import HeadReader
-from salve_audit.inputs.heads.trace import as_logits, watch_inputs
+from salve_audit.inputs.model.head.reader import HeadReader
+from salve_audit.inputs.model.head.trace import as_logits, watch_inputs
+from salve_audit.inputs.model.head.verification import VERIFIED_WITHIN
 from salve_audit.inputs.reasons import summarise_error
 from salve_audit.spatial.layers import SpatialLayer
 from salve_audit.spatial.memo import Calls, Recorder, blank_rows, giving_back, pick_rows, shrink
 
-TOLERANCE = 1e-4  # relative to the largest value
-PICTURES = ""  # stands for the pictures themselves among the names of modules
-PLANNED = 2  # pictures of the test of what is needed
-OTHER_LAYER = "name another layer with --saliency-layer or --depth-layers"
+IMAGES = ""  # stands for the images themselves among the names of modules
+PLANNED = 2  # images of the test of what is needed
+OTHER_LAYER = "name another layer with --saliency-layer or --evidence-layer"
 
 
 @dataclass(frozen=True)
 class TailPass:
-    """What the rest of the network makes of outputs of the layer: acts (r, d) and logits (r, k)."""
+    """Acts (r, d) and logits (r, k) that the rest of the network computes from outputs of the layer."""
 
     acts: Float[Tensor, "r d"]
     logits: Float[Tensor, "r k"]
@@ -39,7 +39,7 @@ class TailPass:
 
 @dataclass(frozen=True)
 class CutPass:
-    """One pass of pictures.
+    """One pass of images.
 
     Attributes:
         output: of the layer, as the network holds it (b, ...).
@@ -59,7 +59,7 @@ class CutPass:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What the rest reads, and stand-ins for what it does not: templates of `PLANNED` pictures."""
+    """Modules that the rest reads, and stand-ins for those that it does not: templates of `PLANNED` images."""
 
     needed: frozenset[str]
     templates: Calls
@@ -91,13 +91,13 @@ class CutNetwork:
         self._model = nn.Identity()  # frees the copy
 
     def at(self, layer: SpatialLayer) -> CutNetwork:
-        """The same copy, cut at another layer."""
+        """This copy of the network, cut at another layer."""
         other = copy.copy(self)
         other.layer, other._plan = layer, None
         return other
 
     def is_bottleneck(self, images: Float[Tensor, "b c h w"]) -> bool:
-        """Does nothing but the layer's output reach the head? Two passes.
+        """True where nothing but the layer's output reaches the head, by two passes.
 
         Raises:
             LayerError: the network fails.
@@ -125,19 +125,21 @@ class CutNetwork:
         Args:
             passed: of `run`.
             outputs: shaped as the layer's own.
-            rows: which picture of the pass each of them belongs to.
+            rows: which image of the pass each of them belongs to.
         """
         plan = self._plan
         assert plan is not None, "`passed` comes from a run"
         assert outputs.shape[1:] == passed.output.shape[1:], f"{outputs.shape} against {passed.output.shape}"
         assert len(outputs) == len(rows), f"{len(outputs)} outputs for {len(rows)} rows"
-        calls = {name: [pick_rows(one, rows, len(passed)) for one in given] for name, given in passed.before.items()}
+        calls = {
+            name: [pick_rows(value, rows, len(passed)) for value in given] for name, given in passed.before.items()
+        }
         for name, given in plan.templates.items():
             if name not in plan.needed:
-                calls[name] = [blank_rows(one, len(rows), PLANNED, solid=plan.solid) for one in given]
+                calls[name] = [blank_rows(template, len(rows), PLANNED, solid=plan.solid) for template in given]
         return self._replay(outputs, calls)
 
-    def prove(self, images: Float[Tensor, "b c h w"]) -> float:
+    def verify(self, images: Float[Tensor, "b c h w"]) -> float:
         """Largest difference of the tail from the network's own logits, relative to the largest of them.
 
         Raises:
@@ -148,7 +150,7 @@ class CutNetwork:
         with torch.no_grad():
             whole = as_logits(self._model(images), len(images), self._path)[rows]
             error = _compare(self.tail(passed, passed.output[rows], rows), whole)
-        if not error <= TOLERANCE:
+        if not error <= VERIFIED_WITHIN:
             why = f"cut at {self.layer.name!r}, its rest gives other logits: {error:.2g} apart"
             raise LayerError(self._path, why, hint=OTHER_LAYER)
         return error
@@ -156,18 +158,18 @@ class CutNetwork:
     def _record(self, images: Tensor, wanted: Collection[str] | None = None) -> CutPass:
         """The pass with what the `wanted` modules gave back before the layer; None: all of them."""
         recorder = Recorder(self._model, self.layer.name, wanted)
-        seen: dict[str, list[Tensor]] = {}
+        inputs: dict[str, list[Tensor]] = {}
         try:
-            with torch.no_grad(), recorder.watching(), self._watching_head(seen):
+            with torch.no_grad(), recorder.watching(), self._watching_head(inputs):
                 returned = self._model(images)
         except Exception as error:  # the network's own code may raise anything
             shape = " x ".join(map(str, images.shape))
             raise LayerError(self._path, f"a forward pass of {shape} failed ({summarise_error(error)})") from error
         if recorder.output is None:
             raise LayerError(self._path, f"its module {self.layer.name!r} is not used in a forward pass")
-        acts = self.reader.read(seen, len(images), self._path)
-        pictures = {PICTURES: [images]} if wanted is None or PICTURES in wanted else {}
-        before = {**pictures, **recorder.before}
+        acts = self.reader.read(inputs, len(images), self._path)
+        prepared = {IMAGES: [images]} if wanted is None or IMAGES in wanted else {}
+        before = {**prepared, **recorder.before}
         return CutPass(recorder.output, acts, as_logits(returned, len(images), self._path), before)
 
     def _make_plan(self, images: Tensor) -> _Plan:
@@ -182,40 +184,40 @@ class CutNetwork:
         if solid and not self._agrees(passed, names, True):
             needed = frozenset(name for name in names if not self._agrees(passed, frozenset([name]), True))
             needed = needed if self._agrees(passed, names - needed, True) else names
-        templates = {name: [shrink(one, PLANNED) for one in given] for name, given in passed.before.items()}
+        templates = {name: [shrink(value, PLANNED) for value in given] for name, given in passed.before.items()}
         return _Plan(needed, templates, solid)
 
     def _agrees(self, passed: CutPass, hidden: frozenset[str], solid: bool) -> bool:
-        """Does the rest give the head's inputs again, with NaN in place of what the `hidden` modules gave back?"""
+        """True where the rest gives the head's inputs again, with NaN for the outputs of the `hidden` modules."""
         rows, calls = torch.arange(len(passed)), {}
         for name, given in passed.before.items():
             blank = name in hidden
             calls[name] = [
-                blank_rows(one, len(rows), len(rows), solid=solid) if blank else pick_rows(one, rows, len(rows))
-                for one in given
+                blank_rows(value, len(rows), len(rows), solid=solid) if blank else pick_rows(value, rows, len(rows))
+                for value in given
             ]
         try:
             with torch.no_grad():
-                return _compare(self._replay(passed.output, calls).acts, passed.acts) <= TOLERANCE
+                return _compare(self._replay(passed.output, calls).acts, passed.acts) <= VERIFIED_WITHIN
         except Exception:  # the network's own code, on numbers that it never meets
             return False
 
     def _replay(self, outputs: Tensor, calls: Calls) -> TailPass:
-        seen: dict[str, list[Tensor]] = {}
+        inputs: dict[str, list[Tensor]] = {}
         with ExitStack() as stack:
-            stack.enter_context(self._watching_head(seen))
+            stack.enter_context(self._watching_head(inputs))
             for name, given in calls.items():
-                if name != PICTURES:
+                if name != IMAGES:
                     stack.enter_context(giving_back(self._model.get_submodule(name), given))
             # a clone, since what follows may change it in place
             stack.enter_context(giving_back(self._model.get_submodule(self.layer.name), [outputs.clone()]))
-            returned = self._model(calls[PICTURES][0])
-        acts = self.reader.read(seen, len(outputs), self._path)
+            returned = self._model(calls[IMAGES][0])
+        acts = self.reader.read(inputs, len(outputs), self._path)
         return TailPass(acts, as_logits(returned, len(outputs), self._path))
 
     @contextmanager
-    def _watching_head(self, seen: dict[str, list[Tensor]]) -> Iterator[None]:
-        handles = [watch_inputs(self._model, name, seen) for name in self.reader.modules]
+    def _watching_head(self, inputs: dict[str, list[Tensor]]) -> Iterator[None]:
+        handles = [watch_inputs(self._model, name, inputs) for name in self.reader.modules]
         try:
             yield
         finally:
@@ -224,13 +226,13 @@ class CutNetwork:
 
 
 def _take(images: Tensor) -> Tensor:
-    """`PLANNED` of the pictures."""
+    """`PLANNED` of the images."""
     return images[:PLANNED] if len(images) >= PLANNED else images[:1].expand(PLANNED, -1, -1, -1)
 
 
-def _compare(one: Tensor, other: Tensor) -> float:
+def _compare(replayed: Tensor, expected: Tensor) -> float:
     """Largest difference relative to the largest of `other`; infinite where shapes differ."""
-    if one.shape != other.shape:
+    if replayed.shape != expected.shape:
         return float("inf")
-    difference = float((one - other).abs().max())
-    return difference / (float(other.abs().max()) or 1.0)
+    difference = float((replayed - expected).abs().max())
+    return difference / (float(expected.abs().max()) or 1.0)

@@ -1,33 +1,34 @@
 """Finds the spatial layers of any network: one pass is traced, and every module's output is tried for a grid.
 
-A module counts where it runs once in a pass, returns one tensor per picture, and its grid is proven by
+A module counts where it runs once in a pass, returns one tensor per image, and its grid is verified by
 `locality.find_layout`. What works on windows (Swin, MaxViT) has another batch size and does not count; neither does
-what returns the picture itself. Modules that return the same tensor are one layer, named by the outermost of them.
+what returns the image itself. Modules that return the same tensor are one layer, named by the outermost of them.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from salve_audit.errors import LayerError
-from salve_audit.inputs.classifier import Classifier
+from salve_audit.inputs.model.classifier import Classifier
 from salve_audit.inputs.reasons import nearest_names, summarise_error
 from salve_audit.spatial.layout import CHANNELS_FIRST, GridLayout
 from salve_audit.spatial.locality import change_corners, find_layout
 
-TRACED_PICTURES = 4
-HINT = "name a layer whose output is a map or a grid of tokens with --saliency-layer or --depth-layers"
+TRACED_IMAGES = 4
+HINT = "name a layer whose output is a map or a grid of tokens with --saliency-layer or --evidence-layer"
 
 
 @dataclass(frozen=True)
 class SpatialLayer:
-    """A module whose output is a grid over the picture.
+    """A module whose output is a grid over the image.
 
     Attributes:
         name: dotted path.
@@ -41,8 +42,8 @@ class SpatialLayer:
 
 
 @dataclass
-class _Seen:
-    """What one pass showed of a module: the shape of its output, its layout, whose tensor it returned, its calls."""
+class _ModuleTrace:
+    """Record of a module in one pass: the shape of its output, its layout, the group of its tensor, its calls."""
 
     order: int
     shape: tuple[int, ...] = ()
@@ -55,21 +56,21 @@ class _Seen:
 class TracedLayers:
     """Every module that ran, by name, in order of completion; one spatial layer per tensor."""
 
-    seen: dict[str, _Seen] = field(default_factory=dict)
+    modules: dict[str, _ModuleTrace] = field(default_factory=dict)
 
     @property
     def layers(self) -> tuple[SpatialLayer, ...]:
-        """One per tensor: the name with the fewest parts, the first to run of those."""
+        """One spatial layer per tensor: the name with the fewest parts, the first to run of those."""
         by_group: dict[int, list[SpatialLayer]] = {}
-        for name, one in self.seen.items():
-            if one.layout is not None and one.n_calls == 1:
-                by_group.setdefault(one.group, []).append(SpatialLayer(name, one.layout, one.order))
-        outermost = (min(group, key=lambda one: (one.name.count("."), one.order)) for group in by_group.values())
+        for name, trace in self.modules.items():
+            if trace.layout is not None and trace.n_calls == 1:
+                by_group.setdefault(trace.group, []).append(SpatialLayer(name, trace.layout, trace.order))
+        outermost = (min(group, key=lambda layer: (layer.name.count("."), layer.order)) for group in by_group.values())
         # a tensor is complete when its first module is; its outer names come later
-        first = {id(group): min(one.order for one in group) for group in by_group.values()}
+        first = {id(group): min(layer.order for layer in group) for group in by_group.values()}
         firsts = [first[id(group)] for group in by_group.values()]
         placed = [replace(layer, order=order) for layer, order in zip(outermost, firsts, strict=True)]
-        return tuple(sorted(placed, key=lambda one: one.order))
+        return tuple(sorted(placed, key=lambda layer: layer.order))
 
     def find(self, name: str, path: str, known: tuple[str, ...]) -> SpatialLayer:
         """The module `name` as a spatial layer.
@@ -77,82 +78,114 @@ class TracedLayers:
         Raises:
             LayerError: it is not one; says why, or names similar ones.
         """
-        one = self.seen.get(name)
+        trace = self.modules.get(name)
         layers = [layer.name for layer in self.layers]
-        if one is None:
+        if trace is None:
             near = nearest_names(name, layers) or layers[-3:]
             why = f"its module {name!r} is not used in a forward pass" if name in known else f"has no module {name!r}"
             raise LayerError(path, why, hint=f"spatial layers there: {', '.join(near)}" if near else None)
-        if one.layout is not None and one.n_calls == 1:
-            return SpatialLayer(name, one.layout, one.order)
+        if trace.layout is not None and trace.n_calls == 1:
+            return SpatialLayer(name, trace.layout, trace.order)
         hint = f"spatial layers there: {', '.join(layers[-3:])}" if layers else None
-        if one.n_calls > 1:
-            raise LayerError(path, f"its module {name!r} is used {one.n_calls} times in a forward pass", hint)
-        shape = " x ".join(map(str, one.shape))
-        returned = f"returns {shape} for a batch of pictures" if shape else "returns no tensor of one row per picture"
-        raise LayerError(path, f"its module {name!r} {returned}, no grid over the picture", hint)
+        if trace.n_calls > 1:
+            raise LayerError(path, f"its module {name!r} is used {trace.n_calls} times in a forward pass", hint)
+        shape = " x ".join(map(str, trace.shape))
+        returned = f"returns {shape} for a batch of images" if shape else "returns no tensor of one row per image"
+        raise LayerError(path, f"its module {name!r} {returned}, no grid over the image", hint)
 
 
-def find_spatial_layers(classifier: Classifier, images: Tensor) -> tuple[SpatialLayer, ...]:
-    """All spatial layers in order of execution, proven on the first few of `images` (n, c, h, w).
+TraceLayers: TypeAlias = Callable[[Classifier, Tensor], TracedLayers]  # of a classifier, on images (n, c, h, w)
+
+
+class LayerMemo:
+    """Traces a network once for each size of image; whatever looks at it several times hands on one memo's `trace`.
+
+    A trace holds names, shapes and layouts alone, so a copy of the network on another device has the same one. It is
+    kept by all that it depends on: the weights' hash, what else the network was built from, and the images' shape.
+    """
+
+    def __init__(self) -> None:
+        self._traced: dict[tuple[str, str, str, tuple[int, ...]], TracedLayers] = {}
+
+    def trace(self, classifier: Classifier, images: Tensor) -> TracedLayers:
+        """Return the layers that `trace_layers` finds in this network for images (n, c, h, w) of this size.
+
+        Raises:
+            LayerError: the forward pass fails; nothing is kept then.
+        """
+        key = (classifier.sha256, classifier.architecture, classifier.build_key, tuple(images.shape[1:]))
+        if key not in self._traced:
+            self._traced[key] = trace_layers(classifier, images)
+        return self._traced[key]
+
+
+def find_spatial_layers(
+    classifier: Classifier, images: Tensor, trace: TraceLayers | None = None
+) -> tuple[SpatialLayer, ...]:
+    """All spatial layers in order of execution, verified on the first few of `images` (n, c, h, w).
+
+    Args:
+        classifier: its network is not changed.
+        images: the first few are traced.
+        trace: of a `LayerMemo`; None: a pass of its own.
 
     Raises:
         LayerError: there is none, or the forward pass fails.
     """
-    layers = trace_layers(classifier, images).layers
+    layers = (trace or trace_layers)(classifier, images).layers
     if not layers:
-        raise LayerError(str(classifier.path), "no module's output is a grid over the picture", hint=HINT)
+        raise LayerError(str(classifier.path), "no module's output is a grid over the image", hint=HINT)
     return layers
 
 
 def trace_layers(classifier: Classifier, images: Tensor) -> TracedLayers:
-    """One watched pass over pictures with changed corners; only shapes and layouts are kept.
+    """One watched pass over images with changed corners; only shapes and layouts are kept.
 
-    In a grid of 2 x 2 every position of a deep convolutional network may see the whole picture, and corners prove
-    nothing. Where maps follow the last proven one, a second pass over pictures of twice the size proves their layout.
+    In a grid of 2 x 2 every position of a deep convolutional network may see the whole image, and corners show
+    nothing. Where maps follow the last verified one, a second pass over images of twice the size verifies their layout.
 
     Raises:
         LayerError: the forward pass fails.
     """
-    images = images[:TRACED_PICTURES]
+    images = images[:TRACED_IMAGES]
     try:
-        seen = _watch_pass(classifier.model, images)
+        modules = _watch_pass(classifier.model, images)
     except Exception as error:  # the network's own code may raise anything
         shape = " x ".join(map(str, images.shape[1:]))
-        why = f"a forward pass of pictures of {shape} failed ({summarise_error(error)})"
+        why = f"a forward pass of images of {shape} failed ({summarise_error(error)})"
         raise LayerError(str(classifier.path), why) from error
-    proven = max((one.order for one in seen.values() if one.layout is not None), default=0)
-    doubtful = [name for name, one in seen.items() if one.order > proven and _may_be_map(one, images)]
+    verified = max((trace.order for trace in modules.values() if trace.layout is not None), default=0)
+    doubtful = [name for name, trace in modules.items() if trace.order > verified and _may_be_map(trace, images)]
     if doubtful:
-        _prove_enlarged(classifier.model, images[:2], seen)
-    return TracedLayers(seen)
+        _verify_enlarged(classifier.model, images[:2], modules)
+    return TracedLayers(modules)
 
 
-def _prove_enlarged(model: nn.Module, images: Tensor, seen: dict[str, _Seen]) -> None:
-    """Adds layouts that show at twice the size; a network that takes one size only proves nothing this way."""
+def _verify_enlarged(model: nn.Module, images: Tensor, traces: dict[str, _ModuleTrace]) -> None:
+    """Adds layouts that show at twice the size; a network that takes one size only gains none this way."""
     try:
         larger = _watch_pass(model, functional.interpolate(images, scale_factor=2, mode="bilinear"))
     except Exception:  # the network's own code may raise anything
         return
-    for name, one in seen.items():
-        proof = larger[name].layout if name in larger else None
-        if one.layout is not None or proof is None or not _may_be_map(one, images):
+    for name, trace in traces.items():
+        layout = larger[name].layout if name in larger else None
+        if trace.layout is not None or layout is None or not _may_be_map(trace, images):
             continue
-        first = proof.kind == CHANNELS_FIRST
-        channels, height, width = one.shape[1:] if first else (one.shape[3], *one.shape[1:3])
-        if proof.channels == channels and proof.height > height and proof.width > width and min(height, width) > 1:
-            one.layout = replace(proof, height=height, width=width)
+        first = layout.kind == CHANNELS_FIRST
+        channels, height, width = trace.shape[1:] if first else (trace.shape[3], *trace.shape[1:3])
+        if layout.channels == channels and layout.height > height and layout.width > width and min(height, width) > 1:
+            trace.layout = replace(layout, height=height, width=width)
 
 
-def _may_be_map(one: _Seen, images: Tensor) -> bool:
-    """Four axes, of which at least two can be a grid over the picture."""
+def _may_be_map(trace: _ModuleTrace, images: Tensor) -> bool:
+    """Four axes, of which at least two can be a grid over the image."""
     largest = max(images.shape[2:])
-    return len(one.shape) == 4 and sum(2 <= side <= largest for side in one.shape[1:]) >= 2
+    return len(trace.shape) == 4 and sum(2 <= side <= largest for side in trace.shape[1:]) >= 2
 
 
-def _watch_pass(model: nn.Module, images: Tensor) -> dict[str, _Seen]:
-    told = getattr(model, "num_prefix_tokens", None)
-    watch = _Watch(images, told if isinstance(told, int) else None)
+def _watch_pass(model: nn.Module, images: Tensor) -> dict[str, _ModuleTrace]:
+    n_prefix = getattr(model, "num_prefix_tokens", None)
+    watch = _Watch(images, n_prefix if isinstance(n_prefix, int) else None)
     named = [(name, module) for name, module in model.named_modules() if name]
     handles = [module.register_forward_hook(watch.make_hook(name)) for name, module in named]
     try:
@@ -161,15 +194,15 @@ def _watch_pass(model: nn.Module, images: Tensor) -> dict[str, _Seen]:
     finally:
         for handle in handles:
             handle.remove()
-    return watch.seen
+    return watch.modules
 
 
 class _Watch:
     """Hooks that note every module's output while a pass runs."""
 
     def __init__(self, images: Tensor, n_prefix: int | None) -> None:
-        self.seen: dict[str, _Seen] = {}
-        self._n_rows, self._picture = 5 * len(images), tuple(images.shape[1:])
+        self.modules: dict[str, _ModuleTrace] = {}
+        self._n_rows, self._image = 5 * len(images), tuple(images.shape[1:])
         self._size = (images.shape[2], images.shape[3])
         self._n_prefix, self._n_groups, self._n_calls = n_prefix, 0, 0
         # by id: the tensor, how often it had been changed in place, its group and layout
@@ -179,13 +212,13 @@ class _Watch:
         """The forward hook of the module `name`."""
 
         def hook(_: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-            one = self.seen.setdefault(name, _Seen(order=0))
-            one.n_calls += 1
+            trace = self.modules.setdefault(name, _ModuleTrace(order=0))
+            trace.n_calls += 1
             self._n_calls += 1
-            one.order = self._n_calls
+            trace.order = self._n_calls
             if isinstance(output, Tensor) and output.is_floating_point() and output.shape[:1] == (self._n_rows,):
-                one.shape = tuple(output.shape)
-                one.group, one.layout = self._place(output)
+                trace.shape = tuple(output.shape)
+                trace.group, trace.layout = self._place(output)
 
         return hook
 
@@ -195,7 +228,7 @@ class _Watch:
         if known is not None and known[0]() is output and known[1] == output._version:
             return known[2], known[3]
         layout = None
-        if output.ndim in (3, 4) and tuple(output.shape[1:]) != self._picture:
+        if output.ndim in (3, 4) and tuple(output.shape[1:]) != self._image:
             layout = find_layout(output, self._size, self._n_prefix)
         self._n_groups += 1
         self._known[id(output)] = (weakref.ref(output), output._version, self._n_groups, layout)

@@ -1,4 +1,4 @@
-"""How a module's output is laid out over the picture: which axis is channels, which are places."""
+"""The layout of a module's output over the image: its axis of channels and its axes of places."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class GridLayout:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one picture's output."""
+        """Shape of one image's output."""
         if self.kind == CHANNELS_FIRST:
             return self.channels, self.height, self.width
         if self.kind == CHANNELS_LAST:

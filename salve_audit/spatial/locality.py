@@ -1,8 +1,8 @@
-"""Does an output know where in the picture something is? Corners of a picture are changed and the answer is watched.
+"""Locality of an output: corners of an image are changed, and the change of the output is located.
 
-Shapes alone cannot tell (b, 8, 8, 8) from its transpose, nor a grid of tokens from any other set. What proves a layout
-is that a change in one corner of the picture moves that corner of the grid most, for all four corners: along a wrong
-axis the change follows channels, or rows where columns should be, and does not correlate.
+Shapes alone cannot tell (b, 8, 8, 8) from its transpose, nor a grid of tokens from any other set. What verifies a
+layout is that a change in one corner of the image moves that corner of the grid most, for all four corners: along a
+wrong axis the change follows channels, or rows where columns should be, and does not correlate.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MOST_PREFIX = 16  # class, distillation and register tokens; models have up to 9
 
 
 def change_corners(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "m c h w"]:
-    """The pictures, followed by four copies of all of them with noise over a quarter of each side in one corner."""
+    """The images, followed by four copies of all of them with noise over a quarter of each side in one corner."""
     generator = torch.Generator().manual_seed(0)  # any noise will do, the same each time
     height, width = (math.ceil(side / 4) for side in images.shape[2:])
     scale = 2 * float(images.std()) or 1.0
@@ -40,10 +40,10 @@ def change_corners(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "m c h w"]
 def find_layout(
     output: Float[Tensor, "m ..."], size: tuple[int, int], n_prefix: int | None = None
 ) -> GridLayout | None:
-    """The layout of what a module returned for `change_corners`; None: its places are not those of the picture.
+    """The layout of what a module returned for `change_corners`; None: its places are not those of the image.
 
     Args:
-        size: height and width of the pictures.
+        size: height and width of the images.
         n_prefix: number of tokens in front that the network itself names; tried first.
     """
     base, changed = output[: len(output) // 5].detach(), output[len(output) // 5 :].detach()
@@ -63,7 +63,7 @@ def find_layout(
 
 
 def measure_locality(energy: Float[Tensor, "4 n h w"]) -> float:
-    """How well the centre of the change follows the changed corner: the lower of two axes' correlations, 1 at best."""
+    """Correlation of the centre of the change with the changed corner: the lower of the two axes', 1 at best."""
     height, width = energy.shape[-2:]
     total = energy.sum((2, 3))  # (4, n)
     if not torch.isfinite(total).all() or not (total > 0).any():
@@ -79,17 +79,17 @@ def measure_locality(energy: Float[Tensor, "4 n h w"]) -> float:
 
 
 def _propose(shape: tuple[int, ...], size: tuple[int, int], n_prefix: int | None) -> Iterator[GridLayout]:
-    """Layouts that one picture's output of that shape could have."""
+    """Layouts that one image's output of that shape could have."""
     if len(shape) == 3:
         first, last = GridLayout(CHANNELS_FIRST, *shape[1:], shape[0]), GridLayout(CHANNELS_LAST, *shape)
-        yield from (one for one in (first, last) if _fits(one, size))
+        yield from (layout for layout in (first, last) if _fits(layout, size))
     if len(shape) == 2:
         n_tokens, channels = shape
         grids = {(size[0] // side, size[1] // side) for side in range(1, min(size) // 2 + 1)}
         grids |= {(-(-size[0] // side), -(-size[1] // side)) for side in range(1, min(size) // 2 + 1)}
         spare = {grid: n_tokens - grid[0] * grid[1] for grid in grids}
         fitting = [grid for grid, extra in spare.items() if 0 <= extra <= MOST_PREFIX]
-        for grid in sorted(fitting, key=lambda one: (spare[one] != n_prefix, spare[one])):
+        for grid in sorted(fitting, key=lambda grid: (spare[grid] != n_prefix, spare[grid])):
             layout = GridLayout(TOKENS, *grid, channels, spare[grid])
             if _fits(layout, size):
                 yield layout

@@ -1,4 +1,4 @@
-"""What modules gave back before a layer ran: recorded in a pass, and given back again for chosen pictures."""
+"""Outputs of modules before a layer ran: recorded in a pass, and given back again for chosen images."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Recorder:
 
 @contextmanager
 def giving_back(module: nn.Module, calls: list[Any]) -> Iterator[None]:
-    """Inside the block the module's first calls give back `calls`; later ones run it."""
+    """Replays recorded outputs: inside the block the module's first calls give back `calls`; later ones run it."""
     left, forward, own = list(calls), module.forward, vars(module).get("forward")
 
     def replay(*arguments: Any, **keywords: Any) -> Any:
@@ -87,18 +87,18 @@ def giving_back(module: nn.Module, calls: list[Any]) -> Iterator[None]:
 
 
 def pick_rows(given: Any, rows: Int[Tensor, " r"], n: int) -> Any:
-    """What a module gave back for `n` pictures, for the pictures in `rows`; windows of a picture stay together."""
+    """The images in `rows` out of what a module gave back for `n` images; windows of an image stay together."""
 
     def pick(tensor: Tensor) -> Tensor:
         if tensor.ndim == 0 or len(tensor) % n or not len(tensor):
-            return tensor  # the same whatever the pictures
+            return tensor  # the same whatever the images
         return tensor.reshape(n, -1, *tensor.shape[1:])[rows.to(tensor.device)].flatten(0, 1)
 
     return _map_tensors(pick, given)
 
 
 def blank_rows(given: Any, n_rows: int, n: int, *, solid: bool) -> Any:
-    """NaN in the shape that a module would give back for `n_rows` pictures, from what it gave for `n`.
+    """NaN in the shape that a module would give back for `n_rows` images, from what it gave for `n`.
 
     Args:
         solid: in memory of its own, where the network changes it in place.
@@ -119,13 +119,13 @@ def shrink(given: Any, n: int) -> Any:
 
 
 def _map_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """Tensors inside lists, tuples and mappings changed; anything else as it is."""
+    """Changes the tensors inside lists, tuples and mappings; anything else stays as it is."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_map_tensors(change, one) for one in value))
+        return type(value)(*(_map_tensors(change, item) for item in value))
     if isinstance(value, (list, tuple)):
-        return type(value)(_map_tensors(change, one) for one in value)
+        return type(value)(_map_tensors(change, item) for item in value)
     if isinstance(value, dict):
-        return {key: _map_tensors(change, one) for key, one in value.items()}
+        return {key: _map_tensors(change, item) for key, item in value.items()}
     return value

@@ -1,9 +1,9 @@
-"""Which modules read a layer's output, and whether a change of its channels can be moved into their weights.
+"""The modules that read a layer's output, and changes of its channels moved into their weights.
 
 At a foldable layer nothing but its output reaches the head, and every reader is a convolution or a linear layer on it.
 There ``x -> x - t (x R^T) D`` on the channels of every position is the same as ``W' = W (I - t D^T R)`` in the readers:
 there is no constant term, so a padding of zeros stays what it is. Who is given the tensor is seen in a pass; that they
-are all, and that they are linear in it, is proven by comparing both on pictures.
+are all, and that they are linear in it, is verified by comparing both on images.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from salve_audit.errors import LayerError
-from salve_audit.inputs.classifier import Classifier
-from salve_audit.inputs.exact import exact_convolutions
-from salve_audit.inputs.heads.trace import as_logits
+from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.inputs.model.exact import exact_convolutions
+from salve_audit.inputs.model.head.trace import as_logits
+from salve_audit.inputs.model.head.verification import VERIFIED_WITHIN
 from salve_audit.inputs.reasons import summarise_error
-from salve_audit.spatial.cut import TOLERANCE, CutNetwork
-from salve_audit.spatial.layers import TRACED_PICTURES, SpatialLayer, find_spatial_layers
+from salve_audit.spatial.cut import CutNetwork
+from salve_audit.spatial.layers import TRACED_IMAGES, SpatialLayer, TraceLayers, find_spatial_layers
 from salve_audit.spatial.layout import CHANNELS_FIRST, GridLayout
 
 READERS = (nn.Conv2d, nn.Linear)
 POOLS = (nn.AvgPool2d,)  # work on each channel alone and linearly, so they commute with a change of channels
-N_PROOFS = 2  # random changes
-LEAST_EFFECT = 1e-3  # of a random change on the outputs, relative to them: else equality would prove nothing
+N_CHANGES = 2  # random changes
+LEAST_EFFECT = 1e-3  # of a random change on the outputs, relative to them: else equality would show nothing
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class FoldableLayer:
 
 
 def find_foldable_layer(
-    classifier: Classifier, images: Float[Tensor, "n c h w"], after: SpatialLayer
+    classifier: Classifier, images: Float[Tensor, "n c h w"], after: SpatialLayer, trace: TraceLayers | None = None
 ) -> FoldableLayer | None:
     """The first foldable layer at or after `after` in the order of execution; None: there is none.
 
@@ -70,28 +71,37 @@ def find_foldable_layer(
         classifier: its network is not changed.
         images: a few are enough; noise will do.
         after: of `find_spatial_layers`.
+        trace: of a `LayerMemo`; None: a pass of its own.
 
     Raises:
         LayerError: the network fails.
     """
-    images = images[:TRACED_PICTURES]
-    layers = [one for one in find_spatial_layers(classifier, images) if one.order >= after.order]
+    images = images[:TRACED_IMAGES]
+    layers = [layer for layer in find_spatial_layers(classifier, images, trace) if layer.order >= after.order]
     return next(_search(classifier, images, layers), None)
 
 
-def require_foldable_layer(classifier: Classifier, images: Float[Tensor, "n c h w"], name: str) -> FoldableLayer:
-    """The layer of that name, proven again.
+def require_foldable_layer(
+    classifier: Classifier, images: Float[Tensor, "n c h w"], name: str, trace: TraceLayers | None = None
+) -> FoldableLayer:
+    """The layer of that name, verified again.
+
+    Args:
+        classifier: its network is not changed.
+        images: a few are enough; noise will do.
+        name: dotted path.
+        trace: of a `LayerMemo`; None: a pass of its own.
 
     Raises:
         LayerError: the network fails, or the layer is not foldable.
     """
-    images = images[:TRACED_PICTURES]
-    layers = [one for one in find_spatial_layers(classifier, images) if one.name == name]
-    found = next(_search(classifier, images, layers), None)
-    if found is None:
+    images = images[:TRACED_IMAGES]
+    layers = [layer for layer in find_spatial_layers(classifier, images, trace) if layer.name == name]
+    foldable = next(_search(classifier, images, layers), None)
+    if foldable is None:
         why = f"a change of what its module {name!r} returns cannot be moved into the weights behind it"
         raise LayerError(str(classifier.path), why)
-    return found
+    return foldable
 
 
 def _search(classifier: Classifier, images: Tensor, layers: Sequence[SpatialLayer]) -> Iterator[FoldableLayer]:
@@ -104,16 +114,16 @@ def _search(classifier: Classifier, images: Tensor, layers: Sequence[SpatialLaye
             continue
         if cut is None:
             cut = CutNetwork(classifier.model, layer, classifier.reader, str(classifier.path))
-        found = FoldableLayer(layer, names)
-        if cut.at(layer).is_bottleneck(images) and _is_proven(classifier, images, found):
-            yield found
+        foldable = FoldableLayer(layer, names)
+        if cut.at(layer).is_bottleneck(images) and _is_verified(classifier, images, foldable):
+            yield foldable
 
 
 def _watch_readers(
     classifier: Classifier, images: Tensor, layers: Sequence[SpatialLayer]
 ) -> Mapping[str, tuple[str, ...]]:
-    """By layer, the convolutions and linear layers that are given its output, in one pass."""
-    watch = _Watch({one.name for one in layers})
+    """Records, by layer, the convolutions and linear layers that are given its output, in one pass."""
+    watch = _Watch({layer.name for layer in layers})
     handles = [
         handle for name, module in classifier.model.named_modules() if name for handle in watch.attach(name, module)
     ]
@@ -125,7 +135,7 @@ def _watch_readers(
     finally:
         for handle in handles:
             handle.remove()
-    return {name: tuple(dict.fromkeys(found)) for name, found in watch.readers.items()}
+    return {name: tuple(dict.fromkeys(names)) for name, names in watch.readers.items()}
 
 
 class _Watch:
@@ -168,7 +178,7 @@ class _Watch:
 
 
 def _key(tensor: Tensor) -> tuple[int, int]:
-    """Views of a tensor share both."""
+    """A key of the memory and its version, which views of a tensor share."""
     return tensor.untyped_storage().data_ptr(), tensor._version
 
 
@@ -179,29 +189,29 @@ def _fold(module: nn.Module, change: np.ndarray) -> np.ndarray:
     return np.moveaxis(np.tensordot(values, change, axes=([1], [1])), -1, 1)
 
 
-def _is_proven(classifier: Classifier, images: Tensor, found: FoldableLayer) -> bool:
-    """Do random changes, by a hook on the layer and by new weights in its readers, do the same to the outputs?"""
-    model, layout = classifier.model, found.layer.layout
-    if not all(_has_inputs(model.get_submodule(name), layout) for name in found.readers):
+def _is_verified(classifier: Classifier, images: Tensor, foldable: FoldableLayer) -> bool:
+    """True where random changes, by a hook on the layer and by new weights in its readers, have equal outputs."""
+    model, layout = classifier.model, foldable.layer.layout
+    if not all(_has_inputs(model.get_submodule(name), layout) for name in foldable.readers):
         return False
     rng = np.random.default_rng(0)
     own = _run(classifier, images)
-    for _ in range(N_PROOFS):
+    for _ in range(N_CHANGES):
         readout, direction = rng.normal(size=(2, layout.channels)) / layout.channels**0.5
         change = np.eye(layout.channels) - np.outer(readout, direction)
-        with found.changing(model, change):
+        with foldable.changing(model, change):
             expected = _run(classifier, images)
-        with replaced_weights(model, found.fold(model, change)):
+        with replaced_weights(model, foldable.fold(model, change)):
             folded = _run(classifier, images)
         scale = float(expected.abs().max())
         moved = float((expected - own).abs().max())
-        if not moved >= LEAST_EFFECT * scale or not float((folded - expected).abs().max()) <= TOLERANCE * scale:
+        if not moved >= LEAST_EFFECT * scale or not float((folded - expected).abs().max()) <= VERIFIED_WITHIN * scale:
             return False
     return True
 
 
 def _has_inputs(module: nn.Module, layout: GridLayout) -> bool:
-    """Does it mix the layer's channels freely?"""
+    """True for a module that mixes the layer's channels freely."""
     if isinstance(module, nn.Conv2d):
         return layout.kind == CHANNELS_FIRST and module.groups == 1 and module.in_channels == layout.channels
     return isinstance(module, nn.Linear) and module.in_features == layout.channels
@@ -216,11 +226,11 @@ def _run(classifier: Classifier, images: Tensor) -> Tensor:
 def replaced_weights(model: nn.Module, values: Mapping[str, np.ndarray]) -> Iterator[nn.Module]:
     """The network with these values in its parameters, as long as the block runs."""
     parameters = {name: model.get_parameter(name) for name in values}
-    before = {name: one.detach().clone() for name, one in parameters.items()}
+    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     try:
-        for name, one in parameters.items():
-            one.data.copy_(torch.from_numpy(np.ascontiguousarray(values[name])))
+        for name, parameter in parameters.items():
+            parameter.data.copy_(torch.from_numpy(np.ascontiguousarray(values[name])))
         yield model
     finally:
-        for name, one in parameters.items():
-            one.data.copy_(before[name])
+        for name, parameter in parameters.items():
+            parameter.data.copy_(before[name])

@@ -1,4 +1,4 @@
-"""What a run of a network costs, counted instead of timed, so that plans do not depend on the machine."""
+"""The cost of a run of a network, counted instead of timed, so that plans do not depend on the machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def count_work(modules: Iterable[nn.Module], run: Callable[[], object]) -> float
         if isinstance(output, Tensor) and isinstance(weight, Tensor):
             total += output.numel() * weight[0].numel()
 
-    handles = [one.register_forward_hook(add) for one in modules if isinstance(one, COUNTED)]
+    handles = [module.register_forward_hook(add) for module in modules if isinstance(module, COUNTED)]
     try:
         run()
     finally:

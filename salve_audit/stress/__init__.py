@@ -1,5 +1,4 @@
-"""What edits do beyond one class at one strength: enhanced, combined, undone, and across classes."""
+"""Edits beyond one class at one strength: across classes, enhanced, combined and undone.
 
-from salve_audit.stress.stage import StressInputs, StressOutcome, stress_edits
-
-__all__ = ["StressInputs", "StressOutcome", "stress_edits"]
+`sweeps` and `enhancement` follow §2.3 and §3.5, `composition` §5.4, `recovery` and `restoring` §5.5.
+"""

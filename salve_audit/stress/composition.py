@@ -1,11 +1,11 @@
-"""Several edits at once: does their order matter, and how far do the other classes drift as edits add up?
+"""Several edits at once: the effect of their order, and the other classes' drift as edits add up (docs/method.md §5.4).
 
 Each edit is applied to the head that the one before left, at the strength that alone takes its class to the target.
 SALVE scales columns, ``W diag(s₁) diag(s₂)``, clamped entries included: its edits commute exactly, up to the rounding
 of a product. Steering shifts the bias by fixed vectors and commutes, row scaling edits different rows and commutes.
 Projections (ablation, LEACE, INLP) commute only where their directions are orthogonal.
 
-The yardstick removes the outputs of the edited classes outright: the other classes gain by it, since no picture can be
+The yardstick removes the outputs of the edited classes outright: the other classes gain by it, since no image can be
 mistaken for a removed class any more. An edit that costs them nothing comes as far.
 """
 
@@ -18,7 +18,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from salve_audit.interventions.affine import AffineHead
-from salve_audit.interventions.bootstrap import draw_weights, percentile_interval
+from salve_audit.interventions.bootstrap import draw_accuracy, draw_weights, percentile_interval
+from salve_audit.interventions.registry import REMOVED, is_null
 from salve_audit.interventions.samples import AuditSamples
 from salve_audit.results import Composition, CompositionChain, CompositionOrder, CompositionStep
 from salve_audit.stress.matched_edits import MatchedEdits
@@ -28,8 +29,6 @@ LENGTHS = (2, 5)  # edits at once
 N_DRAWN = 4  # chains of random classes, beside the one of the most fragile
 N_BOOTSTRAP = 1000
 ROUNDING = 1e-9  # relative: logits that differ by less are equal
-NULL = "null"  # the controls of SALVE are not combined
-REMOVED = "output-removed"  # the yardstick
 OFF = -1e6  # a logit that never wins
 
 
@@ -43,7 +42,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a head says about the samples."""
+    """A head's answers for the samples: correct or not, and logits."""
 
     correct: Bool[np.ndarray, " n"]
     logits: Float[np.ndarray, "k n"]
@@ -57,8 +56,8 @@ def draw_chains(population: Population, n_drawn: int, rng: np.random.Generator) 
         return []
     chains = [Chain(population.classes[:length], fragile=True)]
     for _ in range(n_drawn):
-        chosen = tuple(int(one) for one in rng.permutation(population.classes)[:length])
-        if all(chosen != one.classes for one in chains):
+        chosen = tuple(int(index) for index in rng.permutation(population.classes)[:length])
+        if all(chosen != chain.classes for chain in chains):
             chains.append(Chain(chosen, fragile=False))
     return chains
 
@@ -73,19 +72,21 @@ def compose_edits(
     summaries: list[Composition] = []
     ideal: dict[Chain, Float[np.ndarray, " draws"]] = {}  # the last step of the yardstick: its value, then its draws
     records: list[CompositionChain] = []
-    methods = [one for one in edits.methods if not one.startswith(NULL)]
-    for method in [REMOVED, *methods] if methods else []:
-        usable = [one for one in chains if method == REMOVED or all(edits.reaches(method, i) for i in one.classes)]
+    methods = [method for method in edits.methods if not is_null(method)]  # controls are not combined
+    for method in [REMOVED.key, *methods] if methods else []:
+        usable = [
+            chain for chain in chains if method == REMOVED.key or all(edits.reaches(method, i) for i in chain.classes)
+        ]
         walked = [_Walk(population, edits, method, chain, before) for chain in usable]
-        drawn = [_draw(weights, samples, one) for one in walked]
-        own = [one.record(steps) for one, steps in zip(walked, drawn, strict=True)]
+        drawn = [_draw(weights, samples, walk) for walk in walked]
+        own = [walk.record(steps) for walk, steps in zip(walked, drawn, strict=True)]
         records += own
-        lasts = [np.append(one.values[-1], steps[:, -1]) for one, steps in zip(walked, drawn, strict=True)]
+        lasts = [np.append(walk.values[-1], steps[:, -1]) for walk, steps in zip(walked, drawn, strict=True)]
         ideal = ideal or dict(zip(usable, lasts, strict=True))
         if own:
             gaps = np.mean([last - ideal[chain] for last, chain in zip(lasts, usable, strict=True)], axis=0)
             low, high = percentile_interval(gaps[1:]).tolist()
-            exact = all(order.gap <= ROUNDING for one in own for order in one.orders)
+            exact = all(order.gap <= ROUNDING for record in own for order in record.orders)
             summaries.append(
                 Composition(method, len(own), exact, _mean_steps(walked, drawn), float(gaps[0]), low, high)
             )
@@ -106,7 +107,7 @@ class _Walk:
             if n_edits in (LENGTHS[0], len(chain.classes)):
                 last = edit_in_turn(edits, method, chain.classes[:n_edits][::-1])[-1]
                 self.orders.append(self._compare(n_edits, _answer(self.samples, last)))
-        self.correct = np.stack([one.correct for one in self.answers])  # (steps, n)
+        self.correct = np.stack([answers.correct for answers in self.answers])  # (steps, n)
         self.accuracy = self.samples.class_accuracies(self.correct)  # (steps, k)
         self.answers = self.answers[:1]  # logits are large
 
@@ -153,7 +154,7 @@ def edit_in_turn(edits: MatchedEdits, method: str, classes: Sequence[int]) -> li
     heads: list[AffineHead] = []
     for index in classes:
         before = heads[-1] if heads else edits.head
-        heads.append(_remove_output(before, index) if method == REMOVED else edits.edit(method, index, before))
+        heads.append(_remove_output(before, index) if method == REMOVED.key else edits.edit(method, index, before))
     return heads
 
 
@@ -187,19 +188,17 @@ def make_steps(
 def _mean_steps(
     walked: Sequence[_Walk], drawn: Sequence[Float[np.ndarray, "n_draws steps"]]
 ) -> tuple[CompositionStep, ...]:
-    values = np.mean([one.values for one in walked], axis=0)
-    edited = [[value for one in walked if (value := one.edited(i)) is not None] for i in range(len(values))]
-    means = [float(np.mean(one)) if one else None for one in edited]
+    values = np.mean([walk.values for walk in walked], axis=0)
+    edited = [[value for walk in walked if (value := walk.edited(i)) is not None] for i in range(len(values))]
+    means = [float(np.mean(accuracies)) if accuracies else None for accuracies in edited]
     return make_steps(values, np.mean(drawn, axis=0), means)
 
 
 def _draw(
-    weights: Float[np.ndarray, "n_draws n"], samples: AuditSamples, one: _Walk
+    weights: Float[np.ndarray, "n_draws n"], samples: AuditSamples, walk: _Walk
 ) -> Float[np.ndarray, "n_draws steps"]:
-    """Others' mean accuracy after every edit in every draw; rounded, since float32 weights sum to 1 only nearly."""
-    counted = one.correct & one.others[samples.labels]
-    drawn = (weights @ counted.T.astype(np.float32)).astype(np.float64) / np.count_nonzero(one.others)
-    return np.round(drawn, 5)
+    """Others' mean accuracy after every edit in every draw."""
+    return draw_accuracy(weights, walk.correct, samples, walk.others)
 
 
 def _answer(samples: AuditSamples, head: AffineHead) -> Answers:

@@ -6,10 +6,12 @@ import numpy as np
 from jaxtyping import Float
 
 from salve_audit.interventions.samples import AuditSamples
+from salve_audit.reliance.crossings import Windows, inside_windows
+from salve_audit.reliance.margins import relative_coupling
 from salve_audit.results import EnhancementCurve
 from salve_audit.stress.intervals import mean_bounds, wilson_bounds
 from salve_audit.stress.population import Population
-from salve_audit.stress.windows import recognised_at, recognised_windows, relative_coupling
+from salve_audit.stress.windows import recognised_windows
 
 STRENGTHS = np.linspace(0.0, 4.0, 17)
 KEPT = 0.99  # of the original accuracy
@@ -29,8 +31,10 @@ def enhance_class(
         direction: (d,), the latent's dictionary row.
     """
     samples = population.samples
-    windows = recognised_windows(samples, population.head.weight * relative_coupling(direction))
-    accuracy = samples.class_accuracies(recognised_at(windows, STRENGTHS))  # (s, k)
+    windows = recognised_windows(
+        samples, population.head.weight * relative_coupling(np.abs(direction.astype(np.float64)))
+    )
+    accuracy = samples.class_accuracies(inside_windows(windows, STRENGTHS))  # (s, k)
     own = accuracy[:, index]
     low, high = wilson_bounds(own, np.full_like(own, float(samples.counts[index])))
     others = samples.others(index)
@@ -51,9 +55,7 @@ def enhance_class(
     )
 
 
-def kept_until(
-    samples: AuditSamples, index: int, windows: tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]
-) -> tuple[float | None, str]:
+def kept_until(samples: AuditSamples, index: int, windows: Windows) -> tuple[float | None, str]:
     """The strength at which class or others first fall below `KEPT` of their accuracy at 0, and which of them does.
 
     None where neither ever does. Where both fall at one strength, it is the class.
@@ -71,9 +73,7 @@ def kept_until(
     return (own, "class") if np.isfinite(own) else (None, "")
 
 
-def _first_loss(
-    windows: tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]], weights: Float[np.ndarray, " n"]
-) -> float:
+def _first_loss(windows: Windows, weights: Float[np.ndarray, " n"]) -> float:
     """The first strength > 0 beyond which the weighted share of recognised samples is below `KEPT` of that at 0."""
     low, high = windows
     exists = (low < high) & (weights > 0)

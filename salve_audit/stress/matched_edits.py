@@ -12,7 +12,8 @@ from salve_audit.interventions.affine import AffineHead
 from salve_audit.interventions.comparison import ComparisonInputs
 from salve_audit.interventions.context import EditContext, FitStatistics, compute_fit_statistics, float64_head
 from salve_audit.interventions.registry import METHODS
-from salve_audit.interventions.workbench import make_context, open_stream
+from salve_audit.interventions.streams import open_stream
+from salve_audit.interventions.workbench import make_context
 from salve_audit.results import InterventionResult
 
 
@@ -28,14 +29,14 @@ class MatchedEdits:
     def __init__(self, inputs: ComparisonInputs, results: Sequence[InterventionResult], seed: int) -> None:
         self.inputs, self.seed = inputs, seed
         self.head = float64_head(inputs.head)
-        self.target = min((one.target_accuracy for one in results), default=None)
-        own = [one for one in results if one.target_accuracy == self.target]
-        self.methods = tuple(dict.fromkeys(one.method for one in own))
-        self._strengths = {(one.method, one.class_name): one.strength for one in own if one.reached}
+        self.target = min((result.target_accuracy for result in results), default=None)
+        own = [result for result in results if result.target_accuracy == self.target]
+        self.methods = tuple(dict.fromkeys(result.method for result in own))
+        self._strengths = {(result.method, result.class_name): result.strength for result in own if result.reached}
         self._context = functools.lru_cache(maxsize=None)(self._make_context)
 
     def reaches(self, method: str, index: int) -> bool:
-        """Does the method bring the class to the target?"""
+        """True if the method brings the class to the target."""
         return (method, self.inputs.class_names[index]) in self._strengths
 
     def edit(self, method: str, index: int, head: AffineHead | None = None) -> AffineHead:
@@ -52,7 +53,7 @@ class MatchedEdits:
             # the stream that the comparison gave this method: the nulls then draw the same
             rng=open_stream(self.seed, method, index),
         )
-        intervention = METHODS[method](context)
+        intervention = METHODS[method].build(context)
         assert intervention is not None, f"{method} has nothing to act on, but a matched strength"
         return intervention.head(self._strengths[method, self.inputs.class_names[index]])
 

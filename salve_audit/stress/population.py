@@ -1,4 +1,4 @@
-"""Which classes are examined, and on which audit samples."""
+"""The classes that are examined, and the audit samples they are examined on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FEW = 4  # samples of a class that is not examined, where they are thinned out
 
 @dataclass(frozen=True)
 class Population:
-    """What is examined.
+    """The head, samples and classes that are examined.
 
     Attributes:
         head: the original head.
@@ -43,8 +43,8 @@ def choose_population(
     rng: np.random.Generator,
 ) -> Population:
     """The `MAX_CLASSES` classes with the smallest flip medians that are ever right, and the samples to measure on."""
-    usable = sorted((one for one in records if one.n_correct), key=_fragility)
-    classes = tuple(one.index for one in usable[:MAX_CLASSES])
+    usable = sorted((record for record in records if record.n_correct), key=fragility)
+    classes = tuple(record.index for record in usable[:MAX_CLASSES])
     work = float(acts.shape[0]) * acts.shape[1] * len(head.bias)
     if work > MAX_WORK:
         rows = _thinned(labels, classes, rng)
@@ -53,19 +53,20 @@ def choose_population(
     return Population(head, samples, classes, len(usable) - len(classes))
 
 
-def _fragility(one: ClassReliance) -> tuple[float, int]:
-    median = one.alpha_hat.flip.median
-    return (math.inf if median is None else median, one.index)
+def fragility(record: ClassReliance) -> tuple[float, int]:
+    """Sorts classes by rising flip median, those that never flip last."""
+    median = record.alpha_hat.flip.median
+    return (math.inf if median is None else median, record.index)
 
 
 def _thinned(
     labels: Int[np.ndarray, " n"], classes: tuple[int, ...], rng: np.random.Generator
 ) -> Int[np.ndarray, " rows"]:
-    kept = []
+    chosen = []
     for index in np.unique(labels).tolist():
         rows = np.flatnonzero(labels == index)
-        kept.append(rows if index in classes else draw_rows(rows, FEW, rng))
-    return np.concatenate(kept)
+        chosen.append(rows if index in classes else draw_rows(rows, FEW, rng))
+    return np.concatenate(chosen)
 
 
 def draw_rows(rows: Int[np.ndarray, " all"], n: int, rng: np.random.Generator) -> Int[np.ndarray, " some"]:

@@ -1,9 +1,9 @@
-"""Does an edit remove a class or hide it? How far edited pictures are from their class, by every method.
+"""Recovery after an edit: the distance of edited images from their class (docs/method.md §5.5).
 
 With the edit in place, each method at the strength that takes the class to the same accuracy: the smallest change of
 the activation that leaves the code of the class's dominant feature as it is and brings the class back as the prediction
 (post-intervention recovery, arXiv 2606.18322; here with an exact optimum instead of a gradient search). The yardstick
-is how far pictures of other classes are from the class with no edit in place, under the same rule.
+is how far images of other classes are from the class with no edit in place, under the same rule.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from scipy import stats
 
 from salve_audit.interventions.affine import AffineHead
+from salve_audit.interventions.registry import UNEDITED
 from salve_audit.results import ClassRecovery, Recovery, RecoveryShare
 from salve_audit.stress.intervals import wilson_bounds
 from salve_audit.stress.matched_edits import MatchedEdits
@@ -27,23 +28,22 @@ PER_CLASS = 50
 PER_CLASS_OF_MANY = 10  # from `MANY` outputs on, as a problem then has hundreds of constraints
 MANY = 100
 CLASSES_OF_MANY = 20  # the most fragile ones
-UNEDITED = "unedited"
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnSamples:
     """Samples of one class for all methods alike.
 
     Attributes:
         index, name: of the class.
-        kept: (d,), the encoder row of its dominant feature.
+        encoder_row: (d,), the encoder row of its dominant feature.
         own: rows of the population, of the class and right before any edit.
         foreign: rows of other classes that are not taken for it.
     """
 
     index: int
     name: str
-    kept: Float[np.ndarray, " d"]
+    encoder_row: Float[np.ndarray, " d"]
     own: Int[np.ndarray, " rows"]
     foreign: Int[np.ndarray, " rows"]
 
@@ -53,9 +53,9 @@ def sample_size(n_classes: int) -> int:
     return PER_CLASS if n_classes < MANY else PER_CLASS_OF_MANY
 
 
-def draw_samples(
-    population: Population, kept: Float[np.ndarray, "k d"], names: Sequence[str], rng: np.random.Generator
-) -> list[Drawn]:
+def draw_recovery_samples(
+    population: Population, encoder_rows: Float[np.ndarray, "k d"], names: Sequence[str], rng: np.random.Generator
+) -> list[DrawnSamples]:
     """At most `sample_size` own and foreign samples per class, foreign ones evenly over the others.
 
     Of all examined classes, or of `CLASSES_OF_MANY` where a problem has hundreds of constraints.
@@ -76,34 +76,41 @@ def draw_samples(
             members = np.flatnonzero(samples.labels[foreign] == label)
             turn[members] = rng.permutation(len(members)) + rng.random()
         chosen = np.sort(foreign[np.argsort(turn, kind="stable")[:n]])
-        drawn.append(Drawn(index, names[index], kept[index], draw_rows(candidates, n, rng), chosen))
+        drawn.append(DrawnSamples(index, names[index], encoder_rows[index], draw_rows(candidates, n, rng), chosen))
     return drawn
 
 
-def measure_recovery(population: Population, edits: MatchedEdits, drawn: Sequence[Drawn]) -> tuple[Recovery, ...]:
+def measure_recovery(
+    population: Population, edits: MatchedEdits, drawn: Sequence[DrawnSamples]
+) -> tuple[Recovery, ...]:
     """The yardstick, then every method of the comparison."""
     if not drawn or not edits.methods:
         return ()
-    measured = [(one, _sizes(population, population.head, one, one.foreign)) for one in drawn]
-    found = [_summarise(UNEDITED, measured, 0)]
+    measured = [(samples, _sizes(population, population.head, samples, samples.foreign)) for samples in drawn]
+    recoveries = [_summarise(UNEDITED.key, measured, 0)]
     for method in edits.methods:
-        reached = [one for one in drawn if edits.reaches(method, one.index)]
-        measured = [(one, _sizes(population, edits.edit(method, one.index), one, one.own)) for one in reached]
-        found.append(_summarise(method, measured, len(drawn) - len(reached)))
-    return tuple(found)
+        reached = [samples for samples in drawn if edits.reaches(method, samples.index)]
+        measured = [
+            (samples, _sizes(population, edits.edit(method, samples.index), samples, samples.own))
+            for samples in reached
+        ]
+        recoveries.append(_summarise(method, measured, len(drawn) - len(reached)))
+    return tuple(recoveries)
 
 
 def _sizes(
-    population: Population, head: AffineHead, one: Drawn, rows: Int[np.ndarray, " rows"]
+    population: Population, head: AffineHead, samples: DrawnSamples, rows: Int[np.ndarray, " rows"]
 ) -> Float[np.ndarray, " rows"]:
     """Distance over norm of every sample; 0: the class wins as it is."""
     acts = population.samples.acts[rows]
     norms = np.linalg.norm(acts, axis=1)
-    distances = RestoringProblem(head, one.index, one.kept).distances(acts)
+    distances = RestoringProblem(head, samples.index, samples.encoder_row).distances(acts)
     return np.asarray(distances / np.where(norms > 0, norms, 1.0))
 
 
-def _summarise(method: str, measured: Sequence[tuple[Drawn, Float[np.ndarray, " rows"]]], n_unmatched: int) -> Recovery:
+def _summarise(
+    method: str, measured: Sequence[tuple[DrawnSamples, Float[np.ndarray, " rows"]]], n_unmatched: int
+) -> Recovery:
     every = np.concatenate([np.empty(0), *(sizes for _, sizes in measured)])
     away = every[every > 0]
     median, low, high = median_bounds(away)
@@ -118,7 +125,7 @@ def _summarise(method: str, measured: Sequence[tuple[Drawn, Float[np.ndarray, " 
         low=low,
         high=high,
         shares=_shares(away),
-        classes=tuple(_of_class(one.name, sizes[sizes > 0]) for one, sizes in measured),
+        classes=tuple(_of_class(samples.name, sizes[sizes > 0]) for samples, sizes in measured),
     )
 
 
@@ -131,7 +138,7 @@ def _shares(sizes: Float[np.ndarray, " n"]) -> tuple[RecoveryShare, ...]:
         return ()
     shares = np.array([(sizes <= budget).mean() for budget in BUDGETS])
     low, high = wilson_bounds(shares, np.full(len(shares), float(len(sizes))))
-    return tuple(RecoveryShare(*map(float, one)) for one in zip(BUDGETS, shares, low, high, strict=True))
+    return tuple(RecoveryShare(*map(float, share)) for share in zip(BUDGETS, shares, low, high, strict=True))
 
 
 def median_bounds(sizes: Float[np.ndarray, " n"]) -> tuple[float | None, float | None, float | None]:

@@ -1,4 +1,4 @@
-"""The smallest change of an activation that makes a class win under an affine head, exactly.
+"""The smallest change of an activation that makes a class win under an affine head, exactly (docs/method.md §5.5).
 
 For a sample a and a class i: minimise ``‖δ‖₂`` subject to ``e · δ = 0`` and, for every rival r,
 ``(W_i − W_r) (a + δ) + b_i − b_r ≥ 0``. With P the projection orthogonal to e and ``g_r = P (W_i − W_r)`` this is the
@@ -27,17 +27,17 @@ UNREACHABLE = 1e-12  # a distance beyond a million times the trivial lower bound
 class RestoringProblem:
     """The half-spaces of one class under one head, shared by all its samples."""
 
-    def __init__(self, head: AffineHead, class_index: int, kept: Float[np.ndarray, " d"]) -> None:
-        """`kept` is e, (d,), the row whose product with the activation must stay; zeros: nothing must."""
+    def __init__(self, head: AffineHead, class_index: int, encoder_row: Float[np.ndarray, " d"]) -> None:
+        """`encoder_row` is e, (d,), the row whose product with the activation must stay; zeros: nothing must."""
         self.head, self.class_index = head, class_index
         rivals = np.delete(head.weight, class_index, axis=0)
         normals = head.weight[class_index] - rivals  # (k - 1, d)
-        length = float(np.linalg.norm(kept))
-        unit = np.asarray(kept, dtype=np.float64) / length if length > 0 else np.zeros(len(kept))
+        length = float(np.linalg.norm(encoder_row))
+        unit = np.asarray(encoder_row, dtype=np.float64) / length if length > 0 else np.zeros(len(encoder_row))
         size = np.linalg.norm(normals, axis=1)
         normals = normals - np.outer(normals @ unit, unit)
         self.lengths = np.linalg.norm(normals, axis=1)
-        self.lengths[self.lengths <= 1e-12 * size] = 0.0  # a rival that only the forbidden direction tells apart
+        self.lengths[self.lengths <= 1e-12 * size] = 0.0  # a rival that only the forbidden direction distinguishes
         self.normals = normals / np.where(self.lengths > 0, self.lengths, 1.0)[:, None]
         few = len(self.normals) <= ALL_AT_ONCE
         self._triangle = _triangle(self.normals) if few else None  # once for all samples
@@ -63,7 +63,7 @@ class RestoringProblem:
         return np.inf if point is None else scale * float(np.linalg.norm(point))
 
     def _with_growing_set(self, depth: Float[np.ndarray, " r"]) -> float:
-        """The same for many rivals: solved for some of them, until the solution satisfies all."""
+        """The distance among many rivals: solved for some of them, until the solution satisfies all."""
         chosen = np.argsort(-depth, kind="stable")[:ALL_AT_ONCE]
         while True:
             triangle, basis = _triangle_with_basis(self.normals[chosen])

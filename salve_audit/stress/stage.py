@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,12 +12,13 @@ from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
 from salve_audit.interventions.comparison import ComparisonInputs
+from salve_audit.interventions.streams import open_stream
 from salve_audit.results import ClassReliance, EnhancementCurve, FeatureInfo, InterventionResult, Stress
 from salve_audit.stress.composition import N_DRAWN, compose_edits, draw_chains
 from salve_audit.stress.enhancement import enhance_class
 from salve_audit.stress.matched_edits import MatchedEdits
 from salve_audit.stress.population import Population, choose_population
-from salve_audit.stress.recovery import draw_samples, measure_recovery, sample_size
+from salve_audit.stress.recovery import draw_recovery_samples, measure_recovery, sample_size
 from salve_audit.stress.sweeps import PRODUCTS, sweep_feature, top_images
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ COMPOSITION_BUDGET = 1e12  # multiply-adds beyond which only the chain of the mo
 
 @dataclass(frozen=True)
 class StressInputs:
-    """What the stage works on.
+    """Inputs of the stress stage.
 
     Attributes:
         compared: head, features, and both splits, as the comparison of interventions had them.
@@ -54,7 +54,7 @@ class StressInputs:
 
     def rng(self, purpose: str) -> np.random.Generator:
         """A stream of its own for every purpose."""
-        return np.random.default_rng([self.seed, zlib.crc32(purpose.encode())])
+        return open_stream(self.seed, purpose)
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ def stress_edits(inputs: StressInputs) -> StressOutcome:
         log.info("composition and recovery")
         chains = draw_chains(population, _n_drawn(population, edits), inputs.rng("chains"))
         composition, walked = compose_edits(population, edits, chains, inputs.rng("composition"))
-        kept = inputs.encoder[compared.features]
-        drawn = draw_samples(population, kept, compared.class_names, inputs.rng("recovery"))
+        encoder_rows = inputs.encoder[compared.features]
+        drawn = draw_recovery_samples(population, encoder_rows, compared.class_names, inputs.rng("recovery"))
         recovery = measure_recovery(population, edits, drawn)
     stress = Stress(
         class_names=tuple(compared.class_names[index] for index in population.classes),
@@ -100,30 +100,32 @@ def stress_edits(inputs: StressInputs) -> StressOutcome:
 
 def _enhance(inputs: StressInputs, population: Population) -> tuple[EnhancementCurve, ...]:
     compared = inputs.compared
-    found = []
+    curves = []
     for index in population.classes:
         feature = int(compared.features[index])
         name, direction = compared.class_names[index], compared.dictionary[feature]
-        found.append(enhance_class(population, index, name, feature, direction))
-    return tuple(found)
+        curves.append(enhance_class(population, index, name, feature, direction))
+    return tuple(curves)
 
 
 def _sweep(inputs: StressInputs, population: Population) -> tuple[tuple[FeatureInfo, ...], int]:
     """The features, the cross-class ones with their sweeps as far as the budget goes, and how many have none."""
-    shared = [one for one in inputs.features if one.cross_class]
+    shared = [feature for feature in inputs.features if feature.cross_class]
     work = float(population.samples.acts.size) * len(population.head.bias) * PRODUCTS
     most = max(LEAST_SWEPT, int(SWEEP_BUDGET / max(work, 1.0)))
-    chosen = sorted(shared, key=lambda one: (not one.entangled, -len(one.affected)))[:most]
-    wanted = {one.index for one in chosen} if population.classes else set()
+    chosen = sorted(shared, key=lambda feature: (not feature.entangled, -len(feature.affected)))[:most]
+    wanted = {feature.index for feature in chosen} if population.classes else set()
     compared = inputs.compared
     done = []
-    for one in inputs.features:
-        if one.index in wanted:
-            sweep = sweep_feature(population, one.index, compared.dictionary[one.index], compared.class_names)
-            images = top_images(inputs.codes[:, one.index], inputs.paths, compared.audit_labels, compared.class_names)
+    for feature in inputs.features:
+        if feature.index in wanted:
+            sweep = sweep_feature(population, feature.index, compared.dictionary[feature.index], compared.class_names)
+            images = top_images(
+                inputs.codes[:, feature.index], inputs.paths, compared.audit_labels, compared.class_names
+            )
             opposed = any(each.alpha_hat < 0 for each in sweep.opposed)
-            one = dataclasses.replace(one, sweep=dataclasses.replace(sweep, images=images), entangled=opposed)
-        done.append(one)
+            feature = dataclasses.replace(feature, sweep=dataclasses.replace(sweep, images=images), entangled=opposed)
+        done.append(feature)
     return tuple(done), len(shared) - len(wanted)
 
 

@@ -1,4 +1,4 @@
-"""Cross-class features suppressed and enhanced over a range of strengths (SALVE, arXiv 2512.15938, 4.3)."""
+"""Cross-class features suppressed and enhanced over a range of strengths (docs/method.md §2.3)."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from salve_audit.interventions.registry import SALVE
 from salve_audit.interventions.salve import scaled_suppression
 from salve_audit.interventions.samples import edit_logits
+from salve_audit.reliance.crossings import inside_windows
+from salve_audit.reliance.margins import relative_coupling
 from salve_audit.results import ClassSweep, FeatureSweep, Opposition, TopImage
 from salve_audit.stress.intervals import change_bounds, wilson_bounds
 from salve_audit.stress.population import Population
-from salve_audit.stress.windows import recognised_at, recognised_windows, relative_coupling
+from salve_audit.stress.windows import recognised_windows
 
 RANGE = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # each suppressed and enhanced
-STRENGTHS = np.array([*(-one for one in reversed(RANGE)), 0.0, *RANGE])
+STRENGTHS = np.array([*(-strength for strength in reversed(RANGE)), 0.0, *RANGE])
 N_IMAGES = 9
 DIGITS = 6  # decimals kept of a share: there are thousands of them
-PRODUCTS = 1 + sum(one > 1 for one in RANGE)  # matrix products for one feature: beyond α̂ = 1 some weights are clamped
+PRODUCTS = 1 + sum(
+    strength > 1 for strength in RANGE
+)  # matrix products for one feature: beyond α̂ = 1 some weights are clamped
 
 
 def sweep_feature(
@@ -58,11 +63,11 @@ def sweep_feature(
 def recognised_over(
     population: Population, feature: int, direction: Float[np.ndarray, " d"]
 ) -> Bool[np.ndarray, "s n"]:
-    """Which samples are recognised at each of `STRENGTHS`."""
-    samples, relative = population.samples, relative_coupling(direction)
-    correct = recognised_at(recognised_windows(samples, population.head.weight * relative), STRENGTHS)
+    """(s, n) True where a sample is recognised at one of `STRENGTHS`."""
+    samples, relative = population.samples, relative_coupling(np.abs(direction.astype(np.float64)))
+    correct = inside_windows(recognised_windows(samples, population.head.weight * relative), STRENGTHS)
     clamped = STRENGTHS < -1.0
-    suppression = scaled_suppression("salve", population.head, relative, feature)
+    suppression = scaled_suppression(SALVE.key, population.head, relative, feature)
     (edited,) = edit_logits(samples, [suppression])
     correct[clamped] = edited.correct(-STRENGTHS[clamped])
     return correct
@@ -75,6 +80,6 @@ def _count(labels: Int[np.ndarray, " n"], which: Bool[np.ndarray, "s n"], k: int
 def top_images(
     codes: Float[np.ndarray, " n"], paths: Sequence[str], labels: Int[np.ndarray, " n"], names: Sequence[str]
 ) -> tuple[TopImage, ...]:
-    """The audit pictures on which the feature is strongest, either sign, strongest first; none where it never fires."""
+    """The audit images on which the feature is strongest, either sign, strongest first; none where it never fires."""
     order = np.argsort(-np.abs(codes), kind="stable")[:N_IMAGES]
     return tuple(TopImage(paths[i], names[labels[i]], float(codes[i])) for i in order.tolist() if codes[i] != 0)

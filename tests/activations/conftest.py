@@ -1,4 +1,4 @@
-"""A tiny classifier and a small folder of pictures, quick enough to extract dozens of times."""
+"""A tiny classifier and a small folder of images, quick enough to extract dozens of times."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from salve_audit.inputs import Classifier, ImageSet, load_classifier, load_image_folder
+from salve_audit.inputs.data.datasets import load_images
+from salve_audit.inputs.data.imageset import ImageSet
+from salve_audit.inputs.model.checkpoint import load_classifier
+from salve_audit.inputs.model.classifier import Classifier
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
 
@@ -33,19 +36,19 @@ def classifier(tmp_path: Path) -> Classifier:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """train/ and val/ with 3 classes of 12 and 8 pictures."""
+def images(tmp_path: Path) -> Path:
+    """train/ and val/ with 3 classes of 12 and 8 images."""
     rng = np.random.default_rng(0)
     for part, n in (("train", 12), ("val", 8)):
         for name in ("ant", "bee", "cow"):
-            folder = tmp_path / "pictures" / part / name
+            folder = tmp_path / "images" / part / name
             folder.mkdir(parents=True)
             for index in range(n):
                 pixels = rng.integers(0, 256, (18, 20, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f"{index:02}.png")
-    return tmp_path / "pictures"
+    return tmp_path / "images"
 
 
 @pytest.fixture
-def imageset(pictures: Path) -> ImageSet:
-    return load_image_folder(pictures, seed=0)
+def imageset(images: Path) -> ImageSet:
+    return load_images(images, seed=0)

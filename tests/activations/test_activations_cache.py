@@ -12,8 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from salve_audit.activations import default_cache_dir
-from salve_audit.activations.cache import ABANDONED_S, ACTS, META, EntryWriter, Progress, prune, read_entry
+from salve_audit.activations.cache import (
+    ABANDONED_S,
+    ACTS,
+    META,
+    EntryWriter,
+    Progress,
+    default_cache_dir,
+    prune,
+    read_entry,
+)
 
 ROWS = np.random.default_rng(0).normal(size=(11, 4)).astype(np.float32)
 
@@ -120,7 +128,7 @@ def test_suspended_work_is_resumed(n_done: int, tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["key"]
 
 
-def test_pictures_skipped_before_the_first_row_are_resumed(tmp_path: Path) -> None:
+def test_images_skipped_before_the_first_row_are_resumed(tmp_path: Path) -> None:
     writer = EntryWriter(tmp_path, "key")
     writer.append(np.zeros((0, 0), np.float32), replace(writer.progress, n_seen=2, skipped=(("a", "b"), ("c", "d"))))
     writer.suspend()
@@ -160,10 +168,10 @@ def test_damaged_suspended_work_is_thrown_away(spoil, tmp_path: Path, caplog) ->
 
 
 def test_two_audits_at_once(tmp_path: Path) -> None:
-    one, other = EntryWriter(tmp_path, "key"), EntryWriter(tmp_path, "key")
-    write_rows(one, ROWS, batch=2)
+    first_writer, other = EntryWriter(tmp_path, "key"), EntryWriter(tmp_path, "key")
+    write_rows(first_writer, ROWS, batch=2)
     write_rows(other, ROWS, batch=5)
-    one.finish()
+    first_writer.finish()
     first = read_entry(tmp_path, "key")[0]
     other.finish()
     assert np.array_equal(first, ROWS)  # the map outlives the files it was made from
@@ -175,9 +183,9 @@ def test_suspended_work_goes_to_one_audit_only(tmp_path: Path) -> None:
     writer = EntryWriter(tmp_path, "key")
     write_rows(writer, ROWS[:6])
     writer.suspend()
-    one, other = EntryWriter(tmp_path, "key"), EntryWriter(tmp_path, "key")
-    assert (one.progress.n_seen, other.progress.n_seen) == (6, 0)
-    for each in (one, other):
+    first_writer, other = EntryWriter(tmp_path, "key"), EntryWriter(tmp_path, "key")
+    assert (first_writer.progress.n_seen, other.progress.n_seen) == (6, 0)
+    for each in (first_writer, other):
         each.suspend()
     assert names_in(tmp_path) == ["key.partial"]
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from salve_audit.activations import fingerprint as module
-from salve_audit.activations.fingerprint import compute_fingerprint, hash_pictures
-from salve_audit.inputs import ImageSplit, load_image_folder
-from salve_audit.inputs.sources.source import FolderSource
+from salve_audit.activations.fingerprint import compute_fingerprint, hash_images
+from salve_audit.inputs.data.datasets import load_images
+from salve_audit.inputs.data.imageset import ImageSplit
+from salve_audit.inputs.data.sources.source import FolderSource
 
 
 def change(record, **values):
@@ -63,14 +64,14 @@ def test_where_the_checkpoint_lies_and_what_the_source_is_called_do_not(classifi
     assert compute_fingerprint(classifier, imageset, "fp32") == compute_fingerprint(other, imageset, "fp32")
 
 
-def test_the_pictures_change_both(classifier, imageset, pictures) -> None:
+def test_the_images_change_both(classifier, imageset, images) -> None:
     prints = [compute_fingerprint(classifier, imageset, "fp32")]
-    prints.append(compute_fingerprint(classifier, load_image_folder(pictures, seed=0, limit=5), "fp32"))
+    prints.append(compute_fingerprint(classifier, load_images(images, seed=0, limit=5), "fp32"))
     relabelled = ImageSplit(imageset.fit.paths, (1, *imageset.fit.labels[1:]))
     prints.append(compute_fingerprint(classifier, change(imageset, fit=relabelled), "fp32"))
     swapped = change(imageset, fit=imageset.audit, audit=imageset.fit)
     prints.append(compute_fingerprint(classifier, swapped, "fp32"))
-    file = pictures / imageset.audit.paths[-1]
+    file = images / imageset.audit.paths[-1]
     content, times = bytearray(file.read_bytes()), file.stat()
     content[-20] ^= 1
     file.write_bytes(content)
@@ -78,14 +79,14 @@ def test_the_pictures_change_both(classifier, imageset, pictures) -> None:
 
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # same size, same time: only the contents tell
     prints.append(compute_fingerprint(classifier, imageset, "fp32"))
-    assert len({one.key for one in prints}) == 5
-    assert len({one.data_sha256 for one in prints}) == 5
+    assert len({fingerprint.key for fingerprint in prints}) == 5
+    assert len({fingerprint.data_sha256 for fingerprint in prints}) == 5
 
 
-def test_a_new_name_changes_the_key_alone(classifier, imageset, pictures) -> None:
+def test_a_new_name_changes_the_key_alone(classifier, imageset, images) -> None:
     before = compute_fingerprint(classifier, imageset, "fp32")
-    (pictures / "val/cow/07.png").rename(pictures / "val/cow/08.png")
-    after = compute_fingerprint(classifier, load_image_folder(pictures, seed=0), "fp32")
+    (images / "val/cow/07.png").rename(images / "val/cow/08.png")
+    after = compute_fingerprint(classifier, load_images(images, seed=0), "fp32")
     assert after.key != before.key
     assert after.data_sha256 == before.data_sha256
 
@@ -94,8 +95,8 @@ def test_a_new_name_changes_the_key_alone(classifier, imageset, pictures) -> Non
 def test_hashes_are_sha256_in_order(per_task: int, imageset, monkeypatch) -> None:
     monkeypatch.setattr(module, "FILES_PER_TASK", per_task)
     expected = [hashlib.sha256((imageset.root / path).read_bytes()).hexdigest() for path in imageset.fit.paths]
-    assert hash_pictures(imageset.pictures, imageset.fit.paths) == expected
+    assert hash_images(imageset.reader, imageset.fit.paths) == expected
 
 
 def test_a_file_that_cannot_be_read_has_the_reason_for_a_hash(tmp_path: Path) -> None:
-    assert hash_pictures(FolderSource(tmp_path), ["none.png"]) == ["unreadable: No such file or directory"]
+    assert hash_images(FolderSource(tmp_path), ["none.png"]) == ["unreadable: No such file or directory"]

@@ -18,6 +18,8 @@ from safetensors.numpy import load_file, save_file
 
 from salve_audit import load_audit, thresholds
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("--n-latents", "8", "--sae", "paper", "--interventions", "salve", "--quiet")
 K, D, N = 3, 8, 120
 
@@ -53,17 +55,17 @@ def test_one_set_is_split_and_audited(salve: Callable, arrays: dict, tmp_path: P
     path, out = write(tmp_path / f"acts{ending}", arrays), tmp_path / "out"
     done = salve(path, "--out", out, "--keep-activations", "--format", "html,json", *QUICK)
     assert done.code == 0, done.err
-    result, kept = load_audit(out), load_file(out / "activations.safetensors")
+    result, saved = load_audit(out), load_file(out / "activations.safetensors")
     assert (result.model.architecture, result.model.d, result.model.n_classes) == ("none (arrays)", D, K)
     assert (result.model.head_error, result.model.transform) == (None, None)
     counts = np.bincount(arrays["labels"])
-    assert np.bincount(kept["fit_labels"]).tolist() == [round(0.6 * n) for n in counts]
-    both = np.concatenate([kept["fit_acts"], kept["audit_acts"]])
+    assert np.bincount(saved["fit_labels"]).tolist() == [round(0.6 * n) for n in counts]
+    both = np.concatenate([saved["fit_acts"], saved["audit_acts"]])
     given = arrays["acts"].astype(np.float32)
     assert sorted(map(tuple, both.tolist())) == sorted(map(tuple, given.tolist()))  # every sample is used once
     page = (out / "report.html").read_text()
-    assert "there is no model to prove it on" in page
-    assert "none: activations were given, no pictures" in page
+    assert "there is no model to verify it on" in page
+    assert "none: activations were given, no images" in page
 
 
 def test_every_threshold_is_that_of_the_arrays(salve: Callable, arrays: dict, tmp_path: Path) -> None:
@@ -77,35 +79,35 @@ def test_every_threshold_is_that_of_the_arrays(salve: Callable, arrays: dict, tm
         rows = arrays["labels"][70:] == record.index
         coupling = np.abs(dictionary[record.dominant_feature].astype(np.float64))
         acts, weight, bias = (arrays[name].astype(np.float32) for name in ("acts", "weight", "bias"))
-        found = thresholds(acts[70:][rows], weight, bias, coupling, record.index)
-        np.testing.assert_allclose(table.alpha_flip[rows], found.flip, rtol=1e-9)
-        assert record.n_correct == int(found.correct.sum())
+        expected_thresholds = thresholds(acts[70:][rows], weight, bias, coupling, record.index)
+        np.testing.assert_allclose(table.alpha_flip[rows], expected_thresholds.flip, rtol=1e-9)
+        assert record.n_correct == int(expected_thresholds.correct.sum())
 
 
 def test_what_an_audit_keeps_gives_the_same_audit_again(
     salve: Callable, colour_model: Path, colour_data: Path, tmp_path: Path
 ) -> None:
     """The promise behind --keep-activations: anyone can recompute every number."""
-    one, two = tmp_path / "one", tmp_path / "two"
+    first_out, second_out = tmp_path / "one", tmp_path / "two"
     options = ("--format", "json", "--limit", "16", "--no-cache", *QUICK)
-    assert salve(colour_model, colour_data, "--out", one, "--keep-activations", *options).code == 0
-    done = salve(one / "activations.safetensors", "--out", two, "--format", "json", *QUICK)
+    assert salve(colour_model, colour_data, "--out", first_out, "--keep-activations", *options).code == 0
+    done = salve(first_out / "activations.safetensors", "--out", second_out, "--format", "json", *QUICK)
     assert done.code == 0, done.err
-    first, again = load_audit(one), load_audit(two)
-    assert any(one.depth is not None for one in first.classes)  # only pictures tell that
-    assert again.classes == tuple(dataclasses.replace(one, depth=None) for one in first.classes)
+    first, again = load_audit(first_out), load_audit(second_out)
+    assert any(record.image_reliance is not None for record in first.classes)  # only images tell that
+    assert again.classes == tuple(dataclasses.replace(record, image_reliance=None) for record in first.classes)
     assert again.features == first.features
     assert again.interventions == first.interventions
     assert dataclasses.replace(again.sae) == first.sae
-    pd.testing.assert_frame_equal(pd.read_parquet(one / "samples.parquet"), pd.read_parquet(two / "samples.parquet"))
+    pd.testing.assert_frame_equal(*(pd.read_parquet(out / "samples.parquet") for out in (first_out, second_out)))
 
 
 def test_kept_activations_are_the_same_bytes_every_time(salve: Callable, arrays: dict, tmp_path: Path) -> None:
     path = write(tmp_path / "acts.npz", arrays)
     for name in ("one", "two"):
         assert salve(path, "--out", tmp_path / name, "--keep-activations", "--format", "json", *QUICK).code == 0
-    one, two = ((tmp_path / name / "activations.safetensors").read_bytes() for name in ("one", "two"))
-    assert one == two
+    first, second = ((tmp_path / name / "activations.safetensors").read_bytes() for name in ("one", "two"))
+    assert first == second
 
 
 def test_names_come_with_the_arrays(salve: Callable, arrays: dict, tmp_path: Path) -> None:
@@ -118,7 +120,7 @@ def test_names_come_with_the_arrays(salve: Callable, arrays: dict, tmp_path: Pat
     for path in files:
         done = salve(path, "--out", tmp_path / path.stem, "--format", "json", *QUICK)
         assert done.code == 0, done.err
-        assert [one.name for one in load_audit(tmp_path / path.stem).classes] == ["cat", "dog", "owl"]
+        assert [record.name for record in load_audit(tmp_path / path.stem).classes] == ["cat", "dog", "owl"]
         assert set(pd.read_parquet(tmp_path / path.stem / "samples.parquet").path) <= set(names["paths"])
 
 
@@ -128,9 +130,9 @@ def test_no_bias_and_half_precision_and_a_limit(salve: Callable, arrays: dict, t
     path, out = write(tmp_path / "acts.npz", arrays), tmp_path / "out"
     done = salve(path, "--out", out, "--limit", "9", "--keep-activations", "--format", "json", *QUICK)
     assert done.code == 0, done.err
-    kept = load_file(out / "activations.safetensors")
-    assert not kept["head_bias"].any()
-    assert np.bincount(kept["audit_labels"]).tolist() == [9] * K
+    saved = load_file(out / "activations.safetensors")
+    assert not saved["head_bias"].any()
+    assert np.bincount(saved["audit_labels"]).tolist() == [9] * K
     assert "at most 9 samples per class and part" in load_audit(out).data.layout
 
 
@@ -139,9 +141,9 @@ def test_one_output_is_folded(salve: Callable, arrays: dict, tmp_path: Path) -> 
     out = tmp_path / "out"
     done = salve(write(tmp_path / "acts.npz", arrays), "--out", out, "--keep-activations", "--format", "json", *QUICK)
     assert done.code == 0, done.err
-    kept = load_file(out / "activations.safetensors")
+    saved = load_file(out / "activations.safetensors")
     np.testing.assert_array_equal(
-        kept["head_weight"], np.float32([[-0.5], [0.5]]) * arrays["weight"].astype(np.float32)
+        saved["head_weight"], np.float32([[-0.5], [0.5]]) * arrays["weight"].astype(np.float32)
     )
     assert any("one output" in note for note in load_audit(out).notes)
 
@@ -156,9 +158,10 @@ def test_labels_that_do_not_exclude_each_other(salve: Callable, arrays: dict, tm
     done = salve(path, "--label", "b", "--out", tmp_path / "out", "--format", "json", *QUICK)
     assert done.code == 0, done.err
     result = load_audit(tmp_path / "out")
-    assert [one.name for one in result.classes] == ["not b", "b"]
-    assert [one.accuracy for one in result.classes] == [1.0, 1.0]  # the labels are the head's own decisions
-    assert sum(one.n for one in result.classes) == result.data.n_audit
+    assert [record.name for record in result.classes] == ["not b", "b"]
+    # the labels are the head's own decisions
+    assert [record.accuracy for record in result.classes] == [1.0, 1.0]
+    assert sum(record.n for record in result.classes) == result.data.n_audit
     assert result.classes[1].n == pytest.approx(0.4 * present[:, 1].sum(), abs=1)
 
 
@@ -381,16 +384,16 @@ def test_labels_may_be_texts_or_whole_floats(salve: Callable, arrays: dict, tmp_
         "texts": {"labels": names[labels]},
         "named": {"labels": names[::-1][labels], "class_names": names[::-1]},
     }
-    found = {}
+    results = {}
     for form, change in forms.items():
         out = tmp_path / form
         done = salve(write(tmp_path / f"{form}.npz", {**arrays, **change}), "--out", out, "--format", "json", *QUICK)
         assert done.code == 0, done.err
-        found[form] = load_audit(out)
-    for form in ("float", "texts", "named"):
-        assert [one.accuracy for one in found[form].classes] == [one.accuracy for one in found["int"].classes]
-    assert [one.name for one in found["texts"].classes] == ["ape", "bee", "cat"]
-    assert [one.name for one in found["named"].classes] == ["cat", "bee", "ape"]
+        results[form] = load_audit(out)
+    accuracies = {form: [record.accuracy for record in result.classes] for form, result in results.items()}
+    assert all(accuracies[form] == accuracies["int"] for form in ("float", "texts", "named"))
+    assert [record.name for record in results["texts"].classes] == ["ape", "bee", "cat"]
+    assert [record.name for record in results["named"].classes] == ["cat", "bee", "ape"]
     half = write(tmp_path / "half.npz", {**arrays, "labels": labels + 0.5})
     assert "expected whole numbers" in salve("inspect", half).err
     other = write(

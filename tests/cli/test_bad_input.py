@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,8 @@ import pytest
 import torch
 
 from salve_audit.cli import app
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -120,11 +121,23 @@ def test_options(salve: Callable, world: tuple, arguments: list[str], words: lis
     assert_refused(salve(model, data, "--out", out, "--no-cache", *arguments), out, *words)
 
 
-def test_a_few_truncated_pictures_are_counted_named_and_skipped(salve: Callable, world: tuple) -> None:
+def test_a_few_truncated_images_are_counted_named_and_skipped(salve: Callable, world: tuple) -> None:
     model, data, out = world
     broken = sorted((data / "val" / "red").iterdir())[0]
     broken.write_bytes(broken.read_bytes()[:100])
-    done = salve(model, data, "--out", out, "--no-cache", "--format", "json")
+    options = (
+        "--format",
+        "json",
+        "--sae",
+        "linear-l1",
+        "--sae-seeds",
+        1,
+        "--interventions",
+        "salve",
+        "--evidence",
+        "off",
+    )
+    done = salve(model, data, "--out", out, "--no-cache", *options)
     assert done.code == 0, done.err
     text = (out / "audit.json").read_text()
     assert '"n_skipped": 1' in text
@@ -151,23 +164,41 @@ def test_a_disk_that_fills_up(salve: Callable, world: tuple, monkeypatch: pytest
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("salve_audit.samples_file.write_samples", full)
-    done = salve(model, data, "--out", out, "--no-cache", "--format", "json", "--interventions", "salve")
+    monkeypatch.setattr("salve_audit.audit.samples.write_samples", full)
+    options = (
+        "--format",
+        "json",
+        "--sae",
+        "linear-l1",
+        "--sae-seeds",
+        1,
+        "--interventions",
+        "salve",
+        "--evidence",
+        "off",
+    )
+    done = salve(model, data, "--out", out, "--no-cache", *options)
     assert_refused(done, out, "No space left on device")
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_is_130_and_leaves_nothing(world: tuple) -> None:
     """A real interrupt of a real process, while it works."""
     model, data, out = world
     command = [sys.executable, "-m", "salve_audit", str(model), str(data), "--out", str(out), "--no-cache"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def heed_ctrl_c() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # else a child ignores it wherever these tests ignore it (nohup)
+
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+    )
     assert process.stderr is not None
     line = process.stderr.readline()
     while line and not line.startswith("activations ..."):
         line = process.stderr.readline()
-    time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert process.returncode == 130, err
     assert "interrupted" in err
     assert "Traceback" not in err
@@ -176,7 +207,7 @@ def test_ctrl_c_is_130_and_leaves_nothing(world: tuple) -> None:
 
 def test_a_defect_of_the_tool_is_exit_2_too(salve: Callable, world: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
     model, data, out = world
-    monkeypatch.setattr("salve_audit.subject.load_classifier", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("salve_audit.audit.subject.load_classifier", lambda *_, **__: 1 / 0)
     done = salve(model, data, "--out", out)
     assert done.code == app.FAILED
     assert "error: internal error: ZeroDivisionError: division by zero" in done.err

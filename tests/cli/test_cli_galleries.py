@@ -17,11 +17,12 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from salve_audit import load_audit
-from salve_audit.cli.app import run
 from salve_audit.results import Seeing
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["--format", "html,json", "--interventions", "salve", "--sae", "linear-l1", "--sae-seeds", "1"]
-QUICK += ["--deep-edits", "off", "--depth", "off"]
+QUICK += ["--deep-edits", "off", "--evidence", "off"]
 FLAT = """
 import torch
 from torch import nn
@@ -42,55 +43,52 @@ flat.input_size = (3, 32, 32)
 """
 
 
-@pytest.fixture(scope="module")
-def audited(colour_model: Path, colour_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("gallery")
-    arguments = [colour_model, colour_data, *QUICK, "--out", place / "out", "--cache", place / "cache", "--quiet"]
-    assert run([str(one) for one in [*arguments, "--keep-activations"]]) == 0
-    return place
+@pytest.fixture
+def audited(head_audit: Path) -> Path:
+    return head_audit
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def seeing(audited: Path) -> Seeing:
-    found = load_audit(audited / "out").seeing
-    assert found is not None
-    return found
+    galleries = load_audit(audited / "out").seeing
+    assert galleries is not None
+    return galleries
 
 
-def test_every_dominant_and_shared_feature_has_pictures_with_maps(audited: Path, seeing: Seeing) -> None:
+def test_every_dominant_and_shared_feature_has_images_with_maps(audited: Path, seeing: Seeing) -> None:
     result = load_audit(audited / "out")
-    shown = {one.feature for one in seeing.features}
+    shown = {feature.feature for feature in seeing.features}
     assert shown == {c.dominant_feature for c in result.classes} | {f.index for f in result.features if f.cross_class}
     assert seeing.why_absent == ""
     assert seeing.unreadable == ()
     for gallery in seeing.features:
         for image in gallery.images:
-            assert image.path in seeing.pictures
-            assert [one.method for one in image.maps] == ["grad-fam", "integrated"]
-    assert {one.class_name for one in seeing.fragile} == {"blue", "green", "red"}
+            assert image.path in seeing.images
+            assert [heat_map.method for heat_map in image.maps] == ["grad-fam", "integrated"]
+    assert {fragile.class_name for fragile in seeing.fragile} == {"blue", "green", "red"}
 
 
-def test_strongest_pictures_can_be_recomputed_from_what_is_left_behind(audited: Path, seeing: Seeing) -> None:
+def test_strongest_images_can_be_recomputed_from_what_is_left_behind(audited: Path, seeing: Seeing) -> None:
     out = audited / "out"
-    kept, sae = load_file(out / "activations.safetensors"), load_file(out / "sae.safetensors")
+    saved, sae = load_file(out / "activations.safetensors"), load_file(out / "sae.safetensors")
     table = pd.read_parquet(out / "samples.parquet")
-    codes = kept["audit_acts"] @ sae["encoder_weight"].T + sae["encoder_bias"]
+    codes = saved["audit_acts"] @ sae["encoder_weight"].T + sae["encoder_bias"]
     for gallery in seeing.features:
         own = codes[:, gallery.feature]
         order = np.argsort(-np.abs(own), kind="stable")[: len(gallery.images)]
-        np.testing.assert_allclose([one.code for one in gallery.images], own[order], rtol=1e-4)
-        assert [one.path for one in gallery.images] == table.path[order].tolist()
-        assert [one.predicted for one in gallery.images] == table.predicted[order].tolist()
+        np.testing.assert_allclose([image.code for image in gallery.images], own[order], rtol=1e-4)
+        assert [image.path for image in gallery.images] == table.path[order].tolist()
+        assert [image.predicted for image in gallery.images] == table.predicted[order].tolist()
     for fragile in seeing.fragile:
         rows = table[(table.label == fragile.class_name) & np.isfinite(table.alpha_hat_flip)]
         first = rows.sort_values("alpha_hat_flip", kind="stable").head(len(fragile.images))
-        np.testing.assert_allclose([one.alpha_hat for one in fragile.images], first.alpha_hat_flip)
-        assert [one.flips_to for one in fragile.images] == first.flips_to.tolist()
+        np.testing.assert_allclose([image.alpha_hat for image in fragile.images], first.alpha_hat_flip)
+        assert [image.flips_to for image in fragile.images] == first.flips_to.tolist()
 
 
-def test_thumbnails_show_the_pictures(colour_data: Path, seeing: Seeing) -> None:
-    for path, picture in seeing.pictures.items():
-        own = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.jpeg)))).mean((0, 1))
+def test_thumbnails_show_the_images(colour_data: Path, seeing: Seeing) -> None:
+    for path, image in seeing.images.items():
+        own = np.asarray(Image.open(io.BytesIO(base64.b64decode(image.jpeg)))).mean((0, 1))
         file = np.asarray(Image.open(colour_data / path)).mean((0, 1))
         np.testing.assert_allclose(own, file, atol=4)
 
@@ -105,12 +103,12 @@ def test_no_images_keeps_every_pixel_out(
     assert '"jpeg"' not in text
     assert "/9j/" not in text + page
     assert "<img" not in page
-    assert "is not shown: <bdi>pictures are kept out of this report (--no-images)</bdi>." in page
+    assert "is not shown: <bdi>images are kept out of this report (--no-images)</bdi>." in page
     assert '"images": false' in text
 
 
-def test_a_saved_audit_is_rendered_again_with_its_pictures(audited: Path, salve: Callable, tmp_path: Path) -> None:
-    """From audit.json alone: where it lies now there are no pictures."""
+def test_a_saved_audit_is_rendered_again_with_its_images(audited: Path, salve: Callable, tmp_path: Path) -> None:
+    """From audit.json alone: where it lies now there are no images."""
     shutil.copy(audited / "out" / "audit.json", tmp_path)
     assert salve("report", tmp_path, "--format", "html").code == 0
     assert (tmp_path / "report.html").read_bytes() == (audited / "out" / "report.html").read_bytes()
@@ -131,22 +129,22 @@ def test_an_unknown_layer_is_refused_before_the_work_starts(
 def test_an_earlier_layer_gives_a_finer_grid(
     audited: Path, salve: Callable, colour_model: Path, colour_data: Path, seeing: Seeing
 ) -> None:
-    found = salve(
+    done = salve(
         *(colour_model, colour_data, *QUICK[2:], "--saliency-layer", "layer1"),
         *("--cache", audited / "cache", "--format", "json", "--out", "-", "--quiet"),
     )
-    assert found.code == 0, found.err
-    finer = json.loads(found.out)["seeing"]
+    assert done.code == 0, done.err
+    finer = json.loads(done.out)["seeing"]
     assert (finer["layer"], finer["grid"]) == ("layer1", [8, 8])
     assert seeing.grid < (8, 8)
 
 
-def test_arrays_have_no_pictures_and_take_no_layer(audited: Path, salve: Callable, tmp_path: Path) -> None:
+def test_arrays_have_no_images_and_take_no_layer(audited: Path, salve: Callable, tmp_path: Path) -> None:
     arrays = audited / "out" / "activations.safetensors"
     done = salve(arrays, *QUICK[2:], "--format", "json", "--out", "-", "--quiet")
     assert done.code == 0, done.err
     why = json.loads(done.out)["seeing"]["why_absent"]
-    assert why == "activations were audited, and there are no pictures of them"
+    assert why == "activations were audited, and there are no images of them"
     refused = salve(arrays, "--saliency-layer", "layer4", "--out", tmp_path / "out")
     assert refused.code == 2
     assert "error: --saliency-layer" in refused.err

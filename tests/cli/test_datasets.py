@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import json
 import os
 import re
-import struct
 import tarfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import timm
 import torch
+from dataset_files import (
+    NAMES,
+    OTHER_ORDER,
+    SAME,
+    SavedImage,
+    add,
+    write_folder,
+    write_manifest,
+    write_zip,
+)
 from PIL import Image
 
-NAMES = ("blue", "green", "red")
+pytestmark = pytest.mark.slow
+
 QUICK = (
     "--format",
     "json",
@@ -34,201 +37,22 @@ QUICK = (
     "8",
     "--sae",
     "paper",
-    "--depth",
+    "--evidence",
     "off",
     "--no-images",
 )
 
 
-class One(NamedTuple):
-    """A picture of the generated world."""
-
-    split: str
-    name: str
-    path: str
-    content: bytes
-    pixels: np.ndarray
-
-
 @pytest.fixture(scope="module")
-def pictures(colour_data: Path) -> list[One]:
-    """The first 10 pictures of every class and split, in the order of their paths."""
-    found = []
+def images(colour_data: Path) -> list[SavedImage]:
+    """The first 10 images of every class and split, in the order of their paths."""
+    images = []
     for path in sorted(colour_data.rglob("00*.png")):
         split, name, _ = path.relative_to(colour_data).parts
         relative = path.relative_to(colour_data).as_posix()
-        found.append(One(split, name, relative, path.read_bytes(), np.asarray(Image.open(path))))
-    assert len(found) == 60
-    return found
-
-
-def write_folder(root: Path, pictures: list[One], split_names: dict[str, str] | None = None) -> Path:
-    for one in pictures:
-        split = (split_names or {}).get(one.split, one.split)
-        file = root / split / one.name / Path(one.path).name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(one.content)
-    return root
-
-
-def write_manifest(root: Path, pictures: list[One], ending: str) -> Path:
-    write_folder(root, pictures)
-    rows = [
-        {"path": p.path, "label": p.name, "split": p.split, "camera": f"=cmd({i % 2})"} for i, p in enumerate(pictures)
-    ]
-    file = root / f"list.{ending}"
-    if ending == "jsonl":
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    elif ending == "parquet":
-        pq.write_table(pa.Table.from_pylist(rows), file)
-    else:
-        with file.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, rows[0], delimiter={"csv": ",", "tsv": "\t"}[ending])
-            writer.writeheader()
-            writer.writerows(rows)
-    return file
-
-
-def write_zip(root: Path, pictures: list[One], method: int = zipfile.ZIP_DEFLATED, top: str = "") -> Path:
-    with zipfile.ZipFile(root / "data.zip", "w", method) as archive:
-        for one in pictures:
-            archive.writestr(top + one.path, one.content)
-    return root / "data.zip"
-
-
-def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    info = tarfile.TarInfo(name)
-    info.size = len(content)
-    archive.addfile(info, io.BytesIO(content))
-
-
-def write_tar(root: Path, pictures: list[One], mode: str = "w") -> Path:
-    path = root / ("data.tar.gz" if mode == "w:gz" else "data.tar")
-    with tarfile.open(path, mode) as archive:
-        for one in pictures:
-            add(archive, f"./{one.path}", one.content)
-    return path
-
-
-def write_shards(root: Path, pictures: list[One], ending: str) -> Path:
-    """WebDataset: train-0.tar, train-1.tar and val-0.tar."""
-    root.mkdir(exist_ok=True)
-    for split, n_shards in (("train", 2), ("val", 1)):
-        own = [one for one in pictures if one.split == split]
-        for shard in range(n_shards):
-            with tarfile.open(root / f"{split}-{shard}.tar", "w") as archive:
-                for i in range(shard, len(own), n_shards):
-                    label = str(NAMES.index(own[i].name))
-                    text = label if ending == "cls" else json.dumps({"label": int(label), "caption": "a, b"})
-                    add(archive, f"{i:05}.png", own[i].content)
-                    add(archive, f"{i:05}.{ending}", text.encode())
-    return root
-
-
-def arrays_of(pictures: list[One]) -> dict[str, np.ndarray]:
-    arrays = {}
-    for split, word in (("train", "train"), ("val", "test")):
-        own = [one for one in pictures if one.split == split]
-        arrays[f"x_{word}"] = np.stack([one.pixels for one in own])
-        arrays[f"y_{word}"] = np.array([NAMES.index(one.name) for one in own])
-    return arrays
-
-
-def write_npz(root: Path, pictures: list[One], kind: str) -> Path:
-    arrays = arrays_of(pictures)
-    if kind == "channels first":
-        arrays = {name: one.transpose(0, 3, 1, 2) if one.ndim == 4 else one for name, one in arrays.items()}
-    if kind == "medmnist":
-        renamed = {"x_train": "train_images", "y_train": "train_labels", "x_test": "val_images", "y_test": "val_labels"}
-        arrays = {renamed[name]: one[:, None] if one.ndim == 1 else one for name, one in arrays.items()}
-    (np.savez_compressed if kind == "compressed" else np.savez)(root / "data.npz", **arrays)
-    return root / "data.npz"
-
-
-def write_npy(root: Path, pictures: list[One]) -> Path:
-    (root / "npy").mkdir()
-    for name, one in arrays_of(pictures).items():
-        np.save(root / "npy" / f"{name}.npy", one)
-    return root / "npy"
-
-
-def write_idx(root: Path, pictures: list[One], zipped: bool) -> Path:
-    (root / "raw").mkdir()
-    for name, one in arrays_of(pictures).items():
-        part = "train" if name.endswith("train") else "t10k"
-        grey = one if one.ndim == 1 else np.stack([np.asarray(Image.fromarray(pixels).convert("L")) for pixels in one])
-        kind = "labels" if one.ndim == 1 else "images"
-        header = struct.pack(f">HBB{grey.ndim}I", 0, 8, grey.ndim, *grey.shape)
-        content = header + grey.astype(np.uint8).tobytes()
-        file = root / "raw" / f"{part}-{kind}-idx{grey.ndim}-ubyte{'.gz' if zipped else ''}"
-        file.write_bytes(gzip.compress(content, 1) if zipped else content)
-    return root / "raw"
-
-
-FEATURES = {"image": {"_type": "Image"}, "label": {"names": list(NAMES), "_type": "ClassLabel"}}
-
-
-def table_of(pictures: list[One]) -> pa.Table:
-    """As Hugging Face `datasets` writes it: a struct of bytes and path, numbers, names in the schema's metadata."""
-    cells = [{"bytes": one.content, "path": f"/home/someone/{one.path}"} for one in pictures]
-    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-    table = pa.table(
-        {
-            "image": pa.array(cells, kind),
-            "label": pa.array([NAMES.index(one.name) for one in pictures], pa.int64()),
-        }
-    )
-    return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": FEATURES}})})
-
-
-def write_parquet(root: Path, pictures: list[One]) -> Path:
-    (root / "hub" / "data").mkdir(parents=True)
-    for split in ("train", "val"):
-        table = table_of([one for one in pictures if one.split == split])
-        pq.write_table(table, root / "hub" / "data" / f"{split}-00000-of-00001.parquet", row_group_size=7)
-    return root / "hub"
-
-
-def write_saved(root: Path, pictures: list[One]) -> Path:
-    for split in ("train", "val"):
-        folder = root / "saved" / split
-        folder.mkdir(parents=True)
-        table = table_of([one for one in pictures if one.split == split])
-        with pa.ipc.new_stream(folder / "data-00000-of-00001.arrow", table.schema) as writer:
-            writer.write_table(table, max_chunksize=8)
-        state = {"_data_files": [{"filename": "data-00000-of-00001.arrow"}], "_indices_files": None}
-        (folder / "state.json").write_text(json.dumps(state))
-        (folder / "dataset_info.json").write_text(json.dumps({"features": FEATURES}))
-    (root / "saved" / "dataset_dict.json").write_text(json.dumps({"splits": ["train", "val"]}))
-    return root / "saved"
-
-
-SAME = {
-    "folder: valid": lambda root, p: write_folder(root / "d", p, {"train": "Train", "val": "valid"}),
-    "folder: eval, nested": lambda root, p: write_folder(root / "d" / "e" / "f", p, {"val": "eval"}).parent.parent,
-    "zip": write_zip,
-    "zip: stored, in a folder": lambda root, p: write_zip(root, p, zipfile.ZIP_STORED, "colours/"),
-    "tar": write_tar,
-    "tar.gz": lambda root, p: write_tar(root, p, "w:gz"),
-    "csv": lambda root, p: write_manifest(root, p, "csv"),
-    "tsv": lambda root, p: write_manifest(root, p, "tsv"),
-    "jsonl": lambda root, p: write_manifest(root, p, "jsonl"),
-    "manifest parquet": lambda root, p: write_manifest(root, p, "parquet"),
-    "npz": lambda root, p: write_npz(root, p, "plain"),
-    "npz: compressed": lambda root, p: write_npz(root, p, "compressed"),
-    "npz: channels first": lambda root, p: write_npz(root, p, "channels first"),
-    "npz: medmnist": lambda root, p: write_npz(root, p, "medmnist"),
-    "npy": write_npy,
-}
-OTHER_ORDER = {
-    "webdataset: cls, folder": lambda root, p: write_shards(root / "shards", p, "cls"),
-    "webdataset: json, glob": lambda root, p: f"{write_shards(root / 'shards', p, 'json')}/*.tar",
-    "webdataset: braces": lambda root, p: f"{write_shards(root / 'shards', p, 'cls')}/{{train-{{0..1}},val-0}}.tar",
-    "hub parquet": write_parquet,
-    "save_to_disk": write_saved,
-    "idx": lambda root, p: write_idx(root, p, zipped=False),
-    "idx.gz": lambda root, p: write_idx(root, p, zipped=True),
-}
+        images.append(SavedImage(split, name, relative, path.read_bytes(), np.asarray(Image.open(path))))
+    assert len(images) == 60
+    return images
 
 
 def audit(salve: Callable, model: Path, data: object, out: Path) -> dict:
@@ -238,47 +62,49 @@ def audit(salve: Callable, model: Path, data: object, out: Path) -> dict:
 
 
 @pytest.fixture(scope="module")
-def expected(colour_model: Path, pictures: list[One], tmp_path_factory: pytest.TempPathFactory) -> dict:
+def expected(colour_model: Path, images: list[SavedImage], tmp_path_factory: pytest.TempPathFactory) -> dict:
     """The audit of the plain folder."""
     from salve_audit.cli.app import run
 
     root = tmp_path_factory.mktemp("plain")
-    data = write_folder(root / "data", pictures)
+    data = write_folder(root / "data", images)
     assert run([str(colour_model), str(data), "--out", str(root / "out"), *QUICK]) == 0
     return json.loads((root / "out" / "audit.json").read_text())
 
 
 @pytest.mark.parametrize("form", SAME)
 def test_the_same_numbers_as_the_folder(
-    form: str, salve: Callable, colour_model: Path, pictures: list[One], expected: dict, tmp_path: Path
+    form: str, salve: Callable, colour_model: Path, images: list[SavedImage], expected: dict, tmp_path: Path
 ) -> None:
-    """Lossless forms with the pictures in the same order give the same audit to the last digit."""
-    found = audit(salve, colour_model, SAME[form](tmp_path, pictures), tmp_path / "out")
-    for one, other in zip(found["classes"], expected["classes"], strict=True):
-        assert {**one, "name": ""} == {**other, "name": ""}
-    assert (found["data"]["n_fit"], found["data"]["n_audit"]) == (24, 24)
-    assert found["provenance"]["model_sha256"] == expected["provenance"]["model_sha256"]
+    """Lossless forms with the images in the same order give the same audit to the last digit."""
+    result = audit(salve, colour_model, SAME[form](tmp_path, images), tmp_path / "out")
+    for class_record, other in zip(result["classes"], expected["classes"], strict=True):
+        assert {**class_record, "name": ""} == {**other, "name": ""}
+    assert (result["data"]["n_fit"], result["data"]["n_audit"]) == (24, 24)
+    assert result["provenance"]["model_sha256"] == expected["provenance"]["model_sha256"]
     if not form.startswith("np"):  # pixels have other digests than files
-        assert found["provenance"]["data_sha256"] == expected["provenance"]["data_sha256"]
+        assert result["provenance"]["data_sha256"] == expected["provenance"]["data_sha256"]
 
 
 @pytest.mark.parametrize("form", OTHER_ORDER)
 def test_other_forms(
-    form: str, salve: Callable, colour_model: Path, pictures: list[One], expected: dict, tmp_path: Path
+    form: str, salve: Callable, colour_model: Path, images: list[SavedImage], expected: dict, tmp_path: Path
 ) -> None:
-    """Forms that are read in their own order: the same classes, accuracies as far as the pictures are the same."""
-    found = audit(salve, colour_model, OTHER_ORDER[form](tmp_path, pictures), tmp_path / "out")
-    assert (found["data"]["n_fit"], found["data"]["n_audit"], found["data"]["n_skipped"]) == (24, 24, 0)
+    """Forms that are read in their own order: the same classes, accuracies as far as the images are the same."""
+    result = audit(salve, colour_model, OTHER_ORDER[form](tmp_path, images), tmp_path / "out")
+    assert (result["data"]["n_fit"], result["data"]["n_audit"], result["data"]["n_skipped"]) == (24, 24, 0)
     names = list(NAMES) if form in ("hub parquet", "save_to_disk") else ["0", "1", "2"]
-    assert [one["name"] for one in found["classes"]] == names
-    if not form.startswith("idx"):  # grey pictures
-        assert [one["accuracy"] for one in found["classes"]] == [one["accuracy"] for one in expected["classes"]]
+    assert [class_record["name"] for class_record in result["classes"]] == names
+    if not form.startswith("idx"):  # grey images
+        assert [class_record["accuracy"] for class_record in result["classes"]] == [
+            class_record["accuracy"] for class_record in expected["classes"]
+        ]
 
 
 def test_inspect_shows_layout_mapping_and_attributes(
-    salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path
+    salve: Callable, colour_model: Path, images: list[SavedImage], tmp_path: Path
 ) -> None:
-    done = salve("inspect", colour_model, write_manifest(tmp_path, pictures, "csv"))
+    done = salve("inspect", colour_model, write_manifest(tmp_path, images, "csv"))
     assert done.code == 0, done.err
     lines = dict(line.split("  ", 1) for line in done.out.splitlines())
     assert lines["layout"].strip() == "CSV manifest, train to fit, val to audit"
@@ -292,21 +118,21 @@ def test_inspect_shows_layout_mapping_and_attributes(
     [("train", "val"), ("train", "test"), ("training", "validation"), ("Train", "Valid"), ("fit", "eval")],
 )
 def test_split_names(
-    fit: str, audits: str, salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path
+    fit: str, audits: str, salve: Callable, colour_model: Path, images: list[SavedImage], tmp_path: Path
 ) -> None:
-    done = salve("inspect", colour_model, write_folder(tmp_path, pictures, {"train": fit, "val": audits}))
+    done = salve("inspect", colour_model, write_folder(tmp_path, images, {"train": fit, "val": audits}))
     assert done.code == 0, done.err
     assert f"{fit}/ to fit, {audits}/ to audit" in done.out
     assert "30 to fit, 30 to audit" in done.out
 
 
-def test_long_lists_and_names_are_shortened(salve: Callable, pictures: list[One], tmp_path: Path) -> None:
+def test_long_lists_and_names_are_shortened(salve: Callable, images: list[SavedImage], tmp_path: Path) -> None:
     torch.save(timm.create_model("test_resnet", num_classes=30).state_dict(), tmp_path / "30.pt")
     for number in range(30):
-        for i, one in enumerate(pictures[:4]):
+        for i, image in enumerate(images[:4]):
             file = tmp_path / "data" / f"{number:02d}{'x' * 150}" / f"{i}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(one.content)
+            file.write_bytes(image.content)
     done = salve("inspect", tmp_path / "30.pt", tmp_path / "data")
     assert done.code == 0, done.err
     lines = dict(line.split("  ", 1) for line in done.out.splitlines())
@@ -317,33 +143,33 @@ def test_long_lists_and_names_are_shortened(salve: Callable, pictures: list[One]
 
 
 def test_by_the_checkpoints_label_names(
-    salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path
+    salve: Callable, colour_model: Path, images: list[SavedImage], tmp_path: Path
 ) -> None:
     """The order of the outputs is that of the names in the file, not that of the folders."""
     content = torch.load(colour_model, weights_only=True)
     torch.save({**content, "class_names": ["Red", "blue", "GREEN"]}, tmp_path / "named.pt")
-    done = salve("inspect", tmp_path / "named.pt", write_folder(tmp_path / "data", pictures))
+    done = salve("inspect", tmp_path / "named.pt", write_folder(tmp_path / "data", images))
     assert done.code == 0, done.err
     assert "by the checkpoint's label names" in done.out
     assert "red = 0 (Red), blue = 1, green = 2 (GREEN)" in done.out
 
 
-def test_a_subset_of_imagenet_by_names(salve: Callable, pictures: list[One], tmp_path: Path) -> None:
+def test_a_subset_of_imagenet_by_names(salve: Callable, images: list[SavedImage], tmp_path: Path) -> None:
     torch.save(timm.create_model("test_resnet", num_classes=1000).state_dict(), tmp_path / "thousand.pt")
     names = {"blue": "English springer", "green": "parachute", "red": "tench"}
-    data = write_folder(tmp_path / "data", [one._replace(name=names[one.name]) for one in pictures])
+    data = write_folder(tmp_path / "data", [image._replace(name=names[image.name]) for image in images])
     done = salve("inspect", tmp_path / "thousand.pt", data)
     assert done.code == 0, done.err
     assert "3 of 1,000 outputs: tench = 0, English springer = 217, parachute = 701" in done.out
 
 
-def test_folders_called_by_numbers(salve: Callable, pictures: list[One], tmp_path: Path) -> None:
+def test_folders_called_by_numbers(salve: Callable, images: list[SavedImage], tmp_path: Path) -> None:
     """By number, all or some of the outputs; what is no output's number is sorted as text, and said."""
     for n in (3, 12):
         torch.save(timm.create_model("test_resnet", num_classes=n).state_dict(), tmp_path / f"{n}.pt")
     for names in (("0", "1", "2"), ("2", "10", "3"), ("9", "2", "11")):
         renamed = dict(zip(NAMES, names, strict=True))
-        write_folder(tmp_path / "-".join(names), [one._replace(name=renamed[one.name]) for one in pictures])
+        write_folder(tmp_path / "-".join(names), [image._replace(name=renamed[image.name]) for image in images])
     assert "warning" not in salve("inspect", tmp_path / "3.pt", tmp_path / "0-1-2").err
     said = salve("inspect", tmp_path / "3.pt", tmp_path / "2-10-3")
     assert "sorted as text, as torchvision's ImageFolder does: '10' is output 0" in said.err
@@ -351,14 +177,14 @@ def test_folders_called_by_numbers(salve: Callable, pictures: list[One], tmp_pat
     assert "2 = 2, 9 = 9, 11 = 11" in salve("inspect", tmp_path / "12.pt", tmp_path / "9-2-11").out
 
 
-def test_twelve_folders_called_by_numbers(salve: Callable, pictures: list[One], tmp_path: Path) -> None:
+def test_twelve_folders_called_by_numbers(salve: Callable, images: list[SavedImage], tmp_path: Path) -> None:
     """By number as the labels of a manifest are, and said that ImageFolder would sort them as text."""
     torch.save(timm.create_model("test_resnet", num_classes=12).state_dict(), tmp_path / "12.pt")
     for number in range(12):
-        for i, one in enumerate(pictures[:4]):
+        for i, image in enumerate(images[:4]):
             file = tmp_path / "data" / str(number) / f"{i}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(one.content)
+            file.write_bytes(image.content)
     done = salve("inspect", tmp_path / "12.pt", tmp_path / "data")
     assert done.code == 0, done.err
     assert "9 = 9, 10 = 10, 11 = 11" in done.out
@@ -368,10 +194,10 @@ def test_twelve_folders_called_by_numbers(salve: Callable, pictures: list[One], 
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
 @pytest.mark.parametrize("header", [("path", "label", "split"), ("Filename", "Class", "Set")])
 def test_separators_and_names_of_columns(
-    mark: str, header: tuple[str, ...], salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path
+    mark: str, header: tuple[str, ...], salve: Callable, colour_model: Path, images: list[SavedImage], tmp_path: Path
 ) -> None:
-    write_folder(tmp_path, pictures)
-    rows = [header, *((one.path, one.name, one.split) for one in pictures)]
+    write_folder(tmp_path, images)
+    rows = [header, *((image.path, image.name, image.split) for image in images)]
     (tmp_path / "list.csv").write_text("".join(mark.join(row) + "\n" for row in rows))
     done = salve("inspect", colour_model, tmp_path / "list.csv")
     assert done.code == 0, done.err
@@ -380,18 +206,22 @@ def test_separators_and_names_of_columns(
     assert (said in done.out) == (header[0] == "Filename")
 
 
-def test_coordinates_are_no_labels(salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path) -> None:
-    write_folder(tmp_path, pictures)
-    rows = "".join(f"{one.path},1,{i % 3},5,5,{one.name}\n" for i, one in enumerate(pictures))
+def test_coordinates_are_no_labels(
+    salve: Callable, colour_model: Path, images: list[SavedImage], tmp_path: Path
+) -> None:
+    write_folder(tmp_path, images)
+    rows = "".join(f"{image.path},1,{i % 3},5,5,{image.name}\n" for i, image in enumerate(images))
     (tmp_path / "boxes.csv").write_text("path,x,y,w,h,breed\n" + rows)
     done = salve("inspect", colour_model, tmp_path / "boxes.csv")
     assert done.code == 2
     assert "no column 'label' (columns: 'path', 'x', 'y', 'w', 'h', 'breed')" in done.err
 
 
-def test_a_quoted_file_of_classes(salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path) -> None:
+def test_a_quoted_file_of_classes(
+    salve: Callable, colour_model: Path, images: list[SavedImage], tmp_path: Path
+) -> None:
     names = {"blue": "cat, small", "green": "dog", "red": "a fox"}
-    data = write_folder(tmp_path / "data", [one._replace(name=names[one.name]) for one in pictures])
+    data = write_folder(tmp_path / "data", [image._replace(name=names[image.name]) for image in images])
     (tmp_path / "map.csv").write_text('"cat, small",2\n"dog", "0"\na fox,1\n')
     done = salve("inspect", colour_model, data, "--classes", tmp_path / "map.csv")
     assert done.code == 0, done.err
@@ -408,18 +238,18 @@ def test_what_is_no_data_is_named(salve: Callable, colour_model: Path, tmp_path:
     assert "data_batch_1: is a pickle, which is code; not read" in salve("inspect", colour_model, tmp_path).err
 
 
-def test_a_name_of_two_imagenet_classes(salve: Callable, pictures: list[One], tmp_path: Path) -> None:
+def test_a_name_of_two_imagenet_classes(salve: Callable, images: list[SavedImage], tmp_path: Path) -> None:
     torch.save(timm.create_model("test_resnet", num_classes=1000).state_dict(), tmp_path / "thousand.pt")
     names = {"blue": "crane", "green": "parachute", "red": "tench"}
-    data = write_folder(tmp_path / "data", [one._replace(name=names[one.name]) for one in pictures])
+    data = write_folder(tmp_path / "data", [image._replace(name=names[image.name]) for image in images])
     assert "'crane' may be n02012849 or n03126707" in salve("inspect", tmp_path / "thousand.pt", data).err
 
 
 def test_a_gate_on_a_wrong_order_measures_nothing(
-    salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path
+    salve: Callable, colour_model: Path, images: list[SavedImage], tmp_path: Path
 ) -> None:
     other = {"blue": "zebra", "green": "ape", "red": "monkey"}
-    data = write_folder(tmp_path / "data", [one._replace(name=other[one.name]) for one in pictures])
+    data = write_folder(tmp_path / "data", [image._replace(name=other[image.name]) for image in images])
     assert salve(colour_model, data, "--out", tmp_path / "out", *QUICK).code == 0
     assert salve("gate", tmp_path / "out", "--fail-under", 1).code == 2
     gated = salve(colour_model, data, "--out", tmp_path / "gated", "--fail-under", 1, *QUICK)
@@ -429,46 +259,46 @@ def test_a_gate_on_a_wrong_order_measures_nothing(
 
 
 def test_names_that_are_not_the_checkpoints_are_said(
-    salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path
+    salve: Callable, colour_model: Path, images: list[SavedImage], tmp_path: Path
 ) -> None:
     content = torch.load(colour_model, weights_only=True)
     torch.save({**content, "class_names": ["blue", "green", "other"]}, tmp_path / "named.pt")
-    done = salve("inspect", tmp_path / "named.pt", write_folder(tmp_path / "data", pictures))
+    done = salve("inspect", tmp_path / "named.pt", write_folder(tmp_path / "data", images))
     assert "matched by order: 'red' is taken for 'other'" in done.err
 
 
-def test_of_two_pictures_with_one_key_the_plain_one_counts(
-    salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path
+def test_of_two_images_with_one_key_the_plain_one_counts(
+    salve: Callable, colour_model: Path, images: list[SavedImage], tmp_path: Path
 ) -> None:
-    """Depth maps or masks beside the pictures of a WebDataset; the sorted first one would be the depth map."""
+    """Depth maps or masks beside the images of a WebDataset; the sorted first one would be the depth map."""
     for split in ("train", "val"):
-        own = [one for one in pictures if one.split == split]
+        own = [image for image in images if image.split == split]
         with tarfile.open(tmp_path / f"{split}-0.tar", "w") as archive:
-            for i, one in enumerate(own):
-                add(archive, f"{i:05}.depth.png", b"no picture")
-                add(archive, f"{i:05}.png", one.content)
-                add(archive, f"{i:05}.cls", str(NAMES.index(one.name)).encode())
+            for i, image in enumerate(own):
+                add(archive, f"{i:05}.depth.png", b"no image")
+                add(archive, f"{i:05}.png", image.content)
+                add(archive, f"{i:05}.cls", str(NAMES.index(image.name)).encode())
     done = salve(colour_model, tmp_path, "--out", tmp_path / "out", *QUICK)
     assert done.code == 0, done.err
-    assert "keys have several pictures, the plainest name counts" in done.err
+    assert "keys have several images, the plainest name counts" in done.err
     assert json.loads((tmp_path / "out" / "audit.json").read_text())["data"]["skipped"] == []
 
 
 def test_splits_inside_of_classes_are_warned_of(
-    salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path
+    salve: Callable, colour_model: Path, images: list[SavedImage], tmp_path: Path
 ) -> None:
-    for one in pictures:
-        file = tmp_path / "data" / one.name / one.split / Path(one.path).name
+    for image in images:
+        file = tmp_path / "data" / image.name / image.split / Path(image.path).name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(one.content)
+        file.write_bytes(image.content)
     done = salve("inspect", colour_model, tmp_path / "data")
     assert done.code == 0, done.err
     assert "the folders of all classes have the same subfolders (train, val)" in done.err
 
 
-def test_one_part_is_split(salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path) -> None:
-    train = [one for one in pictures if one.split == "train"]
-    flat = [one._replace(path=one.path.removeprefix("train/")) for one in train]
+def test_one_part_is_split(salve: Callable, colour_model: Path, images: list[SavedImage], tmp_path: Path) -> None:
+    train = [image for image in images if image.split == "train"]
+    flat = [image._replace(path=image.path.removeprefix("train/")) for image in train]
     done = salve("inspect", colour_model, write_zip(tmp_path, flat))
     assert done.code == 0, done.err
     assert "one folder per class, split 60/40 per class by seed 0" in done.out
@@ -476,55 +306,57 @@ def test_one_part_is_split(salve: Callable, colour_model: Path, pictures: list[O
 
 
 def test_classes_by_hand(
-    salve: Callable, colour_model: Path, pictures: list[One], expected: dict, tmp_path: Path
+    salve: Callable, colour_model: Path, images: list[SavedImage], expected: dict, tmp_path: Path
 ) -> None:
     """Renamed folders in another order, put right by a file."""
     other = {"blue": "zebra", "green": "ape", "red": "monkey"}
-    data = write_folder(tmp_path / "data", [one._replace(name=other[one.name]) for one in pictures])
+    data = write_folder(tmp_path / "data", [image._replace(name=other[image.name]) for image in images])
     (tmp_path / "map.csv").write_text("zebra,0\nape,1\nmonkey,2\n")
     done = salve(colour_model, data, "--classes", tmp_path / "map.csv", "--out", tmp_path / "out", *QUICK)
     assert done.code == 0, done.err
-    found = json.loads((tmp_path / "out" / "audit.json").read_text())
-    assert [one["name"] for one in found["classes"]] == ["zebra", "ape", "monkey"]
-    assert [one["accuracy"] for one in found["classes"]] == [one["accuracy"] for one in expected["classes"]]
+    result = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert [class_record["name"] for class_record in result["classes"]] == ["zebra", "ape", "monkey"]
+    assert [class_record["accuracy"] for class_record in result["classes"]] == [
+        class_record["accuracy"] for class_record in expected["classes"]
+    ]
     shown = salve("inspect", colour_model, data, "--classes", tmp_path / "map.csv")
     assert "by hand: map.csv" in shown.out
     assert "zebra = 0, ape = 1, monkey = 2" in shown.out
 
 
 def test_a_wrong_order_is_warned_of_with_the_right_one(
-    salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path
+    salve: Callable, colour_model: Path, images: list[SavedImage], tmp_path: Path
 ) -> None:
     other = {"blue": "zebra", "green": "ape", "red": "monkey"}  # sorted: ape, monkey, zebra
-    data = write_folder(tmp_path / "data", [one._replace(name=other[one.name]) for one in pictures])
+    data = write_folder(tmp_path / "data", [image._replace(name=other[image.name]) for image in images])
     done = salve(colour_model, data, "--out", tmp_path / "out", *QUICK)
     assert "no better than chance" in done.err
     assert "ape -> output 1, monkey -> output 2, zebra -> output 0" in done.err
     assert "no better than chance" in (tmp_path / "out" / "audit.json").read_text()
 
 
-def test_a_subset_of_imagenet_by_wordnet_ids(salve: Callable, pictures: list[One], tmp_path: Path) -> None:
+def test_a_subset_of_imagenet_by_wordnet_ids(salve: Callable, images: list[SavedImage], tmp_path: Path) -> None:
     """As Imagenette: three folders of the thousand classes; the other outputs are rivals."""
     kwargs = {"channels": (8, 8, 16, 32), "stem_width": 8}
     state = timm.create_model("resnet10t", num_classes=1000, **kwargs).state_dict()
     args = {"num_classes": 1000, "img_size": 32, "model_kwargs": kwargs}
     torch.save({"arch": "resnet10t", "state_dict": state, "args": args}, tmp_path / "thousand.pt")
     ids = {"blue": "n01440764", "green": "n02102040", "red": "n03888257"}
-    data = write_folder(tmp_path / "data", [one._replace(name=ids[one.name]) for one in pictures])
+    data = write_folder(tmp_path / "data", [image._replace(name=ids[image.name]) for image in images])
     shown = salve("inspect", tmp_path / "thousand.pt", data)
     assert "by WordNet id (imagenet-1k)" in shown.out
     names = "n01440764 = 0 (tench), n02102040 = 217 (English springer), n03888257 = 701 (parachute)"
     assert f"3 of 1,000 outputs: {names}" in shown.out
     done = salve(tmp_path / "thousand.pt", data, "--out", tmp_path / "out", "--format", "html,json", *QUICK[2:])
     assert done.code == 0, done.err
-    found = json.loads((tmp_path / "out" / "audit.json").read_text())
-    assert found["model"]["n_classes"] == 1000
-    assert found["data"]["mapping"]["pairs"][1] == {"name": "n02102040", "output": 217}
+    result = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert result["model"]["n_classes"] == 1000
+    assert result["data"]["mapping"]["pairs"][1] == {"name": "n02102040", "output": 217}
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "Classes and outputs, matched by WordNet id (imagenet-1k); 3 of 1,000 outputs have pictures" in page
+    assert "Classes and outputs, matched by WordNet id (imagenet-1k); 3 of 1,000 outputs have images" in page
     assert re.search(r"n02102040<.{0,90}>217<.{0,90}>English springer<", page, re.DOTALL)
-    occupied = [one for one in found["classes"] if one["n"]]
-    assert [(one["index"], one["name"]) for one in occupied] == [
+    occupied = [class_record for class_record in result["classes"] if class_record["n"]]
+    assert [(class_record["index"], class_record["name"]) for class_record in occupied] == [
         (0, "tench"),
         (217, "English springer"),
         (701, "parachute"),
@@ -532,16 +364,16 @@ def test_a_subset_of_imagenet_by_wordnet_ids(salve: Callable, pictures: list[One
 
 
 @pytest.mark.skipif(os.name == "nt", reason="such names are not allowed there")
-def test_hostile_names_are_data(salve: Callable, colour_model: Path, pictures: list[One], tmp_path: Path) -> None:
+def test_hostile_names_are_data(salve: Callable, colour_model: Path, images: list[SavedImage], tmp_path: Path) -> None:
     names = ["<script>alert(1)</script>", "=cmd()\n::error::\x1b[31m", "\u202e" + "x" * 10_000]
     renamed = dict(zip(NAMES, names, strict=True))
-    file = write_manifest(tmp_path, pictures, "jsonl")
+    file = write_manifest(tmp_path, images, "jsonl")
     rows = [json.loads(line) for line in file.read_text().split("\n") if line]
     file.write_text("".join(json.dumps({**row, "label": renamed[row["label"]]}) + "\n" for row in rows))
     done = salve(colour_model, file, "--out", tmp_path / "out", "--format", "html,json", *QUICK[2:])
     assert done.code == 0, done.err
-    found = json.loads((tmp_path / "out" / "audit.json").read_text())
-    assert sorted(one["name"] for one in found["classes"]) == sorted(names)
+    result = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert sorted(class_record["name"] for class_record in result["classes"]) == sorted(names)
     assert "<script>alert(1)" not in (tmp_path / "out" / "report.html").read_text()
     for text in (done.out, done.err):
         assert "\x1b" not in text

@@ -1,4 +1,4 @@
-"""Concepts taken out from the command line: checkpoints whose readers of a layer no longer see them."""
+"""Concepts removed from the command line: checkpoints whose readers of a layer no longer see them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from salve_audit.cli.app import run
-from salve_audit.depth.file import FILE, SavedProjections, load_projections, serialise_projections
-from salve_audit.depth.projections import ConceptProjections
+from salve_audit.evidence.concept_file import FILE, SavedProjections, load_projections, serialise_projections
+from salve_audit.evidence.projection_fitting import ConceptProjections
+
+pytestmark = pytest.mark.slow
 
 KWARGS = {"channels": (12, 12, 16, 32), "stem_width": 8}
 CLASSES = ("cross", "disk", "stripes")
@@ -65,10 +67,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def pictures(data: Path, split: str = "val") -> tuple[torch.Tensor, np.ndarray]:
-    files = [(label, one) for label, name in enumerate(CLASSES) for one in sorted((data / split / name).iterdir())]
-    arrays = [np.asarray(Image.open(one), dtype=np.float32) / 255 for _, one in files]
-    return (torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2) - 0.5) / 0.5, np.array([one for one, _ in files])
+def prepared(data: Path, split: str = "val") -> tuple[torch.Tensor, np.ndarray]:
+    files = [(label, path) for label, name in enumerate(CLASSES) for path in sorted((data / split / name).iterdir())]
+    arrays = [np.asarray(Image.open(path), dtype=np.float32) / 255 for _, path in files]
+    return (torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2) - 0.5) / 0.5, np.array([label for label, _ in files])
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,7 @@ def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = timm.create_model("resnet10t", num_classes=3, **KWARGS)
-        (images, labels), optimiser = pictures(data, "train"), torch.optim.AdamW(network.parameters(), lr=4e-3)
+        (images, labels), optimiser = prepared(data, "train"), torch.optim.AdamW(network.parameters(), lr=4e-3)
         for _ in range(6):
             for rows in torch.randperm(len(labels)).split(45):
                 optimiser.zero_grad()
@@ -92,10 +94,10 @@ def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def audited(model: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An audit, which leaves projections of what its classes rest on beside it."""
+    """An audit, which leaves projections of what its classes depend on beside it."""
     place = tmp_path_factory.mktemp("concepts")
     options = [*QUICK, "--out", place / "out", "--cache", place / "cache", "--format", "json", "--no-images", "-q"]
-    assert run([str(one) for one in (model, data, *options)]) == 0
+    assert run([str(argument) for argument in (model, data, *options)]) == 0
     return place
 
 
@@ -105,9 +107,12 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def strongest(audit: dict[str, Any]) -> list[int | None]:
-    """Per class the index of the place that it rests on most."""
-    found = [one["depth"]["concept"] for one in audit["classes"]]
-    return [one if one is not None and audit["concepts"][one]["kind"] == "place" else None for one in found]
+    """Per class the index of the place that it depends on most."""
+    concepts = [class_record["image_reliance"]["concept"] for class_record in audit["classes"]]
+    return [
+        concept if concept is not None and audit["concepts"][concept]["kind"] == "region" else None
+        for concept in concepts
+    ]
 
 
 @pytest.fixture
@@ -148,20 +153,22 @@ def test_the_written_file_does_what_a_hook_on_the_layer_does(
 ) -> None:
     audit, out = read(audited / "out"), tmp_path / "edited.pt"
     index = strongest(audit)[0]
-    assert index is not None, "the class rests on a place"
+    assert index is not None, "the class depends on a place"
     done = edit(model, "--concept", "cross", "-o", out)
     assert done.code == 0, done.err
     assert f"concept: remove concept {index} (of cross), strength 1\n" in done.out
-    assert "verified: the file was loaded and run on 72 pictures" in done.out
-    before, after = (torch.load(one, weights_only=True) for one in (model, out))
-    changed = {name for name, one in before["state_dict"].items() if not torch.equal(one, after["state_dict"][name])}
+    assert "verified: the file was loaded and run on 72 images" in done.out
+    before, after = (torch.load(path, weights_only=True) for path in (model, out))
+    changed = {
+        name for name, tensor in before["state_dict"].items() if not torch.equal(tensor, after["state_dict"][name])
+    }
     assert changed == READERS
-    images, labels = pictures(data)
+    images, labels = prepared(data)
     expected = logits(before["state_dict"], images, removing(audited / "out", index, 1.0))
     torch.testing.assert_close(logits(after["state_dict"], images), expected, rtol=1e-4, atol=1e-4)
-    right = [logits(one["state_dict"], images).argmax(1).numpy() == labels for one in (before, after)]
+    right = [logits(checkpoint["state_dict"], images).argmax(1).numpy() == labels for checkpoint in (before, after)]
     own, others = labels == 0, labels != 0
-    assert right[0][own].mean() - right[1][own].mean() > 0.5, "the class rests on it"
+    assert right[0][own].mean() - right[1][own].mean() > 0.5, "the class depends on it"
     assert right[0][others].mean() - right[1][others].mean() < 0.1, "the others do not"
     record = after["salve_audit_edit"]
     assert set(record["tensors"]) == {f"state_dict.{name}" for name in READERS}
@@ -176,7 +183,7 @@ def test_the_written_file_does_what_a_hook_on_the_layer_does(
 
 
 @pytest.mark.parametrize(("options", "strength"), [((), 0.4), (("--enhance",), -0.4)])
-def test_it_goes_by_number_and_strength_and_without_proof(
+def test_it_goes_by_number_and_strength_and_without_verification(
     options: tuple[str, ...], strength: float, salve: Callable, audited: Path, model: Path, data: Path, tmp_path: Path
 ) -> None:
     index, out = strongest(read(audited / "out"))[2], tmp_path / "edited.pt"
@@ -184,22 +191,22 @@ def test_it_goes_by_number_and_strength_and_without_proof(
     done = salve("edit", model, audited / "out", *named)
     assert done.code == 0, done.err
     assert "NOT VERIFIED" in done.err
-    images, _ = pictures(data)
-    before, after = (torch.load(one, weights_only=True)["state_dict"] for one in (model, out))
+    images, _ = prepared(data)
+    before, after = (torch.load(path, weights_only=True)["state_dict"] for path in (model, out))
     expected = logits(before, images, removing(audited / "out", index, strength))
     torch.testing.assert_close(logits(after, images), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_two_concepts_are_taken_out_one_after_another(
+def test_two_concepts_are_removed_one_after_another(
     edit: Callable, audited: Path, model: Path, data: Path, tmp_path: Path
 ) -> None:
     (first, _, second), out = strongest(read(audited / "out")), tmp_path / "edited.pt"
     done = edit(model, "--edit", f"concept={first},strength=0.5", "--edit", f"concept={second}", "-o", out)
     assert done.code == 0, done.err
-    one, other = removing(audited / "out", first, 0.5), removing(audited / "out", second, 1.0)
-    images, _ = pictures(data)
+    first_alone, other = removing(audited / "out", first, 0.5), removing(audited / "out", second, 1.0)
+    images, _ = prepared(data)
     before, after = (torch.load(each, weights_only=True)["state_dict"] for each in (model, out))
-    expected = logits(before, images, lambda *given: other(None, None, one(*given)))
+    expected = logits(before, images, lambda *given: other(None, None, first_alone(*given)))
     torch.testing.assert_close(logits(after, images), expected, rtol=1e-4, atol=1e-4)
     assert [each["concept"] for each in torch.load(out, weights_only=True)["salve_audit_edit"]["edits"]] == [
         first,
@@ -213,7 +220,7 @@ def test_an_accuracy_is_reached_by_runs(
     out, index = tmp_path / "edited.pt", strongest(read(audited / "out"))[0]
     done = edit(model, "--concept", index, "--to-accuracy", 0.5, "-o", out)
     assert done.code == 0, done.err
-    images, labels = pictures(data)
+    images, labels = prepared(data)
     after = torch.load(out, weights_only=True)
     assert (logits(after["state_dict"], images).argmax(1).numpy() == labels)[labels == 0].mean() <= 0.5
     strength = after["salve_audit_edit"]["edits"][0]["strength"]
@@ -222,7 +229,7 @@ def test_an_accuracy_is_reached_by_runs(
     wanted = ("--concept", index, "--to-accuracy", 0.5, "-o", tmp_path / "none.pt", "--no-verify")
     done = salve("edit", model, audited / "out", *wanted)
     assert done.code == 2
-    assert "is reached by runs of the network, which need pictures" in done.err
+    assert "is reached by runs of the network, which need images" in done.err
 
 
 def _state(model: Path) -> State:
@@ -242,7 +249,7 @@ def _state(model: Path) -> State:
         (("--concept", "cross", "--strength", "1", "--to-accuracy", "0.5"), ("only one of them",)),
         (
             ("--edit", "concept=cross", "--edit", "class=disk,alpha-hat=1"),
-            ("taking out a concept goes with others of",),
+            ("removing a concept goes with others of",),
         ),
         (("--edit", "concept=cross", "--concept", "disk"), ("--concept: goes into an --edit of its own",)),
     ],
@@ -281,7 +288,7 @@ def test_half_precision_is_allowed_what_rounding_does(
 ) -> None:
     content, half = torch.load(model, weights_only=True), tmp_path / "half.pt"
     content["state_dict"] = {
-        name: one.half() if one.is_floating_point() else one for name, one in content["state_dict"].items()
+        name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in content["state_dict"].items()
     }
     torch.save(content, half)
     sha = hashlib.sha256(half.read_bytes()).hexdigest()
@@ -292,8 +299,8 @@ def test_half_precision_is_allowed_what_rounding_does(
     assert done.code == 0, done.err
     after = torch.load(tmp_path / "edited.pt", weights_only=True)["state_dict"]
     assert {after[name].dtype for name in READERS} == {torch.float16}
-    images, _ = pictures(data)
-    states = [{name: one.float() if one.is_floating_point() else one for name, one in state.items()}
+    images, _ = prepared(data)
+    states = [{name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
               for state in (content["state_dict"], after)]  # fmt: skip
     expected = logits(states[0], images, removing(audited / "out", strongest(read(folder))[0], 1.0))
     torch.testing.assert_close(logits(states[1], images), expected, rtol=0.02, atol=0.05)
@@ -308,20 +315,24 @@ def test_an_audit_without_projections_is_named(edit: Callable, model: Path, chan
     (folder / FILE).unlink()
     refused(edit(model, *named, audit=folder), tmp_path, f"has no {FILE}", "audit the model again")
     saved = load_one(whole, tmp_path)
-    for one, words in (
-        (SavedProjections(saved.found, saved.classes, {"model_sha256": "0" * 64}), "is of another model"),
-        (SavedProjections(saved.found, dict.fromkeys(saved.classes, "disk"), saved.hashes), "is of another audit"),
+    for projections, words in (
+        (SavedProjections(saved.concepts, saved.classes, {"model_sha256": "0" * 64}), "is of another model"),
+        (SavedProjections(saved.concepts, dict.fromkeys(saved.classes, "disk"), saved.hashes), "is of another audit"),
         (SavedProjections(ConceptProjections(why_absent="it is a stream"), {}, saved.hashes), "it is a stream"),
     ):
-        (folder / FILE).write_bytes(serialise_projections(one))
+        (folder / FILE).write_bytes(serialise_projections(projections))
         refused(edit(model, *named, audit=folder), tmp_path, words)
-    left = {index: one for index, one in saved.found.projections.items() if saved.classes[index] != "cross"}
-    kept = SavedProjections(
-        ConceptProjections(saved.found.layer, left), {index: saved.classes[index] for index in left}, saved.hashes
+    left = {
+        index: projection for index, projection in saved.concepts.projections.items() if saved.classes[index] != "cross"
+    }
+    partial = SavedProjections(
+        ConceptProjections(saved.concepts.layer, left), {index: saved.classes[index] for index in left}, saved.hashes
     )
-    (folder / FILE).write_bytes(serialise_projections(kept))
+    (folder / FILE).write_bytes(serialise_projections(partial))
     refused(edit(model, *named, audit=folder), tmp_path, "has no projection", "there are: ")
-    moved = SavedProjections(ConceptProjections("layer1.0.act1", saved.found.projections), saved.classes, saved.hashes)
+    moved = SavedProjections(
+        ConceptProjections("layer1.0.act1", saved.concepts.projections), saved.classes, saved.hashes
+    )
     (folder / FILE).write_bytes(serialise_projections(moved))
     refused(edit(model, *named, audit=folder), tmp_path, "'layer1.0.act1' returns cannot be moved into the weights")
 
@@ -339,22 +350,23 @@ def test_what_is_no_place_cannot_be_projected_out(
     def make_frame(audit: dict[str, Any]) -> None:
         nonlocal index
         index = strongest(audit)[0]
-        audit["concepts"][index]["kind"] = "frame"
+        audit["concepts"][index]["kind"] = "border"
 
     folder = changed(make_frame)
     done = edit(model, "--concept", index, "-o", tmp_path / "edited.pt", audit=folder)
-    refused(done, tmp_path, f"concept: {index} (of cross) is the frame, which has no place and cannot be projected out")
+    refused(
+        done, tmp_path, f"concept: {index} (of cross) is the border, a global factor, which cannot be projected out"
+    )
 
 
-def test_without_depth_there_are_no_concepts(
+def test_without_evidence_there_are_no_concepts(
     salve: Callable, edit: Callable, audited: Path, model: Path, data: Path, tmp_path: Path
 ) -> None:
-    options = (*QUICK, "--depth", "off", "--cache", audited / "cache", "--format", "json", "--no-images", "-q")
+    options = (*QUICK, "--evidence", "off", "--cache", audited / "cache", "--format", "json", "--no-images", "-q")
     assert salve(model, data, *options, "--out", tmp_path / "audit").code == 0
     done = edit(model, "--concept", "cross", "-o", tmp_path / "edited.pt", audit=tmp_path / "audit")
-    refused(
-        done, tmp_path, "reliance at depth was not measured (it was turned off (--depth off))", "without --depth off"
-    )
+    why = "image reliance was not measured (it was turned off (--evidence off))"
+    refused(done, tmp_path, why, "without --evidence off")
 
 
 def test_another_model_is_refused(edit: Callable, model: Path, tmp_path: Path) -> None:
@@ -371,5 +383,5 @@ def test_the_file_holds_what_was_put_in(audited: Path, tmp_path: Path) -> None:
     content = (audited / "out" / FILE).read_bytes()
     saved = load_one(content, tmp_path)
     assert serialise_projections(saved) == content
-    assert saved.found.layer == "layer1"
+    assert saved.concepts.layer == "layer1"
     assert set(saved.classes.values()) <= set(CLASSES)

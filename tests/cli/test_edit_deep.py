@@ -20,7 +20,8 @@ from safetensors.numpy import load_file as load_numpy
 from safetensors.torch import load_file, save_file
 
 import salve_audit.edit.run as edit_run
-from salve_audit.cli.app import run
+
+pytestmark = pytest.mark.slow
 
 KWARGS = {"channels": (8, 8, 16, 32), "stem_width": 8}
 CHANGED = {
@@ -33,20 +34,17 @@ State = dict[str, torch.Tensor]
 METHOD = ("--method", "deep-all-writers")
 
 
-@pytest.fixture(scope="module")
-def audited(colour_model: Path, colour_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("deep")
-    options = ["--out", place / "out", "--cache", place / "cache", "--format", "json,html", "--sae", "linear-l1"]
-    options += ["--interventions", "salve,steering", "--depth", "off", "--no-images", "--quiet"]
-    assert run([str(one) for one in (colour_model, colour_data, *options)]) == 0
-    return place
+@pytest.fixture
+def audited(audit_colours: Callable) -> Path:
+    options = ["--format", "json,html", "--sae", "linear-l1", "--interventions", "salve,steering"]
+    return audit_colours("deep_audit", *options, "--evidence", "off", "--no-images", "--quiet")
 
 
 @pytest.fixture
 def edit(salve: Callable, audited: Path, colour_data: Path) -> Callable[..., Any]:
     def call(model: Path, *options: object, audit: Path | None = None) -> Any:
-        pictures = ["--data", colour_data, "--cache", audited / "cache"]
-        return salve("edit", model, audit or audited / "out", *options, *pictures)
+        images = ["--data", colour_data, "--cache", audited / "cache"]
+        return salve("edit", model, audit or audited / "out", *options, *images)
 
     return call
 
@@ -72,10 +70,12 @@ def read(audited: Path) -> dict[str, Any]:
 
 
 def dominant(audited: Path, name: str) -> int:
-    return next(one["dominant_feature"] for one in read(audited)["classes"] if one["name"] == name)
+    return next(
+        class_record["dominant_feature"] for class_record in read(audited)["classes"] if class_record["name"] == name
+    )
 
 
-def pictures(data: Path) -> tuple[torch.Tensor, np.ndarray]:
+def prepared(data: Path) -> tuple[torch.Tensor, np.ndarray]:
     arrays, labels = [], []
     for label, folder in enumerate(sorted((data / "val").iterdir())):
         for file in sorted(folder.iterdir()):
@@ -126,8 +126,8 @@ def test_a_deep_edit_does_what_the_projection_does_and_touches_nothing_else(
     assert done.code == 0, done.err
     feature = dominant(audited, "red")
     assert f"deep-all-writers: suppress feature {feature} (dominant of red), strength 0.9\n" in done.out
-    assert "verified: the file was loaded and run on 96 pictures" in done.out
-    before, after = (torch.load(one, weights_only=True) for one in (colour_model, out))
+    assert "verified: the file was loaded and run on 96 images" in done.out
+    before, after = (torch.load(path, weights_only=True) for path in (colour_model, out))
     assert list(after) == [*before, "salve_audit_edit"]
     assert_only_these_changed(before["state_dict"], after["state_dict"], CHANGED)
     record = after["salve_audit_edit"]
@@ -140,27 +140,27 @@ def test_a_deep_edit_does_what_the_projection_does_and_touches_nothing_else(
         "strength": 0.9,
         "to_accuracy": None,
     }
-    images, _ = pictures(colour_data)
+    images, _ = prepared(colour_data)
     expected = projected_logits(before["state_dict"], audited, feature, 0.9, images)
     assert float((expected - logits_of(before["state_dict"], images)).abs().max()) > 0.1
     torch.testing.assert_close(logits_of(after["state_dict"], images), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_without_pictures_the_same_is_written_unproven(
+def test_without_images_the_same_is_written_unverified(
     edit: Callable, salve: Callable, audited: Path, colour_model: Path, tmp_path: Path
 ) -> None:
     named = ("--class", "red", *METHOD, "--strength", 0.9)
-    proven, unproven = tmp_path / "proven.pt", tmp_path / "unproven.pt"
-    assert edit(colour_model, *named, "-o", proven).code == 0
-    done = salve("edit", colour_model, audited / "out", *named, "-o", unproven, "--no-verify")
+    verified, unverified = tmp_path / "verified.pt", tmp_path / "unverified.pt"
+    assert edit(colour_model, *named, "-o", verified).code == 0
+    done = salve("edit", colour_model, audited / "out", *named, "-o", unverified, "--no-verify")
     assert done.code == 0, done.err
     assert "NOT VERIFIED" in done.err
-    first, second = _state(proven), _state(unproven)
+    first, second = _state(verified), _state(unverified)
     assert all(torch.equal(first[name], second[name]) for name in first)
     wanted = ("--class", "red", *METHOD, "--to-accuracy", 0.5, "-o", tmp_path / "none.pt", "--no-verify")
     done = salve("edit", colour_model, audited / "out", *wanted)
     assert done.code == 2
-    assert "is reached by runs of the network, which need pictures" in done.err
+    assert "is reached by runs of the network, which need images" in done.err
 
 
 def test_enhancing_goes_the_other_way(
@@ -169,11 +169,11 @@ def test_enhancing_goes_the_other_way(
     out, feature = tmp_path / "edited.pt", dominant(audited, "blue")
     done = edit(colour_model, "--feature", feature, *METHOD, "--enhance", "--strength", 0.5, "-o", out)
     assert done.code == 0, done.err
-    images, _ = pictures(colour_data)
+    images, _ = prepared(colour_data)
     state = torch.load(colour_model, weights_only=True)["state_dict"]
     expected = projected_logits(state, audited, feature, -0.5, images)
-    found = logits_of(torch.load(out, weights_only=True)["state_dict"], images)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    edited_logits = logits_of(torch.load(out, weights_only=True)["state_dict"], images)
+    torch.testing.assert_close(edited_logits, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_to_accuracy_is_reached_by_runs_of_the_network(
@@ -182,7 +182,7 @@ def test_to_accuracy_is_reached_by_runs_of_the_network(
     out = tmp_path / "edited.pt"
     done = edit(colour_model, "--class", "green", *METHOD, "--to-accuracy", 0.5, "-o", out)
     assert done.code == 0, done.err
-    images, labels = pictures(colour_data)
+    images, labels = prepared(colour_data)
     after = torch.load(out, weights_only=True)
     right = logits_of(after["state_dict"], images).argmax(1).numpy() == labels
     assert right[labels == 1].mean() <= 0.5
@@ -200,7 +200,9 @@ def test_to_accuracy_is_reached_by_runs_of_the_network(
 def test_two_deep_edits_add_up_in_half_precision_safetensors(
     edit: Callable, audit_of: Callable, audited: Path, colour_model: Path, colour_data: Path, tmp_path: Path
 ) -> None:
-    state = {name: one.half() if one.is_floating_point() else one for name, one in _state(colour_model).items()}
+    state = {
+        name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in _state(colour_model).items()
+    }
     model, out = tmp_path / "half.safetensors", tmp_path / "edited.safetensors"
     save_file(state, model, {"format": "pt"})
     (tmp_path / "half.json").write_text(json.dumps(_settings()))
@@ -212,8 +214,8 @@ def test_two_deep_edits_add_up_in_half_precision_safetensors(
     assert_only_these_changed(dict(sorted(state.items())), dict(sorted(after.items())), CHANGED)
     with safe_open(out, "pt") as opened:
         record = json.loads(opened.metadata()["salve_audit_edit"])
-    assert [one["class"] for one in record["edits"]] == ["red", "blue"]
-    images, _ = pictures(colour_data)
+    assert [edit_record["class"] for edit_record in record["edits"]] == ["red", "blue"]
+    images, _ = prepared(colour_data)
     second = dominant(audited, "blue")
     with torch.no_grad():
         single = edit(
@@ -274,12 +276,12 @@ def test_a_network_without_a_known_stream_is_refused(salve: Callable, colour_dat
     args = {"num_classes": 3, "img_size": 32, "mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0}
     torch.save({"arch": "mobilenetv3_small_050", "state_dict": network.state_dict(), "args": args}, model)
     options = ["--sae", "linear-l1", "--n-latents", 8, "--sae-seeds", 1, "--interventions", "salve,steering"]
-    options += ["--depth", "off", "--no-images"]
+    options += ["--evidence", "off", "--no-images"]
     done = salve(model, colour_data, *options, "--no-cache", "--limit", 8, "--format", "json", "--out", place, "-q")
     assert done.code == 0, done.err
-    found = json.loads((place / "audit.json").read_text())["deep_edits"]
-    assert found["reason"] == "no deep edit is known for mobilenetv3_small_050"
-    assert found["results"] == []
+    record = json.loads((place / "audit.json").read_text())["deep_edits"]
+    assert record["reason"] == "no deep edit is known for mobilenetv3_small_050"
+    assert record["results"] == []
     out = tmp_path / "edited.pt"
     named = ("--class", "red", *METHOD, "--strength", 1, "-o", out, "--data", colour_data, "--no-cache")
     done = salve("edit", model, place, *named)
@@ -300,13 +302,13 @@ def test_a_folder_of_another_library_in_shards(salve: Callable, colour_data: Pat
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=3)
-        for one in (network.head.weight, network.blocks[-1].attn.proj.bias):  # the other writer's bias is zero
-            torch.nn.init.normal_(one)
+        for parameter in (network.head.weight, network.blocks[-1].attn.proj.bias):  # the other writer's bias is zero
+            torch.nn.init.normal_(parameter)
     named = hub_names.as_vit(network.state_dict())
     folder, out = tmp_path / "hub", tmp_path / "edited"
     hub_names.write_vit_folder(named, folder)
     quick = ["--format", "json", "--interventions", "salve", "--sae", "linear-l1", "--n-latents", 8, "--limit", 12]
-    quick += ["--depth", "off", "--no-images"]
+    quick += ["--evidence", "off", "--no-images"]
     cache = ["--cache", tmp_path / "cache"]
     done = salve(folder, colour_data, "--out", tmp_path / "audit", *quick, *cache, "--quiet")
     assert done.code == 0, done.err
@@ -317,7 +319,7 @@ def test_a_folder_of_another_library_in_shards(salve: Callable, colour_data: Pat
     after = load_file(out / "a.safetensors") | load_file(out / "b.safetensors")
     block = "vit.encoder.layer.11."
     parts = {"attention.output.dense.weight", "attention.output.dense.bias", "output.dense.weight"}
-    changed = {f"{block}{one}" for one in parts}
+    changed = {f"{block}{part}" for part in parts}
     assert_only_these_changed(dict(sorted(named.items())), dict(sorted(after.items())), changed)
 
 
@@ -340,28 +342,35 @@ def test_a_file_that_does_something_else_is_not_left(
 def test_the_audits_comparison_is_what_written_files_do(
     edit: Callable, audited: Path, colour_model: Path, colour_data: Path, tmp_path: Path
 ) -> None:
-    """All audit pictures are in the subset here, so its numbers must be those of the file with the same edit."""
-    found = read(audited)["deep_edits"]
-    assert (found["family"], found["reason"], found["n_samples"]) == ("ResNet", "", 96)
-    (scope,) = found["scopes"]
+    """All audit images are in the subset here, so its numbers must be those of the file with the same edit."""
+    deep_edits = read(audited)["deep_edits"]
+    assert (deep_edits["family"], deep_edits["reason"], deep_edits["n_samples"]) == ("ResNet", "", 96)
+    (scope,) = deep_edits["scopes"]
     assert scope["method"] == "deep-all-writers"
     assert set(scope["layers"]) == {"layer4.0.conv2", "layer4.0.downsample.1"}
     assert (scope["left"], scope["runs_from"]) == ("", "layer4.0")
-    assert {one["method"] for one in found["results"]} == {"salve", "steering", "row-scaling", "deep-all-writers"}
-    images, labels = pictures(colour_data)
-    names = sorted(found["class_names"])
-    deep = [one for one in found["results"] if one["method"] == "deep-all-writers" and one["strength"] > 0]
+    assert {result["method"] for result in deep_edits["results"]} == {
+        "salve",
+        "steering",
+        "row-scaling",
+        "deep-all-writers",
+    }
+    images, labels = prepared(colour_data)
+    names = sorted(deep_edits["class_names"])
+    deep = [
+        result for result in deep_edits["results"] if result["method"] == "deep-all-writers" and result["strength"] > 0
+    ]
     assert deep
-    for i, one in enumerate(deep[:2]):
+    for i, result in enumerate(deep[:2]):
         out = tmp_path / f"{i}.pt"
-        done = edit(colour_model, "--class", one["class"], *METHOD, "--strength", one["strength"], "-o", out)
+        done = edit(colour_model, "--class", result["class"], *METHOD, "--strength", result["strength"], "-o", out)
         assert done.code == 0, done.err
         right = logits_of(_state(out), images).argmax(1).numpy() == labels
         shares = {name: right[labels == index].mean() for index, name in enumerate(names)}
-        assert shares.pop(one["class"]) == pytest.approx(one["reached_accuracy"])
-        assert np.mean(list(shares.values())) == pytest.approx(one["others_accuracy"])
-        assert one["low"] <= one["others_accuracy"] <= one["high"]
-        assert one["reached"] == (one["reached_accuracy"] <= one["target_accuracy"])
+        assert shares.pop(result["class"]) == pytest.approx(result["reached_accuracy"])
+        assert np.mean(list(shares.values())) == pytest.approx(result["others_accuracy"])
+        assert result["low"] <= result["others_accuracy"] <= result["high"]
+        assert result["reached"] == (result["reached_accuracy"] <= result["target_accuracy"])
 
 
 def test_the_report_tells_of_them(audited: Path) -> None:

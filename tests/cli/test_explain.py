@@ -1,4 +1,4 @@
-"""``salve-audit explain`` from a checkpoint, its audit and a picture to text, JSON, HTML and PNG."""
+"""``salve-audit explain`` from a checkpoint, its audit and an image to text, JSON, HTML and PNG."""
 
 from __future__ import annotations
 
@@ -22,31 +22,33 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
-from salve_audit.cli.app import run
+from salve_audit.evidence import stage
+from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.spatial import layers, map_layers
+
+pytestmark = pytest.mark.slow
 
 KWARGS = {"channels": (8, 8, 16, 32), "stem_width": 8}
 QUICK = ["--format", "json", "--sae", "linear-l1", "--sae-seeds", "1", "--interventions", "salve", "--no-images"]
-QUICK += ["--depth", "off", "--deep-edits", "off", "--no-cache", "--quiet"]
-
-
-@pytest.fixture(scope="module")
-def audited(colour_model: Path, colour_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the audit of the colours."""
-    out = tmp_path_factory.mktemp("explained") / "out"
-    assert run([str(one) for one in (colour_model, colour_data, "--out", out, *QUICK)]) == 0
-    return out
+QUICK += ["--evidence", "off", "--deep-edits", "off", "--no-cache", "--quiet"]
 
 
 @pytest.fixture
-def picture(colour_data: Path) -> Path:
+def audited(head_audit: Path) -> Path:
+    """The folder with the audit of the colours."""
+    return head_audit / "out"
+
+
+@pytest.fixture
+def image(colour_data: Path) -> Path:
     return colour_data / "val" / "red" / "003.png"
 
 
 @pytest.fixture
-def explain(salve: Callable, audited: Path, colour_model: Path, picture: Path) -> Callable[..., Any]:
-    """``explain("--suppress", "red")``: the red picture, by default."""
+def explain(salve: Callable, audited: Path, colour_model: Path, image: Path) -> Callable[..., Any]:
+    """``explain("--suppress", "red")``: the red image, by default."""
 
-    def call(*options: object, image: Path = picture, model: Path = colour_model, audit: Path = audited) -> Any:
+    def call(*options: object, image: Path = image, model: Path = colour_model, audit: Path = audited) -> Any:
         return salve("explain", model, image, audit, *options)
 
     return call
@@ -54,16 +56,16 @@ def explain(salve: Callable, audited: Path, colour_model: Path, picture: Path) -
 
 def entry(done: Any) -> dict[str, Any]:
     assert done.code == 0, done.err
-    (one,) = json.loads(done.out)
-    return one
+    (explanation,) = json.loads(done.out)
+    return explanation
 
 
-def plain_pass(model: Path, picture: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def plain_pass(model: Path, image: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Activations (d,), weight and bias of the head, by plain timm."""
     state = torch.load(model, weights_only=True)["state_dict"]
     network = timm.create_model("resnet10t", num_classes=3, **KWARGS)
     network.load_state_dict(state)
-    pixels = torch.from_numpy(np.asarray(Image.open(picture), dtype=np.float32) / 255)
+    pixels = torch.from_numpy(np.asarray(Image.open(image), dtype=np.float32) / 255)
     with torch.inference_mode():
         features = network.eval().forward_features((pixels.permute(2, 0, 1)[None] - 0.5) / 0.5)
         acts = network.forward_head(features, pre_logits=True)[0]
@@ -80,60 +82,58 @@ def assert_refused(done: Any, *words: str) -> None:
     assert done.out == ""
 
 
-def test_the_numbers_are_those_of_plain_timm(
-    explain: Callable, colour_model: Path, picture: Path, audited: Path
-) -> None:
-    found = entry(explain("--format", "json", "--features", "5"))
-    acts, weight, bias = plain_pass(colour_model, picture)
+def test_the_numbers_are_those_of_plain_timm(explain: Callable, colour_model: Path, image: Path, audited: Path) -> None:
+    explanation = entry(explain("--format", "json", "--features", "5"))
+    acts, weight, bias = plain_pass(colour_model, image)
     logits = weight @ acts + bias
     chances = np.exp(logits - logits.max())
     order = np.argsort(-logits)
     names = np.array(["blue", "green", "red"])[order]
-    assert [one["name"] for one in found["classes"]] == names.tolist()
-    np.testing.assert_allclose([one["logit"] for one in found["classes"]], logits[order], atol=1e-4)
+    assert [record["name"] for record in explanation["classes"]] == names.tolist()
+    np.testing.assert_allclose([record["logit"] for record in explanation["classes"]], logits[order], atol=1e-4)
     np.testing.assert_allclose(
-        [one["probability"] for one in found["classes"]], (chances / chances.sum())[order], atol=1e-5
+        [record["probability"] for record in explanation["classes"]], (chances / chances.sum())[order], atol=1e-5
     )
     sae = load_file(audited / "sae.safetensors")
     codes = sae["encoder_weight"].astype(float) @ acts + sae["encoder_bias"]
     parts = codes * (sae["dictionary"].astype(float) @ weight[order[0]])
-    listed = found["logit"]["features"]
+    listed = explanation["logit"]["features"]
     expected = np.argsort(-np.abs(parts))[:5]
-    assert [one["feature"] for one in listed] == expected.tolist()
-    np.testing.assert_allclose([one["part"] for one in listed], parts[expected], atol=1e-4)
+    assert [feature["feature"] for feature in listed] == expected.tolist()
+    np.testing.assert_allclose([feature["part"] for feature in listed], parts[expected], atol=1e-4)
 
 
 def test_the_parts_add_up_to_the_logit(explain: Callable, colour_data: Path) -> None:
     for name in ("blue", "green", "red"):
-        found = entry(explain("--format", "json", image=colour_data / "val" / name / "000.png"))
-        logit = found["logit"]
-        parts = [one["part"] for one in logit["features"]]
+        explanation = entry(explain("--format", "json", image=colour_data / "val" / name / "000.png"))
+        logit = explanation["logit"]
+        parts = [feature["part"] for feature in logit["features"]]
         others = [
             logit["other_features"]["part"],
             *(logit[key] for key in ("decoder_bias", "autoencoder_error", "head_bias")),
         ]
         assert sum(parts) + sum(others) == pytest.approx(logit["value"], abs=1e-9)
-        assert logit["value"] == pytest.approx(found["classes"][0]["logit"], abs=1e-9)
-        for one in logit["features"]:
-            assert one["share"] == pytest.approx(one["part"] / logit["value"], abs=1e-9)
+        assert logit["value"] == pytest.approx(explanation["classes"][0]["logit"], abs=1e-9)
+        for feature in logit["features"]:
+            assert feature["share"] == pytest.approx(feature["part"] / logit["value"], abs=1e-9)
 
 
 def test_flips_are_where_plain_arithmetic_has_them(
-    explain: Callable, colour_model: Path, picture: Path, audited: Path
+    explain: Callable, colour_model: Path, image: Path, audited: Path
 ) -> None:
-    found = entry(explain("--format", "json"))
-    acts, weight, bias = plain_pass(colour_model, picture)
+    explanation = entry(explain("--format", "json"))
+    acts, weight, bias = plain_pass(colour_model, image)
     dictionary = load_file(audited / "sae.safetensors")["dictionary"].astype(float)
-    names, own = ["blue", "green", "red"], found["classes"][0]["index"]
+    names, own = ["blue", "green", "red"], explanation["classes"][0]["index"]
     n_flips = 0
-    for one in found["logit"]["features"]:
-        coupling = np.abs(dictionary[one["feature"]])
+    for feature in explanation["logit"]["features"]:
+        coupling = np.abs(dictionary[feature["feature"]])
 
         def predict(alpha_hat: float, coupling: np.ndarray = coupling) -> int:
             scale = np.maximum(0, 1 - alpha_hat * coupling / coupling.max())
             return int((weight @ (acts * scale) + bias).argmax())
 
-        at, to = one["flip"]["alpha_hat"], one["flip"]["to"]
+        at, to = feature["flip"]["alpha_hat"], feature["flip"]["to"]
         if at is None:
             assert all(predict(strength) == own for strength in np.linspace(0, 50, 200))
             continue
@@ -144,25 +144,25 @@ def test_flips_are_where_plain_arithmetic_has_them(
 
 
 def test_an_edit_is_that_of_the_edit_command(
-    explain: Callable, salve: Callable, colour_model: Path, picture: Path, audited: Path, tmp_path: Path
+    explain: Callable, salve: Callable, colour_model: Path, image: Path, audited: Path, tmp_path: Path
 ) -> None:
-    found = entry(explain("--format", "json", "--suppress", "red", "--alpha-hat", "1.5"))
+    explanation = entry(explain("--format", "json", "--suppress", "red", "--alpha-hat", "1.5"))
     edited = tmp_path / "edited.pt"
     done = salve("edit", colour_model, audited, "--class", "red", "--alpha-hat", 1.5, "-o", edited, "--no-verify")
     assert done.code == 0, done.err
-    acts, weight, bias = plain_pass(edited, picture)
+    acts, weight, bias = plain_pass(edited, image)
     logits = weight @ acts + bias
-    for one in found["edit"]["classes"]:
-        assert one["logit"] == pytest.approx(logits[one["index"]], abs=1e-4)
-    assert found["edit"]["steps"] == [line for line in done.out.splitlines() if line.startswith("salve: ")]
-    assert found["edit"]["flipped"] == (int(logits.argmax()) != 2)
+    for class_record in explanation["edit"]["classes"]:
+        assert class_record["logit"] == pytest.approx(logits[class_record["index"]], abs=1e-4)
+    assert explanation["edit"]["steps"] == [line for line in done.out.splitlines() if line.startswith("salve: ")]
+    assert explanation["edit"]["flipped"] == (int(logits.argmax()) != 2)
     stronger = entry(explain("--format", "json", "--enhance", "red", "--alpha-hat", "1"))["edit"]
-    assert stronger["classes"][0]["logit"] > found["classes"][0]["logit"]
+    assert stronger["classes"][0]["logit"] > explanation["classes"][0]["logit"]
 
 
 def test_features_are_named_by_number_class_or_nothing(explain: Callable, audited: Path) -> None:
     records = json.loads((audited / "audit.json").read_text())["classes"]
-    red = next(one["dominant_feature"] for one in records if one["name"] == "red")
+    red = next(class_record["dominant_feature"] for class_record in records if class_record["name"] == "red")
     ways = (
         ["--suppress", str(red)],
         ["--suppress", f"feature={red}"],
@@ -171,9 +171,9 @@ def test_features_are_named_by_number_class_or_nothing(explain: Callable, audite
     )
     logits = [entry(explain(*way, "--format", "json"))["edit"]["classes"][0]["logit"] for way in ways]
     assert len(set(logits)) == 1
-    found = entry(explain("--format", "json", "--suppress"))  # alone: what speaks most for the prediction
-    most = max(found["logit"]["features"], key=lambda one: one["part"])["feature"]
-    assert found["edit"]["steps"] == [f"salve: suppress feature {most}, alpha_hat 1"]
+    explanation = entry(explain("--format", "json", "--suppress"))  # alone: what speaks most for the prediction
+    most = max(explanation["logit"]["features"], key=lambda feature: feature["part"])["feature"]
+    assert explanation["edit"]["steps"] == [f"salve: suppress feature {most}, alpha_hat 1"]
     both = entry(explain("--format", "json", "--enhance", "blue", "--suppress", "red"))["edit"]["steps"]
     assert [step.split()[1] for step in both] == ["suppress", "enhance"]
 
@@ -192,15 +192,17 @@ def test_text_says_it_all(explain: Callable) -> None:
 
 
 def test_maps_before_and_after_an_edit(explain: Callable) -> None:
-    found = entry(explain("--format", "json", "--suppress", "red", "--alpha-hat", "30", "--features", "4"))
-    shown, n = found["maps"]["shown"], len(found["logit"]["features"])
+    explanation = entry(explain("--format", "json", "--suppress", "red", "--alpha-hat", "30", "--features", "4"))
+    shown, n = explanation["maps"]["shown"], len(explanation["logit"]["features"])
     assert n >= 2
-    assert [one["method"] for one in shown] == ["Grad-FAM"] * n + ["Grad-CAM"] * 4
-    assert [one["of"] for one in shown[:n]] == [f"feature {one['feature']}" for one in found["logit"]["features"]]
-    now = found["edit"]["predicted"]
-    assert [one["of"] for one in shown[n:]] == ["red", now, "red after the edit", f"{now} after the edit"]
-    assert min(found["maps"]["grid"]) >= 2
-    for share in (share for one in shown for share in one["in_top_fifth"]):
+    assert [heat_map["method"] for heat_map in shown] == ["Grad-FAM"] * n + ["Grad-CAM"] * 4
+    assert [heat_map["of"] for heat_map in shown[:n]] == [
+        f"feature {feature['feature']}" for feature in explanation["logit"]["features"]
+    ]
+    now = explanation["edit"]["predicted"]
+    assert [heat_map["of"] for heat_map in shown[n:]] == ["red", now, "red after the edit", f"{now} after the edit"]
+    assert min(explanation["maps"]["grid"]) >= 2
+    for share in (share for heat_map in shown for share in heat_map["in_top_fifth"]):
         assert share is None or 0.2 <= share <= 1
 
 
@@ -215,22 +217,42 @@ def test_html_and_png_and_json_files(explain: Callable, tmp_path: Path) -> None:
     assert not re.search(r"(src|href)=\"(?!data:|#)", text)
     images = re.findall(r"<img [^>]*>", text)
     assert len(images) > 10
-    assert all(re.search(r' alt="[^"]{10,}"', one) for one in images)
+    assert all(re.search(r' alt="[^"]{10,}"', tag) for tag in images)
     with Image.open(io.BytesIO(figure.read_bytes())) as image:
         assert image.format == "PNG"
         assert image.width > 1000
     assert json.loads(data.read_text())[0]["predicted"] == "red"
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["red.html", "red.json", "red.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["red.html", "red.json", "red.png"]
 
 
-def test_several_pictures_in_one_file(salve: Callable, audited: Path, colour_model: Path, colour_data: Path) -> None:
+def test_several_images_in_one_file(salve: Callable, audited: Path, colour_model: Path, colour_data: Path) -> None:
     images = [colour_data / "val" / name / "001.png" for name in ("red", "blue")]
     done = salve("explain", colour_model, *images, audited, "--format", "json", "--features", "2")
     assert done.code == 0, done.err
-    assert [one["image"] for one in json.loads(done.out)] == [str(one) for one in images]
+    assert [explanation["image"] for explanation in json.loads(done.out)] == [str(image) for image in images]
 
 
-def test_a_grey_picture_is_taken_as_the_audit_takes_it(explain: Callable, tmp_path: Path) -> None:
+def test_the_network_is_traced_once_for_maps_and_regions_of_all_images(
+    salve: Callable, audited: Path, colour_model: Path, colour_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traced: list[torch.Size] = []
+
+    def count(classifier: Classifier, images: torch.Tensor) -> layers.TracedLayers:
+        traced.append(images.shape)
+        return trace_layers(classifier, images)
+
+    trace_layers = layers.trace_layers
+    for module in (layers, map_layers, stage):
+        monkeypatch.setattr(module, "trace_layers", count)
+    images = [colour_data / "val" / name / "001.png" for name in ("red", "blue")]
+    done = salve("explain", colour_model, *images, audited, "--format", "json")
+    assert done.code == 0, done.err
+    entries = json.loads(done.out)
+    assert [entry["why_no_maps"] or entry["why_no_regions"] for entry in entries] == ["", ""]
+    assert len(traced) == 1
+
+
+def test_a_grey_image_is_taken_as_the_audit_takes_it(explain: Callable, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (50, 40), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "grey.png")
     Image.fromarray(np.repeat(pixels[..., None], 3, 2)).save(tmp_path / "colour.png")
@@ -238,10 +260,10 @@ def test_a_grey_picture_is_taken_as_the_audit_takes_it(explain: Callable, tmp_pa
     assert both[0]["classes"] == both[1]["classes"]
 
 
-def test_pictures_that_are_none(explain: Callable, tmp_path: Path) -> None:
+def test_images_that_are_none(explain: Callable, tmp_path: Path) -> None:
     text = tmp_path / "text.png"
-    text.write_text("no picture")
-    assert_refused(explain(image=text), f"error: {text}: not a picture in a known format")
+    text.write_text("no image")
+    assert_refused(explain(image=text), f"error: {text}: not an image in a known format")
     assert_refused(explain(image=tmp_path / "none.png"), "none.png: ")
     assert_refused(explain(image=tmp_path), f"error: {tmp_path}: ")
     Image.new("1", (8000, 8000)).save(tmp_path / "huge.png")
@@ -287,25 +309,25 @@ def test_places_that_cannot_be_written(explain: Callable, tmp_path: Path, monkey
     assert_refused(explain("-o", out), f"error: {out}: cannot be written (No space left on device)")
     monkeypatch.undo()
     assert out.read_text() == "before"
-    assert [one.name for one in tmp_path.iterdir()] == ["x.html"]
+    assert [path.name for path in tmp_path.iterdir()] == ["x.html"]
 
 
-def test_inputs_are_never_overwritten(explain: Callable, audited: Path, picture: Path, tmp_path: Path) -> None:
-    image = tmp_path / "red.png"
-    shutil.copyfile(picture, image)
-    (tmp_path / "link.png").symlink_to(image)
+def test_inputs_are_never_overwritten(explain: Callable, audited: Path, image: Path, tmp_path: Path) -> None:
+    opened = tmp_path / "red.png"
+    shutil.copyfile(image, opened)
+    (tmp_path / "link.png").symlink_to(opened)
     before = (audited / "audit.json").read_bytes()
-    for out in (image, tmp_path / "link.png"):
-        assert_refused(explain("-o", out, image=image), "is one of the inputs, which are never overwritten")
+    for out in (opened, tmp_path / "link.png"):
+        assert_refused(explain("-o", out, image=opened), "is one of the inputs, which are never overwritten")
     assert_refused(explain("-o", audited / "audit.json"), "is one of the inputs")
-    assert image.read_bytes() == picture.read_bytes()
+    assert opened.read_bytes() == image.read_bytes()
     assert (audited / "audit.json").read_bytes() == before
 
 
 def test_audits_that_do_not_belong(explain: Callable, audited: Path, colour_model: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.pt"
     torch.save({**torch.load(colour_model, weights_only=True), "epoch": 1}, other)
-    hashes = [hashlib.sha256(one.read_bytes()).hexdigest() for one in (colour_model, other)]
+    hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (colour_model, other)]
     assert_refused(explain(model=other), "is an audit of another model", *hashes)
     bare = tmp_path / "bare"
     shutil.copytree(audited, bare)
@@ -323,7 +345,7 @@ def test_an_audit_of_arrays_has_no_model(explain: Callable, salve: Callable, tmp
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), 40)
     acts = (np.eye(3)[labels] @ rng.standard_normal((3, 8)) + 0.3 * rng.standard_normal((120, 8))).astype(np.float32)
-    weight = np.stack([acts[labels == one].mean(0) for one in range(3)])
+    weight = np.stack([acts[labels == label].mean(0) for label in range(3)])
     file = tmp_path / "arrays.npz"
     np.savez(file, acts=acts, labels=labels, weight=weight, bias=-0.5 * (weight**2).sum(1))
     done = salve(file, "--out", tmp_path / "out", *QUICK)
@@ -359,13 +381,13 @@ def test_a_network_without_places_is_explained_without_maps(
     assert done.code == 0, done.err
     again = {"model": model, "audit": tmp_path / "out"}
     assert_refused(explain(**again), "which is code", "name it again")
-    found = entry(explain("--arch", arch, "--format", "json", "--suppress", **again))
-    assert found["maps"] is None
-    assert "grid" in found["why_no_maps"]
-    assert found["edit"]["steps"]
+    explanation = entry(explain("--arch", arch, "--format", "json", "--suppress", **again))
+    assert explanation["maps"] is None
+    assert "grid" in explanation["why_no_maps"]
+    assert explanation["edit"]["steps"]
     out = tmp_path / "x.html"
     assert explain("--arch", arch, "-o", out, **again).code == 0
-    assert f"There are no heat maps: {found['why_no_maps']}." in html.unescape(out.read_text())
+    assert f"There are no heat maps: {explanation['why_no_maps']}." in html.unescape(out.read_text())
     assert explain("--arch", arch, "-o", tmp_path / "x.png", **again).code == 0
 
 

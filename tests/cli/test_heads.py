@@ -17,6 +17,8 @@ from torch import nn
 
 from salve_audit import load_audit
 
+pytestmark = pytest.mark.slow
+
 HEADS = Path(__file__).resolve().parents[1] / "models" / "heads.py"
 QUICK = (
     "--format",
@@ -43,14 +45,14 @@ def build(name: str) -> nn.Module:
     return getattr(module, name)().eval()
 
 
-def load_pictures(paths: list[Path]) -> torch.Tensor:
+def load_images(paths: list[Path]) -> torch.Tensor:
     arrays = [np.asarray(Image.open(path), dtype=np.float32) / 255 for path in paths]
     return (torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2) - 0.5) / 0.5
 
 
 @dataclass(frozen=True)
 class World:
-    """Pictures in folders, and a way to train a network on them for a moment."""
+    """Images in folders, and a way to train a network on them for a moment."""
 
     data: Path
     place: Path
@@ -63,11 +65,11 @@ class World:
             files = sorted((self.data / "train").glob("*/*.png"))
             classes = sorted({file.parent.name for file in files})
             labels = torch.tensor([classes.index(file.parent.name) for file in files])
-            pictures = load_pictures(files)
+            images = load_images(files)
             optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
             for _ in range(15):
                 optimiser.zero_grad()
-                self._loss(model(pictures), labels).backward()
+                self._loss(model(images), labels).backward()
                 optimiser.step()
         path = self.place / f"{name}.pt"
         state = model.eval().state_dict()
@@ -92,7 +94,7 @@ def world(colour_data: Path, tmp_path: Path) -> World:
 
 @pytest.fixture
 def pair(colour_data: Path, tmp_path: Path) -> World:
-    """The same pictures without the third class."""
+    """Images of the world without the third class."""
     shutil.copytree(colour_data, tmp_path / "pair")
     for split in ("train", "val"):
         shutil.rmtree(tmp_path / "pair" / split / "red")
@@ -107,12 +109,12 @@ def audit(salve: Callable, path: Path, world: World, name: str, *more: object) -
 
 
 def network_outputs(out: Path, world: World, model: nn.Module) -> np.ndarray:
-    """What the network itself says of the audited pictures, in the order of the samples."""
+    """What the network itself says of the audited images, in the order of the samples."""
     import pandas as pd
 
     paths = pd.read_parquet(out / "samples.parquet").path
     with torch.inference_mode():
-        return model(load_pictures([world.data / path for path in paths])).numpy()
+        return model(load_images([world.data / path for path in paths])).numpy()
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,7 @@ def network_outputs(out: Path, world: World, model: nn.Module) -> np.ndarray:
         ("conv_before_pool", "1", 12, "1x1 convolution"),
         ("conv_after_pool", "2", 12, "1x1 convolution"),
         ("tokens", "head", 12, None),
-        ("two_heads", "one,two", 19, "average of the layers 'one' and 'two'"),
+        ("two_heads", "first,second", 19, "average of the layers 'first' and 'second'"),
         ("distilled", "head,head_dist", 48, "average of the layers 'head' and 'head_dist'"),
         ("cosine", "2", 12, "compares directions"),
         ("normed", "head", 12, "compares directions"),
@@ -133,33 +135,34 @@ def test_the_written_head_makes_the_networks_logits(
     salve: Callable, world: World, name: str, head: str, width: int, note: str | None
 ) -> None:
     path, model = world.save(name)
-    out, kept = audit(salve, path, world, name)
+    out, saved = audit(salve, path, world, name)
     result = load_audit(out)
     assert (result.model.head, result.model.d, result.model.n_classes) == (head, width, 3)
     assert result.model.head_error < 1e-5
-    logits = kept["audit_acts"] @ kept["head_weight"].T + kept["head_bias"]
+    logits = saved["audit_acts"] @ saved["head_weight"].T + saved["head_bias"]
     own = network_outputs(out, world, model)
     np.testing.assert_allclose(logits, own, atol=2e-5 * np.abs(own).max())
-    assert (note is None) or any(note in one for one in result.notes), result.notes
-    assert np.mean([one.accuracy for one in result.classes]) > 0.6  # the network was trained: this is no noise
+    assert (note is None) or any(note in line for line in result.notes), result.notes
+    # the network was trained: this is no noise
+    assert np.mean([class_record.accuracy for class_record in result.classes]) > 0.6
 
 
 def test_cosine_activations_have_length_one(salve: Callable, world: World) -> None:
     path, model = world.save("cosine")
-    _, kept = audit(salve, path, world, "cosine")
-    np.testing.assert_allclose(np.linalg.norm(kept["audit_acts"], axis=1), 1, atol=1e-6)
+    _, saved = audit(salve, path, world, "cosine")
+    np.testing.assert_allclose(np.linalg.norm(saved["audit_acts"], axis=1), 1, atol=1e-6)
     factor = float(model[2].log_scale.detach().exp())
-    np.testing.assert_allclose(np.linalg.norm(kept["head_weight"], axis=1), factor, rtol=1e-5)
-    assert not kept["head_bias"].any()
+    np.testing.assert_allclose(np.linalg.norm(saved["head_weight"], axis=1), factor, rtol=1e-5)
+    assert not saved["head_bias"].any()
 
 
 @pytest.mark.parametrize("name", ["one_output", "one_probability"])
 def test_one_output_is_two_classes(salve: Callable, pair: World, name: str) -> None:
     path, model = pair.save(name)
-    out, kept = audit(salve, path, pair, name)
+    out, saved = audit(salve, path, pair, name)
     result = load_audit(out)
-    assert (result.model.n_classes, [one.name for one in result.classes]) == (2, ["blue", "green"])
-    logits = kept["audit_acts"] @ kept["head_weight"].T + kept["head_bias"]
+    assert (result.model.n_classes, [class_record.name for class_record in result.classes]) == (2, ["blue", "green"])
+    logits = saved["audit_acts"] @ saved["head_weight"].T + saved["head_bias"]
     own = network_outputs(out, pair, model).reshape(-1)
     if name == "one_probability":
         own = np.log(own.astype(np.float64)) - np.log1p(-own.astype(np.float64))
@@ -171,8 +174,8 @@ def test_one_output_is_two_classes(salve: Callable, pair: World, name: str) -> N
 
 def test_softmax_is_looked_through(salve: Callable, world: World) -> None:
     path, model = world.save("probabilities")
-    out, kept = audit(salve, path, world, "probabilities")
-    logits = torch.from_numpy(kept["audit_acts"] @ kept["head_weight"].T + kept["head_bias"])
+    out, saved = audit(salve, path, world, "probabilities")
+    logits = torch.from_numpy(saved["audit_acts"] @ saved["head_weight"].T + saved["head_bias"])
     np.testing.assert_allclose(logits.softmax(1), network_outputs(out, world, model), atol=1e-5)
     assert any("ends with softmax" in note for note in load_audit(out).notes)
 
@@ -190,7 +193,7 @@ def test_no_linear_head_names_what_is_there(salve: Callable, world: World, name:
     assert not (world.place / "out").exists()
 
 
-def test_a_named_head_is_proven_too(salve: Callable, world: World) -> None:
+def test_a_named_head_is_verified_too(salve: Callable, world: World) -> None:
     path, _ = world.save("mlp")
     done = salve(path, world.data, "--arch", f"{HEADS}:mlp", "--head", "1.0", "--out", world.place / "out", *QUICK)
     assert done.code == 2
@@ -199,14 +202,14 @@ def test_a_named_head_is_proven_too(salve: Callable, world: World) -> None:
 
 def test_several_heads_can_be_named(salve: Callable, world: World) -> None:
     path, _ = world.save("two_heads")
-    out, _ = audit(salve, path, world, "two_heads", "--head", "one,two")
-    assert load_audit(out).model.head == "one,two"
+    out, _ = audit(salve, path, world, "two_heads", "--head", "first,second")
+    assert load_audit(out).model.head == "first,second"
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("two_heads", ["one: Linear", "two: Linear", "2 layers averaged"]),
+        ("two_heads", ["first: Linear", "second: Linear", "2 layers averaged"]),
         ("cosine", ["cosines times"]),
         ("mlp", ["1.2: Linear(in_features=9", "is an MLP"]),
         ("one_probability", ["then sigmoid", "one output"]),
@@ -221,18 +224,18 @@ def test_inspect_says_what_the_head_is(salve: Callable, world: World, pair: Worl
 
 
 def test_the_cache_tells_kinds_of_head_apart(salve: Callable, world: World) -> None:
-    """The same file read as cosine and, by a function of the same parts, as linear: two sets of activations."""
+    """One file read as cosine and, by a function of the same parts, as linear: two sets of activations."""
     path, _ = world.save("no_bias")
     state = torch.load(path, weights_only=True)
     cosine_path = world.place / "cosine.pt"
     torch.save({**state, "2.log_scale": torch.tensor(2.0)}, cosine_path)
     cache = world.place / "cache"
-    quick = [one for one in QUICK if one != "--no-cache"]
+    quick = [word for word in QUICK if word != "--no-cache"]
     for file, name in ((path, "no_bias"), (cosine_path, "cosine"), (path, "no_bias")):
         out = world.place / name
         done = salve(file, world.data, "--arch", f"{HEADS}:{name}", "--out", out, "--cache", cache, *quick)
         assert done.code == 0, done.err
-    assert len([one for one in cache.iterdir() if one.is_dir()]) == 2
+    assert len([folder for folder in cache.iterdir() if folder.is_dir()]) == 2
 
 
 def test_labels_that_do_not_exclude_each_other_are_audited_one_by_one(salve: Callable, world: World) -> None:
@@ -242,14 +245,14 @@ def test_labels_that_do_not_exclude_each_other_are_audited_one_by_one(salve: Cal
     assert "the 3 outputs of labels.pt do not exclude each other" in refused.err
     assert "hint: --label NAME, one of: blue, green, red" in refused.err
     assert not (world.place / "none").exists()
-    out, kept = audit(salve, path, world, "labels", "--label", "green")
+    out, saved = audit(salve, path, world, "labels", "--label", "green")
     result = load_audit(out)
-    assert [one.name for one in result.classes] == ["not green", "green"]
-    assert [one.n for one in result.classes] == [32, 16]
-    logits = kept["audit_acts"] @ kept["head_weight"].T + kept["head_bias"]
+    assert [class_record.name for class_record in result.classes] == ["not green", "green"]
+    assert [class_record.n for class_record in result.classes] == [32, 16]
+    logits = saved["audit_acts"] @ saved["head_weight"].T + saved["head_bias"]
     own = network_outputs(out, world, model)[:, 1].astype(np.float64)
     np.testing.assert_allclose(logits[:, 1] - logits[:, 0], np.log(own) - np.log1p(-own), atol=1e-3)
-    assert result.classes[1].n_correct == int((own[kept["audit_labels"] == 1] > 0.5).sum())
+    assert result.classes[1].n_correct == int((own[saved["audit_labels"] == 1] > 0.5).sum())
     assert any("label 'green' (output 1 of 3) is audited against its absence" in note for note in result.notes)
 
 
@@ -265,7 +268,7 @@ def test_a_checkpoint_may_say_that_its_outputs_are_labels(salve: Callable, world
 def test_raw_logits_become_labels_where_the_user_says_so(salve: Callable, world: World) -> None:
     path, _ = world.save("no_bias")
     out, _ = audit(salve, path, world, "no_bias", "--label", "red")
-    assert [one.name for one in load_audit(out).classes] == ["not red", "red"]
+    assert [class_record.name for class_record in load_audit(out).classes] == ["not red", "red"]
     unknown = salve(path, world.data, "--arch", f"{HEADS}:no_bias", "--label", "pink", "--out", out, *QUICK)
     assert "there is no label 'pink'" in unknown.err
     assert unknown.code == 2

@@ -12,16 +12,25 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
-import pandas as pd
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from PIL import Image
+from onnx_files import (
+    TAILS,
+    D,
+    K,
+    images,
+    run_alone,
+    tail_softmax,
+    tail_two_heads,
+    write,
+)
 from safetensors.numpy import load_file
 
 from salve_audit import load_audit
-from salve_audit.inputs import load_classifier
+from salve_audit.inputs.model.checkpoint import load_classifier
+
+pytestmark = pytest.mark.slow
 
 QUICK = (
     "--format",
@@ -39,128 +48,6 @@ QUICK = (
     "0",
     "--quiet",
 )
-D, K = 6, 3
-METADATA = {
-    "mean": "[0.5, 0.5, 0.5]",
-    "std": "0.5, 0.5, 0.5",
-    "interpolation": "bilinear",
-    "crop_pct": "1.0",
-    "class_names": "{0: 'blue', 1: 'green', 2: 'red'}",
-}
-
-
-def weights() -> dict[str, np.ndarray]:
-    """A filter bank and a head that tell the colours: channel differences, then one row per colour."""
-    rng = np.random.default_rng(0)
-    kernel = rng.normal(size=(D, 3, 4, 4)) * 0.02
-    for channel in range(3):
-        kernel[channel, channel] += 0.06
-    head = np.concatenate([2 * np.eye(3)[[2, 1, 0]] - 1, 0.1 * rng.normal(size=(K, D - 3))], axis=1)
-    arrays = {"kernel": kernel, "kernel_bias": np.full(D, 0.3), "head": head, "bias": np.array([0.1, 0.0, -0.1])}
-    return {name: np.asarray(values, dtype=np.float32) for name, values in arrays.items()}
-
-
-def body(batch: int | str) -> list[Any]:
-    return [
-        helper.make_node("Conv", ["x", "kernel", "kernel_bias"], ["map"], "stem", strides=[4, 4]),
-        helper.make_node("Relu", ["map"], ["relu"]),
-        helper.make_node("GlobalAveragePool", ["relu"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["acts"]),
-    ]
-
-
-def tail_gemm(w: dict[str, np.ndarray]) -> tuple[list[Any], dict[str, np.ndarray], str]:
-    return [helper.make_node("Gemm", ["acts", "head", "bias"], ["y"], "fc", transB=1)], w, "fc"
-
-
-def tail_matmul(w: dict[str, np.ndarray]) -> tuple[list[Any], dict[str, np.ndarray], str]:
-    nodes = [
-        helper.make_node("Transpose", ["head"], ["head_t"], perm=[1, 0]),
-        helper.make_node("MatMul", ["acts", "head_t"], ["product"], "matmul"),
-        helper.make_node("Add", ["bias", "product"], ["y"]),
-    ]
-    return nodes, w, "matmul"
-
-
-def tail_plain_matmul(w: dict[str, np.ndarray]) -> tuple[list[Any], dict[str, np.ndarray], str]:
-    return [helper.make_node("MatMul", ["acts", "columns"], ["y"], "matmul")], {**w, "columns": w["head"].T}, "matmul"
-
-
-def tail_conv(w: dict[str, np.ndarray]) -> tuple[list[Any], dict[str, np.ndarray], str]:
-    nodes = [
-        helper.make_node("Conv", ["relu", "kernel_1x1", "bias"], ["scores"], "classifier"),
-        helper.make_node("ReduceMean", ["scores", "axes"], ["y"], keepdims=0),
-    ]
-    return nodes, {**w, "kernel_1x1": w["head"][:, :, None, None], "axes": np.array([2, 3])}, "classifier"
-
-
-def tail_two_heads(w: dict[str, np.ndarray]) -> tuple[list[Any], dict[str, np.ndarray], str]:
-    nodes = [
-        helper.make_node("Gemm", ["acts", "head", "bias"], ["one"], "head", transB=1, alpha=1.5, beta=0.5),
-        helper.make_node("Relu", ["acts"], ["again"]),
-        helper.make_node("Gemm", ["again", "head"], ["two"], "head_dist", transB=1),
-        helper.make_node("Add", ["one", "two"], ["sum"]),
-        helper.make_node("Div", ["sum", "half"], ["y"]),
-    ]
-    return nodes, {**w, "half": np.float32(2)}, "head+head_dist"
-
-
-def tail_softmax(w: dict[str, np.ndarray]) -> tuple[list[Any], dict[str, np.ndarray], str]:
-    nodes, w, name = tail_gemm(w)
-    nodes[-1].output[0] = "logits"
-    return [*nodes, helper.make_node("Softmax", ["logits"], ["y"], axis=1)], w, name
-
-
-def tail_quantised(w: dict[str, np.ndarray]) -> tuple[list[Any], dict[str, np.ndarray], str]:
-    scale = np.abs(w["head"]).max(1) / 127
-    nodes = [
-        helper.make_node("DequantizeLinear", ["head_8", "head_scale", "head_zero"], ["head_f"], axis=0),
-        helper.make_node("Gemm", ["acts", "head_f", "bias"], ["y"], "fc", transB=1),
-    ]
-    stored = np.round(w["head"] / scale[:, None]).astype(np.int8)
-    return nodes, {**w, "head_8": stored, "head_scale": scale, "head_zero": np.zeros(K, np.int8)}, "fc"
-
-
-TAILS = [tail_gemm, tail_matmul, tail_plain_matmul, tail_conv, tail_two_heads, tail_softmax, tail_quantised]
-
-
-def write(
-    path: Path,
-    tail: Callable = tail_gemm,
-    batch: int | str = "n",
-    metadata: dict[str, str] = METADATA,
-    side: int | str = 32,
-    channels_last: bool = False,
-) -> str:
-    """A graph with that ending at `path`; the name its head should be given."""
-    nodes, arrays, name = tail(weights())
-    sides = [side, side, 3] if channels_last else [3, side, side]
-    first = [helper.make_node("Transpose", ["pictures"], ["x"], perm=[0, 3, 1, 2])] if channels_last else []
-    given = "pictures" if channels_last else "x"
-    used = {one for node in [*body(batch), *nodes] for one in node.input}
-    graph = helper.make_graph(
-        [*first, *body(batch), *nodes],
-        "colours",
-        [helper.make_tensor_value_info(given, TensorProto.FLOAT, [batch, *sides])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, K])],
-        [numpy_helper.from_array(values, key) for key, values in arrays.items() if key in used],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    helper.set_model_props(model, metadata)
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
-    return name
-
-
-def pictures(data: Path, out: Path) -> np.ndarray:
-    paths = pd.read_parquet(out / "samples.parquet").path
-    arrays = [np.asarray(Image.open(data / path), dtype=np.float32) / 255 for path in paths]
-    return np.ascontiguousarray(((np.stack(arrays) - 0.5) / 0.5).transpose(0, 3, 1, 2))
-
-
-def run_alone(path: Path, batch: np.ndarray) -> np.ndarray:
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: batch})[0]
 
 
 @pytest.mark.parametrize("tail", TAILS)
@@ -171,16 +58,16 @@ def test_the_head_in_the_graph_makes_its_output(
     name = write(path, tail)
     done = salve(path, colour_data, "--out", out, "--keep-activations", *QUICK)
     assert done.code == 0, done.err
-    result, kept = load_audit(out), load_file(out / "activations.safetensors")
+    result, saved = load_audit(out), load_file(out / "activations.safetensors")
     assert (result.model.format, result.model.head) == ("ONNX", name)
     assert result.model.head_error < 1e-5
-    logits = kept["audit_acts"] @ kept["head_weight"].T + kept["head_bias"]
-    own = run_alone(path, pictures(colour_data, out))
+    logits = saved["audit_acts"] @ saved["head_weight"].T + saved["head_bias"]
+    own = run_alone(path, images(colour_data, out))
     if tail is tail_softmax:
         logits = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     np.testing.assert_allclose(logits, own, atol=1e-5 * np.abs(own).max())
-    assert [one.name for one in result.classes] == ["blue", "green", "red"]
-    assert min(one.accuracy for one in result.classes) > 0.6
+    assert [class_record.name for class_record in result.classes] == ["blue", "green", "red"]
+    assert min(class_record.accuracy for class_record in result.classes) > 0.6
     assert result.model.transform.mean == (0.5, 0.5, 0.5)
 
 
@@ -191,8 +78,8 @@ def test_a_fixed_batch_size_is_filled_up(salve: Callable, colour_data: Path, tmp
     for path in (free, fixed):
         done = salve(path, colour_data, "--out", tmp_path / path.stem, "--keep-activations", *QUICK)
         assert done.code == 0, done.err
-    one, two = (load_file(tmp_path / name / "activations.safetensors") for name in ("free", "fixed"))
-    np.testing.assert_allclose(one["audit_acts"], two["audit_acts"], atol=1e-6)
+    any_size, fixed_size = (load_file(tmp_path / name / "activations.safetensors") for name in ("free", "fixed"))
+    np.testing.assert_allclose(any_size["audit_acts"], fixed_size["audit_acts"], atol=1e-6)
 
 
 def test_channels_may_come_last(salve: Callable, colour_data: Path, tmp_path: Path) -> None:
@@ -200,15 +87,15 @@ def test_channels_may_come_last(salve: Callable, colour_data: Path, tmp_path: Pa
         write(tmp_path / f"{name}.onnx", channels_last=last)
         done = salve(tmp_path / f"{name}.onnx", colour_data, "--out", tmp_path / name, "--keep-activations", *QUICK)
         assert done.code == 0, done.err
-    one, two = (load_file(tmp_path / name / "activations.safetensors") for name in ("first", "last"))
-    np.testing.assert_allclose(one["audit_acts"], two["audit_acts"], atol=1e-6)
+    plain, last_axis = (load_file(tmp_path / name / "activations.safetensors") for name in ("first", "last"))
+    np.testing.assert_allclose(plain["audit_acts"], last_axis["audit_acts"], atol=1e-6)
 
 
 def test_a_copy_shares_the_session_and_nothing_else(tmp_path: Path) -> None:
     write(tmp_path / "model.onnx")
     model = load_classifier(tmp_path / "model.onnx").model
     clone = copy.deepcopy(model)
-    head, other = (one.get_submodule("fc") for one in (model, clone))
+    head, other = (network.get_submodule("fc") for network in (model, clone))
     assert other is not head
     before = head.weight.clone()
     other.double().weight.data += 1
@@ -264,8 +151,8 @@ def test_a_network_exported_by_torch(salve: Callable, colour_data: Path, tmp_pat
         torch.onnx.export(model, (torch.zeros(1, 3, 32, 32),), path, **settings)
     done = salve(path, colour_data, "--out", out, "--keep-activations", *QUICK)
     assert done.code == 0, done.err
-    kept = load_file(out / "activations.safetensors")
-    np.testing.assert_allclose(kept["head_weight"], model[-1].weight.detach().numpy(), atol=1e-7)
+    saved = load_file(out / "activations.safetensors")
+    np.testing.assert_allclose(saved["head_weight"], model[-1].weight.detach().numpy(), atol=1e-7)
 
 
 def externalise(path: Path, location: str | None = None) -> None:
@@ -347,13 +234,13 @@ def damage_tail(path: Path) -> None:
 
 def damage_shape(path: Path) -> None:
     model = onnx.load(path)
-    next(one for one in model.graph.initializer if one.name == "head").dims[1] = 68
+    next(tensor for tensor in model.graph.initializer if tensor.name == "head").dims[1] = 68
     path.write_bytes(model.SerializeToString())
 
 
 def damage_bias(path: Path) -> None:
     model = onnx.load(path)
-    stored = next(one for one in model.graph.initializer if one.name == "bias")
+    stored = next(tensor for tensor in model.graph.initializer if tensor.name == "bias")
     stored.CopyFrom(numpy_helper.from_array(np.zeros(2, np.float32), "bias"))
     path.write_bytes(model.SerializeToString())
 
@@ -378,7 +265,7 @@ def damage_computed_weights(path: Path) -> None:
         (damage_text, "is damaged or no ONNX file"),
         (damage_empty, "the file is empty"),
         (damage_operator, "onnxruntime cannot run it"),
-        (damage_two_inputs, "takes 2 inputs (x, other), expected one: pictures"),
+        (damage_two_inputs, "takes 2 inputs (x, other), expected one: images"),
         (damage_tail, "no linear layer makes its output; it ends with 'acts' (Flatten), 'fc' (Gemm), 'last' (Relu)"),
         (damage_shape, "its graph is damaged (ValueError: cannot reshape array"),
         (damage_bias, "its graph is damaged (ValueError: operands could not be broadcast"),
@@ -401,7 +288,7 @@ def test_bad_files_are_one_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_node_can_be_named_and_is_proven(salve: Callable, colour_data: Path, tmp_path: Path) -> None:
+def test_the_node_can_be_named_and_is_verified(salve: Callable, colour_data: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     write(path, tail_two_heads)
     wrong = salve(path, colour_data, "--head", "head", "--out", tmp_path / "out", *QUICK)

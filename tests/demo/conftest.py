@@ -1,4 +1,4 @@
-"""A network trained once on few pictures of the demo world; far above chance is enough for these tests."""
+"""A network trained once on few images of the demo world; far above chance is enough for these tests."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 from torch import nn
 
 from salve_audit.demo.files import write_world
-from salve_audit.demo.pictures import DrawnSplit
-from salve_audit.demo.training import Recipe, save_checkpoint, train_network
+from salve_audit.demo.images import DrawnSplit
+from salve_audit.demo.training import NetworkRecipe, save_checkpoint, train_network
 from salve_audit.demo.world import World, demo_world
 
 SEED = 3
 N_TRAIN, N_VAL = 250, 25
-RECIPE = Recipe(epochs=3)
+RECIPE = NetworkRecipe(epochs=3)
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,10 @@ def test_no_two_shapes_look_alike(rng: np.random.Generator) -> None:
     for shape in SHAPES:
         stamps = [draw_cue(shape, 12, 12, rng) for _ in range(30)]
         means[shape] = np.mean([np.where(s.inside[..., None], s.colour, 0.5) for s in stamps], 0)
-    for one in SHAPES:
+    for first in SHAPES:
         for other in SHAPES:
-            if one < other and {one, other} != {"stripes", "checkerboard"}:  # both average to grey
-                assert np.abs(means[one] - means[other]).max() > 0.25, (one, other)
+            if first < other and {first, other} != {"stripes", "checkerboard"}:  # both average to grey
+                assert np.abs(means[first] - means[other]).max() > 0.25, (first, other)
 
 
 def test_stripes_are_horizontal_and_a_checkerboard_is_not(rng: np.random.Generator) -> None:

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from salve_audit.demo.files import picture_path, write_world
-from salve_audit.demo.pictures import draw
+from salve_audit.demo.files import image_path, write_world
+from salve_audit.demo.images import draw
 from salve_audit.demo.world import World
 from salve_audit.errors import OutputError
-from salve_audit.inputs.folder import load_image_folder
+from salve_audit.inputs.data.datasets import load_images
 
 
-def test_is_an_image_folder_with_the_drawn_pictures(world: World, tmp_path: Path) -> None:
+def test_is_an_image_folder_with_the_drawn_images(world: World, tmp_path: Path) -> None:
     splits = write_world(world, tmp_path / "data", 4, 3, seed=7)
-    found = load_image_folder(tmp_path / "data", seed=0)
-    assert found.classes == world.class_names
-    assert (len(found.fit.paths), len(found.audit.paths)) == (32, 24)
-    for drawn, listed in ((splits["train"], found.fit), (splits["val"], found.audit)):
-        assert [picture_path(world, key) for key in drawn.keys] == list(listed.paths)
+    imageset = load_images(tmp_path / "data", seed=0)
+    assert imageset.classes == world.class_names
+    assert (len(imageset.fit.paths), len(imageset.audit.paths)) == (32, 24)
+    for drawn, listed in ((splits["train"], imageset.fit), (splits["val"], imageset.audit)):
+        assert [image_path(world, key) for key in drawn.keys] == list(listed.paths)
         assert drawn.labels.tolist() == list(listed.labels)
         for key, pixels, path in zip(drawn.keys, drawn.pixels, listed.paths, strict=True):
             stored = np.asarray(Image.open(tmp_path / "data" / path))

@@ -6,18 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from image_files import load_image
 
 from salve_audit.activations.fingerprint import compute_fingerprint
 from salve_audit.demo.run import DemoSettings, run_demo
-from salve_audit.demo.training import Recipe
+from salve_audit.demo.training import NetworkRecipe
 from salve_audit.errors import OutputError, UsageError
-from salve_audit.inputs import load_classifier, load_image_folder
-from salve_audit.inputs.picture import load_picture
-from salve_audit.inputs.transform import build_transform
+from salve_audit.inputs.data.datasets import load_images
+from salve_audit.inputs.model.checkpoint import load_classifier
+from salve_audit.inputs.model.transform import build_transform
 from salve_audit.results import AuditResult, load_audit
 from salve_audit.sae.files import load_sae
 
-SMALL = {"n_train": 120, "n_val": 40, "seed": 4, "recipe": Recipe(epochs=6), "format": ("json",)}
+pytestmark = pytest.mark.slow
+
+SMALL = {"n_train": 120, "n_val": 40, "seed": 4, "recipe": NetworkRecipe(epochs=6), "format": ("json",)}
 
 
 @pytest.fixture(scope="module")
@@ -31,48 +34,53 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, AuditResult
 
 def test_leaves_the_report_and_the_world(audited: tuple[Path, AuditResult]) -> None:
     out, result = audited
-    assert {one.name for one in out.iterdir()} == {
+    assert {path.name for path in out.iterdir()} == {
         "audit.json",
         "concepts.safetensors",
         "samples.parquet",
         "sae.safetensors",
         "world",
     }
-    assert {one.name for one in (out / "world").iterdir()} == {"data", "model.pt", "truth.json"}
+    assert {path.name for path in (out / "world").iterdir()} == {"data", "model.pt", "truth.json"}
     assert len(list((out / "world" / "data" / "val").rglob("*.png"))) == 8 * 40
-    assert [one.name for one in out.parent.iterdir()] == ["report"]
+    assert [path.name for path in out.parent.iterdir()] == ["report"]
     assert load_audit(out) == result
     assert result.demo is not None
 
 
-def test_truth_and_audit_are_of_the_same_pictures(audited: tuple[Path, AuditResult]) -> None:
+def test_truth_and_audit_are_of_the_same_images(audited: tuple[Path, AuditResult]) -> None:
     """Accuracies measured in memory and from the files through the product's own pass are the same numbers."""
     out, result = audited
     truth = json.loads((out / "world" / "truth.json").read_text())
-    found = {one.name: one for one in result.classes}
-    for one in truth["truth"]:
-        assert found[one["class_name"]].accuracy == pytest.approx(one["accuracy"], abs=1e-9)
-        assert found[one["class_name"]].n == one["n"] == 40
-    assert np.mean([one["accuracy"] for one in truth["truth"]]) > 0.7
+    records = {records.name: records for records in result.classes}
+    for class_record in truth["truth"]:
+        assert records[class_record["class_name"]].accuracy == pytest.approx(class_record["accuracy"], abs=1e-9)
+        assert records[class_record["class_name"]].n == class_record["n"] == 40
+    assert np.mean([class_record["accuracy"] for class_record in truth["truth"]]) > 0.7
 
 
 def test_reports_what_was_planted(audited: tuple[Path, AuditResult]) -> None:
     out, result = audited
     assert result.demo is not None
-    truth = {one["class_name"]: one for one in json.loads((out / "world" / "truth.json").read_text())["truth"]}
-    for one in result.demo.classes:
-        assert {cue: one.true_drop[cue] for cue in one.cues} == truth[one.class_name]["drops"]
-        assert one.largest_drop == max(truth[one.class_name]["drops"].values(), default=0.0)
-    assert {one.class_name for one in result.demo.classes if not one.cues} == {"plain"}
-    assert all(one.n <= 7 for one in result.demo.correlations)
-    assert "alpha_hat_flip" in {one.statistic for one in result.demo.correlations}
+    truth = {
+        class_record["class_name"]: class_record
+        for class_record in json.loads((out / "world" / "truth.json").read_text())["truth"]
+    }
+    for class_record in result.demo.classes:
+        assert {cue: class_record.true_drop[cue] for cue in class_record.cues} == truth[class_record.class_name][
+            "drops"
+        ]
+        assert class_record.largest_drop == max(truth[class_record.class_name]["drops"].values(), default=0.0)
+    assert {class_record.class_name for class_record in result.demo.classes if not class_record.cues} == {"plain"}
+    assert all(correlation.n <= 7 for correlation in result.demo.correlations)
+    assert "alpha_hat_flip" in {correlation.statistic for correlation in result.demo.correlations}
 
 
 def test_the_dominant_latent_fires_on_its_class(audited: tuple[Path, AuditResult]) -> None:
     _, result = audited
     assert result.demo is not None
-    assert min(one.dominant_auroc for one in result.demo.classes) > 0.7
-    assert np.median([one.dominant_auroc for one in result.demo.classes]) > 0.9
+    assert min(class_record.dominant_auroc for class_record in result.demo.classes) > 0.7
+    assert np.median([class_record.dominant_auroc for class_record in result.demo.classes]) > 0.9
 
 
 def test_firing_is_recomputed_from_the_files(audited: tuple[Path, AuditResult]) -> None:
@@ -80,26 +88,28 @@ def test_firing_is_recomputed_from_the_files(audited: tuple[Path, AuditResult]) 
     out, result = audited
     assert result.demo is not None
     classifier = load_classifier(out / "world" / "model.pt")
-    images = load_image_folder(out / "world" / "data", seed=4)
+    images = load_images(out / "world" / "data", seed=4)
     transform, sae = build_transform(classifier.transform), load_sae(out / "sae.safetensors")
     splits = {}
     for name, split in (("fit", images.fit), ("audit", images.audit)):
-        batch = torch.stack([transform(load_picture(images.root / path)) for path in split.paths])
+        batch = torch.stack([transform(load_image(images.root / path)) for path in split.paths])
         with torch.inference_mode():
             acts = classifier.model.forward_head(classifier.model.forward_features(batch), pre_logits=True)
         splits[name] = sae.encode(acts.numpy()), np.array(split.labels)
     (fit_codes, fit_labels), (codes, labels) = splits["fit"], splits["audit"]
-    for index, one in enumerate(result.demo.classes):
-        fires = codes[:, one.dominant_feature] * np.sign(fit_codes[fit_labels == index, one.dominant_feature].mean())
+    for index, class_record in enumerate(result.demo.classes):
+        fires = codes[:, class_record.dominant_feature] * np.sign(
+            fit_codes[fit_labels == index, class_record.dominant_feature].mean()
+        )
         pairs = np.sign(fires[labels == index][:, None] - fires[labels != index][None]) / 2 + 0.5
-        assert one.dominant_auroc == pytest.approx(pairs.mean(), abs=1e-3)
+        assert class_record.dominant_auroc == pytest.approx(pairs.mean(), abs=1e-3)
 
 
 def test_the_world_can_be_audited_again_by_hand(audited: tuple[Path, AuditResult]) -> None:
     """What lies in world/ is what was audited, to the byte."""
     out, result = audited
     classifier = load_classifier(out / "world" / "model.pt")
-    images = load_image_folder(out / "world" / "data", seed=4)
+    images = load_images(out / "world" / "data", seed=4)
     assert classifier.sha256 == result.provenance.model_sha256
     assert compute_fingerprint(classifier, images, "fp32").data_sha256 == result.provenance.data_sha256
     assert (len(images.fit.labels), len(images.audit.labels)) == (result.data.n_fit, result.data.n_audit)
@@ -110,7 +120,7 @@ def test_refuses_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
     (tmp_path / "world" / "thesis.txt").write_text("precious")
     with pytest.raises(OutputError, match="not an earlier demo's"):
         run_demo(DemoSettings(tmp_path, **SMALL))
-    assert [one.name for one in tmp_path.rglob("*")] == ["world", "thesis.txt"]
+    assert [path.name for path in tmp_path.rglob("*")] == ["world", "thesis.txt"]
 
 
 def test_leaves_nothing_when_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +128,7 @@ def test_leaves_nothing_when_interrupted(tmp_path: Path, monkeypatch: pytest.Mon
         raise KeyboardInterrupt
 
     monkeypatch.setattr("salve_audit.demo.run.run_audit", interrupted)
-    tiny = {"n_train": 4, "n_val": 2, "recipe": Recipe(epochs=1)}
+    tiny = {"n_train": 4, "n_val": 2, "recipe": NetworkRecipe(epochs=1)}
     with pytest.raises(KeyboardInterrupt):
         run_demo(DemoSettings(tmp_path / "new", **tiny))
     assert list(tmp_path.iterdir()) == []

@@ -8,13 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from salve_audit.demo.files import picture_path
-from salve_audit.demo.training import Recipe, normalise, predictor, save_checkpoint, train_network
+from salve_audit.demo.files import image_path
+from salve_audit.demo.training import NetworkRecipe, normalise_pixels, predictor, save_checkpoint, train_network
 from salve_audit.errors import OutputError
-from salve_audit.inputs.checkpoint import load_classifier
-from salve_audit.inputs.transform import build_transform
+from salve_audit.inputs.model.checkpoint import load_classifier
+from salve_audit.inputs.model.transform import build_transform
 
-TINY = Recipe(epochs=1, model_kwargs={"channels": [8, 8, 16, 16], "stem_width": 8})
+pytestmark = pytest.mark.slow
+
+TINY = NetworkRecipe(epochs=1, model_kwargs={"channels": [8, 8, 16, 16], "stem_width": 8})
 
 
 def test_learns(trained: Any) -> None:
@@ -26,11 +28,11 @@ def test_learns(trained: Any) -> None:
 def test_the_same_seed_gives_the_same_weights_and_touches_nothing(trained: Any) -> None:
     pixels, labels = trained.splits["val"].pixels, trained.splits["val"].labels
     before, threads = torch.random.get_rng_state(), torch.get_num_threads()
-    one, two, other = (train_network(pixels, labels, TINY, seed).state_dict() for seed in (1, 1, 2))
+    first, second, other = (train_network(pixels, labels, TINY, seed).state_dict() for seed in (1, 1, 2))
     assert torch.equal(before, torch.random.get_rng_state())
     assert torch.get_num_threads() == threads
-    assert all(torch.equal(one[key], two[key]) for key in one)
-    assert not torch.equal(one["fc.weight"], other["fc.weight"])
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert not torch.equal(first["fc.weight"], other["fc.weight"])
 
 
 def test_prediction_does_not_depend_on_the_batch(trained: Any) -> None:
@@ -47,9 +49,9 @@ def test_the_checkpoint_is_read_like_any_users(trained: Any) -> None:
     assert classifier.transform.source.startswith("checkpoint")
     assert 64 <= classifier.head.in_features <= 256
     transform, val = build_transform(classifier.transform), trained.splits["val"]
-    files = [trained.folder / picture_path(trained.world, key) for key in val.keys[::5]]
+    files = [trained.folder / image_path(trained.world, key) for key in val.keys[::5]]
     batch = torch.stack([transform(Image.open(file).convert("RGB")) for file in files])
-    inputs = normalise(torch.from_numpy(val.pixels[::5]))
+    inputs = normalise_pixels(torch.from_numpy(val.pixels[::5]))
     torch.testing.assert_close(batch, inputs)
     with torch.inference_mode():
         torch.testing.assert_close(classifier.model(batch), trained.model(inputs), rtol=1e-4, atol=1e-4)
@@ -57,5 +59,5 @@ def test_the_checkpoint_is_read_like_any_users(trained: Any) -> None:
 
 def test_a_checkpoint_that_cannot_be_written(trained: Any, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"missing/model\.pt"):
-        save_checkpoint(trained.model, Recipe(), tmp_path / "missing" / "model.pt", 48, ("a", "b"))
+        save_checkpoint(trained.model, NetworkRecipe(), tmp_path / "missing" / "model.pt", 48, ("a", "b"))
     assert list(tmp_path.iterdir()) == []

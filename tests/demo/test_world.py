@@ -11,11 +11,11 @@ CUES = (Cue("a", "disk", 9, 9), Cue("b", "ring", 9, 9))
 
 
 def test_demo_world_has_every_kind_of_cause(world: World) -> None:
-    kinds = {one.name: one for one in world.classes}
+    kinds = {kind.name: kind for kind in world.classes}
     assert len(kinds) == 8
-    n_cues = sorted(len(one.cues) for one in world.classes)
+    n_cues = sorted(len(kind.cues) for kind in world.classes)
     assert n_cues == [0, 1, 1, 1, 2, 2, 3, 3]
-    shared = [cue for cue in (c.name for c in world.cues) if sum(_has(one, cue) for one in world.classes) > 1]
+    shared = [cue for cue in (c.name for c in world.cues) if sum(_has(kind, cue) for kind in world.classes) > 1]
     assert shared == ["tower"]
     assert world.own_cues(world.class_names.index("castle")) == ("flag", "gate")
     assert world.own_cues(world.class_names.index("chapel")) == ()
@@ -25,7 +25,7 @@ def test_demo_world_has_every_kind_of_cause(world: World) -> None:
 
 
 def _has(kind: PlantedClassSpec, cue: str) -> bool:
-    return any(one.cue == cue for one in kind.cues)
+    return any(own_cue.cue == cue for own_cue in kind.cues)
 
 
 def test_is_a_value() -> None:

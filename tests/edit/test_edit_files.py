@@ -19,7 +19,7 @@ from salve_audit.edit.record import hash_tensors
 from salve_audit.edit.source import Source, open_source
 from salve_audit.edit.write import apply_changes, change_tensor, read_earlier, write_checkpoint
 from salve_audit.errors import CheckpointError, UsageError
-from salve_audit.inputs.weights import read_checkpoint
+from salve_audit.inputs.model.weights import read_checkpoint
 
 ARCH = f"{Path(__file__).resolve().parents[1] / 'models' / 'tiny.py'}:tiny"
 RECORD = {"format": "test"}

@@ -12,12 +12,13 @@ import torch
 from salve_audit.edit.apply import EditedHead
 from salve_audit.edit.tensors import unfold
 from salve_audit.errors import HeadError, UsageError
-from salve_audit.inputs import load_classifier
-from salve_audit.inputs.classifier import Classifier
-from salve_audit.inputs.heads.reader import ENDINGS
-from salve_audit.inputs.heads.trace import trace
-from salve_audit.inputs.label import cut_label
-from salve_audit.interventions import AffineHead, float64_head
+from salve_audit.inputs.labels.label import cut_label
+from salve_audit.inputs.model.checkpoint import load_classifier
+from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.inputs.model.head.reader import ENDINGS
+from salve_audit.inputs.model.head.trace import trace
+from salve_audit.interventions.affine import AffineHead
+from salve_audit.interventions.context import float64_head
 
 HEADS = Path(__file__).resolve().parents[1] / "models" / "heads.py"
 LINEAR = ["conv_before_pool", "conv_after_pool", "tokens", "two_heads", "probabilities", "mlp", "distilled"]
@@ -53,8 +54,8 @@ def change(head: AffineHead, bias: bool = True) -> AffineHead:
 
 
 def acts_of(classifier: Classifier, images: torch.Tensor) -> np.ndarray:
-    seen = trace(classifier.model, classifier.reader.modules, images, "model")
-    inputs = {name: calls.inputs for name, calls in seen.calls.items()}
+    traced = trace(classifier.model, classifier.reader.modules, images, "model")
+    inputs = {name: calls.inputs for name, calls in traced.calls.items()}
     return classifier.reader.read(inputs, len(images), "model").double().numpy()
 
 
@@ -76,11 +77,11 @@ def test_of_several_outputs(name: str, load: Callable) -> None:
     values = unfold(classifier, EditedHead(before, after, ()), None)
     expected = ENDINGS[classifier.reader.ending](torch.from_numpy(after.logits(acts)))
     torch.testing.assert_close(outputs_with(classifier, values, images), expected.float(), rtol=1e-4, atol=1e-5)
-    kept = sum(
+    n_unchanged = sum(
         int((torch.from_numpy(value).float() == own[key]).sum()) for key, value in values.items() if "weight" in key
     )
     d = sum(own[key].numel() for key in values if "weight" in key) // len(before.weight)
-    assert kept >= len(before.weight) * (d // 3)  # what the edit leaves alone keeps its bits
+    assert n_unchanged >= len(before.weight) * (d // 3)  # what the edit leaves alone keeps its bits
 
 
 @pytest.mark.parametrize("name", ["one_output", "one_probability"])
@@ -105,9 +106,9 @@ def test_of_one_label_among_several(load: Callable) -> None:
     before = float64_head(cut_label(classifier.reader.fold(classifier.model), 1))
     after = change(before)
     values = unfold(classifier, EditedHead(before, after, ()), 1)
-    found, logits = outputs_with(classifier, values, images), after.logits(acts)
-    torch.testing.assert_close(found[:, 1], torch.from_numpy(logits[:, 1] - logits[:, 0]).sigmoid().float())
-    assert torch.equal(found[:, [0, 2]], plain[:, [0, 2]])
+    outputs, logits = outputs_with(classifier, values, images), after.logits(acts)
+    torch.testing.assert_close(outputs[:, 1], torch.from_numpy(logits[:, 1] - logits[:, 0]).sigmoid().float())
+    assert torch.equal(outputs[:, [0, 2]], plain[:, [0, 2]])
 
 
 def test_a_head_without_bias(load: Callable) -> None:

@@ -8,7 +8,7 @@ import pytest
 from salve_audit.explain.decomposition import decompose
 from salve_audit.explain.flips import find_flip
 from salve_audit.explain.run import score_classes
-from salve_audit.interventions import AffineHead
+from salve_audit.interventions.affine import AffineHead
 from salve_audit.sae.activation import Activation
 from salve_audit.sae.models import TrainedSae
 
@@ -46,7 +46,9 @@ def test_the_parts_of_every_class_add_up(kind: str, head: AffineHead) -> None:
             parts = decompose(acts.astype(np.float64), codes, sae, head, index)
             logit = head.weight[index] @ acts.astype(np.float64) + head.bias[index]
             assert parts.logit == pytest.approx(logit, abs=1e-12)
-            by_hand = [head.weight[index] @ sae.dictionary[one].astype(np.float64) * codes[one] for one in range(M)]
+            by_hand = [
+                head.weight[index] @ sae.dictionary[latent].astype(np.float64) * codes[latent] for latent in range(M)
+            ]
             np.testing.assert_allclose(parts.features, by_hand, atol=1e-12)
             assert parts.error == pytest.approx(head.weight[index] @ (acts - recon), abs=1e-12)
             assert parts.head_bias == head.bias[index]
@@ -80,6 +82,6 @@ def test_a_tie_has_no_flip(head: AffineHead) -> None:
 
 def test_probabilities_of_large_logits_are_finite() -> None:
     scores = score_classes(np.array([-1000.0, 1000.0, 999.0]), ("a", "b", "c"))
-    assert [one.name for one in scores] == ["b", "c", "a"]
+    assert [score.name for score in scores] == ["b", "c", "a"]
     assert scores[0].probability == pytest.approx(1 / (1 + np.exp(-1)))
     assert scores[2].probability == 0

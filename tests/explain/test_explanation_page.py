@@ -27,6 +27,8 @@ from salve_audit.explain.findings import (
 from salve_audit.explain.page import render_page
 from salve_audit.explain.words import conclude, conclude_edit, show_share, signed
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = '<img src=x onerror="document.title=1">&"\u202e\x1b[31m'
 
@@ -36,7 +38,7 @@ def make_finding(name: str = "ship", n_features: int = 7) -> Explanation:
     pixels = np.broadcast_to(rng.integers(0, 255, (160, 1, 3), dtype=np.uint8), (160, 240, 3)).copy()
     classes = (name, "frog", "bird")
     scores = tuple(
-        ClassScore(one, i, 8.0 - 3 * i, p) for i, (one, p) in enumerate(zip(classes, (0.9, 0.08, 0.02), strict=True))
+        ClassScore(name, i, 8.0 - 3 * i, p) for i, (name, p) in enumerate(zip(classes, (0.9, 0.08, 0.02), strict=True))
     )
     parts = [6.0, -1.5, *[0.5] * (n_features - 2)]
     features = tuple(
@@ -70,34 +72,34 @@ def browser() -> Iterator[Browser]:
 
 
 def test_words() -> None:
-    found = make_finding()
-    assert conclude(found).startswith(
+    finding = make_finding()
+    assert conclude(finding).startswith(
         "ship (90.0\u00a0%), then frog (8.0\u00a0%). What changes that with the least is feature 0"
     )
-    assert "suppressed at α̂ 1.40, the model says frog." in conclude(found)
-    assert found.edit is not None
+    assert "suppressed at α̂ 1.40, the model says frog." in conclude(finding)
+    assert finding.edit is not None
     assert (
-        conclude_edit(found.edit)
+        conclude_edit(finding.edit)
         == "The prediction becomes frog (70.0\u00a0%); ship goes from 90.0\u00a0% to 30.0\u00a0%."
     )
-    stays = dataclasses.replace(found.edit, after=found.edit.after[::-1], before=found.edit.before[::-1])
+    stays = dataclasses.replace(finding.edit, after=finding.edit.after[::-1], before=finding.edit.before[::-1])
     assert conclude_edit(stays) == "Still ship: 90.0\u00a0% before, 30.0\u00a0% after."
-    assert [signed(one) for one in (1.5, -0.25, -0.001, 0.0)] == ["+1.50", "−0.25", "0.00", "0.00"]
-    assert show_share(found.decomposition, -4.0) == "−50.0\u00a0%"
-    assert show_share(dataclasses.replace(found.decomposition, logit=-1.0), 1.0) == ""
+    assert [signed(value) for value in (1.5, -0.25, -0.001, 0.0)] == ["+1.50", "−0.25", "0.00", "0.00"]
+    assert show_share(finding.decomposition, -4.0) == "−50.0\u00a0%"
+    assert show_share(dataclasses.replace(finding.decomposition, logit=-1.0), 1.0) == ""
 
 
 @pytest.mark.parametrize("width", [1280, 360])
 def test_the_page_in_a_browser(width: int, browser: Browser, tmp_path: Path) -> None:
-    """Nothing is cut off, nothing is loaded from elsewhere, every picture shows and has words."""
+    """Nothing is cut off, nothing is loaded from elsewhere, every image shows and has words."""
     file = tmp_path / "page.html"
     file.write_text(render_page([make_finding(), make_finding("x" * 80)]), encoding="utf-8")
     page = browser.new_page(viewport={"width": width, "height": 900})
-    asked, errors = [], []
-    page.on("request", lambda request: asked.append(request.url))
+    urls, errors = [], []
+    page.on("request", lambda request: urls.append(request.url))
     page.on("console", lambda message: errors.append(message.text))
     page.goto(file.as_uri())
-    assert [one for one in asked if not one.startswith("data:")] == [file.as_uri()]
+    assert [url for url in urls if not url.startswith("data:")] == [file.as_uri()]
     assert errors == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     images = page.locator("img")
@@ -119,8 +121,13 @@ def test_bars_start_at_zero_and_are_as_long_as_their_values(browser: Browser, tm
         " t.querySelector('b').getBoundingClientRect()].map(r => [r.left, r.right]))"
     )
     page.close()
-    one = make_finding().decomposition
-    values = [each.part for each in one.features] + [one.rest, one.decoder_bias, one.error, one.head_bias]
+    decomposition = make_finding().decomposition
+    values = [each.part for each in decomposition.features] + [
+        decomposition.rest,
+        decomposition.decoder_bias,
+        decomposition.error,
+        decomposition.head_bias,
+    ]
     assert len(boxes) == len(values)
     unit = (boxes[0][0][1] - boxes[0][0][0]) / values[0]
     for (bar, zero), value in zip(boxes, values, strict=True):
@@ -142,7 +149,7 @@ def test_names_cannot_become_markup(browser: Browser, tmp_path: Path) -> None:
 
 
 def test_the_figure_has_everything_on_it() -> None:
-    """Of any number of features; nothing is drawn beyond its edges, and no part of it is empty."""
+    """The chart has any number of features; nothing is drawn beyond its edges, and no part of it is empty."""
     heights = []
     for n_features in (2, 7, 40):
         with Image.open(io.BytesIO(render_figure([make_finding(n_features=n_features)]))) as image:

@@ -44,7 +44,7 @@ def save(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> Callable[..., Path]:
-    """``make_folder({"train/cat": 3, ...})`` draws that many pictures into each folder."""
+    """``make_folder({"train/cat": 3, ...})`` draws that many images into each folder."""
 
     def write(counts: dict[str, int], name: str = "data") -> Path:
         rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Folders of labelled pictures: layouts, splits, limits, links, and every way a folder can be bad."""
+"""Folders of labelled images: layouts, splits, limits, links, and every way a folder can be bad."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from salve_audit.errors import DataError
-from salve_audit.inputs import load_image_folder
+from salve_audit.inputs.data.datasets import load_images
 
 LAYOUT_HINT = "expected train/ and val/ with one folder per class, or one folder per class"
 
 
 def message_of(root: Path, at: Path | None = None) -> tuple[str, str | None]:
     with pytest.raises(DataError) as caught:
-        load_image_folder(root, seed=0)
+        load_images(root, seed=0)
     text = str(caught.value)
     assert text.startswith(f"{at or root}: "), text
     return text.removeprefix(f"{at or root}: "), caught.value.hint
@@ -25,7 +25,7 @@ def message_of(root: Path, at: Path | None = None) -> tuple[str, str | None]:
 @pytest.mark.parametrize("audit", ["val", "test"])
 def test_train_and_val_or_test(audit: str, make_folder) -> None:
     root = make_folder({"train/dog": 3, "train/cat": 2, f"{audit}/cat": 1, f"{audit}/dog": 2})
-    imageset = load_image_folder(root, seed=0)
+    imageset = load_images(root, seed=0)
     assert imageset.classes == ("cat", "dog")
     assert imageset.fit.paths == (
         "train/cat/000.png", "train/cat/001.png", "train/dog/000.png", "train/dog/001.png", "train/dog/002.png",
@@ -38,12 +38,12 @@ def test_train_and_val_or_test(audit: str, make_folder) -> None:
 
 def test_val_is_preferred_to_test(make_folder) -> None:
     root = make_folder({f"{part}/{name}": 1 for part in ("train", "val", "test") for name in "ab"})
-    assert load_image_folder(root, seed=0).audit.paths == ("val/a/000.png", "val/b/000.png")
+    assert load_images(root, seed=0).audit.paths == ("val/a/000.png", "val/b/000.png")
 
 
 @pytest.mark.parametrize(("n", "n_fit"), [(2, 1), (3, 2), (5, 3), (10, 6), (11, 7)])
 def test_one_level_is_split_60_40_per_class(n: int, n_fit: int, make_folder) -> None:
-    imageset = load_image_folder(make_folder({"a": n, "b": 10}), seed=3)
+    imageset = load_images(make_folder({"a": n, "b": 10}), seed=3)
     assert imageset.fit.labels.count(0) == n_fit
     assert imageset.audit.labels.count(0) == n - n_fit
     assert imageset.fit.labels.count(1) == 6
@@ -55,24 +55,24 @@ def test_one_level_is_split_60_40_per_class(n: int, n_fit: int, make_folder) -> 
 
 def test_the_split_depends_on_the_seed_alone(make_folder) -> None:
     root = make_folder({"a": 20, "b": 20})
-    assert load_image_folder(root, seed=1) == load_image_folder(root, seed=1)
-    assert load_image_folder(root, seed=1).fit != load_image_folder(root, seed=2).fit
+    assert load_images(root, seed=1) == load_images(root, seed=1)
+    assert load_images(root, seed=1).fit != load_images(root, seed=2).fit
 
 
 def test_classes_called_train_and_val_are_classes(make_folder) -> None:
-    imageset = load_image_folder(make_folder({"train": 4, "val": 4}), seed=0)
+    imageset = load_images(make_folder({"train": 4, "val": 4}), seed=0)
     assert imageset.classes == ("train", "val")
 
 
 def test_limit_per_class_and_split(make_folder) -> None:
     root = make_folder({"train/a": 9, "train/b": 2, "val/a": 5, "val/b": 5})
-    imageset = load_image_folder(root, seed=0, limit=3)
+    imageset = load_images(root, seed=0, limit=3)
     assert imageset.fit.labels == (0, 0, 0, 1, 1)
     assert imageset.audit.labels == (0, 0, 0, 1, 1, 1)
     assert imageset.fit.paths == tuple(sorted(imageset.fit.paths))
-    assert imageset == load_image_folder(root, seed=0, limit=3)
-    assert imageset.fit.paths != load_image_folder(root, seed=5, limit=3).fit.paths
-    assert imageset.layout.endswith(", at most 3 pictures per class and split")
+    assert imageset == load_images(root, seed=0, limit=3)
+    assert imageset.fit.paths != load_images(root, seed=5, limit=3).fit.paths
+    assert imageset.layout.endswith(", at most 3 images per class and split")
 
 
 def test_endings_hidden_files_and_subfolders(make_folder) -> None:
@@ -80,9 +80,9 @@ def test_endings_hidden_files_and_subfolders(make_folder) -> None:
     for name in ("x.JPG", "x.jpeg", "x.webp", "x.bmp", "x.tif", "x.tiff", "x.gif", ".secret.png", "notes.txt", "x.svg"):
         (root / "a" / name).write_bytes(b"")
     (root / "README.md").write_text("not a class")
-    imageset = load_image_folder(root, seed=0)
-    found = {path for path in imageset.fit.paths + imageset.audit.paths if path.startswith("a/")}
-    assert found == {f"a/x.{end}" for end in ("JPG", "jpeg", "webp", "bmp", "tif", "tiff", "gif")} | {
+    imageset = load_images(root, seed=0)
+    linked_paths = {path for path in imageset.fit.paths + imageset.audit.paths if path.startswith("a/")}
+    assert linked_paths == {f"a/x.{end}" for end in ("JPG", "jpeg", "webp", "bmp", "tif", "tiff", "gif")} | {
         "a/deep/er/000.png"
     }
 
@@ -95,41 +95,41 @@ def test_links_that_leave_the_folder_are_not_followed(make_folder, tmp_path: Pat
     (root / "a" / "inside.png").symlink_to(root / "b" / "000.png")
     (root / "a" / "circle").symlink_to(root)
     with caplog.at_level(logging.WARNING):
-        imageset = load_image_folder(root, seed=0)
+        imageset = load_images(root, seed=0)
     assert imageset.classes == ("a", "b")
     paths = imageset.fit.paths + imageset.audit.paths
     assert {path for path in paths if path.startswith("a/")} == {"a/000.png", "a/001.png", "a/inside.png"}
     warned = {record.getMessage() for record in caplog.records}
-    assert warned == {f"{root / one}: a link that leaves the folder, not followed" for one in ("c", "a/outside.png")}
+    assert warned == {f"{root / name}: a link that leaves the folder, not followed" for name in ("c", "a/outside.png")}
 
 
 def test_the_root_itself_may_be_a_link(make_folder, tmp_path: Path) -> None:
     root = make_folder({"a": 2, "b": 2})
     (tmp_path / "link").symlink_to(root)
-    assert load_image_folder(tmp_path / "link", seed=0).root == root.resolve()
+    assert load_images(tmp_path / "link", seed=0).root == root.resolve()
 
 
 def test_missing(tmp_path: Path) -> None:
-    assert message_of(tmp_path / "none") == ("no such folder", None)
+    assert message_of(tmp_path / "none") == ("no such file or folder", None)
 
 
-def test_a_file(tmp_path: Path) -> None:
+def test_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
-    assert message_of(tmp_path / "data") == ("is not a folder", LAYOUT_HINT)
+    assert message_of(tmp_path / "data") == ("the file is empty", None)
 
 
 def test_empty(tmp_path: Path) -> None:
     assert message_of(tmp_path) == ("no class folders", LAYOUT_HINT)
 
 
-def test_class_folders_without_any_picture(make_folder) -> None:
+def test_class_folders_without_any_image(make_folder) -> None:
     hint = "known endings: .bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp"
-    assert message_of(make_folder({"a": 0, "b": 0})) == ("no pictures", hint)
+    assert message_of(make_folder({"a": 0, "b": 0})) == ("no images", hint)
 
 
-def test_one_class_folder_without_pictures(make_folder) -> None:
+def test_one_class_folder_without_images(make_folder) -> None:
     root = make_folder({"train/a": 1, "train/b": 0, "val/a": 1, "val/b": 1})
-    assert message_of(root, root / "train" / "b") == ("a class folder without pictures", "fill it or remove it")
+    assert message_of(root, root / "train" / "b") == ("a class folder without images", "fill it or remove it")
 
 
 @pytest.mark.parametrize("counts", [{"a": 5}, {"train/a": 3, "val/a": 2}])
@@ -150,11 +150,11 @@ def test_a_class_in_one_split_only(extra: str, having: str, lacking: str, make_f
     assert message_of(root) == (f"the class 'odd' is in {having}/ but not in {lacking}/", None)
 
 
-def test_one_picture_cannot_be_split(make_folder) -> None:
+def test_one_image_cannot_be_split(make_folder) -> None:
     root = make_folder({"a": 1, "b": 3})
     assert message_of(root) == (
-        "the class 'a' has 1 picture, too few for two parts",
-        "add pictures, or give train and val",
+        "the class 'a' has 1 image, too few for two parts",
+        "add images, or give train and val",
     )
 
 
@@ -170,7 +170,7 @@ def test_a_file_name_that_is_not_utf8(make_folder) -> None:
 
 @pytest.mark.shared_data
 def test_the_real_images(cifar10: Path) -> None:
-    imageset = load_image_folder(cifar10, seed=0)
+    imageset = load_images(cifar10, seed=0)
     assert (len(imageset.fit.paths), len(imageset.audit.paths)) == (10_000, 5_000)
     assert imageset.classes[3] == "cat"
     assert imageset.layout == "train/ to fit, val/ to audit"

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from salve_audit.errors import HeadError
-from salve_audit.inputs import find_head
-from salve_audit.inputs.head import LinearHead, fold_one_output
-from salve_audit.inputs.heads.forms import FORMS
-from salve_audit.inputs.heads.reader import HeadReader
+from salve_audit.inputs.model.head.forms import FORMS
+from salve_audit.inputs.model.head.linear import LinearHead, fold_one_output
+from salve_audit.inputs.model.head.reader import HeadReader
+from salve_audit.inputs.model.head.search import find_head
 
 SIZE = (3, 8, 8)
 
@@ -72,22 +72,22 @@ class CosineLinear(nn.Linear):
 @pytest.mark.parametrize("used", [True, False])
 def test_a_cosine_layer_with_a_bias_used_or_not(used: bool) -> None:
     model = nn.Sequential(nn.Flatten(), CosineLinear(192, 4, used)).eval()
-    found = find_head(model, SIZE)
-    assert (found.form, found.biased, found.scale) == ("cosine", used, pytest.approx(7.0, rel=1e-6))
-    pictures = randn(6, *SIZE)
-    head, acts = found.fold(model), F.normalize(pictures.flatten(1), dim=1).numpy()
+    found_head = find_head(model, SIZE)
+    assert (found_head.form, found_head.biased, found_head.scale) == ("cosine", used, pytest.approx(7.0, rel=1e-6))
+    images = randn(6, *SIZE)
+    head, acts = found_head.fold(model), F.normalize(images.flatten(1), dim=1).numpy()
     with torch.no_grad():
-        np.testing.assert_allclose(acts @ head.weight.T + head.bias, model(pictures), atol=1e-5)
+        np.testing.assert_allclose(acts @ head.weight.T + head.bias, model(images), atol=1e-5)
 
 
 class Distances(CosineLinear):
-    """Almost a cosine: the factor depends on the picture."""
+    """Almost a cosine: the factor depends on the image."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.norm(dim=1, keepdim=True).sqrt() * super().forward(x)
 
 
-def test_a_factor_that_changes_from_picture_to_picture_is_no_cosine_head() -> None:
+def test_a_factor_that_changes_from_image_to_image_is_no_cosine_head() -> None:
     with pytest.raises(HeadError, match="no linear layer makes its output"):
         find_head(nn.Sequential(nn.Flatten(), Distances(192, 4, used=False)).eval(), SIZE)
 
@@ -106,9 +106,9 @@ class Averaged(nn.Module):
 @pytest.mark.parametrize("n", [2, 3])
 def test_averaged_heads_are_laid_side_by_side(n: int) -> None:
     model = Averaged(n).eval()
-    found = find_head(model, SIZE)
-    assert found.modules == tuple(f"heads.{i}" for i in range(n))
-    head, x = found.fold(model), randn(5, *SIZE)
+    found_head = find_head(model, SIZE)
+    assert found_head.modules == tuple(f"heads.{i}" for i in range(n))
+    head, x = found_head.fold(model), randn(5, *SIZE)
     assert head.weight.shape == (4, 192 * n)
     acts = torch.cat([x.flatten(1)] * n, dim=1).numpy()
     with torch.no_grad():
@@ -125,18 +125,18 @@ def test_a_weight_normalised_linear_layer_is_read_as_it_is_used() -> None:
     with torch.no_grad():
         layer.parametrizations.weight.original0 *= 3
     model = nn.Sequential(nn.Flatten(), layer).eval()
-    found = find_head(model, SIZE)
-    assert found.form == "linear"
-    assert np.array_equal(found.fold(model).weight, layer.weight.detach().numpy())
+    found_head = find_head(model, SIZE)
+    assert found_head.form == "linear"
+    assert np.array_equal(found_head.fold(model).weight, layer.weight.detach().numpy())
 
 
 def test_one_output_keeps_every_decision() -> None:
     rng = np.random.default_rng(0)
     acts = rng.normal(size=(50, 6)).astype(np.float32)
-    one = LinearHead(rng.normal(size=(1, 6)).astype(np.float32), np.array([0.3], np.float32), "fc")
-    two = fold_one_output(one)
-    own = (acts @ one.weight.T + one.bias)[:, 0]
-    logits = acts @ two.weight.T + two.bias
+    single_output = LinearHead(rng.normal(size=(1, 6)).astype(np.float32), np.array([0.3], np.float32), "fc")
+    folded = fold_one_output(single_output)
+    own = (acts @ single_output.weight.T + single_output.bias)[:, 0]
+    logits = acts @ folded.weight.T + folded.bias
     np.testing.assert_array_equal(logits.argmax(1) == 1, own > 0)
     softmax = torch.from_numpy(logits).softmax(1)[:, 1]
     np.testing.assert_allclose(softmax, torch.from_numpy(own).sigmoid(), rtol=1e-5)

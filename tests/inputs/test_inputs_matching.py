@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from salve_audit.errors import DataError, UsageError
-from salve_audit.inputs import ImageSet, ImageSplit, match_classes
-from salve_audit.inputs.imagenet import load_imagenet
+from salve_audit.inputs.data.imageset import ImageSet, ImageSplit
+from salve_audit.inputs.labels.imagenet import load_imagenet
+from salve_audit.inputs.labels.matching import match_classes
 
 IMAGES = ImageSet(
     root=Path("data"),
@@ -51,7 +52,7 @@ def test_a_subset_by_name_keeps_the_others_as_rivals() -> None:
     assert matched.classes == ("ant", "emu", "fox", "cat", "dog")
     assert matched.audit.labels == (3, 4, 1)
     assert matched.mapping == (
-        "by the checkpoint's label names; 3 of 5 outputs have pictures, the others are rivals only"
+        "by the checkpoint's label names; 3 of 5 outputs have images, the others are rivals only"
     )
 
 
@@ -74,15 +75,15 @@ def test_names_that_contradict_the_order_are_refused() -> None:
     ("n_outputs", "names", "hint"),
     [
         (10, None, "one class per output is needed, in the outputs' order when sorted by name; or map"),
-        (4, ("cat", "dog", "bee", "fox"), "no pictures of 'bee', 'fox'; map them by hand with --classes FILE"),
-        (9, ("cat", *"abcdefgh"), "no pictures of 'a', 'b', 'c', 'd', 'e' and others; map them by hand"),
+        (4, ("cat", "dog", "bee", "fox"), "no images of 'bee', 'fox'; map them by hand with --classes FILE"),
+        (9, ("cat", *"abcdefgh"), "no images of 'a', 'b', 'c', 'd', 'e' and others; map them by hand"),
         (2, ("cat", "dog"), "one class per output is needed, in the outputs' order when sorted by name; or map"),
     ],
 )
 def test_a_mismatch_shows_both_counts(n_outputs: int, names, hint: str) -> None:
     with pytest.raises(DataError) as caught:
         match_classes(IMAGES, n_outputs, names)
-    has = "tells 2 classes apart" if n_outputs == 2 else f"has {n_outputs} outputs"
+    has = "distinguishes 2 classes" if n_outputs == 2 else f"has {n_outputs} outputs"
     assert str(caught.value) == f"data: 3 classes, but the model {has}"
     assert caught.value.hint.startswith(hint)
 
@@ -92,7 +93,7 @@ def test_numbers_are_outputs() -> None:
     matched = match_classes(images, 12)
     assert matched.audit.labels == (0, 7, 11)
     assert matched.classes[7:9] == ("7", "output 8")
-    assert matched.mapping.startswith("by index: labels are the outputs' numbers; 3 of 12 outputs have pictures")
+    assert matched.mapping.startswith("by index: labels are the outputs' numbers; 3 of 12 outputs have images")
 
 
 def test_numbers_with_names_keep_the_names() -> None:

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from salve_audit.inputs import suspect_mapping
+from salve_audit.inputs.labels.suspect import suspect_mapping
 
 
 def predictions(labels: np.ndarray, order: list[int], accuracy: float, seed: int = 0) -> np.ndarray:

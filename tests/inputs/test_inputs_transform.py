@@ -12,7 +12,11 @@ from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 
 from salve_audit.errors import CheckpointError
-from salve_audit.inputs import build_transform, load_classifier
+from salve_audit.inputs.model import weights
+from salve_audit.inputs.model.checkpoint import load_classifier
+from salve_audit.inputs.model.formats import sidecar
+from salve_audit.inputs.model.transform import build_transform
+from salve_audit.results.transform import TRANSFORM_FIELDS
 
 OWN = {"img_size": 24, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "interpolation": "bilinear", "crop_pct": 0.9}
 
@@ -36,7 +40,7 @@ def test_all_from_the_architecture(save) -> None:
     assert (spec.input_size, spec.mean, spec.std) == (config["input_size"], config["mean"], config["std"])
     assert (spec.interpolation, spec.crop_pct) == (config["interpolation"], config["crop_pct"])
     assert classifier.notes == (
-        "how pictures are prepared is not all said by the checkpoint (architecture default (timm)); model.json "
+        "how images are prepared is not all said by the checkpoint (architecture default (timm)); model.json "
         "beside it may say it (input_size, mean, std, ...)",
     )
 
@@ -113,7 +117,7 @@ def test_settings_that_make_no_sense(args: dict[str, object], why: str, save) ->
 
 def test_is_timms_eval_transform(save) -> None:
     spec = load_classifier(resnet18_with(save, OWN)).transform
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 40, 3), dtype=np.uint8))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 40, 3), dtype=np.uint8))
     expected = create_transform(
         (3, 24, 24),
         is_training=False,
@@ -122,4 +126,32 @@ def test_is_timms_eval_transform(save) -> None:
         interpolation="bilinear",
         crop_pct=0.9,
     )
-    assert torch.equal(build_transform(spec)(picture), expected(picture))
+    assert torch.equal(build_transform(spec)(image), expected(image))
+
+
+def test_the_crop_mode_is_a_setting_like_the_others(save, tiny_state, tiny_arch, tmp_path: Path) -> None:
+    spec = load_classifier(resnet18_with(save, {**OWN, "crop_mode": "squash"})).transform
+    assert (spec.crop_mode, spec.source) == ("squash", "checkpoint")
+    spec = load_classifier(resnet18_with(save, {"crop_mode": "border"})).transform
+    assert (spec.crop_mode, spec.source) == (
+        "border",
+        "input size, mean, std, interpolation, crop: architecture default (timm); crop mode: checkpoint",
+    )
+    file = tmp_path / "squashed.py"
+    file.write_text(Path(tiny_arch.rpartition(":")[0]).read_text() + "\ncrop_mode = 'squash'\n")
+    spec = load_classifier(save(tiny_state), f"{file}:tiny").transform
+    assert (spec.crop_mode, spec.source.partition(";")[0]) == ("squash", "input size, crop mode: squashed.py")
+
+
+def test_empty_settings_are_not_said(save) -> None:
+    """timm's training script saves options that nobody gave as empty texts."""
+    spec = load_classifier(resnet18_with(save, {**OWN, "interpolation": "", "crop_mode": ""})).transform
+    config = resolve_model_data_config(timm.create_model("resnet18"))
+    assert (spec.interpolation, spec.crop_mode) == (config["interpolation"], "center")
+
+
+@pytest.mark.parametrize("name", TRANSFORM_FIELDS)
+def test_every_place_that_settings_come_from_knows_every_field(name: str) -> None:
+    """So that a new field of the transform cannot be lost between a file and audit.json."""
+    assert name in sidecar.SETTINGS
+    assert name in weights.SETTINGS

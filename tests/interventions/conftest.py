@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.interventions.comparison import ComparisonInputs
 from salve_audit.interventions.context import EditContext, compute_fit_statistics, float64_head
 from salve_audit.interventions.rome import choose_key

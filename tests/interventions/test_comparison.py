@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -17,12 +18,12 @@ from salve_audit.interventions.comparison import Comparison, ComparisonInputs, C
 from salve_audit.interventions.context import EditContext, float64_head
 from salve_audit.interventions.matched import compare_interventions
 from salve_audit.interventions.measure import compute_drift, match_accuracy, relative_change
-from salve_audit.interventions.registry import KEYED, METHODS
+from salve_audit.interventions.registry import METHODS, is_null
 from salve_audit.interventions.salve import scaled_suppression
 from salve_audit.interventions.samples import edit_logits, sort_samples
 
 SETTINGS = ComparisonSettings(n_bootstrap=200)
-FIXED = [name for name in METHODS if not name.startswith("null")]
+FIXED = [name for name in METHODS if not is_null(name)]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_every_number_follows_from_the_edited_head(
     before = original.logits(acts)
     for result in (r for r in comparison.results if r.method == method):
         index = world.class_names.index(result.class_name)
-        intervention = METHODS[method](build_context(world, class_index=index))
+        intervention = METHODS[method].build(build_context(world, class_index=index))
         head = intervention.head(result.strength)
         logits = head.logits(acts)
         correct = strict_correct(logits, labels)
@@ -95,7 +96,7 @@ def test_drift_is_zero_without_an_edit_and_finite_for_huge_logits(
     context: EditContext, world: ComparisonInputs
 ) -> None:
     samples = sort_samples(world.audit_acts, world.audit_labels, context.head)
-    edited = edit_logits(samples, [METHODS["steering"](context)])[0]
+    edited = edit_logits(samples, [METHODS["steering"].build(context)])[0]
     unmoved, moved = compute_drift(edited, 1, 0.0), compute_drift(edited, 1, 1e5)
     assert (unmoved.kl, unmoved.agreement) == (0.0, 1.0)
     kl, agreement = moved.kl, moved.agreement
@@ -129,16 +130,20 @@ def test_the_area_stops_where_the_class_cannot_be_suppressed_further(world: Comp
 
 def test_one_seed_gives_one_result_whatever_else_is_compared(comparison: Comparison, world: ComparisonInputs) -> None:
     assert compare_interventions(SETTINGS, world) == comparison
-    alone = compare_interventions(dataclasses.replace(SETTINGS, methods=("null-random",)), world)
-    for one in alone.results:
-        twin = next(
-            r
-            for r in comparison.results
-            if (r.method, r.class_name, r.target_accuracy) == (one.method, one.class_name, one.target_accuracy)
-        )
-        assert one.feature == twin.feature
-        assert one.strength == pytest.approx(twin.strength)
-        assert (one.low, one.high) == pytest.approx((twin.low, twin.high))
+    for method in METHODS:
+        alone = compare_interventions(dataclasses.replace(SETTINGS, methods=(method,)), world)
+        assert alone.results == tuple(r for r in comparison.results if r.method == method)
+        assert alone.spreads == tuple(s for s in comparison.spreads if s.method == method)
+
+
+def test_nor_do_projections_in_single_precision_depend_on_it(
+    world: ComparisonInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("salve_audit.interventions.samples.SINGLE_VALUES", 10)
+    monkeypatch.setattr("salve_audit.interventions.samples.CACHED_VALUES", 1000)  # several blocks, the last one shorter
+    together = compare_interventions(dataclasses.replace(SETTINGS, methods=("steering", "rome", "inlp")), world)
+    alone = compare_interventions(dataclasses.replace(SETTINGS, methods=("rome",)), world)
+    assert alone.results == tuple(r for r in together.results if r.method == "rome")
 
 
 def test_the_inputs_are_left_as_they_are(world: ComparisonInputs) -> None:
@@ -152,7 +157,7 @@ def test_the_inputs_are_left_as_they_are(world: ComparisonInputs) -> None:
 
 
 def test_spreads_are_over_the_keys_that_reach_the_target(comparison: Comparison) -> None:
-    assert {s.method for s in comparison.spreads} <= KEYED
+    assert {s.method for s in comparison.spreads} <= {key for key, method in METHODS.items() if method.keyed}
     assert comparison.spreads
     for spread in comparison.spreads:
         assert 1 <= spread.n_keys <= SETTINGS.n_keys
@@ -165,8 +170,8 @@ def test_a_class_without_samples_is_left_out_and_named(
     keep = world.audit_labels != 3
     thinned = dataclasses.replace(world, audit_acts=world.audit_acts[keep], audit_labels=world.audit_labels[keep])
     with caplog.at_level(logging.WARNING):
-        found = compare_interventions(dataclasses.replace(SETTINGS, methods=("salve", "rome")), thinned)
-    assert {r.class_name for r in found.results} == {"class 0", "class 1", "class 2", "class 4"}
+        comparison = compare_interventions(dataclasses.replace(SETTINGS, methods=("salve", "rome")), thinned)
+    assert {r.class_name for r in comparison.results} == {"class 0", "class 1", "class 2", "class 4"}
     assert "class 3" in caplog.text
     only = dataclasses.replace(world, audit_acts=world.audit_acts[~keep], audit_labels=world.audit_labels[~keep])
     assert compare_interventions(SETTINGS, only).results == ()
@@ -175,19 +180,19 @@ def test_a_class_without_samples_is_left_out_and_named(
 def test_a_null_without_latents_is_left_out_and_named_once(world: ComparisonInputs) -> None:
     alive = np.arange(len(world.dictionary)) < len(world.class_names)  # only dominant latents fire
     settings = dataclasses.replace(SETTINGS, methods=("salve", "null-random"))
-    found = compare_interventions(settings, dataclasses.replace(world, alive=alive))
+    comparison = compare_interventions(settings, dataclasses.replace(world, alive=alive))
     n = len(world.class_names)
-    assert found.notes == (f"null-random has nothing to act on in {n} classes and is left out there.",)
-    assert {r.method for r in found.results} == {"salve"}
-    assert len(found.results) == len(world.class_names) * len(SETTINGS.targets)
+    assert comparison.notes == (f"null-random has nothing to act on in {n} classes and is left out there.",)
+    assert {r.method for r in comparison.results} == {"salve"}
+    assert len(comparison.results) == len(world.class_names) * len(SETTINGS.targets)
 
 
 def test_a_class_that_is_wrong_from_the_start_needs_no_edit(world: ComparisonInputs) -> None:
     bias = world.head.bias.copy()
     bias[2] = -100.0
     lost = dataclasses.replace(world, head=dataclasses.replace(world.head, bias=bias))
-    found = compare_interventions(SETTINGS, lost)
-    for result in (r for r in found.results if r.class_name == "class 2"):
+    comparison = compare_interventions(SETTINGS, lost)
+    for result in (r for r in comparison.results if r.class_name == "class 2"):
         assert (result.strength, result.reached, result.reached_accuracy) == (0.0, True, 0.0)
         assert (result.weight_change, result.kl, result.agreement) == (0.0, 0.0, 1.0)
 
@@ -205,12 +210,29 @@ class TestBootstrap:
     def test_every_class_is_drawn_to_its_own_size(self) -> None:
         counts = np.array([7, 0, 30])
         weights = draw_weights(counts, 400, np.random.default_rng(0))
-        np.testing.assert_allclose(weights[:, :7].sum(axis=1), 1.0, rtol=1e-6)
-        np.testing.assert_allclose(weights[:, 7:].sum(axis=1), 1.0, rtol=1e-6)
-        np.testing.assert_allclose(weights.mean(axis=0), np.repeat([1 / 7, 1 / 30], [7, 30]), rtol=0.35)
-        times = weights[:, 7:] * 30  # multinomial: variance n p (1 − p)
-        np.testing.assert_allclose(times, np.round(times), atol=1e-5)
-        assert times.var() == pytest.approx(1 - 1 / 30, rel=0.05)
+        np.testing.assert_array_equal(weights[:, :7].sum(axis=1), 7)
+        np.testing.assert_array_equal(weights[:, 7:].sum(axis=1), 30)
+        np.testing.assert_array_equal(weights, np.round(weights))
+        np.testing.assert_allclose(weights.mean(axis=0), 1.0, rtol=0.35)
+        assert weights[:, 7:].var() == pytest.approx(1 - 1 / 30, rel=0.05)  # multinomial: n p (1 − p)
+
+    def test_the_accuracy_in_a_draw_is_counted_exactly(self) -> None:
+        rng = np.random.default_rng(2)
+        counts = np.array([40, 40, 0, 13, 40, 40, 9])
+        head = AffineHead(np.zeros((7, 1)), np.zeros(7))
+        labels = np.repeat(np.arange(7), counts)
+        samples = sort_samples(np.zeros((len(labels), 1), dtype=np.float32), labels, head)
+        weights = draw_weights(counts, 50, rng)
+        correct = rng.random((9, len(labels))) < 0.8
+        others = draw_others(weights, correct, samples, 1)
+        for draw, row in np.ndindex(50, 9):
+            hits = [int(weights[draw, (labels == k) & correct[row]].sum()) for k in range(7)]
+            exact = sum(Fraction(hits[k], int(counts[k])) for k in (0, 3, 4, 5, 6)) / 5
+            assert others[draw, row] == pytest.approx(float(exact), rel=8 * np.finfo(np.float64).eps)
+        for row in range(9):  # the number of rows decides which kernel multiplies, and in what order it adds up
+            np.testing.assert_array_equal(
+                draw_others(weights, correct[row : row + 1], samples, 1)[:, 0], others[:, row]
+            )
 
     def test_the_interval_covers_the_true_accuracy(self) -> None:
         rng = np.random.default_rng(1)

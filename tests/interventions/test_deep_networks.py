@@ -15,18 +15,19 @@ import torch
 from torch import nn
 
 from salve_audit.errors import DeepEditError
-from salve_audit.inputs import load_classifier
-from salve_audit.inputs.classifier import Classifier, TransformSpec
-from salve_audit.inputs.heads.reader import HeadReader
+from salve_audit.inputs.model.checkpoint import load_classifier
+from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.inputs.model.head.reader import HeadReader
 from salve_audit.interventions.deep.network import DeepNetwork, edit_values, edited, hooked
 from salve_audit.interventions.deep.projection import Projection, make_projection
-from salve_audit.interventions.deep.stream import ALL_WRITERS, LAST_BLOCK, find_stream
+from salve_audit.interventions.deep.stream import find_stream
+from salve_audit.interventions.registry import ALL_WRITERS, DEEP_METHODS, LAST_BLOCK
+from salve_audit.results.transform import TransformSpec
 
 RESNET20 = Path(__file__).parents[1] / "models" / "resnet20.py"
 SIDE = 32
 TINY_VIT = {"img_size": SIDE, "patch_size": 8, "embed_dim": 24, "num_heads": 3, "depth": 3}
 TINY_CONVNEXT = {"depths": (1, 1, 1, 2), "dims": (8, 12, 16, 24)}
-METHODS = (LAST_BLOCK, ALL_WRITERS)
 
 
 def _resnet20() -> nn.Module:
@@ -106,8 +107,8 @@ def latent(d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return direction, 0.6 * direction + rng.normal(size=d) * 0.5 / np.sqrt(d)
 
 
-def project(classifier: Classifier, seed: int = 0, pictures: torch.Tensor | None = None) -> Projection:
-    stream = find_stream(classifier, images() if pictures is None else pictures)
+def project(classifier: Classifier, seed: int = 0, batch: torch.Tensor | None = None) -> Projection:
+    stream = find_stream(classifier, images() if batch is None else batch)
     pulled = stream.readout.pull_back(classifier.model, *latent(classifier.head.in_features, seed), feature=seed)
     assert isinstance(pulled, Projection)
     return pulled
@@ -133,7 +134,7 @@ def test_directions_that_do_not_belong_together_are_refused(cosine: float) -> No
         make_projection(direction, np.zeros(8), 7)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", DEEP_METHODS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_edited_weights_do_what_hooks_on_the_writers_do(name: str, method: str) -> None:
     classifier = build(name)
@@ -142,16 +143,16 @@ def test_edited_weights_do_what_hooks_on_the_writers_do(name: str, method: str) 
     scope = stream.scope(method)
     edits = [(project(classifier, 0), 0.7), (project(classifier, 1), 1.6)]
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    pictures = images().double()
+    prepared = images().double()
     with torch.inference_mode():
-        plain = model(pictures)
+        plain = model(prepared)
         with hooked(model, scope, edits):
-            expected = model(pictures)
+            expected = model(prepared)
         with edited(model, edit_values(model, scope, edits)):
-            found = model(pictures)
+            logits = model(prepared)
             state = {key: value.clone() for key, value in model.state_dict().items()}
     assert float((expected - plain).abs().max()) > 1e-3, "the edit does something"
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(logits, expected, rtol=1e-9, atol=1e-10)
 
     layers = {writer.layer for writer in scope.writers} | {writer.norm for writer in scope.writers if writer.norm}
     changed = {key for key in before if not torch.equal(before[key], state[key])}
@@ -163,7 +164,7 @@ def test_edited_weights_do_what_hooks_on_the_writers_do(name: str, method: str) 
 def test_a_stage_of_one_block_projects_the_sum_itself() -> None:
     classifier = build("one block")
     model, projection = copy.deepcopy(classifier.model).double(), project(classifier)
-    scope = find_stream(classifier, images()).scope(ALL_WRITERS)
+    scope = find_stream(classifier, images()).scope(ALL_WRITERS.key)
     sums: list[torch.Tensor] = []
     block = model.get_submodule("layer4.0")
     block.get_submodule("act2").register_forward_pre_hook(lambda _m, given: sums.append(given[0].clone()))
@@ -179,7 +180,7 @@ def test_the_last_transformer_block_by_hand() -> None:
     """``y = x + P attn(norm(x))``, then ``y + P mlp(norm(y))``, with the unedited layers."""
     classifier = build("mean of tokens")
     model, projection = copy.deepcopy(classifier.model).double(), project(classifier)
-    scope = find_stream(classifier, images()).scope(LAST_BLOCK)
+    scope = find_stream(classifier, images()).scope(LAST_BLOCK.key)
     block = model.get_submodule("blocks.2")
     x = torch.randn(2, 5, 24, dtype=torch.float64)
     parts = {name: block.get_submodule(name) for name in ("norm1", "attn", "ls1", "norm2", "mlp", "ls2")}
@@ -202,7 +203,7 @@ def test_behind_a_layer_norm_the_projection_is_exact_but_for_its_scale(name: str
     offset = readout.offset(model)
     before = readout.read(model, x).numpy() - offset
     after = readout.read(model, projection.apply(flat, 1.0).reshape(x.shape)).numpy() - offset
-    scales = [one.std(dim=1, correction=0).numpy()[:, None] for one in (projection.apply(flat, 1.0), flat)]
+    scales = [values.std(dim=1, correction=0).numpy()[:, None] for values in (projection.apply(flat, 1.0), flat)]
     exact = before - (before @ pushed.encoder)[:, None] * pushed.direction
     np.testing.assert_allclose(after * scales[0] / scales[1], exact, rtol=1e-4, atol=1e-5)  # the norm's epsilon
     assert np.abs(after @ encoder).max() < 1e-9 * np.abs(before @ encoder).max()
@@ -214,7 +215,7 @@ def test_a_channel_whose_scale_is_zero_stays_as_it_is() -> None:
     assert isinstance(norm, nn.BatchNorm2d)
     norm.weight.data[3] = 0
     model, projection = copy.deepcopy(classifier.model).double(), project(classifier)
-    scope = find_stream(classifier, images()).scope(ALL_WRITERS)
+    scope = find_stream(classifier, images()).scope(ALL_WRITERS.key)
     values = edit_values(model, scope, [(projection, 1.0)])
     own = model.get_submodule("layer4.0.conv2").weight.double().numpy()
     assert all(np.isfinite(value).all() for value in values.values())
@@ -226,7 +227,7 @@ def test_a_channel_whose_scale_is_zero_stays_as_it_is() -> None:
             torch.testing.assert_close(model(images().double()), expected, rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", DEEP_METHODS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_rest_of_the_network_gives_the_heads_inputs(name: str, method: str) -> None:
     classifier = build(name)
@@ -234,14 +235,14 @@ def test_the_rest_of_the_network_gives_the_heads_inputs(name: str, method: str) 
     network, projection = DeepNetwork(classifier, stream, torch.device("cpu")), project(classifier)
     scope = stream.scope(method)
     (incoming,) = network.enter([scope], images(5))
-    seen: list[torch.Tensor] = []
-    handle = classifier.head.register_forward_pre_hook(lambda _m, given: seen.append(given[0]))
+    inputs: list[torch.Tensor] = []
+    handle = classifier.head.register_forward_pre_hook(lambda _m, given: inputs.append(given[0]))
     with torch.inference_mode():
         classifier.model(images(5))
         with hooked(classifier.model, scope, [(projection, 0.9)]):
             classifier.model(images(5))
     handle.remove()
-    plain, expected = (one.double().numpy() for one in seen)
+    plain, expected = (tokens.double().numpy() for tokens in inputs)
     tolerance = {"rtol": 1e-4, "atol": 1e-5 * np.abs(plain).max()}
     np.testing.assert_allclose(network.run(scope, incoming), plain, **tolerance)
     np.testing.assert_allclose(network.run_edited(scope, incoming, [(projection, 0.9)]), expected, **tolerance)
@@ -268,7 +269,7 @@ def test_the_rest_of_the_network_gives_the_heads_inputs(name: str, method: str) 
 )
 def test_the_writers_are_found(name: str, family: str, n_writers: tuple[int, int], left: tuple[str, str]) -> None:
     stream = find_stream(build(name), images())
-    scopes = [stream.scope(method) for method in METHODS]
+    scopes = [stream.scope(method) for method in DEEP_METHODS]
     assert stream.family == family
     assert tuple(len(scope.writers) for scope in scopes) == n_writers
     assert tuple(scope.left for scope in scopes) == left
@@ -278,7 +279,7 @@ def test_the_writers_are_found(name: str, family: str, n_writers: tuple[int, int
 @pytest.mark.parametrize(
     ("name", "kwargs", "head"),
     [
-        ("seresnet50", {}, "fc"),  # what its layers write is scaled by what the picture is
+        ("seresnet50", {}, "fc"),  # what its layers write is scaled by what the image is
         ("efficientnet_b0", {}, "classifier"),
         ("resnetv2_50", {}, "head.fc"),  # pre-activation blocks
         (
@@ -331,7 +332,7 @@ def test_a_readout_of_another_kind_is_refused() -> None:
         find_stream(classifier, images())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", DEEP_METHODS)
 @pytest.mark.parametrize(
     ("file", "arch"),
     [
@@ -343,14 +344,14 @@ def test_a_readout_of_another_kind_is_refused() -> None:
 def test_trained_networks_in_float32(shared_data: Path, file: str, arch: str | None, method: str) -> None:
     """Trained BatchNorms scale some channels by next to nothing: their weights change most."""
     classifier = load_classifier(shared_data / file, arch)
-    model, pictures = classifier.model, torch.randn(4, *classifier.transform.input_size)
-    scope = find_stream(classifier, pictures).scope(method)
-    edits = [(project(classifier, pictures=pictures), 1.5)]
+    model, images = classifier.model, torch.randn(4, *classifier.transform.input_size)
+    scope = find_stream(classifier, images).scope(method)
+    edits = [(project(classifier, batch=images), 1.5)]
     with torch.inference_mode():
-        plain = model(pictures)
+        plain = model(images)
         with hooked(model, scope, edits):
-            expected = model(pictures)
+            expected = model(images)
         with edited(model, edit_values(model, scope, edits)):
-            found = model(pictures)
+            logits = model(images)
     assert float((expected - plain).abs().max()) > 1e-2
-    assert float((found - expected).abs().max()) < 1e-4 * float(expected.abs().max())
+    assert float((logits - expected).abs().max()) < 1e-4 * float(expected.abs().max())

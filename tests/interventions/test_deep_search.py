@@ -1,4 +1,4 @@
-"""Strengths by runs of a network, pictures for them, and what an edit does to them, against brute force."""
+"""Strengths by runs of a network, images for them, and what an edit does to them, against brute force."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from salve_audit.interventions.samples import sort_samples
 
 
 def test_the_search_ends_just_beyond_the_step() -> None:
-    asked: list[float] = []
+    visited: list[float] = []
 
     def accuracy(strength: float) -> float:
-        asked.append(strength)
+        visited.append(strength)
         return 0.9 if strength < 0.83 else 0.5 if strength < 2.61 else 0.02
 
-    found = search_strengths(accuracy, (0.5, 0.05), n_halvings=8)
-    for (strength, reached), edge, bracket in zip(found, (0.83, 2.61), ((0.75, 1.0), (2.5, 3.0)), strict=True):
+    strengths = search_strengths(accuracy, (0.5, 0.05), n_halvings=8)
+    for (strength, reached), edge, bracket in zip(strengths, (0.83, 2.61), ((0.75, 1.0), (2.5, 3.0)), strict=True):
         assert reached
         assert edge <= strength <= edge + (bracket[1] - bracket[0]) / 2**8
-    assert len(asked) == len(set(asked)), "no strength is run twice"
+    assert len(visited) == len(set(visited)), "no strength is run twice"
 
 
 def test_the_first_way_down_is_taken_where_accuracy_comes_back() -> None:
-    found = search_strengths(lambda t: 0.4 if 0.6 <= t <= 1.1 else 0.8, (0.5,), n_halvings=6)
-    assert found[0][1]
-    assert 0.6 <= found[0][0] <= 0.61
+    strengths = search_strengths(lambda t: 0.4 if 0.6 <= t <= 1.1 else 0.8, (0.5,), n_halvings=6)
+    assert strengths[0][1]
+    assert 0.6 <= strengths[0][0] <= 0.61
 
 
 def test_a_target_out_of_reach_gives_the_lowest_accuracy() -> None:
@@ -42,7 +42,7 @@ def test_a_class_that_is_down_already_needs_no_edit() -> None:
     assert search_strengths(lambda _: 0.3, (0.5,), n_halvings=4) == [(0.0, True)]
 
 
-def test_the_most_fragile_classes_with_enough_pictures_are_edited() -> None:
+def test_the_most_fragile_classes_with_enough_images_are_edited() -> None:
     labels = np.repeat([0, 1, 2, 3, 4], [9, 4, 9, 9, 9])
     assert choose_classes(labels, np.array([2.0, 0.1, np.nan, 1.0, 3.0])) == (3, 0, 4)
     assert choose_classes(labels, np.full(5, np.nan)) == (0, 2, 3)
@@ -83,15 +83,15 @@ def test_effects_by_hand() -> None:
     samples = sort_samples(acts, labels, head)
     weights = draw_weights(samples.counts, 400, rng)
     before, after = head.logits(acts), other.logits(acts)
-    found = measure_effect(samples, 1, after.T, weights)
+    effect = measure_effect(samples, 1, after.T, weights)
     right = after.argmax(axis=1) == labels
     shares = [right[labels == index].mean() for index in range(3)]
-    assert found.own == pytest.approx(shares[1])
-    assert found.others == pytest.approx((shares[0] + shares[2]) / 2)
-    assert found.worst == pytest.approx(min(shares[0], shares[2]))
+    assert effect.own == pytest.approx(shares[1])
+    assert effect.others == pytest.approx((shares[0] + shares[2]) / 2)
+    assert effect.worst == pytest.approx(min(shares[0], shares[2]))
     own = labels != 1
     first, second = (np.exp(z) / np.exp(z).sum(axis=1, keepdims=True) for z in (before[own], after[own]))
-    assert found.kl == pytest.approx((first * np.log(first / second)).sum(axis=1).mean())
-    assert found.agreement == pytest.approx((before[own].argmax(axis=1) == after[own].argmax(axis=1)).mean())
-    assert found.draws.mean() == pytest.approx(found.others, abs=0.02)
+    assert effect.kl == pytest.approx((first * np.log(first / second)).sum(axis=1).mean())
+    assert effect.agreement == pytest.approx((before[own].argmax(axis=1) == after[own].argmax(axis=1)).mean())
+    assert effect.draws.mean() == pytest.approx(effect.others, abs=0.02)
     assert measure_effect(samples, 1, before.T, weights).kl == pytest.approx(0.0, abs=1e-12)

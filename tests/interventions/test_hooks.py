@@ -15,18 +15,20 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.interventions import inlp, mean_difference, nulls, steering
 from salve_audit.interventions.context import EditContext, compute_fit_statistics, float64_head
 from salve_audit.interventions.registry import METHODS
 from salve_audit.interventions.rome import choose_key
+
+pytestmark = pytest.mark.slow
 
 N_CLASSES, PER_CLASS, TARGET = 4, 12, 2
 OnActs = Callable[[Tensor], Tensor]
 
 
 class Network:
-    """The network, pictures, and an edit context of what the cache would hold."""
+    """The network, images, and an edit context of what the cache would hold."""
 
     def __init__(self) -> None:
         torch_rng = torch.Generator().manual_seed(0)
@@ -37,9 +39,9 @@ class Network:
         tints = torch.randn(N_CLASSES, 3, 1, 1, generator=torch_rng, dtype=torch.float64)
         self.labels = np.repeat(np.arange(N_CLASSES), PER_CLASS)
         noise = torch.randn(len(self.labels), 3, 64, 64, generator=torch_rng, dtype=torch.float64)
-        self.pictures = 2.0 * tints[self.labels] + noise
+        self.images = 2.0 * tints[self.labels] + noise
         with torch.inference_mode():
-            self.acts = self.model.forward_head(self.model.forward_features(self.pictures), pre_logits=True).numpy()
+            self.acts = self.model.forward_head(self.model.forward_features(self.images), pre_logits=True).numpy()
             weight, bias = self._fit_head()
             self.head.weight.copy_(torch.from_numpy(weight))
             self.head.bias.copy_(torch.from_numpy(bias))
@@ -59,8 +61,8 @@ class Network:
 
     def logits(self) -> np.ndarray:
         with torch.inference_mode():
-            found: np.ndarray = self.model(self.pictures).numpy()
-        return found
+            logits: np.ndarray = self.model(self.images).numpy()
+        return logits
 
     def context(self) -> EditContext:
         """A new one each time: nulls draw from its generator."""
@@ -127,9 +129,9 @@ def erased(network: Network, t: float) -> OnActs:
     indicator = (network.labels == TARGET).astype(np.float64)
     mean = network.acts.mean(axis=0)
     values, vectors = np.linalg.eigh(np.cov(network.acts.T, bias=True))
-    kept = values > 1e-10 * values[-1]
-    root = (vectors[:, kept] * np.sqrt(values[kept])) @ vectors[:, kept].T
-    inverse = (vectors[:, kept] / np.sqrt(values[kept])) @ vectors[:, kept].T
+    nonzero = values > 1e-10 * values[-1]
+    root = (vectors[:, nonzero] * np.sqrt(values[nonzero])) @ vectors[:, nonzero].T
+    inverse = (vectors[:, nonzero] / np.sqrt(values[nonzero])) @ vectors[:, nonzero].T
     whitened = inverse @ ((network.acts - mean).T @ (indicator - indicator.mean()) / len(indicator))
     eraser = torch.from_numpy(root @ np.outer(whitened, whitened) @ inverse / (whitened @ whitened))
     centre = torch.from_numpy(mean)
@@ -159,7 +161,7 @@ def row_scaled(t: float) -> Callable[[Tensor, Tensor], Tensor]:
 
 def retrained(network: Network, t: float) -> Callable[[Tensor, Tensor], Tensor]:
     """Between the logits of both heads, the refitted one run as a layer of its own."""
-    refitted = METHODS["last-layer-retraining"](network.context()).head(1.0)
+    refitted = METHODS["last-layer-retraining"].build(network.context()).head(1.0)
     layer = nn.Linear(*refitted.weight.shape[::-1], dtype=torch.float64)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(refitted.weight))
@@ -192,7 +194,7 @@ def hooked(network: Network, method: str, t: float) -> np.ndarray:
 @pytest.mark.parametrize("share", [0.3, 1.0, 4.0])
 @pytest.mark.parametrize("method", METHODS)
 def test_the_folded_head_is_the_hook_in_the_network(method: str, share: float, network: Network) -> None:
-    intervention = METHODS[method](network.context())
+    intervention = METHODS[method].build(network.context())
     assert intervention is not None
     strength = share * intervention.unit
     expected = hooked(network, method, strength)

@@ -41,11 +41,11 @@ def test_the_directions_are_those_of_the_definition(
     class_index: int, world: ComparisonInputs, build_context: Callable[..., EditContext]
 ) -> None:
     context = build_context(world, class_index=class_index)
-    found = inlp.find_directions(context.fit.held_out, class_index)
+    directions = inlp.find_directions(context.fit.held_out, class_index)
     expected = slow_directions(context, world.fit_acts.astype(np.float64), world.fit_labels)
-    assert found.shape == expected.shape
-    np.testing.assert_allclose(found.T @ found, np.eye(found.shape[1]), atol=1e-12)
-    np.testing.assert_allclose(np.abs(found.T @ expected), np.eye(found.shape[1]), atol=1e-6)
+    assert directions.shape == expected.shape
+    np.testing.assert_allclose(directions.T @ directions, np.eye(directions.shape[1]), atol=1e-12)
+    np.testing.assert_allclose(np.abs(directions.T @ expected), np.eye(directions.shape[1]), atol=1e-6)
 
 
 def test_more_than_one_direction_is_found_where_there_is_more_than_one(
@@ -70,7 +70,7 @@ def test_the_folded_head_reads_the_projected_activations(context: EditContext, w
         )
 
 
-def test_a_class_that_cannot_be_told_apart_is_left_alone(context: EditContext, world: ComparisonInputs) -> None:
+def test_a_class_that_cannot_be_distinguished_is_left_alone(context: EditContext, world: ComparisonInputs) -> None:
     acts = np.ones_like(world.fit_acts)
     fit = compute_fit_statistics(acts, world.fit_labels, len(world.class_names))
     same = dataclasses.replace(context, fit=fit)

@@ -13,21 +13,21 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.interventions.affine import AffineHead
 from salve_audit.interventions.context import EditContext, compute_fit_statistics, float64_head
 from salve_audit.interventions.registry import METHODS
 from salve_audit.interventions.rome import choose_key
-from salve_audit.interventions.steering import steering_hook, steering_vector
+from salve_audit.interventions.steering import steering_vector
 
-pytestmark = pytest.mark.shared_data
+pytestmark = [pytest.mark.slow, pytest.mark.shared_data]
 PER_CLASS = 7
 TOLERANCE = {"rtol": 1e-5, "atol": 2e-5}  # float32 products against float64 ones, logits of about ten
 
 
 @dataclasses.dataclass(frozen=True)
 class RealModel:
-    """The network, a batch of real pictures, and what the cache would hold of them."""
+    """The network, a batch of real images, and what the cache would hold of them."""
 
     model: nn.Module
     batch: Tensor
@@ -59,13 +59,13 @@ def real(shared_data: Path, cifar10: Path) -> RealModel:
     classes = sorted(folder.name for folder in (cifar10 / "val").iterdir())
     paths = [sorted((cifar10 / "val" / name).glob("*.jpg"))[:PER_CLASS] for name in classes]
     size = settings["img_size"]
-    pictures = [
+    images = [
         np.asarray(Image.open(path).convert("RGB").resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32)
         for group in paths
         for path in group
     ]
     mean, std = np.array(settings["mean"], dtype=np.float32), np.array(settings["std"], dtype=np.float32)
-    batch = torch.from_numpy(((np.stack(pictures) / 255 - mean) / std).transpose(0, 3, 1, 2).copy())
+    batch = torch.from_numpy(((np.stack(images) / 255 - mean) / std).transpose(0, 3, 1, 2).copy())
     with torch.inference_mode():
         acts = model.forward_head(model.forward_features(batch), pre_logits=True)
         original = model(batch)
@@ -96,7 +96,7 @@ def ship(real: RealModel) -> EditContext:
     )
 
 
-def test_the_model_is_right_about_these_pictures(real: RealModel) -> None:
+def test_the_model_is_right_about_these_images(real: RealModel) -> None:
     """Otherwise equal predictions below would say little."""
     assert np.mean(real.original.argmax(axis=1) == real.labels) > 0.7
 
@@ -105,14 +105,14 @@ def test_the_model_is_right_about_these_pictures(real: RealModel) -> None:
 def test_salve_weights_in_the_real_model_give_the_cached_logits(
     real: RealModel, ship: EditContext, strength: float
 ) -> None:
-    head = METHODS["salve"](ship).head(strength)
+    head = METHODS["salve"].build(ship).head(strength)
     measured, cached = real.edited(head), head.logits(real.acts.astype(np.float64))
     np.testing.assert_allclose(measured, cached, **TOLERANCE)
     np.testing.assert_array_equal(measured.argmax(axis=1), cached.argmax(axis=1))
 
 
 def test_the_strongest_of_these_edits_changes_many_predictions(real: RealModel, ship: EditContext) -> None:
-    after = METHODS["salve"](ship).head(20.0).logits(real.acts.astype(np.float64))
+    after = METHODS["salve"].build(ship).head(20.0).logits(real.acts.astype(np.float64))
     assert np.mean(real.original.argmax(axis=1) != after.argmax(axis=1)) > 0.2
 
 
@@ -120,7 +120,7 @@ def test_the_strongest_of_these_edits_changes_many_predictions(real: RealModel, 
 def test_an_edited_head_in_the_real_model_gives_the_cached_logits(
     method: str, real: RealModel, ship: EditContext
 ) -> None:
-    intervention = METHODS[method](ship)
+    intervention = METHODS[method].build(ship)
     head = intervention.head(0.8 * intervention.unit)
     measured, cached = real.edited(head), head.logits(real.acts.astype(np.float64))
     scale = max(1.0, float(np.abs(cached).max()))
@@ -129,11 +129,12 @@ def test_an_edited_head_in_the_real_model_gives_the_cached_logits(
 
 @pytest.mark.parametrize("strength", [0.5, 8.0])
 def test_folded_steering_is_the_real_forward_hook(real: RealModel, ship: EditContext, strength: float) -> None:
-    hook = real.model.fc.register_forward_pre_hook(steering_hook(steering_vector(ship), strength))
+    step = torch.from_numpy(strength * steering_vector(ship)).float()
+    hook = real.model.fc.register_forward_pre_hook(lambda _, inputs: (inputs[0] + step, *inputs[1:]))
     try:
         hooked = real.logits(real.model)
     finally:
         hook.remove()
-    folded = real.edited(METHODS["steering"](ship).head(strength))
+    folded = real.edited(METHODS["steering"].build(ship).head(strength))
     np.testing.assert_allclose(hooked, folded, **TOLERANCE)
     assert np.abs(hooked - real.original).max() > 0.1  # the hook does something

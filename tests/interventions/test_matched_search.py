@@ -13,7 +13,7 @@ from salve_audit.interventions.context import EditContext, float64_head
 from salve_audit.interventions.registry import METHODS
 from salve_audit.interventions.salve import enhance, scaled_suppression
 from salve_audit.interventions.samples import AuditSamples, edit_logits, sort_samples
-from salve_audit.interventions.search import class_events, find_strengths
+from salve_audit.interventions.search import class_events, find_least_strengths
 from salve_audit.reliance.crossings import count_wrong
 from salve_audit.reliance.margins import MarginEvents
 from salve_audit.reliance.thresholds import thresholds
@@ -36,7 +36,7 @@ def direct_accuracy(intervention: Intervention, samples: AuditSamples, class_ind
 def test_between_any_two_events_the_accuracy_is_that_of_the_edited_head(
     method: str, context: EditContext, samples: AuditSamples
 ) -> None:
-    intervention, index = METHODS[method](context), context.class_index
+    intervention, index = METHODS[method].build(context), context.class_index
     strengths, wrong = count_wrong(class_events(edit_logits(samples, [intervention])[0], index))
     assert len(strengths) > 40
     ends = np.append(strengths, 1.1 * strengths[-1])
@@ -47,24 +47,24 @@ def test_between_any_two_events_the_accuracy_is_that_of_the_edited_head(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_matched_strength_is_the_smallest(method: str, context: EditContext, samples: AuditSamples) -> None:
-    intervention, index = METHODS[method](context), context.class_index
+    intervention, index = METHODS[method].build(context), context.class_index
     events = class_events(edit_logits(samples, [intervention])[0], index)
-    strengths, reached = find_strengths(events, TARGETS, intervention.max_strength)
-    for target, strength, found in zip(TARGETS, strengths, reached, strict=True):
-        end = strength * (1 - 1e-7) if found else 100.0 * intervention.unit
+    strengths, reached = find_least_strengths(events, TARGETS, intervention.max_strength)
+    for target, strength, is_reached in zip(TARGETS, strengths, reached, strict=True):
+        end = strength * (1 - 1e-7) if is_reached else 100.0 * intervention.unit
         weaker = [direct_accuracy(intervention, samples, index, t) for t in np.linspace(0.0, end, 800)]
         assert min(weaker) > target
-        if found:
+        if is_reached:
             assert direct_accuracy(intervention, samples, index, float(strength)) <= target
 
 
 def test_salve_at_half_is_the_empirical_threshold_of_the_class(context: EditContext, samples: AuditSamples) -> None:
     own = samples.acts[samples.rows_of(context.class_index)]
-    found = thresholds(own, context.head.weight, context.head.bias, context.coupling, context.class_index)
-    intervention = METHODS["salve"](context)
+    sample_thresholds = thresholds(own, context.head.weight, context.head.bias, context.coupling, context.class_index)
+    intervention = METHODS["salve"].build(context)
     events = class_events(edit_logits(samples, [intervention])[0], context.class_index)
-    strength = find_strengths(events, np.array([0.5]), intervention.max_strength)[0][0]
-    assert 0 < strength == pytest.approx(found.empirical * context.coupling.max(), rel=2e-9)
+    strength = find_least_strengths(events, np.array([0.5]), intervention.max_strength)[0][0]
+    assert 0 < strength == pytest.approx(sample_thresholds.empirical * context.coupling.max(), rel=2e-9)
 
 
 def events_of(correct: list[bool], down: list[float], up: list[float]) -> MarginEvents:
@@ -73,7 +73,7 @@ def events_of(correct: list[bool], down: list[float], up: list[float]) -> Margin
 
 def test_a_dip_narrower_than_any_grid_is_seen() -> None:
     dip = events_of([True] * 6 + [False] * 4, down=[2.0] * 6 + [7.0] * 3, up=[2.0 + 1e-6] * 4)
-    strengths, reached = find_strengths(dip, np.array([0.05, 0.1, 0.4]), 1e6)
+    strengths, reached = find_least_strengths(dip, np.array([0.05, 0.1, 0.4]), 1e6)
     assert reached.all()
     np.testing.assert_allclose(strengths, 2.0, rtol=2e-9)
     assert np.all(strengths > 2.0)
@@ -81,27 +81,27 @@ def test_a_dip_narrower_than_any_grid_is_seen() -> None:
 
 def test_an_accuracy_that_holds_at_one_point_alone_does_not_count() -> None:
     swap = events_of([True] * 5 + [False] * 5, down=[2.0] * 5 + [3.0] * 2, up=[2.0] * 5)
-    strengths, reached = find_strengths(swap, np.array([0.0, 0.3]), 1e6)
+    strengths, reached = find_least_strengths(swap, np.array([0.0, 0.3]), 1e6)
     assert reached.tolist() == [False, True]
     np.testing.assert_allclose(strengths, 3.0, rtol=2e-9)
 
 
 def test_a_target_that_is_never_reached_gives_the_smallest_strength_with_the_lowest_accuracy() -> None:
     events = events_of([True] * 10, down=[1.0, 2.0, 5.0, 9.0], up=[3.0, 7.0])
-    strengths, reached = find_strengths(events, np.array([0.5]), 1e6)
+    strengths, reached = find_least_strengths(events, np.array([0.5]), 1e6)
     assert not reached[0]
     assert strengths[0] == pytest.approx(2.0)
-    assert find_strengths(events, np.array([0.5]), 1.5)[0][0] == pytest.approx(1.0)
+    assert find_least_strengths(events, np.array([0.5]), 1.5)[0][0] == pytest.approx(1.0)
 
 
 def test_a_class_below_the_target_from_the_start_needs_no_strength() -> None:
     events = events_of([True] * 3 + [False] * 7, down=[1.0], up=[0.0, 0.0, 0.0])
-    strengths, reached = find_strengths(events, np.array([0.3]), 1e6)
+    strengths, reached = find_least_strengths(events, np.array([0.3]), 1e6)
     assert (strengths[0], reached[0]) == (0.0, True)
 
 
 def test_an_accuracy_equal_to_the_target_counts_as_reached() -> None:
-    strengths, reached = find_strengths(events_of([True] * 500, down=[1.0] * 475, up=[]), np.array([0.05]), 1e6)
+    strengths, reached = find_least_strengths(events_of([True] * 500, down=[1.0] * 475, up=[]), np.array([0.05]), 1e6)
     assert reached[0]
     assert strengths[0] == pytest.approx(1.0)
 
@@ -114,7 +114,7 @@ def test_a_head_without_biases_is_erased_where_all_its_weights_are_gone() -> Non
     intervention = scaled_suppression("salve", head, coupling, 0)
     samples = sort_samples(acts, np.array([0, 0, 0]), head)
     events = class_events(edit_logits(samples, [intervention])[0], 0)
-    strengths, reached = find_strengths(events, np.array([0.0]), intervention.max_strength)
+    strengths, reached = find_least_strengths(events, np.array([0.0]), intervention.max_strength)
     assert reached[0]
     assert strengths[0] == pytest.approx(1 / 0.41)
     assert not intervention.head(float(strengths[0])).weight.any()
@@ -146,7 +146,7 @@ def test_blocks_give_the_same_answers(
 ) -> None:
     context = build_context(world)
     samples = sort_samples(world.audit_acts, world.audit_labels, context.head)
-    edited = edit_logits(samples, [METHODS[method](context)])[0]
+    edited = edit_logits(samples, [METHODS[method].build(context)])[0]
     strengths = np.linspace(0, 3 * edited.intervention.unit, 7)
     whole = edited.correct(strengths)
     monkeypatch.setattr("salve_audit.interventions.samples.BLOCK_VALUES", 300)

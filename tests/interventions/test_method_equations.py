@@ -22,7 +22,8 @@ def test_salve_scales_every_weight_by_its_coupling(context: EditContext, alpha_h
     for k in range(context.head.weight.shape[0]):
         for j in range(context.head.weight.shape[1]):
             weight = context.head.weight[k, j]
-            assert suppressed.weight[k, j] == pytest.approx(weight * max(0.0, 1 - alpha * coupling[j]), abs=1e-15)
+            rounding = 8 * np.finfo(np.float64).eps * abs(weight)
+            assert suppressed.weight[k, j] == pytest.approx(weight * max(0.0, 1 - alpha * coupling[j]), abs=rounding)
             assert enhanced.weight[k, j] == pytest.approx(weight * (1 + alpha * coupling[j]))
     np.testing.assert_array_equal(suppressed.bias, context.head.bias)
 
@@ -81,7 +82,7 @@ def test_rome_cov_moves_along_the_inverse_second_moment(context: EditContext, wo
     acts = world.fit_acts.astype(np.float64)
     second = acts.T @ acts / len(acts)
     flat = np.trace(second) / second.shape[0] * np.eye(second.shape[0])
-    noise = np.mean([((np.outer(one, one) - second) ** 2).sum() for one in acts]) / len(acts)
+    noise = np.mean([((np.outer(act, act) - second) ** 2).sum() for act in acts]) / len(acts)
     share = noise / ((second - flat) ** 2).sum()
     assert 1e-4 < share < 0.1
     assert context.fit.shrinkage == pytest.approx(share)
@@ -101,14 +102,14 @@ def test_the_shrinkage_is_the_one_that_comes_nearest_to_the_truth() -> None:
     truth = np.diag(scales**2)
 
     def distances(share_factor: float) -> float:
-        found, rng = [], np.random.default_rng(0)  # the same samples for every factor
+        errors, rng = [], np.random.default_rng(0)  # the same samples for every factor
         for _ in range(60):
             acts = np.asarray(rng.normal(size=(40, 30)) * scales, dtype=np.float32)
             fit = compute_fit_statistics(acts, np.zeros(40, dtype=np.int64), 1)
             share = min(1.0, share_factor * fit.shrinkage)
             flat = np.trace(fit.second_moment) / 30 * np.eye(30)
-            found.append((((1 - share) * fit.second_moment + share * flat - truth) ** 2).sum())
-        return float(np.mean(found))
+            errors.append((((1 - share) * fit.second_moment + share * flat - truth) ** 2).sum())
+        return float(np.mean(errors))
 
     at_rule = distances(1.0)
     assert all(distances(factor) > at_rule for factor in (0.0, 0.5, 2.0))
@@ -127,14 +128,14 @@ def test_the_second_moment_can_be_solved_however_few_the_samples(n: int) -> None
 def test_the_key_is_the_sample_closest_to_its_class_mean(world: ComparisonInputs) -> None:
     members = np.flatnonzero(world.fit_labels == 2)
     own = world.fit_acts[members].astype(np.float64)
-    distances = [np.linalg.norm(one - own.mean(axis=0)) for one in own]
+    distances = [np.linalg.norm(act - own.mean(axis=0)) for act in own]
     np.testing.assert_array_equal(rome.choose_key(world.fit_acts, members), own[int(np.argmin(distances))])
 
 
 def test_drawn_keys_are_distinct_samples_of_the_class(world: ComparisonInputs) -> None:
     members = np.flatnonzero(world.fit_labels == 2)
     keys = rome.draw_keys(world.fit_acts, members, 10, np.random.default_rng(0))
-    own = {one.tobytes() for one in world.fit_acts[members].astype(np.float64)}
+    own = {act.tobytes() for act in world.fit_acts[members].astype(np.float64)}
     assert len({key.tobytes() for key in keys} & own) == 10
     assert len(rome.draw_keys(world.fit_acts, members[:3], 10, np.random.default_rng(0))) == 3
 

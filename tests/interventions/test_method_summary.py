@@ -27,21 +27,27 @@ def test_every_summary_follows_from_the_results(comparison: Comparison) -> None:
     assert [(s.method, s.target_accuracy) for s in comparison.summary] == [
         (method, target) for method in METHODS for target in SETTINGS.targets
     ]
-    for one in comparison.summary:
-        rows = [r for r in comparison.results if (r.method, r.target_accuracy) == (one.method, one.target_accuracy)]
+    for summary in comparison.summary:
+        rows = [
+            r for r in comparison.results if (r.method, r.target_accuracy) == (summary.method, summary.target_accuracy)
+        ]
         scaled = {
             r.class_name: r.others_accuracy
             for r in comparison.results
-            if r.method == "row-scaling" and r.target_accuracy == one.target_accuracy and r.reached
+            if r.method == "row-scaling" and r.target_accuracy == summary.target_accuracy and r.reached
         }
         pairs = [r.others_accuracy - scaled[r.class_name] for r in rows if r.reached and r.class_name in scaled]
-        assert (one.n_classes, one.n_reached, one.n_common) == (len(rows), sum(r.reached for r in rows), len(pairs))
-        assert one.others_accuracy == pytest.approx(np.mean([r.others_accuracy for r in rows]))
-        assert one.area == pytest.approx(np.mean([r.area for r in rows]))
-        assert one.low < one.others_accuracy < one.high
-        assert one.difference == (pytest.approx(np.mean(pairs)) if pairs else None)
-        if one.method == "row-scaling":
-            assert (one.difference, one.difference_low, one.difference_high) == (0.0, 0.0, 0.0)
+        assert (summary.n_classes, summary.n_reached, summary.n_common) == (
+            len(rows),
+            sum(r.reached for r in rows),
+            len(pairs),
+        )
+        assert summary.others_accuracy == pytest.approx(np.mean([r.others_accuracy for r in rows]))
+        assert summary.area == pytest.approx(np.mean([r.area for r in rows]))
+        assert summary.low < summary.others_accuracy < summary.high
+        assert summary.difference == (pytest.approx(np.mean(pairs)) if pairs else None)
+        if summary.method == "row-scaling":
+            assert (summary.difference, summary.difference_low, summary.difference_high) == (0.0, 0.0, 0.0)
 
 
 def test_the_paired_interval_is_that_of_a_bootstrap_over_samples(
@@ -52,7 +58,7 @@ def test_the_paired_interval_is_that_of_a_bootstrap_over_samples(
     for result in (r for r in comparison.results if r.method in right and r.target_accuracy == target):
         assert result.reached
         index = world.class_names.index(result.class_name)
-        head = METHODS[result.method](build_context(world, class_index=index)).head(result.strength)
+        head = METHODS[result.method].build(build_context(world, class_index=index)).head(result.strength)
         logits = head.logits(world.audit_acts.astype(np.float64))
         right[result.method].append(logits.argmax(axis=1) == labels)
     rng = np.random.default_rng(7)
@@ -63,7 +69,10 @@ def test_the_paired_interval_is_that_of_a_bootstrap_over_samples(
         drawn = [rng.choice(own, size=len(own)) for own in members]
         costs = {
             method: np.mean(
-                [np.mean([one[drawn[k]].mean() for k in range(n_classes) if k != i]) for i, one in enumerate(correct)]
+                [
+                    np.mean([right[drawn[k]].mean() for k in range(n_classes) if k != i])
+                    for i, right in enumerate(correct)
+                ]
             )
             for method, correct in right.items()
         }
@@ -104,10 +113,10 @@ def test_only_classes_in_which_both_reach_are_paired() -> None:
 
 
 def test_without_row_scaling_nothing_is_paired(world: ComparisonInputs) -> None:
-    found = compare_interventions(dataclasses.replace(SETTINGS, methods=("salve",), n_bootstrap=20), world)
-    assert [(s.n_classes, s.n_common, s.difference) for s in found.summary] == [(5, 0, None)] * 2
+    comparison = compare_interventions(dataclasses.replace(SETTINGS, methods=("salve",), n_bootstrap=20), world)
+    assert [(s.n_classes, s.n_common, s.difference) for s in comparison.summary] == [(5, 0, None)] * 2
 
 
 def test_without_methods_there_is_nothing(world: ComparisonInputs) -> None:
-    found = compare_interventions(dataclasses.replace(SETTINGS, methods=(), n_bootstrap=20), world)
-    assert found == Comparison((), (), ())
+    comparison = compare_interventions(dataclasses.replace(SETTINGS, methods=(), n_bootstrap=20), world)
+    assert comparison == Comparison((), (), ())

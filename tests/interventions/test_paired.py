@@ -9,16 +9,17 @@ import pytest
 
 from salve_audit.interventions.comparison import Comparison, ComparisonInputs, ComparisonSettings, SeedFeatures
 from salve_audit.interventions.matched import compare_interventions
-from salve_audit.interventions.paired import Cell, adjust_holm, compare_cells, two_sided
-from salve_audit.interventions.registry import FEATURED, KEYED, METHODS
+from salve_audit.interventions.paired import MethodCell, adjust_holm, compare_cells, two_sided
+from salve_audit.interventions.registry import METHODS
+from salve_audit.interventions.workbench import Workbench
 from salve_audit.results import InterventionResult, MethodSummary
 
 SETTINGS = ComparisonSettings(n_bootstrap=300)
 
 
-def cell(others: float, drawn: np.ndarray, mixed: np.ndarray | None = None, reached: bool = True) -> Cell:
+def cell(others: float, drawn: np.ndarray, mixed: np.ndarray | None = None, reached: bool = True) -> MethodCell:
     result = InterventionResult("m", "c", None, 1.0, 0.5, 0.5, reached, others, others, 0.0, 1.0, 0.1, 0.5, 0.0, 1.0)
-    return Cell(result, drawn, drawn if mixed is None else mixed, np.full(len(drawn), reached))
+    return MethodCell(result, drawn, drawn if mixed is None else mixed, np.full(len(drawn), reached))
 
 
 def test_the_p_value_is_twice_the_share_of_draws_beyond_no_difference() -> None:
@@ -34,9 +35,9 @@ def test_the_p_value_is_twice_the_share_of_draws_beyond_no_difference() -> None:
 def test_the_test_keeps_its_level_where_nothing_differs() -> None:
     rng, n_worlds, n = np.random.default_rng(0), 400, 200
     weights = rng.multinomial(n, np.full(n, 1 / n), size=400) / n
-    # Two methods that are each right on 80 % of the same pictures, by chance of the picture alone.
-    found = [two_sided(weights @ ((rng.random(n) < 0.8) * 1.0 - (rng.random(n) < 0.8))) for _ in range(n_worlds)]
-    assert np.mean(np.array(found) < 0.05) == pytest.approx(0.05, abs=0.03)
+    # Two methods that are each right on 80 % of the same images, by chance of the image alone.
+    p_values = [two_sided(weights @ ((rng.random(n) < 0.8) * 1.0 - (rng.random(n) < 0.8))) for _ in range(n_worlds)]
+    assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.05, abs=0.03)
 
 
 def test_holm_by_hand() -> None:
@@ -49,10 +50,10 @@ def test_only_the_common_classes_and_the_choices_that_reach_count() -> None:
     draws = np.array([0.8, 0.9, 0.7])
     own = {"a": cell(0.8, draws, draws - 0.2), "b": cell(0.5, draws, reached=False), "c": cell(0.9, draws)}
     reference = {"a": cell(0.7, draws - 0.1), "b": cell(0.7, draws), "d": cell(0.1, draws)}
-    found = compare_cells(own, reference)
-    assert (found.n_common, found.mean) == (1, pytest.approx(0.1))
-    assert (found.low, found.high) == pytest.approx((-0.1, 0.1))  # over samples +0.1, over both levels -0.1
-    assert found.p == 1.0 or found.p == pytest.approx(2 * 1 / 4)
+    differences = compare_cells(own, reference)
+    assert (differences.n_common, differences.mean) == (1, pytest.approx(0.1))
+    assert (differences.low, differences.high) == pytest.approx((-0.1, 0.1))  # over samples +0.1, over both levels -0.1
+    assert differences.p == 1.0 or differences.p == pytest.approx(2 * 1 / 4)
     assert compare_cells(own, {}).mean is None
 
 
@@ -75,8 +76,21 @@ def seeded(world: ComparisonInputs, seeds: tuple[SeedFeatures, ...]) -> Comparis
     return compare_interventions(SETTINGS, dataclasses.replace(world, other_seeds=seeds))
 
 
-def by_key(found: Comparison) -> dict[tuple[str, float], MethodSummary]:
-    return {(one.method, one.target_accuracy): one for one in found.summary}
+def test_the_draws_of_seeds_are_those_of_all_methods_where_a_seed_has_nothing_for_one(
+    world: ComparisonInputs, seeds: tuple[SeedFeatures, ...]
+) -> None:
+    features = seeds[-1].features
+    bare = dataclasses.replace(seeds[-1], alive=np.isin(np.arange(len(seeds[-1].alive)), features))
+    given = dataclasses.replace(world, other_seeds=(*seeds[:-1], bare))  # its null-random has no latent left
+    pair = dataclasses.replace(SETTINGS, methods=("salve", "null-random"))
+    together = compare_interventions(pair, given)
+    alone = compare_interventions(dataclasses.replace(pair, methods=("null-random",)), given)
+    assert {s.n_keys for s in alone.spreads} <= {1, 2}, "the last seed counts for the null"
+    assert alone.results == tuple(r for r in together.results if r.method == "null-random")
+
+
+def by_key(comparison: Comparison) -> dict[tuple[str, float], MethodSummary]:
+    return {(summary.method, summary.target_accuracy): summary for summary in comparison.summary}
 
 
 def test_every_seed_is_matched_with_its_own_feature(
@@ -88,64 +102,78 @@ def test_every_seed_is_matched_with_its_own_feature(
         audit = compare_interventions(
             dataclasses.replace(SETTINGS, methods=("salve", "steering", "ablation")), dataclasses.replace(world, **own)
         )
-        for one in audit.results:
-            if one.reached:
-                values.setdefault((one.method, one.class_name, one.target_accuracy), []).append(one.others_accuracy)
-    spreads = [one for one in seeded.spreads if one.over == "seeds" and one.method in {m for m, _, _ in values}]
+        for result in audit.results:
+            if result.reached:
+                values.setdefault((result.method, result.class_name, result.target_accuracy), []).append(
+                    result.others_accuracy
+                )
+    spreads = [
+        spread for spread in seeded.spreads if spread.over == "seeds" and spread.method in {m for m, _, _ in values}
+    ]
     assert len(spreads) == len(values)
-    for one in spreads:
-        expected = values[one.method, one.class_name, one.target_accuracy]
-        assert one.n_keys == len(expected)
-        assert (one.low, one.median, one.high) == pytest.approx(np.quantile(expected, [0, 0.5, 1]).tolist())
+    for spread in spreads:
+        expected = values[spread.method, spread.class_name, spread.target_accuracy]
+        assert spread.n_keys == len(expected)
+        assert (spread.low, spread.median, spread.high) == pytest.approx(np.quantile(expected, [0, 0.5, 1]).tolist())
 
 
 def test_seeds_widen_only_the_intervals_of_methods_that_use_them(world: ComparisonInputs, seeded: Comparison) -> None:
     alone = by_key(compare_interventions(SETTINGS, world))
-    for key, one in by_key(seeded).items():
+    for key, summary in by_key(seeded).items():
         before = alone[key]
-        assert one.others_accuracy == before.others_accuracy
-        assert one.low <= before.low + 1e-12
-        assert one.high >= before.high - 1e-12
-        if one.method not in FEATURED:
-            assert (one.low, one.high) == (before.low, before.high)
+        assert summary.others_accuracy == before.others_accuracy
+        assert summary.low <= before.low + 1e-12
+        assert summary.high >= before.high - 1e-12
+        if not METHODS[summary.method].featured:
+            assert (summary.low, summary.high) == (before.low, before.high)
     wider = [
         by_key(seeded)[key].high - by_key(seeded)[key].low > 1.05 * (alone[key].high - alone[key].low) for key in alone
     ]
     assert any(wider)
-    assert {one.method for one in seeded.spreads if one.over == "seeds"} == FEATURED
+    assert {spread.method for spread in seeded.spreads if spread.over == "seeds"} == {
+        key for key, method in METHODS.items() if method.featured
+    }
 
 
 def test_keys_widen_the_intervals_of_the_methods_that_use_them(
     world: ComparisonInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = dataclasses.replace(SETTINGS, methods=("leace", *sorted(KEYED)))
+    settings = dataclasses.replace(
+        SETTINGS, methods=("leace", *(key for key, method in METHODS.items() if method.keyed))
+    )
     keyed = by_key(compare_interventions(settings, world))
-    monkeypatch.setattr("salve_audit.interventions.variants.KEYED", frozenset())
+    monkeypatch.setattr(Workbench, "with_other_keys", lambda bench, context: [])
     fixed = by_key(compare_interventions(settings, world))
-    widths = {key: (one.high - one.low) / (fixed[key].high - fixed[key].low) for key, one in keyed.items()}
+    widths = {
+        key: (interval.high - interval.low) / (fixed[key].high - fixed[key].low) for key, interval in keyed.items()
+    }
     assert {key: width for key, width in widths.items() if key[0] == "leace"} == {("leace", 0.5): 1, ("leace", 0.05): 1}
     assert min(widths.values()) >= 1
     assert max(widths.values()) > 1.1
 
 
 def test_salve_is_tested_against_every_other_method(seeded: Comparison) -> None:
-    assert {one.method for one in seeded.summary} == set(METHODS)
+    assert {summary.method for summary in seeded.summary} == set(METHODS)
     results = {(r.method, r.class_name, r.target_accuracy): r for r in seeded.results}
     for target in SETTINGS.targets:
-        family = [one for one in seeded.summary if one.target_accuracy == target and one.p_salve is not None]
-        assert [one.p_salve_holm for one in family] == pytest.approx(adjust_holm([one.p_salve for one in family]))
-        for one in family:
+        family = [
+            summary for summary in seeded.summary if summary.target_accuracy == target and summary.p_salve is not None
+        ]
+        assert [summary.p_salve_holm for summary in family] == pytest.approx(
+            adjust_holm([summary.p_salve for summary in family])
+        )
+        for summary in family:
             pairs = [
                 r.others_accuracy - results["salve", name, target].others_accuracy
                 for (method, name, at), r in results.items()
-                if (method, at) == (one.method, target) and r.reached and results["salve", name, target].reached
+                if (method, at) == (summary.method, target) and r.reached and results["salve", name, target].reached
             ]
-            assert one.n_common_salve == len(pairs)
-            assert one.to_salve == pytest.approx(np.mean(pairs))
-            assert one.to_salve_low <= one.to_salve <= one.to_salve_high
-            if one.p_salve < 0.045:  # the interval and the test are of the same draws
-                assert not one.to_salve_low < 0 < one.to_salve_high
-    salve = next(one for one in seeded.summary if one.method == "salve")
+            assert summary.n_common_salve == len(pairs)
+            assert summary.to_salve == pytest.approx(np.mean(pairs))
+            assert summary.to_salve_low <= summary.to_salve <= summary.to_salve_high
+            if summary.p_salve < 0.045:  # the interval and the test are of the same draws
+                assert not summary.to_salve_low < 0 < summary.to_salve_high
+    salve = next(summary for summary in seeded.summary if summary.method == "salve")
     assert (salve.to_salve, salve.p_salve, salve.p_salve_holm) == (None, None, None)
 
 
@@ -159,32 +187,32 @@ class TestPlan:
         whole = compare_interventions(SETTINGS, world)
         product = len(world.audit_labels) * world.audit_acts.shape[1] * len(world.class_names)
         monkeypatch.setattr("salve_audit.interventions.plan.FULL_PRODUCTS", 2.5 * 3 * 14 * product)
-        monkeypatch.setattr("salve_audit.interventions.plan.VARIANT_PRODUCTS", 1.0)
+        monkeypatch.setattr("salve_audit.interventions.plan.CHOICE_PRODUCTS", 1.0)
         fragile = np.array([5.0, 1.0, np.nan, 0.5, 3.0])
-        found = compare_interventions(SETTINGS, dataclasses.replace(world, fragility=fragile, other_seeds=seeds))
-        assert {r.class_name for r in found.results if r.method == "salve" and r.n_others is None} == {
+        comparison = compare_interventions(SETTINGS, dataclasses.replace(world, fragility=fragile, other_seeds=seeds))
+        assert {r.class_name for r in comparison.results if r.method == "salve" and r.n_others is None} == {
             "class 1",
             "class 3",
         }
-        assert {r.class_name for r in found.results if r.method == "null-permuted"} == {"class 1", "class 3"}
-        assert {r.class_name for r in found.results if r.method == "leace"} == set(world.class_names)
-        assert {s.class_name for s in found.spreads} <= {"class 3"}
-        assert {s.n_classes for s in found.summary} == {2}
+        assert {r.class_name for r in comparison.results if r.method == "null-permuted"} == {"class 1", "class 3"}
+        assert {r.class_name for r in comparison.results if r.method == "leace"} == set(world.class_names)
+        assert {s.class_name for s in comparison.spreads} <= {"class 3"}
+        assert {s.n_classes for s in comparison.summary} == {2}
         assert (
             "The summary of all methods, null controls among them, is over the 2 most fragile of 5 classes"
-            in found.notes[0]
+            in comparison.notes[0]
         )
-        assert "Other keys and seeds are compared on the 1 most fragile classes" in found.notes[1]
+        assert "Other keys and seeds are compared on the 1 most fragile classes" in comparison.notes[1]
         before = {(r.method, r.class_name, r.target_accuracy): r.others_accuracy for r in whole.results}
-        for r in found.results:
+        for r in comparison.results:
             assert r.others_accuracy == pytest.approx(before[r.method, r.class_name, r.target_accuracy])
-        self._check_partial(found, whole)
+        self._check_partial(comparison, whole)
 
     @staticmethod
-    def _check_partial(found: Comparison, whole: Comparison) -> None:
-        """All pictures are few enough to be the part, so that SALVE's numbers are those of the whole comparison."""
+    def _check_partial(partial_comparison: Comparison, whole: Comparison) -> None:
+        """All images are few enough to be the part, so that SALVE's numbers are those of the whole comparison."""
         before = {(r.class_name, r.target_accuracy): r for r in whole.results if r.method == "salve"}
-        partial = [r for r in found.results if r.n_others is not None]
+        partial = [r for r in partial_comparison.results if r.n_others is not None]
         assert {r.class_name for r in partial} == {"class 0", "class 2", "class 4"}
         for r in partial:
             own = before[r.class_name, r.target_accuracy]

@@ -26,10 +26,10 @@ def samples() -> AuditSamples:
 def make_edit(kind: str) -> LinearEdit:
     rng = np.random.default_rng(1)
     none = np.zeros(N_CLASSES)
-    one = np.zeros((N_CLASSES, 1))
-    one[7] = -1.0
+    single = np.zeros((N_CLASSES, 1))
+    single[7] = -1.0
     edits = {
-        "one row": LinearEdit(one, rng.normal(size=(1, D)), -0.3 * one[:, 0]),
+        "one row": LinearEdit(single, rng.normal(size=(1, D)), -0.3 * single[:, 0]),
         "rank one": LinearEdit(rng.normal(size=(N_CLASSES, 1)), rng.normal(size=(1, D)), none),
         "rank one and bias": LinearEdit(rng.normal(size=(N_CLASSES, 1)), rng.normal(size=(1, D)), rng.normal(size=60)),
         "bias": LinearEdit(np.zeros((N_CLASSES, 1)), np.zeros((1, D)), rng.normal(size=N_CLASSES)),
@@ -47,26 +47,26 @@ KINDS = ("one row", "rank one", "rank one and bias", "bias", "rank three", "noth
 def test_a_few_rivals_say_what_all_of_them_say(kind: str, strengths: np.ndarray, samples: AuditSamples) -> None:
     head, edit = AffineHead(np.zeros((N_CLASSES, D)), np.zeros(N_CLASSES)), make_edit(kind)
     edited = edit_logits(samples, [linear_intervention(kind, head, edit)])[0]
-    found = edited.correct(strengths)
-    for strength, correct in zip(strengths, found, strict=True):
+    right = edited.correct(strengths)
+    for strength, correct in zip(strengths, right, strict=True):
         logits = samples.logits + strength * (edit.left @ edit.right @ samples.acts.T + edit.bias[:, None])
         own = logits[samples.labels, np.arange(len(samples.labels))]
         np.testing.assert_array_equal(correct, (logits >= own).sum(axis=0) == 1)
-    assert found[0].mean() > 0.5
+    assert right[0].mean() > 0.5
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_most_samples_are_settled_by_a_few_rivals(
     kind: str, samples: AuditSamples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[int] = []
+    sizes: list[int] = []
     ranked = windows._ranked
-    monkeypatch.setattr(windows, "_ranked", lambda m, o, c, rows: seen.append(len(rows)) or ranked(m, o, c, rows))
+    monkeypatch.setattr(windows, "_ranked", lambda m, o, c, rows: sizes.append(len(rows)) or ranked(m, o, c, rows))
     edit = make_edit(kind)
     reach = edit.right @ samples.acts.T if edit.left.any() else None
     windows.find_windows(windows.Margins(samples.logits, samples.labels, edit, reach), samples.rivals, 0.05)
-    assert seen[0] == len(samples.labels)
-    assert sum(seen[2:]) < 0.1 * seen[0]
+    assert sizes[0] == len(samples.labels)
+    assert sum(sizes[2:]) < 0.1 * sizes[0]
 
 
 def test_the_largest_shift_is_one(samples: AuditSamples) -> None:
@@ -94,10 +94,10 @@ def test_projections_in_single_precision_are_exact_for_the_class_itself(
     edit = make_edit("rank three")
     precise = edit.right @ samples.acts.T
     monkeypatch.setattr("salve_audit.interventions.samples.SINGLE_VALUES", 10)
-    found = samples.reach(edit.right, [samples.rows_of(3)] * len(edit.right))
-    np.testing.assert_allclose(found[:, samples.rows_of(3)], precise[:, samples.rows_of(3)], rtol=1e-12)
-    np.testing.assert_allclose(found, precise, rtol=1e-4, atol=1e-5)
-    assert np.abs(found - precise).max() > 0
+    reached = samples.reach(edit.right, [samples.rows_of(3)] * len(edit.right), [slice(0, len(edit.right))])
+    np.testing.assert_allclose(reached[:, samples.rows_of(3)], precise[:, samples.rows_of(3)], rtol=1e-12)
+    np.testing.assert_allclose(reached, precise, rtol=1e-4, atol=1e-5)
+    assert np.abs(reached - precise).max() > 0
 
 
 def test_drift_of_some_samples_is_near_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:

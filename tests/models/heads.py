@@ -55,11 +55,11 @@ class TwoHeads(nn.Module):
     def __init__(self, k: int) -> None:
         super().__init__()
         self.body, self.wide = stem(), nn.Sequential(nn.Conv2d(D, 7, 3, 1, 1), nn.ReLU())
-        self.pool, self.one, self.two = pool(), nn.Linear(D, k), nn.Linear(7, k)
+        self.pool, self.first, self.second = pool(), nn.Linear(D, k), nn.Linear(7, k)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.body(x)
-        return (self.one(self.pool(x)) + self.two(self.pool(self.wide(x)))) / 2
+        return (self.first(self.pool(x)) + self.second(self.pool(self.wide(x)))) / 2
 
 
 class Tokens(nn.Module):

@@ -50,7 +50,7 @@ CONVNEXT_BLOCK = {
 
 
 def as_vit(state: State) -> State:
-    """Of ``ViTForImageClassification``."""
+    """State under the names of ``ViTForImageClassification``."""
     named = {}
     for name, value in state.items():
         block = re.fullmatch(r"blocks\.(\d+)\.(.*)", name)
@@ -62,7 +62,7 @@ def as_vit(state: State) -> State:
 
 
 def as_deit(state: State) -> State:
-    """Of ``DeiTForImageClassification``; with two heads of ``DeiTForImageClassificationWithTeacher``."""
+    """State under the names of ``DeiTForImageClassification``, or ``...WithTeacher`` where it has two heads."""
     heads = {"dist_token": "vit.embeddings.distillation_token", "head_dist.": "distillation_classifier."}
     named = as_vit({name: value for name, value in state.items() if not name.startswith(tuple(heads))})
     named.update({_swap(name, heads): value for name, value in state.items() if name.startswith(tuple(heads))})
@@ -77,7 +77,7 @@ def _rename_deit(name: str, teacher: bool) -> str:
 
 
 def as_swin(state: State) -> State:
-    """Of ``SwinForImageClassification``."""
+    """State under the names of ``SwinForImageClassification``."""
     named = {}
     for name, value in state.items():
         block = re.fullmatch(r"layers\.(\d+)\.blocks\.(\d+)\.(.*)", name)
@@ -93,7 +93,7 @@ def as_swin(state: State) -> State:
 
 
 def as_convnext(state: State) -> State:
-    """Of ``ConvNextForImageClassification``."""
+    """State under the names of ``ConvNextForImageClassification``."""
     named = {}
     for name, value in state.items():
         block = re.fullmatch(r"stages\.(\d+)\.blocks\.(\d+)\.(.*)", name)
@@ -109,7 +109,7 @@ def as_convnext(state: State) -> State:
 
 
 def as_resnet(state: State) -> State:
-    """Of ``ResNetForImageClassification``."""
+    """State under the names of ``ResNetForImageClassification``."""
     named = {}
     for name, value in state.items():
         block = re.fullmatch(r"layer(\d)\.(\d+)\.(conv|bn|downsample\.)(\d)\.(.*)", name)
@@ -132,14 +132,14 @@ def as_resnet(state: State) -> State:
 def _block(place: str, attention: str, inner: str, value: torch.Tensor) -> State:
     if inner.startswith("attn.qkv."):
         kind = inner.removeprefix("attn.qkv.")
-        return {f"{place}{attention}{part}.{kind}": one for part, one in zip(PARTS, value.chunk(3), strict=True)}
+        return {f"{place}{attention}{part}.{kind}": third for part, third in zip(PARTS, value.chunk(3), strict=True)}
     if inner.startswith("attn.relative"):
         return {f"{place}{attention}{inner.removeprefix('attn.')}": value}
     return {place + _swap(inner, BLOCK): value}
 
 
 def _swap(name: str, names: dict[str, str]) -> str:
-    start = max((one for one in names if name.startswith(one)), key=len)
+    start = max((prefix for prefix in names if name.startswith(prefix)), key=len)
     return names[start] + name.removeprefix(start)
 
 
@@ -148,8 +148,8 @@ def write_vit_folder(named: State, folder: Path) -> None:
     folder.mkdir()
     shards = {"a.safetensors": sorted(named)[:70], "b.safetensors": sorted(named)[70:]}
     for name, own in shards.items():
-        save_file({one: named[one].contiguous() for one in own}, folder / name)
-    index = {"weight_map": {one: name for name, own in shards.items() for one in own}}
+        save_file({key: named[key].contiguous() for key in own}, folder / name)
+    index = {"weight_map": {key: name for name, own in shards.items() for key in own}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     config = {"model_type": "vit", "num_attention_heads": 3, "image_size": 32, "layer_norm_eps": 1e-6}
     (folder / "config.json").write_text(json.dumps(config))

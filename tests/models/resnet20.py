@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-input_size, interpolation, crop_pct = (3, 32, 32), "bilinear", 1.0  # how pictures are prepared
+input_size, interpolation, crop_pct = (3, 32, 32), "bilinear", 1.0  # how images are prepared
 mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

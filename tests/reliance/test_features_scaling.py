@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.reliance.assess import RelianceInputs, assess_reliance
 from salve_audit.reliance.effects import describe_features, measure_baseline
 from salve_audit.reliance.enhancement import enhancement_thresholds
@@ -68,10 +68,10 @@ def test_dominant_does_not_depend_on_the_scale_of_a_latent() -> None:
     samples, dictionary, codes, labels = make_world()
     scale = np.ones(M, np.float32)
     scale[7] = 1000.0
-    one = describe_use(codes, labels, dictionary, samples.head)
-    two = describe_use(codes * scale, labels, dictionary / scale[:, None], samples.head)
-    assert one.dominant.tolist() == two.dominant.tolist()
-    np.testing.assert_allclose(one.attribution, two.attribution, rtol=1e-4, atol=1e-5)
+    use = describe_use(codes, labels, dictionary, samples.head)
+    scaled_use = describe_use(codes * scale, labels, dictionary / scale[:, None], samples.head)
+    assert use.dominant.tolist() == scaled_use.dominant.tolist()
+    np.testing.assert_allclose(use.attribution, scaled_use.attribution, rtol=1e-4, atol=1e-5)
 
 
 def test_a_class_without_samples_has_no_means() -> None:
@@ -92,8 +92,8 @@ def test_accuracies_and_curves_equal_an_evaluation_of_scaled_activations() -> No
     samples, dictionary, _, _ = make_world()
     coupling = np.abs(dictionary[0].astype(np.float64))
     for factors in (suppressing(coupling, 1.3), enhancing(coupling, 0.7)):
-        found = class_accuracy(correct_under(samples, factors), samples.labels, K)
-        np.testing.assert_allclose(found, brute_accuracy(samples, factors))
+        accuracies = class_accuracy(correct_under(samples, factors), samples.labels, K)
+        np.testing.assert_allclose(accuracies, brute_accuracy(samples, factors))
     curve = trace_curve(samples, 0, coupling, np.array([0.0, 1.0, 5.0]))
     for at, strength in enumerate((0.0, 1.0, 5.0)):
         expected = brute_accuracy(samples, np.maximum(0, 1 - strength * coupling / coupling.max()))
@@ -126,22 +126,22 @@ def test_redundancy_counts_features_until_half_are_wrong() -> None:
 def test_enhancement_is_where_the_class_takes_the_lead() -> None:
     samples, dictionary, _, _ = make_world()
     coupling = np.abs(dictionary[1].astype(np.float64))
-    found = enhancement_thresholds(samples, coupling, target=1)
+    thresholds = enhancement_thresholds(samples, coupling, target=1)
     acts, weight = samples.acts.astype(np.float64), samples.head.weight.astype(np.float64)
 
     def leads(alpha_hat: float) -> np.ndarray:
         logits = (acts * (1 + alpha_hat * coupling / coupling.max())) @ weight.T + samples.head.bias
         return logits[:, 1] > np.delete(logits, 1, axis=1).max(1)
 
-    assert np.array_equal(np.isnan(found), leads(0.0))
+    assert np.array_equal(np.isnan(thresholds), leads(0.0))
     grid = np.linspace(0, 30, 300)
     ever = np.array([leads(a) for a in grid])  # (g, n)
-    for n in np.flatnonzero(~np.isnan(found)):
-        if np.isinf(found[n]):
+    for n in np.flatnonzero(~np.isnan(thresholds)):
+        if np.isinf(thresholds[n]):
             assert not ever[:, n].any()
         else:
-            assert not ever[grid < found[n] - 1e-9, n].any()
-            assert leads(found[n] * (1 + 1e-9) + 1e-12)[n]
+            assert not ever[grid < thresholds[n] - 1e-9, n].any()
+            assert leads(thresholds[n] * (1 + 1e-9) + 1e-12)[n]
 
 
 def test_features_report_effects_against_brute_force_and_entanglement() -> None:
@@ -222,12 +222,13 @@ def test_the_whole_stage_is_deterministic_and_consistent() -> None:
     samples, dictionary, codes, labels = make_world()
     use = describe_use(codes, labels, dictionary, samples.head)
     inputs = RelianceInputs(use, dictionary, samples, ("a", "b", "c", "d"), 3, NullSettings(9, 40))
-    one, two = assess_reliance(inputs), assess_reliance(inputs)
-    assert one.classes == two.classes
-    assert one.features == two.features
-    for record in one.classes:
+    first, second = assess_reliance(inputs), assess_reliance(inputs)
+    assert first.classes == second.classes
+    assert first.features == second.features
+    for record in first.classes:
         own = (
-            one.samples.flip[samples.labels == record.index] * one.samples.coupling_max[samples.labels == record.index]
+            first.samples.flip[samples.labels == record.index]
+            * first.samples.coupling_max[samples.labels == record.index]
         )
         flips = np.sort(own[~np.isnan(own)])
         median = flips[(len(flips) + 1) // 2 - 1]
@@ -237,21 +238,21 @@ def test_the_whole_stage_is_deterministic_and_consistent() -> None:
         assert record.alpha.flip.median is None or record.alpha.flip.median == pytest.approx(
             record.alpha_hat.flip.median / np.abs(dictionary[record.dominant_feature]).max()
         )
-    flipped = np.flatnonzero(np.isfinite(one.samples.flip))
+    flipped = np.flatnonzero(np.isfinite(first.samples.flip))
     for n in flipped[:20]:
-        coupling = np.abs(dictionary[one.classes[samples.labels[n]].dominant_feature].astype(np.float64))
-        scale = np.maximum(0, 1 - one.samples.flip[n] * coupling)
+        coupling = np.abs(dictionary[first.classes[samples.labels[n]].dominant_feature].astype(np.float64))
+        scale = np.maximum(0, 1 - first.samples.flip[n] * coupling)
         logits = (samples.acts[n] * scale) @ samples.head.weight.T.astype(np.float64) + samples.head.bias
-        assert logits[one.samples.flips_to[n]] == pytest.approx(logits[samples.labels[n]], abs=1e-6)
+        assert logits[first.samples.flips_to[n]] == pytest.approx(logits[samples.labels[n]], abs=1e-6)
 
 
-def test_an_output_without_pictures_stays_a_rival_and_gets_no_record() -> None:
+def test_an_output_without_images_stays_a_rival_and_gets_no_record() -> None:
     samples, dictionary, codes, labels = make_world()
     keep_fit, keep_audit = labels != 3, samples.labels != 3
     part = Samples(samples.acts[keep_audit], samples.labels[keep_audit], samples.head)
     use = describe_use(codes[keep_fit], labels[keep_fit], dictionary, part.head)
     inputs = RelianceInputs(use, dictionary, part, ("a", "b", "c", "d"), 3, NullSettings(9, 40))
-    found = assess_reliance(inputs)
-    assert [one.name for one in found.classes] == ["a", "b", "c"]
-    assert found.samples.flips_to.max() == 3, "the fourth output may still overtake a class"
-    assert all(info.mean_code[3] is None for info in found.features)
+    outcome = assess_reliance(inputs)
+    assert [class_record.name for class_record in outcome.classes] == ["a", "b", "c"]
+    assert outcome.samples.flips_to.max() == 3, "the fourth output may still overtake a class"
+    assert all(info.mean_code[3] is None for info in outcome.features)

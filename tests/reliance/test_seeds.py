@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.reliance.by_class import class_thresholds
 from salve_audit.reliance.scaling import Samples
 from salve_audit.reliance.seeds import find_stable, match_dominant
@@ -46,9 +46,10 @@ def test_findings_are_stable_exactly_when_four_of_five_seeds_agree() -> None:
     latents = np.array([0, 1])
     coupling = np.abs(dictionary[latents].astype(np.float64))
     medians = [
-        estimate_median(flip_times(one, coupling[i])) for i, one in enumerate(class_thresholds(samples, coupling))
+        estimate_median(flip_times(class_result, coupling[i]))
+        for i, class_result in enumerate(class_thresholds(samples, coupling))
     ]
-    assert all(one.median is not None for one in medians)
+    assert all(median.median is not None for median in medians)
     same = (dictionary[::-1].copy(), *match_dominant(dictionary, dictionary[::-1], latents))
     foreign = (make_dictionary(9), np.array([0, 1]), np.array([0.1, 0.1]))
     assert find_stable(samples, medians, []) == [None, None]
@@ -60,18 +61,19 @@ def test_findings_are_stable_exactly_when_four_of_five_seeds_agree() -> None:
 
 
 def test_a_match_with_another_flip_median_does_not_count() -> None:
-    """The same direction by cosine, but a threshold outside the interval: not the same finding."""
+    """One direction by cosine, but a threshold outside the interval: not the same finding."""
     samples, dictionary = make_samples(), make_dictionary(0)
     coupling = np.abs(dictionary[[0, 1]].astype(np.float64))
     medians = [
-        estimate_median(flip_times(one, coupling[i])) for i, one in enumerate(class_thresholds(samples, coupling))
+        estimate_median(flip_times(class_result, coupling[i]))
+        for i, class_result in enumerate(class_thresholds(samples, coupling))
     ]
     other = make_dictionary(3)
     claimed = (other, np.array([4, 5]), np.array([0.99, 0.99]))
     theirs = class_thresholds(samples, np.abs(other[[4, 5]].astype(np.float64)))
     expected = []
-    for i, one in enumerate(theirs):
-        interval = estimate_median(flip_times(one, np.abs(other[4 + i].astype(np.float64))))
+    for i, median in enumerate(theirs):
+        interval = estimate_median(flip_times(median, np.abs(other[4 + i].astype(np.float64))))
         inside = interval.low is not None and interval.high is not None
         expected.append(bool(inside and interval.low <= medians[i].median <= interval.high))
     assert find_stable(samples, medians, [claimed] * 4) == expected

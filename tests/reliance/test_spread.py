@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.reliance.scaling import Samples
 from salve_audit.reliance.spread import OtherSeed, flips_of_seeds, summarise_spread, trace_seeds
 from salve_audit.reliance.survival import Times, estimate_median
@@ -52,7 +52,7 @@ def test_interval_holds_that_over_samples_and_the_medians_of_all_seeds() -> None
     flips = [make_times(center, seed=7) for center in (1.0, 1.4, 0.8)]
     own = estimate_median(flips[0])
     spread = summarise_spread(flips, own, None, np.random.default_rng(0))
-    assert spread.medians == tuple(estimate_median(one).median for one in flips)
+    assert spread.medians == tuple(estimate_median(class_flips).median for class_flips in flips)
     assert spread.low <= min(own.low, *spread.medians)
     assert spread.high >= max(own.high, *spread.medians)
     assert spread.low < own.low  # the other seeds widen it on both sides here
@@ -113,7 +113,7 @@ def test_curve_is_mean_and_deviation_of_the_seeds() -> None:
 
 def test_flips_are_those_of_each_seeds_own_feature() -> None:
     samples, seeds = make_samples(), [make_seed(0), make_seed(5)]
-    found = flips_of_seeds(samples, seeds)
-    assert len(found) == 2
-    assert [len(one.value) for one in found[0]] == np.bincount(samples.labels, minlength=K).tolist()
-    assert not np.allclose(found[0][0].value, found[1][0].value)
+    flips = flips_of_seeds(samples, seeds)
+    assert len(flips) == 2
+    assert [len(class_flips.value) for class_flips in flips[0]] == np.bincount(samples.labels, minlength=K).tolist()
+    assert not np.allclose(flips[0][0].value, flips[1][0].value)

@@ -6,15 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from salve_audit.reliance.survival import (
-    Times,
-    censor,
-    compare_classes,
-    estimate_median,
-    log_rank_p,
-    quantiles,
-    wilson,
-)
+from salve_audit.reliance.survival import Times, censor, compare_classes, estimate_median, log_rank_p, quantiles, wilson
 
 
 def times(values: list[float], last: float = float("inf")) -> Times:
@@ -23,10 +15,10 @@ def times(values: list[float], last: float = float("inf")) -> Times:
 
 def test_what_is_never_reached_is_censored_not_dropped() -> None:
     dropped = estimate_median(times([1.0, 2.0, 3.0]))
-    kept = estimate_median(times([1.0, 2.0, 3.0, np.inf, np.inf]))
+    estimate = estimate_median(times([1.0, 2.0, 3.0, np.inf, np.inf]))
     assert dropped.median == 2.0
-    assert kept.median == 3.0
-    assert kept.share == pytest.approx(0.6)
+    assert estimate.median == 3.0
+    assert estimate.share == pytest.approx(0.6)
 
 
 def test_not_applicable_samples_are_left_out() -> None:
@@ -78,13 +70,13 @@ def test_thin_and_no_interval() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_log_rank_equals_scipy(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    one = times(np.where(rng.random(40) < 0.2, np.inf, rng.exponential(size=40).round(1) + 0.1).tolist())
-    two = times(np.where(rng.random(55) < 0.1, np.inf, rng.exponential(1.4, size=55).round(1) + 0.1).tolist())
-    expected = stats.logrank(one.censored(), two.censored()).pvalue
-    assert log_rank_p(one, two) == pytest.approx(expected, rel=1e-9)
+    first_times = times(np.where(rng.random(40) < 0.2, np.inf, rng.exponential(size=40).round(1) + 0.1).tolist())
+    second_times = times(np.where(rng.random(55) < 0.1, np.inf, rng.exponential(1.4, size=55).round(1) + 0.1).tolist())
+    expected = stats.logrank(first_times.censored(), second_times.censored()).pvalue
+    assert log_rank_p(first_times, second_times) == pytest.approx(expected, rel=1e-9)
 
 
-def test_classes_that_differ_are_told_apart_and_equal_ones_are_not() -> None:
+def test_classes_that_differ_are_distinguished_and_equal_ones_are_not() -> None:
     rng = np.random.default_rng(2)
     same = [times(rng.exponential(size=200).tolist()) for _ in range(4)]
     other = times((5 + rng.exponential(size=200)).tolist())
@@ -97,10 +89,10 @@ def test_classes_that_differ_are_told_apart_and_equal_ones_are_not() -> None:
 
 
 def test_quantiles_are_order_statistics_with_infinite_tails() -> None:
-    found = quantiles(times([*range(1, 11), *[np.inf] * 10]))
-    assert found[0] == 1.0
-    assert found[10] == 10.0
-    assert found[11] is None
+    levels = quantiles(times([*range(1, 11), *[np.inf] * 10]))
+    assert levels[0] == 1.0
+    assert levels[10] == 10.0
+    assert levels[11] is None
 
 
 def test_wilson_interval_by_the_formula() -> None:

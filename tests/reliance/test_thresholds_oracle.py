@@ -27,9 +27,9 @@ def test_every_case_agrees() -> None:
     cases = load_cases()
     assert len(cases) == 120
     for case in cases:
-        found = thresholds(case["H"], case["W"], case["b"], case["c"], case["target"])
+        result = thresholds(case["H"], case["W"], case["b"], case["c"], case["target"])
         for field in ("analytical", "numerical", "flip"):
             expected = np.array([number(v) for v in case[field]])
-            np.testing.assert_allclose(getattr(found, field), expected, rtol=1e-9, err_msg=field)
-        assert found.status.tolist() == case["status"]
-        np.testing.assert_allclose(found.empirical, number(case["empirical"]), rtol=1e-9)
+            np.testing.assert_allclose(getattr(result, field), expected, rtol=1e-9, err_msg=field)
+        assert result.status.tolist() == case["status"]
+        np.testing.assert_allclose(result.empirical, number(case["empirical"]), rtol=1e-9)

@@ -35,11 +35,11 @@ def margins_at(case: dict[str, np.ndarray], alpha: float, target: int) -> np.nda
 def test_flip_and_numerical_agree_with_a_dense_grid(seed: int, signed: bool, k: int, d: int) -> None:
     """Between grid points nothing is missed: the sign is the original one up to the threshold and changes at it."""
     case = make_case(seed, d=d, k=k, signed=signed)
-    found = thresholds(**case, target=0)
+    result = thresholds(**case, target=0)
     coupled = case["coupling"][case["coupling"] > 0]
     last = 1.0 / coupled.min() if len(coupled) else 1.0
     grid = np.concatenate([np.linspace(0, min(last, 50), 700), 1.0 / coupled])
-    for n, flip in enumerate(found.flip):
+    for n, flip in enumerate(result.flip):
         start = margins_at(case, 0.0, 0)[n]
         if np.isnan(flip):
             assert start <= 0
@@ -50,7 +50,7 @@ def test_flip_and_numerical_agree_with_a_dense_grid(seed: int, signed: bool, k: 
         if np.isfinite(flip):
             assert abs(margins_at(case, flip, 0)[n]) < 1e-9 * (1 + np.abs(case["acts"]).sum())
     own = logits_at(case, 0.0)[:, 0] - case["bias"][0]
-    for n, root in enumerate(found.numerical):
+    for n, root in enumerate(result.numerical):
         assert np.isnan(root) == (own[n] <= 0)
         if np.isfinite(root):
             assert abs(logits_at(case, root)[n, 0] - case["bias"][0]) < 1e-9 * (1 + np.abs(case["acts"]).sum())
@@ -62,7 +62,7 @@ def test_flip_and_numerical_agree_with_a_dense_grid(seed: int, signed: bool, k: 
 @given(seed=st.integers(0, 10_000), k=st.integers(2, 5), d=st.integers(1, 70))
 def test_empirical_is_the_first_strength_with_at_most_half_correct(seed: int, k: int, d: int) -> None:
     case = make_case(seed, n=15, d=d, k=k)
-    found = thresholds(**case, target=0)
+    result = thresholds(**case, target=0)
 
     def share(alpha: float) -> float:
         return float((margins_at(case, alpha, 0) > 0).mean())
@@ -70,10 +70,10 @@ def test_empirical_is_the_first_strength_with_at_most_half_correct(seed: int, k:
     coupled = case["coupling"][case["coupling"] > 0]
     edges = np.unique(np.concatenate([[0.0], 1.0 / coupled, np.linspace(0, 40, 700)]))
     reached = [a for a in edges if share(a) <= 0.5]
-    if np.isfinite(found.empirical):
-        later = found.empirical * (1 + 1e-9) + 1e-12
-        assert share(found.empirical) <= 0.5 or share(later) <= 0.5
-        assert all(a >= found.empirical * (1 - 1e-9) for a in reached)
+    if np.isfinite(result.empirical):
+        later = result.empirical * (1 + 1e-9) + 1e-12
+        assert share(result.empirical) <= 0.5 or share(later) <= 0.5
+        assert all(a >= result.empirical * (1 - 1e-9) for a in reached)
     else:
         # ties exactly at "every weight gone" may be decided by rounding; nowhere else may it be reached
         assert all(a >= edges.max() * (1 - 1e-12) for a in reached)
@@ -84,11 +84,11 @@ def test_empirical_is_the_first_strength_with_at_most_half_correct(seed: int, k:
 def test_alpha_hat_does_not_depend_on_the_scale_of_the_dictionary(seed: int, scale: float) -> None:
     """z -> t z, D -> D / t changes alpha by t and alpha_hat not at all."""
     case = make_case(seed)
-    one = thresholds(**case, target=0)
-    two = thresholds(case["acts"], case["weight"], case["bias"], case["coupling"] / scale, target=0)
+    result = thresholds(**case, target=0)
+    scaled = thresholds(case["acts"], case["weight"], case["bias"], case["coupling"] / scale, target=0)
     for field in ("analytical", "numerical", "flip", "empirical"):
-        np.testing.assert_allclose(getattr(two, field), getattr(one, field) * scale, rtol=1e-9)
-    assert one.status.tolist() == two.status.tolist()
+        np.testing.assert_allclose(getattr(scaled, field), getattr(result, field) * scale, rtol=1e-9)
+    assert result.status.tolist() == scaled.status.tolist()
 
 
 @given(seed=st.integers(0, 500))
@@ -119,46 +119,46 @@ def test_many_rivals_and_coordinates_agree_with_one_sample_at_a_time() -> None:
 
 
 def test_no_samples() -> None:
-    found = thresholds(np.empty((0, 3)), np.ones((2, 3)), None, np.ones(3), 0)
-    assert found.flip.shape == found.numerical.shape == found.analytical.shape == found.status.shape == (0,)
-    assert np.isnan(found.empirical)
+    result = thresholds(np.empty((0, 3)), np.ones((2, 3)), None, np.ones(3), 0)
+    assert result.flip.shape == result.numerical.shape == result.analytical.shape == result.status.shape == (0,)
+    assert np.isnan(result.empirical)
 
 
 def test_one_sample_one_coordinate_by_hand() -> None:
     # y_0 = 2 (1 - α/2) , y_1 = 0.5: flips at α = 1.5, the logit vanishes at α = 2 where the only weight is gone
-    found = thresholds([[1.0]], [[2.0], [0.0]], [0.0, 0.5], [0.5], 0)
-    np.testing.assert_allclose(found.flip, [1.5])
-    np.testing.assert_allclose(found.numerical, [2.0])
-    np.testing.assert_allclose(found.analytical, [2.0])
-    assert found.status.tolist() == ["erased"]
-    assert found.empirical == pytest.approx(1.5)
+    result = thresholds([[1.0]], [[2.0], [0.0]], [0.0, 0.5], [0.5], 0)
+    np.testing.assert_allclose(result.flip, [1.5])
+    np.testing.assert_allclose(result.numerical, [2.0])
+    np.testing.assert_allclose(result.analytical, [2.0])
+    assert result.status.tolist() == ["erased"]
+    assert result.empirical == pytest.approx(1.5)
 
 
 def test_a_single_class_never_flips() -> None:
-    found = thresholds(np.ones((2, 3)), np.ones((1, 3)), None, np.ones(3), 0)
-    assert np.isinf(found.flip).all()
-    assert np.isinf(found.empirical)
+    result = thresholds(np.ones((2, 3)), np.ones((1, 3)), None, np.ones(3), 0)
+    assert np.isinf(result.flip).all()
+    assert np.isinf(result.empirical)
 
 
 def test_all_zero_coupling_changes_nothing() -> None:
     case = make_case(0) | {"coupling": np.zeros(9)}
-    found = thresholds(**case, target=0)
+    result = thresholds(**case, target=0)
     correct = margins_at(case, 0.0, 0) > 0
-    assert np.isinf(found.flip[correct]).all()
-    assert np.isnan(found.flip[~correct]).all()
-    assert set(found.status.tolist()) <= {"never", "not_applicable"}
-    assert np.isnan(found.analytical).all()
-    assert found.empirical == (0.0 if 2 * correct.sum() <= len(correct) else np.inf)
+    assert np.isinf(result.flip[correct]).all()
+    assert np.isnan(result.flip[~correct]).all()
+    assert set(result.status.tolist()) <= {"never", "not_applicable"}
+    assert np.isnan(result.analytical).all()
+    assert result.empirical == (0.0 if 2 * correct.sum() <= len(correct) else np.inf)
 
 
 def test_recovery_is_seen_by_the_empirical_threshold() -> None:
     """One sample is wrong at first and recovers before the other falls: never more than half are wrong for long."""
     weight = np.array([[1.0, 0.0], [0.0, 1.0]])
     acts = np.array([[1.0, 1.2], [1.0, 0.9], [1.0, 0.1]])
-    found = thresholds(acts, weight, np.array([0.0, 0.0]), np.array([0.2, 1.0]), 0)
+    result = thresholds(acts, weight, np.array([0.0, 0.0]), np.array([0.2, 1.0]), 0)
     # suppression exhausts the rival's coordinate at α = 1, so the first sample turns correct and stays so until the end
-    assert not found.correct[0]
-    assert found.empirical >= 1.0
+    assert not result.correct[0]
+    assert result.empirical >= 1.0
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Charts: marks sit where the numbers are, and nothing leaves the picture."""
+"""Charts: marks sit where the numbers are, and nothing leaves the image."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from salve_audit.interventions.registry import Role
 from salve_audit.report.charts.axes import Scale, alpha_scale, share_scale
 from salve_audit.report.charts.boxes import BoxGroup, Spread, draw_boxes
 from salve_audit.report.charts.curves import Panel, draw_panel
@@ -59,14 +60,14 @@ def _effects() -> Drawing:
 
 
 def _methods() -> Drawing:
-    rows = [MethodRow("SALVE", 0.9, 0.88, 0.93, "salve"), MethodRow("null", None, None, None, "null")]
+    rows = [MethodRow("SALVE", 0.9, 0.88, 0.93, Role.SALVE), MethodRow("null", None, None, None, Role.NULL)]
     return draw_methods([("50 %", rows), ("5 %", rows[:1])], 0.95, "Methods")
 
 
 def _frontier() -> Drawing:
     points = [
-        FrontierPoint(f"v{i}", l0, r2, kept, i == 1)
-        for i, (l0, r2, kept) in enumerate([(0.0, -3.0, 0.1), (50, 0.9, 1.01)])
+        FrontierPoint(f"v{i}", l0, r2, accuracy, i == 1)
+        for i, (l0, r2, accuracy) in enumerate([(0.0, -3.0, 0.1), (50, 0.9, 1.01)])
     ]
     return draw_frontier(points, "Frontier")
 
@@ -104,7 +105,7 @@ def test_axis_titles_name_quantity_and_unit() -> None:
     assert "accuracy, %" in texts["_panel"]
     assert "change, points" in texts["_effects"]
     assert "accuracy of the others, %" in texts["_methods"]
-    assert "active latents per picture" in texts["_frontier"]
+    assert "active latents per image" in texts["_frontier"]
 
 
 def test_narrow_chart_is_readable_on_a_telephone() -> None:
@@ -192,7 +193,7 @@ def test_the_largest_map_fits_on_a_page(n_columns: int) -> None:
 
 
 def test_failing_method_is_written_at_the_edge() -> None:
-    rows = [MethodRow("SALVE", 0.9, 0.88, 0.93, "salve"), MethodRow("null", 0.31, 0.3, 0.32, "null")]
+    rows = [MethodRow("SALVE", 0.9, 0.88, 0.93, Role.SALVE), MethodRow("null", 0.31, 0.3, 0.32, Role.NULL)]
     svg = str(draw_methods([("5 %", rows)], 0.95, "Methods").svg)
     assert ">31.0 %</text>" in svg
     assert ">80</text>" in svg or ">85</text>" in svg or ">88</text>" in svg
@@ -200,7 +201,7 @@ def test_failing_method_is_written_at_the_edge() -> None:
 
 
 def test_salve_is_never_put_at_the_edge() -> None:
-    rows = [MethodRow("SALVE", 0.6, 0.58, 0.63, "salve"), *[MethodRow("x", 0.9, 0.89, 0.91, "rival")] * 5]
+    rows = [MethodRow("SALVE", 0.6, 0.58, 0.63, Role.SALVE), *[MethodRow("x", 0.9, 0.89, 0.91, Role.RIVAL)] * 5]
     assert ">60.0 %</text>" not in str(draw_methods([("5 %", rows)], 0.95, "Methods").svg)
 
 

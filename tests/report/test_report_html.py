@@ -15,6 +15,8 @@ from salve_audit.report.html import templates_dir
 from salve_audit.report.view import PDF, build_view
 from salve_audit.results import AuditResult
 
+pytestmark = pytest.mark.slow
+
 VOID = {"meta", "link", "br", "hr", "img", "input", "path", "wbr"}
 
 
@@ -147,10 +149,10 @@ def test_links_and_labels_have_targets_and_ids_are_unique(page: Page) -> None:
     assert {attrs["aria-labelledby"] for _, attrs, _ in page.elements if "aria-labelledby" in attrs} <= set(ids)
 
 
-def test_every_picture_has_title_description_and_role(page: Page) -> None:
-    pictures = list(page.all("svg"))
-    assert len(pictures) >= 9 + 6  # nine curves and six other figures
-    for i, attrs in pictures:
+def test_every_image_has_title_description_and_role(page: Page) -> None:
+    images = list(page.all("svg"))
+    assert len(images) >= 9 + 6  # nine curves and six other figures
+    for i, attrs in images:
         assert page.children[i][:2] == ["title", "desc"]
         assert attrs["role"] == "img"
         assert "viewbox" in attrs
@@ -173,15 +175,15 @@ def test_every_class_and_its_numbers_are_shown(page: Page, audit: AuditResult) -
     }
     for name, cells in expected.items():
         assert [cell.replace("\u00a0", " ") for cell in page.row(name)[1:]] == cells
-    for one in audit.classes:
-        row = page.row(one.name)
-        flip = one.alpha_hat.flip.median
+    for class_record in audit.classes:
+        row = page.row(class_record.name)
+        flip = class_record.alpha_hat.flip.median
         if flip is not None:
             assert float(row[1]) == pytest.approx(flip, rel=5e-3)
-        if one.n:
+        if class_record.n:
             accuracy, n = re.fullmatch(r"([\d.]+)\s%\s\(n = (\d+)\)", row[5]).groups()  # type: ignore[union-attr]
-            assert float(accuracy) == pytest.approx(100 * one.accuracy, abs=0.05)
-            assert int(n) == one.n
+            assert float(accuracy) == pytest.approx(100 * class_record.accuracy, abs=0.05)
+            assert int(n) == class_record.n
 
 
 def test_first_page_says_verdict_warnings_and_limits_of_the_claim(page: Page, audit: AuditResult) -> None:
@@ -189,19 +191,19 @@ def test_first_page_says_verdict_warnings_and_limits_of_the_claim(page: Page, au
     assert "Verdict: Fail" in front
     assert "ship: 0.620 (0.539 to 0.713), limit 1.50" in front
     assert "Undecided, since the 95 % interval contains the limit: truck" in front
-    assert "not what the class depends on in the picture" in front
-    assert "No reliance beyond the null controls in 1 of 10 classes: horse & cart" in front
+    assert "not what the class depends on in the image" in front
+    assert "Edit sensitivity not beyond the null controls in 1 of 10 classes: horse & cart" in front
     assert "4 July 2026, 12:34 UTC" in front
     for note in audit.notes:
         assert note in page.text
 
 
 def test_zero_sample_class_is_explained_not_invented(page: Page, audit: AuditResult) -> None:
-    empty = next(one for one in audit.classes if one.n == 0)
+    empty = next(class_record for class_record in audit.classes if class_record.n == 0)
     row = page.row(empty.name)
     assert row[1].startswith("–")
     assert row[5].startswith("–")
-    assert "no audit pictures of this class" in page.text
+    assert "no audit images of this class" in page.text
 
 
 def test_provenance_is_complete(page: Page, audit: AuditResult) -> None:

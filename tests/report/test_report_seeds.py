@@ -13,19 +13,23 @@ from salve_audit.results import AuditResult
 def test_unstable_classes_are_named(audit: AuditResult) -> None:
     section = build_seeds(audit, HTML)
     assert section is not None
-    unstable = [one for one in audit.classes if one.stable is False and one.seeds is not None]
+    unstable = [
+        class_record
+        for class_record in audit.classes
+        if class_record.stable is False and class_record.seeds is not None
+    ]
     assert unstable
-    for one in unstable[:3]:
-        assert one.name in section.parts["unstable"]
+    for class_record in unstable[:3]:
+        assert class_record.name in section.parts["unstable"]
     assert section.parts["n_seeds"] == "5"
 
 
 def test_both_intervals_are_shown(audit: AuditResult) -> None:
-    one = next(c for c in audit.classes if c.seeds is not None and c.seeds.high != c.alpha_hat.flip.high)
-    cells = [cell.text for cell in seed_table([one], 10).rows[0]]
+    class_record = next(c for c in audit.classes if c.seeds is not None and c.seeds.high != c.alpha_hat.flip.high)
+    cells = [cell.text for cell in seed_table([class_record], 10).rows[0]]
     shown = [text for text in cells if " to " in text or "–" in text]
     assert len(set(shown)) == 2
-    judged = [cell.text for cell in thresholds_table([one], 10).rows[0]]
+    judged = [cell.text for cell in thresholds_table([class_record], 10).rows[0]]
     assert shown[1] in judged
     assert shown[0] not in judged
 

@@ -28,7 +28,7 @@ def _plain(text: str) -> str:
 def test_records_survive_the_file(audit: AuditResult) -> None:
     again = parse_audit(audit.to_json())
     assert again.stress == audit.stress
-    assert [one.sweep for one in again.features] == [one.sweep for one in audit.features]
+    assert [feature.sweep for feature in again.features] == [feature.sweep for feature in audit.features]
 
 
 def test_an_audit_of_an_earlier_version_has_no_such_section(audit: AuditResult) -> None:
@@ -59,7 +59,7 @@ def test_enhancement_names_the_first_loss_and_who_loses(audit: AuditResult) -> N
     assert "the enhanced class changes by +20.0 points on average, the others by −4.0." in said
     cells = [[c.text for c in row] for row in enhancement_table(curves, 40).rows]
     assert [row[2] for row in cells][:3] == ["0.800", "0.900", "any"]
-    forever = [dataclasses.replace(one, kept_until=None, lost_by="") for one in curves]
+    forever = [dataclasses.replace(curve, kept_until=None, lost_by="") for curve in curves]
     assert enhancement_sentence(forever).startswith("Enhanced without end, class and others keep 99 %")
 
 
@@ -75,7 +75,7 @@ def test_composition_says_what_adds_up(audit: AuditResult) -> None:
     stress = _stress(audit)
     said = drift_sentence(stress)
     assert "After 5 edits by SALVE the classes that were not edited change by −50.0 points" in said
-    assert "Beside that yardstick on the same sets, edits by SALVE add up to damage (−56.0 points" in said
+    assert "Compared with that yardstick on the same sets, edits by SALVE add up to damage (−56.0 points" in said
     order = _plain(order_sentence(stress))
     assert order.startswith("The order of the edits changes nothing under SALVE and row scaling (trivial)")
     assert order.endswith("at worst: directional ablation 90.0 %.")
@@ -86,34 +86,36 @@ def test_composition_says_what_adds_up(audit: AuditResult) -> None:
 
 def test_composition_without_harm_is_told_as_such(audit: AuditResult) -> None:
     stress = _stress(audit)
-    by_method = {one.method: one for one in stress.composition}
+    by_method = {composition.method: composition for composition in stress.composition}
     good = dataclasses.replace(by_method["output-removed"], method="salve")
-    found: tuple[Composition, ...] = (by_method["output-removed"], good)
-    assert drift_sentence(dataclasses.replace(stress, composition=found)).endswith(
-        "On the same sets SALVE costs the others nothing that shows beside that yardstick."
+    compositions: tuple[Composition, ...] = (by_method["output-removed"], good)
+    assert drift_sentence(dataclasses.replace(stress, composition=compositions)).endswith(
+        "On the same sets SALVE costs the others nothing that shows in comparison with that yardstick."
     )
-    alone = dataclasses.replace(stress, composition=found[:1])
+    alone = dataclasses.replace(stress, composition=compositions[:1])
     assert drift_sentence(alone).startswith("SALVE brought no set of classes")
 
 
 def _recovered(stress: Stress, median: float) -> tuple[Recovery, ...]:
     """SALVE with another median."""
     return tuple(
-        dataclasses.replace(one, median=median, low=0.95 * median, high=1.05 * median) if one.method == "salve" else one
-        for one in stress.recovery
+        dataclasses.replace(recovery, median=median, low=0.95 * median, high=1.05 * median)
+        if recovery.method == "salve"
+        else recovery
+        for recovery in stress.recovery
     )
 
 
 def test_recovery_is_judged_by_the_yardstick_and_the_nulls(audit: AuditResult) -> None:
     stress = _stress(audit)
-    said = [_plain(one) for one in recovery_sentences(stress.recovery, 0.05)]
-    assert "brings back 70.0 % of the pictures that SALVE edits away (70.0 % under row scaling)" in said[0]
+    said = [_plain(sentence) for sentence in recovery_sentences(stress.recovery, 0.05)]
+    assert "brings back 70.0 % of the images that SALVE edits away (70.0 % under row scaling)" in said[0]
     assert said[1] == "The edit hides the class, it does not remove it: median size 6.0 % against 48.0 %."
     assert said[2] == "Easiest to undo is SALVE (median size 6.0 %), hardest row scaling (trivial) (17.0 %)."
     assert said[3].startswith("SALVE is not harder to undo than a null control beyond chance")
-    assert recovery_sentences(_recovered(stress, 0.47), 0.05)[1].startswith("Edited pictures are about as far")
+    assert recovery_sentences(_recovered(stress, 0.47), 0.05)[1].startswith("Edited images are about as far")
     far = recovery_sentences(_recovered(stress, 0.9), 0.05)
-    assert far[1].startswith("The edit takes pictures farther")
+    assert far[1].startswith("The edit takes images farther")
     assert far[3].startswith("SALVE is harder to undo than its null controls")
     assert recovery_sentences(stress.recovery[:1], 0.05) == [
         "SALVE brought no class to the target, so there is nothing to bring back."
@@ -140,7 +142,7 @@ def test_sweeps_put_the_most_entangled_first(audit: AuditResult) -> None:
     )
     still = dataclasses.replace(swept[0].sweep, moves=())
     features = [dataclasses.replace(swept[0].info, sweep=still), swept[1].info]
-    assert [one.info.index for one in sweep_order(features)] == [swept[1].info.index, swept[0].info.index]
+    assert [row.info.index for row in sweep_order(features)] == [swept[1].info.index, swept[0].info.index]
     assert sweep_sentence(sweep_order(features[:1]), None) == (
         "Up to α̂ = 4 none of 1 cross-class feature moves two classes in opposite directions beyond chance; "
         "1 moves no class at all."

@@ -17,6 +17,8 @@ from salve_audit.sae.settings import SaeSettings
 from salve_audit.sae.stage import train_sae
 from salve_audit.sae.tuning import KEPT_ACCURACY, LEAST_R2
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = SaeSettings("auto", n_seeds=2, seed=3)
 
 
@@ -25,8 +27,8 @@ def outcome(world):
     return train_sae(world.acts, world.labels, world.head, SETTINGS)
 
 
-def make_quality(l0: float, r2: float = 0.95, kept: float = 1.0) -> Quality:
-    return Quality(r2, l0, 0, 0.9, 0.9 * kept, kept, 0.0, 1.0)
+def make_quality(l0: float, r2: float = 0.95, accuracy: float = 1.0) -> Quality:
+    return Quality(r2, l0, 0, 0.9, 0.9 * accuracy, accuracy, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,11 @@ def test_every_variant_is_on_the_frontier_and_one_point_is_chosen(outcome):
 def test_the_choice_follows_from_the_frontier(outcome):
     finals = [point for point in outcome.info.frontier if point.matched_cosine is not None]
     assert len(finals) == 2 + len(OTHERS)
-    good = [one for one in finals if one.accuracy_kept >= KEPT_ACCURACY and one.r2 >= LEAST_R2]
+    good = [point for point in finals if point.accuracy_kept >= KEPT_ACCURACY and point.r2 >= LEAST_R2]
     assert outcome.info.satisfied
-    best = max(one.matched_cosine for one in good)
-    equal = [one for one in good if one.matched_cosine >= best - 0.02]
-    assert min(equal, key=lambda one: one.l0).chosen
+    best = max(point.matched_cosine for point in good)
+    equal = [point for point in good if point.matched_cosine >= best - 0.02]
+    assert min(equal, key=lambda point: point.l0).chosen
 
 
 def test_the_number_of_latents_is_chosen(outcome, world):
@@ -110,7 +112,7 @@ def test_among_equally_stable_ones_the_sparser_is_picked():
 
 
 def test_where_none_satisfies_the_nearest_miss_is_picked():
-    near, far = Fake("near", make_quality(40, r2=0.89), 0.2), Fake("far", make_quality(5, kept=0.5), 0.9)
+    near, far = Fake("near", make_quality(40, r2=0.89), 0.2), Fake("far", make_quality(5, accuracy=0.5), 0.9)
     assert pick([near, far]) is near
 
 

@@ -28,7 +28,7 @@ def reconstruct(parameters: dict[str, torch.Tensor], acts: torch.Tensor) -> torc
 
 
 def with_duplicate(parameters: dict[str, torch.Tensor], scale: float) -> dict[str, torch.Tensor]:
-    """The same autoencoder, its first latent's code shared with a new one of row `scale` times the first's."""
+    """Copy an autoencoder, its first latent's code shared with a new one of row `scale` times the first's."""
     weight, bias, rows = (parameters[name] for name in ("encoder_weight", "encoder_bias", "dictionary"))
     share = torch.full_like(weight[:, :1], 0.3) * torch.randn(6, generator=torch.Generator().manual_seed(1))
     offset = torch.full_like(bias[:, :1], 0.2)

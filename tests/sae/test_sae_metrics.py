@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from salve_audit.errors import DataError
-from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.sae.metrics import count_active, explained_variance, mean_kl, measure_quality
 
 
@@ -71,7 +71,7 @@ def test_quality_of_a_real_autoencoder(train_quickly, world):
     quality = measure_quality(sae, world.acts, world.labels, world.head)
     recon = sae.decode(sae.encode(world.acts))
     predicted = [(recon @ world.head.weight.T).argmax(axis=1), (world.acts @ world.head.weight.T).argmax(axis=1)]
-    after, before = ((one == world.labels).mean() for one in predicted)
+    after, before = ((labels == world.labels).mean() for labels in predicted)
     assert quality.accuracy_reconstructed == pytest.approx(after)
     assert quality.accuracy_original == pytest.approx(before)
     assert quality.accuracy_kept == pytest.approx(after / before)

@@ -7,18 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from salve_audit.activations import Activations, ExtractSettings, extract
-from salve_audit.inputs import load_classifier, load_image_folder
-from salve_audit.sae import SaeOutcome, SaeSettings, train_sae
+from salve_audit.activations.extraction import ExtractSettings, extract
+from salve_audit.activations.store import Activations
+from salve_audit.inputs.data.datasets import load_images
+from salve_audit.inputs.model.checkpoint import load_classifier
+from salve_audit.sae.settings import SaeSettings
+from salve_audit.sae.stage import SaeOutcome, train_sae
 
-pytestmark = pytest.mark.shared_data
+pytestmark = [pytest.mark.slow, pytest.mark.shared_data]
 
 
 @pytest.fixture(scope="module")
 def activations(shared_data: Path, cifar10: Path) -> Activations:
-    """100 pictures of each class and split."""
+    """100 images of each class and split."""
     classifier = load_classifier(shared_data / "resnet18_cifar10_64.pt")
-    return extract(classifier, load_image_folder(cifar10, seed=0, limit=100), ExtractSettings(workers=0))
+    return extract(classifier, load_images(cifar10, seed=0, limit=100), ExtractSettings(workers=0))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,7 @@ def test_every_class_has_a_dominant_latent_of_its_own(outcome: SaeOutcome, activ
     assert (means[np.arange(10), dominant] > 0).all()
 
 
-def test_dominant_latents_fire_on_their_class_in_pictures_never_seen(outcome: SaeOutcome, activations: Activations):
+def test_dominant_latents_fire_on_their_class_in_images_never_seen(outcome: SaeOutcome, activations: Activations):
     codes, labels = outcome.sae.encode(activations.fit.acts), activations.fit.labels
     unseen, unseen_labels = outcome.sae.encode(activations.audit.acts), activations.audit.labels
     for k in range(10):

@@ -31,8 +31,8 @@ def make_problem(initialise, seed: int = 0) -> tuple[dict[str, torch.Tensor], to
 
 
 def one_seed(parameters: dict[str, torch.Tensor], s: int) -> dict[str, np.ndarray]:
-    one = {name: value[s].detach().numpy() for name, value in parameters.items()}
-    return {**one, "rows": one["dictionary"] / np.linalg.norm(one["dictionary"], axis=1, keepdims=True)}
+    own = {name: value[s].detach().numpy() for name, value in parameters.items()}
+    return {**own, "rows": own["dictionary"] / np.linalg.norm(own["dictionary"], axis=1, keepdims=True)}
 
 
 def mse(x: np.ndarray, y: np.ndarray) -> float:
@@ -41,35 +41,35 @@ def mse(x: np.ndarray, y: np.ndarray) -> float:
 
 def test_relu_l1_against_a_loop():
     parameters, acts = make_problem(unit_parameters)
-    for s, found in enumerate(relu_l1_loss(parameters, acts, 0.2)):
-        one, total = one_seed(parameters, s), 0.0
+    for s, loss in enumerate(relu_l1_loss(parameters, acts, 0.2)):
+        own, total = one_seed(parameters, s), 0.0
         for x in acts[s].numpy():
-            codes = np.maximum(one["encoder_weight"] @ x + one["encoder_bias"], 0)
-            total += mse(codes @ one["rows"] + one["decoder_bias"], x) + 0.2 * codes.sum()
-        assert found.item() == pytest.approx(total / 20)
+            codes = np.maximum(own["encoder_weight"] @ x + own["encoder_bias"], 0)
+            total += mse(codes @ own["rows"] + own["decoder_bias"], x) + 0.2 * codes.sum()
+        assert loss.item() == pytest.approx(total / 20)
 
 
 def test_gated_against_a_loop():
     parameters, acts = make_problem(gated_parameters)
-    for s, found in enumerate(gated_loss(parameters, acts, 0.2)):
-        one, total = one_seed(parameters, s), 0.0
+    for s, loss in enumerate(gated_loss(parameters, acts, 0.2)):
+        own, total = one_seed(parameters, s), 0.0
         for x in acts[s].numpy():
-            gate = one["encoder_weight"] @ x + one["gate_bias"]
-            magnitude = np.exp(one["log_magnitude"]) * (one["encoder_weight"] @ x) + one["encoder_bias"]
+            gate = own["encoder_weight"] @ x + own["gate_bias"]
+            magnitude = np.exp(own["log_magnitude"]) * (own["encoder_weight"] @ x) + own["encoder_bias"]
             codes = np.where(gate > 0, np.maximum(magnitude, 0), 0)
             opening = np.maximum(gate, 0)
-            total += mse(codes @ one["rows"] + one["decoder_bias"], x) + 0.2 * opening.sum()
-            total += mse(opening @ one["rows"] + one["decoder_bias"], x)
-        assert found.item() == pytest.approx(total / 20)
+            total += mse(codes @ own["rows"] + own["decoder_bias"], x) + 0.2 * opening.sum()
+            total += mse(opening @ own["rows"] + own["decoder_bias"], x)
+        assert loss.item() == pytest.approx(total / 20)
 
 
 def test_a_gate_is_a_threshold():
     parameters, acts = make_problem(gated_parameters, seed=3)
-    one = {name: value[1:] for name, value in parameters.items()}
-    plain, activation = fold_gated(one, 0.1)
-    shared = acts[1] @ one["encoder_weight"][0].T
-    magnitude = (shared * one["log_magnitude"][0].exp() + one["encoder_bias"][0]).relu()
-    codes = magnitude * (shared + one["gate_bias"][0] > 0)
+    rest = {name: value[1:] for name, value in parameters.items()}
+    plain, activation = fold_gated(rest, 0.1)
+    shared = acts[1] @ rest["encoder_weight"][0].T
+    magnitude = (shared * rest["log_magnitude"][0].exp() + rest["encoder_bias"][0]).relu()
+    codes = magnitude * (shared + rest["gate_bias"][0] > 0)
     torch.testing.assert_close(activation.apply(encode_linear(plain, acts[1:])[0]), codes)
     assert (codes == 0).any()
     assert (codes != 0).any()
@@ -88,13 +88,13 @@ def test_the_auxiliary_decoder_of_the_gate_is_frozen():
 def test_jumprelu_against_a_loop():
     parameters, acts = make_problem(jumprelu_parameters)
     parameters["threshold"][0, 2] = -0.7
-    for s, found in enumerate(jumprelu_loss(parameters, acts, 0.2)):
-        one, total = one_seed(parameters, s), 0.0
+    for s, loss in enumerate(jumprelu_loss(parameters, acts, 0.2)):
+        own, total = one_seed(parameters, s), 0.0
         for x in acts[s].numpy():
-            pre = one["encoder_weight"] @ x + one["encoder_bias"]
-            fires = pre > np.maximum(one["threshold"], 0)
-            total += mse((pre * fires) @ one["rows"] + one["decoder_bias"], x) + 0.2 * fires.sum()
-        assert found.item() == pytest.approx(total / 20)
+            pre = own["encoder_weight"] @ x + own["encoder_bias"]
+            fires = pre > np.maximum(own["threshold"], 0)
+            total += mse((pre * fires) @ own["rows"] + own["decoder_bias"], x) + 0.2 * fires.sum()
+        assert loss.item() == pytest.approx(total / 20)
 
 
 def test_jumprelu_trains_its_threshold_itself_in_float32():
@@ -108,13 +108,13 @@ def test_jumprelu_trains_its_threshold_itself_in_float32():
     leaves = {name: value.requires_grad_() for name, value in parameters.items()}
     jumprelu_loss(leaves, acts, 0.2).sum().backward()
     for s in range(2):
-        one, expected = one_seed(parameters, s), np.zeros(7)
+        own, expected = one_seed(parameters, s), np.zeros(7)
         for x in acts[s].numpy():
-            pre = one["encoder_weight"] @ x + one["encoder_bias"]
-            positive = np.maximum(one["threshold"], 0)
-            error = (pre * (pre > positive)) @ one["rows"] + one["decoder_bias"] - x
+            pre = own["encoder_weight"] @ x + own["encoder_bias"]
+            positive = np.maximum(own["threshold"], 0)
+            error = (pre * (pre > positive)) @ own["rows"] + own["decoder_bias"] - x
             near = np.abs(pre - positive) < BANDWIDTH / 2
-            expected -= near / BANDWIDTH * (positive * (one["rows"] @ error) * 2 / 5 + 0.2) / 20
+            expected -= near / BANDWIDTH * (positive * (own["rows"] @ error) * 2 / 5 + 0.2) / 20
         np.testing.assert_allclose(leaves["threshold"].grad[s].numpy(), expected, rtol=1e-6, atol=1e-12)
         assert expected.any()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from salve_audit.errors import DataError, UsageError
-from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.sae.consolidation import SAME_DIRECTION
 from salve_audit.sae.settings import SaeSettings, default_latents
 from salve_audit.sae.stage import train_sae
@@ -29,10 +29,10 @@ def test_the_planted_dictionary_is_found(train_quickly, world):
     assert outcome.info.r2 >= 0.9
     assert outcome.info.accuracy_reconstructed >= 0.99 * outcome.info.accuracy_original
     alive = outcome.sae.dictionary[outcome.sae.alive]
-    found = np.abs(world.dictionary @ alive.T).max(axis=1)
-    assert (found[4:] > 0.99).all(), found
+    cosines = np.abs(world.dictionary @ alive.T).max(axis=1)
+    assert (cosines[4:] > 0.99).all(), cosines
     # with the mean removed, one-hot class codes become e_k - 1/4: at sqrt(3)/2 to the planted row
-    assert (found[:4] > 0.86).all(), found
+    assert (cosines[:4] > 0.86).all(), cosines
     assert outcome.info.stability.share_matched > 0.9
 
 
@@ -46,7 +46,7 @@ def test_every_class_has_a_latent_of_its_own_that_fires_positively(train_quickly
 
 def test_frontier_runs_from_dense_to_sparse(train_quickly):
     frontier = train_quickly("linear-l1").info.frontier
-    assert [one.sparsity for one in frontier] == sorted(one.sparsity for one in frontier)
+    assert [point.sparsity for point in frontier] == sorted(point.sparsity for point in frontier)
     assert len(frontier) >= 4
     assert frontier[0].mean_abs_code > frontier[-1].mean_abs_code
     assert frontier[0].r2 > frontier[-1].r2

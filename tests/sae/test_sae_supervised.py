@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from salve_audit.errors import DataError, UsageError
-from salve_audit.inputs.head import LinearHead
-from salve_audit.sae.files import load_sae, save_sae
+from salve_audit.inputs.model.head.linear import LinearHead
+from salve_audit.sae.files import load_sae, serialise_sae
 from salve_audit.sae.normalisation import fit_normalisation, normalise
 from salve_audit.sae.problem import prepare_problem
 from salve_audit.sae.settings import SaeSettings
@@ -49,7 +49,7 @@ def make_moments(n: int = 60, c: int = 3, d: int = 5) -> tuple[Moments, np.ndarr
 
 
 def test_effects_minimise_the_loss_of_the_unconstrained_feature_model():
-    """The same loss over codes and decoder by gradient descent, from another start."""
+    """Minimise the same loss over codes and decoder by gradient descent, from another start."""
     moments, masks, acts = make_moments()
     penalty = 0.02
     effects = fit_effects(moments.masks, moments.cross, penalty)
@@ -73,14 +73,14 @@ def test_a_concept_that_explains_less_than_the_penalty_fades():
     moments, _, _ = make_moments()
     least = np.linalg.norm(moments.cross, axis=1)  # alone, a concept is worth its penalty below this
     assert np.abs(fit_effects(moments.masks, moments.cross, 1.05 * least.max())).max() < 1e-3
-    one = least.argmax()
-    assert np.abs(fit_effects(moments.masks, moments.cross, 0.95 * least.max())[one]).max() > 0.05
+    sample = least.argmax()
+    assert np.abs(fit_effects(moments.masks, moments.cross, 0.95 * least.max())[sample]).max() > 0.05
 
 
 def test_effects_without_penalty_are_least_squares():
     moments, masks, acts = make_moments()
-    found = fit_effects(moments.masks, moments.cross, 1e-9)
-    np.testing.assert_allclose(found, np.linalg.lstsq(masks, acts, rcond=None)[0], atol=1e-6)
+    effects = fit_effects(moments.masks, moments.cross, 1e-9)
+    np.testing.assert_allclose(effects, np.linalg.lstsq(masks, acts, rcond=None)[0], atol=1e-6)
 
 
 def test_the_encoder_is_ridge_at_the_best_cross_validated_strength():
@@ -101,8 +101,8 @@ def test_the_encoder_is_ridge_at_the_best_cross_validated_strength():
 def test_planted_effects_and_masks_are_recovered():
     acts, concepts, effects = planted()
     block, _ = fit_block(acts, concepts)
-    found = block.effects * block.normalisation.scale
-    np.testing.assert_allclose(found, effects, atol=0.12)
+    fitted = block.effects * block.normalisation.scale
+    np.testing.assert_allclose(fitted, effects, atol=0.12)
     shown = ((acts - block.normalisation.mean) / block.normalisation.scale) @ block.encoder.T + block.rates
     assert ((shown > 0.5) == concepts.present).mean() > 0.999
 
@@ -151,7 +151,7 @@ def test_concepts_given_by_the_caller(world, tmp_path):
     rare = np.abs((world.acts - world.acts.mean(axis=0)) @ world.dictionary[5]) > 2
     known = class_concepts(world.labels, ["p", "q", "r", "s"]).beside(Concepts(("rare",), rare[:, None]))
     sae = train_sae(world.acts, world.labels, world.head, QUICK, known).sae
-    save_sae(tmp_path / "sae.safetensors", sae)
+    (tmp_path / "sae.safetensors").write_bytes(serialise_sae(sae))
     loaded = load_sae(tmp_path / "sae.safetensors")
     assert loaded.concepts[:6] == ("p", "q", "r", "s", "rare", None)
     assert len(loaded.concepts) == 16
@@ -164,16 +164,16 @@ def test_other_variants_stand_for_no_concepts(train_quickly):
 def test_identical_concepts_become_one_with_both_names():
     acts, concepts, _ = planted()
     twice = concepts.beside(Concepts(("b again",), concepts.present[:, 1:2]))
-    kept = twice.at(np.arange(len(acts)))
-    assert kept.names == ("a", "b = b again", "c")
-    np.testing.assert_array_equal(kept.present, concepts.present)
+    subset = twice.at(np.arange(len(acts)))
+    assert subset.names == ("a", "b = b again", "c")
+    np.testing.assert_array_equal(subset.present, concepts.present)
 
 
 def test_concepts_without_contrast_are_left_out(caplog):
     present = np.array([[True, False, True], [True, False, False]])
     with caplog.at_level(logging.WARNING):
-        kept = Concepts(("all", "none", "some"), present).at(np.arange(2))
-    assert kept.names == ("some",)
+        subset = Concepts(("all", "none", "some"), present).at(np.arange(2))
+    assert subset.names == ("some",)
     assert "'all' has no contrast" in caplog.text
     assert "'none'" not in caplog.text
 
@@ -212,16 +212,16 @@ def test_more_concepts_get_more_latents():
 
 
 def test_columns_become_concepts():
-    found = column_concepts("list.csv", TWO)
-    assert found.names == ("light=day", "light=night", "flash")
-    np.testing.assert_array_equal(found.present[:3], [[1, 0, 1], [0, 1, 0], [1, 0, 0]])
+    concepts = column_concepts("list.csv", TWO)
+    assert concepts.names == ("light=day", "light=night", "flash")
+    np.testing.assert_array_equal(concepts.present[:3], [[1, 0, 1], [0, 1, 0], [1, 0, 0]])
 
 
 @pytest.mark.parametrize("pair", [("Yes", "No"), ("true", "false"), ("True", "False"), ("1", "0"), ("1.0", "0.0")])
 def test_yes_and_no_in_any_form_are_one_concept(pair):
-    found = column_concepts("list.csv", {"flash": [pair[0], pair[1], f" {pair[0]} "]})
-    assert found.names == ("flash",)
-    assert found.present[:, 0].tolist() == [True, False, True]
+    concepts = column_concepts("list.csv", {"flash": [pair[0], pair[1], f" {pair[0]} "]})
+    assert concepts.names == ("flash",)
+    assert concepts.present[:, 0].tolist() == [True, False, True]
 
 
 def test_few_numbers_are_values_and_many_are_refused():
@@ -233,13 +233,13 @@ def test_few_numbers_are_values_and_many_are_refused():
         column_concepts("x", {"name": [f"n{i}" for i in range(30)]})
 
 
-def test_attributes_are_taken_by_the_pictures_path():
-    """Unreadable pictures are missing from the activations, and the columns may list more."""
+def test_attributes_are_taken_by_the_images_path():
+    """Unreadable images are missing from the activations, and the columns may list more."""
     attributes = {"flash": {"c.png": "no", "gone.png": "yes", "a.png": "yes", "b.png": "no"}}
-    found = gather_concepts("list.csv", ("a.png", "b.png", "c.png"), np.array([0, 1, 1]), ["cat", "dog"], attributes)
-    assert found.names == ("cat", "dog", "flash")
-    np.testing.assert_array_equal(found.present, [[1, 0, 1], [0, 1, 0], [0, 1, 0]])
-    with pytest.raises(DataError, match=r"no value for 1 of 2 pictures to fit, the first is new\.png"):
+    concepts = gather_concepts("list.csv", ("a.png", "b.png", "c.png"), np.array([0, 1, 1]), ["cat", "dog"], attributes)
+    assert concepts.names == ("cat", "dog", "flash")
+    np.testing.assert_array_equal(concepts.present, [[1, 0, 1], [0, 1, 0], [0, 1, 0]])
+    with pytest.raises(DataError, match=r"no value for 1 of 2 images to fit, the first is new\.png"):
         gather_concepts("list.csv", ("a.png", "new.png"), np.array([0, 1]), ["cat", "dog"], attributes)
 
 

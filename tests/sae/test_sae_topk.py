@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from salve_audit.sae.activation import Activation, keep_largest
-from salve_audit.sae.files import load_sae, save_sae
+from salve_audit.sae.files import load_sae, serialise_sae
 from salve_audit.sae.metrics import count_active
 from salve_audit.sae.parameters import BUFFERS
 from salve_audit.sae.settings import SaeSettings
@@ -17,6 +17,8 @@ from salve_audit.sae.stage import train_sae
 from salve_audit.sae.topk import auxiliary_loss, mark_silent, topk_loss, topk_parameters
 from salve_audit.sae.training import Recipe, train
 from salve_audit.sae.variants import VARIANTS
+
+pytestmark = pytest.mark.slow
 
 SIGNED = SaeSettings(variant="signed-topk", n_latents=16, n_seeds=2, seed=3)
 
@@ -35,9 +37,9 @@ def make_problem(m: int = 8, d: int = 6, seeds: int = 2) -> tuple[dict[str, torc
 def test_the_largest_are_kept(k, signed):
     pre = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
     codes = keep_largest(pre, k, signed=signed)
-    for row, kept in zip(pre.reshape(-1, 8).tolist(), codes.reshape(-1, 8).tolist(), strict=True):
+    for row, code in zip(pre.reshape(-1, 8).tolist(), codes.reshape(-1, 8).tolist(), strict=True):
         order = sorted(range(8), key=lambda i: abs(row[i]) if signed else row[i], reverse=True)[:k]
-        assert kept == [x if i in order and (signed or x > 0) else 0 for i, x in enumerate(row)]
+        assert code == [x if i in order and (signed or x > 0) else 0 for i, x in enumerate(row)]
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -47,19 +49,19 @@ def test_loss_against_a_loop(signed):
     parameters["decoder_bias"] += 0.3
     parameters["silent"][0, 2:5], parameters["silent"][1, 7] = 2.0, 2.0
     batch = acts[:10].expand(2, -1, -1)
-    found = topk_loss({name: value.clone() for name, value in parameters.items()}, batch, 2, signed=signed)
+    losses = topk_loss({name: value.clone() for name, value in parameters.items()}, batch, 2, signed=signed)
     for s in range(2):
-        one = {name: value[s].double().numpy() for name, value in parameters.items()}
-        rows = one["dictionary"] / np.linalg.norm(one["dictionary"], axis=1, keepdims=True)
+        own = {name: value[s].double().numpy() for name, value in parameters.items()}
+        rows = own["dictionary"] / np.linalg.norm(own["dictionary"], axis=1, keepdims=True)
         total = 0.0
         for x in acts[:10].double().numpy():
-            pre = one["encoder_weight"] @ x + one["encoder_bias"]
+            pre = own["encoder_weight"] @ x + own["encoder_bias"]
             rank = np.abs(pre) if signed else pre
             codes = np.where(np.isin(np.arange(8), np.argsort(-rank)[:2]), pre if signed else np.maximum(pre, 0), 0)
-            error = x - codes @ rows - one["decoder_bias"]  # the bias once, here
-            silent = max((i for i in range(8) if one["silent"][i] > 1), key=lambda i: rank[i])  # d/16 < 1: one of them
+            error = x - codes @ rows - own["decoder_bias"]  # the bias once, here
+            silent = max((i for i in range(8) if own["silent"][i] > 1), key=lambda i: rank[i])  # d/16 < 1: one of them
             total += np.square(error).mean() / 10 + np.square(error - pre[silent] * rows[silent]).mean() / 320
-        assert found[s].item() == pytest.approx(total, rel=1e-5)
+        assert losses[s].item() == pytest.approx(total, rel=1e-5)
 
 
 def test_auxiliary_loss_trains_the_encoder_of_silent_latents_and_nothing_else():
@@ -102,18 +104,22 @@ def test_silence_is_counted_in_epochs_of_the_set_at_hand(n):
 def test_silent_latents_come_back(variant, world):
     """Half of the latents start where nothing makes them fire."""
     acts = torch.from_numpy((world.acts - world.acts.mean(0)) / world.acts.std())
-    chosen = VARIANTS[variant]
-    start = chosen.initialise(acts, 16, generators(0, 1))
+    chosen, seeds = VARIANTS[variant], (0, 1, 2, 3)
+    start = chosen.initialise(acts, 16, generators(*seeds))
     start["encoder_bias"][:, 8:] = -30.0
     recipe = Recipe(epochs=60, batch_size=64, learning_rate=6e-3, betas=(0.9, 0.95), schedule=lambda _: 1.0)
     revived = []
     for aux in (True, False):
         begin = dict(start) if aux else {**start, "epoch": torch.full_like(start["epoch"], 1e9)}  # never silent enough
-        trained = train(begin, acts, chosen.objective(3, 16), recipe, generators(0, 1))
-        plain, activation = chosen.fold({name: value[:1] for name, value in trained.items()}, 3)
-        pre = acts @ plain["encoder_weight"][0].T + plain["encoder_bias"][0]
-        revived.append(int((activation.apply(pre) != 0).any(0)[8:].sum()))
-    assert revived[0] >= 6
+        trained = train(begin, acts, chosen.objective(3, 16), recipe, generators(*seeds))
+        revived.append(0)
+        for seed in seeds:
+            plain, activation = chosen.fold({name: value[seed : seed + 1] for name, value in trained.items()}, 3)
+            pre = acts @ plain["encoder_weight"][0].T + plain["encoder_bias"][0]
+            revived[-1] += int((activation.apply(pre) != 0).any(0)[8:].sum())
+    # A seed brings back 5 to 7 of its 8, 6.4 on average and give or take 0.6, and rounding decides which: together the
+    # four bring back 20 with four standard deviations to spare.
+    assert revived[0] >= 20
     assert revived[1] == 0
 
 
@@ -126,7 +132,7 @@ def test_signed_codes_keep_both_signs_and_are_measured_as_such(world, tmp_path):
     assert sae.activation.kind == "signed-topk"
     positive = count_active(np.maximum(codes, 0))[0]
     assert positive < count_active(codes)[0] <= 3
-    save_sae(tmp_path / "sae.safetensors", sae)
+    (tmp_path / "sae.safetensors").write_bytes(serialise_sae(sae))
     loaded = load_sae(tmp_path / "sae.safetensors")
     assert (loaded.activation.kind, loaded.activation.k) == ("signed-topk", 3)
     assert loaded.encode(world.acts).tobytes() == codes.tobytes()
@@ -144,7 +150,7 @@ def test_chosen_k_is_a_whole_number_that_the_file_keeps(train_quickly, tmp_path)
     outcome = train_quickly("topk")
     assert outcome.info.satisfied
     assert outcome.info.sparsity == outcome.sae.activation.k
-    save_sae(tmp_path / "sae.safetensors", outcome.sae)
+    (tmp_path / "sae.safetensors").write_bytes(serialise_sae(outcome.sae))
     assert load_sae(tmp_path / "sae.safetensors").activation.k == outcome.info.sparsity
 
 

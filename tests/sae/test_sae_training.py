@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from salve_audit.errors import NothingMeasuredError
 from salve_audit.sae.losses import canonical_l1_loss, raw_l1_loss
-from salve_audit.sae.parameters import decode, encode_linear, rotation_parameters, xavier_parameters
+from salve_audit.sae.parameters import decode, encode_linear, multiply_batch, rotation_parameters, xavier_parameters
 from salve_audit.sae.training import Recipe, draw_batches, fifths, train, trapezoid
 from salve_audit.sae.variants import VARIANTS
 
@@ -37,14 +37,14 @@ def make_parameters(dtype: torch.dtype = torch.float32) -> tuple[dict[str, torch
 @pytest.mark.parametrize(("loss", "canonical"), [(raw_l1_loss, False), (canonical_l1_loss, True)])
 def test_losses_against_loops(loss, canonical):
     parameters, acts = make_parameters()
-    one = {name: value.numpy().astype(np.float64) for name, value in parameters.items()}
+    own = {name: value.numpy().astype(np.float64) for name, value in parameters.items()}
     for s, value in enumerate(loss(parameters, acts, 0.3)):
         error, penalty = 0.0, 0.0
         for a in acts[s].numpy().astype(np.float64):
-            codes = [one["encoder_weight"][s, i] @ a + one["encoder_bias"][s, i] for i in range(4)]
-            recon = sum(codes[i] * one["dictionary"][s, i] for i in range(4)) + one["decoder_bias"][s]
+            codes = [own["encoder_weight"][s, i] @ a + own["encoder_bias"][s, i] for i in range(4)]
+            recon = sum(codes[i] * own["dictionary"][s, i] for i in range(4)) + own["decoder_bias"][s]
             error += sum((recon[j] - a[j]) ** 2 for j in range(3)) / 15
-            norms = [math.hypot(*one["dictionary"][s, i]) if canonical else 1 for i in range(4)]
+            norms = [math.hypot(*own["dictionary"][s, i]) if canonical else 1 for i in range(4)]
             penalty += sum(abs(codes[i]) * norms[i] for i in range(4)) / 5
         assert value.item() == pytest.approx(error + 0.3 * penalty, rel=1e-5)
 
@@ -70,7 +70,7 @@ def test_written_out_gradient_is_the_gradient():
 
 
 def test_rescaling_cheats_the_raw_loss_but_not_the_canonical_one():
-    """METHOD §1, scale degeneracy: z -> tz, D -> D/t."""
+    """docs/method.md §1, scale degeneracy: z -> tz, D -> D/t."""
     parameters, acts = make_parameters()
     t = 0.01
     scaled = {
@@ -206,3 +206,23 @@ def test_rate_falls_with_the_root_of_the_latents_where_they_are_many():
     rates = [recipe.rate_for(m) / recipe.learning_rate for m in (16, 128, 512, 2048)]
     assert rates == pytest.approx([1, 1, 0.5, 0.25])
     assert VARIANTS["linear-l1"].recipe(8500).rate_for(2048) == VARIANTS["linear-l1"].recipe(8500).learning_rate
+
+
+@pytest.mark.parametrize(("n", "inner", "m"), [(128, 24, 1), (128, 1, 24), (1, 24, 16), (128, 24, 16)])
+def test_a_problem_is_multiplied_alone_as_among_others(n: int, inner: int, m: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    left, right, upstream = (torch.randn(3, *shape, generator=generator) for shape in ((n, inner), (inner, m), (n, m)))
+
+    def results(problems: slice) -> list[torch.Tensor]:
+        factors = left[problems].clone().requires_grad_(), right[problems].clone().requires_grad_()
+        product = multiply_batch(*factors, added=upstream[problems], alpha=-1)
+        product.backward(upstream[problems])
+        assert factors[0].grad is not None
+        assert factors[1].grad is not None
+        return [product.detach(), factors[0].grad, factors[1].grad]
+
+    for among, alone in zip(results(slice(None)), results(slice(2, 3)), strict=True):
+        if 1 in (n, inner, m):  # bit for bit: the same kind of product; else a library may choose another kernel
+            assert torch.equal(among[2:], alone)
+        scale = np.finfo(np.float32).eps * max(n, inner, m) * float(left.abs().max() * right.abs().max())
+        torch.testing.assert_close(among[2:], alone, rtol=0, atol=scale)

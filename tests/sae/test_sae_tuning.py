@@ -10,33 +10,33 @@ import pytest
 from salve_audit.errors import DataError
 from salve_audit.sae.metrics import Quality
 from salve_audit.sae.tuning import (
-    Candidate,
+    SparsityPoint,
     choose,
     count_ladder,
-    hold_out,
     penalty_ladder,
     satisfies,
     search_path,
     settle,
+    split_validation,
 )
 
 LADDER = penalty_ladder(32, 32)
 
 
-def quality(r2: float, kept: float, l0: float = 10.0) -> Quality:
-    return Quality(r2, l0, 0, 0.9, 0.9 * kept, kept, 0.0, 1.0)
+def quality(r2: float, accuracy: float, l0: float = 10.0) -> Quality:
+    return Quality(r2, l0, 0, 0.9, 0.9 * accuracy, accuracy, 0.0, 1.0)
 
 
 class Frontier:
     """R² falls from 1 to 0 with log λ, crossing 0.9 at `limit`; records which warm start each point had."""
 
-    def __init__(self, limit: float, kept: float = 1.0) -> None:
-        self.limit, self.kept, self.visited = limit, kept, []
+    def __init__(self, limit: float, accuracy: float = 1.0) -> None:
+        self.limit, self.accuracy, self.visited = limit, accuracy, []
 
     def visit(self, sparsity, start):
         self.visited.append((sparsity, start))
         r2 = 0.9 + 0.02 * math.log(self.limit / sparsity)
-        return Candidate(sparsity, {"from": sparsity}, quality(r2, self.kept, l0=100 / sparsity))
+        return SparsityPoint(sparsity, {"from": sparsity}, quality(r2, self.accuracy, l0=100 / sparsity))
 
 
 @pytest.mark.parametrize("limit", [0.002, 0.07, 0.5, 3.0, 40.0])
@@ -46,7 +46,7 @@ def test_search_comes_close_to_the_sparsest_point_that_satisfies(limit):
     chosen = choose(path)
     assert satisfies(chosen.quality)
     assert chosen.sparsity <= limit < chosen.sparsity * 2**0.5
-    assert [one.sparsity for one in path] == sorted(one.sparsity for one in path)
+    assert [point.sparsity for point in path] == sorted(point.sparsity for point in path)
     assert len(path) <= 12
 
 
@@ -67,7 +67,7 @@ def test_below_the_first_point_every_point_starts_anew():
 
 
 def test_where_nothing_satisfies_the_nearest_miss_is_taken():
-    path = search_path(Frontier(1.0, kept=0.5).visit, LADDER)
+    path = search_path(Frontier(1.0, accuracy=0.5).visit, LADDER)
     assert len(path) == 5
     chosen = choose(path)
     assert not satisfies(chosen.quality)
@@ -80,7 +80,7 @@ def test_settling_moves_until_the_rule_changes(start, n_visits):
     frontier = Frontier(3.5)
     visited = settle(frontier.visit(start, None), frontier.visit, LADDER)
     assert len(visited) == n_visits
-    assert [start["from"] for _, start in frontier.visited[1:]] == [one.sparsity for one in visited[:-1]]
+    assert [start["from"] for _, start in frontier.visited[1:]] == [point.sparsity for point in visited[:-1]]
     chosen = choose(visited)
     if start == 99.0:
         assert not satisfies(chosen.quality)
@@ -91,10 +91,10 @@ def test_settling_moves_until_the_rule_changes(start, n_visits):
 
 def test_choice_is_the_sparsest_of_those_that_satisfy():
     path = [
-        Candidate(1.0, {}, quality(0.99, 1.0, l0=50)),
-        Candidate(2.0, {}, quality(0.90, 0.99, l0=20)),
-        Candidate(4.0, {}, quality(0.92, 0.98, l0=10)),
-        Candidate(8.0, {}, quality(0.89, 1.00, l0=5)),
+        SparsityPoint(1.0, {}, quality(0.99, 1.0, l0=50)),
+        SparsityPoint(2.0, {}, quality(0.90, 0.99, l0=20)),
+        SparsityPoint(4.0, {}, quality(0.92, 0.98, l0=10)),
+        SparsityPoint(8.0, {}, quality(0.89, 1.00, l0=5)),
     ]
     assert choose(path).sparsity == 2.0
     assert choose([path[2], path[3]]).sparsity in (4.0, 8.0)
@@ -103,7 +103,7 @@ def test_choice_is_the_sparsest_of_those_that_satisfy():
 @pytest.mark.parametrize("counts", [(20, 20), (100, 7), (2, 2), (1, 2), (1, 1, 40)])
 def test_hold_out_is_stratified_and_a_partition(counts):
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
-    train, held = hold_out(labels, 0.15, np.random.default_rng(1))
+    train, held = split_validation(labels, 0.15, np.random.default_rng(1))
     assert sorted([*train, *held]) == list(range(len(labels)))
     for label, count in enumerate(counts):
         n_held = int((labels[held] == label).sum())
@@ -113,13 +113,13 @@ def test_hold_out_is_stratified_and_a_partition(counts):
 
 def test_hold_out_depends_on_the_seed_alone():
     labels = np.arange(90) % 3
-    first, second, other = (hold_out(labels, 0.15, np.random.default_rng(seed))[1] for seed in (0, 0, 1))
+    first, second, other = (split_validation(labels, 0.15, np.random.default_rng(seed))[1] for seed in (0, 0, 1))
     assert first.tolist() == second.tolist() != other.tolist()
 
 
 def test_one_sample_per_class_cannot_be_split():
     with pytest.raises(DataError, match=r"^activations: 5 samples, at most one of each class: none can be held out$"):
-        hold_out(np.arange(5), 0.15, np.random.default_rng(0))
+        split_validation(np.arange(5), 0.15, np.random.default_rng(0))
 
 
 class CountedFrontier:
@@ -130,7 +130,7 @@ class CountedFrontier:
 
     def visit(self, sparsity, start):
         self.visited.append(sparsity)
-        return Candidate(sparsity, {}, quality(0.9 + 0.001 * (sparsity - self.least), 1.0, l0=sparsity))
+        return SparsityPoint(sparsity, {}, quality(0.9 + 0.001 * (sparsity - self.least), 1.0, l0=sparsity))
 
 
 @pytest.mark.parametrize("least", [1, 2, 5, 8, 19, 33, 64])
@@ -138,7 +138,7 @@ def test_the_smallest_k_is_approached(least):
     frontier = CountedFrontier(least)
     ladder = count_ladder(64)
     path = search_path(frontier.visit, ladder)
-    assert [one.sparsity for one in path] == sorted((one.sparsity for one in path), reverse=True)
+    assert [point.sparsity for point in path] == sorted((point.sparsity for point in path), reverse=True)
     assert all(1 <= k <= 64 and k == int(k) for k in frontier.visited)
     assert len(set(frontier.visited)) == len(frontier.visited)
     chosen = choose(path + settle(choose(path), frontier.visit, ladder))
@@ -161,4 +161,4 @@ def test_settling_starts_denser_points_anew_where_latents_do_not_come_back(start
     settle(frontier.visit(start, None), frontier.visit, LADDER, anew=anew)
     starts = [start for _, start in frontier.visited[1:]]
     assert len(starts) == (4 if start == 1.0 else 3)
-    assert all((one is None) == (anew and start == 9.0) for one in starts)
+    assert all((point is None) == (anew and start == 9.0) for point in starts)

@@ -1,4 +1,4 @@
-"""The stage on a small network: maps against gradients taken by hand, pictures as the network saw them, gaps named."""
+"""The stage on a small network: maps against gradients taken by hand, images as the network saw them, gaps named."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from salve_audit.activations.pictures import PictureDataset
+from salve_audit.activations.images import ImageDataset
 from salve_audit.activations.store import ActivationSplit
 from salve_audit.errors import LayerError
-from salve_audit.inputs.classifier import Classifier, TransformSpec
-from salve_audit.inputs.head import LinearHead
-from salve_audit.inputs.imageset import ImageSet, ImageSplit
+from salve_audit.inputs.data.imageset import ImageSet, ImageSplit
+from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.reliance.by_class import SampleThresholds
-from salve_audit.results import HeatMap, Picture, load_audit, nothing_seen
+from salve_audit.results import HeatMap, Thumbnail, load_audit, nothing_seen
+from salve_audit.results.transform import TransformSpec
 from salve_audit.sae.models import TrainedSae
 from salve_audit.saliency.drawing import DrawingInputs
 from salve_audit.saliency.enlarge import enlarge_maps
@@ -61,7 +62,7 @@ class Flat(nn.Module):
 
 
 def build(model: nn.Module, root: Path) -> SeeingInputs:
-    """Pictures on disk, activations of the network, a random linear autoencoder."""
+    """Images on disk, activations of the network, a random linear autoencoder."""
     rng = np.random.default_rng(0)
     paths = tuple(f"{i % K}/{i}.png" for i in range(N))
     for path in paths:
@@ -73,23 +74,25 @@ def build(model: nn.Module, root: Path) -> SeeingInputs:
     labels = np.arange(N) % K
     split = ImageSplit(paths, tuple(labels.tolist()))
     images = ImageSet(root, ("a", "b", "c"), split, split, "one folder")
-    seen: list[Tensor] = []
-    handle = model.fc.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    batches: list[Tensor] = []
+    handle = model.fc.register_forward_pre_hook(lambda _, given: batches.append(given[0]))
     model(tensors(root, paths))
     handle.remove()
-    acts = seen[0].numpy()
+    acts = batches[0].numpy()
     row = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
     dictionary = row(M, D)
     dictionary /= np.linalg.norm(dictionary, axis=1, keepdims=True)
     sae = TrainedSae("linear-l1", dictionary, row(M, D), row(M), row(D), {})
     flip = np.linspace(0.1, 2, N)
-    found = SampleThresholds(labels, (labels + 1) % K, flip, flip, flip, flip, np.full(N, 0.5), np.full(N, "crossed"))
+    thresholds = SampleThresholds(
+        labels, (labels + 1) % K, flip, flip, flip, flip, np.full(N, 0.5), np.full(N, "crossed")
+    )
     record = dataclasses.replace(load_audit(SAMPLE).classes[1], index=1, name="b", dominant_feature=2)
     chosen = Chosen((ChosenFeature(2, (7, 0, 3)), ChosenFeature(0, (3,))), (ChosenClass(record, (1, 4)),), 0, 0)
     head = LinearHead(model.fc.weight.numpy(), model.fc.bias.numpy(), "fc")
     audit = ActivationSplit(acts, labels, paths)
     drawing = DrawingInputs(classifier, images, audit, head, sae, sae.encode(acts), chosen)
-    return SeeingInputs(drawing, found, ("a", "b", "c"))
+    return SeeingInputs(drawing, thresholds, ("a", "b", "c"))
 
 
 def with_drawing(inputs: SeeingInputs, **changes: object) -> SeeingInputs:
@@ -107,8 +110,8 @@ def inputs(tmp_path: Path) -> SeeingInputs:
     return build(Net(), tmp_path)
 
 
-def decoded(picture: Picture) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.jpeg))))
+def decoded(image: Thumbnail) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(image.jpeg))))
 
 
 def map_by_hand(inputs: SeeingInputs, row: int, direction: np.ndarray) -> np.ndarray:
@@ -127,29 +130,29 @@ def map_by_hand(inputs: SeeingInputs, row: int, direction: np.ndarray) -> np.nda
 def test_maps_are_those_of_gradients_taken_by_hand(inputs: SeeingInputs) -> None:
     seeing, drawing = see_features(with_drawing(inputs, layer="act")), inputs.drawing
     assert (seeing.layer, seeing.grid) == ("act", (8, 8))
-    assert [one.feature for one in seeing.features] == [2, 0]
+    assert [feature.feature for feature in seeing.features] == [2, 0]
     for gallery, rows in zip(seeing.features, ((7, 0, 3), (3,)), strict=True):
         for image, row in zip(gallery.images, rows, strict=True):
             heat = np.abs(map_by_hand(inputs, row, drawing.sae.encoder_weight[gallery.feature]))
-            check_map(seeing.pictures[image.path], image.maps[0], "grad-fam", heat)
+            check_map(seeing.images[image.path], image.maps[0], "grad-fam", heat)
             assert image.code == pytest.approx(float(drawing.codes[row, gallery.feature]))
             assert (image.class_name, image.predicted) == ("abc"[row % 3],) * 2
     (fragile,) = seeing.fragile
     for image, row in zip(fragile.images, (1, 4), strict=True):
         heat = np.maximum(map_by_hand(inputs, row, drawing.head.weight[1]), 0)
-        check_map(seeing.pictures[image.path], image.maps[0], "grad-cam", heat)
-        assert image.alpha_hat == pytest.approx(inputs.found.flip[row] * 0.5)
+        check_map(seeing.images[image.path], image.maps[0], "grad-cam", heat)
+        assert image.alpha_hat == pytest.approx(inputs.thresholds.flip[row] * 0.5)
         assert image.flips_to == "c"
 
 
-def check_map(picture: Picture, one: HeatMap, method: str, heat: np.ndarray) -> None:
+def check_map(image: Thumbnail, heat_map: HeatMap, method: str, heat: np.ndarray) -> None:
     """The convolution of stride 3 without padding leaves the grid where it is drawn: no shift."""
-    assert one.method == method
+    assert heat_map.method == method
     large = enlarge_maps(torch.from_numpy(heat), (96, 96)).numpy()
-    assert one.in_top_fifth == pytest.approx(share_in_hottest(large), abs=0.01)
-    drawn, ground = decoded(one.overlay).astype(int), decoded(picture)
+    assert heat_map.in_top_fifth == pytest.approx(share_in_hottest(large), abs=0.01)
+    drawn, ground = decoded(heat_map.overlay).astype(int), decoded(image)
     apart = [np.abs(drawn - overlay(ground, each)).mean() for each in (large, large[::-1], large[:, ::-1])]
-    assert apart[0] < 15, "the same map over the same picture, but for what two JPEGs lose"
+    assert apart[0] < 15, "the same map over the same image, but for what two JPEGs lose"
     assert apart[0] < 0.6 * min(apart[1:]), "not upside down, nor mirrored"
 
 
@@ -174,7 +177,7 @@ def test_the_sharper_map_is_integrated_along_the_way_from_the_mean_in_the_direct
                 acts = rest_of(net, seeing.sharp_layer, between)
                 total += torch.autograd.grad((acts @ direction).sum(), between)[0]
             heat = (total / 4 * (end - start)).sum(1)[0].relu().numpy()
-            check_map(seeing.pictures[image.path], image.maps[1], "integrated", heat)
+            check_map(seeing.images[image.path], image.maps[1], "integrated", heat)
     assert signs == {1, -1}
 
 
@@ -198,65 +201,69 @@ def test_the_layer_is_found_where_none_is_named(inputs: SeeingInputs) -> None:
     assert see_features(inputs).layer in ("mix", "act")
 
 
-def test_pictures_are_what_the_network_saw(inputs: SeeingInputs) -> None:
-    """A centre crop of 80 % cuts the thumbnail, too; only the chosen pictures are there."""
+def test_images_are_what_the_network_saw(inputs: SeeingInputs) -> None:
+    """A centre crop of 80 % cuts the thumbnail, too; only the chosen images are there."""
     spec = dataclasses.replace(SPEC, crop_pct=0.8)
     cropped = with_drawing(inputs, classifier=dataclasses.replace(inputs.drawing.classifier, transform=spec))
     seeing = see_features(with_drawing(cropped, audit=activations_under(cropped.drawing)))
-    assert sorted(seeing.pictures) == sorted({inputs.drawing.audit.paths[row] for row in (0, 1, 3, 4, 7)})
-    for path, picture in seeing.pictures.items():
+    assert sorted(seeing.images) == sorted({inputs.drawing.audit.paths[row] for row in (0, 1, 3, 4, 7)})
+    for path, image in seeing.images.items():
         whole = Image.open(inputs.drawing.images.root / path).resize((30, 30), Image.Resampling.BILINEAR)
         expected = np.asarray(whole.crop((3, 3, 27, 27)).resize((96, 96), Image.Resampling.LANCZOS)).astype(int)
-        assert np.abs(decoded(picture).astype(int) - expected).mean() < 6
+        assert np.abs(decoded(image).astype(int) - expected).mean() < 6
 
 
 def activations_under(inputs: DrawingInputs) -> ActivationSplit:
     """Activations of the audit split as its transform makes them."""
-    dataset = PictureDataset(inputs.images.pictures, inputs.audit.paths, inputs.classifier.transform)
-    seen: list[Tensor] = []
-    handle = inputs.classifier.model.fc.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    dataset = ImageDataset(inputs.images.reader, inputs.audit.paths, inputs.classifier.transform)
+    batches: list[Tensor] = []
+    handle = inputs.classifier.model.fc.register_forward_pre_hook(lambda _, given: batches.append(given[0]))
     inputs.classifier.model(torch.stack([dataset[i].image for i in range(len(dataset))]))
     handle.remove()
-    return dataclasses.replace(inputs.audit, acts=seen[0].numpy())
+    return dataclasses.replace(inputs.audit, acts=batches[0].numpy())
 
 
 def test_the_same_inputs_give_the_same_record(inputs: SeeingInputs) -> None:
     assert see_features(inputs) == see_features(inputs)
 
 
-def test_pictures_that_are_gone_damaged_or_changed_are_named(inputs: SeeingInputs) -> None:
+def test_images_that_are_gone_damaged_or_changed_are_named(inputs: SeeingInputs) -> None:
     root, paths = inputs.drawing.images.root, inputs.drawing.audit.paths
     whole = see_features(inputs)
     (root / paths[7]).unlink()
-    (root / paths[3]).write_bytes(b"no picture")
+    (root / paths[3]).write_bytes(b"no image")
     Image.new("RGB", (SIDE, SIDE), "red").save(root / paths[4])
     seeing = see_features(inputs)
-    told = {one.path: one.reason for one in seeing.unreadable}
+    told = {skipped.path: skipped.reason for skipped in seeing.unreadable}
     assert told == {
-        paths[3]: "not a picture in a known format",
+        paths[3]: "not an image in a known format",
         paths[4]: "changed since its activations were computed",
         paths[7]: "cannot be read (No such file or directory)",
     }
-    assert set(seeing.pictures) == {paths[0], paths[1]}
+    assert set(seeing.images) == {paths[0], paths[1]}
     gallery = seeing.features[0].images
-    assert [one.path for one in gallery] == [paths[7], paths[0], paths[3]], "their places stay"
-    assert [bool(one.maps) for one in gallery] == [False, True, False]
-    kept, before = gallery[1], whole.features[0].images[1]
-    assert (kept.path, kept.code, kept.class_name) == (before.path, before.code, before.class_name)
-    assert seeing.pictures[kept.path] == whole.pictures[kept.path]
+    assert [image.path for image in gallery] == [paths[7], paths[0], paths[3]], "their places stay"
+    assert [bool(image.maps) for image in gallery] == [False, True, False]
+    second_image, before = gallery[1], whole.features[0].images[1]
+    assert (second_image.path, second_image.code, second_image.class_name) == (
+        before.path,
+        before.code,
+        before.class_name,
+    )
+    assert seeing.images[second_image.path] == whole.images[second_image.path]
 
 
-def test_all_pictures_gone_is_a_reason_not_a_crash(inputs: SeeingInputs) -> None:
+def test_all_images_gone_is_a_reason_not_a_crash(inputs: SeeingInputs) -> None:
     for path in inputs.drawing.audit.paths:
         (inputs.drawing.images.root / path).unlink()
-    assert see_features(inputs) == nothing_seen(f"{inputs.drawing.images.root}: no picture to audit can be read")
+    assert see_features(inputs) == nothing_seen(f"{inputs.drawing.images.root}: no image to audit can be read")
 
 
 def test_a_network_without_places_says_so(tmp_path: Path) -> None:
     torch.manual_seed(0)
     seeing = see_features(build(Flat(), tmp_path))
     assert seeing.why_absent.startswith("net.pt: no ")
-    assert (seeing.features, seeing.pictures) == ((), {})
+    assert (seeing.features, seeing.images) == ((), {})
 
 
 def test_a_backward_pass_that_fails_costs_the_section_not_the_audit(
@@ -277,16 +284,16 @@ def test_a_layer_that_the_user_names_must_give_maps(inputs: SeeingInputs) -> Non
     assert "act" in raised.value.hint
 
 
-def test_more_pictures_than_one_pass_holds(inputs: SeeingInputs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut into passes of two pictures, the record stays what it is, up to rounding of the maps."""
+def test_more_images_than_one_pass_holds(inputs: SeeingInputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut into passes of two images, the record stays what it is, up to rounding of the maps."""
     whole = see_features(inputs)
     monkeypatch.setattr("salve_audit.saliency.drawing.BATCH", 2)
     parts = see_features(inputs)
-    assert parts.pictures == whole.pictures
-    shares = [[i.maps[0].in_top_fifth for one in each.features for i in one.images] for each in (parts, whole)]
+    assert parts.images == whole.images
+    shares = [[i.maps[0].in_top_fifth for gallery in each.features for i in gallery.images] for each in (parts, whole)]
     np.testing.assert_allclose(shares[0], shares[1], rtol=1e-4)
 
 
-def test_two_classes_are_told_apart_by_the_difference_of_their_rows() -> None:
+def test_two_classes_are_distinguished_by_the_difference_of_their_rows() -> None:
     head = LinearHead(np.array([[0.0, 0.0], [1.0, -2.0]], np.float32), np.zeros(2, np.float32), "fc")
     np.testing.assert_array_equal(class_directions(head), [[-1.0, 2.0], [1.0, -2.0]])

@@ -14,11 +14,12 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 from torch.nn import functional
 
-from salve_audit.demo.pictures import class_keys, draw
-from salve_audit.demo.training import normalise
+from salve_audit.demo.images import class_keys, draw
+from salve_audit.demo.training import normalise_pixels
 from salve_audit.demo.world import demo_world
-from salve_audit.inputs.classifier import Classifier, TransformSpec
-from salve_audit.inputs.heads import find_head
+from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.inputs.model.head.search import find_head
+from salve_audit.results.transform import TransformSpec
 from salve_audit.sae.activation import Activation
 from salve_audit.sae.models import TrainedSae
 from salve_audit.saliency import gradients
@@ -26,7 +27,9 @@ from salve_audit.saliency.enlarge import enlarge_maps, normalise_maps
 from salve_audit.saliency.gradients import Directions
 from salve_audit.saliency.localisation import hits
 from salve_audit.saliency.maps import compute_grad_cam, compute_grad_fam, compute_integrated
-from salve_audit.spatial import CutNetwork, last_spatial_layer, measure_alignment
+from salve_audit.spatial.alignment import measure_alignment
+from salve_audit.spatial.cut import CutNetwork
+from salve_audit.spatial.map_layers import last_spatial_layer
 
 SIDE = 48
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -61,24 +64,26 @@ def draw_noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def map_one(classifier: Classifier, layer: Any, image: Tensor, vector: Tensor) -> Tensor:
-    """Σ_c w_c F_c by a hook and one backward pass of the network itself, for one picture and direction."""
-    kept: dict[str, Tensor] = {}
+    """Σ_c w_c F_c by a hook and one backward pass of the network itself, for one image and direction."""
+    tensors: dict[str, Tensor] = {}
     model, (head,) = classifier.model, classifier.reader.modules
 
     def keep(module: nn.Module, arguments: Any, output: Tensor) -> Tensor:
-        kept["features"] = output.detach().requires_grad_()
-        return kept["features"].clone()
+        tensors["features"] = output.detach().requires_grad_()
+        return tensors["features"].clone()
 
     handles = [
         model.get_submodule(layer.name).register_forward_hook(keep),
-        model.get_submodule(head).register_forward_pre_hook(lambda _, given: kept.update(acts=given[0])),
+        model.get_submodule(head).register_forward_pre_hook(lambda _, given: tensors.update(acts=given[0])),
     ]
     model(image[None])
     for handle in handles:
         handle.remove()
-    (kept["acts"] @ vector).sum().backward()
-    assert kept["features"].grad is not None
-    places, slopes = (layer.layout.to_positions(one)[0] for one in (kept["features"].detach(), kept["features"].grad))
+    (tensors["acts"] @ vector).sum().backward()
+    assert tensors["features"].grad is not None
+    places, slopes = (
+        layer.layout.to_positions(tensor)[0] for tensor in (tensors["features"].detach(), tensors["features"].grad)
+    )
     return layer.layout.to_map(places @ slopes.mean(0))
 
 
@@ -87,13 +92,15 @@ def test_all_at_once_is_one_after_another(name: str, monkeypatch: pytest.MonkeyP
     classifier, images = build(name), draw_noise(5, 3, SIDE, SIDE)
     layer = last_spatial_layer(classifier, images)
     vectors = draw_noise(3, classifier.reader.weigh(classifier.model)[0].shape[1], seed=1)
-    # two pictures at a time where a backward pass is needed
+    # two images at a time where a backward pass is needed
     each = len(vectors) * layer.layout.n_positions * layer.layout.channels
     monkeypatch.setattr(gradients, "MOST_NUMBERS", 2 * each)
     with CutNetwork(classifier.model, layer, classifier.reader) as cut:
         directions, passed = Directions(cut, vectors), cut.run(images)
         fam, cam = compute_grad_fam(directions, passed), compute_grad_cam(directions, passed)
-    expected = torch.stack([torch.stack([map_one(classifier, layer, one, each) for each in vectors]) for one in images])
+    expected = torch.stack(
+        [torch.stack([map_one(classifier, layer, image, each) for each in vectors]) for image in images]
+    )
     assert fam.shape == (5, 3, layer.layout.height, layer.layout.width)
     torch.testing.assert_close(fam, expected.abs(), rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
     torch.testing.assert_close(cam, expected.relu(), rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
@@ -106,7 +113,7 @@ def test_grad_cam_is_the_library_s(name: str) -> None:
     weight = classifier.reader.weigh(classifier.model)[0]
     with CutNetwork(classifier.model, layer, classifier.reader) as cut:
         maps = compute_grad_cam(Directions(cut, weight), cut.run(images))
-    index = int(maps.flatten(2).std(2).amin(0).argmax())  # a class with something in its favour in every picture
+    index = int(maps.flatten(2).std(2).amin(0).argmax())  # a class with something in its favour in every image
     maps, reshape = maps[:, index], None
     if layer.layout.kind == "tokens":
         reshape = lambda output: layer.layout.to_map(layer.layout.to_positions(output).transpose(1, 2))  # noqa: E731
@@ -118,7 +125,7 @@ def test_grad_cam_is_the_library_s(name: str) -> None:
 
 
 def test_a_linear_rest_is_told_from_one_that_is_not() -> None:
-    """Only there one Jacobian serves all pictures."""
+    """Only there one Jacobian serves all images."""
     images = draw_noise(2, 3, SIDE, SIDE)
     linear = {}
     for name in ("resnet10t", "mobilenetv3_small_050"):
@@ -158,7 +165,7 @@ def test_an_inactive_latent_has_a_map(kind: str) -> None:
 
 @pytest.mark.parametrize(("name", "steps", "tolerance"), [("resnet10t", 1, 1e-4), ("vit_tiny_patch16_224", 64, 0.02)])
 def test_what_positions_add_is_what_places_matter(name: str, steps: int, tolerance: float) -> None:
-    """Their sum is the change of the direction from the picture without places to the picture."""
+    """Their sum is the change of the direction from the image without places to the image."""
     classifier, images = build(name), draw_noise(3, 3, SIDE, SIDE)
     layer = last_spatial_layer(classifier, images)
     vectors = draw_noise(2, classifier.reader.weigh(classifier.model)[0].shape[1], seed=1)
@@ -191,9 +198,9 @@ def test_the_map_points_at_the_planted_cue() -> None:
     """The red patches of the demo's world, in a network whose first activation is redness."""
     world = demo_world()
     label = world.class_names.index("ember")
-    pictures = [draw(world, key) for key in class_keys("val", label, 60, 3)]
-    images = normalise(torch.from_numpy(np.stack([one.pixels for one in pictures]))).contiguous()
-    masks = np.stack([one.masks["red patch"] for one in pictures])
+    prepared = [draw(world, key) for key in class_keys("val", label, 60, 3)]
+    images = normalise_pixels(torch.from_numpy(np.stack([image.pixels for image in prepared]))).contiguous()
+    masks = np.stack([image.masks["red patch"] for image in prepared])
     classifier = as_classifier(Red(), world.size)
     layer = last_spatial_layer(classifier, images[:4])
     alignment = measure_alignment(classifier, layer, images)

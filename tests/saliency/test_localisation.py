@@ -1,4 +1,4 @@
-"""The pointing game and the overlap by hand, and maps at the picture's size."""
+"""The pointing game and the overlap by hand, and maps at the image's size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from salve_audit.saliency.enlarge import enlarge_maps, normalise_maps
 from salve_audit.saliency.localisation import best_overlap, bootstrap_mean, hits, overlap
-from salve_audit.spatial import Alignment
+from salve_audit.spatial.alignment import Alignment
 
 
 def place(*cells: tuple[int, int], side: int = 10) -> np.ndarray:
@@ -55,7 +55,7 @@ def find_hottest(maps: torch.Tensor) -> tuple[int, int]:
 
 
 def test_a_hot_cell_is_hottest_in_its_middle() -> None:
-    """Also in corners, and where the grid does not lie in the middle of the picture."""
+    """Also in corners, and where the grid does not lie in the middle of the image."""
     for row, column in ((0, 0), (2, 3), (5, 5)):
         cells = torch.zeros(6, 6)
         cells[row, column] = 3.0

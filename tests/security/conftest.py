@@ -51,7 +51,7 @@ def salve(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
 
     def call(*arguments: object) -> Outcome:
         capfd.readouterr()
-        code = run([str(one) for one in arguments])
+        code = run([str(argument) for argument in arguments])
         captured = capfd.readouterr()
         return Outcome(code, captured.out, captured.err)
 
@@ -90,17 +90,17 @@ def small_model(small_checkpoint: dict[str, object], tmp_path_factory: pytest.Te
 
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Class folders a, b and c with 24 pictures of noise each; to read only."""
-    return write_pictures(tmp_path_factory.mktemp("pictures") / "data")
+    """Class folders a, b and c with 24 images of noise each; to read only."""
+    return write_images(tmp_path_factory.mktemp("images") / "data")
 
 
 @pytest.fixture
 def own_data(tmp_path: Path) -> Path:
-    """The same for a test that changes it."""
-    return write_pictures(tmp_path / "data")
+    """Class folders as in `small_data`, for a test that changes them."""
+    return write_images(tmp_path / "data")
 
 
-def write_pictures(root: Path) -> Path:
+def write_images(root: Path) -> Path:
     rng = np.random.default_rng(0)
     for name in "abc":
         (root / name).mkdir(parents=True)

@@ -21,6 +21,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save as save_safetensors
 
+pytestmark = pytest.mark.slow
+
 N_CUTS = 8
 LABELS = np.array([0, 1, 2] * 3)
 IMAGES = np.zeros((9, 4, 4, 3), np.uint8)
@@ -107,32 +109,32 @@ def malformed_models(checkpoint: dict[str, Any]) -> Iterator[tuple[str, str, byt
     yield "safetensors empty header", "m.safetensors", header_of({})
     yield "safetensors header of a list", "m.safetensors", struct.pack("<Q", 2) + b"[]"
     yield "safetensors endless header", "m.safetensors", struct.pack("<Q", 1 << 62) + b"{"
-    one = torch.zeros(())
+    scalar = torch.zeros(())
     bad: dict[str, Any] = {
         "text": "weights", "number": 3, "list": [state], "none": None, "tensor": torch.zeros(3), "empty": {},
         "empty state_dict": {"state_dict": {}}, "state_dict is a list": {"state_dict": [1, 2]},
         "a value is text": {"state_dict": {**state, "fc.bias": "zeros"}},
-        "a key is a number": {"state_dict": {**state, 7: one}},
+        "a key is a number": {"state_dict": {**state, 7: scalar}},
         "complex": {**checkpoint, "state_dict": {**state, "fc.weight": torch.zeros(3, 32, dtype=torch.complex64)}},
         "sparse": {**checkpoint, "state_dict": {**state, "fc.weight": torch.zeros(3, 32).to_sparse()}},
         "NaN": {**checkpoint, "state_dict": {**state, "fc.weight": state["fc.weight"] * float("nan")}},
         "infinite": {**checkpoint, "state_dict": {**state, "fc.bias": state["fc.bias"] + float("inf")}},
-        "unknown architecture": {**checkpoint, "arch": "resnet_of_nobody", "state_dict": {"fc.weight": one}},
+        "unknown architecture": {**checkpoint, "arch": "resnet_of_nobody", "state_dict": {"fc.weight": scalar}},
         "arch is a path": {"arch": "../../x", "state_dict": {"a": torch.zeros(2, 3)}},
         "model_kwargs of text": {**checkpoint, "args": {**checkpoint["args"], "model_kwargs": "depth"}},
         "model_kwargs fetch": {**checkpoint, "args": {**checkpoint["args"], "model_kwargs": {"pretrained": True}}},
         "model_kwargs unknown": {**checkpoint, "args": {**checkpoint["args"], "model_kwargs": {"no_such": 1}}},
         "negative classes": {**checkpoint, "args": {**checkpoint["args"], "num_classes": -3}},
         "classes of text": {**checkpoint, "args": {**checkpoint["args"], "num_classes": "three"}},
-        "picture of no size": {**checkpoint, "args": {**checkpoint["args"], "img_size": 0}},
-        "picture of text": {**checkpoint, "args": {**checkpoint["args"], "img_size": "large"}},
+        "image of no size": {**checkpoint, "args": {**checkpoint["args"], "img_size": 0}},
+        "image of text": {**checkpoint, "args": {**checkpoint["args"], "img_size": "large"}},
         "std of zero": {**checkpoint, "args": {**checkpoint["args"], "std": (0.0, 0.0, 0.0)}},
         "mean of two": {**checkpoint, "args": {**checkpoint["args"], "mean": (0.5, 0.5)}},
         "meta": {**checkpoint, "state_dict": {name: value.to("meta") for name, value in state.items()}},
     }  # fmt: skip
     for name in ("fc.weight", "fc.bias", "conv1.0.weight", "layer1.0.conv1.weight"):
         value = state[name]
-        bad[f"no {name}"] = {**checkpoint, "state_dict": {key: one for key, one in state.items() if key != name}}
+        bad[f"no {name}"] = {**checkpoint, "state_dict": {key: tensor for key, tensor in state.items() if key != name}}
         for what, other in {"transposed": torch.zeros((*value.shape[::-1], 2)), "empty": torch.zeros(0)}.items():
             bad[f"{name} {what}"] = {**checkpoint, "state_dict": {**state, name: other}}
     for what, content in bad.items():
@@ -190,13 +192,13 @@ def malformed_data() -> Iterator[tuple[str, str, bytes]]:
             yield f"{kind} {what}", f"x.{kind}", content
     stamp = npz_bytes(images=IMAGES, labels=LABELS)
     for what, content in cut(stamp):
-        yield f"pictures npz {what}", "x.npz", content
+        yield f"images npz {what}", "x.npz", content
     for what, content in {
         "shape": npz_bytes(images=IMAGES[0, 0], labels=LABELS), "dtype": npz_bytes(images=IMAGES * 0.5, labels=LABELS),
         "no labels": npz_bytes(images=IMAGES), "few labels": npz_bytes(images=IMAGES, labels=LABELS[:3]),
         "empty": npz_bytes(images=IMAGES[:0], labels=LABELS[:0]),
     }.items():  # fmt: skip
-        yield f"pictures npz {what}", "x.npz", content
+        yield f"images npz {what}", "x.npz", content
     for what, content in cut(npy_bytes(IMAGES), 4):
         yield f"npy {what}", "x_train.npy", content
     yield "npy open bracket", "x_train.npy", npy_bytes(IMAGES).replace(b"}", b"(", 1)
@@ -218,7 +220,7 @@ def malformed_data() -> Iterator[tuple[str, str, bytes]]:
     )
     texts: dict[str, str | bytes] = {
         "no columns": "a,b\n1,2\n", "header only": "path,label\n", "few fields": "path,label\na\n",
-        "missing picture": "path,label\nno.png,a\n", "quote": 'path,label\n"a\n',
+        "missing image": "path,label\nno.png,a\n", "quote": 'path,label\n"a\n',
         "zero byte": "path,label\na\0.png,a\n",
         "UTF-16": "path,label\na.png,a\n".encode("utf-16"), "blank": "\n\n\n",
         "column twice": "path,path,label\na,b,c\n",

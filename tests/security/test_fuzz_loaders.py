@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 KINDS = ("flip", "set", "cut", "repeat", "insert", "number", "end")
 CHANGES = st.tuples(st.sampled_from(KINDS), st.floats(0, 1, exclude_max=True), st.integers(0, 255))
@@ -36,8 +38,8 @@ def seeds(fuzz: Any) -> list:
 @given(choice=st.integers(0, 10_000), changes=st.lists(CHANGES, min_size=1, max_size=4))
 def test_mutated_files_raise_nothing_else(choice: int, changes: list, fuzz: Any, seeds: list, tmp_path_factory) -> None:
     case = fuzz.Case(seeds[choice % len(seeds)], changes)
-    outcome, found = fuzz.try_input(case, tmp_path_factory.getbasetemp() / "fuzzed")
-    assert outcome != "finding", found
+    outcome, finding = fuzz.try_input(case, tmp_path_factory.getbasetemp() / "fuzzed")
+    assert outcome != "finding", finding
 
 
 def test_valid_seeds_load(fuzz: Any, seeds: list, tmp_path: Path) -> None:
@@ -62,5 +64,5 @@ def test_a_file_cut_off_while_it_is_read_is_an_error(fuzz: Any, seeds: list, tmp
     """At every length and at once: nothing is mapped, so that nothing can be killed by SIGBUS."""
     for seed in seeds:
         for share in (0.0, 0.5, 0.9):
-            outcome, found = fuzz.try_input(fuzz.Case(seed, [], (0.001, share)), tmp_path)
-            assert outcome != "finding", found
+            outcome, finding = fuzz.try_input(fuzz.Case(seed, [], (0.001, share)), tmp_path)
+            assert outcome != "finding", finding

@@ -12,8 +12,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from salve_audit.inputs.classifier import Classifier, TransformSpec
-from salve_audit.inputs.heads import HeadReader, find_head
+from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.inputs.model.head.reader import HeadReader
+from salve_audit.inputs.model.head.search import find_head
+from salve_audit.results.transform import TransformSpec
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
 
@@ -53,13 +55,13 @@ def as_classifier(model: nn.Module, size: tuple[int, int], reader: HeadReader | 
     )
 
 
-def draw_pictures(size: tuple[int, int], n: int = 3) -> Tensor:
+def draw_images(size: tuple[int, int], n: int = 3) -> Tensor:
     return torch.randn(n, 3, *size, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture
-def pictures() -> Callable[..., Tensor]:
-    return draw_pictures
+def images() -> Callable[..., Tensor]:
+    return draw_images
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Where a grid lies in the picture, for networks whose answer follows from their strides."""
+"""Where a grid lies in the image, for networks whose answer follows from their strides."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
-from salve_audit.spatial import last_spatial_layer, measure_alignment
+from salve_audit.spatial.alignment import measure_alignment
+from salve_audit.spatial.map_layers import last_spatial_layer
 
 
 class Strided(nn.Module):
@@ -30,9 +31,9 @@ class Strided(nn.Module):
         ([nn.ZeroPad2d((4, 0, 4, 0)), nn.Conv2d(3, 8, 4, 4, padding=0), nn.ZeroPad2d((0, -1, 0, -1))], -4.0),
     ],
 )
-def test_strides_move_the_grid(layers: list[nn.Module], shift: float, classifier_of: Any, pictures: Any) -> None:
-    classifier, images = classifier_of(Strided(*layers), (32, 32)), pictures((32, 32), 4)
-    layer = last_spatial_layer(classifier, images)
+def test_strides_move_the_grid(layers: list[nn.Module], shift: float, classifier_of: Any, images: Any) -> None:
+    classifier, prepared = classifier_of(Strided(*layers), (32, 32)), images((32, 32), 4)
+    layer = last_spatial_layer(classifier, prepared)
     assert (layer.layout.height, layer.layout.width) == (8, 8)
-    found = measure_alignment(classifier, layer, images)
-    assert (found.y, found.x) == (pytest.approx(shift, abs=0.6), pytest.approx(shift, abs=0.6))
+    alignment = measure_alignment(classifier, layer, prepared)
+    assert (alignment.y, alignment.x) == (pytest.approx(shift, abs=0.6), pytest.approx(shift, abs=0.6))

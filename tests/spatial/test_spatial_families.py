@@ -7,7 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from salve_audit.spatial import CutNetwork, GridLayout, last_spatial_layer
+from salve_audit.spatial.cut import CutNetwork
+from salve_audit.spatial.layout import GridLayout
+from salve_audit.spatial.map_layers import last_spatial_layer
+
+pytestmark = pytest.mark.slow
 
 SMALL = (64, 64)
 FAMILIES: list[tuple[str, tuple[int, int], dict[str, Any], str, GridLayout]] = [
@@ -65,23 +69,23 @@ def test_the_last_spatial_layer_is_found(
     layer_name: str,
     layout: GridLayout,
     timm_classifier: Any,
-    pictures: Any,
+    images: Any,
 ) -> None:
     """By itself, with its grid and the tokens in front; the rest of the network gives the same logits again."""
-    classifier, images = timm_classifier(name, size, **kwargs), pictures(size)
+    classifier, prepared = timm_classifier(name, size, **kwargs), images(size)
     state = {key: value.clone() for key, value in classifier.model.state_dict().items()}
-    layer = last_spatial_layer(classifier, images)
+    layer = last_spatial_layer(classifier, prepared)
     assert (layer.name, layer.layout) == (layer_name, layout)
     with torch.no_grad():
-        expected = classifier.model(images)
+        expected = classifier.model(prepared)
     with CutNetwork(classifier.model, layer, classifier.reader) as cut:
-        passed = cut.run(images)
-        assert cut.is_bottleneck(images)
+        passed = cut.run(prepared)
+        assert cut.is_bottleneck(prepared)
         assert not passed.before, "nothing is kept that the rest does not read"
         torch.testing.assert_close(passed.logits, expected)
         rows = torch.tensor([2, 0, 0])
         torch.testing.assert_close(cut.tail(passed, passed.output[rows], rows), expected[rows])
-        # pictures change places with what the layer gave for them, and with nothing else
+        # images change places with what the layer gave for them, and with nothing else
         torch.testing.assert_close(cut.tail(passed, passed.output[rows], rows.flip(0)), expected[rows])
     assert all(torch.equal(value, state[key]) for key, value in classifier.model.state_dict().items())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in classifier.model.modules())
@@ -106,10 +110,10 @@ def test_models_given_by_file_have_one_too(
     layer_name: str,
     layout: GridLayout,
     file_classifier: Any,
-    pictures: Any,
+    images: Any,
 ) -> None:
-    classifier, images = file_classifier(file, function, size), pictures(size)
-    layer = last_spatial_layer(classifier, images)
+    classifier, prepared = file_classifier(file, function, size), images(size)
+    layer = last_spatial_layer(classifier, prepared)
     assert (layer.name, layer.layout) == (layer_name, layout)
     with CutNetwork(classifier.model, layer, classifier.reader) as cut:
-        assert cut.prove(images) < 1e-5
+        assert cut.verify(prepared) < 1e-5

@@ -9,16 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from salve_audit.errors import LayerError
-from salve_audit.spatial import (
-    CutNetwork,
-    GridLayout,
-    SpatialLayer,
-    find_spatial_layers,
-    last_spatial_layer,
-    measure_share,
-    middle_spatial_layer,
-)
+from salve_audit.spatial.cut import CutNetwork
+from salve_audit.spatial.layers import SpatialLayer, find_spatial_layers
+from salve_audit.spatial.layout import GridLayout
 from salve_audit.spatial.locality import change_corners, find_layout, measure_locality
+from salve_audit.spatial.map_layers import last_spatial_layer, measure_share, middle_spatial_layer
 
 SIZE = (32, 32)
 
@@ -60,48 +55,48 @@ class Turn(nn.Module):
         return x.permute(0, 2, 3, 1)
 
 
-def test_a_vector_has_no_spatial_layer(classifier_of: Any, pictures: Any) -> None:
+def test_a_vector_has_no_spatial_layer(classifier_of: Any, images: Any) -> None:
     for model in (Mlp(), Folded()):
-        with pytest.raises(LayerError, match=r"^model\.pt: no module's output is a grid over the picture$") as caught:
-            last_spatial_layer(classifier_of(model, SIZE), pictures(SIZE))
+        with pytest.raises(LayerError, match=r"^model\.pt: no module's output is a grid over the image$") as caught:
+            last_spatial_layer(classifier_of(model, SIZE), images(SIZE))
         assert "--saliency-layer" in str(caught.value.hint)
 
 
-def test_axes_are_told_apart_where_shapes_cannot(classifier_of: Any, pictures: Any) -> None:
-    layers = {one.name: one.layout for one in find_spatial_layers(classifier_of(Cube(), SIZE), pictures(SIZE))}
+def test_axes_are_distinguished_where_shapes_cannot(classifier_of: Any, images: Any) -> None:
+    layers = {layer.name: layer.layout for layer in find_spatial_layers(classifier_of(Cube(), SIZE), images(SIZE))}
     assert layers == {
         "body": GridLayout("channels-first", 8, 8, 8),
         "turn": GridLayout("channels-last", 8, 8, 8),
     }
 
 
-def test_layers_come_in_order_of_execution(timm_classifier: Any, pictures: Any) -> None:
+def test_layers_come_in_order_of_execution(timm_classifier: Any, images: Any) -> None:
     classifier = timm_classifier("resnet18", SIZE)
-    layers = find_spatial_layers(classifier, pictures(SIZE))
-    names = [one.name for one in layers]
-    assert [one.order for one in layers] == sorted({one.order for one in layers})
+    layers = find_spatial_layers(classifier, images(SIZE))
+    names = [layer.name for layer in layers]
+    assert [layer.order for layer in layers] == sorted({layer.order for layer in layers})
     assert names.index("act1") < names.index("maxpool") < names.index("layer1") < names.index("layer2")
     assert "layer1.1" not in names, "it returns what layer1 returns"
     assert "global_pool" not in names
     assert "fc" not in names
 
 
-def test_windows_are_no_layers(timm_classifier: Any, pictures: Any) -> None:
+def test_windows_are_no_layers(timm_classifier: Any, images: Any) -> None:
     classifier = timm_classifier(
         "swin_tiny_patch4_window7_224", (64, 64), img_size=64, window_size=4, embed_dim=24, depths=(1, 1, 1, 1)
     )
-    layers = {one.name: one.layout for one in find_spatial_layers(classifier, pictures((64, 64)))}
+    layers = {layer.name: layer.layout for layer in find_spatial_layers(classifier, images((64, 64)))}
     assert layers["layers.0"] == GridLayout("channels-last", 16, 16, 24)
     assert "layers.0.blocks.0.attn" not in layers, "it works on windows of 4 x 4"
 
 
-def test_a_named_layer_is_taken(timm_classifier: Any, pictures: Any) -> None:
+def test_a_named_layer_is_taken(timm_classifier: Any, images: Any) -> None:
     """Also one beside which information passes, and one under the name of an inner module."""
     vit = timm_classifier("vit_tiny_patch16_224", SIZE, img_size=32, patch_size=8, depth=2)
-    layer = last_spatial_layer(vit, pictures(SIZE), "blocks.1.norm1")
+    layer = last_spatial_layer(vit, images(SIZE), "blocks.1.norm1")
     assert (layer.name, layer.layout) == ("blocks.1.norm1", GridLayout("tokens", 4, 4, 192, 1))
     resnet = timm_classifier("resnet18", (64, 64))
-    assert last_spatial_layer(resnet, pictures((64, 64)), "layer3.1").name == "layer3.1"
+    assert last_spatial_layer(resnet, images((64, 64)), "layer3.1").name == "layer3.1"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +104,7 @@ def test_a_named_layer_is_taken(timm_classifier: Any, pictures: Any) -> None:
     [
         ("block.0", "model.pt: has no module 'block.0'", "spatial layers there: blocks.0"),
         ("norm_pre.inner", "model.pt: has no module 'norm_pre.inner'", "spatial layers there: "),
-        ("head", "model.pt: its module 'head' returns 15 x 5 for a batch of pictures, no grid over the picture", ""),
+        ("head", "model.pt: its module 'head' returns 15 x 5 for a batch of images, no grid over the image", ""),
         ("head_dist", "model.pt: has no module 'head_dist'", ""),
         (
             "blocks",
@@ -118,25 +113,25 @@ def test_a_named_layer_is_taken(timm_classifier: Any, pictures: Any) -> None:
         ),
     ],
 )
-def test_a_wrong_name_is_refused(name: str, message: str, hint: str, timm_classifier: Any, pictures: Any) -> None:
+def test_a_wrong_name_is_refused(name: str, message: str, hint: str, timm_classifier: Any, images: Any) -> None:
     classifier = timm_classifier("vit_tiny_patch16_224", SIZE, img_size=32, patch_size=8, depth=2)
     with pytest.raises(LayerError) as caught:
-        last_spatial_layer(classifier, pictures(SIZE), name)
+        last_spatial_layer(classifier, images(SIZE), name)
     assert str(caught.value) == message
     assert hint in str(caught.value.hint)
 
 
-def test_pictures_of_a_wrong_size_are_named(timm_classifier: Any, pictures: Any) -> None:
+def test_images_of_a_wrong_size_are_named(timm_classifier: Any, images: Any) -> None:
     classifier = timm_classifier("vit_tiny_patch16_224", SIZE, img_size=32, patch_size=8, depth=1)
-    with pytest.raises(LayerError, match=r"^model\.pt: a forward pass of pictures of 3 x 24 x 24 failed \("):
-        find_spatial_layers(classifier, pictures((24, 24)))
+    with pytest.raises(LayerError, match=r"^model\.pt: a forward pass of images of 3 x 24 x 24 failed \("):
+        find_spatial_layers(classifier, images((24, 24)))
 
 
-def test_corners_are_changed_and_nothing_else(pictures: Any) -> None:
-    images = pictures((16, 24), 2)
-    changed = change_corners(images).reshape(5, 2, 3, 16, 24)
-    assert torch.equal(changed[0], images)
-    different = (changed[1:] != images).any(2)  # (4, 2, 16, 24)
+def test_corners_are_changed_and_nothing_else(images: Any) -> None:
+    prepared = images((16, 24), 2)
+    changed = change_corners(prepared).reshape(5, 2, 3, 16, 24)
+    assert torch.equal(changed[0], prepared)
+    different = (changed[1:] != prepared).any(2)  # (4, 2, 16, 24)
     assert different[:, :, 4:12].sum() == 0
     assert different[:, :, :, 6:18].sum() == 0
     assert different[1, :, :4, 18:].all(), "the second is top right"
@@ -155,9 +150,9 @@ def test_locality_is_one_for_places_and_none_for_chance() -> None:
 
 
 @pytest.mark.parametrize("n_prefix", [0, 1, 5, 9])
-def test_tokens_in_front_are_counted(n_prefix: int, pictures: Any) -> None:
+def test_tokens_in_front_are_counted(n_prefix: int, images: Any) -> None:
     """The grid says how many there are, whatever the network says of itself."""
-    patches = nn.functional.unfold(change_corners(pictures((32, 48))), 4, stride=4).transpose(1, 2)  # (15, 96, 48)
+    patches = nn.functional.unfold(change_corners(images((32, 48))), 4, stride=4).transpose(1, 2)  # (15, 96, 48)
     tokens = torch.cat([torch.randn(1, n_prefix, 48).expand(len(patches), -1, -1), patches], dim=1)
     for told in (None, 1):
         assert find_layout(tokens, (32, 48), told) == GridLayout("tokens", 8, 12, 48, n_prefix)
@@ -190,10 +185,10 @@ def test_positions_go_there_and_back(layout: GridLayout) -> None:
     assert layout.to_map(positions[..., 0]).shape == (4, 2, 3)
 
 
-def test_a_class_token_that_knows_all_leaves_nothing_to_positions(timm_classifier: Any, pictures: Any) -> None:
+def test_a_class_token_that_knows_all_leaves_nothing_to_positions(timm_classifier: Any, images: Any) -> None:
     """What passes through positions, and the layer for sharp maps that follows from it."""
-    images = pictures(SIZE, 6)
-    resnet, larger = timm_classifier("resnet10t", (64, 64)), pictures((64, 64), 4)
+    prepared = images(SIZE, 6)
+    resnet, larger = timm_classifier("resnet10t", (64, 64)), images((64, 64), 4)
     layer = middle_spatial_layer(resnet, larger)
     assert layer.name == "layer2"
     with CutNetwork(resnet.model, layer, resnet.reader) as cut:
@@ -203,11 +198,11 @@ def test_a_class_token_that_knows_all_leaves_nothing_to_positions(timm_classifie
         block.attn.proj.weight.zero_()
     shares = {}
     for name in ("blocks.0", "patch_embed"):
-        with CutNetwork(vit.model, last_named(vit, images, name), vit.reader) as cut:
-            shares[name] = measure_share(cut, images)
+        with CutNetwork(vit.model, last_named(vit, prepared, name), vit.reader) as cut:
+            shares[name] = measure_share(cut, prepared)
     assert shares == {"blocks.0": pytest.approx(0, abs=1e-5), "patch_embed": pytest.approx(1)}
-    assert middle_spatial_layer(vit, images).order < last_named(vit, images, "blocks.0").order
+    assert middle_spatial_layer(vit, prepared).order < last_named(vit, prepared, "blocks.0").order
 
 
 def last_named(classifier: Any, images: Tensor, name: str) -> SpatialLayer:
-    return next(one for one in find_spatial_layers(classifier, images) if one.name == name)
+    return next(layer for layer in find_spatial_layers(classifier, images) if layer.name == name)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from salve_audit.errors import LayerError
-from salve_audit.spatial import find_spatial_layers
 from salve_audit.spatial.blocks import first_block
+from salve_audit.spatial.layers import find_spatial_layers
 from salve_audit.spatial.readers import find_foldable_layer, replaced_weights, require_foldable_layer
 
 SWIN = {"img_size": 64, "window_size": 4, "embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 4, 8)}
@@ -36,32 +36,32 @@ FAMILIES = {
 
 
 @pytest.mark.parametrize("name", list(FAMILIES))
-def test_new_weights_do_what_the_projection_does(name: str, timm_classifier: Any, pictures: Any) -> None:
+def test_new_weights_do_what_the_projection_does(name: str, timm_classifier: Any, images: Any) -> None:
     size, kwargs, layer, readers = FAMILIES[name]
-    classifier, images = timm_classifier(name, size, **kwargs), pictures(size)
-    after = first_block(classifier.model, find_spatial_layers(classifier, images))
-    found = find_foldable_layer(classifier, images, after)
-    assert found is not None
-    assert (found.layer.name, set(found.readers)) == (layer, readers)
-    rng, d = np.random.default_rng(1), found.layer.layout.channels
+    classifier, prepared = timm_classifier(name, size, **kwargs), images(size)
+    after = first_block(classifier.model, find_spatial_layers(classifier, prepared))
+    foldable = find_foldable_layer(classifier, prepared, after)
+    assert foldable is not None
+    assert (foldable.layer.name, set(foldable.readers)) == (layer, readers)
+    rng, d = np.random.default_rng(1), foldable.layer.layout.channels
     directions, readout = np.linalg.qr(rng.normal(size=(d, 2)))[0].T, rng.normal(size=(2, d))
     change = np.eye(d) - 0.7 * np.linalg.solve(readout @ directions.T, readout).T @ directions
     state = {key: value.clone() for key, value in classifier.model.state_dict().items()}
-    first = found.layer.layout.kind == "channels-first"
+    first = foldable.layer.layout.kind == "channels-first"
 
     def project(_: nn.Module, __: Any, output: Tensor) -> Tensor:
         equation = "bchw,cd->bdhw" if first else "bhwc,cd->bhwd"
         return torch.einsum(equation, output, torch.from_numpy(change).to(output))
 
     with torch.no_grad():
-        before = classifier.model(images)
+        before = classifier.model(prepared)
         handle = classifier.model.get_submodule(layer).register_forward_hook(project)
-        expected = classifier.model(images)
+        expected = classifier.model(prepared)
         handle.remove()
-        with replaced_weights(classifier.model, found.fold(classifier.model, change)):
-            folded = classifier.model(images)
-        with found.changing(classifier.model, change):
-            hooked = classifier.model(images)
+        with replaced_weights(classifier.model, foldable.fold(classifier.model, change)):
+            folded = classifier.model(prepared)
+        with foldable.changing(classifier.model, change):
+            hooked = classifier.model(prepared)
     scale = float(expected.abs().max())
     assert float((expected - before).abs().max()) > 1e-2 * scale
     torch.testing.assert_close(folded, expected, rtol=0, atol=1e-4 * scale)
@@ -71,11 +71,11 @@ def test_new_weights_do_what_the_projection_does(name: str, timm_classifier: Any
 
 @pytest.mark.parametrize("pooling", [{}, {"class_token": False, "global_pool": "avg"}])
 def test_a_stream_that_norms_and_additions_read_is_not_foldable(
-    pooling: Any, timm_classifier: Any, pictures: Any
+    pooling: Any, timm_classifier: Any, images: Any
 ) -> None:
     kwargs = {"img_size": 32, "patch_size": 8, "depth": 2, **pooling}
-    classifier, images = timm_classifier("vit_tiny_patch16_224", (32, 32), **kwargs), pictures((32, 32))
-    assert find_foldable_layer(classifier, images, find_spatial_layers(classifier, images)[0]) is None
+    classifier, prepared = timm_classifier("vit_tiny_patch16_224", (32, 32), **kwargs), images((32, 32))
+    assert find_foldable_layer(classifier, prepared, find_spatial_layers(classifier, prepared)[0]) is None
 
 
 class Chain(nn.Module):
@@ -110,29 +110,29 @@ def chained(between: str, classifier_of: Any, images: Tensor) -> tuple[Any, str]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         classifier = classifier_of(Chain(between), (32, 32))
-    names = {one.name for one in find_spatial_layers(classifier, images)}
+    names = {layer.name for layer in find_spatial_layers(classifier, images)}
     return classifier, "first" if "first" in names else "wrapper"
 
 
-def test_wrappers_that_do_nothing_do_not_matter(classifier_of: Any, pictures: Any) -> None:
-    classifier, name = chained("", classifier_of, pictures((32, 32)))
-    assert require_foldable_layer(classifier, pictures((32, 32)), name).readers == ("second",)
+def test_wrappers_that_do_nothing_do_not_matter(classifier_of: Any, images: Any) -> None:
+    classifier, name = chained("", classifier_of, images((32, 32)))
+    assert require_foldable_layer(classifier, images((32, 32)), name).readers == ("second",)
 
 
 @pytest.mark.parametrize("between", ["relu", "norm", "added", "twice", "groups"])
-def test_only_what_all_its_readers_read_as_it_is_counts(between: str, classifier_of: Any, pictures: Any) -> None:
-    classifier, name = chained(between, classifier_of, pictures((32, 32)))
+def test_only_what_all_its_readers_read_as_it_is_counts(between: str, classifier_of: Any, images: Any) -> None:
+    classifier, name = chained(between, classifier_of, images((32, 32)))
     with pytest.raises(LayerError, match=name):
-        require_foldable_layer(classifier, pictures((32, 32)), name)
+        require_foldable_layer(classifier, images((32, 32)), name)
 
 
-def test_a_layer_before_it_is_passed_over(timm_classifier: Any, pictures: Any) -> None:
-    classifier, images = timm_classifier("resnet10t", (32, 32)), pictures((32, 32))
-    layers = {one.name: one for one in find_spatial_layers(classifier, images)}
-    found = find_foldable_layer(classifier, images, layers["layer2.0.conv2"])
-    assert found is not None
-    assert found.layer.name == "layer2"
+def test_a_layer_before_it_is_passed_over(timm_classifier: Any, images: Any) -> None:
+    classifier, prepared = timm_classifier("resnet10t", (32, 32)), images((32, 32))
+    layers = {layer.name: layer for layer in find_spatial_layers(classifier, prepared)}
+    foldable = find_foldable_layer(classifier, prepared, layers["layer2.0.conv2"])
+    assert foldable is not None
+    assert foldable.layer.name == "layer2"
     classifier = timm_classifier("resnet10t", (64, 64))
-    last = find_spatial_layers(classifier, pictures((64, 64)))[-1]
+    last = find_spatial_layers(classifier, images((64, 64)))[-1]
     assert last.name.startswith("layer4")
-    assert find_foldable_layer(classifier, pictures((64, 64)), last) is None, "the head is edited as a head"
+    assert find_foldable_layer(classifier, images((64, 64)), last) is None, "the head is edited as a head"

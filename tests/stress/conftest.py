@@ -7,14 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from salve_audit.inputs.head import LinearHead
+from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.interventions.comparison import ComparisonInputs, ComparisonSettings
 from salve_audit.interventions.matched import compare_interventions
 from salve_audit.reliance.assess import RelianceInputs, assess_reliance
 from salve_audit.reliance.features import describe_use
 from salve_audit.reliance.nulls import NullSettings
 from salve_audit.reliance.scaling import Samples
-from salve_audit.stress import StressInputs
+from salve_audit.stress.stage import StressInputs
 
 K, D, M = 7, 20, 12
 

@@ -10,14 +10,15 @@ import pytest
 
 from salve_audit.interventions.affine import AffineHead
 from salve_audit.interventions.context import float64_head
-from salve_audit.records import to_dict
 from salve_audit.results import Stress
-from salve_audit.stress import StressInputs, StressOutcome, population, recovery, stage, stress_edits
+from salve_audit.results.schema import to_dict
+from salve_audit.stress import population, recovery, stage
 from salve_audit.stress.composition import draw_chains, edit_in_turn
 from salve_audit.stress.enhancement import KEPT
 from salve_audit.stress.intervals import change_bounds, mean_bounds, wilson_bounds
 from salve_audit.stress.matched_edits import MatchedEdits
 from salve_audit.stress.recovery import median_bounds
+from salve_audit.stress.stage import StressInputs, StressOutcome, stress_edits
 
 
 @pytest.fixture(scope="module")
@@ -53,54 +54,54 @@ def test_the_stage_is_deterministic(inputs: StressInputs, outcome: StressOutcome
 
 def test_enhancement_equals_edited_heads(inputs: StressInputs, stress: Stress) -> None:
     assert len(stress.enhancement) == 7
-    for one in stress.enhancement[:3]:
-        index = inputs.compared.class_names.index(one.class_name)
+    for curve in stress.enhancement[:3]:
+        index = inputs.compared.class_names.index(curve.class_name)
         for i in (0, 1, 9, 16):
-            found = _accuracies(inputs, _scaled(inputs, one.feature, one.alpha_hat[i]))
-            assert one.accuracy[i] == pytest.approx(found[index])
-            assert one.others[i] == pytest.approx(np.delete(found, index).mean())
-            assert one.low[i] <= one.accuracy[i] <= one.high[i]
-            assert one.others_low[i] <= one.others[i] <= one.others_high[i]
+            accuracies = _accuracies(inputs, _scaled(inputs, curve.feature, curve.alpha_hat[i]))
+            assert curve.accuracy[i] == pytest.approx(accuracies[index])
+            assert curve.others[i] == pytest.approx(np.delete(accuracies, index).mean())
+            assert curve.low[i] <= curve.accuracy[i] <= curve.high[i]
+            assert curve.others_low[i] <= curve.others[i] <= curve.others_high[i]
 
 
 def test_kept_until_is_where_the_first_of_them_falls(inputs: StressInputs, stress: Stress) -> None:
-    seen = set()
-    for one in stress.enhancement:
-        seen.add(one.lost_by)
-        if one.kept_until is None:
+    methods = set()
+    for curve in stress.enhancement:
+        methods.add(curve.lost_by)
+        if curve.kept_until is None:
             continue
-        index = inputs.compared.class_names.index(one.class_name)
-        before = _accuracies(inputs, _scaled(inputs, one.feature, 0.0))
-        just_after = _accuracies(inputs, _scaled(inputs, one.feature, one.kept_until * (1 + 1e-9)))
+        index = inputs.compared.class_names.index(curve.class_name)
+        before = _accuracies(inputs, _scaled(inputs, curve.feature, 0.0))
+        just_after = _accuracies(inputs, _scaled(inputs, curve.feature, curve.kept_until * (1 + 1e-9)))
         others = np.arange(7) != index
         falls = {
             "class": just_after[index] < KEPT * before[index],
             "others": just_after[others].mean() < KEPT * before[others].mean() - 1e-12,
         }
-        assert falls[one.lost_by]
-        for alpha_hat in np.linspace(0, one.kept_until * (1 - 1e-9), 25):
-            kept = _accuracies(inputs, _scaled(inputs, one.feature, alpha_hat))
-            assert kept[index] >= KEPT * before[index] - 1e-12
-            assert kept[others].mean() >= KEPT * before[others].mean() - 1e-12
-    assert "others" in seen
+        assert falls[curve.lost_by]
+        for alpha_hat in np.linspace(0, curve.kept_until * (1 - 1e-9), 25):
+            accuracies = _accuracies(inputs, _scaled(inputs, curve.feature, alpha_hat))
+            assert accuracies[index] >= KEPT * before[index] - 1e-12
+            assert accuracies[others].mean() >= KEPT * before[others].mean() - 1e-12
+    assert "others" in methods
 
 
 def test_sweeps_equal_edited_heads(inputs: StressInputs, outcome: StressOutcome) -> None:
-    swept = [one for one in outcome.features if one.sweep is not None]
-    assert {one.index for one in swept} == {one.index for one in inputs.features if one.cross_class}
+    swept = [feature for feature in outcome.features if feature.sweep is not None]
+    assert {feature.index for feature in swept} == {feature.index for feature in inputs.features if feature.cross_class}
     assert swept
-    for one in swept[:3]:
-        assert one.sweep is not None
-        for i in range(0, len(one.sweep.alpha_hat), 3):
-            found = _accuracies(inputs, _scaled(inputs, one.index, one.sweep.alpha_hat[i]))
-            np.testing.assert_allclose([c.accuracy[i] for c in one.sweep.classes], found, atol=1e-6)
-        strongest = int(np.argmax(np.abs(inputs.codes[:, one.index])))
-        assert one.sweep.images[0].path == inputs.paths[strongest]
-        assert one.entangled == any(each.alpha_hat < 0 for each in one.sweep.opposed)
-        for each in one.sweep.moves:
-            at = one.sweep.alpha_hat.index(each.alpha_hat)
-            before = one.sweep.alpha_hat.index(0.0)
-            change = {c.class_name: c.accuracy[at] - c.accuracy[before] for c in one.sweep.classes}
+    for feature in swept[:3]:
+        assert feature.sweep is not None
+        for i in range(0, len(feature.sweep.alpha_hat), 3):
+            accuracies = _accuracies(inputs, _scaled(inputs, feature.index, feature.sweep.alpha_hat[i]))
+            np.testing.assert_allclose([c.accuracy[i] for c in feature.sweep.classes], accuracies, atol=1e-6)
+        strongest = int(np.argmax(np.abs(inputs.codes[:, feature.index])))
+        assert feature.sweep.images[0].path == inputs.paths[strongest]
+        assert feature.entangled == any(each.alpha_hat < 0 for each in feature.sweep.opposed)
+        for each in feature.sweep.moves:
+            at = feature.sweep.alpha_hat.index(each.alpha_hat)
+            before = feature.sweep.alpha_hat.index(0.0)
+            change = {c.class_name: c.accuracy[at] - c.accuracy[before] for c in feature.sweep.classes}
             assert all(change[name] < 0 for name in each.falls)
             assert all(change[name] > 0 for name in each.rises)
 
@@ -110,20 +111,20 @@ def test_matched_edits_are_those_of_the_comparison(inputs: StressInputs) -> None
     edits = MatchedEdits(inputs.compared, inputs.results, inputs.seed)
     assert edits.target == 0.05
     checked = set()
-    for one in inputs.results:
-        index = inputs.compared.class_names.index(one.class_name)
-        if one.target_accuracy == 0.05 and one.reached:
-            found = _accuracies(inputs, edits.edit(one.method, index))
-            assert found[index] == pytest.approx(one.reached_accuracy)
-            assert np.delete(found, index).mean() == pytest.approx(one.others_accuracy)
-            checked.add(one.method)
+    for result in inputs.results:
+        index = inputs.compared.class_names.index(result.class_name)
+        if result.target_accuracy == 0.05 and result.reached:
+            accuracies = _accuracies(inputs, edits.edit(result.method, index))
+            assert accuracies[index] == pytest.approx(result.reached_accuracy)
+            assert np.delete(accuracies, index).mean() == pytest.approx(result.others_accuracy)
+            checked.add(result.method)
         else:
-            assert one.target_accuracy != 0.05 or not edits.reaches(one.method, index)
+            assert result.target_accuracy != 0.05 or not edits.reaches(result.method, index)
     assert {"salve", "null-random", "rome"} <= checked
 
 
 def test_scaling_columns_commutes_and_projecting_does_not(inputs: StressInputs, stress: Stress) -> None:
-    commutes = {one.method: one.commutes for one in stress.composition}
+    commutes = {composition.method: composition.commutes for composition in stress.composition}
     assert commutes["salve"]
     assert commutes["steering"]
     assert commutes["row-scaling"]
@@ -136,38 +137,40 @@ def test_scaling_columns_commutes_and_projecting_does_not(inputs: StressInputs, 
 
 def test_composition_equals_edited_heads(inputs: StressInputs, stress: Stress) -> None:
     edits = MatchedEdits(inputs.compared, inputs.results, inputs.seed)
-    for one in (c for c in stress.chains if c.method in ("salve", "ablation")):
-        classes = [inputs.compared.class_names.index(name) for name in one.class_names]
+    for chain in (c for c in stress.chains if c.method in ("salve", "ablation")):
+        classes = [inputs.compared.class_names.index(name) for name in chain.class_names]
         assert len(classes) == 5
         others = np.setdiff1d(np.arange(7), classes)
-        heads = [edits.head, *edit_in_turn(edits, one.method, classes)]
-        for step, head in zip(one.steps, heads, strict=True):
-            found = _accuracies(inputs, head)
-            assert step.others == pytest.approx(found[others].mean())
-            assert step.change == pytest.approx(step.others - one.steps[0].others)
+        heads = [edits.head, *edit_in_turn(edits, chain.method, classes)]
+        for step, head in zip(chain.steps, heads, strict=True):
+            accuracies = _accuracies(inputs, head)
+            assert step.others == pytest.approx(accuracies[others].mean())
+            assert step.change == pytest.approx(step.others - chain.steps[0].others)
             assert step.low <= step.others <= step.high
             assert step.change_low <= step.change <= step.change_high
             if step.n_edits:
-                assert step.edited == pytest.approx(found[classes[: step.n_edits]].mean())
+                assert step.edited == pytest.approx(accuracies[classes[: step.n_edits]].mean())
     assert [o.n_edits for o in stress.chains[0].orders] == [2, 5]
-    fragile = [one for one in stress.chains if one.fragile]
-    assert all(one.class_names == stress.class_names[:5] for one in fragile)
+    fragile = [chain for chain in stress.chains if chain.fragile]
+    assert all(chain.class_names == stress.class_names[:5] for chain in fragile)
 
 
 def test_removed_outputs_are_never_predicted(stress: Stress) -> None:
-    removed = next(one for one in stress.composition if one.method == "output-removed")
+    removed = next(composition for composition in stress.composition if composition.method == "output-removed")
     assert [step.edited for step in removed.steps[1:]] == [0.0] * 5
     assert all(step.change >= 0 for step in removed.steps)  # fewer rivals can only help the others
     assert (removed.gap, removed.gap_low, removed.gap_high) == (0.0, 0.0, 0.0)
-    last = {(one.method, one.class_names): one.steps[-1].others for one in stress.chains}
-    for one in stress.composition:
-        own = [names for method, names in last if method == one.method]
-        assert one.gap == pytest.approx(np.mean([last[one.method, c] - last["output-removed", c] for c in own]))
-        assert one.gap_low <= one.gap <= one.gap_high
+    last = {(chain.method, chain.class_names): chain.steps[-1].others for chain in stress.chains}
+    for composition in stress.composition:
+        own = [names for method, names in last if method == composition.method]
+        assert composition.gap == pytest.approx(
+            np.mean([last[composition.method, c] - last["output-removed", c] for c in own])
+        )
+        assert composition.gap_low <= composition.gap <= composition.gap_high
 
 
-def test_recovery_counts_every_picture_once(inputs: StressInputs, stress: Stress) -> None:
-    by_method = {one.method: one for one in stress.recovery}
+def test_recovery_counts_every_image_once(inputs: StressInputs, stress: Stress) -> None:
+    by_method = {method_recovery.method: method_recovery for method_recovery in stress.recovery}
     assert next(iter(by_method)) == "unedited"
     salve = by_method["salve"]
     assert salve.n + salve.n_kept <= 7 * stress.n_per_class
@@ -176,17 +179,17 @@ def test_recovery_counts_every_picture_once(inputs: StressInputs, stress: Stress
     assert salve.median is not None
     assert salve.high is not None
     assert salve.low <= salve.median <= salve.high
-    shares = [one.share for one in salve.shares]
+    shares = [share.share for share in salve.shares]
     assert shares == sorted(shares)
-    assert sum(one.n for one in salve.classes) == salve.n
+    assert sum(class_record.n for class_record in salve.classes) == salve.n
 
 
 def test_without_methods_there_is_enhancement_alone(make_inputs: Callable[..., StressInputs]) -> None:
-    found = stress_edits(make_inputs(methods=())).stress
-    assert found.target_accuracy is None
-    assert found.enhancement
-    assert not found.composition
-    assert not found.recovery
+    stress = stress_edits(make_inputs(methods=())).stress
+    assert stress.target_accuracy is None
+    assert stress.enhancement
+    assert not stress.composition
+    assert not stress.recovery
 
 
 def test_large_problems_are_cut_and_say_so(inputs: StressInputs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,12 +199,12 @@ def test_large_problems_are_cut_and_say_so(inputs: StressInputs, monkeypatch: py
     monkeypatch.setattr(recovery, "PER_CLASS", 6)
     monkeypatch.setattr(stage, "SWEEP_BUDGET", 0.0)
     monkeypatch.setattr(stage, "LEAST_SWEPT", 1)
-    found = stress_edits(inputs)
-    assert len(found.stress.class_names) == 3
-    assert found.stress.n_classes_left_out == 4
-    assert found.stress.n_samples == 3 * 40 + 4 * 4
-    assert found.stress.n_sweeps_left_out == sum(one.cross_class for one in inputs.features) - 1
-    assert all(one.n + one.n_kept <= 18 for one in found.stress.recovery)
+    outcome = stress_edits(inputs)
+    assert len(outcome.stress.class_names) == 3
+    assert outcome.stress.n_classes_left_out == 4
+    assert outcome.stress.n_samples == 3 * 40 + 4 * 4
+    assert outcome.stress.n_sweeps_left_out == sum(feature.cross_class for feature in inputs.features) - 1
+    assert all(method_recovery.n + method_recovery.n_kept <= 18 for method_recovery in outcome.stress.recovery)
 
 
 def test_chains_leave_a_class_to_drift(inputs: StressInputs) -> None:
@@ -217,7 +220,7 @@ def test_chains_leave_a_class_to_drift(inputs: StressInputs) -> None:
     assert draw_chains(few, 3, rng) == []
     chains = draw_chains(everyone, 3, rng)
     assert chains[0].classes == everyone.classes[:5]
-    assert all(len(set(one.classes)) == 5 for one in chains)
+    assert all(len(set(chain.classes)) == 5 for chain in chains)
 
 
 def test_a_world_of_two_classes_is_enhanced_but_not_combined(inputs: StressInputs) -> None:
@@ -232,9 +235,9 @@ def test_a_world_of_two_classes_is_enhanced_but_not_combined(inputs: StressInput
         codes=inputs.codes[rows],
         paths=tuple(path for path, yes in zip(inputs.paths, rows, strict=True) if yes),
     )
-    found = stress_edits(cut).stress
-    assert len(found.enhancement) == 2
-    assert found.composition == ()
+    stress = stress_edits(cut).stress
+    assert len(stress.enhancement) == 2
+    assert stress.composition == ()
 
 
 def test_wilson_is_scipys() -> None:

@@ -11,12 +11,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from salve_audit.errors import DataError
+from salve_audit.inputs.arrays.array_file import read_arrays
 from salve_audit.inputs.arrays.checks import LABELS, ArrayChecks, with_whole_labels
-from salve_audit.inputs.arrays.files import read_arrays
-from salve_audit.inputs.head import LinearHead, fold_one_output
-from salve_audit.inputs.label import cut_label, describe_label, find_label, name_sides, require_label
+from salve_audit.inputs.labels.label import cut_label, describe_label, find_label, name_sides, require_label
+from salve_audit.inputs.model.head.linear import LinearHead, fold_one_output
+from salve_audit.inputs.splitting import draw_from_class, split_class
 
-FIT_SHARE = 0.6
 MAX_NAMED = 5
 NAMES_HINT = (
     "expected acts, labels, weight, bias; or fit_acts, fit_labels, audit_acts, audit_labels, head_weight, head_bias"
@@ -79,19 +79,10 @@ def load_arrays(path: Path, seed: int, limit: int | None = None, label: str | No
     checks = checks.named_labels(classes, len(classes))
     chosen = _choose_label(checks, classes, label)
     head = weights if chosen is None else cut_label(weights, chosen)
-    if "acts" in file.arrays:
-        whole = _read_split(checks, weights, "", chosen)
-        fit, audit = _split(path, whole, seed)
-        layout = f"one set of arrays, split 60/40 per class by seed {seed}"
-    elif "fit_acts" in file.arrays or "audit_acts" in file.arrays:
-        fit, audit = (_read_split(checks, weights, prefix, chosen) for prefix in ("fit_", "audit_"))
-        layout = "fit_acts to fit, audit_acts to audit"
-    else:
-        names = ", ".join(file.arrays) or "none of the known names"
-        raise DataError(str(path), f"has no activations (arrays: {names})", hint=NAMES_HINT)
+    fit, audit, layout = _read_parts(checks, weights, chosen, seed)
     _check_same_classes(path, fit, audit)
     if limit is not None:
-        fit, audit = (_choose(part, limit, (seed, number)) for number, part in ((1, fit), (2, audit)))
+        fit, audit = (_choose(part, limit, seed, number) for number, part in ((1, fit), (2, audit)))
         layout += f", at most {limit} samples per class and part"
     return ArraySet(
         path=path,
@@ -108,7 +99,7 @@ def load_arrays(path: Path, seed: int, limit: int | None = None, label: str | No
 
 
 def _describe_file(checks: ArrayChecks) -> Iterator[str]:
-    """What was not read, or read in a way that its maker may not expect."""
+    """Notes on arrays that were not read, or read in a way that their maker may not expect."""
     unread = checks.file.unread
     if unread:
         more = f" and {len(unread) - MAX_NAMED} more" if len(unread) > MAX_NAMED else ""
@@ -121,14 +112,14 @@ def _describe_file(checks: ArrayChecks) -> Iterator[str]:
 
 def _read_head(checks: ArrayChecks) -> tuple[LinearHead, tuple[str, ...]]:
     arrays = checks.file.arrays
-    name = next((one for one in ("weight", "head_weight") if one in arrays), None)
+    name = next((key for key in ("weight", "head_weight") if key in arrays), None)
     if name is None:
         raise DataError(str(checks.file.path), "has no array 'weight' or 'head_weight'", hint=NAMES_HINT)
     weight = checks.numbers(name, ndim=2, axes="classes x activations")
-    acts = next((arrays[one] for one in ("acts", "fit_acts", "audit_acts") if one in arrays), None)
+    acts = next((arrays[key] for key in ("acts", "fit_acts", "audit_acts") if key in arrays), None)
     if acts is not None and acts.ndim == 2 and weight.shape[1] != acts.shape[1] == weight.shape[0]:
         raise checks.refuse(name, f"looks transposed: expected (classes, activations), activations are {len(weight)}")
-    bias_name = next((one for one in ("bias", "head_bias") if one in arrays), None)
+    bias_name = next((key for key in ("bias", "head_bias") if key in arrays), None)
     bias = np.zeros(len(weight), np.float32) if bias_name is None else checks.numbers(bias_name, ndim=1, axes="classes")
     if bias_name is not None and len(bias) != len(weight):
         raise checks.refuse(bias_name, f"expected ({len(weight)},) for {len(weight)} rows of {name!r}")
@@ -148,6 +139,21 @@ def _choose_label(checks: ArrayChecks, classes: tuple[str, ...], label: str | No
     if not all(checks.is_one_hot(name) for name in two_axes):
         raise require_label(checks.file.path.name, classes)
     return None
+
+
+def _read_parts(
+    checks: ArrayChecks, head: LinearHead, label: int | None, seed: int
+) -> tuple[ArraySplit, ArraySplit, str]:
+    """The part to fit, the part to audit, and how they came about, in words."""
+    path, arrays = checks.file.path, checks.file.arrays
+    if "acts" in arrays:
+        fit, audit = _split(path, _read_split(checks, head, "", label), seed)
+        return fit, audit, f"one set of arrays, split 60/40 per class by seed {seed}"
+    if "fit_acts" in arrays or "audit_acts" in arrays:
+        fit, audit = (_read_split(checks, head, prefix, label) for prefix in ("fit_", "audit_"))
+        return fit, audit, "fit_acts to fit, audit_acts to audit"
+    names = ", ".join(arrays) or "none of the known names"
+    raise DataError(str(path), f"has no activations (arrays: {names})", hint=NAMES_HINT)
 
 
 def _read_split(checks: ArrayChecks, head: LinearHead, prefix: str, label: int | None) -> ArraySplit:
@@ -175,27 +181,26 @@ def _read_classes(checks: ArrayChecks, head: LinearHead) -> tuple[str, ...]:
 
 
 def _split(path: Path, whole: ArraySplit, seed: int) -> tuple[ArraySplit, ArraySplit]:
-    """60/40 per class; every class keeps a sample on both sides."""
+    """Splits the samples 60/40 per class; every class keeps a sample on both sides."""
     fit: list[np.ndarray] = []
     audit: list[np.ndarray] = []
     for label in np.unique(whole.labels):
         rows = np.flatnonzero(whole.labels == label)
         if len(rows) < 2:
             raise DataError(str(path), f"array 'labels': class {label} has one sample, too few for two parts")
-        n_fit = min(max(round(FIT_SHARE * len(rows)), 1), len(rows) - 1)
-        order = np.random.default_rng((seed, 0, int(label))).permutation(len(rows))
-        fit.append(rows[order[:n_fit]])
-        audit.append(rows[order[n_fit:]])
+        to_fit, to_audit = split_class(len(rows), seed, int(label))
+        fit.append(rows[to_fit])
+        audit.append(rows[to_audit])
     return _take(whole, np.sort(np.concatenate(fit))), _take(whole, np.sort(np.concatenate(audit)))
 
 
-def _choose(part: ArraySplit, limit: int, seed: tuple[int, int]) -> ArraySplit:
+def _choose(part: ArraySplit, limit: int, seed: int, number: int) -> ArraySplit:
     """At most `limit` samples per class, drawn without replacement, kept in order."""
-    kept = []
+    chosen = []
     for label in np.unique(part.labels):
         rows = np.flatnonzero(part.labels == label)
-        kept.append(rows[np.random.default_rng((*seed, int(label))).permutation(len(rows))[:limit]])
-    return _take(part, np.sort(np.concatenate(kept)))
+        chosen.append(rows[draw_from_class(len(rows), limit, seed, number, int(label))])
+    return _take(part, np.sort(np.concatenate(chosen)))
 
 
 def _take(part: ArraySplit, rows: Int[np.ndarray, " r"]) -> ArraySplit:

@@ -1,4 +1,4 @@
-"""What an array must be, checked one by one; every refusal names file, array, type and shape."""
+"""Checks of arrays from a file; every refusal names file, array, type and shape."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from jaxtyping import Int
 
 from salve_audit.errors import DataError
-from salve_audit.inputs.arrays.files import ArrayFile
+from salve_audit.inputs.arrays.array_file import ArrayFile
 from salve_audit.inputs.names import show_name
 
 LABELS = ("labels", "fit_labels", "audit_labels")
@@ -46,17 +46,17 @@ class ArrayChecks:
         arrays = dict(self.file.arrays)
         for name in LABELS:
             if name in arrays and arrays[name].dtype.kind == "U":
-                unknown = next((str(one) for one in arrays[name].flat if str(one) not in index), None)
+                unknown = next((str(text) for text in arrays[name].flat if str(text) not in index), None)
                 if unknown is not None:
                     raise self.refuse(name, f"{show_name(unknown)} is none of the {n_classes} class_names")
-                flat = [index[str(one)] for one in arrays[name].flat]
+                flat = [index[str(text)] for text in arrays[name].flat]
                 arrays[name] = np.array(flat, dtype=np.int64).reshape(arrays[name].shape)
         return ArrayChecks(replace(self.file, arrays=arrays))
 
     def list_texts(self) -> list[str]:
         """The distinct labels, sorted, where labels are texts."""
         arrays = [self.file.arrays[name] for name in LABELS if name in self.file.arrays]
-        return sorted({str(one) for array in arrays if array.dtype.kind == "U" for one in array.flat})
+        return sorted({str(text) for array in arrays if array.dtype.kind == "U" for text in array.flat})
 
     def numbers(self, name: str, ndim: int, axes: str) -> npt.NDArray[np.float32]:
         """Array `name` as contiguous float32.
@@ -76,7 +76,7 @@ class ArrayChecks:
         bad = np.argwhere(~np.isfinite(values))
         if len(bad):
             kind = "NaN" if np.isnan(values[tuple(bad[0])]) else "infinite values"
-            raise self.refuse(name, f"has {kind}, the first at {[int(one) for one in bad[0]]}")
+            raise self.refuse(name, f"has {kind}, the first at {[int(position) for position in bad[0]]}")
         return values
 
     def labels(self, name: str, n: int, n_classes: int, label: int | None = None) -> Int[np.ndarray, " n"]:
@@ -102,7 +102,7 @@ class ArrayChecks:
         return array.astype(np.int64) if label is None else (array == label).astype(np.int64)
 
     def is_one_hot(self, name: str) -> bool:
-        """Is it labels with exactly one 1 per row, at least two columns, all else 0?"""
+        """True for labels with exactly one 1 per row, all else 0, and at least two columns."""
         array = self.file.arrays.get(name)
         if array is None or array.ndim != 2 or array.shape[1] < 2 or not len(array) or array.dtype.kind not in "iub":
             return False
@@ -130,7 +130,7 @@ class ArrayChecks:
             raise self.refuse(name, "expected text")
         if array.shape != (n,):
             raise self.refuse(name, f"expected ({n},)")
-        return tuple(str(one) for one in array)
+        return tuple(str(text) for text in array)
 
     def _get(self, name: str) -> np.ndarray:
         if name not in self.file.arrays:

@@ -1,10 +1,9 @@
-"""Deep edits beside edits of the head: the same classes, targets and pictures, by runs of the real network."""
+"""Deep edits beside edits of the head: the same classes, targets and images, by runs of the real network."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,15 +12,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from salve_audit.activations.pictures import LoaderSettings, require_pictures
+from salve_audit.activations.images import LoaderSettings, require_images
 from salve_audit.activations.store import ActivationSplit
 from salve_audit.errors import CheckpointError, DeepEditError
-from salve_audit.inputs.classifier import Classifier
-from salve_audit.inputs.imageset import ImageSet
+from salve_audit.inputs.data.imageset import ImageSet
+from salve_audit.inputs.model.classifier import Classifier
 from salve_audit.interventions.bootstrap import draw_weights, percentile_interval
 from salve_audit.interventions.comparison import ComparisonInputs
 from salve_audit.interventions.context import EditContext, compute_fit_statistics, float64_head
-from salve_audit.interventions.deep.effect import Effect, find_correct, measure_effect
+from salve_audit.interventions.deep.effect import EditEffect, find_correct, measure_effect
 from salve_audit.interventions.deep.network import DeepNetwork, edit_values
 from salve_audit.interventions.deep.projection import Projection
 from salve_audit.interventions.deep.search import search_strengths
@@ -29,32 +28,32 @@ from salve_audit.interventions.deep.stream import Scope, find_stream
 from salve_audit.interventions.deep.subset import Subset, choose_classes, choose_subset, is_affordable
 from salve_audit.interventions.deep.writers import AffineMap, Values
 from salve_audit.interventions.measure import head_change, match_targets, relative_change
-from salve_audit.interventions.registry import METHODS
+from salve_audit.interventions.registry import METHODS, SALVE
 from salve_audit.interventions.samples import edit_logits, sort_samples
+from salve_audit.interventions.streams import open_stream
 from salve_audit.results.deep import DeepComparison, DeepResult, DeepScope
 
 log = logging.getLogger(__name__)
 TARGETS = (0.5, 0.05)
 TINY = 1e-12  # below it a feature that does not fire would make shares infinite
-BESIDE = ("salve", "steering", "row-scaling")  # edits of the head on the same pictures, the trivial one among them
-PROOF_PICTURES = 4  # what every block is given and returns is held at once
-LOADED = 64  # pictures decoded at a time
+PROOF_IMAGES = 4  # what every block is given and returns is held at once
+LOADED = 64  # images decoded at a time
 N_HALVINGS = 5
 N_DRAWS = 1000
 
 
 @dataclass(frozen=True)
 class DeepInputs:
-    """What is edited, and on which pictures.
+    """The network and the images that deep edits are compared on.
 
     Attributes:
-        classifier, images: the network and the pictures.
+        classifier, images: the network and the images.
         audit: labels and paths of the audit split.
         compared: head, features, dictionary, as the comparison of edits of the head had them.
         encoder: (m, d), the encoder's rows.
         seed: of the bootstrap.
         device: to run on.
-        workers: processes that decode pictures.
+        workers: processes that decode images.
     """
 
     classifier: Classifier
@@ -76,7 +75,7 @@ class _Matched:
     target: float
     strength: float
     reached: bool
-    effect: Effect
+    effect: EditEffect
     weight_change: float
 
 
@@ -92,9 +91,9 @@ def compare_deep_edits(inputs: DeepInputs) -> DeepComparison:
         labels, np.full(inputs.compared.head.n_classes, np.nan) if fragility is None else fragility
     )
     if not classes or len(np.unique(labels)) < 2:
-        return DeepComparison("", "too few pictures per class")
+        return DeepComparison("", "too few images per class")
     try:
-        first = _load(inputs, np.linspace(0, len(labels) - 1, min(PROOF_PICTURES, len(labels))).astype(np.intp))
+        first = _load(inputs, np.linspace(0, len(labels) - 1, min(PROOF_IMAGES, len(labels))).astype(np.intp))
         stream = find_stream(inputs.classifier, first)
     except CheckpointError as error:  # that no deep edit is known is one
         log.info("%s", error)
@@ -104,24 +103,26 @@ def compare_deep_edits(inputs: DeepInputs) -> DeepComparison:
     works = {scope: network.count_work(scope, incoming) for scope, incoming in entered}
     on_cpu = inputs.device.type == "cpu"
     dear = tuple(scope for scope, work in works.items() if on_cpu and not is_affordable(len(classes), work))
-    notes = tuple(f"{one.method} is left out: {works[one] / 1e9:.1f} billion multiply-adds per run" for one in dear)
+    notes = tuple(
+        f"{scope.method} is left out: {works[scope] / 1e9:.1f} billion multiply-adds per run" for scope in dear
+    )
     scopes = tuple(scope for scope in works if scope not in dear)
     if not scopes:
         return DeepComparison(stream.family, "every run of the network would take too long", notes=notes)
     bench = _Bench(inputs, network, scopes, choose_subset(labels, classes, max(works[scope] for scope in scopes)))
-    found = bench.compare()
-    return dataclasses.replace(found, notes=(*notes, *found.notes))
+    comparison = bench.compare()
+    return dataclasses.replace(comparison, notes=(*notes, *comparison.notes))
 
 
 def _load(inputs: DeepInputs, rows: np.ndarray) -> Tensor:
-    """The pictures in these rows of the audit split."""
+    """The images in these rows of the audit split."""
     paths = [inputs.audit.paths[row] for row in rows]
     settings = LoaderSettings(LOADED, inputs.workers)
-    return require_pictures(inputs.images.pictures, paths, inputs.classifier.transform, settings)
+    return require_images(inputs.images.reader, paths, inputs.classifier.transform, settings)
 
 
 class _Bench:
-    """The subset's pictures at the scopes' first blocks, and its samples at the head."""
+    """The subset's images at the scopes' first blocks, and its samples at the head."""
 
     def __init__(self, inputs: DeepInputs, network: DeepNetwork, scopes: tuple[Scope, ...], subset: Subset) -> None:
         self.inputs, self.network, self.scopes, self.subset = inputs, network, scopes, subset
@@ -129,13 +130,12 @@ class _Bench:
         self.head = float64_head(inputs.compared.head)
         self.acts = network.run(self.scopes[-1], self.incoming[-1])  # (n, d), unedited
         self.samples = sort_samples(self.acts, subset.labels, self.head)
-        rng = np.random.default_rng([inputs.seed, zlib.crc32(b"deep edits")])
-        self.weights = draw_weights(self.samples.counts, N_DRAWS, rng)
+        self.weights = draw_weights(self.samples.counts, N_DRAWS, open_stream(inputs.seed, "deep edits"))
 
     def compare(self) -> DeepComparison:
-        """All edits of all classes."""
+        """Measures all edits of all classes."""
         names = self.inputs.compared.class_names
-        found: list[_Matched] = []
+        matched: list[_Matched] = []
         left: dict[str, list[tuple[float, float]]] = {scope.method: [] for scope in self.scopes}
         notes, edited = [], []
         for index in self.subset.classes:
@@ -145,9 +145,9 @@ class _Bench:
                 notes.append(f"{names[index]} is left out: {error.what}: {error.why}")
                 continue
             edited.append(names[index])
-            found.extend(self._edit_head(index))
+            matched.extend(self._edit_head(index))
             for scope, incoming in zip(self.scopes, self.incoming, strict=True):
-                found.extend(self._edit_deep(index, scope, incoming, projection))
+                matched.extend(self._edit_deep(index, scope, incoming, projection))
                 left[scope.method].append(self._measure_rest(index, scope, incoming, projection))
         return DeepComparison(
             family=self.network.stream.family,
@@ -156,7 +156,7 @@ class _Bench:
             class_names=tuple(edited),
             n_per_class=self.subset.n_own,
             scopes=tuple(_describe(scope, left[scope.method]) for scope in self.scopes),
-            results=tuple(self._record(one, found) for one in found),
+            results=tuple(self._record(match, matched) for match in matched),
             notes=tuple(notes),
         )
 
@@ -170,9 +170,9 @@ class _Bench:
 
     def _edit_head(self, index: int) -> list[_Matched]:
         context = self._context(index)
-        found = []
-        for method in BESIDE:
-            intervention = METHODS[method](context)
+        matches = []
+        for method in (key for key, method in METHODS.items() if method.beside):
+            intervention = METHODS[method].build(context)
             assert intervention is not None, f"{method} always has something to act on"
             (edited,) = edit_logits(self.samples, [intervention], index)
             matched = match_targets(edited, index, np.array(TARGETS))
@@ -180,8 +180,8 @@ class _Bench:
                 after = intervention.head(strength).logits(self.samples.acts).T
                 effect = measure_effect(self.samples, index, after, self.weights)
                 change, _ = head_change(intervention, self.head, strength)
-                found.append(_Matched(method, index, target, strength, bool(reached), effect, change))
-        return found
+                matches.append(_Matched(method, index, target, strength, bool(reached), effect, change))
+        return matches
 
     def _context(self, index: int) -> EditContext:
         compared = self.inputs.compared
@@ -207,17 +207,17 @@ class _Bench:
             acts = self.network.run_edited(scope, incoming[rows], [(projection, strength)])
             return float(find_correct(self.head.logits(acts).T, own).mean())
 
-        found = []
+        matches = []
         for target, (strength, reached) in zip(TARGETS, search_strengths(accuracy, TARGETS, N_HALVINGS), strict=True):
             acts = self.network.run_edited(scope, incoming, [(projection, strength)])
             effect = measure_effect(self.samples, index, self.head.logits(acts).T, self.weights)
             values = edit_values(self.network.model, scope, [(projection, strength)])
             change = change_of_weights(self.network.model, scope, values)
-            found.append(_Matched(scope.method, index, target, strength, reached, effect, change))
-        return found
+            matches.append(_Matched(scope.method, index, target, strength, reached, effect, change))
+        return matches
 
     def _measure_rest(self, index: int, scope: Scope, incoming: Tensor, projection: Projection) -> tuple[float, float]:
-        """At strength 1 on the class's pictures: share of the feature's reading left, and distance from P a."""
+        """Share of the feature's reading left at strength 1 on the class's images, and distance from P a."""
         rows, readout = self.samples.rows_of(index), self.network.stream.readout
         model = self.network.model
         wanted = readout.push_forward(model, projection, self.inputs.encoder[self._feature(index)])
@@ -229,28 +229,30 @@ class _Bench:
         left = float((after @ wanted.encoder).mean() / max(reading, TINY)) * _sign(before @ wanted.encoder)
         return left, float(np.linalg.norm(after - exact, axis=1).mean() / moved)
 
-    def _record(self, one: _Matched, found: Sequence[_Matched]) -> DeepResult:
-        low, high = percentile_interval(one.effect.draws).tolist()
-        same = (each for each in found if (each.method, each.index, each.target) == ("salve", one.index, one.target))
+    def _record(self, match: _Matched, matches: Sequence[_Matched]) -> DeepResult:
+        low, high = percentile_interval(match.effect.draws).tolist()
+        same = (
+            each for each in matches if (each.method, each.index, each.target) == (SALVE.key, match.index, match.target)
+        )
         salve = next(same)
-        is_paired = one.method != "salve" and one.reached and salve.reached
-        ends = percentile_interval(one.effect.draws - salve.effect.draws).tolist()
+        is_paired = match.method != SALVE.key and match.reached and salve.reached
+        ends = percentile_interval(match.effect.draws - salve.effect.draws).tolist()
         return DeepResult(
-            method=one.method,
-            class_name=self.inputs.compared.class_names[one.index],
-            feature=self._feature(one.index),
-            target_accuracy=one.target,
-            strength=one.strength,
-            reached_accuracy=one.effect.own,
-            reached=one.reached,
-            others_accuracy=one.effect.others,
+            method=match.method,
+            class_name=self.inputs.compared.class_names[match.index],
+            feature=self._feature(match.index),
+            target_accuracy=match.target,
+            strength=match.strength,
+            reached_accuracy=match.effect.own,
+            reached=match.reached,
+            others_accuracy=match.effect.others,
             low=low,
             high=high,
-            others_worst=one.effect.worst,
-            kl=one.effect.kl,
-            agreement=one.effect.agreement,
-            weight_change=one.weight_change,
-            to_salve=one.effect.others - salve.effect.others if is_paired else None,
+            others_worst=match.effect.worst,
+            kl=match.effect.kl,
+            agreement=match.effect.agreement,
+            weight_change=match.weight_change,
+            to_salve=match.effect.others - salve.effect.others if is_paired else None,
             to_salve_low=ends[0] if is_paired else None,
             to_salve_high=ends[1] if is_paired else None,
         )
@@ -270,10 +272,10 @@ def change_of_weights(model: nn.Module, scope: Scope, values: Values) -> float:
     return relative_change(before, after)
 
 
-def _folded(one: AffineMap) -> Float[np.ndarray, " many"]:
-    return (one.scale[:, None] * one.weight.reshape(len(one.weight), -1)).ravel()
+def _folded(affine: AffineMap) -> Float[np.ndarray, " many"]:
+    return (affine.scale[:, None] * affine.weight.reshape(len(affine.weight), -1)).ravel()
 
 
 def _sign(readings: Float[np.ndarray, " n"]) -> float:
-    """Of the mean reading, so that what is left of it is a positive share."""
+    """Sign of the mean reading, so that what is left of it is a positive share."""
     return 1.0 if readings.mean() >= 0 else -1.0

@@ -1,4 +1,4 @@
-"""What an edit does to the pictures of a subset, from the logits before and after; the same for every kind of edit."""
+"""Effect of an edit on the images of a subset, from the logits before and after; for every kind of edit."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from salve_audit.interventions.samples import AuditSamples
 
 
 @dataclass(frozen=True, eq=False)
-class Effect:
-    """On the pictures of a subset.
+class EditEffect:
+    """Effect of an edit on the images of a subset.
 
     Attributes:
         own: accuracy of the edited class.
         others: mean accuracy of the other classes, and `worst` the lowest of any.
-        kl, agreement: on the other classes' pictures: mean KL(before ‖ after) in nats, share of unchanged predictions.
+        kl, agreement: on the other classes' images: mean KL(before ‖ after) in nats, share of unchanged predictions.
         draws: (n_draws,) `others` under the shared bootstrap.
     """
 
@@ -32,14 +32,14 @@ class Effect:
 
 
 def find_correct(logits: Float[np.ndarray, "k n"], labels: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    """Is the label's logit above every other? Ties count as wrong."""
+    """True where the label's logit is above every other; ties count as wrong."""
     own = logits[labels, np.arange(len(labels))]
     return np.asarray(np.count_nonzero(logits >= own, axis=0) == 1)
 
 
 def measure_effect(
     samples: AuditSamples, index: int, after: Float[np.ndarray, "k n"], weights: Float[np.ndarray, "n_draws n"]
-) -> Effect:
+) -> EditEffect:
     """The effect of an edit of class `index` that makes of the samples' logits those `after`.
 
     Args:
@@ -55,7 +55,7 @@ def measure_effect(
     others[samples.rows_of(index)] = False
     before, edited = samples.logits[:, others], after[:, others]
     left, right = log_softmax(before, axis=0), log_softmax(edited, axis=0)
-    return Effect(
+    return EditEffect(
         own=float(accuracies[index]),
         others=float(accuracies[present].mean()),
         worst=float(accuracies[present].min()),

@@ -1,4 +1,4 @@
-"""Networks whose residual stream is known by their modules' names; nothing is believed before `stream` proves it."""
+"""Networks whose residual stream is known by their modules' names; nothing is believed before `stream` verifies it."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Block:
 
     @property
     def all_writers(self) -> tuple[Writer, ...]:
-        """In the order in which they run."""
+        """All writers in the order in which they run."""
         return self.writers if self.entry is None else (self.entry, *self.writers)
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """What a network's names suggest.
+    """Blocks and norms of a network as its names suggest them, not yet verified.
 
     Attributes:
         family: in words.
@@ -56,9 +56,9 @@ class Skeleton:
 def guess_skeleton(model: nn.Module) -> Skeleton | None:
     """The skeleton by names and types; None: of no known family."""
     for guess in (_guess_resnet, _guess_transformer, _guess_convnext):
-        found = guess(model)
-        if found is not None:
-            return found
+        skeleton = guess(model)
+        if skeleton is not None:
+            return skeleton
     return None
 
 
@@ -67,8 +67,8 @@ def _guess_resnet(model: nn.Module) -> Skeleton | None:
     if not stages:
         return None
     last = stages[-1]
-    blocks = [_residual_block(f"{last}.{name}", one) for name, one in model.get_submodule(last).named_children()]
-    known = [one for one in blocks if one is not None]
+    blocks = [_residual_block(f"{last}.{name}", block) for name, block in model.get_submodule(last).named_children()]
+    known = [block for block in blocks if block is not None]
     if not known or len(known) < len(blocks):
         return None
     return Skeleton("ResNet", tuple(known), (), f"what comes into {known[0].name}")
@@ -114,8 +114,8 @@ def _guess_transformer(model: nn.Module) -> Skeleton | None:
     blocks = getattr(model, "blocks", None)
     if not isinstance(blocks, nn.Sequential | nn.ModuleList) or not len(blocks):
         return None
-    made = [_attention_block(f"blocks.{name}", one) for name, one in blocks.named_children()]
-    known = [one for one in made if one is not None]
+    made = [_attention_block(f"blocks.{name}", block) for name, block in blocks.named_children()]
+    known = [block for block in made if block is not None]
     if len(known) < len(made):
         return None
     return Skeleton("vision transformer", tuple(known), _find_norms(model, ("norm", "fc_norm")), "the embeddings")
@@ -127,7 +127,7 @@ def _attention_block(name: str, block: Any) -> Block | None:
     for layer, gates in layers.items():
         if not isinstance(_find(block, layer), nn.Linear):
             return None
-        gate = next((one for one in gates if isinstance(_find(block, one), Tensor)), None)
+        gate = next((name_of_gate for name_of_gate in gates if isinstance(_find(block, name_of_gate), Tensor)), None)
         writers.append(Writer(f"{name}.{layer}", gate=None if gate is None else f"{name}.{gate}"))
     return Block(name, tuple(writers))
 
@@ -140,8 +140,8 @@ def _guess_convnext(model: nn.Module) -> Skeleton | None:
     blocks, opening = getattr(stage, "blocks", None), getattr(stage, "downsample", None)
     if not isinstance(blocks, nn.Sequential):
         return None
-    made = [_convnext_block(f"{name}.blocks.{own}", one) for own, one in blocks.named_children()]
-    known = [one for one in made if one is not None]
+    made = [_convnext_block(f"{name}.blocks.{own}", block) for own, block in blocks.named_children()]
+    known = [block for block in made if block is not None]
     if not known or len(known) < len(made):
         return None
     if isinstance(opening, nn.Sequential) and len(opening) and isinstance(opening[-1], nn.Conv2d):

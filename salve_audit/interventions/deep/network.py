@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from salve_audit.inputs.classifier import Classifier
-from salve_audit.inputs.heads.trace import watch_inputs
+from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.inputs.model.head.trace import watch_inputs
 from salve_audit.interventions.deep.projection import Projection
-from salve_audit.interventions.deep.stream import Scope, Stream
+from salve_audit.interventions.deep.stream import ResidualStream, Scope
 from salve_audit.interventions.deep.writers import find_tensor, set_values
 from salve_audit.spatial.work import count_work
 
@@ -61,26 +61,26 @@ class DeepNetwork:
         stream: of it.
     """
 
-    def __init__(self, classifier: Classifier, stream: Stream, device: torch.device) -> None:
+    def __init__(self, classifier: Classifier, stream: ResidualStream, device: torch.device) -> None:
         self.model = copy.deepcopy(classifier.model).eval().requires_grad_(False).to(device)
         self.stream, self.device = stream, device
 
     def enter(self, scopes: Sequence[Scope], images: Float[Tensor, "n ..."]) -> list[Tensor]:
-        """What comes into the first block of every scope, by one pass of the whole network."""
-        seen: dict[str, list[Tensor]] = {}
-        handles = [watch_inputs(self.model, name, seen) for name in {scope.blocks[0] for scope in scopes}]
-        found: list[list[Tensor]] = [[] for _ in scopes]
+        """Inputs of the first block of every scope, by one pass of the whole network."""
+        inputs: dict[str, list[Tensor]] = {}
+        handles = [watch_inputs(self.model, name, inputs) for name in {scope.blocks[0] for scope in scopes}]
+        incoming: list[list[Tensor]] = [[] for _ in scopes]
         try:
             with torch.inference_mode():
                 for batch in torch.split(images, BATCH_ROWS):
-                    seen.clear()
+                    inputs.clear()
                     self.model(batch.to(self.device))
-                    for kept, scope in zip(found, scopes, strict=True):
-                        kept.append(seen[scope.blocks[0]][0].clone())
+                    for batches, scope in zip(incoming, scopes, strict=True):
+                        batches.append(inputs[scope.blocks[0]][0].clone())
         finally:
             for handle in handles:
                 handle.remove()
-        return [torch.cat(kept) for kept in found]
+        return [torch.cat(batches) for batches in incoming]
 
     def run(self, scope: Scope, incoming: Float[Tensor, "n ..."]) -> Float[np.ndarray, "n d"]:
         """The head's inputs, float64: the scope's blocks and the readout run on what comes into them."""
@@ -95,11 +95,11 @@ class DeepNetwork:
         return torch.cat(parts).numpy()
 
     def run_edited(self, scope: Scope, incoming: Tensor, edits: Edits) -> np.ndarray:
-        """The same with the edits in place."""
+        """The head's inputs, float64, as `run` gives them, with the edits in place."""
         with edited(self.model, edit_values(self.model, scope, edits)):
             return self.run(scope, incoming)
 
     def count_work(self, scope: Scope, incoming: Float[Tensor, "n ..."]) -> float:
-        """Multiply-adds per picture of one run, those of convolutions and linear layers."""
-        layers = [one for name in scope.blocks for one in self.model.get_submodule(name).modules()]
+        """Multiply-adds per image of one run, those of convolutions and linear layers."""
+        layers = [module for name in scope.blocks for module in self.model.get_submodule(name).modules()]
         return count_work(layers, lambda: self.run(scope, incoming[:1]))

@@ -28,7 +28,7 @@ class Projection:
     def apply(self, values: Float[Tensor, "... c"], strength: float) -> Float[Tensor, "... c"]:
         """``P(t) v`` for vectors along the last axis, in their own precision and on their device."""
         direction, encoder = (
-            values.new_tensor(one.tolist(), dtype=values.dtype) for one in (self.direction, self.encoder)
+            values.new_tensor(vector.tolist(), dtype=values.dtype) for vector in (self.direction, self.encoder)
         )
         return values - strength * (values @ encoder)[..., None] * direction
 
@@ -39,10 +39,10 @@ def make_projection(direction: Float[np.ndarray, " c"], encoder: Float[np.ndarra
     Raises:
         DeepEditError: encoder and decoder direction have next to nothing in common, or point apart.
     """
-    d, e = (np.asarray(one, dtype=np.float64) for one in (direction, encoder))
+    d, e = (np.asarray(vector, dtype=np.float64) for vector in (direction, encoder))
     reach, size = float(e @ d), float(np.linalg.norm(e) * np.linalg.norm(d))
     if reach <= LEAST_COSINE * size:
         cosine = f"cosine {reach / size:.2g}" if size > 0 else "one of them is zero"
-        why = f"its encoder and decoder directions do not belong together ({cosine}), so no projection takes it out"
+        why = f"its encoder and decoder directions do not belong together ({cosine}), so no projection removes it"
         raise DeepEditError(f"feature {feature}", why, hint="edit the head instead, or another feature")
     return Projection(d, e / reach)

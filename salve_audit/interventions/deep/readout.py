@@ -1,4 +1,4 @@
-"""How the head's input is read from the stream: pooling and, in most networks but ResNets, a LayerNorm."""
+"""The readout of the head's input from the stream: pooling and, in most networks but ResNets, a LayerNorm."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from salve_audit.inputs.model.head.verification import VERIFIED_WITHIN
 from salve_audit.interventions.deep.projection import Projection, make_projection
 
 POOLINGS = ("mean", "first", "rest")
-TOLERANCE = 1e-4  # relative to the largest activation
 
 
 @dataclass(frozen=True)
 class Readout:
-    """From the last block's output to the head's input.
+    """The map from the last block's output to the head's input.
 
     Attributes:
         axis: of the channels in the block's output: 1 or -1.
@@ -50,14 +50,14 @@ class Readout:
         Raises:
             DeepEditError: its encoder and decoder directions do not belong together.
         """
-        d, e = (np.asarray(one, dtype=np.float64) for one in (direction, encoder))
+        d, e = (np.asarray(vector, dtype=np.float64) for vector in (direction, encoder))
         if self.norm is None:
             return make_projection(d, e, feature)
         gain = getattr(model.get_submodule(self.norm), "weight", None)
         gamma = np.ones_like(d) if gain is None else gain.detach().double().cpu().numpy()
-        kept = np.divide(d, gamma, out=np.zeros_like(d), where=gamma != 0)
+        scaled = np.divide(d, gamma, out=np.zeros_like(d), where=gamma != 0)
         make_projection(d, e, feature)  # refused there as well: centring must not turn a bad latent into a good one
-        return make_projection(kept - kept.mean(), gamma * e - (gamma * e).mean(), feature)
+        return make_projection(scaled - scaled.mean(), gamma * e - (gamma * e).mean(), feature)
 
     def offset(self, model: nn.Module) -> Float[np.ndarray, " c"] | float:
         """The part of the head's input that the stream has no say in: the LayerNorm's bias."""
@@ -84,10 +84,10 @@ def find_readout(
     (output,) = outputs
     if output.ndim < 3 or output.shape[axis] != acts.shape[1]:
         return None
-    for one in _candidates(model, norms, axis):
-        found = one.read(model, output)
-        if found.shape == acts.shape and bool((found - acts).abs().max() <= TOLERANCE * acts.abs().max()):
-            return one
+    for candidate in _candidates(model, norms, axis):
+        read = candidate.read(model, output)
+        if read.shape == acts.shape and bool((read - acts).abs().max() <= VERIFIED_WITHIN * acts.abs().max()):
+            return candidate
     return None
 
 

@@ -1,4 +1,4 @@
-"""Which classes are edited and on which pictures: real passes are dear, so a part of the audit split must do."""
+"""Choice of the classes and images of deep edits: real passes are expensive, so a part of the audit split must do."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from jaxtyping import Float, Int
 from salve_audit.activations.spread import spread_rows
 
 N_CLASSES = 3  # edited, the most fragile ones
-MOST_OWN, LEAST_OWN = 60, 20  # pictures of an edited class
-MOST_OTHER, LEAST_OTHER = 300, 100  # pictures of all classes that are not edited
-LEAST_PICTURES = 5  # that a class to edit must have
+MOST_OWN, LEAST_OWN = 60, 20  # images of an edited class
+MOST_OTHER, LEAST_OTHER = 300, 100  # images of all classes that are not edited
+LEAST_IMAGES = 5  # that a class to edit must have
 WORK = 4e11  # multiply-adds that the passes of one deep edit may cost, about ten seconds on two cores
-MOST_WORK = 4e12  # beyond which an edit is left out even on the fewest pictures, about a minute and a half
-PASSES_OWN, PASSES_ALL = 20, 2  # of an edited class's pictures and of all, per class and deep edit, about
+MOST_WORK = 4e12  # beyond which an edit is left out even on the fewest images, about a minute and a half
+PASSES_OWN, PASSES_ALL = 20, 2  # of an edited class's images and of all, per class and deep edit, about
 
 
 @dataclass(frozen=True)
 class Subset:
-    """Pictures by rows of the audit split, sorted by class.
+    """Images by rows of the audit split, sorted by class.
 
     Attributes:
         classes: outputs to edit, the most fragile first.
         rows: (n,) of the audit split.
         labels: (n,) ascending.
-        n_own: most pictures of an edited class.
+        n_own: most images of an edited class.
     """
 
     classes: tuple[int, ...]
@@ -36,25 +36,25 @@ class Subset:
     n_own: int
 
     def rows_of(self, index: int) -> slice:
-        """The pictures of one class among these."""
+        """The images of one class among these."""
         first, last = np.searchsorted(self.labels, [index, index + 1])
         return slice(int(first), int(last))
 
 
 def choose_classes(labels: Int[np.ndarray, " n"], fragility: Float[np.ndarray, " k"]) -> tuple[int, ...]:
-    """The most fragile classes with enough pictures; of those without a measure (nan) the first."""
+    """The most fragile classes with enough images; of those without a measure (nan) the first."""
     counts = np.bincount(labels, minlength=len(fragility))
     order = np.argsort(np.where(np.isnan(fragility), np.inf, fragility), kind="stable")
-    return tuple(int(index) for index in order if counts[index] >= LEAST_PICTURES)[:N_CLASSES]
+    return tuple(int(index) for index in order if counts[index] >= LEAST_IMAGES)[:N_CLASSES]
 
 
 def choose_subset(labels: Int[np.ndarray, " n"], classes: Sequence[int], work: float) -> Subset:
-    """Pictures evenly spread over the edited classes and, fewer each, over all others.
+    """Images evenly spread over the edited classes and, fewer each, over all others.
 
     Args:
         labels: (n,) of the audit split.
         classes: to edit.
-        work: multiply-adds of one run per picture; the dearer it is, the fewer pictures.
+        work: multiply-adds of one run per image; the dearer it is, the fewer images.
     """
     share = min(1.0, WORK / max(_count_passes(len(classes), MOST_OWN, MOST_OTHER) * work, 1.0))
     n_own = max(LEAST_OWN, int(share * MOST_OWN))
@@ -67,7 +67,7 @@ def choose_subset(labels: Int[np.ndarray, " n"], classes: Sequence[int], work: f
 
 
 def is_affordable(n_classes: int, work: float) -> bool:
-    """Can an edit be searched on the fewest pictures, if a run costs so many multiply-adds per picture?"""
+    """True if an edit can be searched on the fewest images where a run costs so many multiply-adds per image."""
     return _count_passes(n_classes, LEAST_OWN, LEAST_OTHER) * work <= MOST_WORK
 
 
@@ -76,7 +76,7 @@ def _count_passes(n_classes: int, n_own: int, n_other: int) -> int:
 
 
 def _spread(classes: Sequence[int], n: int) -> dict[int, int]:
-    """At least one picture of as many classes as there may be pictures."""
+    """At least one image of as many classes as there may be images."""
     if not classes:
         return {}
     chosen = [classes[i] for i in np.unique(np.linspace(0, len(classes) - 1, min(n, len(classes))).astype(int))]

@@ -39,7 +39,7 @@ class Writer:
         return self.norm or self.layer
 
     def after(self, model: nn.Module) -> Float[Tensor, " c"] | None:
-        """What multiplies the watched module's output."""
+        """(c,) factors by which the watched module's output is multiplied; None: it is not."""
         return None if self.gate is None else find_tensor(model, self.gate).detach()
 
     @property
@@ -80,15 +80,15 @@ class Writer:
         read = (projection.encoder * own.scale) @ weight  # (fan,)
         unscaled = np.divide(direction, own.scale, out=np.zeros_like(direction), where=own.writable)
         changed = weight - strength * np.outer(unscaled, read)
-        found = {f"{self.layer}.weight": changed.reshape(own.weight.shape)}
+        edited = {f"{self.layer}.weight": changed.reshape(own.weight.shape)}
         held = _read(model, self.constant_name, values)
         shift = -strength * float(projection.encoder @ own.constant)
         if held is not None and shift:
-            found[self.constant_name] = held + shift * (direction if self.norm else unscaled)
-        return found
+            edited[self.constant_name] = held + shift * (direction if self.norm else unscaled)
+        return edited
 
     def hook(self, model: nn.Module, projection: Projection, strength: float) -> Any:
-        """The same by a forward hook on the network as it is; the handle removes it.
+        """Applies the edit by a forward hook on the network as it is; the handle removes it.
 
         It projects what the layer (with its BatchNorm) returns, and so knows nothing of weights, folding and biases.
         """

@@ -45,11 +45,11 @@ class Scale:
         """Round values inside the domain whose labels are at least `spacing` pixels apart; None: as room allows."""
         spacing = spacing or (44 if abs(self.end - self.start) > 300 else 26)
         candidates = _linear_ticks(self, spacing) if self.kind == "linear" else _log_ticks(self)
-        kept: list[float] = []
+        shown: list[float] = []
         for value in candidates:
-            if not kept or abs(self(value) - self(kept[-1])) >= spacing:
-                kept.append(value)
-        return tuple(kept)
+            if not shown or abs(self(value) - self(shown[-1])) >= spacing:
+                shown.append(value)
+        return tuple(shown)
 
 
 def _linear_ticks(scale: Scale, spacing: float) -> list[float]:
@@ -77,15 +77,15 @@ def alpha_scale(values: Iterable[float | None], start: float, end: float, least:
     It ends at the largest value or at `_OUTLIER` times the median, whichever is less, but not before `least`: a few
     thresholds in the thousands would otherwise flatten all the others. What lies beyond is drawn as an arrow.
     """
-    seen = [v for v in values if v is not None and v > 0]
-    high = max(min(max(seen), _OUTLIER * statistics.median(seen)) if seen else 1.0, least) * 1.04
+    positive = [v for v in values if v is not None and v > 0]
+    high = max(min(max(positive), _OUTLIER * statistics.median(positive)) if positive else 1.0, least) * 1.04
     return Scale(0.0, high, start, end, "linear" if high <= _LINEAR_UP_TO else "log1p")
 
 
 def share_scale(values: Iterable[float], start: float, end: float) -> Scale:
     """The scale for shares close to each other, shown in percent: round ends around the values, within 0 to 1."""
-    seen = list(values) or [0.0, 1.0]
-    low, high = min(seen), max(seen)
+    bounds = list(values) or [0.0, 1.0]
+    low, high = min(bounds), max(bounds)
     step = next((s for s in (0.01, 0.02, 0.05, 0.1) if (high - low) / s <= 6), 0.2)
     bottom = max(0.0, math.floor(low / step) * step)
     top = min(1.0, math.ceil(high / step + 1e-9) * step)

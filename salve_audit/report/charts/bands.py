@@ -54,7 +54,7 @@ def _outline(at: Sequence[float], upper: Sequence[float], lower: Sequence[float]
 
 
 def draw_band_legend() -> Drawing:
-    """What line, band and ticks of the panels mean."""
+    """The legend of line, band and ticks."""
     canvas = Canvas(680, 22, "Legend of the curves over seeds", "Line, band and ticks used in the panels below.")
     canvas.path(segment(4, 10, 30, 10), stroke=INK, width=1.8)
     canvas.text((36, 14), "mean over seeds")

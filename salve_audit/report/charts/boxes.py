@@ -6,18 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from salve_audit.report.charts.axes import ALPHA_LABEL, Scale, alpha_scale, draw_x_axis
-from salve_audit.report.charts.svg import (
-    BLUE,
-    INK,
-    RULE,
-    SKY,
-    Canvas,
-    Drawing,
-    arrow,
-    box,
-    segment,
-    shortened,
-)
+from salve_audit.report.charts.svg import BLUE, INK, RULE, SKY, Canvas, Drawing, arrow, box, segment, shortened
 
 WIDTH, LEFT, RIGHT, TOP, ROW = 680, 172, 26, 30, 11
 CLASS_GAP = 6

@@ -65,7 +65,7 @@ def draw_bundle(title: str, axis: Axis, lines: Sequence[Line], width: float = 33
     x = Scale(min(at, default=0.0), max(at, default=1.0), LEFT + 10, width - RIGHT - 10)
     y = Scale(*_span(lines), TOP + PLOT, TOP)
     draw_y_axis(canvas, y, (LEFT, width - RIGHT), "accuracy, %", percent=True)
-    places = [x(one) for one in at]
+    places = [x(position) for position in at]
     _draw_x(canvas, axis, places, width)
     drawn = list(zip(lines[:MOST_LINES], STYLES, strict=False))
     for line, style in drawn:
@@ -83,8 +83,8 @@ def draw_bundle(title: str, axis: Axis, lines: Sequence[Line], width: float = 33
 
 
 def _span(lines: Sequence[Line]) -> tuple[float, float]:
-    seen = [v for line in lines for v in (*line.low, *line.high)] or [0.0, 1.0]
-    low, high = min(seen), max(seen)
+    bounds = [v for line in lines for v in (*line.low, *line.high)] or [0.0, 1.0]
+    low, high = min(bounds), max(bounds)
     pad = 0.05 * max(high - low, 0.1)
     return max(0.0, low - pad), min(1.0, high + pad)
 

@@ -47,8 +47,8 @@ class Panel:
 def draw_panel(panel: Panel, high: float, kind: str) -> Drawing:
     """The panel of one class on the strength axis from 0 to `high` that all panels share."""
     title = f"Suppression curve of {panel.name}"
-    found = [f"{name} {'not reached' if v is None else f'{v:.3g}'}" for name, v in panel.marks]
-    desc = f"Accuracy of {panel.name} and of the other classes against the strength; thresholds: {', '.join(found)}."
+    marks = [f"{name} {'not reached' if v is None else f'{v:.3g}'}" for name, v in panel.marks]
+    desc = f"Accuracy of {panel.name} and of the other classes against the strength; thresholds: {', '.join(marks)}."
     canvas = Canvas(WIDTH, HEIGHT, title, desc)
     canvas.text((4, 13), shortened(panel.name, WIDTH - 8, 12), size=12, bold=True)
     x = Scale(0.0, high, LEFT, WIDTH - RIGHT, kind)
@@ -56,9 +56,9 @@ def draw_panel(panel: Panel, high: float, kind: str) -> Drawing:
     draw_x_axis(canvas, x, (TOP, BOTTOM), "strength α̂")
     draw_y_axis(canvas, y, (LEFT, WIDTH - RIGHT), "accuracy, %", percent=True)
     _draw_marks(canvas, panel, x)
-    others = polyline((x(a), y(v)) for a, v in _until(panel.alpha_hat, panel.others, high))
+    others_path = polyline((x(a), y(v)) for a, v in _until(panel.alpha_hat, panel.others, high))
     own = polyline((x(a), y(v)) for a, v in _until(panel.alpha_hat, panel.accuracy, high))
-    canvas.path(others, stroke=ORANGE, width=2, dash="4 2.5")
+    canvas.path(others_path, stroke=ORANGE, width=2, dash="4 2.5")
     canvas.path(own, stroke=BLUE, width=2.4)
     if panel.empirical is not None:
         canvas.path(circle(x.clipped(panel.empirical), y(0.5), 4), fill="#ffffff", stroke=VERMILLION, width=1.8)
@@ -66,9 +66,9 @@ def draw_panel(panel: Panel, high: float, kind: str) -> Drawing:
 
 
 def _draw_marks(canvas: Canvas, panel: Panel, x: Scale) -> None:
-    seen = [(name, value) for name, value in panel.marks if value is not None]
-    places = _spread([x.clipped(value) for _, value in seen], 13.0, LEFT, WIDTH - RIGHT - 3)
-    for (name, value), place in zip(seen, places, strict=True):
+    reached = [(name, value) for name, value in panel.marks if value is not None]
+    places = _spread([x.clipped(value) for _, value in reached], 13.0, LEFT, WIDTH - RIGHT - 3)
+    for (name, value), place in zip(reached, places, strict=True):
         letter, dash, width = MARKS[name]
         at = x.clipped(value)
         canvas.path(segment(at, TOP - 4, at, BOTTOM), stroke=INK, width=width, dash=dash)
@@ -80,11 +80,11 @@ def _draw_marks(canvas: Canvas, panel: Panel, x: Scale) -> None:
 def _until(strengths: Sequence[float], values: Sequence[float], high: float) -> list[tuple[float, float]]:
     """The points of a curve up to the end of the axis, the last one interpolated."""
     points = list(zip(strengths, values, strict=False))  # no values at all where there is no other class
-    kept = [point for point in points if point[0] <= high]
-    if kept and len(kept) < len(points):
-        (a, u), (b, v) = kept[-1], points[len(kept)]
-        kept.append((high, u + (v - u) * (high - a) / (b - a)))
-    return kept
+    visible = [point for point in points if point[0] <= high]
+    if visible and len(visible) < len(points):
+        (a, u), (b, v) = visible[-1], points[len(visible)]
+        visible.append((high, u + (v - u) * (high - a) / (b - a)))
+    return visible
 
 
 def _spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -101,7 +101,7 @@ def _spread(places: Sequence[float], gap: float, low: float, high: float) -> lis
 
 
 def draw_curve_legend() -> Drawing:
-    """What lines, letters and marks of the panels mean."""
+    """The legend of lines, letters and marks."""
     title = "Legend of the suppression curves"
     canvas = Canvas(680, 40, title, "Line styles and letters used in the panels below.")
     canvas.path(segment(4, 10, 30, 10), stroke=BLUE, width=2.4)

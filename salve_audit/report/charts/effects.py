@@ -1,4 +1,4 @@
-"""What scaling one feature does to the classes: change of accuracy, suppressed on the left, enhanced on the right."""
+"""Chart of one feature's effect: change of accuracy per class, suppressed on the left, enhanced on the right."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def draw_effects(strengths: Sequence[float], lines: Sequence[EffectLine], title:
     desc = "Change of accuracy in percentage points against the strength; left of 0 suppressed, right of 0 enhanced."
     canvas = Canvas(WIDTH, TOP + PLOT + 40 + 16 * len(lines), title, desc)
     canvas.text((4, 13), shortened(title, WIDTH - 8, 12), size=12, bold=True)
-    seen = [v for line in lines for v in line.changes if v is not None]
-    reach = max(0.05, *(abs(v) for v in seen)) * 1.1 if seen else 0.05
-    y = Scale(max(-1.0, min([-0.02, *seen]) * 1.12), min(1.0, max([0.02, *seen]) + 0.06 * reach), TOP + PLOT, TOP)
+    changes = [v for line in lines for v in line.changes if v is not None]
+    reach = max(0.05, *(abs(v) for v in changes)) * 1.1 if changes else 0.05
+    y = Scale(max(-1.0, min([-0.02, *changes]) * 1.12), min(1.0, max([0.02, *changes]) + 0.06 * reach), TOP + PLOT, TOP)
     x = Scale(min([-0.02, *strengths]), max([0.02, *strengths]), LEFT + 12, WIDTH - RIGHT - 12)
     places = [x(strength) for strength in strengths]
     draw_y_axis(canvas, y, (LEFT, WIDTH - RIGHT), "change, points", percent=True)

@@ -51,7 +51,7 @@ def draw_frontier(points: Sequence[FrontierPoint], title: str) -> Drawing:
         values = [p.accuracy_kept if i else p.r2 for p in points]
         x = _l0_scale([p.l0 for p in points], start, start + room)
         y = _value_scale([*values, goal])
-        draw_x_axis(canvas, x, (TOP, TOP + PLOT), "L0: active latents per picture (log scale)")
+        draw_x_axis(canvas, x, (TOP, TOP + PLOT), "L0: active latents per image (log scale)")
         draw_y_axis(canvas, y, (start, start + room), label, percent=True)
         canvas.path(segment(start, y(goal), start + room, y(goal)), stroke=INK, width=1.1, dash="5 3")
         for variant, (color, dash, shape) in zip(variants, _STYLES * len(variants), strict=False):

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from salve_audit.interventions.registry import Role
 from salve_audit.report.charts.axes import Scale, draw_x_axis, share_scale
 from salve_audit.report.charts.svg import (
     BLUE,
@@ -33,10 +34,10 @@ class MethodRow:
     mean: float | None
     low: float | None
     high: float | None
-    kind: str  # "salve", "rival" or "null"
+    role: Role
 
 
-_STYLES = {"salve": (diamond, VERMILLION), "rival": (circle, BLUE), "null": (square, MUTED)}
+_STYLES = {Role.SALVE: (diamond, VERMILLION), Role.RIVAL: (circle, BLUE), Role.NULL: (square, MUTED)}
 
 
 def draw_methods(targets: Sequence[tuple[str, Sequence[MethodRow]]], unedited: float | None, title: str) -> Drawing:
@@ -45,13 +46,15 @@ def draw_methods(targets: Sequence[tuple[str, Sequence[MethodRow]]], unedited: f
     desc = "Rows are methods, panels are target accuracies. A mark is the mean accuracy of the other classes over all "
     desc += "edited classes, a line its 95 % interval. Dashed: the unedited model. An arrow to the left: lower."
     canvas = Canvas(WIDTH, TOP + ROW * n_rows + 42, title, desc)
-    rated = [r for _, rows in targets for r in rows if r.kind != "null" and r.mean is not None]
+    rated = [r for _, rows in targets for r in rows if r.role is not Role.NULL and r.mean is not None]
     floor = _floor([r.mean for r in rated if r.mean is not None])
-    seen = [v for r in rated for v in (r.low, r.mean, r.high) if v is not None and (v >= floor or r.kind == "salve")]
+    shares = [
+        v for r in rated for v in (r.low, r.mean, r.high) if v is not None and (v >= floor or r.role is Role.SALVE)
+    ]
     room = (WIDTH - LEFT - 12 - GAP * (len(targets) - 1)) / max(1, len(targets))
     for i, (name, rows) in enumerate(targets):
         start = LEFT + i * (room + GAP)
-        scale = share_scale([*seen, *([] if unedited is None else [unedited])], start, start + room)
+        scale = share_scale([*shares, *([] if unedited is None else [unedited])], start, start + room)
         canvas.text((start + room / 2, TOP - 10), name, anchor="middle", size=11.5, bold=True)
         bottom = TOP + ROW * n_rows
         draw_x_axis(canvas, scale, (TOP, bottom), "accuracy of the others, %", percent=True)
@@ -72,7 +75,7 @@ def _floor(means: Sequence[float]) -> float:
 
 
 def _draw_row(canvas: Canvas, row: MethodRow, y: float, scale: Scale) -> None:
-    shape, color = _STYLES[row.kind]
+    shape, color = _STYLES[row.role]
     if row.mean is None:
         canvas.text(
             ((scale.start + scale.end) / 2, y + 3.5), "target not reached", anchor="middle", size=9.5, fill=MUTED
@@ -88,9 +91,9 @@ def _draw_row(canvas: Canvas, row: MethodRow, y: float, scale: Scale) -> None:
 
 
 def _draw_legend(canvas: Canvas) -> None:
-    texts = {"salve": "SALVE", "rival": "other methods", "null": "null controls"}
-    for x, (key, text) in zip((8, 80, 188), texts.items(), strict=True):
-        shape, color = _STYLES[key]
+    texts = {Role.SALVE: "SALVE", Role.RIVAL: "other methods", Role.NULL: "null controls"}
+    for x, (role, text) in zip((8, 80, 188), texts.items(), strict=True):
+        shape, color = _STYLES[role]
         canvas.path(shape(x + 6, 10, 4.6), fill=color, stroke=color)
         canvas.text((x + 16, 14), text, size=10.5)
     canvas.path(segment(296, 10, 320, 10), stroke=INK, width=1.2, dash="5 3")

@@ -26,7 +26,7 @@ _NARROW, _WIDE = set("iljtfrI.,:;'|!()[] "), set("mwMW@%&")
 
 @dataclass(frozen=True)
 class Label:
-    """A text to be laid over a picture, where an SVG text with the same anchor and baseline would stand."""
+    """A text to be laid over an image, where an SVG text with the same anchor and baseline would stand."""
 
     text: str
     x: float
@@ -39,7 +39,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A finished picture: complete as `svg`, or as `bare` without the texts in `labels`."""
+    """A finished image: complete as `svg`, or as `bare` without the texts in `labels`."""
 
     svg: Markup
     bare: Markup
@@ -49,7 +49,7 @@ class Drawing:
 
 
 class Canvas:
-    """An SVG picture of a given size in CSS pixels, with a title and a description for those who cannot see it."""
+    """An SVG image of a given size in CSS pixels, with a title and a description for those who cannot see it."""
 
     def __init__(self, width: float, height: float, title: str, desc: str) -> None:
         self.width, self.height = width, height
@@ -88,10 +88,10 @@ class Canvas:
         )
 
     def render(self) -> Drawing:
-        """The picture, safe to put into a page."""
+        """The image, safe to put into a page."""
         bare = [part for i, part in enumerate(self._parts) if i not in self._labels]
-        whole = self._element(self._parts)
-        return Drawing(whole, self._element(bare), tuple(self._labels.values()), self.width, self.height)
+        drawing = self._element(self._parts)
+        return Drawing(drawing, self._element(bare), tuple(self._labels.values()), self.width, self.height)
 
     def _element(self, parts: Iterable[str]) -> Markup:
         w, h = num(self.width), num(self.height)
@@ -100,7 +100,7 @@ class Canvas:
 
 
 def _needs_shaping(text: str) -> bool:
-    """Is any letter right-to-left or combining? α̂ is not: its hat is placed by hand."""
+    """True where any letter is right-to-left or combining; α̂ does not count, since its hat is placed by hand."""
     letters = text.replace("α̂", "")
     return any(unicodedata.bidirectional(c) in ("R", "AL") or unicodedata.category(c)[0] == "M" for c in letters)
 

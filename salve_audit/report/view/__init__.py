@@ -1,4 +1,4 @@
-"""From an AuditResult to all that the templates print: templates hold loops and ifs, nothing else."""
+"""Builds all that the templates print from an AuditResult; templates hold loops and ifs, nothing else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from salve_audit.report.numbers import moment
 from salve_audit.report.view.autoencoder import build_autoencoder
 from salve_audit.report.view.classes import build_classes, build_curves, build_distributions
 from salve_audit.report.view.demo import build_demo
-from salve_audit.report.view.depth import build_depth
+from salve_audit.report.view.evidence import build_evidence
 from salve_audit.report.view.features import build_effects, build_map
 from salve_audit.report.view.findings import findings
 from salve_audit.report.view.front import build_front, date
@@ -32,7 +32,7 @@ def build_view(result: AuditResult, medium: Medium = HTML) -> ReportView:
             {"warnings": findings(result), "notes": result.notes},
         ),
         build_classes(result, medium),
-        build_depth(result, medium),
+        build_evidence(result, medium),
         build_curves(result, medium),
         build_distributions(result, medium),
         build_map(result, medium),

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from salve_audit.report.charts.frontier import FrontierPoint, draw_frontier
 from salve_audit.report.numbers import count, percent, plural, strength
 from salve_audit.report.tables import Column, Missing, Table, Value, make_table
-from salve_audit.report.view.findings import active, kept
+from salve_audit.report.view.findings import active, share_kept
 from salve_audit.report.view.page import Figure, Medium, Section
 from salve_audit.results import AuditResult, SaeFidelity, SaeInfo
 
 _MOST_NAMED = 20
 _FIDELITY: tuple[tuple[str, Callable[[SaeInfo | SaeFidelity], str]], ...] = (
-    ("R² of the activations", lambda one: f"{one.r2:.4f}"),
-    ("Accuracy, original activations", lambda one: percent(one.accuracy_original)),
-    ("Accuracy, reconstructed activations", lambda one: percent(one.accuracy_reconstructed)),
-    ("Share of the accuracy kept", lambda one: percent(kept(one))),
-    ("KL of the logits, nats", lambda one: strength(one.logit_kl)),
+    ("R² of the activations", lambda fidelity: f"{fidelity.r2:.4f}"),
+    ("Accuracy, original activations", lambda fidelity: percent(fidelity.accuracy_original)),
+    ("Accuracy, reconstructed activations", lambda fidelity: percent(fidelity.accuracy_reconstructed)),
+    ("Share of the accuracy kept", lambda fidelity: percent(share_kept(fidelity))),
+    ("KL of the logits, nats", lambda fidelity: strength(fidelity.logit_kl)),
 )
 
 
@@ -61,24 +61,24 @@ def build_autoencoder(result: AuditResult, medium: Medium) -> Section:
 
 
 def _compare_variants(sae: SaeInfo) -> str:
-    """Why this variant; empty where only one was trained."""
+    """A sentence on why this variant was chosen; empty where only one was trained."""
     finals = [point for point in sae.frontier if point.matched_cosine is not None]
     if len({point.variant for point in finals}) < 2:
         return ""
-    told = [
+    texts = [
         f"{p.variant} with {count(p.n_latents)} latents (L0 {p.l0:.1f}, R² {p.r2:.3f}, {percent(p.accuracy_kept)} of "
         f"the accuracy kept, mean |cosine| with the latents of other seeds {p.matched_cosine or 0.0:.2f})"
         for p in finals
     ]
     return (
         f"{count(len(finals))} variants were each brought to the sparsest point that meets the goal, or nearest to it: "
-        f"{'; '.join(told)}. Of those that meet it, the one whose latents other seeds find again best is used, and "
+        f"{'; '.join(texts)}. Of those that meet it, the one whose latents other seeds find again best is used, and "
         "the sparser one where two differ by less than 0.02."
     )
 
 
 def _describe_concepts(sae: SaeInfo) -> str:
-    """What a supervised autoencoder was told; empty for the others."""
+    """A sentence on the attributes given to a supervised autoencoder; empty for other variants."""
     if not sae.concepts:
         return ""
     n, more = len(sae.concepts), len(sae.concepts) - _MOST_NAMED
@@ -90,7 +90,7 @@ def _describe_concepts(sae: SaeInfo) -> str:
 
 
 def _fidelity_table(sae: SaeInfo) -> Table:
-    """What reconstructions keep on the pictures that chose the autoencoder, and on those that did not."""
+    """Table of the accuracy that reconstructions keep, on images that chose the autoencoder and on others."""
     audit = sae.on_audit
     columns = [Column("Quantity", "name"), Column("Held-out part of the fit split"), Column("Audit split")]
     rows: list[list[Value]] = []

@@ -1,77 +1,79 @@
-"""Edits of the layers before the head, beside edits of the head on the same pictures: sentences and tables."""
+"""Edits of the layers before the head, beside edits of the head on the same images: sentences and tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from salve_audit.interventions.registry import SALVE, label_method
 from salve_audit.report.numbers import count, names, percent, percent_interval, plural, points, strength
 from salve_audit.report.tables import Column, Missing, Table, Value, make_table
-from salve_audit.report.view.ranking import label
 from salve_audit.results import DeepComparison, DeepResult, DeepScope
 
 _SAME = "the method that the others are compared with"
 _MISSED = "it or SALVE does not bring the class to the target"
 
 
-def deep_parts(found: DeepComparison | None, limit: int) -> Mapping[str, Any] | None:
-    """What the template prints; None where deep edits were not asked for."""
-    if found is None:
+def deep_parts(comparison: DeepComparison | None, limit: int) -> Mapping[str, Any] | None:
+    """The parts that the template prints; None where no deep edits were wanted."""
+    if comparison is None:
         return None
-    if found.reason:
-        return {"missing": f"Not measured: {found.reason}.", "notes": found.notes}
-    targets = sorted({one.target_accuracy for one in found.results}, reverse=True)
+    if comparison.reason:
+        return {"missing": f"Not measured: {comparison.reason}.", "notes": comparison.notes}
+    targets = sorted({row.target_accuracy for row in comparison.results}, reverse=True)
     return {
         "missing": "",
-        "scope": _scope_sentence(found),
-        "verdict": verdict(found),
-        "edited": [_edited_sentence(one) for one in found.scopes],
-        "tables": [_table([one for one in found.results if one.target_accuracy == at], at, limit) for at in targets],
-        "notes": found.notes,
+        "scope": _scope_sentence(comparison),
+        "verdict": verdict(comparison),
+        "edited": [_edited_sentence(scope) for scope in comparison.scopes],
+        "tables": [
+            _table([row for row in comparison.results if row.target_accuracy == at], at, limit) for at in targets
+        ],
+        "notes": comparison.notes,
     }
 
 
-def _scope_sentence(found: DeepComparison) -> str:
+def _scope_sentence(comparison: DeepComparison) -> str:
     return (
-        f"On a part of the audit pictures only, since every strength needs runs of the real network: "
-        f"{count(found.n_samples)} pictures, {names(found.class_names)} edited, on at most "
-        f"{plural(found.n_per_class, 'picture')} of each. SALVE, steering and row scaling are matched again on the "
-        f"same pictures, so their numbers differ from those above."
+        f"On a part of the audit images only, since every strength needs runs of the real network: "
+        f"{count(comparison.n_samples)} images, {names(comparison.class_names)} edited, on at most "
+        f"{plural(comparison.n_per_class, 'image')} of each. SALVE, steering and row scaling are matched again on the "
+        f"same images, so their numbers differ from those above."
     )
 
 
-def verdict(found: DeepComparison) -> str:
-    """How the deep edits fare beside SALVE, in one or two sentences."""
-    return " ".join(_fares(scope.method, found.results) for scope in found.scopes)
+def verdict(comparison: DeepComparison) -> str:
+    """One or two sentences that compare the deep edits with SALVE."""
+    return " ".join(_fares(scope.method, comparison.results) for scope in comparison.scopes)
 
 
 def _fares(method: str, results: Sequence[DeepResult]) -> str:
-    own = [one for one in results if one.method == method]
-    reached = [one for one in own if one.reached]
-    name = label(method)
+    own = [row for row in results if row.method == method]
+    reached = [row for row in own if row.reached]
+    name = label_method(method)
     start = f"{name[:1].upper()}{name[1:]} reaches {len(reached)} of {len(own)} targets"
-    told = [one for one in reached if one.to_salve is not None]
-    if not told:
+    compared = [row for row in reached if row.to_salve is not None]
+    if not compared:
         return f"{start}."
-    mean = sum(one.to_salve or 0.0 for one in told) / len(told)
-    better, worse = (sum(1 for one in told if _is_apart(one, sign)) for sign in (1, -1))
+    mean = sum(row.to_salve or 0.0 for row in compared) / len(compared)
+    better, worse = (sum(1 for row in compared if _is_apart(row, sign)) for sign in (1, -1))
     mean = round(mean, 3)
-    kept = (
+    difference = (
         f"{abs(100 * mean):.1f} points {'more' if mean > 0 else 'less'} than with SALVE"
         if mean
         else "as much as with SALVE"
     )
-    beyond = f"by the 95 % intervals more in {better} and less in {worse} of {len(told)}"
-    return f"{start}; there the other classes keep {kept} on average, {beyond}."
+    beyond = f"by the 95 % intervals more in {better} and less in {worse} of {len(compared)}"
+    return f"{start}; there the other classes keep {difference} on average, {beyond}."
 
 
-def _is_apart(one: DeepResult, sign: int) -> bool:
-    low, high = one.to_salve_low, one.to_salve_high
+def _is_apart(row: DeepResult, sign: int) -> bool:
+    low, high = row.to_salve_low, row.to_salve_high
     return low is not None and high is not None and (low > 0 if sign > 0 else high < 0)
 
 
 def _edited_sentence(scope: DeepScope) -> str:
-    name = label(scope.method)
+    name = label_method(scope.method)
     layers, first = names(scope.layers, 6), scope.runs_from
     text = f"{name[:1].upper()}{name[1:]} changes {layers}; only what comes from {first} on ran again."
     if scope.feature_left is not None and scope.distance is not None:
@@ -89,25 +91,25 @@ def _table(results: Sequence[DeepResult], target: float, limit: int) -> Table:
     columns = [Column("Class", "name"), Column("Method", "text"), *(Column(head) for head in (*heads, *more))]
     rows: list[list[Value]] = [
         [
-            one.class_name,
-            label(one.method),
-            strength(one.strength),
-            f"{percent(one.reached_accuracy)}{'' if one.reached else ' (missed)'}",
-            percent(one.others_accuracy),
-            percent_interval(one.low, one.high),
-            *_difference(one),
-            percent(one.others_worst),
-            strength(one.kl),
-            percent(one.agreement),
-            percent(one.weight_change),
+            row.class_name,
+            label_method(row.method),
+            strength(row.strength),
+            f"{percent(row.reached_accuracy)}{'' if row.reached else ' (missed)'}",
+            percent(row.others_accuracy),
+            percent_interval(row.low, row.high),
+            *_difference(row),
+            percent(row.others_worst),
+            strength(row.kl),
+            percent(row.agreement),
+            percent(row.weight_change),
         ]
-        for one in results
+        for row in results
     ]
-    caption = f"Deeper edits, class at {100 * target:g} % accuracy, on a part of the pictures"
+    caption = f"Deeper edits, class at {100 * target:g} % accuracy, on a part of the images"
     return make_table(caption, columns, rows, limit, "deep_edits.results[]")
 
 
-def _difference(one: DeepResult) -> list[Value]:
-    if one.to_salve is None or one.to_salve_low is None or one.to_salve_high is None:
-        return [Missing(_SAME if one.method == "salve" else _MISSED)] * 2
-    return [points(one.to_salve), f"{points(one.to_salve_low)} to {points(one.to_salve_high)}"]
+def _difference(row: DeepResult) -> list[Value]:
+    if row.to_salve is None or row.to_salve_low is None or row.to_salve_high is None:
+        return [Missing(_SAME if row.method == SALVE.key else _MISSED)] * 2
+    return [points(row.to_salve), f"{points(row.to_salve_low)} to {points(row.to_salve_high)}"]

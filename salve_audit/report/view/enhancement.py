@@ -1,4 +1,4 @@
-"""What enhancing a class's own feature does to the class and to the others."""
+"""Section on enhancement: the effect of enhancing a class's own feature on that class and on the others."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _ALONE = "there is no other class"
 
 
 def enhancement_sentence(curves: Sequence[EnhancementCurve]) -> str:
-    """How far enhancement goes before class or others lose 1 % of their accuracy, and what it does at the end."""
-    ends = [one.kept_until for one in curves if one.kept_until is not None]
-    by_others = sum(one.lost_by == "others" for one in curves)
-    by_class = sum(one.lost_by == "class" for one in curves)
+    """A sentence on the strength at which the class or the others lose 1 % of accuracy, and on the strongest edit."""
+    ends = [curve.kept_until for curve in curves if curve.kept_until is not None]
+    by_others = sum(curve.lost_by == "others" for curve in curves)
+    by_class = sum(curve.lost_by == "class" for curve in curves)
     top = curves[0].alpha_hat[-1]
-    own = statistics.fmean(one.accuracy[-1] - one.accuracy[0] for one in curves)
+    own = statistics.fmean(curve.accuracy[-1] - curve.accuracy[0] for curve in curves)
     said = f"At α̂ = {top:g} the enhanced class changes by {points(own)} points on average"
-    rest = [one.others[-1] - one.others[0] for one in curves if one.others]
+    rest = [curve.others[-1] - curve.others[0] for curve in curves if curve.others]
     said += f", the others by {points(statistics.fmean(rest))}." if rest else "."
     if not ends:
         return f"Enhanced without end, class and others keep 99 % of their accuracy in every class. {said}"
@@ -50,24 +50,24 @@ def enhancement_table(curves: Sequence[EnhancementCurve], limit: int) -> Table:
         Column(f"Others at {top}"),
         Column("95 % interval, %"),
     ]
-    rows = [_row(one) for one in curves]
+    rows = [_row(curve) for curve in curves]
     return make_table("Dominant feature enhanced", columns, rows, limit, "stress.enhancement[]")
 
 
-def _row(one: EnhancementCurve) -> list[Value]:
-    others: list[Value] = [Missing(_ALONE)] * 3
-    if one.others:
-        interval = percent_interval(one.others_low[-1], one.others_high[-1])
-        others = [percent(one.others[0]), percent(one.others[-1]), interval]
+def _row(curve: EnhancementCurve) -> list[Value]:
+    others_cells: list[Value] = [Missing(_ALONE)] * 3
+    if curve.others:
+        interval = percent_interval(curve.others_low[-1], curve.others_high[-1])
+        others_cells = [percent(curve.others[0]), percent(curve.others[-1]), interval]
     return [
-        one.class_name,
-        str(one.feature),
-        "any" if one.kept_until is None else strength(one.kept_until),
-        one.lost_by or "neither",
-        percent(one.accuracy[0]),
-        percent(one.accuracy[-1]),
-        percent_interval(one.low[-1], one.high[-1]),
-        *others,
+        curve.class_name,
+        str(curve.feature),
+        "any" if curve.kept_until is None else strength(curve.kept_until),
+        curve.lost_by or "neither",
+        percent(curve.accuracy[0]),
+        percent(curve.accuracy[-1]),
+        percent_interval(curve.low[-1], curve.high[-1]),
+        *others_cells,
     ]
 
 
@@ -78,15 +78,15 @@ def enhancement_figure(curves: Sequence[EnhancementCurve]) -> Figure:
     return Figure(
         "figure-enhancement",
         "Accuracy of the class and of the others while the class's dominant feature is enhanced",
-        tuple(_panel(one) for one in shown),
+        tuple(_panel(curve) for curve in shown),
         "stress.enhancement[]",
         panels=True,
         note=note,
     )
 
 
-def _panel(one: EnhancementCurve) -> Drawing:
-    lines = [Line("this class", one.accuracy, one.low, one.high)]
-    if one.others:
-        lines.append(Line("mean of the others", one.others, one.others_low, one.others_high))
-    return draw_bundle(one.class_name, Axis(one.alpha_hat, "strength α̂, enhanced"), lines, width=224)
+def _panel(curve: EnhancementCurve) -> Drawing:
+    lines = [Line("this class", curve.accuracy, curve.low, curve.high)]
+    if curve.others:
+        lines.append(Line("mean of the others", curve.others, curve.others_low, curve.others_high))
+    return draw_bundle(curve.class_name, Axis(curve.alpha_hat, "strength α̂, enhanced"), lines, width=224)

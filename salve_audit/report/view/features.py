@@ -27,7 +27,7 @@ MAP_FEATURES, MAP_CLASSES = 40, 40
 EFFECT_FEATURES = 12
 _FAINT = 0.05  # mean codes below this share of the largest would be invisible in the map
 _TESTED_AT = 1.0  # α̂ at which `affected` and `entangled` are judged
-_NO_PICTURES = "no pictures of this class"
+_NO_IMAGES = "no images of this class"
 
 
 def build_map(result: AuditResult, medium: Medium) -> Section:
@@ -36,11 +36,11 @@ def build_map(result: AuditResult, medium: Medium) -> Section:
     features = _mapped(result)
     rows = [
         GridRow(
-            str(one.index),
-            tuple(_code(one, c.index) for c in order),
-            frozenset(j for j, c in enumerate(order) if c.dominant_feature == one.index),
+            str(feature.index),
+            tuple(_code(feature, c.index) for c in order),
+            frozenset(j for j, c in enumerate(order) if c.dominant_feature == feature.index),
         )
-        for one in features
+        for feature in features
     ]
     said = []
     if len(result.classes) > len(order):
@@ -49,7 +49,7 @@ def build_map(result: AuditResult, medium: Medium) -> Section:
         said.append(
             f"Shown are {len(features)} of {count(len(result.features))} features: dominant ones, then larger codes."
         )
-    columns = [one.name for one in order]
+    columns = [class_info.name for class_info in order]
     title = f"Mean code of {count(len(rows))} features on {count(len(columns))} classes"
     figure = Figure(
         "figure-map",
@@ -57,7 +57,7 @@ def build_map(result: AuditResult, medium: Medium) -> Section:
         (draw_grid(rows, columns, title),) if rows else (),
         "features[].mean_code",
         note=" ".join(said),
-        numbers=_map_numbers(features, result, [one.index for one in order]) if medium.numbers else None,
+        numbers=_map_numbers(features, result, [class_info.index for class_info in order]) if medium.numbers else None,
     )
     parts = {"figure": figure if rows else None, "unseen": why_unseen(result)}
     return Section("map", "Features by class", "map.html.j2", parts)
@@ -65,32 +65,33 @@ def build_map(result: AuditResult, medium: Medium) -> Section:
 
 def _mapped(result: AuditResult) -> list[FeatureInfo]:
     """Dominant features in the order of the classes, then shared ones, then the others."""
-    by_index = {one.index: one for one in result.features}
+    by_index = {feature.index: feature for feature in result.features}
     order = [c.dominant_feature for c in fragile_first(result.classes)]
-    shared = [one.index for one in result.features if one.cross_class]
+    shared = [feature.index for feature in result.features if feature.cross_class]
     chosen = list(dict.fromkeys([*order, *shared, *by_index]))
     largest = {
-        index: max((abs(v) for v in one.mean_code if v is not None), default=0.0) for index, one in by_index.items()
+        index: max((abs(v) for v in feature.mean_code if v is not None), default=0.0)
+        for index, feature in by_index.items()
     }
     visible = _FAINT * max(largest.values(), default=0.0)
     return [by_index[i] for i in chosen if i in by_index and (i in order or largest[i] >= visible)][:MAP_FEATURES]
 
 
 def _map_numbers(features: Sequence[FeatureInfo], result: AuditResult, columns: Sequence[int]) -> Table:
-    by_index = {one.index: one.name for one in result.classes}
+    by_index = {class_info.index: class_info.name for class_info in result.classes}
     heads = [Column("Feature", "name"), Column("Norm"), Column("Largest coupling")]
     heads += [Column(by_index[j]) for j in columns]
     rows: list[list[Value]] = []
-    for one in features:
+    for feature in features:
         codes: list[Value] = [
-            Missing(_NO_PICTURES) if v is None else _signed(v) for v in (_code(one, j) for j in columns)
+            Missing(_NO_IMAGES) if v is None else _signed(v) for v in (_code(feature, j) for j in columns)
         ]
-        rows.append([str(one.index), strength(one.norm), strength(one.coupling_max), *codes])
+        rows.append([str(feature.index), strength(feature.norm), strength(feature.coupling_max), *codes])
     return make_table("Mean codes", heads, rows, len(rows), "features[].mean_code")
 
 
-def _code(one: FeatureInfo, index: int) -> float | None:
-    return one.mean_code[index] if index < len(one.mean_code) else None
+def _code(feature: FeatureInfo, index: int) -> float | None:
+    return feature.mean_code[index] if index < len(feature.mean_code) else None
 
 
 def _signed(value: float) -> str:
@@ -99,16 +100,19 @@ def _signed(value: float) -> str:
 
 def build_effects(result: AuditResult, medium: Medium) -> Section:
     """Features that concern two or more classes, strongest effect on any class first."""
-    shared = sorted((one for one in result.features if one.cross_class), key=lambda one: (-_reach(one), one.index))
+    shared = sorted(
+        (feature for feature in result.features if feature.cross_class),
+        key=lambda feature: (-_reach(feature), feature.index),
+    )
     shown = shared[:EFFECT_FEATURES]
-    titles = [f"Feature {one.index}{' (entangled)' if one.entangled else ''}" for one in shown]
+    titles = [f"Feature {feature.index}{' (entangled)' if feature.entangled else ''}" for feature in shown]
     note = ""
     if len(shared) > len(shown):
         note = f"Shown are the {len(shown)} with the largest effect of {count(len(shared))} cross-class features."
     figure = Figure(
         "figure-effects",
         "Change of accuracy when one cross-class feature is suppressed or enhanced: the classes it moves most",
-        tuple(_effect_chart(one, result, title) for one, title in zip(shown, titles, strict=True)),
+        tuple(_effect_chart(feature, result, title) for feature, title in zip(shown, titles, strict=True)),
         "features[].effect",
         panels=True,
         note=note,
@@ -124,35 +128,37 @@ def build_effects(result: AuditResult, medium: Medium) -> Section:
         "table": _shared_table(shared, medium),
         "entangled": entangled_lines(swept)
         if swept
-        else [_entanglement(one, result) for one in shared if one.entangled][:EFFECT_FEATURES],
+        else [_entanglement(feature, result) for feature in shared if feature.entangled][:EFFECT_FEATURES],
         "none": not shared,
     }
     return Section("effects", "Cross-class features and their effects", "effects.html.j2", parts)
 
 
-def _changes(one: FeatureInfo) -> tuple[list[float], list[tuple[float | None, ...]]]:
+def _changes(feature: FeatureInfo) -> tuple[list[float], list[tuple[float | None, ...]]]:
     """Strengths (negative: suppressed, 0 added) and the changes of all classes at each."""
-    n = len(one.mean_code)
-    left = sorted(one.effect.suppress, key=lambda e: -e.alpha_hat)
-    right = sorted(one.effect.enhance, key=lambda e: e.alpha_hat)
+    n = len(feature.mean_code)
+    left = sorted(feature.effect.suppress, key=lambda e: -e.alpha_hat)
+    right = sorted(feature.effect.enhance, key=lambda e: e.alpha_hat)
     strengths = [-e.alpha_hat for e in left] + [0.0] + [e.alpha_hat for e in right]
     return strengths, [e.accuracy_change for e in left] + [(0.0,) * n] + [e.accuracy_change for e in right]
 
 
-def _reach(one: FeatureInfo) -> float:
-    return max((abs(v) for row in _changes(one)[1] for v in row if v is not None), default=0.0)
+def _reach(feature: FeatureInfo) -> float:
+    return max((abs(v) for row in _changes(feature)[1] for v in row if v is not None), default=0.0)
 
 
-def _most_moved(one: FeatureInfo, limit: int) -> list[int]:
-    moved = [0.0] * len(one.mean_code)
-    for row in _changes(one)[1]:
+def _most_moved(feature: FeatureInfo, limit: int) -> list[int]:
+    moved = [0.0] * len(feature.mean_code)
+    for row in _changes(feature)[1]:
         moved = [max(before, abs(change or 0.0)) for before, change in zip(moved, row, strict=True)]
     return sorted(range(len(moved)), key=lambda j: (-moved[j], j))[:limit]
 
 
-def _effect_chart(one: FeatureInfo, result: AuditResult, title: str) -> Drawing:
-    strengths, rows = _changes(one)
-    lines = [EffectLine(result.data.classes[j], tuple(row[j] for row in rows)) for j in _most_moved(one, MOST_CLASSES)]
+def _effect_chart(feature: FeatureInfo, result: AuditResult, title: str) -> Drawing:
+    strengths, rows = _changes(feature)
+    lines = [
+        EffectLine(result.data.classes[j], tuple(row[j] for row in rows)) for j in _most_moved(feature, MOST_CLASSES)
+    ]
     return draw_effects(strengths, lines, title)
 
 
@@ -161,17 +167,17 @@ def _effect_numbers(features: Sequence[FeatureInfo], result: AuditResult) -> Tab
     columns = [Column("Feature", "name"), Column("Class", "text")]
     columns += [Column(f"{'suppress' if s < 0 else 'enhance'} {abs(s):g}") for s in strengths if s]
     rows: list[list[Value]] = []
-    for one in features:
-        own, changes = _changes(one)
+    for feature in features:
+        own, changes = _changes(feature)
         if own != strengths:
             continue
-        for j in _most_moved(one, 8):
+        for j in _most_moved(feature, 8):
             values: list[Value] = []
             for s, row in zip(own, changes, strict=True):
                 change = row[j]
                 if s:
-                    values.append(Missing(_NO_PICTURES) if change is None else points(change))
-            rows.append([str(one.index), result.data.classes[j], *values])
+                    values.append(Missing(_NO_IMAGES) if change is None else points(change))
+            rows.append([str(feature.index), result.data.classes[j], *values])
     return make_table(
         "Change of accuracy in percentage points, by strength α̂", columns, rows, len(rows), "features[].effect"
     )
@@ -187,26 +193,28 @@ def _shared_table(shared: Sequence[FeatureInfo], medium: Medium) -> Table:
     ]
     rows = [
         [
-            str(one.index),
-            names(one.classes, medium.listed) if one.classes else "none",
-            names(one.dominant_for, medium.listed) if one.dominant_for else "none",
-            names(one.affected, medium.listed) if one.affected else "none",
-            "yes" if one.entangled else "no",
+            str(feature.index),
+            names(feature.classes, medium.listed) if feature.classes else "none",
+            names(feature.dominant_for, medium.listed) if feature.dominant_for else "none",
+            names(feature.affected, medium.listed) if feature.affected else "none",
+            "yes" if feature.entangled else "no",
         ]
-        for one in shared
+        for feature in shared
     ]
     return make_table("Features that concern more than one class", columns, rows, medium.table_rows, "features[]")
 
 
-def _entanglement(one: FeatureInfo, result: AuditResult) -> str:
-    """Of the classes that suppression moves significantly, the one it lowers and the one it raises most.
+def _entanglement(feature: FeatureInfo, result: AuditResult) -> str:
+    """A phrase on the two classes that suppression lowers and raises most, among those that it moves significantly.
 
     Significance was tested at α̂ = 1; a class that moves elsewhere, or by chance, is no sign of entanglement.
     """
-    tested = next((e.accuracy_change for e in one.effect.suppress if math.isclose(e.alpha_hat, _TESTED_AT)), ())
-    seen = [(v, c) for v, c in zip(tested, result.data.classes, strict=False) if v is not None and c in one.affected]
-    if len(seen) < 2:
-        return f"Feature {one.index}: {names(one.affected)} in opposite directions."
-    low, high = min(seen), max(seen)
+    tested = next((e.accuracy_change for e in feature.effect.suppress if math.isclose(e.alpha_hat, _TESTED_AT)), ())
+    moved = [
+        (v, c) for v, c in zip(tested, result.data.classes, strict=False) if v is not None and c in feature.affected
+    ]
+    if len(moved) < 2:
+        return f"Feature {feature.index}: {names(feature.affected)} in opposite directions."
+    low, high = min(moved), max(moved)
     moves = f"{low[1]} changes by {points(low[0])} and {high[1]} by {points(high[0])} points"
-    return f"Feature {one.index}: suppressed at α̂ = {_TESTED_AT:g}, {moves}."
+    return f"Feature {feature.index}: suppressed at α̂ = {_TESTED_AT:g}, {moves}."

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from salve_audit.report.charts.dots import DotRow, draw_dots
-from salve_audit.report.numbers import (
-    count,
-    moment,
-    names,
-    percent,
-    plural,
-    strength,
-    strength_interval,
-)
+from salve_audit.report.numbers import count, moment, names, percent, plural, strength, strength_interval
 from salve_audit.report.tables import Chips, Column, Missing, Noted, Table, Value, make_table
-from salve_audit.report.view import depth
+from salve_audit.report.view import evidence
 from salve_audit.report.view.findings import active, findings, living
 from salve_audit.report.view.order import flip_limit, fragile_first
 from salve_audit.report.view.page import FRONT_ROWS, FRONT_WARNINGS, Banner, Figure, Front
 from salve_audit.results import AuditResult, ClassReliance, Rule, SaeInfo
 
 _LISTED = 5  # failing classes named in the verdict
-NO_PICTURES = "no audit pictures of this class"
-NO_CORRECT = "no correctly classified audit picture of this class"
+NO_IMAGES = "no audit images of this class"
+NO_CORRECT = "no correctly classified audit image of this class"
 
 
 def build_front(result: AuditResult) -> Front:
@@ -41,21 +33,21 @@ def build_front(result: AuditResult) -> Front:
         table=verdict_table(result, shown, FRONT_ROWS),
         table_note=note,
         figure=dot_figure(result, shown, "figure-front"),
-        deep=any(one.depth is not None for one in result.classes),
+        has_image_reliance=any(class_info.image_reliance is not None for class_info in result.classes),
     )
 
 
 def _facts(result: AuditResult) -> tuple[tuple[str, str], ...]:
     model, data = result.model, result.data
-    n = sum(one.n for one in result.classes)
-    correct = sum(one.n_correct for one in result.classes)
-    accuracy = f"{percent(correct / n)} of {count(n)} audit pictures right" if n else "no audit pictures"
+    n = sum(class_info.n for class_info in result.classes)
+    correct = sum(class_info.n_correct for class_info in result.classes)
+    accuracy = f"{percent(correct / n)} of {count(n)} audit images right" if n else "no audit images"
     return (
         ("Model", f"{model.name}: {model.architecture}, {count(model.n_parameters)} parameters"),
         ("Head", f"{model.head}: {count(model.d)} activations to {plural(model.n_classes, 'class', 'classes')}"),
         ("Data", f"{data.root}, {data.layout}"),
         (
-            "Pictures",
+            "Images",
             f"{count(data.n_fit)} to fit features, {count(data.n_audit)} to audit, {count(data.n_skipped)} skipped",
         ),
         ("Accuracy", accuracy),
@@ -65,11 +57,11 @@ def _facts(result: AuditResult) -> tuple[tuple[str, str], ...]:
 
 
 def _autoencoder(result: AuditResult) -> str:
-    """The variant, how sparse it is, and its R² with the pictures on which it was measured."""
+    """The variant, how sparse it is, and its R² with the images on which it was measured."""
     sae = result.sae
-    r2 = f"R² {sae.r2:.3f} (held-out fit pictures)"
+    r2 = f"R² {sae.r2:.3f} (held-out fit images)"
     if sae.on_audit is not None:
-        r2 = f"R² {sae.on_audit.r2:.3f} (audit pictures)"
+        r2 = f"R² {sae.on_audit.r2:.3f} (audit images)"
     return f"{sae.variant}, {active(sae)}, {r2}"
 
 
@@ -92,7 +84,7 @@ def build_banner(result: AuditResult) -> Banner:
         who = names([r.class_name for r in groups["undecided"]])
         details.append(f"Undecided, since the 95 % interval contains the limit: {who}. Undecided does not fail.")
     if groups["thin"]:
-        details.append(f"Not judged, for too few pictures: {names([r.class_name for r in groups['thin']])}.")
+        details.append(f"Not judged, for too few images: {names([r.class_name for r in groups['thin']])}.")
     policy = f"Policy “{verdict.policy}”"
     if verdict.passed is None:
         return Banner("none", "Not judged", f"{policy}: no class could be judged.", tuple(details))
@@ -115,33 +107,33 @@ def _measured(rule: Rule) -> str:
     return f"{rule.class_name}: {strength(rule.value)}{within}, limit {strength(rule.limit)}"
 
 
-def median_cell(one: ClassReliance) -> Value:
+def median_cell(class_info: ClassReliance) -> Value:
     """The α̂ flip median of a class."""
-    return Missing(NO_CORRECT) if one.n_correct == 0 else strength(one.alpha_hat.flip.median)
+    return Missing(NO_CORRECT) if class_info.n_correct == 0 else strength(class_info.alpha_hat.flip.median)
 
 
-def interval_cell(one: ClassReliance) -> Value:
-    """The 95 % interval of the α̂ flip median that the verdict judges: over pictures and seeds."""
-    if one.n_correct == 0:
+def interval_cell(class_info: ClassReliance) -> Value:
+    """The 95 % interval of the α̂ flip median that the verdict judges: over images and seeds."""
+    if class_info.n_correct == 0:
         return Missing(NO_CORRECT)
-    low, high = one.judged_interval
+    low, high = class_info.judged_interval
     return strength_interval(low, high) or Missing("too few flips for an interval")
 
 
-def accuracy_cell(one: ClassReliance) -> Value:
-    """Accuracy of a class with its number of pictures."""
-    return f"{percent(one.accuracy)} (n = {count(one.n)})" if one.n else Missing(NO_PICTURES)
+def accuracy_cell(class_info: ClassReliance) -> Value:
+    """Accuracy of a class with its number of images."""
+    return f"{percent(class_info.accuracy)} (n = {count(class_info.n)})" if class_info.n else Missing(NO_IMAGES)
 
 
-def redundancy_cell(one: ClassReliance, sae: SaeInfo) -> Value:
+def feature_redundancy_cell(class_info: ClassReliance, sae: SaeInfo) -> Value:
     """Number of features to remove, or that the limit, or all living features together, were not enough."""
-    if one.n == 0:
-        return Missing(NO_PICTURES)
-    if one.redundancy is not None:
-        return str(one.redundancy)
+    if class_info.n == 0:
+        return Missing(NO_IMAGES)
+    if class_info.feature_redundancy is not None:
+        return str(class_info.feature_redundancy)
     n = living(sae)
-    if one.redundancy_limit < n:
-        return f"> {one.redundancy_limit}"
+    if class_info.feature_redundancy_limit < n:
+        return f"> {class_info.feature_redundancy_limit}"
     note = f"removing all {plural(n, 'living feature')} at α̂ = 1 does not bring the class to 50 %"
     return Noted(f"none of {count(n)}", note)
 
@@ -149,7 +141,7 @@ def redundancy_cell(one: ClassReliance, sae: SaeInfo) -> Value:
 def verdict_table(result: AuditResult, classes: tuple[ClassReliance, ...], limit: int) -> Table:
     """One row per class with what decides the verdict."""
     judged = result.verdict.outcomes
-    deep = any(one.depth is not None for one in classes)
+    has_image_reliance = any(class_info.image_reliance is not None for class_info in classes)
     columns = [
         Column("Class", "name"),
         Column("α̂ flip median"),
@@ -157,41 +149,45 @@ def verdict_table(result: AuditResult, classes: tuple[ClassReliance, ...], limit
         *([Column("Outcome", "text")] if judged else []),
         Column("Flags", "text"),
         Column("Accuracy"),
-        Column("Redundancy at the head" if deep else "Redundancy"),
+        Column("Feature redundancy"),
         Column("Dominant feature"),
-        *([Column("Reliance at depth, %"), Column("Redundancy at depth")] if deep else []),
+        *([Column("Image reliance, %"), Column("Redundancy in the image")] if has_image_reliance else []),
     ]
     rows: list[list[Value]] = []
-    for one in classes:
+    for class_info in classes:
         row: list[Value] = [
-            one.name,
-            median_cell(one),
-            interval_cell(one),
-            *([judged.get(one.name, Missing("no rule of the policy concerns this class"))] if judged else []),
-            Chips(one.flags),
-            accuracy_cell(one),
-            redundancy_cell(one, result.sae),
-            str(one.dominant_feature),
-            *([depth.reliance_cell(one.depth), depth.redundancy_cell(one.depth)] if deep else []),
+            class_info.name,
+            median_cell(class_info),
+            interval_cell(class_info),
+            *([judged.get(class_info.name, Missing("no rule of the policy concerns this class"))] if judged else []),
+            Chips(class_info.flags),
+            accuracy_cell(class_info),
+            feature_redundancy_cell(class_info, result.sae),
+            str(class_info.dominant_feature),
+            *(
+                [evidence.reliance_cell(class_info.image_reliance), evidence.redundancy_cell(class_info.image_reliance)]
+                if has_image_reliance
+                else []
+            ),
         ]
         rows.append(row)
-    return make_table("Reliance by class, most fragile first", columns, rows, limit, "classes[]")
+    return make_table("Edit sensitivity by class, most fragile first", columns, rows, limit, "classes[]")
 
 
 def dot_figure(result: AuditResult, classes: tuple[ClassReliance, ...], anchor: str) -> Figure | None:
     """Medians and intervals of the classes that have any."""
     judged, limit = result.verdict.outcomes, flip_limit(result.verdict)
     rows = []
-    for one in classes:
-        flip = one.alpha_hat.flip
-        if one.n_correct:
-            outcome = judged.get(one.name, "thin" if one.thin else "")
-            rows.append(DotRow(one.name, flip.median, *one.judged_interval, outcome))
+    for class_info in classes:
+        flip = class_info.alpha_hat.flip
+        if class_info.n_correct:
+            outcome = judged.get(class_info.name, "thin" if class_info.thin else "")
+            rows.append(DotRow(class_info.name, flip.median, *class_info.judged_interval, outcome))
     if not rows:
         return None
     title = f"α̂ flip median with 95 % interval of {plural(len(rows), 'class', 'classes')}, most fragile first"
     left = len(classes) - len(rows)
-    note = f"{plural(left, 'class', 'classes')} without a correctly classified picture left out." if left else ""
+    note = f"{plural(left, 'class', 'classes')} without a correctly classified image left out." if left else ""
     caption = "Strength at which half of a class's correct predictions flip (median, 95 % interval)"
     chart, narrow = draw_dots(rows, limit, title), draw_dots(rows, limit, title, narrow=True)
     return Figure(anchor, caption, (chart,), "classes[].alpha_hat.flip", note=note, narrow=narrow)

@@ -1,4 +1,4 @@
-"""What the templates receive: finished texts, tables and figures, and how much of them a medium can hold."""
+"""The data that the templates receive, finished texts, tables and figures, and how much of it a medium can hold."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from salve_audit.report.charts.svg import Drawing
 from salve_audit.report.tables import Table
 
 FRONT_ROWS = 10  # classes on the first page; all of them follow in their own section
-CHART_ROWS = 20  # classes in one picture: a taller one would not fit on a page
+CHART_ROWS = 20  # classes in one image: a taller one would not fit on a page
 FRONT_WARNINGS = 5
 
 
 @dataclass(frozen=True)
 class Medium:
-    """Where the report is shown.
+    """A medium that shows the report, HTML or PDF, and how much it can hold.
 
     Attributes:
         numbers: tables behind the figures are included.
         listed: names in one cell of a table.
         strips: galleries of features, and of classes.
-        tiles: pictures in one of them.
+        tiles: images in one of them.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Front:
     table: Table
     table_note: str
     figure: Figure | None
-    deep: bool  # reliance at depth was measured as well
+    has_image_reliance: bool  # image reliance was measured as well
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where everything came from: hashes, versions, settings, transform, splits, skipped files."""
+"""Section on provenance: hashes, versions, settings, transform, splits and skipped files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from salve_audit.interventions.registry import DEEP_METHODS, METHODS
 from salve_audit.report.numbers import count
 from salve_audit.report.tables import Column, Table, Value, make_table
 from salve_audit.report.view.findings import FLAG_MEANINGS
@@ -18,12 +19,12 @@ MAPPING_ROWS = 20  # what was matched shows in a few; all are in audit.json
 def build_provenance(result: AuditResult, medium: Medium) -> Section:
     """Everything that is needed to repeat the audit."""
     skipped = result.data.skipped
-    rows: list[list[Value]] = [[one.path, one.reason] for one in skipped]
+    rows: list[list[Value]] = [[file.path, file.reason] for file in skipped]
     columns = [Column("File", "name"), Column("Reason", "wrap")]
     parts = {
         "tables": (
             _pairs("Inputs", _inputs(result), medium),
-            _pairs("Transform of the pictures", _transform(result), medium),
+            _pairs("Transform of the images", _transform(result), medium),
             _pairs("Settings", [(k, _setting(v)) for k, v in sorted(result.provenance.config.items())], medium),
             _pairs("Versions", sorted(result.provenance.versions.items()), medium),
         ),
@@ -54,8 +55,8 @@ def _inputs(result: AuditResult) -> list[tuple[str, str]]:
         ("Data", data.root),
         ("Data SHA-256", provenance.data_sha256),
         ("Autoencoder SHA-256", provenance.sae_sha256),
-        ("Splits", f"{data.layout}: {count(data.n_fit)} pictures to fit, {count(data.n_audit)} to audit"),
-        ("Head proven", _proof(result)),
+        ("Splits", f"{data.layout}: {count(data.n_fit)} images to fit, {count(data.n_audit)} to audit"),
+        ("Head verified", _verification(result)),
         ("Device", provenance.device),
         ("User's code run", "yes" if provenance.trusted_code else "no"),
         ("Created", result.created),
@@ -79,17 +80,17 @@ def _mapping(result: AuditResult, medium: Medium) -> Table | None:
     return make_table(f"Classes and outputs, matched {mapping.how}", columns, rows, limit, "data.mapping")
 
 
-def _proof(result: AuditResult) -> str:
+def _verification(result: AuditResult) -> str:
     model = result.model
     if model.head_error is None:
-        return f"{model.head} was given with the activations; there is no model to prove it on"
+        return f"{model.head} was given with the activations; there is no model to verify it on"
     return f"{model.head} reproduces the model's logits to {model.head_error:.1e} relative"
 
 
 def _transform(result: AuditResult) -> list[tuple[str, str]]:
     transform = result.model.transform
     if transform is None:
-        return [("Source", "none: activations were given, no pictures")]
+        return [("Source", "none: activations were given, no images")]
     return [
         ("Source", transform.source),
         ("Input size", " × ".join(map(str, transform.input_size))),
@@ -97,9 +98,15 @@ def _transform(result: AuditResult) -> list[tuple[str, str]]:
         ("Standard deviation", ", ".join(f"{v:.4g}" for v in transform.std)),
         ("Interpolation", transform.interpolation),
         ("Crop", f"{transform.crop_pct:g} of the side"),
+        ("Crop mode", transform.crop_mode),
     ]
 
 
 def build_method(result: AuditResult) -> Section:
     """Definitions and formulas, so that a reviewer needs no other document."""
-    return Section("method", "Method and glossary", "method.html.j2", {"flags": tuple(FLAG_MEANINGS.items())})
+    methods = [
+        (f"{method.label[:1].upper()}{method.label[1:]}", method.blurb)
+        for method in {**METHODS, **DEEP_METHODS}.values()
+    ]
+    parts = {"flags": tuple(FLAG_MEANINGS.items()), "methods": methods}
+    return Section("method", "Method and glossary", "method.html.j2", parts)

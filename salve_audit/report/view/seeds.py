@@ -1,4 +1,4 @@
-"""The section on seeds: does another seed of the autoencoder report the same about each class?"""
+"""Section on seeds: agreement between autoencoders trained from different seeds, class by class."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _NO_INTERVAL = "too few flips for an interval"
 
 
 def build_seeds(result: AuditResult, medium: Medium) -> Section | None:
-    """None where a single seed was trained."""
-    order = [one for one in fragile_first(result.classes) if one.seeds is not None]
+    """The section; None where a single seed was trained."""
+    order = [class_info for class_info in fragile_first(result.classes) if class_info.seeds is not None]
     if not order:
         return None
-    unstable = [one.name for one in order if one.stable is False]
-    judged = [one for one in order if one.stable is not None]
+    unstable = [class_info.name for class_info in order if class_info.stable is False]
+    judged = [class_info for class_info in order if class_info.stable is not None]
     parts = {
-        "n_seeds": count(max(one.seeds.n_seeds for one in order if one.seeds is not None)),
-        "n_stable": count(sum(one.stable is True for one in judged)),
+        "n_seeds": count(max(class_info.seeds.n_seeds for class_info in order if class_info.seeds is not None)),
+        "n_stable": count(sum(class_info.stable is True for class_info in judged)),
         "n_judged": count(len(judged)),
         "unstable": names(unstable, 8) if unstable else "",
         "table": seed_table(order, medium.table_rows),
@@ -38,31 +38,31 @@ def build_seeds(result: AuditResult, medium: Medium) -> Section | None:
 
 def seed_table(order: Sequence[ClassReliance], limit: int) -> Table:
     """Flip median of every seed, and the interval without and with the seeds."""
-    spreads = [one.seeds for one in order if one.seeds is not None]
+    spreads = [class_info.seeds for class_info in order if class_info.seeds is not None]
     n = max((len(spread.medians) for spread in spreads), default=0)
     columns = [
         Column("Class", "name"),
         *(Column("Seed used" if i == 0 else f"Other {i}") for i in range(n)),
-        Column("95 % interval, pictures"),
-        Column("95 % interval, pictures and seeds"),
+        Column("95 % interval, images"),
+        Column("95 % interval, images and seeds"),
         Column("SD of accuracy at the median"),
         Column("Stable", "text"),
     ]
-    rows = [_row(one, one.seeds, n) for one in order if one.seeds is not None]
+    rows = [_row(class_info, class_info.seeds, n) for class_info in order if class_info.seeds is not None]
     return make_table("α̂ flip median under each seed's own dominant feature", columns, rows, limit, "classes[].seeds")
 
 
-def _row(one: ClassReliance, spread: SeedSpread, n: int) -> list[Value]:
-    flip = one.alpha_hat.flip
-    medians: list[Value] = [strength(v) if one.n_correct else Missing(NO_CORRECT) for v in spread.medians]
+def _row(class_info: ClassReliance, spread: SeedSpread, n: int) -> list[Value]:
+    flip = class_info.alpha_hat.flip
+    medians: list[Value] = [strength(v) if class_info.n_correct else Missing(NO_CORRECT) for v in spread.medians]
     return [
-        one.name,
+        class_info.name,
         *medians,
         *[Missing(NO_CORRECT)] * (n - len(medians)),
         strength_interval(flip.low, flip.high) or Missing(_NO_INTERVAL),
         strength_interval(spread.low, spread.high) or Missing(_NO_INTERVAL),
         _deviation(spread),
-        Missing("not checked for this feature") if one.stable is None else "yes" if one.stable else "no",
+        Missing("not checked for this feature") if class_info.stable is None else "yes" if class_info.stable else "no",
     ]
 
 
@@ -71,7 +71,7 @@ def _deviation(spread: SeedSpread) -> Value:
     curve, median = spread.curve, spread.medians[0]
     if curve is None or median is None or not curve.alpha_hat:
         return Missing("no curve, or no median on it")
-    return percent(min(zip(curve.alpha_hat, curve.deviation, strict=True), key=lambda one: abs(one[0] - median))[1])
+    return percent(min(zip(curve.alpha_hat, curve.deviation, strict=True), key=lambda point: abs(point[0] - median))[1])
 
 
 def _figure(result: AuditResult, medium: Medium) -> Figure | None:
@@ -95,9 +95,9 @@ def _figure(result: AuditResult, medium: Medium) -> Figure | None:
     )
 
 
-def _panel(one: ClassReliance) -> BandPanel | None:
-    if one.seeds is None or one.seeds.curve is None or not one.n:
+def _panel(class_info: ClassReliance) -> BandPanel | None:
+    if class_info.seeds is None or class_info.seeds.curve is None or not class_info.n:
         return None
-    curve = one.seeds.curve
-    medians = tuple(m for m in one.seeds.medians if m is not None)
-    return BandPanel(one.name, curve.alpha_hat, curve.mean, curve.deviation, medians)
+    curve = class_info.seeds.curve
+    medians = tuple(m for m in class_info.seeds.medians if m is not None)
+    return BandPanel(class_info.name, curve.alpha_hat, curve.mean, curve.deviation, medians)

@@ -1,4 +1,4 @@
-"""The section that shows what features look at: strongest pictures with heat maps, and pictures that flip first."""
+"""The section that shows what features look at: strongest images with heat maps, and images that flip first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from salve_audit.report.numbers import NBSP, count, names, percent, plural, strength
 from salve_audit.report.view.page import Medium, Section
-from salve_audit.report.view.pictures import Strip, Tile, show
+from salve_audit.report.view.thumbnails import Strip, Tile, show
 from salve_audit.results import (
     AuditResult,
     ClassFragile,
@@ -23,17 +23,17 @@ from salve_audit.results import (
 )
 
 OPEN_STRIPS = 16  # galleries in plain sight; the others are folded away
-FEW_CELLS = 16  # of a grid, below which a map hardly tells one corner of the picture from another
+FEW_CELLS = 16  # of a grid, below which a map hardly distinguishes one corner of the image from another
 METHOD_NAMES = {"grad-fam": "Grad-FAM", "grad-cam": "Grad-CAM", "integrated": "integrated gradients"}
 
 
 def build_seeing(result: AuditResult, medium: Medium) -> Section | None:
-    """None where an earlier version wrote the audit, or there was nothing to look at."""
+    """The section; None where an earlier version wrote the audit, or there were no images to show."""
     seeing = result.seeing
     if seeing is None or seeing.why_absent:
         return None
     galleries = seeing.features[: medium.strips]
-    strips = [_feature_strip(one, result, seeing, medium) for one in galleries]
+    strips = [_feature_strip(gallery, result, seeing, medium) for gallery in galleries]
     parts: dict[str, Any] = {
         "kinds": _kinds(seeing),
         "coarse": _coarse_sentence(seeing),
@@ -41,9 +41,9 @@ def build_seeing(result: AuditResult, medium: Medium) -> Section | None:
         "folded": strips[OPEN_STRIPS:],
         "focus": _focus_sentence(seeing),
         "left_out": _left_out(seeing, medium),
-        "made": any(one.synthetic is not None for one in galleries),
-        "why_not_made": seeing.why_no_synthetic,
-        "fragile": [_class_strip(one, seeing, medium) for one in seeing.fragile[: medium.strips]],
+        "visualised": any(gallery.synthetic is not None for gallery in galleries),
+        "why_not_visualised": seeing.why_no_synthetic,
+        "fragile": [_class_strip(fragile, seeing, medium) for fragile in seeing.fragile[: medium.strips]],
         "fragile_left_out": _classes_left_out(seeing, medium),
         "lost": _lost_sentence(seeing),
     }
@@ -51,12 +51,12 @@ def build_seeing(result: AuditResult, medium: Medium) -> Section | None:
 
 
 def why_unseen(result: AuditResult) -> str:
-    """Why there is no such section; "" where there is, or where nothing is known."""
+    """The reason why the section is missing; "" where it is there or nothing is known."""
     return result.seeing.why_absent if result.seeing is not None else ""
 
 
 def _kinds(seeing: Seeing) -> list[tuple[str, str, str]]:
-    """What lies below each picture, in order: the map in words, its grid, and the layer that it comes from."""
+    """The heat maps below each image, in order: name in words, grid and layer of each."""
     kinds = [("the paper's map, Grad-FAM", _grid(seeing.grid), seeing.layer)]
     if seeing.sharp_layer:
         kinds.append(("a sharper one, integrated gradients", _grid(seeing.sharp_grid), seeing.sharp_layer))
@@ -68,12 +68,12 @@ def _grid(sides: Sequence[int]) -> str:
 
 
 def _coarse_sentence(seeing: Seeing) -> str:
-    """Said where a map has too few cells to tell much."""
+    """A warning where a map has too few cells to be informative; "" elsewhere."""
     n = math.prod(seeing.grid)
     if n >= FEW_CELLS:
         return ""
-    told = f"With {plural(n, 'cell')} Grad-FAM hardly tells one corner of the picture from another."
-    return told + (" Read the sharper map." if math.prod(seeing.sharp_grid) > n else "")
+    warning = f"With {plural(n, 'cell')} Grad-FAM hardly distinguishes one corner of the image from another."
+    return warning + (" Read the sharper map." if math.prod(seeing.sharp_grid) > n else "")
 
 
 def _name(heat: HeatMap) -> str:
@@ -82,74 +82,77 @@ def _name(heat: HeatMap) -> str:
 
 def _feature_strip(gallery: FeatureGallery, result: AuditResult, seeing: Seeing, medium: Medium) -> Strip:
     index = gallery.feature
-    info = next((one for one in result.features if one.index == index), None)
+    info = next((feature for feature in result.features if feature.index == index), None)
     said = []
     if info is not None and info.dominant_for:
         said.append(f"dominant for {names(info.dominant_for, min(medium.listed, 6))}")
-    elif any(one.dominant_feature == index for one in result.classes):
+    elif any(class_info.dominant_feature == index for class_info in result.classes):
         said.append(f"dominant for {names([c.name for c in result.classes if c.dominant_feature == index], 6)}")
     if info is not None and info.cross_class:
         said.append(_shared(info, min(medium.listed, 6)))
-    tiles = [_feature_tile(one, index, seeing) for one in gallery.images[: medium.tiles]]
+    tiles = [_feature_tile(image, index, seeing) for image in gallery.images[: medium.tiles]]
     if gallery.synthetic is not None:
-        tiles.insert(0, _made_tile(gallery.synthetic, index))
-    empty = "" if gallery.images else "It fires on no audit picture."
+        tiles.insert(0, _visualisation_tile(gallery.synthetic, index))
+    empty = "" if gallery.images else "It fires on no audit image."
     return Strip(f"Feature {index}", "; ".join(said), tuple(tiles), empty, f"feature-{index}")
 
 
 def _shared(info: FeatureInfo, limit: int) -> str:
-    """Why a feature concerns several classes: it is strong on them, or suppressing it moves them."""
+    """The reason why a feature concerns several classes: it is strong on them, or suppressing it moves them."""
     if len(info.classes) > 1:
         return f"shared: strong on {names(info.classes, limit)}"
     return f"shared: suppressing it moves {names(info.affected, limit)}" if info.affected else "shared"
 
 
-def _feature_tile(one: FeatureImage, index: int, seeing: Seeing) -> Tile:
-    picture, code = seeing.pictures.get(one.path), signed(one.code)
+def _feature_tile(feature_image: FeatureImage, index: int, seeing: Seeing) -> Tile:
+    image, code = seeing.images.get(feature_image.path), show_code(feature_image.code)
     what = f"Feature {index} at strength {code}"
-    images = [] if picture is None else [show(picture, f"{what}: a picture of the class {one.class_name}")]
-    images += [show(each.overlay, _alt(each, f"feature {index} ({code})", one.class_name)) for each in one.maps]
-    lines = [one.class_name, f"code {code}", *_focus(one.maps)]
-    if one.predicted != one.class_name:
-        lines.insert(1, f"taken for {one.predicted}")
+    images = [] if image is None else [show(image, f"{what}: an image of the class {feature_image.class_name}")]
+    images += [
+        show(each.overlay, _alt(each, f"feature {index} ({code})", feature_image.class_name))
+        for each in feature_image.maps
+    ]
+    lines = [feature_image.class_name, f"code {code}", *_focus(feature_image.maps)]
+    if feature_image.predicted != feature_image.class_name:
+        lines.insert(1, f"predicted as {feature_image.predicted}")
     return Tile(tuple(images), tuple(lines))
 
 
 def _alt(heat: HeatMap, of: str, class_name: str) -> str:
     share = "the map is flat" if heat.in_top_fifth is None else f"{percent(heat.in_top_fifth)} of the heat outlined"
-    return f"{_name(heat)} of {of} in that picture of the class {class_name}: {share}"
+    return f"{_name(heat)} of {of} in that image of the class {class_name}: {share}"
 
 
 def _focus(maps: Sequence[HeatMap]) -> list[str]:
-    """One line for all maps of a picture; none where it has none."""
-    shares = ["flat" if one.in_top_fifth is None else f"{100 * one.in_top_fifth:.0f}" for one in maps]
+    """One line for all maps of an image; none where it has none."""
+    shares = ["flat" if shown_map.in_top_fifth is None else f"{100 * shown_map.in_top_fifth:.0f}" for shown_map in maps]
     if set(shares) <= {"flat"}:
         return ["a flat map"] if shares else []
     return [f"{' / '.join(shares)}{NBSP}% outlined"]
 
 
-def _made_tile(made: SyntheticImage, index: int) -> Tile:
-    times = "" if made.ratio is None else f"{strength(made.ratio)} × the strongest"
-    alt = f"A picture made so that feature {index} fires: strength {signed(made.code)}"
-    lines = ("made from noise", f"code {signed(made.code)}", times)
-    return Tile((show(made.picture, alt),), tuple(line for line in lines if line), made=True)
+def _visualisation_tile(synthetic: SyntheticImage, index: int) -> Tile:
+    times = "" if synthetic.ratio is None else f"{strength(synthetic.ratio)} × the strongest"
+    alt = f"Visualisation of feature {index}, optimised from noise: strength {show_code(synthetic.code)}"
+    lines = ("feature visualisation", f"code {show_code(synthetic.code)}", times)
+    return Tile((show(synthetic.image, alt),), tuple(line for line in lines if line), visualisation=True)
 
 
-def signed(code: float) -> str:
+def show_code(code: float) -> str:
     """A code with its sign."""
     return f"−{strength(-code)}" if code < 0 else f"+{strength(code)}"
 
 
 def _focus_sentence(seeing: Seeing) -> str:
-    """How well the maps are localised, in the middle."""
-    maps = [each for one in seeing.features for image in one.images for each in image.maps]
+    """A sentence on how well the maps are localised in the median."""
+    maps = [each for gallery in seeing.features for image in gallery.images for each in image.maps]
     shares: dict[str, list[float]] = {}
-    for one in maps:
-        if one.in_top_fifth is not None:
-            shares.setdefault(_name(one), []).append(one.in_top_fifth)
+    for shown_map in maps:
+        if shown_map.in_top_fifth is not None:
+            shares.setdefault(_name(shown_map), []).append(shown_map.in_top_fifth)
     if not shares:
         return ""
-    flat = sum(one.in_top_fifth is None for one in maps)
+    flat = sum(shown_map.in_top_fifth is None for shown_map in maps)
     medians = " and ".join(f"{percent(statistics.median(own))} ({name})" for name, own in shares.items())
     said = f"In the median map {medians} of the heat lies inside the line."
     return said + (f" {plural(flat, 'map')} of {count(len(maps))} {_are(flat)} flat." if flat else "")
@@ -176,18 +179,18 @@ def _are(n: int) -> str:
     return "is" if n == 1 else "are"
 
 
-def _class_strip(one: ClassFragile, seeing: Seeing, medium: Medium) -> Strip:
-    tiles = tuple(_fragile_tile(image, one.class_name, seeing) for image in one.images[: medium.tiles])
-    empty = "" if one.images else "No picture of it flips at any strength."
-    return Strip(one.class_name, f"feature {one.feature} suppressed", tiles, empty)
+def _class_strip(fragile: ClassFragile, seeing: Seeing, medium: Medium) -> Strip:
+    tiles = tuple(_fragile_tile(image, fragile.class_name, seeing) for image in fragile.images[: medium.tiles])
+    empty = "" if fragile.images else "No image of it flips at any strength."
+    return Strip(fragile.class_name, f"feature {fragile.feature} suppressed", tiles, empty)
 
 
-def _fragile_tile(one: FragileImage, class_name: str, seeing: Seeing) -> Tile:
-    picture, at = seeing.pictures.get(one.path), f"α̂ = {strength(one.alpha_hat)}"
-    alt = f"A picture of the class {class_name} that flips to {one.flips_to} at {at}"
-    images = [] if picture is None else [show(picture, alt)]
-    images += [show(each.overlay, _alt(each, f"the class {class_name}", class_name)) for each in one.maps]
-    lines = (f"to {one.flips_to}", at)
+def _fragile_tile(fragile_image: FragileImage, class_name: str, seeing: Seeing) -> Tile:
+    image, at = seeing.images.get(fragile_image.path), f"α̂ = {strength(fragile_image.alpha_hat)}"
+    alt = f"An image of the class {class_name} that flips to {fragile_image.flips_to} at {at}"
+    images = [] if image is None else [show(image, alt)]
+    images += [show(each.overlay, _alt(each, f"the class {class_name}", class_name)) for each in fragile_image.maps]
+    lines = (f"to {fragile_image.flips_to}", at)
     return Tile(tuple(images), lines)
 
 
@@ -195,5 +198,5 @@ def _lost_sentence(seeing: Seeing) -> str:
     lost = seeing.unreadable
     if not lost:
         return ""
-    which = names([f"{one.path} ({one.reason})" for one in lost], 3)
-    return f"{plural(len(lost), 'picture')} could not be read again and {_are(len(lost))} not shown: {which}."
+    which = names([f"{skipped.path} ({skipped.reason})" for skipped in lost], 3)
+    return f"{plural(len(lost), 'image')} could not be read again and {_are(len(lost))} not shown: {which}."

@@ -17,7 +17,7 @@ from salve_audit.results import AuditResult, Stress
 
 
 def build_stress(result: AuditResult, medium: Medium) -> Section | None:
-    """None where an earlier version wrote the audit, or no class could be examined."""
+    """The section; None where an earlier version wrote the audit, or no class could be examined."""
     stress = result.stress
     if stress is None or not stress.enhancement:
         return None
@@ -43,11 +43,11 @@ def build_stress(result: AuditResult, medium: Medium) -> Section | None:
 
 
 def _scope(stress: Stress) -> str:
-    """What was left out; "" where nothing was."""
+    """A sentence on the classes that were left out; "" where there are none."""
     if not stress.n_classes_left_out:
         return ""
     examined, left = len(stress.class_names), stress.n_classes_left_out
     return (
         f"Examined are the {count(examined)} most fragile classes; {count(left)} are left out. Accuracies are over "
-        f"{count(stress.n_samples)} audit pictures."
+        f"{count(stress.n_samples)} audit images."
     )

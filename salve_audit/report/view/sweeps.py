@@ -1,4 +1,4 @@
-"""Cross-class features over a range of strengths: figures, entanglement in words and as a table, strongest pictures."""
+"""Cross-class features over a range of strengths: figures, entanglement in words and as a table, strongest images."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from salve_audit.report.charts.svg import Drawing
 from salve_audit.report.numbers import count, names, percent_interval, plural, points
 from salve_audit.report.tables import Column, Missing, Table, Value, make_table
 from salve_audit.report.view.page import Figure, Medium
-from salve_audit.report.view.pictures import thumbnails
+from salve_audit.report.view.thumbnails import thumbnails
 from salve_audit.results import ClassSweep, FeatureInfo, FeatureSweep, Opposition, Seeing, Stress
 
 PANELS = 6
-PICTURES = 3  # named in the table; more are in audit.json
+IMAGES = 3  # named in the table; more are in audit.json
 _NOT_OPPOSED = "no two classes move in opposite directions"
 
 
@@ -29,49 +29,60 @@ class Swept:
 
 def sweep_order(features: Sequence[FeatureInfo]) -> list[Swept]:
     """Swept features, the most entangled first, then by the number of strengths at which any class moves."""
-    swept = [Swept(one, one.sweep, _opposition_size(one.sweep)) for one in features if one.sweep is not None]
-    return sorted(swept, key=lambda one: (-one.size, -len(one.sweep.moves), one.info.index))
+    swept = [
+        Swept(feature, feature.sweep, _opposition_size(feature.sweep))
+        for feature in features
+        if feature.sweep is not None
+    ]
+    return sorted(
+        swept,
+        key=lambda swept_feature: (-swept_feature.size, -len(swept_feature.sweep.moves), swept_feature.info.index),
+    )
 
 
 def _opposition_size(sweep: FeatureSweep) -> float:
     """The largest amount, over strengths, that one class falls by while another rises by at least as much."""
-    found = (min(_largest(sweep, each, each.falls), _largest(sweep, each, each.rises)) for each in sweep.opposed)
-    return max(found, default=0.0)
+    sizes = (min(_largest(sweep, each, each.falls), _largest(sweep, each, each.rises)) for each in sweep.opposed)
+    return max(sizes, default=0.0)
 
 
 def entangled_lines(swept: Sequence[Swept], limit: int = 12) -> list[str]:
-    """Of the features that suppression shows to be entangled: the strength and the classes that are farthest apart."""
+    """Lines on the entangled features: the strength and the two classes that are farthest apart."""
     said = []
-    for one in swept[:limit]:
-        opposed = [each for each in one.sweep.opposed if each.alpha_hat < 0]
+    for swept_feature in swept[:limit]:
+        opposed = [each for each in swept_feature.sweep.opposed if each.alpha_hat < 0]
         if opposed:
-            at = _widest(one.sweep, opposed)
-            by_name = {c.class_name: _change(one.sweep, c, at.alpha_hat) for c in one.sweep.classes}
+            at = _widest(swept_feature.sweep, opposed)
+            by_name = {c.class_name: _change(swept_feature.sweep, c, at.alpha_hat) for c in swept_feature.sweep.classes}
             low, high = min(at.falls, key=by_name.__getitem__), max(at.rises, key=by_name.__getitem__)
             moves = f"{low} changes by {points(by_name[low])} and {high} by {points(by_name[high])} points"
-            said.append(f"Feature {one.info.index}: suppressed at α̂ = {-at.alpha_hat:g}, {moves}.")
+            said.append(f"Feature {swept_feature.info.index}: suppressed at α̂ = {-at.alpha_hat:g}, {moves}.")
     return said
 
 
 def _widest(sweep: FeatureSweep, opposed: Sequence[Opposition]) -> Opposition:
-    """Where the smaller of the two opposite movements is largest."""
-    return max(opposed, key=lambda one: min(_largest(sweep, one, one.falls), _largest(sweep, one, one.rises)))
+    """The strength at which the smaller of the two opposite movements is largest."""
+    return max(opposed, key=lambda move: min(_largest(sweep, move, move.falls), _largest(sweep, move, move.rises)))
 
 
 def _largest(sweep: FeatureSweep, at: Opposition, moved: Sequence[str]) -> float:
-    return max(abs(_change(sweep, one, at.alpha_hat)) for one in sweep.classes if one.class_name in moved)
+    return max(
+        abs(_change(sweep, class_sweep, at.alpha_hat))
+        for class_sweep in sweep.classes
+        if class_sweep.class_name in moved
+    )
 
 
-def _change(sweep: FeatureSweep, one: ClassSweep, alpha_hat: float) -> float:
-    return one.accuracy[sweep.alpha_hat.index(alpha_hat)] - one.accuracy[sweep.alpha_hat.index(0.0)]
+def _change(sweep: FeatureSweep, class_sweep: ClassSweep, alpha_hat: float) -> float:
+    return class_sweep.accuracy[sweep.alpha_hat.index(alpha_hat)] - class_sweep.accuracy[sweep.alpha_hat.index(0.0)]
 
 
 def sweep_sentence(swept: Sequence[Swept], stress: Stress | None) -> str:
-    """How many of the features are entangled, suppressed or enhanced."""
-    top = max(max(one.sweep.alpha_hat) for one in swept)
-    down = [one for one in swept if any(each.alpha_hat < 0 for each in one.sweep.opposed)]
-    up = [one for one in swept if any(each.alpha_hat > 0 for each in one.sweep.opposed)]
-    still = sum(not one.sweep.moves for one in swept)
+    """A sentence on how many of the features are entangled, suppressed or enhanced."""
+    top = max(max(swept_feature.sweep.alpha_hat) for swept_feature in swept)
+    down = [swept_feature for swept_feature in swept if any(each.alpha_hat < 0 for each in swept_feature.sweep.opposed)]
+    up = [swept_feature for swept_feature in swept if any(each.alpha_hat > 0 for each in swept_feature.sweep.opposed)]
+    still = sum(not swept_feature.sweep.moves for swept_feature in swept)
     text = plural(len(swept), "cross-class feature")
     if not down and not up:
         said = f"Up to α̂ = {top:g} none of {text} moves two classes in opposite directions beyond chance"
@@ -95,7 +106,7 @@ def sweep_figure(swept: Sequence[Swept], medium: Medium) -> Figure:
     return Figure(
         "figure-sweeps",
         "Accuracy of the classes that a cross-class feature moves most, while it is suppressed or enhanced",
-        tuple(_panel(one) for one in shown),
+        tuple(_panel(swept_feature) for swept_feature in shown),
         "features[].sweep",
         panels=True,
         note=note,
@@ -109,32 +120,36 @@ def _numbers(shown: Sequence[Swept]) -> Table:
     heads = [f"{'suppress' if s < 0 else 'enhance'} {abs(s):g}" if s else "unedited" for s in strengths]
     columns = [Column("Feature", "name"), Column("Class", "text"), *(Column(head) for head in heads)]
     rows: list[list[Value]] = []
-    for one in shown:
-        for each in _chosen(one.sweep):
+    for swept_feature in shown:
+        for each in _chosen(swept_feature.sweep):
             bounds = zip(each.accuracy, each.low, each.high, strict=True)
             cells = [f"{100 * value:.1f} ({percent_interval(low, high)})" for value, low, high in bounds]
-            rows.append([str(one.info.index), each.class_name, *cells])
+            rows.append([str(swept_feature.info.index), each.class_name, *cells])
     return make_table("Accuracy and 95 % interval, %", columns, rows, len(rows), "features[].sweep")
 
 
-def _panel(one: Swept) -> Drawing:
-    lines = [Line(c.class_name, c.accuracy, c.low, c.high) for c in _chosen(one.sweep)]
-    axis = Axis(one.sweep.alpha_hat, "strength α̂", ("← suppressed", "enhanced →"))
-    entangled = " (entangled)" if one.size else ""
-    return draw_bundle(f"Feature {one.info.index}{entangled}", axis, lines)
+def _panel(swept_feature: Swept) -> Drawing:
+    lines = [Line(c.class_name, c.accuracy, c.low, c.high) for c in _chosen(swept_feature.sweep)]
+    axis = Axis(swept_feature.sweep.alpha_hat, "strength α̂", ("← suppressed", "enhanced →"))
+    entangled = " (entangled)" if swept_feature.size else ""
+    return draw_bundle(f"Feature {swept_feature.info.index}{entangled}", axis, lines)
 
 
 def _chosen(sweep: FeatureSweep) -> list[ClassSweep]:
     """Classes for a panel: two that fall and two that rise where they are most opposed, then others that move."""
-    span = {one.class_name: max(one.accuracy) - min(one.accuracy) for one in sweep.classes}
+    span = {
+        class_sweep.class_name: max(class_sweep.accuracy) - min(class_sweep.accuracy) for class_sweep in sweep.classes
+    }
     first: list[str] = []
     if sweep.opposed:
         widest = _widest(sweep, sweep.opposed)
-        by_name = {one.class_name: abs(_change(sweep, one, widest.alpha_hat)) for one in sweep.classes}
+        by_name = {
+            class_sweep.class_name: abs(_change(sweep, class_sweep, widest.alpha_hat)) for class_sweep in sweep.classes
+        }
         for moved in (widest.falls, widest.rises):
             first += sorted(moved, key=lambda name: -by_name[name])[: MOST_LINES // 2]
     order = list(dict.fromkeys([*first, *sorted(span, key=lambda name: -span[name])]))[:MOST_LINES]
-    return [next(one for one in sweep.classes if one.class_name == name) for name in order]
+    return [next(class_sweep for class_sweep in sweep.classes if class_sweep.class_name == name) for name in order]
 
 
 def sweep_table(swept: Sequence[Swept], medium: Medium) -> Table:
@@ -148,34 +163,34 @@ def sweep_table(swept: Sequence[Swept], medium: Medium) -> Table:
     ]
     rows: list[list[Value]] = [
         [
-            str(one.info.index),
-            names(one.info.classes, medium.listed) if one.info.classes else "none",
-            _opposed(one.sweep, -1, medium.listed),
-            _opposed(one.sweep, 1, medium.listed),
-            f"{100 * one.size:.1f}" if one.size else Missing(_NOT_OPPOSED),
+            str(swept_feature.info.index),
+            names(swept_feature.info.classes, medium.listed) if swept_feature.info.classes else "none",
+            _opposed(swept_feature.sweep, -1, medium.listed),
+            _opposed(swept_feature.sweep, 1, medium.listed),
+            f"{100 * swept_feature.size:.1f}" if swept_feature.size else Missing(_NOT_OPPOSED),
         ]
-        for one in swept
+        for swept_feature in swept
     ]
     return make_table("Cross-class features over strengths", columns, rows, medium.table_rows, "features[].sweep")
 
 
 def _opposed(sweep: FeatureSweep, sign: int, limit: int) -> Value:
     """The classes that ever fall and those that ever rise on one side of 0."""
-    moves = [one for one in sweep.moves if one.alpha_hat * sign > 0]
+    moves = [move for move in sweep.moves if move.alpha_hat * sign > 0]
     sides = []
-    for each in ([name for one in moves for name in one.falls], [name for one in moves for name in one.rises]):
+    for each in ([name for move in moves for name in move.falls], [name for move in moves for name in move.rises]):
         unique = list(dict.fromkeys(each))
         sides.append(names(unique, limit) if unique else "none")
     return "none" if sides == ["none", "none"] else " / ".join(sides)
 
 
 def images_table(swept: Sequence[Swept], seeing: Seeing | None, medium: Medium) -> Table:
-    """The pictures on which each feature is strongest: those of its gallery, or their paths where there is none."""
-    columns = [Column("Feature", "name"), Column("Strongest audit pictures (class)", "wrap")]
+    """The images on which each feature is strongest: those of its gallery, or their paths where there is none."""
+    columns = [Column("Feature", "name"), Column("Strongest audit images (class)", "wrap")]
     rows: list[list[Value]] = []
-    for one in swept[: PANELS if not medium.numbers else None]:
-        strongest = one.sweep.images[:PICTURES]
+    for swept_feature in swept[: PANELS if not medium.numbers else None]:
+        strongest = swept_feature.sweep.images[:IMAGES]
         shown = ", ".join(f"{each.path} ({each.class_name})" for each in strongest)
-        pictures: Value = thumbnails(strongest, seeing, one.info.index) or shown
-        rows.append([str(one.info.index), pictures if strongest else Missing("it fires on no audit picture")])
+        images: Value = thumbnails(strongest, seeing, swept_feature.info.index) or shown
+        rows.append([str(swept_feature.info.index), images if strongest else Missing("it fires on no audit image")])
     return make_table("Where each feature is strongest", columns, rows, medium.table_rows, "features[].sweep.images")

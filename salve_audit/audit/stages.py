@@ -1,0 +1,325 @@
+"""The adapters between stages, in the order of the line: what each stage is given, or why it is left out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from salve_audit.activations.device import choose_device, choose_workers
+from salve_audit.activations.store import Activations
+from salve_audit.audit.subject import Subject
+from salve_audit.config import AuditConfig, limits_of
+from salve_audit.evidence.stage import (
+    TRACED,
+    EvidenceInputs,
+    EvidenceOutcome,
+    absent_evidence,
+    choose_evidence_layer,
+    measure_evidence,
+    read_first_images,
+)
+from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.inputs.model.head.linear import LinearHead
+from salve_audit.interventions.comparison import Comparison, ComparisonInputs, SeedFeatures
+from salve_audit.interventions.deep.comparison import DeepInputs, compare_deep_edits
+from salve_audit.interventions.registry import METHODS
+from salve_audit.reliance.assess import Reliance, RelianceInputs, assess_reliance
+from salve_audit.reliance.features import FeatureUse, describe_blocks
+from salve_audit.reliance.scaling import Samples
+from salve_audit.reliance.spread import OtherSeed
+from salve_audit.results import DeepComparison, FeatureInfo, SaeFidelity, SaeInfo, Seeing, nothing_seen
+from salve_audit.sae.metrics import measure_quality
+from salve_audit.sae.models import CHUNK_ROWS, TrainedSae
+from salve_audit.sae.settings import SaeSettings
+from salve_audit.sae.stage import SaeOutcome, train_sae
+from salve_audit.sae.supervised_concepts import gather_concepts
+from salve_audit.sae.variant_names import PAPER, SUPERVISED
+from salve_audit.saliency.drawing import DrawingInputs, find_layer
+from salve_audit.saliency.gallery import choose_images
+from salve_audit.saliency.stage import SeeingInputs, see_features
+from salve_audit.saliency.visualisation import VisualisationInputs, add_visualisations
+from salve_audit.stress.stage import StressInputs, StressOutcome, stress_edits
+
+TRANSFORMERS = ("vit", "deit", "beit", "eva", "cait", "swin", "maxvit", "flexivit")  # by the start of timm's names
+PAPER_BATCH_TRANSFORMER = 16  # docs/method.md §1: 32 for convolutional networks
+NO_IMAGES = "activations were audited, and there are no images of them"
+LEFT_OUT = "images are kept out of this report (--no-images)"
+
+
+def check_layers(config: AuditConfig, subject: Subject) -> None:
+    """Checks before the long stages that the layers named by the user can be used.
+
+    Raises:
+        LayerError: one of them cannot; names similar ones.
+        DataError: no image can be read.
+    """
+    classifier, images = subject.classifier, subject.images
+    if classifier is None or images is None:
+        return
+    if config.saliency_layer is not None:
+        find_layer(classifier, images, config.saliency_layer, subject.layers.trace)
+    if config.evidence_layer is not None:
+        first = read_first_images(classifier, images, images.audit.paths, TRACED)
+        choose_evidence_layer(classifier, first, config.evidence_layer, subject.layers.trace)
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """The chosen autoencoder in use.
+
+    Attributes:
+        outcome: of its training, with the other seeds.
+        info: for audit.json.
+        codes: (n, m) of the audit split.
+        use: how the classes use its latents on the fit split.
+        other_seeds: dominant features by the other seeds.
+    """
+
+    outcome: SaeOutcome
+    info: SaeInfo
+    codes: Float[np.ndarray, "n m"]
+    use: FeatureUse
+    other_seeds: tuple[SeedFeatures, ...]
+
+    @property
+    def sae(self) -> TrainedSae:
+        return self.outcome.sae
+
+
+def train_autoencoder(config: AuditConfig, subject: Subject) -> Autoencoder:
+    """The autoencoder of the fit split, with its codes of the audit split."""
+    activations, device = subject.activations, choose_device(config.device)
+    fit, concepts = activations.fit, None
+    if config.sae == SUPERVISED:
+        concepts = gather_concepts(subject.data_root, fit.paths, fit.labels, subject.classes, subject.attributes)
+    transformer = subject.model.architecture.startswith(TRANSFORMERS)
+    settings = SaeSettings(
+        variant=config.sae,
+        n_latents=config.n_latents,
+        n_seeds=config.sae_seeds,
+        seed=config.seed,
+        device=str(device),
+        batch_size=PAPER_BATCH_TRANSFORMER if config.sae == PAPER and transformer else None,
+    )
+    outcome = train_sae(fit.acts, fit.labels, activations.head, settings, concepts)
+    return Autoencoder(
+        outcome,
+        dataclasses.replace(outcome.info, on_audit=_measure_fidelity(outcome.sae, activations)),
+        outcome.sae.encode(activations.audit.acts),
+        _describe_use(outcome.sae, activations),
+        tuple(_describe_seed(seed, activations) for seed in outcome.seeds[1:]),
+    )
+
+
+def _measure_fidelity(sae: TrainedSae, activations: Activations) -> SaeFidelity:
+    """The autoencoder on the audit split, which had no part in choosing it."""
+    audit = activations.audit
+    quality = measure_quality(sae, np.asarray(audit.acts), audit.labels, activations.head)
+    return SaeFidelity(quality.r2, quality.accuracy_original, quality.accuracy_reconstructed, quality.logit_kl)
+
+
+def _describe_use(sae: TrainedSae, activations: Activations) -> FeatureUse:
+    """The use of the latents by the classes on the fit split, block by block."""
+    fit = activations.fit
+    starts = range(0, len(fit.labels), CHUNK_ROWS)
+    blocks = ((sae.encode(fit.acts[i : i + CHUNK_ROWS]), fit.labels[i : i + CHUNK_ROWS]) for i in starts)
+    return describe_blocks(blocks, sae.dictionary, activations.head)
+
+
+def _describe_seed(sae: TrainedSae, activations: Activations) -> SeedFeatures:
+    """The dominant feature of each class by another seed, and all that edits with it need."""
+    use = _describe_use(sae, activations)
+    return SeedFeatures(use.dominant, sae.dictionary, use.mean_codes, use.alive)
+
+
+def measure_sensitivity(config: AuditConfig, subject: Subject, trained: Autoencoder) -> Reliance:
+    """Features and thresholds at the head."""
+    audit, head = subject.activations.audit, subject.activations.head
+    return assess_reliance(
+        RelianceInputs(
+            use=trained.use,
+            dictionary=trained.sae.dictionary,
+            audit=Samples(np.asarray(audit.acts), audit.labels, head),
+            classes=subject.classes,
+            seed=config.seed,
+            other_seeds=tuple(OtherSeed(seed.dictionary, seed.features, seed.alive) for seed in trained.other_seeds),
+        )
+    )
+
+
+def order_by_fragility(reliance: Reliance, head: LinearHead) -> Float[np.ndarray, " k"]:
+    """Flip medians by output, nan where not reached: the order in which classes are compared if not all can be."""
+    medians = np.full(head.n_classes, np.nan)
+    for class_info in reliance.classes:
+        if class_info.alpha_hat.flip.median is not None:
+            medians[class_info.index] = class_info.alpha_hat.flip.median
+    return medians
+
+
+def gather_comparison(subject: Subject, trained: Autoencoder, reliance: Reliance) -> ComparisonInputs:
+    """All that edits of the head are compared on."""
+    activations = subject.activations
+    return ComparisonInputs(
+        head=activations.head,
+        class_names=subject.classes,
+        features=reliance.use.dominant,
+        dictionary=trained.sae.dictionary,
+        mean_codes=reliance.use.mean_codes,
+        alive=reliance.use.alive,
+        fit_acts=activations.fit.acts,
+        fit_labels=activations.fit.labels,
+        audit_acts=activations.audit.acts,
+        audit_labels=activations.audit.labels,
+        other_seeds=trained.other_seeds,
+        fragility=order_by_fragility(reliance, activations.head),
+    )
+
+
+def stress_compared(
+    config: AuditConfig,
+    subject: Subject,
+    trained: Autoencoder,
+    reliance: Reliance,
+    comparison: tuple[ComparisonInputs, Comparison],
+) -> StressOutcome:
+    """Enhancement, composition and recovery of the edits that were compared."""
+    compared, outcome = comparison
+    return stress_edits(
+        StressInputs(
+            compared=compared,
+            results=outcome.results,
+            classes=reliance.classes,
+            features=reliance.features,
+            encoder=trained.sae.encoder_weight,
+            codes=trained.codes,
+            paths=subject.activations.audit.paths,
+            seed=config.seed,
+        )
+    )
+
+
+def edit_deeply(
+    config: AuditConfig, subject: Subject, trained: Autoencoder, compared: ComparisonInputs
+) -> DeepComparison | None:
+    """The comparison of deep edits; None where it is not wanted, or where SALVE and steering are not compared.
+
+    Args:
+        config: of the audit.
+        subject: network and images.
+        trained: the autoencoder, whose encoder is projected out.
+        compared: what the edits of the head were compared on.
+    """
+    needed = {key for key, method in METHODS.items() if method.beside and not method.yardstick}
+    if config.deep_edits == "off" or not needed <= {*config.interventions}:
+        return None
+    if subject.classifier is None or subject.images is None:
+        return DeepComparison("", "arrays hold no network")
+    device = choose_device(config.device)
+    inputs = DeepInputs(
+        classifier=subject.classifier,
+        images=subject.images,
+        audit=subject.activations.audit,
+        compared=compared,
+        encoder=trained.sae.encoder_weight,
+        seed=config.seed,
+        device=device,
+        workers=choose_workers(config.workers, device),
+    )
+    return compare_deep_edits(inputs)
+
+
+def show_features(
+    config: AuditConfig,
+    subject: Subject,
+    trained: Autoencoder,
+    reliance: Reliance,
+    features: Sequence[FeatureInfo],
+) -> Seeing:
+    """Galleries of dominant and shared features, and of the images that flip first.
+
+    Args:
+        config: of the audit.
+        subject: network, images and activations.
+        trained: the autoencoder with the codes of the audit split.
+        reliance: classes and thresholds.
+        features: described ones, with what the later stages know of them.
+    """
+    if not config.images:
+        return nothing_seen(LEFT_OUT)
+    if subject.classifier is None or subject.images is None:
+        return nothing_seen(NO_IMAGES)
+    drawing = _gather_drawing(config, subject, subject.classifier, trained, (reliance, features))
+    seeing = see_features(SeeingInputs(drawing, reliance.samples, subject.classes))
+    if seeing.why_absent:
+        return seeing
+    visualised = VisualisationInputs(
+        classifier=subject.classifier,
+        sae=trained.sae,
+        codes=trained.codes,
+        features=features,
+        classes=subject.classes,
+        which=config.activation_maximisation,
+        seed=config.seed,
+        device=drawing.device,
+    )
+    return add_visualisations(seeing, visualised)
+
+
+def _gather_drawing(
+    config: AuditConfig,
+    subject: Subject,
+    classifier: Classifier,
+    trained: Autoencoder,
+    described: tuple[Reliance, Sequence[FeatureInfo]],
+) -> DrawingInputs:
+    """All that heat maps are drawn from; `described`: the classes with their thresholds, and the features."""
+    assert subject.images is not None, "there are images"
+    (reliance, features), audit = described, subject.activations.audit
+    return DrawingInputs(
+        classifier=classifier,
+        images=subject.images,
+        audit=audit,
+        head=subject.activations.head,
+        sae=trained.sae,
+        codes=trained.codes,
+        chosen=choose_images(reliance.classes, features, trained.codes, reliance.samples, audit.labels),
+        layer=config.saliency_layer,
+        device=choose_device(config.device),
+        trace=subject.layers.trace,
+    )
+
+
+def find_image_reliance(config: AuditConfig, subject: Subject, reliance: Reliance) -> EvidenceOutcome:
+    """Image reliance of every class that can be afforded, or a record that says why it was not measured.
+
+    Args:
+        config: of the audit.
+        subject: network, images and activations.
+        reliance: classes with their thresholds; the most fragile ones are examined first.
+    """
+    if config.evidence == "off":
+        return absent_evidence(reliance.classes, "it was turned off (--evidence off)")
+    if subject.classifier is None or subject.images is None:
+        return absent_evidence(reliance.classes, NO_IMAGES)
+    device, audit = choose_device(config.device), subject.activations.audit
+    inputs = EvidenceInputs(
+        classifier=subject.classifier,
+        images=subject.images,
+        paths=audit.paths,
+        labels=audit.labels,
+        head=subject.activations.head,
+        classes=subject.classes,
+        fragility=order_by_fragility(reliance, subject.activations.head),
+        device=device,
+        workers=choose_workers(config.workers, device),
+        seed=config.seed,
+        layer=config.evidence_layer,
+        needed=limits_of(config).in_image,
+        with_images=config.images,
+        trace=subject.layers.trace,
+    )
+    return measure_evidence(inputs, reliance.classes)

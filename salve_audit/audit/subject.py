@@ -1,0 +1,274 @@
+"""The subject of an audit, whatever it came from: activations with their head, class names, and the model in words.
+
+A checkpoint with images needs one backbone pass; a file of arrays holds all that the later stages read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from salve_audit.activations.cache import default_cache_dir
+from salve_audit.activations.device import choose_device
+from salve_audit.activations.extraction import ExtractSettings, extract
+from salve_audit.activations.store import Activations, ActivationSplit
+from salve_audit.audit.progress import Stopwatch
+from salve_audit.config import AuditConfig
+from salve_audit.errors import DataError, UsageError
+from salve_audit.inputs.arrays.array_file import is_array_file
+from salve_audit.inputs.arrays.arrayset import ArraySet, ArraySplit, load_arrays
+from salve_audit.inputs.data.datasets import load_images
+from salve_audit.inputs.data.imageset import ImageSet
+from salve_audit.inputs.labels.label import (
+    cut_label,
+    describe_label,
+    find_label,
+    mark_present,
+    name_sides,
+    require_label,
+)
+from salve_audit.inputs.labels.matching import match_classes
+from salve_audit.inputs.labels.suspect import suspect_mapping
+from salve_audit.inputs.model.checkpoint import load_classifier
+from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.inputs.model.enlarged import describe_enlarged
+from salve_audit.inputs.model.identify import ALSO_FIT
+from salve_audit.results import ClassMapping, ClassPair, ModelInfo
+from salve_audit.sae.supervised_concepts import gather_concepts, select_columns
+from salve_audit.sae.variant_names import SUPERVISED
+from salve_audit.spatial.layers import LayerMemo
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The audited model and data.
+
+    Attributes:
+        activations: both splits with the head.
+        classes: names, in output order.
+        model: the model in words and counts.
+        model_sha256: of the model's file.
+        data_root: name of the data's folder or file.
+        layout: how the two splits came about, in words.
+        trusted_code: code named by the user was run.
+        notes: what the reader of a report should know.
+        mapping: which class of the data is which output; None for arrays.
+        attributes: columns of the data that a supervised autoencoder knows: column -> key -> text.
+        classifier: the network, None for arrays.
+        images: the images of both splits, unreadable ones included; None for arrays.
+        layers: the trace of the classifier's spatial layers, shared by all stages that need them.
+    """
+
+    activations: Activations
+    classes: tuple[str, ...]
+    model: ModelInfo
+    model_sha256: str
+    data_root: str
+    layout: str
+    trusted_code: bool
+    notes: tuple[str, ...]
+    mapping: ClassMapping | None = None
+    attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    classifier: Classifier | None = None
+    images: ImageSet | None = None
+    layers: LayerMemo = field(default_factory=LayerMemo)
+
+
+def load_subject(config: AuditConfig, watch: Stopwatch) -> Subject:
+    """Activations, head and classes from a checkpoint and images, or from a file of arrays.
+
+    Raises:
+        UsageError: images are missing, or given beside arrays.
+        SalveError: an input cannot be used.
+    """
+    path = Path(config.model)
+    if is_array_file(path):
+        return _from_arrays(path, config, watch)
+    if config.data is None:
+        hint = "salve-audit MODEL DATA; only a file of arrays (.npz, .safetensors with acts) is audited alone"
+        raise UsageError("DATA", f"no labelled images are given for {path}", hint=hint)
+    return _from_images(path, Path(config.data), config, watch)
+
+
+def _from_images(path: Path, data: Path, config: AuditConfig, watch: Stopwatch) -> Subject:
+    with watch.stage("inputs"):
+        classifier = load_classifier(
+            path, arch=config.arch, head=config.head, weights=config.weights, trust=config.trust_model
+        )
+        for note in classifier.notes:
+            if note.startswith(ALSO_FIT):
+                log.warning("%s: it is taken for %s; %s", path.name, classifier.architecture, note)
+        images = load_images(data, seed=config.seed, limit=config.limit)
+        images = match_classes(images, classifier.n_outputs, classifier.class_names, config.classes)
+        _check_label(classifier, images.classes, config.label)
+        attributes = _find_attributes(images, config)
+    with watch.stage("activations"):
+        activations = extract(classifier, images, _extract_settings(config))
+    suspicion = (*_warn_enlarged(classifier, images), *_suspect(activations, images.classes))
+    subject = Subject(
+        activations=activations,
+        classes=images.classes,
+        model=_describe_model(classifier, activations),
+        model_sha256=classifier.sha256,
+        data_root=images.root.name,
+        layout=images.layout,
+        trusted_code=classifier.trusted_code,
+        notes=(*classifier.notes, *suspicion),
+        mapping=ClassMapping(images.mapping, tuple(ClassPair(name, output) for name, output in images.pairs)),
+        attributes=attributes,
+        classifier=classifier,
+        images=images,
+    )
+    return subject if config.label is None else _narrow(subject, config.label)
+
+
+def _check_label(classifier: Classifier, classes: tuple[str, ...], label: str | None) -> None:
+    """Checks before the pass that a label is named where the outputs are labels, and that it exists."""
+    if label is not None and classifier.reader.count_outputs(classifier.model) == 1:
+        raise UsageError("--label", "the network has one output, which decides between two classes")
+    if label is not None:
+        find_label(label, classes)
+    elif classifier.reader.per_label:
+        raise require_label(classifier.path.name, classes)
+
+
+def _find_attributes(images: ImageSet, config: AuditConfig) -> Mapping[str, Mapping[str, str]]:
+    """The columns that the autoencoder is to know; unusable ones are refused before the backbone pass."""
+    if config.sae != SUPERVISED:
+        return {}
+    columns = select_columns(str(images.root), images.attributes, config.attributes)
+    fit = images.fit
+    gather_concepts(str(images.root), fit.paths, np.asarray(fit.labels), images.classes, columns)
+    return columns
+
+
+def _narrow(subject: Subject, label: str) -> Subject:
+    """The subject as the problem of two classes, label absent and present."""
+    index, activations = find_label(label, subject.classes), subject.activations
+    fit, audit = (
+        dataclasses.replace(part, labels=mark_present(part.labels, index))
+        for part in (activations.fit, activations.audit)
+    )
+    for part, purpose in ((fit, "to fit"), (audit, "to audit")):
+        if len(np.unique(part.labels)) < 2:
+            why = f"every or no image {purpose} has the label {label!r}, both are needed"
+            raise DataError(subject.data_root, why)
+    head = cut_label(activations.head, index)
+    return dataclasses.replace(
+        subject,
+        activations=dataclasses.replace(activations, head=head, fit=fit, audit=audit),
+        classes=name_sides(label),
+        model=dataclasses.replace(subject.model, n_classes=head.n_classes),
+        notes=(*subject.notes, describe_label(label, index, len(subject.classes))),
+    )
+
+
+def _warn_enlarged(classifier: Classifier, images: ImageSet) -> tuple[str, ...]:
+    """A warning, said and kept, where nobody said that the images are to be enlarged."""
+    text = describe_enlarged(classifier, images)
+    if text is not None:
+        log.warning("%s", text)
+    return () if text is None else (text,)
+
+
+def _suspect(
+    activations: Activations, classes: tuple[str, ...], remedy: str = "--classes FILE maps them by hand"
+) -> tuple[str, ...]:
+    """A warning, said and kept, where the classes are probably not the outputs they were matched with."""
+    head, audit = activations.head, activations.audit
+    logits = np.asarray(audit.acts) @ head.weight.T + head.bias
+    text = suspect_mapping(logits, audit.labels, head.n_classes, classes, remedy)
+    if text is not None:
+        log.warning("%s", text)
+    return () if text is None else (text,)
+
+
+def _from_arrays(path: Path, config: AuditConfig, watch: Stopwatch) -> Subject:
+    for option, value in (
+        ("DATA", config.data),
+        ("--arch", config.arch),
+        ("--head", config.head),
+        ("--classes", config.classes),
+        ("--weights", config.weights),
+        ("--attributes", config.attributes),
+        ("--saliency-layer", config.saliency_layer),
+        ("--evidence-layer", config.evidence_layer),
+    ):
+        if value is not None:
+            raise UsageError(option, f"{path} holds activations, labels and head; nothing else is read")
+    with watch.stage("inputs"):
+        arrays = load_arrays(path, config.seed, config.limit, config.label)
+    activations = Activations(
+        fit=_as_activations(arrays.fit),
+        audit=_as_activations(arrays.audit),
+        head=arrays.head,
+        head_error=None,
+        key=arrays.data_sha256,
+        data_sha256=arrays.data_sha256,
+        from_cache=False,
+        skipped=(),
+    )
+    remedy = "bring labels and rows of the weight into one order, and check that the weight is (classes, activations)"
+    return Subject(
+        activations=activations,
+        classes=arrays.classes,
+        model=_describe_arrays(arrays),
+        model_sha256=arrays.sha256,
+        data_root=path.name,
+        layout=arrays.layout,
+        trusted_code=False,
+        notes=(*arrays.notes, *_suspect(activations, arrays.classes, remedy)),
+    )
+
+
+def _as_activations(part: ArraySplit) -> ActivationSplit:
+    return ActivationSplit(part.acts, part.labels, part.paths)
+
+
+def _extract_settings(config: AuditConfig) -> ExtractSettings:
+    cache = Path(config.cache) if config.cache is not None else default_cache_dir()
+    return ExtractSettings(
+        batch_size=config.batch_size,
+        workers=config.workers,
+        device=choose_device(config.device),
+        precision=config.precision,
+        cache_dir=cache if config.use_cache else None,
+        progress=config.progress,
+    )
+
+
+def _describe_model(classifier: Classifier, activations: Activations) -> ModelInfo:
+    head = activations.head
+    return ModelInfo(
+        name=classifier.path.name,
+        architecture=classifier.architecture,
+        format=classifier.format,
+        head=head.module,
+        head_error=activations.head_error,
+        d=head.d,
+        n_classes=head.n_classes,
+        n_parameters=sum(p.numel() for p in classifier.model.parameters()),
+        transform=classifier.transform,
+    )
+
+
+def _describe_arrays(arrays: ArraySet) -> ModelInfo:
+    head = arrays.head
+    return ModelInfo(
+        name=arrays.path.name,
+        architecture="none (arrays)",
+        format=arrays.format,
+        head=head.module,
+        head_error=None,
+        d=head.d,
+        n_classes=head.n_classes,
+        n_parameters=head.weight.size + head.bias.size,
+        transform=None,
+    )

@@ -1,0 +1,1 @@
+"""What the network depends on in the image: regions and global factors are removed, and predictions measured again."""

@@ -1,0 +1,136 @@
+"""Images that show a concept: with it outlined, as a heat map, and with it removed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from salve_audit.evidence.controls import FACTORS, ChannelStatistics
+from salve_audit.evidence.findings import ConceptFinding, EvidenceFindings
+from salve_audit.evidence.regions import fill_regions, to_pixels
+from salve_audit.evidence.search import Evidence
+from salve_audit.results import Concept, ConceptImage
+from salve_audit.results.transform import TransformSpec
+from salve_audit.saliency.heat import outline, shade
+from salve_audit.saliency.thumbnails import encode_image, fit_side, resize_heat, resize_pixels, to_display_pixels
+
+MOST_CLASSES = 16
+PER_CLASS = 2  # concepts
+PER_CONCEPT = 4  # images
+
+
+@dataclass(frozen=True)
+class ShownImages:
+    """Access to the few images that are drawn.
+
+    Attributes:
+        load: rows (m,) of `Evidence` -> prepared images (m, c, h, w).
+        path: row -> path of the image.
+        spec: how images were prepared.
+        channel_stats: mean and standard deviation of their channels.
+        heat: images (m, c, h, w), classes (m,) -> evidence (m, 1, gh, gw) for them, 0 or more.
+    """
+
+    load: Callable[[Int[np.ndarray, " m"]], Float[Tensor, "m c h w"]]
+    path: Callable[[int], str]
+    spec: TransformSpec
+    channel_stats: ChannelStatistics
+    heat: Callable[[Float[Tensor, "m c h w"], Int[Tensor, " m"]], Float[Tensor, "m 1 gh gw"]]
+
+    def thumbnail(self, image: Float[Tensor, "1 c h w"]) -> UInt8[np.ndarray, "s t 3"]:
+        """Convert one prepared image to the pixels that are shown."""
+        pixels = to_display_pixels(image.numpy(), self.spec.mean, self.spec.std)[0]
+        return resize_pixels(pixels, fit_side(pixels.shape[0], pixels.shape[1]))
+
+
+def draw_concepts(
+    concepts: tuple[Concept, ...], findings: EvidenceFindings, evidence: Evidence, shown: ShownImages
+) -> tuple[Concept, ...]:
+    """Add images to the concepts that each class loses most without, of each concept those that lose most margin.
+
+    Args:
+        concepts: of the audit, in the order of `findings.concepts`.
+        findings: of the evidence.
+        evidence: on the processor.
+        shown: access to the images.
+    """
+    order = sorted(findings.concepts, key=lambda concept: -concept.effect[concept.label].value)
+    labels = list(dict.fromkeys(concept.label for concept in order))[:MOST_CLASSES]
+    drawn = list(concepts)
+    for label in labels:
+        own = [index for index, concept in enumerate(findings.concepts) if concept.label == label]
+        own.sort(key=lambda index: -findings.concepts[index].effect[label].value)
+        for index in own[:PER_CLASS]:
+            images = _draw(findings.concepts[index], evidence, shown)
+            drawn[index] = dataclasses.replace(drawn[index], images=images)
+    return tuple(drawn)
+
+
+def _draw(concept: ConceptFinding, evidence: Evidence, shown: ShownImages) -> tuple[ConceptImage, ...]:
+    """The images that lose most margin without the concept."""
+    alone = evidence.alone[concept.images, concept.slots].cpu().numpy()
+    first = np.argsort(alone, kind="stable")[:PER_CONCEPT]
+    rows, slots = concept.images[first], concept.slots[first]
+    images = shown.load(rows)
+    size = (int(images.shape[2]), int(images.shape[3]))
+    every = evidence.regions[torch.from_numpy(rows)].float().cpu()
+    regions = to_pixels(every[torch.arange(len(rows)), torch.from_numpy(slots)][:, None], size)
+    stronger = torch.arange(every.shape[1]) < torch.from_numpy(slots)[:, None]
+    removed = to_pixels((every * stronger[:, :, None, None]).amax(1, keepdim=True), size)
+    heat = shown.heat(fill_regions(images, removed), evidence.labels[torch.from_numpy(rows)])
+    drawn = []
+    for i, (row, slot) in enumerate(zip(rows.tolist(), slots.tolist(), strict=True)):
+        image, region = images[i : i + 1], regions[i : i + 1]
+        before, after = shown.thumbnail(image), shown.thumbnail(fill_regions(image, region))
+        sides = (before.shape[0], before.shape[1])
+        mask = resize_heat(region[0, 0].numpy(), sides) > 0.5
+        coloured = outline(shade(before, resize_heat(heat[i, 0].numpy(), sides)), mask)
+        drawn.append(
+            ConceptImage(
+                path=shown.path(row),
+                outlined=encode_image(outline(before, mask)),
+                without=encode_image(after),
+                flipped=bool(evidence.flips[row, slot]),
+                heat=encode_image(coloured),
+            )
+        )
+    return tuple(drawn)
+
+
+def draw_factors(
+    concepts: tuple[Concept, ...],
+    flipped: Mapping[str, Bool[np.ndarray, " n"]],
+    evidence: Evidence,
+    shown: ShownImages,
+    classes: Sequence[str],
+) -> tuple[Concept, ...]:
+    """Add images that are misclassified without them to the concepts that are global factors.
+
+    Args:
+        concepts: of the audit; those that are evidence regions stay as they are.
+        flipped: by name of the factor (n,), images that are misclassified without it.
+        evidence: of the same images.
+        shown: access to the images.
+        classes: names in output order.
+    """
+    labels = evidence.labels.cpu().numpy()
+    factors = [index for index, concept in enumerate(concepts) if concept.kind in FACTORS]
+    drawn = list(concepts)
+    for index in sorted(factors, key=lambda index: -concepts[index].effect[0].drop)[:MOST_CLASSES]:
+        concept = concepts[index]
+        own = labels == classes.index(concept.class_name)
+        rows = np.flatnonzero(flipped[concept.kind] & own)[:PER_CONCEPT]
+        loaded, images = shown.load(rows), []
+        for i, row in enumerate(rows.tolist()):
+            image = loaded[i : i + 1]
+            without = FACTORS[concept.kind].remove(image, shown.channel_stats)
+            before, after = (encode_image(shown.thumbnail(version)) for version in (image, without))
+            images.append(ConceptImage(shown.path(row), before, after, True))
+        drawn[index] = dataclasses.replace(concept, images=tuple(images))
+    return tuple(drawn)

@@ -1,0 +1,121 @@
+"""The images that image reliance is measured on, as many at a time as memory is granted for."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from salve_audit.activations.images import LoaderSettings, load_batch, require_images
+from salve_audit.activations.spread import spread_rows
+from salve_audit.errors import LayerError
+from salve_audit.inputs.data.imageset import ImageSet
+from salve_audit.results import TransformSpec
+
+log = logging.getLogger(__name__)
+HELD = 128 * 1024**2  # bytes of prepared images at a time; while they are put together there are twice as many
+BATCH = 100
+BATCH_BYTES = HELD // 16  # each decoding process works ahead by two batches
+FEW = 16  # images that are read faster than decoding processes start
+
+
+@dataclass(eq=False)
+class EvidenceImages:
+    """Images of the audit split, addressed by their position (0 to n - 1) among these.
+
+    Where all of them fit into `held_bytes` they are read once and stay, else every part is read when it is needed.
+
+    Attributes:
+        images: the image set that `paths` belong to.
+        paths: of the audit split.
+        audit_labels: (a,) class indices of the audit split.
+        spec: how images are prepared.
+        rows: (n,) of the audit split.
+        workers: decoding processes.
+        held_bytes: of prepared images at a time, at most.
+    """
+
+    images: ImageSet
+    paths: Sequence[str]
+    audit_labels: Int[np.ndarray, " a"]
+    spec: TransformSpec
+    rows: Int[np.ndarray, " n"]
+    workers: int
+    held_bytes: int = HELD
+    _all: Tensor | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def labels(self) -> Int[Tensor, " n"]:
+        """Class index of each image."""
+        return torch.from_numpy(self.audit_labels[self.rows])
+
+    @property
+    def most(self) -> int:
+        """Number of images that may be held at a time."""
+        return max(1, self.held_bytes // (4 * math.prod(self.spec.input_size)))
+
+    def path(self, position: int) -> str:
+        """Path of the image at a position."""
+        return self.paths[self.rows[position]]
+
+    def load(self, positions: Int[np.ndarray, " m"]) -> Float[Tensor, "m c h w"]:
+        """Load the prepared images at these positions, on the processor.
+
+        Raises:
+            DataError: one of them could be read before, and not now; names it.
+        """
+        if self._all is not None:
+            return self._all[torch.from_numpy(positions)]
+        paths = [self.path(position) for position in positions.tolist()]
+        return require_images(self.images.reader, paths, self.spec, self._settings(len(paths)))
+
+    def parts(self) -> Iterator[tuple[slice, Float[Tensor, "m c h w"]]]:
+        """Yield all images in parts that may be held: their positions and the prepared images."""
+        if self._all is not None:
+            yield slice(0, len(self)), self._all
+            return
+        for start in range(0, len(self), self.most):
+            positions = np.arange(start, min(len(self), start + self.most))
+            yield slice(start, start + len(positions)), self.load(positions)
+
+    def spread(self) -> Float[Tensor, "m c h w"]:
+        """Load as many images as may be held, spread evenly over all."""
+        return self.load(spread_rows(np.arange(len(self)), self.most)) if self._all is None else self._all
+
+    def read_first(self) -> Iterator[tuple[Int[Tensor, " m"], Float[Tensor, "m c h w"]]]:
+        """Yield class indices and prepared images part by part, before it is known which can be read again.
+
+        Images that cannot be read are left out, here and from then on.
+
+        Raises:
+            LayerError: none can be read.
+        """
+        readable = []
+        for start in range(0, len(self), self.most):
+            rows = self.rows[start : start + self.most]
+            paths = [self.paths[row] for row in rows]
+            loaded = load_batch(self.images.reader, paths, self.spec, self._settings(len(paths)))
+            if len(rows) == len(self.rows):
+                self._all = loaded.images
+            readable.append(rows[loaded.rows])
+            if loaded.rows:
+                yield torch.from_numpy(self.audit_labels[readable[-1]]), loaded.images
+        left = np.concatenate(readable)
+        if not len(left):
+            raise LayerError(str(self.images.root), "none of the images can be read again")
+        if len(left) < len(self):
+            log.warning("%d images could not be read again and are left out", len(self) - len(left))
+        self.rows = left
+
+    def _settings(self, n: int) -> LoaderSettings:
+        size = max(1, min(BATCH, BATCH_BYTES // (4 * math.prod(self.spec.input_size))))
+        return LoaderSettings(size, self.workers if n > FEW else 0)

@@ -1,0 +1,1 @@
+"""Labelled images of every kind to an ImageSet: folders, tables, archives, arrays."""

@@ -1,0 +1,210 @@
+"""The DATA argument to an ImageSet: its kind is recognised by its contents, and nothing in it is run."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from salve_audit.errors import DataError
+from salve_audit.inputs.data.archive import read_archives
+from salve_audit.inputs.data.array_data import is_idx, read_idx_data, read_npy_data, read_npz_data
+from salve_audit.inputs.data.catalogue import Catalogue, find_role, split_catalogue
+from salve_audit.inputs.data.folder import read_folder
+from salve_audit.inputs.data.imageset import ImageSet
+from salve_audit.inputs.data.layout import EXTENSIONS
+from salve_audit.inputs.data.manifest import ENDINGS, read_manifest
+from salve_audit.inputs.data.saved_dataset import is_saved_dataset, read_saved_dataset
+from salve_audit.inputs.data.table_data import has_images, read_schema, read_tables, split_of_file
+from salve_audit.inputs.model.formats.sniff import FileKind, sniff
+
+MAX_SHARDS = 100_000
+MAX_LISTED = 1_000_000  # entries of a folder that are looked at to see what it is
+FORMATS_HINT = (
+    "expected a folder of class folders, a manifest (.csv, .tsv, .jsonl, .parquet), .zip, .tar, .npz, IDX files, "
+    "Parquet with an image column, or a data set saved by Hugging Face datasets"
+)
+SEPARATELY = {
+    b"7z\xbc\xaf": "a 7z archive",
+    b"Rar!": "a RAR archive",
+    b"BZh": "compressed by bzip2",
+    b"\xfd7zX": "compressed by xz",
+    b"(\xb5/\xfd": "compressed by zstd",
+    b"\x80\x02": "a pickle, which is code",
+    b"\x80\x03": "a pickle, which is code",
+    b"\x80\x04": "a pickle, which is code",
+    b"\x80\x05": "a pickle, which is code",
+    b"\x89HDF": "an HDF5 file",
+}
+CHECKPOINTS = (FileKind.ZIPPED, FileKind.TORCHSCRIPT, FileKind.EXPORTED)
+LOOKED_AT = 20  # files of a folder without class folders
+NO_CLASSES = ("no class folders", "no images", "images without labels: no class folders")
+GLOB_MARKS = re.compile(r"[*?\[{]")
+
+
+def load_images(data: str | Path, seed: int, limit: int | None = None) -> ImageSet:
+    """The labelled images that `data` names, in a fit part and an audit part.
+
+    Args:
+        data: a folder of class folders, of WebDataset shards, of Parquet, NPY or IDX files, or written by
+            `datasets.save_to_disk`; or a manifest, a .zip, .tar or .tar.gz, an .npz, an IDX file, a Parquet file; or
+            shards as ``train-{000..007}.tar`` or ``*.tar``.
+        seed: of the 60/40 split per class where the data names no splits, and of the choice under `limit`.
+        limit: at most so many images per class and split.
+
+    Raises:
+        DataError: what is there cannot be used; says why, and what would be.
+    """
+    return split_catalogue(read_catalogue(data), seed, limit)
+
+
+def read_catalogue(data: str | Path) -> Catalogue:
+    """The catalogue of labelled images that `load_images` splits; raises the same errors."""
+    path = Path(data)
+    if not os.path.lexists(path):
+        if GLOB_MARKS.search(str(data)):
+            return _read_shards(str(data))
+        raise DataError(str(data), "no such file or folder")
+    try:
+        path = path.resolve(strict=True)
+        if path.is_dir():
+            return _read_folder(path)
+        if not path.is_file():
+            raise DataError(str(data), "is neither a file nor a folder", hint=FORMATS_HINT)
+        return _read_file(path)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or "a circle of links"
+        raise DataError(str(data), f"cannot be read ({reason})") from error
+
+
+def _read_file(path: Path) -> Catalogue:
+    with path.open("rb") as stream:
+        head = stream.read(512)
+    if not head:
+        raise DataError(str(path), "the file is empty")
+    if is_idx(path):
+        return read_idx_data(path.parent, [file for file in path.parent.iterdir() if is_idx(file)])
+    if head.startswith((b"PAR1", b"ARROW1")) or path.suffix == ".arrow":
+        return _read_table(path)
+    if path.suffix.lower() in ENDINGS:
+        return read_manifest(path)
+    if head.startswith(b"\x93NUMPY"):
+        return read_npy_data(path.parent, [file for file in path.parent.iterdir() if file.suffix == ".npy"])
+    if sniff(path) in CHECKPOINTS or path.suffix.lower() in (".onnx", ".safetensors"):
+        raise DataError(str(path), "is a model, no data", hint="MODEL comes first, then DATA")
+    if head.startswith(b"PK"):
+        return read_npz_data(path) if path.suffix.lower() == ".npz" else read_archives([path], path)
+    if head[257:262] == b"ustar" or head.startswith(b"\x1f\x8b") or path.suffix == ".tar":
+        return read_archives([path], path)
+    if path.suffix.lower() in EXTENSIONS:
+        raise DataError(str(path), "one image, without labels", hint=FORMATS_HINT)
+    _refuse_known(path)
+    raise DataError(str(path), "not a known format", hint=FORMATS_HINT)
+
+
+def _read_table(path: Path) -> Catalogue:
+    if has_images(read_schema(path)):
+        return read_tables([(path, "")], path, "Parquet" if path.suffix != ".arrow" else "Arrow")
+    return read_manifest(path)
+
+
+def _read_folder(root: Path) -> Catalogue:
+    if is_saved_dataset(root):
+        return read_saved_dataset(root)
+    names = _list_files(root)
+    if any(is_idx(Path(name)) for name in names):
+        return read_idx_data(root, [root / name for name in names if is_idx(Path(name))])
+    for ending in (".tar", ".parquet"):
+        files = _find_shards(root, names, ending)
+        if files and ending == ".tar":
+            return read_archives(files, root if len(files) > 1 else files[0])
+        if files and all(has_images(read_schema(path)) for path in files):
+            return read_tables([(path, split_of_file(path)) for path in files], root, "Parquet files")
+    if sum(name.endswith(".npy") for name in names) >= 2:
+        return read_npy_data(root, sorted(root / name for name in names if name.endswith(".npy")))
+    try:
+        return read_folder(root)
+    except DataError as error:
+        listed = sorted(name for name in names if name.lower().endswith(ENDINGS))
+        if error.why not in NO_CLASSES:
+            raise
+        if listed:
+            hint = f"is the manifest {root / listed[0]}? Name it as DATA"
+            raise DataError(error.what, error.why, hint=hint) from None
+        for name in names[:LOOKED_AT]:
+            _refuse_known(root / name)
+        raise
+
+
+def _refuse_known(path: Path) -> None:
+    """Raises for a file of a known kind that is not supported, and names the kind."""
+    with path.open("rb") as stream:
+        head = stream.read(8)
+    known = next((words for magic, words in SEPARATELY.items() if head.startswith(magic)), None)
+    if known:
+        raise DataError(str(path), f"is {known}; not read", hint=FORMATS_HINT)
+
+
+def _list_files(root: Path) -> list[str]:
+    """Visible plain files directly in `root`, sorted; links that leave it are left out."""
+    names = []
+    with os.scandir(root) as entries:
+        for count, entry in enumerate(entries):
+            if count > MAX_LISTED:
+                break
+            if entry.name.startswith(".") or not entry.is_file():
+                continue
+            if not entry.is_symlink() or Path(entry.path).resolve().is_relative_to(root):
+                names.append(entry.name)
+    return sorted(names)
+
+
+def _find_shards(root: Path, names: list[str], ending: str) -> list[Path]:
+    """Files with that ending in `root`, else in its folders that are called as splits, or in ``data/``."""
+    shards = [root / name for name in names if name.lower().endswith(ending)]
+    if shards:
+        return shards
+    folders = [root / name for name in sorted(os.listdir(root)) if name.lower() == "data" or find_role(name)]
+    inside = [folder for folder in folders if folder.is_dir() and folder.resolve().is_relative_to(root)]
+    return [folder / name for folder in inside for name in _list_files(folder) if name.lower().endswith(ending)]
+
+
+def _read_shards(pattern: str) -> Catalogue:
+    """Reads the shards that a pattern with ``{000..007}``, ``{a,b}``, ``*`` and ``?`` names."""
+    paths: list[str] = []
+    for expanded in expand_braces(pattern):
+        paths += sorted(glob.glob(expanded)) if re.search(r"[*?\[]", expanded) else [expanded]
+        if len(paths) > MAX_SHARDS:
+            raise DataError(pattern, f"more than {MAX_SHARDS:,} shards")
+    missing = next((path for path in paths if not os.path.isfile(path)), None)
+    if not paths or missing is not None:
+        raise DataError(pattern, f"no such file: {missing}" if missing else "no file fits")
+    files = [Path(path).resolve() for path in dict.fromkeys(paths)]
+    root = Path(os.path.commonpath([file.parent for file in files])) if len(files) > 1 else files[0]
+    if all(file.suffix == ".parquet" for file in files):
+        return read_tables([(file, split_of_file(file)) for file in files], root, "Parquet files")
+    return read_archives(files, root)
+
+
+def expand_braces(pattern: str) -> Iterator[str]:
+    """Writes ``a{1..3}`` and ``a{x,y}`` out; leading zeros stay.
+
+    Raises:
+        DataError: more than `MAX_SHARDS`.
+    """
+    braces = re.search(r"\{([^{}]*)\}", pattern)
+    if braces is None:
+        yield pattern
+        return
+    span = re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", braces.group(1))
+    if span:
+        first, last = int(span.group(1)), int(span.group(2))
+        if abs(last - first) > MAX_SHARDS:
+            raise DataError(pattern, f"more than {MAX_SHARDS:,} shards")
+        words = [f"{number:0{len(span.group(1))}}" for number in range(min(first, last), max(first, last) + 1)]
+    else:
+        words = braces.group(1).split(",")
+    for word in words:
+        yield from expand_braces(pattern[: braces.start()] + word + pattern[braces.end() :])

@@ -1,0 +1,220 @@
+"""A manifest (CSV, TSV, JSONL or Parquet) of paths, labels, splits and attributes to a Catalogue.
+
+Paths are relative to the manifest's folder and stay in it. What a cell says is data: it is never evaluated.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from salve_audit.errors import DataError
+from salve_audit.inputs.data.catalogue import Catalogue
+from salve_audit.inputs.data.columns import LABEL_COLUMNS, PATH_COLUMNS, SPLIT_COLUMNS, find_column
+from salve_audit.inputs.data.rows import Row, RowSet, group_rows
+from salve_audit.inputs.data.sources.source import FolderSource
+from salve_audit.inputs.names import check_relative, show_name
+from salve_audit.inputs.reasons import nearest_names, summarise_error
+
+ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+COLUMN_HINT = "expected the columns path and label, optionally split; further columns are attributes"
+DELIMITERS = ",;\t"
+MAX_BYTES = 512 * 1024**2
+MAX_ROWS = 20_000_000
+LOOKED_AT = 100
+LONGEST_HEADER = 65_536  # characters
+Table = Mapping[str, Sequence[object]]  # column -> values, all of one length
+
+
+def read_manifest(path: Path) -> Catalogue:
+    """The images that `path` lists.
+
+    Raises:
+        DataError: it cannot be read, lacks a column, or lists a path that is absolute or leads out of its folder.
+    """
+    ending = path.suffix.lower()
+    if ending == ".parquet":
+        table: Table = _read_parquet(path)
+    elif ending in (".jsonl", ".ndjson"):
+        table = _read_jsonl(path)
+    else:
+        table = _read_csv(path, DELIMITERS[::-1] if ending == ".tsv" else DELIMITERS)
+    return catalogue_of_table(path, table)
+
+
+def catalogue_of_table(path: Path, table: Table) -> Catalogue:
+    """The images in the columns of `table`, which was read from the manifest `path`; raises as `read_manifest`."""
+    path_column = _find(path, table, PATH_COLUMNS)
+    label_column = _find(path, table, LABEL_COLUMNS)
+    split_column = find_column(table, SPLIT_COLUMNS)
+    folder = path.resolve().parent
+    guard = _Guard(path, folder)
+    keys = [guard.check(number, value) for number, value in enumerate(table[path_column], 1)]
+    _check_some_exist(path, folder, keys)
+    splits = table[split_column] if split_column else [""] * len(keys)
+    rows = [
+        Row(key, _label(path, number, label), "" if split is None else str(split).strip())
+        for number, (key, label, split) in enumerate(zip(keys, table[label_column], splits, strict=True), 1)
+    ]
+    attributes = {
+        column: {key: "" if value is None else str(value) for key, value in zip(keys, values, strict=True)}
+        for column, values in table.items()
+        if column not in (path_column, label_column, split_column)
+    }
+    chosen = {"path": path_column, "label": label_column, "split": split_column or "split"}
+    others = ", ".join(f"{use}: {show_name(name)}" for use, name in chosen.items() if name != use)
+    kind = f"{path.suffix.lstrip('.').upper()} manifest{f' (columns {others})' if others else ''}"
+    return group_rows(RowSet(root=path, source=FolderSource(folder), kind=kind, rows=rows, attributes=attributes))
+
+
+def _check_some_exist(path: Path, folder: Path, keys: Sequence[str]) -> None:
+    """Raises where no listed file exists: the paths mean another folder; single missing files are named when read."""
+    looked_at = keys[:LOOKED_AT]
+    if looked_at and not any((folder / key).is_file() for key in looked_at):
+        why = f"none of its first {len(looked_at)} files exists ({show_name(looked_at[0])})"
+        raise DataError(str(path), why, hint=f"paths are relative to the manifest's folder, {folder}")
+
+
+def _find(path: Path, table: Table, names: tuple[str, ...]) -> str:
+    column = find_column(table, names)
+    if column is None:
+        columns = ", ".join(show_name(name) for name in list(table)[:8])
+        near = nearest_names(names[0], table)
+        hint = f"{COLUMN_HINT}{f'; is it {near[0]!r}?' if near else ''}"
+        raise DataError(str(path), f"no column {names[0]!r} (columns: {columns})", hint=hint)
+    return column
+
+
+def _label(path: Path, number: int, value: object) -> int | str | None:
+    if value is None or (isinstance(value, (int, str)) and not isinstance(value, bool)):
+        return value.strip() if isinstance(value, str) else value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    raise DataError(str(path), f"the label of row {number} is a {type(value).__name__}, expected a text or a number")
+
+
+class _Guard:
+    """Keeps listed paths inside the manifest's folder; a folder is resolved once, not once for each of its files."""
+
+    def __init__(self, manifest: Path, folder: Path) -> None:
+        self.manifest, self.folder = manifest, folder
+        self._inside: dict[str, bool] = {}
+
+    def check(self, number: int, value: object) -> str:
+        """`value` as a path relative to the folder.
+
+        Raises:
+            DataError: no text, absolute, a URL, with ``..``, or behind a link that leads out.
+        """
+        try:
+            if not isinstance(value, str):
+                raise ValueError("is no text" if value is not None else "is missing")
+            name = check_relative(value)
+            if not self._stays(name):
+                raise ValueError("leads out of its folder through a link")
+        except ValueError as error:
+            shown = "" if value is None else f" {show_name(str(value))}"
+            why = f"the path{shown} of row {number} {error}; refused"
+            raise DataError(str(self.manifest), why, hint="paths are relative to the manifest's folder") from error
+        return name
+
+    def _stays(self, name: str) -> bool:
+        parent = os.path.dirname(name)
+        if parent not in self._inside:
+            self._inside[parent] = self._is_inside(self.folder / parent)
+        whole = f"{self.folder}/{name}"
+        return self._inside[parent] and (not os.path.islink(whole) or self._is_inside(Path(whole)))
+
+    def _is_inside(self, path: Path) -> bool:
+        try:
+            return path.resolve().is_relative_to(self.folder)
+        except (OSError, RuntimeError):  # a circle of links
+            return False
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(str(path), f"a manifest of more than {MAX_BYTES // 1024**2} MiB", hint="use Parquet")
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(str(path), f"cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(str(path), "is not UTF-8 text") from error
+
+
+def _read_csv(path: Path, delimiters: str) -> Table:
+    text = _read_text(path)
+    delimiter = _find_delimiter(text, delimiters)
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        header = [name.strip() for name in next(reader, [])]
+        if len(set(header)) < len(header):
+            raise DataError(str(path), "two columns have the same name")
+        columns: list[list[str]] = [[] for _ in header]
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(header):
+                why = f"line {reader.line_num} has {len(row)} fields, the first line has {len(header)}"
+                raise DataError(str(path), why)
+            for column, value in zip(columns, row, strict=True):
+                column.append(value)
+    except csv.Error as error:
+        raise DataError(str(path), f"damaged at line {reader.line_num} ({error})") from error
+    return dict(zip(header, columns, strict=True))
+
+
+def _find_delimiter(text: str, delimiters: str) -> str:
+    """The first delimiter that gives the first line a column of paths, else the one that gives most columns."""
+    headers = {
+        delimiter: next(csv.reader(io.StringIO(text[:LONGEST_HEADER]), delimiter=delimiter), [])
+        for delimiter in delimiters
+    }
+    fitting = [
+        delimiter for delimiter, header in headers.items() if len(header) > 1 and find_column(header, PATH_COLUMNS)
+    ]
+    return fitting[0] if fitting else max(delimiters, key=lambda delimiter: len(headers[delimiter]))
+
+
+def _read_jsonl(path: Path) -> Table:
+    rows = []
+    for number, line in enumerate(_lines(_read_text(path)), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(str(path), f"line {number} is not JSON ({summarise_error(error)})") from error
+        if not isinstance(row, dict):
+            raise DataError(str(path), f"line {number} is a {type(row).__name__}, expected an object")
+        rows.append(row)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return {name: [row.get(name) for row in rows] for name in columns}
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Lines as JSONL means them: str.splitlines would also split inside texts."""
+    return iter(text.split("\n"))
+
+
+def _read_parquet(path: Path) -> Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            if file.metadata.num_rows > MAX_ROWS:
+                raise DataError(str(path), f"{file.metadata.num_rows:,} rows, more than {MAX_ROWS:,}")
+            names = file.schema_arrow.names
+            columns: dict[str, list[object]] = {name: [] for name in names}
+            for batch in file.iter_batches(4096):
+                for name, column in zip(names, batch.columns, strict=True):
+                    columns[name] += column.to_pylist()
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        raise DataError(str(path), f"not a Parquet file, or damaged ({summarise_error(error)})") from error
+    return columns

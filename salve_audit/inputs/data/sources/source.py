@@ -1,0 +1,58 @@
+"""The protocol of image sources, and the plainest source: files below a folder."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+MAX_BYTES = 256 * 1024**2  # of one image's file; 50 million pixels of four bytes are 200 MB
+Content: TypeAlias = "bytes | npt.NDArray[np.uint8]"
+
+
+class ImageSource(Protocol):
+    """Reads images by key, from any process: picklable, holds no open file, equal by value."""
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes held in memory, which every spawned process would hold again."""
+
+    def read(self, key: str) -> Content:
+        """An encoded image, or its pixels as (h, w) or (h, w, c).
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: the entry is damaged or refused; the message is one line without the key.
+        """
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """Files below `root`; keys are relative posix paths."""
+
+    root: Path
+    resident_bytes: int = 0
+
+    def read(self, key: str) -> bytes:
+        """Bytes of the file `key`."""
+        with open(f"{self.root}/{key}", "rb", buffering=0, opener=_open_at_once) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise ValueError("no plain file")
+            if os.fstat(stream.fileno()).st_size > MAX_BYTES:
+                raise ValueError(describe_too_large(os.fstat(stream.fileno()).st_size))
+            return stream.read()
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Opens without blocking: a pipe would wait for a writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def describe_too_large(size: int) -> str:
+    """The reason for which an image of so many bytes is not read."""
+    return f"{size / 1024**2:,.0f} MiB, more than {MAX_BYTES // 1024**2} MiB for one image"

@@ -1,0 +1,1 @@
+"""Matching of the data's classes to the model's outputs."""

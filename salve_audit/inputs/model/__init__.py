@@ -1,0 +1,1 @@
+"""Checkpoints of every kind to a Classifier: formats, architecture, head, transform."""

@@ -1,0 +1,118 @@
+"""Checkpoint to Classifier: read safely, built, filled and frozen, with its head and its transform."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from salve_audit.inputs.labels.label import says_labels
+from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.inputs.model.formats.sidecar import SETTINGS, sidecar_of
+from salve_audit.inputs.model.formats.trusted import load_program
+from salve_audit.inputs.model.head.search import find_head
+from salve_audit.inputs.model.identify import Identified, identify
+from salve_audit.inputs.model.keys import load_state
+from salve_audit.inputs.model.onnx.loading import is_onnx, load_onnx
+from salve_audit.inputs.model.transform import resolve_transform
+from salve_audit.inputs.model.weights import Checkpoint, read_checkpoint
+from salve_audit.results.transform import TransformSpec
+
+
+def load_classifier(
+    path: str | Path,
+    arch: str | None = None,
+    head: str | None = None,
+    weights: str | None = None,
+    trust: bool = False,
+) -> Classifier:
+    """The classifier in the checkpoint `path`.
+
+    Args:
+        path: a state_dict (nested or not; torch.save or safetensors), an ONNX file, a folder with config.json and
+            weights, or, with `trust`, a TorchScript archive, a torch.export program or a pickled network.
+        arch: timm name, ``torchvision:NAME``, or ``FILE.py:FUNCTION`` (naming the file is the consent to run it).
+            None: as the checkpoint says, else by its tensors' names and shapes.
+        head: dotted path of the final linear layer; None: found by itself.
+        weights: dotted path of the state_dict to take, where the file has several.
+        trust: let the file run code, if it cannot be read otherwise.
+
+    Raises:
+        CheckpointError: the file cannot be read, or fits no architecture or not the one named.
+        HeadError: no final linear layer is found, or `head` names none.
+    """
+    if is_onnx(Path(path)):
+        return load_onnx(Path(path), arch, head)
+    checkpoint, identified = _load(read_checkpoint(path, weights, trust), arch)
+    identified.network.model.eval().requires_grad_(False)
+    return _assemble(checkpoint, identified, arch, head)
+
+
+def _assemble(checkpoint: Checkpoint, identified: Identified, arch: str | None, head: str | None) -> Classifier:
+    network = identified.network
+    transform = resolve_transform(checkpoint, network)
+    reader = find_head(network.model, transform.input_size, str(checkpoint.path), head)
+    if says_labels(checkpoint.args, checkpoint.config) and reader.count_outputs(network.model) > 1:
+        reader = replace(reader, per_label=True)
+    return Classifier(
+        model=network.model,
+        architecture=network.architecture,
+        format=checkpoint.format,
+        path=checkpoint.path,
+        sha256=checkpoint.sha256,
+        head_name=reader.name,
+        head_reader=reader,
+        transform=transform,
+        class_names=checkpoint.class_names,
+        trusted_code=network.trusted_code or checkpoint.trusted,
+        notes=(*_write_notes(checkpoint, arch, identified, transform), *reader.notes),
+        build_key=network.build_key,
+        weights_key=identified.weights_key,
+        kwargs=network.kwargs,
+    )
+
+
+def _load(checkpoint: Checkpoint, arch: str | None) -> tuple[Checkpoint, Identified]:
+    """The network with its weights; a program says more of itself than the file that holds it."""
+    if checkpoint.weights:
+        identified = identify(checkpoint, arch)
+        load_state(
+            str(checkpoint.path),
+            identified.network.architecture,
+            identified.network.model.float().cpu(),
+            identified.state,
+        )
+        if checkpoint.trusted:
+            ran = f"code in {checkpoint.path.name} was run to load it (--trust-model)"
+            identified = replace(identified, notes=(*identified.notes, ran))
+        return checkpoint, identified
+    program = load_program(checkpoint)
+    names = program.class_names or checkpoint.class_names
+    return replace(checkpoint, class_names=names), Identified(program.network, {}, "", program.notes)
+
+
+def _write_notes(
+    checkpoint: Checkpoint, arch: str | None, identified: Identified, transform: TransformSpec
+) -> tuple[str, ...]:
+    notes = list(identified.notes)
+    casts = _list_casts(identified.state)
+    if casts:
+        notes.append(f"weights were cast from {', '.join(casts)} to float32")
+    if arch and checkpoint.arch and arch != checkpoint.arch:
+        notes.append(f"--arch {arch} was used instead of the checkpoint's own {checkpoint.arch!r}")
+    if checkpoint.sidecar.note is not None:
+        notes.append(checkpoint.sidecar.note)
+    if identified.network.default_source in transform.source:
+        remedy = f"; {sidecar_of(checkpoint.path).name} beside it may say it ({', '.join(SETTINGS[:3])}, ...)"
+        notes.append(
+            f"how images are prepared is not all said by the checkpoint ({transform.source})"
+            f"{'' if checkpoint.path.is_dir() else remedy}"
+        )
+    return tuple(notes)
+
+
+def _list_casts(state: Mapping[str, torch.Tensor]) -> list[str]:
+    kinds = {str(value.dtype) for value in state.values() if value.is_floating_point()} - {"torch.float32"}
+    return [kind.removeprefix("torch.") for kind in sorted(kinds)]

@@ -1,0 +1,147 @@
+"""Records of image reliance, measured by removing evidence from images and running the network again."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from salve_audit.results.schema import AS_CLASS
+from salve_audit.results.seeing import Thumbnail
+
+
+@dataclass(frozen=True)
+class OcclusionCheck:
+    """Agreement with another way of removing the same places: their bounding boxes covered with the mean colour."""
+
+    concept: int  # index in concepts[]: the evidence regions that the class depends on most
+    n: int  # images that show it
+    agreement: float  # share of these that are misclassified both ways, or neither
+    low: float  # 95 % interval
+    high: float
+    kappa: float | None  # agreement beyond chance; None: both say the same of every image
+    occluded: float  # drop of the class's accuracy with the boxes covered, to compare with the concept's effect
+    occluded_low: float  # 95 % interval
+    occluded_high: float
+
+
+@dataclass(frozen=True)
+class FactorEffect:
+    """The effect of a global factor of the images on a class."""
+
+    name: str  # "border" or "colour"
+    removed: float  # drop of the class's accuracy without it
+    low: float  # 95 % interval over images
+    high: float
+    chance: float | None = None  # drop under the factor's control; None: the control was not run for this class
+    inserted: float | None = None  # share of other classes' images that become the class with it; None: not measured
+
+
+@dataclass(frozen=True)
+class ImageReliance:
+    """The dependence of one class on a single thing in the image."""
+
+    n: int  # audit images examined
+    n_correct: int  # of these, correct before anything is removed
+    reliance: float  # largest drop of the class's accuracy when one concept or global factor is removed
+    low: float  # 95 % interval over images
+    high: float
+    kind: str | None  # of that one: "region", "border" or "colour"; None: none lowers the accuracy
+    concept: int | None  # its index in concepts[]
+    redundancy: int | None  # evidence regions removed, strongest first, until accuracy <= 50 %; None: beyond the limit
+    redundancy_low: int | None  # 95 % interval over images; None: beyond the limit
+    redundancy_high: int | None
+    redundancy_limit: int
+    chance: float | None  # the drop by chance: random places shaped like the strongest region; None: not drawn
+    thin: bool
+    chance_low: float | None = None  # 95 % interval
+    chance_high: float | None = None
+    check: OcclusionCheck | None = None
+    factors: tuple[FactorEffect, ...] = ()  # every global factor that was removed
+
+    @property
+    def is_by_chance(self) -> bool:
+        """True where the 95 % interval of image reliance less chance contains zero.
+
+        The interval of the difference is put together from those of the two shares, which takes them for independent:
+        the images are the same, so it is rather too wide. Source: Newcombe, Statistics in Medicine 17, 1998,
+        method 10.
+        """
+        if self.chance is None:
+            return False
+        if self.chance_high is None:  # written before chance had an interval
+            return self.low <= self.chance
+        return self.reliance - self.chance <= math.hypot(self.reliance - self.low, self.chance_high - self.chance)
+
+
+@dataclass(frozen=True)
+class ConceptEffect:
+    """Drop of a class's accuracy when a concept is removed, in 0..1; negative where removing it helps."""
+
+    class_name: str = field(metadata=AS_CLASS)
+    drop: float
+    low: float  # 95 % interval over images
+    high: float
+
+
+@dataclass(frozen=True)
+class ConceptImage:
+    """An image that shows a concept, and the same image without it."""
+
+    path: str
+    outlined: Thumbnail
+    without: Thumbnail
+    flipped: bool  # the prediction flips without it
+    heat: Thumbnail | None = None  # evidence for the class once stronger regions are gone, this one outlined
+
+
+@dataclass(frozen=True)
+class ConceptRemoval:
+    """The effect on predictions of removing a concept at every position of a layer, before the network's rest runs on.
+
+    The removal is the projection that ``salve-audit edit --concept`` moves into the weights.
+    """
+
+    layer: str
+    n: int  # images of the class that were correct
+    drop: float  # share of these that are misclassified at strength 1
+    low: float  # 95 % interval over images
+    high: float
+    strength: float | None  # smallest that flips an image, median over these; None: most stay correct at 1
+    effect: tuple[ConceptEffect, ...]  # on every class examined, its own first: of images that were correct
+    others: float | None  # mean drop of the other classes; None: there are none
+    others_low: float | None
+    others_high: float | None
+    chance: float  # drop of its own class with as many random directions removed
+    rank: int  # directions of the projection
+
+
+@dataclass(frozen=True)
+class Concept:
+    """Something in the images of one class that the network reads."""
+
+    index: int
+    layer: str  # whose activations distinguish evidence regions; "image" for a global factor
+    class_name: str = field(metadata=AS_CLASS)  # the class whose evidence it was found in
+    channels: tuple[int, ...]  # of the layer, those that lose most where it is removed, strongest first
+    mask_share: float  # of the positions of an image that show it, on average
+    n_images: int  # images of the class that show it
+    effect: tuple[ConceptEffect, ...]  # on its own class
+    kind: str = "region"  # or a global factor: "border", "colour"
+    signature: tuple[float, ...] = ()  # what the layer loses where it is removed
+    images: tuple[ConceptImage, ...] = ()  # empty too where images are kept out of the report
+    removal: ConceptRemoval | None = None  # of the concepts that classes depend on most, where a projection exists
+
+
+@dataclass(frozen=True)
+class EvidenceInfo:
+    """The settings of the image measure; `why_absent` is the reason where it was not made."""
+
+    method: str  # in a few sentences
+    layer: str = ""  # whose activations distinguish evidence regions
+    n_per_class: int = 0  # images per class, at most
+    n_passes: int = 0  # of one image through the network, a backward pass counted as two
+    n_classes_left_out: int = 0  # less fragile classes that were too many to measure
+    why_absent: str = ""
+    n_images: int = 0  # examined, of all classes
+    share_of_audit: float | None = None  # what these are of the audit split; None: an earlier version wrote the audit
+    not_removed: str = ""  # why no concept could be removed inside the network; empty: it could, or was not tried

@@ -1,0 +1,32 @@
+"""The steps from an image to a tensor, as one record from the checkpoint's settings to audit.json."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class TransformSpec:
+    """The evaluation transform, in the names that timm gives its settings.
+
+    Attributes:
+        input_size: (channels, height, width).
+        mean, std: per channel, in 0..1.
+        interpolation: timm's name, for instance ``bicubic``.
+        crop_pct: share of the resized image that the crop keeps.
+        source: "checkpoint" or "architecture default (timm)", or a mixture in words.
+        crop_mode: timm's name for how the crop is taken: ``center``, ``squash`` or ``border``. An audit.json written
+            before the field existed is read as ``center``.
+    """
+
+    input_size: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    crop_pct: float
+    source: str
+    crop_mode: str = "center"
+
+
+# What a file may say of it: checkpoints, JSON files, ONNX metadata and the user's code all use these names.
+TRANSFORM_FIELDS = tuple(field.name for field in fields(TransformSpec) if field.name != "source")

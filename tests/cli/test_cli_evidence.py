@@ -1,0 +1,175 @@
+"""Image reliance through the command line: measured, gated, rendered, or left out with the reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+QUICK = [
+    "--sae",
+    "linear-l1",
+    "--n-latents",
+    "8",
+    "--sae-seeds",
+    "1",
+    "--interventions",
+    "salve",
+    "--deep-edits",
+    "off",
+]
+REPORTED = ["--format", "html,json", "--quiet"]
+LIMITS = ["--fail-over-reliance", "1", "--fail-under-redundancy", "1"]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def audited(audit_colours: Callable) -> Path:
+    return audit_colours("evidence_audit", *QUICK, *REPORTED, *LIMITS)
+
+
+def test_every_class_has_its_image_reliance(audited: Path) -> None:
+    audit = json.loads((audited / "out" / "audit.json").read_text())
+    assert audit["evidence"]["why_absent"] == ""
+    assert audit["evidence"]["layer"]
+    assert audit["verdict"]["policy"] == "fail under a redundancy of 1; fail over an image reliance of 1"
+    assert len(audit["verdict"]["rules"]) == 6
+    for audited_class in audit["classes"]:
+        reliance = audited_class["image_reliance"]
+        assert reliance["n"] == 32
+        assert 0 <= reliance["low"] <= reliance["reliance"] <= reliance["high"] <= 1
+        assert 0 <= reliance["chance_low"] <= reliance["chance"] <= reliance["chance_high"] <= 1
+        assert reliance["n_correct"] == audited_class["n_correct"]
+        _check_factors(reliance)
+        if reliance["concept"] is None:
+            assert reliance["kind"] is None
+        else:
+            concept = audit["concepts"][reliance["concept"]]
+            own = next(effect for effect in concept["effect"] if effect["class"] == audited_class["name"])
+            assert own["drop"] == reliance["reliance"]
+            assert concept["kind"] == reliance["kind"]
+    page = (audited / "out" / "report.html").read_text()
+    assert "Image reliance: what the classes depend on" in page
+    assert "removed" in page
+
+
+def _check_factors(reliance: dict[str, Any]) -> None:
+    """Both global factors were removed, and no class depends less on what is reported than on one of them."""
+    assert [factor["name"] for factor in reliance["factors"]] == ["border", "colour"]
+    for factor in reliance["factors"]:
+        assert 0 <= factor["low"] <= factor["removed"] <= factor["high"] <= 1
+        assert factor["removed"] <= reliance["reliance"]
+        assert (factor["chance"] is not None) == (factor["name"] == reliance["kind"])
+
+
+def test_two_runs_give_the_same_bytes(
+    salve: Callable, audited: Path, colour_model: Path, colour_data: Path, tmp_path: Path
+) -> None:
+    options = [*QUICK, *REPORTED, *LIMITS, "--cache", audited / "cache", "--out", tmp_path / "out"]
+    assert salve(colour_model, colour_data, *options).code == 0
+    first, again = (json.loads((place / "out" / "audit.json").read_text()) for place in (audited, tmp_path))
+    assert {**first, "created": ""} == {**again, "created": ""}
+
+
+def test_limits_on_image_reliance_decide_the_exit_code(salve: Callable, audited: Path, tmp_path: Path) -> None:
+    audit = json.loads((audited / "out" / "audit.json").read_text())
+    highest = max(audited_class["image_reliance"]["high"] for audited_class in audit["classes"])
+    assert salve("gate", audited / "out", "--fail-over-reliance", min(1, highest)).code == 0
+    for audited_class in audit["classes"]:  # whatever was measured: intervals that a limit can lie below and within
+        bounds = {"low": 0.4, "reliance": 0.5, "high": 0.6, "chance": 0.0, "chance_low": 0.0, "chance_high": 0.05}
+        audited_class["image_reliance"] |= bounds
+    (tmp_path / "audit.json").write_text(json.dumps(audit))
+    done = salve("gate", tmp_path, "--fail-over-reliance", 0.39)
+    assert done.code == 1
+    assert "fragile (whole interval beyond the limit): blue, green, red" in done.out
+    assert salve("gate", tmp_path, "--fail-over-reliance", 0.41).code == 0
+    assert salve("gate", audited / "out", "--fail-under-redundancy", 0).code == 2
+    done = salve("gate", audited / "out", "--fail-over-reliance", 2)
+    assert (done.code, done.err) == (2, "error: fail_over_reliance: 2.0 is not between 0 and 1\n")
+
+
+def test_arrays_have_no_image_reliance_and_a_limit_on_it_is_exit_2(salve: Callable, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 40)
+    acts = (rng.random((120, 8)) + 2 * np.eye(8)[labels]).astype(np.float32)
+    arrays = {"weight": np.eye(3, 8, dtype=np.float32), "bias": np.zeros(3, np.float32)}
+    np.savez(tmp_path / "a.npz", acts=acts, labels=labels, **arrays)
+    options = [*QUICK, "--format", "html,json", "--out", tmp_path / "out", "--quiet"]
+    done = salve(tmp_path / "a.npz", *options, "--fail-over-reliance", 0.5)
+    assert done.code == 2
+    assert "error: --fail-over-reliance: no class could be judged: image reliance was not measured (activ" in done.err
+    assert "Not measured: activations were audited" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_limit_and_evidence_turned_off_exclude_each_other(
+    salve: Callable, colour_model: Path, colour_data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    done = salve(colour_model, colour_data, "--evidence", "off", "--fail-over-reliance", 0.5, "--out", out)
+    assert done.code == 2
+    assert "error: evidence: is off, but a limit on redundancy or image reliance needs it" in done.err
+    assert not out.exists()
+
+
+def test_naming_the_first_block_changes_nothing(
+    salve: Callable, audited: Path, colour_model: Path, colour_data: Path, tmp_path: Path
+) -> None:
+    known = json.loads((audited / "out" / "audit.json").read_text())
+    layer = known["evidence"]["layer"]
+    options = [*QUICK, "--cache", audited / "cache", "--format", "json", "--quiet", "--no-images"]
+    done = salve(colour_model, colour_data, *options, "--evidence-layer", layer, "--out", tmp_path / "out")
+    assert done.code == 0, done.err
+    audit = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert audit["evidence"] == known["evidence"]
+    records = [[audited_class["image_reliance"] for audited_class in result["classes"]] for result in (audit, known)]
+    assert records[0] == records[1]
+    assert (tmp_path / "out" / "concepts.safetensors").is_file()
+
+
+def test_the_named_layer_distinguishes_evidence_regions(
+    salve: Callable, audited: Path, colour_model: Path, colour_data: Path, tmp_path: Path
+) -> None:
+    known = json.loads((audited / "out" / "audit.json").read_text())
+    options = [*QUICK, "--cache", audited / "cache", "--format", "json", "--quiet", "--no-images"]
+    other = _another_layer(salve, colour_model, colour_data, tmp_path)
+    assert other != known["evidence"]["layer"]
+    done = salve(colour_model, colour_data, *options, "--evidence-layer", other, "--out", tmp_path / "out")
+    assert done.code == 0, done.err
+    audit = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert audit["evidence"]["layer"] == other
+    assert audit["provenance"]["config"]["evidence_layer"] == other
+    assert {concept["layer"] for concept in audit["concepts"] if concept["kind"] == "region"} == {other}
+    assert {concept["layer"] for concept in audit["concepts"] if concept["kind"] != "region"} == {"image"}
+
+
+def _another_layer(salve: Callable, model: Path, data: Path, place: Path) -> str:
+    """The last one that a wrong name is answered with."""
+    done = salve(model, data, *QUICK, "--evidence-layer", "nowhere", "--out", place / "none", "--no-cache")
+    assert done.code == 2
+    assert "has no module 'nowhere'" in done.err
+    assert not (place / "none").exists()
+    return str(done.err.split("spatial layers there: ")[1].split("\n")[0].split(", ")[-1])
+
+
+def test_a_layer_and_evidence_turned_off_exclude_each_other(
+    salve: Callable, colour_model: Path, colour_data: Path, tmp_path: Path
+) -> None:
+    options = ("--evidence", "off", "--evidence-layer", "layer1", "--out", tmp_path / "out")
+    done = salve(colour_model, colour_data, *options)
+    assert done.code == 2
+    assert "error: evidence_layer: is named, but evidence is off" in done.err
+
+
+def test_images_of_concepts_have_heat_maps_of_their_own(audited: Path) -> None:
+    audit = json.loads((audited / "out" / "audit.json").read_text())
+    images = [image for concept in audit["concepts"] if concept["kind"] == "region" for image in concept["images"]]
+    assert images
+    for image in images:
+        sizes = {(image[part]["width"], image[part]["height"]) for part in ("outlined", "without", "heat")}
+        assert len(sizes) == 1
+        assert image["heat"]["jpeg"] not in (image["outlined"]["jpeg"], image["without"]["jpeg"])

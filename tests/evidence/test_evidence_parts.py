@@ -1,0 +1,179 @@
+"""Image reliance part by part: no more images held than allowed, and the findings of all images at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from salve_audit.errors import DataError
+from salve_audit.evidence.controls import check_by_occlusion, flip_at_random, flip_without_factors
+from salve_audit.evidence.examine import AuditedNetwork, search_evidence
+from salve_audit.evidence.findings import assess_evidence
+from salve_audit.evidence.images import HELD, EvidenceImages
+from salve_audit.evidence.probe import watch_network
+from salve_audit.evidence.search import Evidence, SearchSettings, find_evidence, judge_with_squares
+from salve_audit.evidence.stage import EvidenceInputs, EvidenceOutcome, measure_evidence
+from salve_audit.inputs.data.imageset import ImageSet, ImageSplit
+from salve_audit.inputs.data.sources.source import Content
+from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.spatial.layers import find_spatial_layers
+
+pytestmark = pytest.mark.slow
+
+IMAGE = 4 * 3 * 32 * 32  # bytes
+CLASSES = ("a", "b", "c")
+N, N_AUDIT = 9, 12  # images of each class that are examined, and that there are
+
+
+@dataclass(frozen=True)
+class MemorySource:
+    """Pixels by key, some of which have been lost."""
+
+    pixels: dict[str, np.ndarray]
+    lost: frozenset[str] = frozenset()
+    resident_bytes: int = 0
+
+    def read(self, key: str) -> Content:
+        if key in self.lost:
+            raise FileNotFoundError(2, "No such file or directory", key)
+        return self.pixels[key]
+
+
+@pytest.fixture
+def network(cues: Classifier) -> AuditedNetwork:
+    """The network of known cues, on images whose values are 0 to 1."""
+    spec = dataclasses.replace(cues.transform, mean=(0.0,) * 3, std=(1.0,) * 3)
+    classifier = dataclasses.replace(cues, transform=spec)
+    (layer,) = find_spatial_layers(classifier, torch.rand(4, 3, 32, 32))
+    return AuditedNetwork(classifier, layer, classifier.reader.fold(classifier.model), torch.device("cpu"), 0)
+
+
+@pytest.fixture
+def images(cue_images: Callable[..., tuple[torch.Tensor, torch.Tensor]]) -> ImageSet:
+    """Twelve images of each class, read from memory."""
+    drawn, labels = cue_images(N_AUDIT, np.random.default_rng(0))
+    pixels = (drawn.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    keys = tuple(f"{row:03d}.png" for row in range(len(pixels)))
+    split = ImageSplit(keys, tuple(labels.tolist()))
+    return ImageSet(Path("memory"), CLASSES, split, split, "test", MemorySource(dict(zip(keys, pixels, strict=True))))
+
+
+@pytest.fixture
+def rows(images: ImageSet) -> np.ndarray:
+    labels = np.array(images.audit.labels)
+    return np.concatenate([np.flatnonzero(labels == label)[:N] for label in range(3)])
+
+
+def without(images: ImageSet, keys: list[str]) -> ImageSet:
+    assert isinstance(images.source, MemorySource)
+    return dataclasses.replace(images, source=dataclasses.replace(images.source, lost=frozenset(keys)))
+
+
+def prepare(images: ImageSet, rows: np.ndarray, network: AuditedNetwork, held_bytes: int = HELD) -> EvidenceImages:
+    labels, spec = np.array(images.audit.labels), network.classifier.transform
+    return EvidenceImages(images, images.audit.paths, labels, spec, rows, 0, held_bytes)
+
+
+def measure(images: ImageSet, network: AuditedNetwork) -> EvidenceOutcome:
+    """The outcome of the stage, for classes that no earlier stage has judged."""
+    inputs = EvidenceInputs(
+        classifier=network.classifier,
+        images=images,
+        paths=images.audit.paths,
+        labels=np.array(images.audit.labels),
+        head=network.head,
+        classes=CLASSES,
+        fragility=np.full(3, np.nan),
+        device=network.device,
+        workers=0,
+        seed=network.seed,
+    )
+    return measure_evidence(inputs, ())
+
+
+def assert_same(actual: Evidence, expected: Evidence) -> None:
+    assert actual.n_passes == expected.n_passes
+    for name, value in vars(expected).items():
+        if name != "n_passes":
+            torch.testing.assert_close(getattr(actual, name), value, equal_nan=True, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("held", [None, 5])
+def test_parts_find_what_one_call_with_all_images_finds(
+    images: ImageSet, rows: np.ndarray, network: AuditedNetwork, held: int | None
+) -> None:
+    examined = prepare(images, rows, network, HELD if held is None else held * IMAGE + 1)
+    passes: list[int] = []
+
+    def count(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        passes.append(len(inputs[0]) * (3 if inputs[0].requires_grad else 1))
+
+    handle = network.classifier.model.register_forward_pre_hook(count)
+    evidence, findings, controls = search_evidence(network, examined)
+    handle.remove()
+    assert evidence.n_passes + controls.n_passes == sum(passes)
+    prepared, labels = prepare(images, rows, network).load(np.arange(len(rows))), examined.labels
+    with watch_network(network.classifier, network.layer, network.head) as probe:
+        expected = judge_with_squares(probe, prepared, find_evidence(probe, prepared, labels, SearchSettings()), 100)
+        assert_same(evidence, expected)
+        known = assess_evidence(expected, network.rng("concepts"))
+        assert findings.classes == known.classes
+        either, only, nothing = (finding.reliance.value for finding in known.classes)
+        assert either < 0.5, "its two cues are removed at once only where they touch"
+        assert (only, nothing) == (1.0, 0.0)
+        assert controls.chance == flip_at_random(probe, prepared, expected, 100, network.rng("random places"))
+        if held is None:  # else the average colour is that of the images that may be held
+            flipped = flip_without_factors(probe, prepared, expected, 100)
+            assert set(flipped) == set(controls.flipped) == {"border", "colour"}
+            for kind, flips in flipped.items():
+                assert flips.tolist() == controls.flipped[kind].tolist()
+            assert controls.checks == check_by_occlusion(probe, prepared, expected, known, 100)
+        assert set(controls.checks) == {concept.label for concept in known.concepts}
+
+
+def test_no_more_is_held_than_allowed_and_all_at_once_is_read_once(
+    images: ImageSet, rows: np.ndarray, network: AuditedNetwork
+) -> None:
+    by_parts = prepare(images, rows, network, 5 * IMAGE)
+    first = list(by_parts.read_first())
+    assert [len(labels) for labels, _ in first] == [5, 5, 5, 5, 5, 2]
+    again = list(by_parts.parts())
+    assert [(own.start, own.stop) for own, _ in again] == [(0, 5), (5, 10), (10, 15), (15, 20), (20, 25), (25, 27)]
+    for (labels, before), (own, after) in zip(first, again, strict=True):
+        assert torch.equal(before, after)
+        assert labels.tolist() == by_parts.labels[own].tolist()
+    assert len(by_parts.spread()) == 5
+    at_once = prepare(images, rows, network)
+    ((_, prepared),) = at_once.read_first()
+    ((own, same),) = at_once.parts()
+    assert (own, same is prepared, at_once.spread() is prepared) == (slice(0, 27), True, True)
+    positions = np.array([20, 3, 3])
+    assert torch.equal(at_once.load(positions), prepared[positions])
+    assert torch.equal(by_parts.load(positions), prepared[positions])
+
+
+def test_what_cannot_be_read_again_is_left_out(images: ImageSet, rows: np.ndarray, network: AuditedNetwork) -> None:
+    partial = prepare(without(images, [images.audit.paths[rows[7]]]), rows, network, 5 * IMAGE)
+    with pytest.raises(DataError, match="could be read before, and not now"):
+        partial.load(np.array([7]))
+    evidence, _, controls = search_evidence(network, partial)
+    assert partial.rows.tolist() == [row for position, row in enumerate(rows) if position != 7]
+    assert evidence.labels.tolist() == partial.labels.tolist()
+    assert len(evidence.labels) == len(controls.flipped["border"]) == 26
+
+
+def test_the_stage_is_handed_images_and_says_why_it_measured_nothing(images: ImageSet, network: AuditedNetwork) -> None:
+    outcome = measure(images, network)
+    assert (outcome.evidence.why_absent, outcome.evidence.layer, outcome.evidence.n_images) == ("", "layer", 36)
+    drops = {concept.class_name: concept.effect[0].drop for concept in outcome.concepts if concept.kind == "region"}
+    assert drops["b"] == 1.0
+    assert all(concept.images for concept in outcome.concepts if concept.class_name == "b")
+    lost = measure(without(images, list(images.audit.paths)), network)
+    assert lost.evidence.why_absent == "memory: no image to audit can be read"
+    assert (lost.classes, lost.concepts, lost.projections) == ((), (), None)
