@@ -202,13 +202,20 @@ class AuditConfig:
         ),
     ] = None
     fail_under: Annotated[
-        float | None, Option("Exit 1 when a class's alpha_hat flip median is below X.", LIMITS, metavar="X")
+        float | None,
+        Option("Exit 1 when the interval of a class's alpha_hat flip median lies below X.", LIMITS, metavar="X"),
     ] = None
     fail_under_redundancy: Annotated[
-        int | None, Option("Exit 1 when a class's redundancy in the image is below N.", LIMITS, metavar="N")
+        int | None,
+        Option("Exit 1 when the interval of a class's redundancy in the image lies below N.", LIMITS, metavar="N"),
     ] = None
     fail_over_reliance: Annotated[
-        float | None, Option("Exit 1 when a class's image reliance is above X, in 0..1.", LIMITS, metavar="X")
+        float | None,
+        Option(
+            "Exit 1 when the interval of a class's image reliance lies above X, in 0..1, and beyond chance.",
+            LIMITS,
+            metavar="X",
+        ),
     ] = None
     cache: Annotated[
         str | Path | None,

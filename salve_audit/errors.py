@@ -7,7 +7,7 @@
     ├── CheckpointError        the model file cannot be read or does not fit its architecture
     │   ├── HeadError          no final linear layer could be found and verified
     │   └── DeepEditError      no edit of the layers before the head is known for this network, or for this feature
-    ├── LayerError             no layer of the network still knows places in the image, or the named one does not
+    ├── LayerError             the network has no spatial layer, or the named layer is not one
     ├── DataError              the images or labels cannot be used
     ├── CacheError             cached activations are damaged or do not belong to these inputs
     ├── OutputError            a result cannot be written (folder, permissions, disk full)
@@ -55,7 +55,7 @@ class DeepEditError(CheckpointError):
 
 
 class LayerError(SalveError):
-    """No layer of the network still knows places in the image, or the named one does not."""
+    """The network has no spatial layer, or the named layer is not one."""
 
 
 class DataError(SalveError):

@@ -31,7 +31,7 @@ _OPTIONS = [
     ),
     click.option(
         "--feature", "features", multiple=True, metavar="N",
-        help="The feature, by number or concept, in place of the dominant one; again for more.",
+        help="The feature, by number or name, in place of the dominant one; again for more.",
     ),
     click.option(
         "--concept", "concepts", multiple=True, metavar="N|NAME",

@@ -51,9 +51,9 @@ OTHERS = 5  # images of every class without a concept to fit
 INSIDE, OUTSIDE, LEAST_COVER = 0.5, 0.05, 1e-6  # share of a position that regions cover
 ELSEWHERE, FILLED, RIVALS = 0.3, 1.0, 1.0  # weights in the background, beside 1 for images of other classes
 NOT_FOLDABLE = (
-    "its network has no layer that all goes through and that only convolutions or linear layers read (in transformers, "
-    "and wherever blocks add to a stream, normalisations and additions read it too), so nothing removed there "
-    "can be moved into weights"
+    "the network has no layer that the whole computation passes through and that only convolutions or linear layers "
+    "read (in transformers, and wherever blocks add to a stream, normalisations and additions read it too), so nothing "
+    "removed there can be moved into weights"
 )
 
 Load = Callable[[Int[np.ndarray, " r"]], Float[Tensor, "r c h w"]]  # rows of the evidence -> prepared images
@@ -161,7 +161,7 @@ def project_concepts(
     """
     chosen = _choose_concepts(findings)
     if not chosen:
-        return ConceptProjections(why_absent="no place in the images was found that a class depends on")
+        return ConceptProjections(why_absent="no evidence region was found that a class depends on")
     device = next(classifier.model.parameters()).device
     few = spread_rows(np.arange(len(evidence.labels)), OTHERS)
     foldable = find_foldable_layer(classifier, load(few).to(device), after, trace)

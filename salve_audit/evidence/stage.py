@@ -217,7 +217,7 @@ def _project(run: _Run) -> ConceptProjections:
     except SalveError as error:
         why = f"{error.what}: {error.why}"
     except (RuntimeError, MemoryError) as error:
-        why = f"they could not be fitted ({error})"
+        why = f"projections could not be fitted ({error})"
     log.warning("no concept can be removed from the weights: %s", why)
     return ConceptProjections(why_absent=why)
 

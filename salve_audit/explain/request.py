@@ -21,7 +21,7 @@ class ExplainRequest:
         model: the checkpoint file or folder that was audited.
         images: image files.
         audit: the audit's result folder, or its audit.json.
-        suppress, enhance: a feature by number or concept, a class for its dominant feature, ``feature=`` or ``class=``
+        suppress, enhance: a feature by number or name, a class for its dominant feature, ``feature=`` or ``class=``
             before it where it could be either, or `TOP`; None: no such edit. Suppression comes first.
         alpha_hat: of the edits.
         n_features: of those listed, the ones with the largest part of the logit.

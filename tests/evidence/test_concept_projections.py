@@ -96,7 +96,7 @@ def test_concepts_of_the_most_dependent_classes_come_first(monkeypatch: pytest.M
 def test_without_a_region_that_matters_there_is_nothing_to_fit() -> None:
     fitted, _, _ = project("resnet10t", (0.0, 0.0))
     assert not fitted.projections
-    assert "no place" in fitted.why_absent
+    assert "no evidence region" in fitted.why_absent
 
 
 def test_a_transformer_says_why_it_has_none() -> None:

@@ -88,7 +88,7 @@ def find_stream(classifier: Classifier, batch: Tensor) -> ResidualStream:
     traced = trace(model, [*watched, *reader.modules], batch, path)
     unused = next((name for name in watched if len(traced.calls.get(name, _NONE).outputs) != 1), None)
     if unused is not None:
-        raise _unproven(classifier, f"its layer {unused} does not run once in a forward pass")
+        raise _unverified(classifier, f"its layer {unused} does not run once in a forward pass")
     acts = reader.read(
         {name: traced.calls[name].inputs for name in reader.modules if name in traced.calls}, len(batch), path
     )
@@ -96,7 +96,7 @@ def find_stream(classifier: Classifier, batch: Tensor) -> ResidualStream:
     last = skeleton.blocks[-1].name
     readout = find_readout(model, traced.calls[last].outputs, acts, skeleton.norms, axis)
     if readout is None:
-        raise _unproven(classifier, f"what its head is given is not read from {last} in a known way")
+        raise _unverified(classifier, f"what its head is given is not read from {last} in a known way")
     blocks, left = _follow(classifier, skeleton, traced)
     return ResidualStream(skeleton.family, blocks, left, readout)
 
@@ -108,7 +108,7 @@ class _Unwatched:
 _NONE = _Unwatched()
 
 
-def _unproven(classifier: Classifier, why: str) -> DeepEditError:
+def _unverified(classifier: Classifier, why: str) -> DeepEditError:
     return DeepEditError(str(classifier.path), f"no deep edit is known for {classifier.architecture}: {why}", hint=HINT)
 
 
@@ -118,9 +118,9 @@ def _follow(classifier: Classifier, skeleton: Skeleton, traced: Trace) -> tuple[
     for block in reversed(skeleton.blocks):
         output = traced.calls[block.name].outputs[0]
         if blocks and not torch.equal(output, traced.calls[blocks[0].name].inputs[0]):
-            raise _unproven(classifier, f"{block.name} does not hand its output on to {blocks[0].name}")
+            raise _unverified(classifier, f"{block.name} does not hand its output on to {blocks[0].name}")
         if not _stands_alone(classifier.model, block, traced):
-            raise _unproven(classifier, f"{block.name} needs more than what the block before it returns")
+            raise _unverified(classifier, f"{block.name} needs more than what the block before it returns")
         blocks.insert(0, block)
         incoming = _incoming(classifier.model, block, traced)
         written = sum((_output(classifier.model, writer, traced) for writer in block.writers), torch.zeros(()))
@@ -129,7 +129,7 @@ def _follow(classifier: Classifier, skeleton: Skeleton, traced: Trace) -> tuple[
                 return tuple(blocks), ""
             continue
         if not block.rectified or block.entry is not None or not _only_adds(classifier.model, block, traced):
-            raise _unproven(classifier, f"{block.name} does not return the sum of what its layers write")
+            raise _unverified(classifier, f"{block.name} does not return the sum of what its layers write")
         return tuple(blocks), f"the shortcut around {block.name}, which has no weights"
     return tuple(blocks), skeleton.below
 

@@ -18,6 +18,12 @@ NOT_MEASURED = "image reliance was not measured for this class"
 _NO_CONCEPT = "no concept lowers the accuracy of this class"
 
 
+IMAGE_FLAG_MEANINGS = {
+    "not beyond chance": "image reliance is no larger than what regions of the same shape at random places explain",
+    "occlusion disagrees": "occluding the same evidence regions contradicts the image reliance",
+}
+
+
 def build_evidence(result: AuditResult, medium: Medium) -> Section | None:
     """The section; None where an earlier version wrote the audit."""
     if result.evidence is None:

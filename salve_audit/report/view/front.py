@@ -84,7 +84,8 @@ def build_banner(result: AuditResult) -> Banner:
         who = names([r.class_name for r in groups["undecided"]])
         details.append(f"Undecided, since the 95 % interval contains the limit: {who}. Undecided does not fail.")
     if groups["thin"]:
-        details.append(f"Not judged, for too few images: {names([r.class_name for r in groups['thin']])}.")
+        who = names([r.class_name for r in groups["thin"]])
+        details.append(f"Not judged (not measured, or too few images or flips): {who}.")
     policy = f"Policy “{verdict.policy}”"
     if verdict.passed is None:
         return Banner("none", "Not judged", f"{policy}: no class could be judged.", tuple(details))

@@ -9,6 +9,7 @@ from typing import Any
 from salve_audit.interventions.registry import DEEP_METHODS, METHODS
 from salve_audit.report.numbers import count
 from salve_audit.report.tables import Column, Table, Value, make_table
+from salve_audit.report.view.evidence import IMAGE_FLAG_MEANINGS
 from salve_audit.report.view.findings import FLAG_MEANINGS
 from salve_audit.report.view.page import Medium, Section
 from salve_audit.results import AuditResult
@@ -108,5 +109,5 @@ def build_method(result: AuditResult) -> Section:
         (f"{method.label[:1].upper()}{method.label[1:]}", method.blurb)
         for method in {**METHODS, **DEEP_METHODS}.values()
     ]
-    parts = {"flags": tuple(FLAG_MEANINGS.items()), "methods": methods}
+    parts = {"flags": tuple({**IMAGE_FLAG_MEANINGS, **FLAG_MEANINGS}.items()), "methods": methods}
     return Section("method", "Method and glossary", "method.html.j2", parts)

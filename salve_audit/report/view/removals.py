@@ -15,8 +15,8 @@ _NO_OTHERS = "no other class was examined"
 _STAYS = "most of its images stay correct at strength 1"
 _HEADS = (
     "Removed",
-    "Lost in the image",
-    "Lost without it",
+    "Drop, regions removed",
+    "Drop, projection removed",
     "At random",
     "Strength",
     "Others, points",
