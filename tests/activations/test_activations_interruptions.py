@@ -146,13 +146,7 @@ def test_ctrl_c_reaches_a_pass_with_workers(classifier, imageset, tmp_path) -> N
     cache = tmp_path / "cache"
     arguments = [str(classifier.path), f"{tmp_path / 'slow.py'}:slow", str(imageset.root), str(cache)]
     command, waiting = [sys.executable, str(tmp_path / "audit.py"), *arguments], tmp_path / "waiting"
-
-    def heed_ctrl_c() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # else a child ignores it wherever these tests ignore it (nohup)
-
-    with subprocess.Popen(
-        command, start_new_session=True, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
-    ) as process:
+    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True) as process:
         while not waiting.exists():
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.05)

@@ -16,6 +16,11 @@ import torch
 
 from salve_audit.cli import app
 
+QUICK = (
+    *("--format", "json", "--sae", "linear-l1", "--sae-seeds", 1),
+    *("--interventions", "salve", "--evidence", "off"),
+)
+
 pytestmark = pytest.mark.slow
 
 
@@ -125,19 +130,7 @@ def test_a_few_truncated_images_are_counted_named_and_skipped(salve: Callable, w
     model, data, out = world
     broken = sorted((data / "val" / "red").iterdir())[0]
     broken.write_bytes(broken.read_bytes()[:100])
-    options = (
-        "--format",
-        "json",
-        "--sae",
-        "linear-l1",
-        "--sae-seeds",
-        1,
-        "--interventions",
-        "salve",
-        "--evidence",
-        "off",
-    )
-    done = salve(model, data, "--out", out, "--no-cache", *options)
+    done = salve(model, data, "--out", out, "--no-cache", *QUICK)
     assert done.code == 0, done.err
     text = (out / "audit.json").read_text()
     assert '"n_skipped": 1' in text
@@ -165,19 +158,7 @@ def test_a_disk_that_fills_up(salve: Callable, world: tuple, monkeypatch: pytest
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("salve_audit.audit.samples.write_samples", full)
-    options = (
-        "--format",
-        "json",
-        "--sae",
-        "linear-l1",
-        "--sae-seeds",
-        1,
-        "--interventions",
-        "salve",
-        "--evidence",
-        "off",
-    )
-    done = salve(model, data, "--out", out, "--no-cache", *options)
+    done = salve(model, data, "--out", out, "--no-cache", *QUICK)
     assert_refused(done, out, "No space left on device")
 
 
@@ -186,13 +167,7 @@ def test_ctrl_c_is_130_and_leaves_nothing(world: tuple) -> None:
     """A real interrupt of a real process, while it works."""
     model, data, out = world
     command = [sys.executable, "-m", "salve_audit", str(model), str(data), "--out", str(out), "--no-cache"]
-
-    def heed_ctrl_c() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # else a child ignores it wherever these tests ignore it (nohup)
-
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
-    )
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stderr is not None
     line = process.stderr.readline()
     while line and not line.startswith("activations ..."):

@@ -9,19 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from quick_audits import ONE_SEED as QUICK
 
-QUICK = [
-    "--sae",
-    "linear-l1",
-    "--n-latents",
-    "8",
-    "--sae-seeds",
-    "1",
-    "--interventions",
-    "salve",
-    "--deep-edits",
-    "off",
-]
 REPORTED = ["--format", "html,json", "--quiet"]
 LIMITS = ["--fail-over-reliance", "1", "--fail-under-redundancy", "1"]
 

@@ -15,6 +15,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from quick_audits import ONE_SEED as QUICK
 from safetensors.numpy import load_file
 
 from salve_audit.cli.app import run
@@ -26,18 +27,6 @@ pytestmark = pytest.mark.slow
 KWARGS = {"channels": (12, 12, 16, 32), "stem_width": 8}
 CLASSES = ("cross", "disk", "stripes")
 READERS = {"layer2.0.conv1.weight", "layer2.0.downsample.1.weight"}
-QUICK = (
-    "--sae",
-    "linear-l1",
-    "--n-latents",
-    "8",
-    "--sae-seeds",
-    "1",
-    "--interventions",
-    "salve",
-    "--deep-edits",
-    "off",
-)
 State = dict[str, torch.Tensor]
 
 

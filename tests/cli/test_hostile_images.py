@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from quick_audits import PAPER
 from small_data import IMAGES, LABELS, ROWS, as_jsonl, make_tar, make_zip, members, png, refused, table
 
 pytestmark = pytest.mark.usefixtures("memory_is_bounded")
@@ -137,19 +138,7 @@ def test_a_png_bomb_and_other_formats_are_skipped_by_name(salve: Callable, colou
     (data / "train/a/bomb.png").write_bytes(bomb + png_chunk(b"IEND", b""))
     (data / "train/b/script.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     Image.new("RGB", (4, 9000)).save(data / "val/c/line.png")
-    quick = (
-        "--format",
-        "json",
-        "--interventions",
-        "salve",
-        "--no-cache",
-        "--sae",
-        "paper",
-        "--evidence",
-        "off",
-        "--no-images",
-    )
-    done = salve(colour_model, data, "--out", tmp_path / "out", *quick)
+    done = salve(colour_model, data, "--out", tmp_path / "out", *PAPER)
     assert done.code == 0, done.err
     skipped = json.loads((tmp_path / "out" / "audit.json").read_text())["data"]["skipped"]
     assert {file["path"]: file["reason"] for file in skipped} == {

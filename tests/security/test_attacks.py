@@ -15,25 +15,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from quick_audits import PAPER as QUICK
 from zipped_pickles import write_zipped
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.name == "nt", reason="needs links and limits of memory"),
 ]
-
-QUICK = (
-    "--format",
-    "json",
-    "--interventions",
-    "salve",
-    "--no-cache",
-    "--sae",
-    "paper",
-    "--evidence",
-    "off",
-    "--no-images",
-)
 
 
 class Call:

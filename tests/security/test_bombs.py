@@ -19,24 +19,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from quick_audits import PAPER as QUICK
 from zipped_pickles import write_zipped
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.name == "nt", reason="needs links and limits of memory"),
 ]
-QUICK = (
-    "--format",
-    "json",
-    "--interventions",
-    "salve",
-    "--no-cache",
-    "--sae",
-    "paper",
-    "--evidence",
-    "off",
-    "--no-images",
-)
 MAX_RSS, MAX_ADDRESSES = 4 << 30, 8 << 30
 
 
