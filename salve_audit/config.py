@@ -6,6 +6,7 @@ in audit.json and docs/options.md are derived from them, and errors name the key
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -219,9 +220,28 @@ class AuditConfig:
     ] = None
     cache: Annotated[
         str | Path | None,
-        Option("Folder of cached activations.", RUN, metavar="DIR", unset="the user's cache folder", provenance=False),
+        Option(
+            "Folder in which activations and the results of stages are kept for the next audit.",
+            RUN,
+            metavar="DIR",
+            unset="the user's cache folder",
+            provenance=False,
+        ),
     ] = None
-    use_cache: Annotated[bool, Option("Keep no activations.", RUN, negative="--no-cache", provenance=False)] = True
+    cache_limit: Annotated[
+        float,
+        Option(
+            "Size of the cache; beyond it the least recently used results are removed, never those in use.",
+            RUN,
+            metavar="GB",
+            least=0,
+            provenance=False,
+        ),
+    ] = 5.0
+    use_cache: Annotated[
+        bool,
+        Option("Keep nothing for the next audit, and use nothing kept.", RUN, negative="--no-cache", provenance=False),
+    ] = True
     keep_activations: Annotated[bool, Option("Also write activations.safetensors.", RESULTS, provenance=False)] = False
     images: Annotated[bool, Option("Keep every image out of the results.", RESULTS, negative="--no-images")] = True
     saliency_layer: Annotated[
@@ -245,6 +265,11 @@ class AuditConfig:
         check_options(AuditConfig, self)
         _check_combinations(self)
 
+    @property
+    def evidence_needed(self) -> bool:
+        """True if a limit judges what is measured in the image, so that its cost is no reason to leave it out."""
+        return limits_of(self).in_image
+
 
 def _check_combinations(config: AuditConfig) -> None:
     if config.attributes is not None and config.sae != SUPERVISED:
@@ -260,6 +285,13 @@ def _check_combinations(config: AuditConfig) -> None:
 def limits_of(config: AuditConfig) -> Limits:
     """The limits that the configuration sets."""
     return Limits(**{rule.key: getattr(config, rule.key) for rule in RULES})
+
+
+@functools.cache
+def settings_by_effect(*, on_results: bool) -> frozenset[str]:
+    """Names of the options that change what is measured, or of those that do not."""
+    options = declared_options(AuditConfig).items()
+    return frozenset(name for name, option in options if option.about.provenance == on_results)
 
 
 def described(config: AuditConfig) -> Mapping[str, Any]:

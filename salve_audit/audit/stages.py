@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
 
 from salve_audit.activations.device import choose_device, choose_workers
-from salve_audit.activations.store import Activations
+from salve_audit.activations.store import Activations, ActivationSplit
 from salve_audit.audit.subject import Subject
-from salve_audit.config import AuditConfig, limits_of
+from salve_audit.config import AuditConfig
 from salve_audit.evidence.stage import (
     TRACED,
     EvidenceInputs,
@@ -74,24 +74,29 @@ class Autoencoder:
     Attributes:
         outcome: of its training, with the other seeds.
         info: for audit.json.
-        codes: (n, m) of the audit split.
         use: how the classes use its latents on the fit split.
         other_seeds: dominant features by the other seeds.
     """
 
     outcome: SaeOutcome
     info: SaeInfo
-    codes: Float[np.ndarray, "n m"]
     use: FeatureUse
     other_seeds: tuple[SeedFeatures, ...]
+    _codes: dict[int, Float[np.ndarray, "n m"]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def sae(self) -> TrainedSae:
         return self.outcome.sae
 
+    def encode(self, split: ActivationSplit) -> Float[np.ndarray, "n m"]:
+        """Codes of a split, computed once: they are large, and quicker to compute than to keep."""
+        if id(split.acts) not in self._codes:
+            self._codes[id(split.acts)] = self.sae.encode(split.acts)
+        return self._codes[id(split.acts)]
+
 
 def train_autoencoder(config: AuditConfig, subject: Subject) -> Autoencoder:
-    """The autoencoder of the fit split, with its codes of the audit split."""
+    """The autoencoder of the fit split, and how the classes use it."""
     activations, device = subject.activations, choose_device(config.device)
     fit, concepts = activations.fit, None
     if config.sae == SUPERVISED:
@@ -109,7 +114,6 @@ def train_autoencoder(config: AuditConfig, subject: Subject) -> Autoencoder:
     return Autoencoder(
         outcome,
         dataclasses.replace(outcome.info, on_audit=_measure_fidelity(outcome.sae, activations)),
-        outcome.sae.encode(activations.audit.acts),
         _describe_use(outcome.sae, activations),
         tuple(_describe_seed(seed, activations) for seed in outcome.seeds[1:]),
     )
@@ -195,7 +199,7 @@ def stress_compared(
             classes=reliance.classes,
             features=reliance.features,
             encoder=trained.sae.encoder_weight,
-            codes=trained.codes,
+            codes=trained.encode(subject.activations.audit),
             paths=subject.activations.audit.paths,
             seed=config.seed,
         )
@@ -244,7 +248,7 @@ def show_features(
     Args:
         config: of the audit.
         subject: network, images and activations.
-        trained: the autoencoder with the codes of the audit split.
+        trained: the autoencoder.
         reliance: classes and thresholds.
         features: described ones, with what the later stages know of them.
     """
@@ -259,7 +263,7 @@ def show_features(
     visualised = VisualisationInputs(
         classifier=subject.classifier,
         sae=trained.sae,
-        codes=trained.codes,
+        codes=trained.encode(subject.activations.audit),
         features=features,
         classes=subject.classes,
         which=config.activation_maximisation,
@@ -279,14 +283,15 @@ def _gather_drawing(
     """All that heat maps are drawn from; `described`: the classes with their thresholds, and the features."""
     assert subject.images is not None, "there are images"
     (reliance, features), audit = described, subject.activations.audit
+    codes = trained.encode(audit)
     return DrawingInputs(
         classifier=classifier,
         images=subject.images,
         audit=audit,
         head=subject.activations.head,
         sae=trained.sae,
-        codes=trained.codes,
-        chosen=choose_images(reliance.classes, features, trained.codes, reliance.samples, audit.labels),
+        codes=codes,
+        chosen=choose_images(reliance.classes, features, codes, reliance.samples, audit.labels),
         layer=config.saliency_layer,
         device=choose_device(config.device),
         trace=subject.layers.trace,
@@ -318,7 +323,7 @@ def find_image_reliance(config: AuditConfig, subject: Subject, reliance: Relianc
         workers=choose_workers(config.workers, device),
         seed=config.seed,
         layer=config.evidence_layer,
-        needed=limits_of(config).in_image,
+        needed=config.evidence_needed,
         with_images=config.images,
         trace=subject.layers.trace,
     )
