@@ -288,10 +288,16 @@ def limits_of(config: AuditConfig) -> Limits:
 
 
 @functools.cache
-def settings_by_effect(*, on_results: bool) -> frozenset[str]:
-    """Names of the options that change what is measured, or of those that do not."""
+def measured_settings() -> frozenset[str]:
+    """Names of the options that change what is measured; limits only change how it is judged."""
     options = declared_options(AuditConfig).items()
-    return frozenset(name for name, option in options if option.about.provenance == on_results)
+    return frozenset(name for name, option in options if option.about.provenance and option.about.section != LIMITS)
+
+
+@functools.cache
+def idle_settings() -> frozenset[str]:
+    """Names of the options that change nothing in a result: places, formats, speed."""
+    return frozenset(name for name, option in declared_options(AuditConfig).items() if not option.about.provenance)
 
 
 def described(config: AuditConfig) -> Mapping[str, Any]:

@@ -35,14 +35,14 @@ AUTOENCODER = Stage(
     "autoencoder",
     "finds the features that activations are made of",
     Autoencoder,
-    lambda given: train_autoencoder(given.config, given.subject),
+    train_autoencoder,
     reads=("sae", "n_latents", "sae_seeds", "seed", "device"),
 )
 RELIANCE = Stage(
     "reliance",
     "how far each class's main feature can be suppressed before predictions flip",
     Reliance,
-    lambda given: measure_sensitivity(given.config, given.subject, given[AUTOENCODER]),
+    lambda given: measure_sensitivity(given, given[AUTOENCODER]),
     reads=("seed",),
     after=(AUTOENCODER,),
 )
@@ -51,7 +51,7 @@ RELIANCE = Stage(
 def _compare(given: Given) -> Comparison:
     compared = gather_comparison(given.subject, given[AUTOENCODER], given[RELIANCE])
     settings = ComparisonSettings(methods=given.config.interventions, seed=given.config.seed)
-    return compare_interventions(settings, compared)
+    return compare_interventions(settings, compared, given.advance)
 
 
 INTERVENTIONS = Stage(
@@ -67,7 +67,7 @@ INTERVENTIONS = Stage(
 def _stress(given: Given) -> StressOutcome:
     trained, reliance = given[AUTOENCODER], given[RELIANCE]
     compared = gather_comparison(given.subject, trained, reliance)
-    return stress_compared(given.config, given.subject, trained, reliance, (compared, given[INTERVENTIONS]))
+    return stress_compared(given, trained, reliance, (compared, given[INTERVENTIONS]))
 
 
 STRESS = Stage(
@@ -83,7 +83,7 @@ STRESS = Stage(
 def _edit_deeply(given: Given) -> DeepComparison | None:
     trained = given[AUTOENCODER]
     compared = gather_comparison(given.subject, trained, given[RELIANCE])
-    return edit_deeply(given.config, given.subject, trained, compared)
+    return edit_deeply(given, trained, compared)
 
 
 DEEP_EDITS = Stage(
@@ -99,9 +99,7 @@ SALIENCY = Stage(
     "saliency",
     "images that features respond to, with heat maps",
     Seeing,
-    lambda given: show_features(
-        given.config, given.subject, given[AUTOENCODER], given[RELIANCE], given[STRESS].features
-    ),
+    lambda given: show_features(given, given[AUTOENCODER], given[RELIANCE], given[STRESS].features),
     reads=("images", "saliency_layer", "activation_maximisation", "seed", "device"),
     after=(AUTOENCODER, RELIANCE, STRESS),
     settled=lambda seeing: not seeing.unreadable and not _may_pass(seeing.why_absent),
@@ -110,7 +108,7 @@ IMAGE_RELIANCE = Stage(
     "image reliance",
     "what each class depends on in its images, by removing it from them",
     EvidenceOutcome,
-    lambda given: find_image_reliance(given.config, given.subject, given[RELIANCE]),
+    lambda given: find_image_reliance(given, given[RELIANCE]),
     reads=("evidence", "evidence_layer", "evidence_needed", "images", "seed", "device"),
     after=(RELIANCE,),
     settled=lambda outcome: not _may_pass(outcome.evidence.why_absent),

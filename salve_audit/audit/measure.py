@@ -22,7 +22,7 @@ from salve_audit.audit.line import (
     SALIENCY,
     STRESS,
 )
-from salve_audit.audit.prediction import predict_stages
+from salve_audit.audit.prediction import predict_stages, remember_ratios
 from salve_audit.audit.progress import Reporter
 from salve_audit.audit.recall import Measured
 from salve_audit.audit.samples import samples_bytes
@@ -90,6 +90,7 @@ def measure(config: AuditConfig, reporter: Reporter | None = None, cache: StageC
     deep_edits = runner.run(DEEP_EDITS)
     seeing = runner.run(SALIENCY)
     evidence = runner.run(IMAGE_RELIANCE)
+    remember_ratios(cache.folder, reporter.times)
     hashes = {"model_sha256": subject.model_sha256, "data_sha256": subject.activations.data_sha256}
     sae_file = serialise_sae(trained.sae, hashes)
     stages = StageResults(

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)  # the command line shows it by default
 
 Advance = Callable[[int, int], None]  # (done, total): what a stage that knows how far it is calls now and then
 BETWEEN_S = 1.0  # seconds from one event of progress to the next
+TELLING_S, MOST_OFF = 2.0, 4.0  # predicted seconds after which the pace is known, and how far it may correct the rest
 EVENTS = (  # docs/log-json.md says what each holds
     "audit_started",
     "stage_started",
@@ -71,6 +72,7 @@ class Reporter:
     predicted: Mapping[str, float] = field(default_factory=dict)
     _bar: Any = None
     _told: float = 0.0
+    _began: float = 0.0
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -86,24 +88,28 @@ class Reporter:
             purpose: what it is for, in a plain phrase.
             from_cache: its result is there already.
         """
+        expected = self._expect(name)
         stage = StageTime(name, self.predicted.get(name), from_cache=from_cache)
         self.times.append(stage)
+        how_long = "" if expected is None else f", about {in_words(expected)}"
+        text = f"{name}: from the cache" if from_cache else f"{name}: {purpose}{how_long}"
         emit(
             "stage_started",
-            f"{name}: {_describe(stage, purpose)}" if purpose else f"{name} ...",
+            text if purpose else f"{name} ...",
             stage=name,
             purpose=purpose,
-            predicted_seconds=stage.predicted,
+            predicted_seconds=_rounded(expected),
             from_cache=from_cache,
         )
         start = time.perf_counter()
-        self._told = start
+        self._told = self._began = start
         try:
             yield stage
         finally:
             self._close_bar()
         stage.seconds = time.perf_counter() - start
         self._tell_end(stage)
+        self._tell_rest()
 
     def _tell_end(self, stage: StageTime) -> None:
         assert stage.seconds is not None, "the stage is done"
@@ -113,9 +119,27 @@ class Reporter:
             logging.DEBUG,
             stage=stage.name,
             seconds=round(stage.seconds, 3),
-            predicted_seconds=stage.predicted,
+            predicted_seconds=_rounded(stage.predicted),
             from_cache=stage.from_cache,
         )
+
+    def _tell_rest(self) -> None:
+        """Tell how long the rest takes, now that one more stage is known."""
+        ahead = {name: self._expect(name) or 0.0 for name in self.predicted if name not in self.seconds}
+        if ahead:
+            total = sum(ahead.values())
+            stages = {name: round(value, 1) for name, value in ahead.items()}
+            text = f"about {in_words(total)} to go"
+            emit("prediction", text, logging.DEBUG, seconds=round(total, 1), stages=stages)
+
+    def _expect(self, name: str) -> float | None:
+        """What a stage ahead is expected to take: as predicted, at the pace of the stages so far."""
+        if name not in self.predicted:
+            return None
+        told = [stage for stage in self.times if stage.predicted and not stage.from_cache and stage.seconds is not None]
+        taken, predicted = sum(stage.seconds or 0.0 for stage in told), sum(stage.predicted or 0.0 for stage in told)
+        pace = min(max(taken / predicted, 1 / MOST_OFF), MOST_OFF) if predicted >= TELLING_S else 1.0
+        return self.predicted[name] * pace
 
     def advance(self, done: int, total: int) -> None:
         """Tell how far the present stage is; may be called as often as one likes."""
@@ -125,9 +149,16 @@ class Reporter:
         if self.bars and sys.stderr.isatty():
             self._draw(name, done, total)
         now = time.perf_counter()
-        if now - self._told >= BETWEEN_S:
-            self._told = now
-            emit("stage_progress", f"{name}: {done} of {total}", logging.DEBUG, stage=name, done=done, total=total)
+        if now - self._told < BETWEEN_S:
+            return
+        self._told = now
+        elapsed = now - self._began
+        fields = {
+            "rate": round(done / elapsed, 2),
+            "remaining_seconds": round(elapsed * (total - done) / max(done, 1), 1),
+        }
+        text = f"{name}: {done} of {total}"
+        emit("stage_progress", text, logging.DEBUG, stage=name, done=done, total=total, **fields)
 
     def _draw(self, name: str, done: int, total: int) -> None:
         from tqdm import tqdm
@@ -172,10 +203,8 @@ class Reporter:
         emit("audit_finished", f"done in {in_words(total)}", **fields)
 
 
-def _describe(stage: StageTime, purpose: str) -> str:
-    if stage.from_cache:
-        return "from the cache"
-    return purpose if stage.predicted is None else f"{purpose}, about {in_words(stage.predicted)}"
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
 
 
 def in_words(seconds: float) -> str:

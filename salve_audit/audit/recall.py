@@ -20,9 +20,8 @@ from salve_audit.activations.store import Activations
 from salve_audit.audit.code_version import code_version, library_versions
 from salve_audit.audit.codec import hash_record
 from salve_audit.audit.stage_cache import KeptResult, StageCache
-from salve_audit.config import AuditConfig, settings_by_effect
+from salve_audit.config import AuditConfig, measured_settings
 from salve_audit.errors import SalveError
-from salve_audit.gate.limits import RULES
 from salve_audit.inputs.arrays.array_file import is_array_file
 from salve_audit.inputs.data.datasets import load_images
 from salve_audit.inputs.data.imageset import ImageSet
@@ -112,10 +111,9 @@ def hash_settings(config: AuditConfig) -> str | None:
         return None
     if digests is None:
         return None
-    names = settings_by_effect(on_results=True) - {rule.key for rule in RULES}
     parts: dict[str, Any] = {
         "model": [model.name, *digests],
-        "settings": {name: getattr(config, name) for name in sorted(names)},
+        "settings": {name: getattr(config, name) for name in sorted(measured_settings())},
         "needed": config.evidence_needed,
         "classes": mapped_by_hand,
         "code": code_version(["audit"]),

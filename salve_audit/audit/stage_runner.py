@@ -20,7 +20,7 @@ from salve_audit.audit.codec import hash_record
 from salve_audit.audit.progress import Advance, Reporter, hearing_warnings, log
 from salve_audit.audit.stage_cache import KeptResult, StageCache
 from salve_audit.audit.subject import Subject
-from salve_audit.config import AuditConfig, settings_by_effect
+from salve_audit.config import AuditConfig, idle_settings
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class Settings:
         self._config, self._stage, self._reads = config, stage, reads
 
     def __getattr__(self, name: str) -> Any:
-        assert name in self._reads or name in settings_by_effect(on_results=False), (
+        assert name in self._reads or name in idle_settings(), (
             f"the stage {self._stage!r} reads the setting {name!r}, which its record does not declare"
         )
         return getattr(self._config, name)

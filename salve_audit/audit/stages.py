@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from salve_audit.activations.device import choose_device, choose_workers
 from salve_audit.activations.store import Activations, ActivationSplit
+from salve_audit.audit.stage_runner import Given
 from salve_audit.audit.subject import Subject
 from salve_audit.config import AuditConfig
 from salve_audit.evidence.stage import (
@@ -95,8 +96,9 @@ class Autoencoder:
         return self._codes[id(split.acts)]
 
 
-def train_autoencoder(config: AuditConfig, subject: Subject) -> Autoencoder:
+def train_autoencoder(given: Given) -> Autoencoder:
     """The autoencoder of the fit split, and how the classes use it."""
+    config, subject = given.config, given.subject
     activations, device = subject.activations, choose_device(config.device)
     fit, concepts = activations.fit, None
     if config.sae == SUPERVISED:
@@ -140,8 +142,9 @@ def _describe_seed(sae: TrainedSae, activations: Activations) -> SeedFeatures:
     return SeedFeatures(use.dominant, sae.dictionary, use.mean_codes, use.alive)
 
 
-def measure_sensitivity(config: AuditConfig, subject: Subject, trained: Autoencoder) -> Reliance:
+def measure_sensitivity(given: Given, trained: Autoencoder) -> Reliance:
     """Features and thresholds at the head."""
+    config, subject = given.config, given.subject
     audit, head = subject.activations.audit, subject.activations.head
     return assess_reliance(
         RelianceInputs(
@@ -184,13 +187,10 @@ def gather_comparison(subject: Subject, trained: Autoencoder, reliance: Reliance
 
 
 def stress_compared(
-    config: AuditConfig,
-    subject: Subject,
-    trained: Autoencoder,
-    reliance: Reliance,
-    comparison: tuple[ComparisonInputs, Comparison],
+    given: Given, trained: Autoencoder, reliance: Reliance, comparison: tuple[ComparisonInputs, Comparison]
 ) -> StressOutcome:
     """Enhancement, composition and recovery of the edits that were compared."""
+    config, subject = given.config, given.subject
     compared, outcome = comparison
     return stress_edits(
         StressInputs(
@@ -202,21 +202,20 @@ def stress_compared(
             codes=trained.encode(subject.activations.audit),
             paths=subject.activations.audit.paths,
             seed=config.seed,
-        )
+        ),
+        given.advance,
     )
 
 
-def edit_deeply(
-    config: AuditConfig, subject: Subject, trained: Autoencoder, compared: ComparisonInputs
-) -> DeepComparison | None:
+def edit_deeply(given: Given, trained: Autoencoder, compared: ComparisonInputs) -> DeepComparison | None:
     """The comparison of deep edits; None where it is not wanted, or where SALVE and steering are not compared.
 
     Args:
-        config: of the audit.
-        subject: network and images.
+        given: settings, network and images.
         trained: the autoencoder, whose encoder is projected out.
         compared: what the edits of the head were compared on.
     """
+    config, subject = given.config, given.subject
     needed = {key for key, method in METHODS.items() if method.beside and not method.yardstick}
     if config.deep_edits == "off" or not needed <= {*config.interventions}:
         return None
@@ -232,31 +231,26 @@ def edit_deeply(
         seed=config.seed,
         device=device,
         workers=choose_workers(config.workers, device),
+        advance=given.advance,
     )
     return compare_deep_edits(inputs)
 
 
-def show_features(
-    config: AuditConfig,
-    subject: Subject,
-    trained: Autoencoder,
-    reliance: Reliance,
-    features: Sequence[FeatureInfo],
-) -> Seeing:
+def show_features(given: Given, trained: Autoencoder, reliance: Reliance, features: Sequence[FeatureInfo]) -> Seeing:
     """Galleries of dominant and shared features, and of the images that flip first.
 
     Args:
-        config: of the audit.
-        subject: network, images and activations.
+        given: settings, network, images and activations.
         trained: the autoencoder.
         reliance: classes and thresholds.
         features: described ones, with what the later stages know of them.
     """
+    config, subject = given.config, given.subject
     if not config.images:
         return nothing_seen(LEFT_OUT)
     if subject.classifier is None or subject.images is None:
         return nothing_seen(NO_IMAGES)
-    drawing = _gather_drawing(config, subject, subject.classifier, trained, (reliance, features))
+    drawing = _gather_drawing(given, subject.classifier, trained, (reliance, features))
     seeing = see_features(SeeingInputs(drawing, reliance.samples, subject.classes))
     if seeing.why_absent:
         return seeing
@@ -274,13 +268,13 @@ def show_features(
 
 
 def _gather_drawing(
-    config: AuditConfig,
-    subject: Subject,
+    given: Given,
     classifier: Classifier,
     trained: Autoencoder,
     described: tuple[Reliance, Sequence[FeatureInfo]],
 ) -> DrawingInputs:
     """All that heat maps are drawn from; `described`: the classes with their thresholds, and the features."""
+    config, subject = given.config, given.subject
     assert subject.images is not None, "there are images"
     (reliance, features), audit = described, subject.activations.audit
     codes = trained.encode(audit)
@@ -295,17 +289,18 @@ def _gather_drawing(
         layer=config.saliency_layer,
         device=choose_device(config.device),
         trace=subject.layers.trace,
+        advance=given.advance,
     )
 
 
-def find_image_reliance(config: AuditConfig, subject: Subject, reliance: Reliance) -> EvidenceOutcome:
+def find_image_reliance(given: Given, reliance: Reliance) -> EvidenceOutcome:
     """Image reliance of every class that can be afforded, or a record that says why it was not measured.
 
     Args:
-        config: of the audit.
-        subject: network, images and activations.
+        given: settings, network, images and activations.
         reliance: classes with their thresholds; the most fragile ones are examined first.
     """
+    config, subject = given.config, given.subject
     if config.evidence == "off":
         return absent_evidence(reliance.classes, "it was turned off (--evidence off)")
     if subject.classifier is None or subject.images is None:
@@ -326,5 +321,6 @@ def find_image_reliance(config: AuditConfig, subject: Subject, reliance: Relianc
         needed=config.evidence_needed,
         with_images=config.images,
         trace=subject.layers.trace,
+        advance=given.advance,
     )
     return measure_evidence(inputs, reliance.classes)

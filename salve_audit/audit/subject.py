@@ -46,6 +46,7 @@ from salve_audit.sae.variant_names import SUPERVISED
 from salve_audit.spatial.layers import LayerMemo
 
 log = logging.getLogger(__name__)
+PASS_STAGE = "activations"
 INPUTS, PASS = "model and data, matched", "one pass of all images through the network"
 
 
@@ -115,7 +116,7 @@ def _from_images(path: Path, data: Path, config: AuditConfig, reporter: Reporter
         images = match_classes(images, classifier.n_outputs, classifier.class_names, config.classes)
         _check_label(classifier, images.classes, config.label)
         attributes = _find_attributes(images, config)
-    with reporter.stage("activations", PASS) as time:
+    with reporter.stage(PASS_STAGE, PASS) as time:
         activations = _extract(classifier, images, config, reporter.advance)
         time.from_cache = activations.from_cache
     tell_first(activations, images.classes, classifier.notes, images.mapping)
