@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import struct
 import time
 import uuid
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +20,14 @@ from pathlib import Path
 import numpy as np
 
 from salve_audit.activations.cache import ABANDONED_S, ACTS, META, default_cache_dir
+from salve_audit.errors import CacheError
 
 STAGES, SUFFIX = "stages", ".npz"
+ABOUT = "about"  # name of the text in a result's file that says what it is about
+DAMAGED = (  # whatever zipfile and numpy raise for a file that is not what it was
+    *(CacheError, OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, SyntaxError, OverflowError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
 ACTIVATIONS = "activations"
 GIGABYTE = 10**9
 
@@ -122,9 +130,9 @@ def _sweep(folder: Path) -> None:
 
 def _describe_result(file: Path) -> str:
     try:
-        with np.load(file, allow_pickle=False) as members:
-            return str(members["about"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as members:
+            return str(members[ABOUT])
+    except DAMAGED:
         return "damaged"
 
 

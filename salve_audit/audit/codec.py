@@ -92,6 +92,8 @@ def hash_record(record: Any) -> str:
 
 def _from_node(kind: Any, node: Any, members: Members) -> Any:
     kind = _without_none(kind)
+    if node is not None and dataclasses.is_dataclass(kind) and not (isinstance(node, dict) and FIELDS in node):
+        raise ValueError(f"no record of {_name_of(kind)}")
     if isinstance(node, list):
         items = _item_kinds(kind, len(node))
         values = [_from_node(item, inner, members) for item, inner in zip(items, node, strict=True)]

@@ -13,7 +13,8 @@ from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.results import ClassReliance
 
 BLOCK_ROWS = 8192
-MOST_SHOWN = 5
+MOST_SHOWN = 5  # of the classes with the lowest accuracy
+MOST_ROWS = 12
 
 
 def tell_first(activations: Activations, classes: Sequence[str], notes: Sequence[str], mapping: str = "") -> None:
@@ -55,13 +56,17 @@ def predict_classes(split: ActivationSplit, head: LinearHead) -> Int[np.ndarray,
 
 def tell_sensitivity(classes: Sequence[ClassReliance]) -> None:
     """Tell how fragile the classes are at the head, most fragile first, while the slower stages are still to come."""
-    flips = {record.name: record.alpha_hat.flip for record in classes}
-    order = sorted(flips, key=lambda name: (flips[name].median is None, flips[name].median or 0.0))
-    shown = [f"{name} {_number(flips[name].median)}" for name in order[:MOST_SHOWN]]
-    more = f" ({len(order) - MOST_SHOWN} more)" if len(order) > MOST_SHOWN else ""
+    order = sorted(classes, key=lambda record: (record.alpha_hat.flip.median or float("inf"), record.index))
+    rows = [("class", "accuracy", "alpha_hat flip")]
+    rows += [
+        (record.name, f"{100 * record.accuracy:.1f} %", _number(record.alpha_hat.flip.median))
+        for record in order[:MOST_ROWS]
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    more = [f"... {len(order) - MOST_ROWS} more classes"] if len(order) > MOST_ROWS else []
     emit(
         "sensitivity",
-        f"alpha_hat at which half of the predictions flip: {', '.join(shown)}{more}",
+        [*(f"  {name:{widths[0]}}  {accuracy:>{widths[1]}}  {flip}" for name, accuracy, flip in rows), *more],
         classes=[
             {
                 "class": record.name,

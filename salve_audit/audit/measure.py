@@ -79,6 +79,8 @@ def measure(config: AuditConfig, reporter: Reporter | None = None, cache: StageC
     """
     reporter, cache = reporter or Reporter(), cache or StageCache(None, 0)
     subject = load_subject(config, reporter)
+    if cache.folder is not None:
+        cache.used.add(cache.folder / subject.activations.key)
     check_layers(config, subject)
     runner = StageRunner(config, subject, cache, reporter)
     reporter.predict(predict_stages(runner, LINE))

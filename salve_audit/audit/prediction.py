@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from salve_audit.activations.device import choose_device
 from salve_audit.audit.line import (
     AUTOENCODER,
     DEEP_EDITS,
@@ -29,9 +30,9 @@ from salve_audit.audit.line import (
     SALIENCY,
     STRESS,
 )
-from salve_audit.audit.progress import Reporter, StageTime
+from salve_audit.audit.progress import StageTime
 from salve_audit.audit.stage_runner import Stage, StageRunner
-from salve_audit.audit.subject import PASS_STAGE, Subject
+from salve_audit.audit.subject import PASS_STAGE
 from salve_audit.config import AuditConfig
 from salve_audit.sae.variant_names import AUTO
 
@@ -89,25 +90,28 @@ def measure_workload(runner: StageRunner) -> Workload:
         d=head.d,
         k=head.n_classes,
         per_class=tuple(int(count) for count in counts if count),
-        image_s=_time_image(subject, runner.reporter),
+        image_s=_time_image(runner),
         product_s=_time_product(),
         config=runner.config,
     )
 
 
-def _time_image(subject: Subject, reporter: Reporter) -> float:
+def _time_image(runner: StageRunner) -> float:
     """Seconds per image of the pass, or of a few runs where activations came from the cache."""
-    classifier, activations = subject.classifier, subject.activations
+    classifier, activations = runner.subject.classifier, runner.subject.activations
     if classifier is None:
         return 0.0
-    passes = [stage for stage in reporter.times if stage.name == PASS_STAGE and not stage.from_cache]
+    passes = [stage for stage in runner.reporter.times if stage.name == PASS_STAGE and not stage.from_cache]
     if passes and passes[-1].seconds:
         return passes[-1].seconds / (len(activations.fit.labels) + len(activations.audit.labels))
-    batch = torch.zeros((4, *classifier.transform.input_size))
-    with torch.inference_mode():
-        classifier.model(batch[:1])
+    device = choose_device(runner.config.device)
+    model, batch = classifier.on(device).model, torch.zeros((4, *classifier.transform.input_size), device=device)
+    with torch.no_grad():
+        model(batch[:1])
         start = time.perf_counter()
-        classifier.model(batch)
+        model(batch)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
     return (time.perf_counter() - start) / len(batch)
 
 

@@ -16,20 +16,16 @@ import contextlib
 import logging
 import os
 import uuid
-import zipfile
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from salve_audit.audit.cache_folder import STAGES, SUFFIX, prune
+from salve_audit.audit.cache_folder import ABOUT, DAMAGED, STAGES, SUFFIX, prune
 from salve_audit.audit.codec import decode, encode
-from salve_audit.errors import CacheError
 
 log = logging.getLogger(__name__)
-ABOUT = "about"
 
 
 @dataclass(frozen=True)
@@ -66,11 +62,11 @@ class StageCache:
             return None
         file = self._file(self.folder, stage, key)
         try:
-            with np.load(file, allow_pickle=False) as members:
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as members:
                 arrays = {name: members[name] for name in members.files if name != ABOUT}
             warnings = tuple(str(text) for text in arrays.pop("warnings"))
             record = decode(kind, arrays)
-        except (CacheError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except DAMAGED as error:
             log.warning("a cached result (%s) is damaged and computed again: %s", stage, error)
             return None
         with contextlib.suppress(OSError):
@@ -86,7 +82,8 @@ class StageCache:
         part = file.with_name(f"{file.name}.{uuid.uuid4().hex[:12]}.tmp")
         texts = {"warnings": np.array(result.warnings, dtype=str), ABOUT: np.array(self.about)}
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / STAGES).mkdir(mode=0o700, parents=True, exist_ok=True)  # small images may be among it
+            file.parent.mkdir(exist_ok=True)
             with part.open("wb") as stream:
                 np.savez(stream, **encode(result.record), **texts)  # type: ignore[arg-type]  # a keyword of its own
             part.replace(file)

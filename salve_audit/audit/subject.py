@@ -46,6 +46,7 @@ from salve_audit.sae.variant_names import SUPERVISED
 from salve_audit.spatial.layers import LayerMemo
 
 log = logging.getLogger(__name__)
+cache_log = logging.getLogger(f"{__name__}.cache")  # what it says is not of the result, see `hearing_warnings`
 PASS_STAGE = "activations"
 INPUTS, PASS = "model and data, matched", "one pass of all images through the network"
 
@@ -266,7 +267,7 @@ def extract_anyway(classifier: Classifier, images: ImageSet, settings: ExtractSe
     except OutputError as error:
         if settings.cache_dir is None:
             raise
-        log.warning("%s: %s; activations are not kept for the next audit", error.what, error.why)
+        cache_log.warning("%s: %s; activations are not kept for the next audit", error.what, error.why)
     return extract(classifier, images, dataclasses.replace(settings, cache_dir=None))
 
 

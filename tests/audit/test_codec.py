@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Float
 
@@ -79,6 +79,7 @@ def test_an_array_that_occurs_twice_is_stored_once() -> None:
     assert again.parts[0].values is again.by_index[-1].values
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.floats(), st.integers(-(2**70), 2**70), st.text())
 def test_numbers_and_texts_keep_every_bit(number: float, count: int, text: str) -> None:
     text = text.encode("utf-8", "replace").decode()

@@ -23,8 +23,8 @@ DAY = 86400
 def folder(tmp_path: Path) -> Path:
     """Three results: of two models, one used a while ago."""
     for about, stage, key, age in (
-        ("a.pt on data", "autoencoder", "aaaa1", 0),
-        ("a.pt on data", "image reliance", "aaaa2", 0),
+        ("a.pt on data", "autoencoder", "aaaa1", 1),
+        ("a.pt on data", "image reliance", "aaaa2", 5),
         ("b\x1b[31m.pt on data", "autoencoder", "bbbb1", 10 * DAY),
     ):
         StageCache(tmp_path, 10**9, about).keep(stage, key, KeptResult((1.5, key), ()))
