@@ -4,9 +4,9 @@
     python benchmarks/sae_choice.py --made 10000x2048x100 [NxDxK ...]
     python benchmarks/sae_choice.py --growth
 
-ACTS.npz is as `sae.py` reads it. Every row is one default training with five seeds, measured on the audit split. The script
-uses only what older versions have too: with PYTHONPATH set to a checkout of one, it prints that version's rows. Run it on an
-otherwise idle machine. Exponents are the slopes of log time over log size between the first and the last size.
+uses only what older versions have too: with PYTHONPATH set to a checkout of one, it prints its rows. Run it
+uses only what older versions have too: with PYTHONPATH set to a checkout of one, it prints that version's rows. Run it
+on an otherwise idle machine. Exponents are the slopes of log time over log size between the first and the last size.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ def train_by_default(name: str, arrays: Arrays) -> float:
     n, d = arrays["fit_acts"].shape
     stability = 0.0 if info.stability is None else info.stability.matched_cosine
     print(
-        f"{name:14s} n {n:6d} d {d:4d} k {head.n_classes:4d} {seconds:7.1f} s  {info.variant}, {info.n_latents} latents  "
-        f"R2 {quality.r2:.3f}  L0 {quality.l0:6.1f}  kept {100 * quality.accuracy_kept:6.2f} %  stability {stability:.3f}  "
-        f"{'meets' if info.satisfied else 'misses'} its goal",
+        f"{name:14s} n {n:6d} d {d:4d} k {head.n_classes:4d} {seconds:7.1f} s  {info.variant}, {info.n_latents} "
+        f"latents  R2 {quality.r2:.3f}  L0 {quality.l0:6.1f}  kept {100 * quality.accuracy_kept:6.2f} %  stability "
+        f"{stability:.3f}  {'meets' if info.satisfied else 'misses'} its goal",
         flush=True,
     )
     return seconds
