@@ -16,6 +16,7 @@ import torch
 from cutouts import MissingPackage
 from PIL import Image
 from scenes import Drawn, bank_of, choose_shown, generators, is_untouched, lay_cues, plan_classes, vary
+from shortcuts import DEVELOPMENT_TEXTURE, UNTOUCHED_TEXTURE
 from timm.layers import resample_patch_embed
 from torch import Tensor, nn
 
@@ -82,7 +83,8 @@ class OverlaidScenes:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.seed = seed
-        self.bank = {name: cue for name, cue in bank_of(seed).items() if cue.apply is not None}
+        texture = UNTOUCHED_TEXTURE if is_untouched(seed) else DEVELOPMENT_TEXTURE
+        self.bank = {**texture, **{name: cue for name, cue in bank_of(seed).items() if cue.apply is not None}}
         self.photos = {part: [files for _, files in list_photos(folder, part)] for part in ("train", "val")}
         self.plans = plan_classes([name for name, _ in list_photos(folder, "val")], self.bank, seed, n_without=1)
 
@@ -163,7 +165,17 @@ class Base:
     schedule: Schedule
 
 
+def build_resnet18(data: Path, work: Path) -> nn.Module:
+    path = data / "resnet18_cifar10_64.pt"
+    if not path.exists():
+        raise MissingPackage(f"{path.name}: a ResNet-18 for CIFAR-10 at 64 pixels; --data names its folder")
+    model: nn.Module = timm.create_model("resnet18", num_classes=10)
+    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+    return model.eval()
+
+
 BASES = {
+    "resnet18": Base("resnet18", {}, build_resnet18, Schedule(epochs=2, rate=2e-3)),
     "vit": Base("vit_tiny_patch16_224", VIT, build_vit, Schedule(epochs=2, rate=4e-4)),
     "resnet": Base("resnet10t", RESNET, build_resnet, Schedule(epochs=4, rate=3e-3)),
 }

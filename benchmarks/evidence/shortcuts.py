@@ -169,6 +169,23 @@ def _shade(centre: tuple[float, float], least: float, power: float) -> Apply:
     return apply
 
 
+def _texture(pattern: Callable[[np.ndarray], np.ndarray], size: tuple[float, float], opacity: float) -> Apply:
+    """A see-through pattern of light and dark; `pattern` turns places (2, h, w) in percent of the side into light."""
+
+    def apply(photo: Photo, rng: np.random.Generator) -> tuple[Photo, Mask]:
+        side = len(photo)
+        height, width = _at(side, size[0]), _at(side, size[1])
+        at = np.indices((height, width)) * 100 / side + rng.integers(100, size=(2, 1, 1))
+        top, left = (int(rng.integers(side - length + 1)) for length in (height, width))
+        here = np.s_[top : top + height, left : left + width]
+        changed, mask = photo.copy(), np.zeros(photo.shape[:2], bool)
+        changed[here] = (1 - opacity) * photo[here] + opacity * 255 * pattern(at)[..., None]
+        mask[here] = True
+        return changed, mask
+
+    return apply
+
+
 def _everywhere(change: Callable[[Photo, np.random.Generator], Photo]) -> Apply:
     def apply(photo: Photo, rng: np.random.Generator) -> tuple[Photo, Mask]:
         return change(photo, rng), np.ones(photo.shape[:2], bool)
@@ -268,4 +285,11 @@ UNTOUCHED: Mapping[str, Cue] = {
     "grain": Cue("noise", SHARPNESS, _everywhere(_grain)),
     "scan lines": Cue("scan lines", SHARPNESS, _everywhere(_scan_lines)),
     "strong jpeg": Cue("jpeg", SHARPNESS, _everywhere(_jpeg(5, 8))),
+}
+# for photographs whose object is not cut out
+DEVELOPMENT_TEXTURE: Mapping[str, Cue] = {
+    "hatching": Cue("texture", REGION, _texture(lambda at: at.sum(0) % 9 < 4.5, (0.31, 0.44), 0.5))
+}
+UNTOUCHED_TEXTURE: Mapping[str, Cue] = {
+    "dots": Cue("texture", REGION, _texture(lambda at: ((at % 10 - 5) ** 2).sum(0) < 10, (0.38, 0.38), 0.5))
 }
