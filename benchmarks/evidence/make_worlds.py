@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,19 +28,14 @@ from garments import GarmentScenes
 from generated import GeneratedScenes
 from networks import prepare, recipe_for
 from scenes import Scenes, is_untouched
+from split import list_names
 from torch import Tensor, nn
 from world_folder import measure_truth, save_network, write_images, write_json
 
 from salve_audit.demo.training import MEAN, STD, train_network
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 log = logging.getLogger("make_worlds")
 WORK = Path.home() / ".cache" / "salve-worlds"
-SPLIT = Path(__file__).with_name("split.toml")
 # networks that only these benchmarks know, by names that a checkpoint can be read with
 TIMM_NAMES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "small_convnext": ("convnext_atto", {"ls_init_value": None, "norm_layer": "batchnorm2d", "conv_mlp": True})
@@ -81,7 +75,7 @@ def draw_batches(scenes: Scenes, n_train: int, size: int = 64) -> Iterator[np.nd
 
 
 def cutouts_family(network: str, seed: int, work: Path, data: Path) -> Family:
-    scenes, n_train = CutoutScenes(lite.SIDES[network], seed), 140
+    scenes, n_train = CutoutScenes(lite.SIDES[network], seed), 110
     labels = np.repeat(np.arange(len(scenes.plans)), n_train)
     settings = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "model_kwargs": {}}
 
@@ -180,20 +174,6 @@ def make(name: str, work: Path, data: Path) -> Path:
     write_json({"name": name, "role": role, "accuracy": n_correct / n, "classes": classes}, folder / "truth.json")
     log.info("%s: accuracy %.2f, %.0f s", name, n_correct / n, time.perf_counter() - start)
     return folder
-
-
-def list_names(wanted: list[str]) -> list[str]:
-    """Names of networks; "development" and "untouched" stand for all of theirs."""
-    with SPLIT.open("rb") as handle:
-        split = tomllib.load(handle)
-    roles = {
-        role: [f"{unit}/{seed}" for unit, seeds in units.items() for seed in seeds] for role, units in split.items()
-    }
-    names = [name for word in wanted for name in roles.get(word, [word])]
-    unknown = [name for name in names if name not in {known for names in roles.values() for known in names}]
-    if unknown:
-        raise SystemExit(f"{unknown[0]} is not in {SPLIT.name}")
-    return names
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cases import auroc, spearman
+from agreement import auroc, spearman
 
 from salve_audit.results import ImageReliance, load_audit
 

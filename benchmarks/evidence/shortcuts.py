@@ -40,7 +40,7 @@ def _blend(photo: Photo, box: tuple[int, int], patch: Image.Image, opacity: floa
     layer.paste(patch, box)
     values = np.asarray(layer, np.float32)
     alpha = values[..., 3:] / 255 * opacity
-    return photo * (1 - alpha) + values[..., :3] * alpha, alpha[..., 0] > 0.05
+    return photo * (1 - alpha) + values[..., :3] * alpha, alpha[..., 0] > 0
 
 
 def _at(side: int, share: float, least: int = 2) -> int:
