@@ -68,15 +68,24 @@ class _Tail(nn.Module):
         return logits
 
 
-def tune(model: nn.Module, batches: Iterable[np.ndarray], labels: np.ndarray, seed: int) -> nn.Module:
-    """Train the last blocks on images (n, s, s, 3) given in batches; statistics of normalisation stay as they are."""
-    kept = []
+def run_frozen(model: nn.Module, batches: Iterable[np.ndarray], path: Path) -> Tensor:
+    """What the frozen blocks give for all images (half precision), kept in `path`."""
+    if path.exists():
+        features: Tensor = torch.load(path, weights_only=True)
+        return features
     with torch.inference_mode():
-        for pixels in batches:
-            features = model.bn1(model.conv_stem(prepare(pixels)))
-            kept.append(model.blocks[:N_FROZEN](features).half())
-    features, targets = torch.cat(kept).clone(), torch.from_numpy(labels)
-    log.info("%d images through the frozen blocks", len(targets))
+        parts = [model.blocks[:N_FROZEN](model.bn1(model.conv_stem(prepare(pixels)))).half() for pixels in batches]
+        features = torch.cat(parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(features, path.with_suffix(".part"))
+    path.with_suffix(".part").rename(path)
+    log.info("%d images through the frozen blocks", len(features))
+    return features.clone()  # not an inference tensor
+
+
+def tune(model: nn.Module, features: Tensor, labels: np.ndarray, seed: int) -> nn.Module:
+    """Train the blocks after the frozen ones; statistics of normalisation stay as they are."""
+    targets = torch.from_numpy(labels)
     tail, generator = _Tail(model), torch.Generator().manual_seed(seed)
     trained = [model.blocks[N_FROZEN:], model.conv_head, model.bn2, model.classifier]
     parameters = [parameter for part in trained for parameter in part.parameters()]

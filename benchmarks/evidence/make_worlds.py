@@ -80,7 +80,10 @@ def cutouts_family(network: str, seed: int, work: Path, data: Path) -> Family:
     settings = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "model_kwargs": {}}
 
     def train(model: nn.Module) -> nn.Module:
-        return lite.tune(model, draw_batches(scenes, n_train), labels, seed)
+        cache = work / "cache" / f"{network}-{seed}.pt"
+        model = lite.tune(model, lite.run_frozen(model, draw_batches(scenes, n_train), cache), labels, seed)
+        cache.unlink()
+        return model
 
     def build() -> nn.Module:
         return lite.load_pretrained(network, len(scenes.plans), work / "wheels", seed)
