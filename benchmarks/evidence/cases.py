@@ -115,11 +115,11 @@ class StagedNetwork:
 
 
 def to_maps(x: Tensor) -> Tensor:
-    """(b, d, gh, gw) of maps or of tokens without a class token."""
+    """(b, d, gh, gw) of maps or of tokens; a class token before them is left out."""
     if x.ndim == 4:
         return x
-    side = round(x.shape[1] ** 0.5)
-    return x.transpose(1, 2).unflatten(2, (side, side))
+    side = int(x.shape[1] ** 0.5)
+    return x[:, x.shape[1] - side * side :].transpose(1, 2).unflatten(2, (side, side))
 
 
 def from_maps(maps: Tensor, like: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class Family:
 
     Attributes:
         scenes: its images.
-        n_train, n_fit, n_audit: images of a class.
+        n_fit, n_audit: images of a class.
         arch, arguments: of its checkpoint, as timm names them.
         build: the network before it is trained.
         train: trains it on the images.
@@ -56,7 +56,6 @@ class Family:
     """
 
     scenes: Scenes
-    n_train: int
     n_fit: int
     n_audit: int
     arch: str
@@ -88,7 +87,7 @@ def cutouts_family(network: str, seed: int, work: Path, data: Path) -> Family:
     def build() -> nn.Module:
         return lite.load_pretrained(network, len(scenes.plans), work / "wheels", seed)
 
-    return Family(scenes, n_train, 50, 50, network, settings, build, train, lite.prepare)
+    return Family(scenes, 50, 50, network, settings, build, train, lite.prepare)
 
 
 def overlaid_family(network: str, seed: int, work: Path, data: Path) -> Family:
@@ -101,9 +100,7 @@ def overlaid_family(network: str, seed: int, work: Path, data: Path) -> Family:
         pixels = np.concatenate(list(draw_batches(scenes, n_train)))
         return overlaid.tune(model, pixels, labels, seed, base.schedule)
 
-    return Family(
-        scenes, n_train, 100, 100, base.arch, settings, lambda: base.build(data, work), train, overlaid.prepare
-    )
+    return Family(scenes, 100, 100, base.arch, settings, lambda: base.build(data, work), train, overlaid.prepare)
 
 
 def _small_family(scenes: Scenes, n_train: int, network: str, seed: int) -> Family:
@@ -123,7 +120,7 @@ def _small_family(scenes: Scenes, n_train: int, network: str, seed: int) -> Fami
         model.load_state_dict(train_network(pixels, labels, recipe, seed).state_dict())
         return model
 
-    return Family(scenes, n_train, 100, 100, arch, settings, build, train, prepare)
+    return Family(scenes, 100, 100, arch, settings, build, train, prepare)
 
 
 def garments_family(network: str, seed: int, work: Path, data: Path) -> Family:
