@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -165,13 +166,15 @@ def make(name: str, work: Path, data: Path) -> Path:
         with torch.inference_mode():
             return model(family.prepare(pixels)).argmax(1).numpy()
 
-    write_images(family.scenes, folder, family.n_fit, family.n_audit)
+    if not (folder / "parts").exists():
+        write_images(family.scenes, folder, family.n_fit, family.n_audit)
     log.info("%s: images after %.0f s", name, time.perf_counter() - start)
-    classes, records = measure_truth(family.scenes, predict, family.n_audit)
+    classes, records = measure_truth(family.scenes, predict, family.n_audit, folder / "parts")
     write_json(records, folder / "images.json")
     role = "untouched" if is_untouched(int(seed)) else "development"
     n, n_correct = (sum(truth[key] for truth in classes.values()) for key in ("n", "n_correct"))
     write_json({"name": name, "role": role, "accuracy": n_correct / n, "classes": classes}, folder / "truth.json")
+    shutil.rmtree(folder / "parts")
     log.info("%s: accuracy %.2f, %.0f s", name, n_correct / n, time.perf_counter() - start)
     return folder
 

@@ -59,12 +59,18 @@ def _write(pixels: np.ndarray, path: Path) -> None:
     Image.fromarray(pixels).save(path, compress_level=1)
 
 
-def measure_truth(scenes: Scenes, predict: Predict, n_audit: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What is true of each class, and of each audit image."""
+def measure_truth(
+    scenes: Scenes, predict: Predict, n_audit: int, parts: Path
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What is true of each class, and of each audit image; classes that are done are kept in `parts`."""
+    parts.mkdir(parents=True, exist_ok=True)
     classes: dict[str, Any] = {}
     records: list[dict[str, Any]] = []
     for label, plan in enumerate(scenes.plans):
-        mine = _ask_images(scenes, predict, label, n_audit)
+        path = parts / f"{plan.name}.json"
+        if not path.exists():
+            write_json(_ask_images(scenes, predict, label, n_audit), path)
+        mine = json.loads(path.read_text(encoding="utf-8"))
         records += mine
         n_correct = sum(record["correct"] for record in mine)
         cues = {
@@ -97,7 +103,7 @@ def _ask_images(scenes: Scenes, predict: Predict, label: int, n: int) -> list[di
     ]
     own = list(scenes.plans[label].cues)
     left_out: dict[str, Collection[str]] = {name: (name,) for name in own}
-    left_out |= {ALL_CUES: own} if own else {}
+    left_out |= {ALL_CUES: own} if len(own) > 1 else {}
     left_out |= {OBJECT: (OBJECT,)} if scenes.has_object else {}
     for name, parts in left_out.items():
         rows = [i for i, image in enumerate(drawn) if name == OBJECT or any(part in image.masks for part in parts)]
@@ -105,7 +111,11 @@ def _ask_images(scenes: Scenes, predict: Predict, label: int, n: int) -> list[di
         for row, answer in zip(rows, answers, strict=True):
             records[row]["without"][name] = int(answer)
     for record in records:
-        record["lost"] = {name: record["correct"] and answer != label for name, answer in record["without"].items()}
+        if len(own) == 1 and own[0] in record["without"]:
+            record["without"][ALL_CUES] = record["without"][own[0]]
+        record["lost"] = {
+            name: bool(record["correct"] and answer != label) for name, answer in record["without"].items()
+        }
     return records
 
 

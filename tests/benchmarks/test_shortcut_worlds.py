@@ -105,7 +105,7 @@ def test_every_class_is_given_what_the_seed_says(scenes: Any, shortcuts: Any) ->
     assert seen == set(shortcuts.DEVELOPMENT)
 
 
-def test_truth_counts_predictions_that_depend_on_a_cue(scenes: Any, shortcuts: Any) -> None:
+def test_truth_counts_predictions_that_depend_on_a_cue(scenes: Any, shortcuts: Any, tmp_path: Path) -> None:
     """A network that calls dark-edged images "a" and everything else "b" depends on the frame alone."""
     folder = importlib.import_module("world_folder")
     bank = {name: shortcuts.DEVELOPMENT[name] for name in ("frame", "orange sticker")}
@@ -115,7 +115,8 @@ def test_truth_counts_predictions_that_depend_on_a_cue(scenes: Any, shortcuts: A
     def predict(pixels: np.ndarray) -> np.ndarray:
         return np.where(pixels[:, 0, 0].min(1) > 200, 0, 1)
 
-    classes, records = folder.measure_truth(world, predict, 40)
+    classes, records = folder.measure_truth(world, predict, 40, tmp_path)
+    assert folder.measure_truth(world, lambda _: np.empty(0), 40, tmp_path) == (classes, records)  # nothing again
     frame, sticker = classes["a"]["cues"]["frame"], classes["a"]["cues"]["orange sticker"]
     n_shown = sum("frame" in record["lost"] for record in records)
     assert 20 < n_shown < 36
