@@ -138,7 +138,7 @@ class AuditConfig:
     sae: Annotated[
         str,
         Option(
-            "Variant of the autoencoder; auto trains several and takes the best.",
+            "Variant of the autoencoder; auto tries several and takes the best.",
             AUTOENCODER,
             choices=(AUTO, *VARIANT_NAMES),
         ),
@@ -157,6 +157,16 @@ class AuditConfig:
             least=1,
             most=100,
             unset="5, paper: 1",
+        ),
+    ] = None
+    sae_budget: Annotated[
+        float | None,
+        Option(
+            "Seconds after which the search for the autoencoder ends with what it has; the report says so.",
+            AUTOENCODER,
+            metavar="SECONDS",
+            least=1,
+            unset="60, no limit on a GPU",
         ),
     ] = None
     attributes: Annotated[

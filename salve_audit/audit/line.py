@@ -36,7 +36,7 @@ AUTOENCODER = Stage(
     "finds the features that activations are made of",
     Autoencoder,
     train_autoencoder,
-    reads=("sae", "n_latents", "sae_seeds", "seed", "device"),
+    reads=("sae", "n_latents", "sae_seeds", "sae_budget", "seed", "device"),
 )
 RELIANCE = Stage(
     "reliance",

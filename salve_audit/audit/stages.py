@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from salve_audit.activations.device import choose_device, choose_workers
@@ -46,6 +47,7 @@ from salve_audit.saliency.visualisation import VisualisationInputs, add_visualis
 from salve_audit.stress.stage import StressInputs, StressOutcome, stress_edits
 
 TRANSFORMERS = ("vit", "deit", "beit", "eva", "cait", "swin", "maxvit", "flexivit")  # by the start of timm's names
+SAE_BUDGET = 60.0  # seconds
 PAPER_BATCH_TRANSFORMER = 16  # docs/method.md §1: 32 for convolutional networks
 NO_IMAGES = "activations were audited, and there are no images of them"
 LEFT_OUT = "images are kept out of this report (--no-images)"
@@ -96,6 +98,11 @@ class Autoencoder:
         return self._codes[id(split.acts)]
 
 
+def choose_budget(seconds: float | None, device: torch.device) -> float | None:
+    """Seconds for the search of the autoencoder; None: no limit, as by default on a graphics card."""
+    return SAE_BUDGET if seconds is None and device.type == "cpu" else seconds
+
+
 def train_autoencoder(given: Given) -> Autoencoder:
     """The autoencoder of the fit split, and how the classes use it."""
     config, subject = given.config, given.subject
@@ -110,6 +117,8 @@ def train_autoencoder(given: Given) -> Autoencoder:
         n_seeds=config.sae_seeds,
         seed=config.seed,
         device=str(device),
+        budget=choose_budget(config.sae_budget, device),
+        progress=given.advance,
         batch_size=PAPER_BATCH_TRANSFORMER if config.sae == PAPER and transformer else None,
     )
     outcome = train_sae(fit.acts, fit.labels, activations.head, settings, concepts)
