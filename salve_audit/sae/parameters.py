@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from salve_audit.linear_algebra import leading_directions
 from salve_audit.sae.activation import LINEAR, Activation
 
 Parameters = dict[str, Tensor]
@@ -52,7 +53,7 @@ def rotation_parameters(
     rank = min(n_latents, d)
     basis = torch.eye(d, device=acts.device)
     if rank < d:
-        basis = torch.linalg.eigh(acts.T @ acts / len(acts)).eigenvectors.flip(1)[:, :rank].contiguous()
+        basis = leading_directions(acts.T @ acts / len(acts), rank)
     rotations = [
         torch.linalg.qr(torch.randn(n_latents, rank, generator=g, device=acts.device)).Q @ basis.T for g in generators
     ]
