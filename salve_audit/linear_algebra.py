@@ -38,17 +38,18 @@ def decompose_symmetric(
     return _decompose_by_qr(symmetric)
 
 
-def leading_directions(moment: Tensor, rank: int) -> Tensor:
-    """(d, rank) eigenvectors of the largest eigenvalues of a symmetric matrix, in its type and on its device."""
+def decompose_tensor(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """`decompose_symmetric` of a tensor, on its device and in its type."""
     import torch
 
     try:
-        vectors = torch.linalg.eigh(moment.double()).eigenvectors
+        values, vectors = torch.linalg.eigh(matrix.double())
         if not bool(torch.isfinite(vectors).all()):
             raise torch.linalg.LinAlgError("NaN")
     except torch.linalg.LinAlgError:
-        vectors = torch.from_numpy(decompose_symmetric(moment.double().cpu().numpy())[1])
-    return vectors.flip(1)[:, :rank].to(moment).contiguous()
+        pair = decompose_symmetric(matrix.double().cpu().numpy())
+        values, vectors = (torch.from_numpy(np.ascontiguousarray(array)) for array in pair)
+    return values.to(matrix), vectors.to(matrix)
 
 
 def decompose_rows(rows: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, " r"], Float[np.ndarray, "r d"]]:

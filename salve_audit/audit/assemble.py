@@ -122,10 +122,12 @@ def _about_bound(classes: Sequence[ClassReliance]) -> Iterator[str]:
 def _about_sae(sae: SaeInfo) -> Iterator[str]:
     if not sae.satisfied:
         yield (
-            f"No autoencoder trained in full kept 99 % of the accuracy at R² of at least 0.9; the one used has R² "
-            f"{sae.r2:.3f} and accuracy {sae.accuracy_reconstructed:.3f} against {sae.accuracy_original:.3f}. "
-            "Findings about its features are weaker for it."
+            f"No autoencoder trained in full kept 99 % of the accuracy at R² of at least {sae.least_r2:.2f}; the one "
+            f"used has R² {sae.r2:.3f} and accuracy {sae.accuracy_reconstructed:.3f} against "
+            f"{sae.accuracy_original:.3f}. Findings about its features are weaker for it."
         )
+    if sae.cut_short:
+        yield f"The search for the autoencoder ended early (--sae-budget) without: {', '.join(sae.cut_short)}."
     if sae.stability is not None and sae.stability.share_matched < 0.7:
         yield (
             f"Only {100 * sae.stability.share_matched:.0f} % of the features reappear under another seed "

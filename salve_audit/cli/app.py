@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from salve_audit import __version__
-from salve_audit.cli.printing import plain
+from salve_audit.cli.printing import plain, say_end
 from salve_audit.errors import SalveError
 
 COMMANDS = {
@@ -23,6 +23,7 @@ COMMANDS = {
     "demo": "Audit a generated world whose right answers are known.",
     "report": "Render the report again from a saved audit.json.",
     "gate": "Judge a saved audit.json under a limit.",
+    "cache": "List or clear what earlier audits have left for the next one.",
     "edit": "Write a checkpoint with a permanent edit, in the format it came in.",
     "explain": "Explain one image: prediction, features, thresholds, heat maps.",
 }
@@ -95,7 +96,7 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         return _fail(error.format_message(), None, FAILED)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted: nothing was left half-written; a second run resumes", err=True)
+        say_end("interrupted", "nothing was left half-written; a second run resumes")
         return INTERRUPTED
     except BrokenPipeError:
         _drop_stdout()  # the reader left; nothing more to say
@@ -133,9 +134,5 @@ def _fail(message: str, hint: str | None, code: int) -> int:
         traceback.print_exc()
     line = plain(message)
     with contextlib.suppress(OSError):  # standard error may be on the full disk too; the exit code says it all
-        click.echo(
-            f"error: {line if len(line) <= LONGEST else line[: LONGEST // 2] + '…' + line[-LONGEST // 2 :]}", err=True
-        )
-        if hint:
-            click.echo(f"hint: {plain(hint)}", err=True)
+        say_end("error", line if len(line) <= LONGEST else line[: LONGEST // 2] + "…" + line[-LONGEST // 2 :], hint)
     return code
