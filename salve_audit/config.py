@@ -94,6 +94,16 @@ class AuditConfig:
             provenance=False,
         ),
     ] = None
+    follow_links: Annotated[bool, Option("Read what links in DATA lead to outside of it.", DATA)] = False
+    orientation: Annotated[
+        str,
+        Option(
+            "EXIF orientation of images: stored ignores it, as torchvision's and timm's loaders do, upright turns "
+            "images by it; auto is stored, and upright for a model of Hugging Face's.",
+            DATA,
+            choices=("auto", "stored", "upright"),
+        ),
+    ] = "auto"
     label: Annotated[
         str | None, Option("The label to audit, where outputs do not exclude each other.", DATA, metavar="NAME")
     ] = None

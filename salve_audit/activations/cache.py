@@ -32,6 +32,7 @@ import numpy as np
 from jaxtyping import Float
 
 from salve_audit.errors import CacheError, OutputError
+from salve_audit.inputs.cache_dir import user_cache_dir
 from salve_audit.inputs.digest import hash_stream
 
 ACTS, META = "acts.npy", "meta.json"
@@ -65,8 +66,7 @@ class Progress:
 
 def default_cache_dir() -> Path:
     """``$XDG_CACHE_HOME/salve-audit``, else ``~/.cache/salve-audit``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "salve-audit"
+    return user_cache_dir()
 
 
 @contextlib.contextmanager

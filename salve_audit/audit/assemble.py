@@ -202,6 +202,7 @@ def _provenance(config: AuditConfig, stages: StageResults) -> Provenance:
         versions=_versions(),
         device=stages.device,
         trusted_code=stages.subject.trusted_code,
+        decisions=stages.subject.decisions,
     )
 
 

@@ -76,7 +76,7 @@ def keep_audit(config: AuditConfig, cache: StageCache, data_key: str, kept: Kept
 
 def hash_listing(images: ImageSet) -> str:
     """sha256 of all that is known of images before they are read or matched with outputs."""
-    known = (images.root.name, images.classes, images.layout, images.indices, images.attributes)
+    known = (images.root.name, images.classes, images.layout, images.indices, images.attributes, images.decisions)
     splits = [(split.paths, split.labels) for split in (images.fit, images.audit)]
     return hash_record((known, splits))
 
@@ -85,7 +85,7 @@ def _find_data_key(config: AuditConfig) -> str:
     """As `Subject.data_key`."""
     if config.data is None:
         return ""
-    images = load_images(Path(config.data), seed=config.seed, limit=config.limit)
+    images = load_images(Path(config.data), seed=config.seed, limit=config.limit, follow_links=config.follow_links)
     digests = hash_images(images.reader, images.fit.paths + images.audit.paths)
     return f"{hash_listing(images)} {hash_contents(digests)}"
 

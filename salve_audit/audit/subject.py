@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from salve_audit.activations.store import Activations, ActivationSplit
 from salve_audit.audit.cache_folder import find_cache_dir
 from salve_audit.audit.first_result import tell_first
 from salve_audit.audit.progress import Advance, Reporter
+from salve_audit.audit.progress import log as stage_log
 from salve_audit.audit.recall import hash_listing
 from salve_audit.config import AuditConfig
 from salve_audit.errors import DataError, OutputError, UsageError
@@ -38,9 +39,10 @@ from salve_audit.inputs.labels.matching import match_classes
 from salve_audit.inputs.labels.suspect import suspect_mapping
 from salve_audit.inputs.model.checkpoint import load_classifier
 from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.inputs.model.decisions import list_decisions
 from salve_audit.inputs.model.enlarged import describe_enlarged
 from salve_audit.inputs.model.identify import ALSO_FIT
-from salve_audit.results import ClassMapping, ClassPair, ModelInfo
+from salve_audit.results import ClassMapping, ClassPair, Decision, ModelInfo
 from salve_audit.sae.supervised_concepts import gather_concepts, select_columns
 from salve_audit.sae.variant_names import SUPERVISED
 from salve_audit.spatial.layers import LayerMemo
@@ -69,6 +71,7 @@ class Subject:
         classifier: the network, None for arrays.
         images: the images of both splits, unreadable ones included; None for arrays.
         layers: the trace of the classifier's spatial layers, shared by all stages that need them.
+        decisions: readings of the model and the data that were chosen between.
         data_key: hash of the images as they were found, before they were matched with outputs; empty for arrays.
     """
 
@@ -85,6 +88,7 @@ class Subject:
     classifier: Classifier | None = None
     images: ImageSet | None = None
     layers: LayerMemo = field(default_factory=LayerMemo)
+    decisions: tuple[Decision, ...] = ()
     data_key: str = ""
 
 
@@ -109,19 +113,28 @@ def _from_images(path: Path, data: Path, config: AuditConfig, reporter: Reporter
         classifier = load_classifier(
             path, arch=config.arch, head=config.head, weights=config.weights, trust=config.trust_model
         )
+        if config.orientation != "auto":
+            classifier = classifier.with_orientation(config.orientation, "--orientation")
         for note in classifier.notes:
             if note.startswith(ALSO_FIT):
                 log.warning("%s: it is taken for %s; %s", path.name, classifier.architecture, note)
-        images = load_images(data, seed=config.seed, limit=config.limit)
+        images = load_images(data, seed=config.seed, limit=config.limit, follow_links=config.follow_links)
         listing = hash_listing(images)
-        images = match_classes(images, classifier.n_outputs, classifier.class_names, config.classes)
+        images = match_classes(
+            images, classifier.n_outputs, classifier.class_names, config.classes, classifier.class_order
+        )
+        decisions = list_decisions(classifier, images)
+        _say(decisions)
         _check_label(classifier, images.classes, config.label)
         attributes = _find_attributes(images, config)
     with reporter.stage(PASS_STAGE, PASS) as time:
         activations = _extract(classifier, images, config, reporter.advance)
         time.from_cache = activations.from_cache
     tell_first(activations, images.classes, classifier.notes, images.mapping)
-    suspicion = (*_warn_enlarged(classifier, images), *_suspect(activations, images.classes))
+    suspicion = (
+        *_warn_enlarged(classifier, images),
+        *_suspect(activations, images.classes, matched_by_name=images.matched_by_name),
+    )
     subject = Subject(
         activations=activations,
         classes=images.classes,
@@ -130,7 +143,8 @@ def _from_images(path: Path, data: Path, config: AuditConfig, reporter: Reporter
         data_root=images.root.name,
         layout=images.layout,
         trusted_code=classifier.trusted_code,
-        notes=(*classifier.notes, *suspicion),
+        notes=(*classifier.notes, *(str(decision) for decision in decisions if decision.conflict), *suspicion),
+        decisions=decisions,
         mapping=ClassMapping(images.mapping, tuple(ClassPair(name, output) for name, output in images.pairs)),
         attributes=attributes,
         classifier=classifier,
@@ -138,6 +152,15 @@ def _from_images(path: Path, data: Path, config: AuditConfig, reporter: Reporter
         data_key=f"{listing} {activations.contents_sha256}",
     )
     return subject if config.label is None else _narrow(subject, config.label)
+
+
+def _say(decisions: Sequence[Decision]) -> None:
+    """A line for each decision; those that something contradicts are warnings, which --quiet does not silence."""
+    for decision in decisions:
+        if decision.conflict:
+            log.warning("%s", decision)
+        else:
+            stage_log.info("  %s", decision)
 
 
 def _check_label(classifier: Classifier, classes: tuple[str, ...], label: str | None) -> None:
@@ -190,12 +213,15 @@ def _warn_enlarged(classifier: Classifier, images: ImageSet) -> tuple[str, ...]:
 
 
 def _suspect(
-    activations: Activations, classes: tuple[str, ...], remedy: str = "--classes FILE maps them by hand"
+    activations: Activations,
+    classes: tuple[str, ...],
+    remedy: str = "--classes FILE maps them by hand",
+    matched_by_name: bool = False,
 ) -> tuple[str, ...]:
     """A warning, said and kept, where the classes are probably not the outputs they were matched with."""
     head, audit = activations.head, activations.audit
     logits = np.asarray(audit.acts) @ head.weight.T + head.bias
-    text = suspect_mapping(logits, audit.labels, head.n_classes, classes, remedy)
+    text = suspect_mapping(logits, audit.labels, head.n_classes, classes, remedy, matched_by_name)
     if text is not None:
         log.warning("%s", text)
     return () if text is None else (text,)

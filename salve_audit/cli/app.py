@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
 import logging
 import os
@@ -26,6 +28,7 @@ COMMANDS = {
     "explain": "Explain one image: prediction, features, thresholds, heat maps.",
 }
 INTERRUPTED, FAILED = 130, 2
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENXIO, errno.EBADF)  # of standard output
 LONGEST = 1500  # characters of a message; names in it may be of any length
 
 
@@ -82,7 +85,8 @@ def run(arguments: list[str]) -> int:
     """Exit code of the command line with these arguments; every error becomes one line on stderr."""
     try:
         code = cli.main(args=arguments, prog_name="salve-audit", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by who started this
+            sys.stdout.flush()
         return int(code or 0)
     except SalveError as error:
         return _fail(str(error), error.hint, error.exit_code)
@@ -95,8 +99,13 @@ def run(arguments: list[str]) -> int:
         say_end("interrupted", "nothing was left half-written; a second run resumes")
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing more to say
+        _drop_stdout()  # the reader left; nothing more to say
         return FAILED
+    except OSError as error:
+        if error.filename is not None or error.errno not in UNWRITABLE:
+            return _fail_internally(error)
+        _drop_stdout()
+        return _fail(f"standard output: cannot be written ({error.strerror})", "results in --out are whole", FAILED)
     except MemoryError:
         return _fail("memory: not enough for this model and batch size", "try --batch-size 16", FAILED)
     except Exception as error:
@@ -106,13 +115,24 @@ def run(arguments: list[str]) -> int:
                 "try a smaller --batch-size or --n-latents",
                 FAILED,
             )
-        reason = f"internal error: {type(error).__name__}: {error}"
-        return _fail(reason, "this is a defect of salve-audit; -v shows where", FAILED)
+        return _fail_internally(error)
+
+
+def _fail_internally(error: Exception) -> int:
+    reason = f"internal error: {type(error).__name__}: {error}"
+    return _fail(reason, "this is a defect of salve-audit; -v shows where", FAILED)
+
+
+def _drop_stdout() -> None:
+    """Lets what is still buffered go nowhere: Python would fail on it at exit, with an exit code of its own."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, hint: str | None, code: int) -> int:
     if logging.getLogger("salve_audit").isEnabledFor(logging.DEBUG):
         traceback.print_exc()
     line = plain(message)
-    say_end("error", line if len(line) <= LONGEST else line[: LONGEST // 2] + "…" + line[-LONGEST // 2 :], hint)
+    with contextlib.suppress(OSError):  # standard error may be on the full disk too; the exit code says it all
+        say_end("error", line if len(line) <= LONGEST else line[: LONGEST // 2] + "…" + line[-LONGEST // 2 :], hint)
     return code

@@ -181,7 +181,8 @@ def _load_written(request: EditRequest, subject: EditSubject, target: Path) -> C
     # another file name may suggest another of several architectures that share all names and shapes
     name = subject.classifier.architecture
     arch = request.arch or (name if is_known(name) else None)
-    return load_classifier(target, arch, subject.classifier.head_name, request.weights, request.trust_model)
+    written = load_classifier(target, arch, subject.classifier.head_name, request.weights, request.trust_model)
+    return dataclasses.replace(written, transform=subject.classifier.transform)
 
 
 def _warn(source: Source) -> None:

@@ -80,9 +80,12 @@ def load_edit_subject(request: EditRequest, audit: SavedAudit, advance: Advance 
 def _load_images(request: EditRequest, result: AuditResult, classifier: Classifier) -> ImageSet | None:
     if request.data is None:
         return None
-    limit = result.provenance.config.get("limit")
-    images = load_images(request.data, seed=result.seed, limit=limit)
-    images = match_classes(images, classifier.n_outputs, classifier.class_names, request.classes)
+    settings = result.provenance.config
+    follow_links = bool(settings.get("follow_links", False))
+    images = load_images(request.data, seed=result.seed, limit=settings.get("limit"), follow_links=follow_links)
+    images = match_classes(
+        images, classifier.n_outputs, classifier.class_names, request.classes, classifier.class_order
+    )
     numbers, known = (len(images.fit.paths), len(images.audit.paths)), result.data
     if sum(numbers) != known.n_fit + known.n_audit + known.n_skipped:
         why = f"has {sum(numbers):,} images, the audit ({known.root}) had {known.n_fit + known.n_audit:,}"

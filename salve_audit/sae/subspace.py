@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from salve_audit.inputs.model.head.linear import LinearHead
+from salve_audit.linear_algebra import decompose_rows, decompose_tensor
 
 EXPLAINED = 0.99  # of the held-out variance, by the components that are kept
 KEPT_ACCURACY = 0.998  # share of the head's held-out accuracy on them, below which the head's directions are added
@@ -132,7 +133,7 @@ def _with_head(basis: Float[np.ndarray, "c d"], rank: int, head: LinearHead) -> 
         return basis[: 2 * len(contrasts)]
     kept = basis[:rank]
     rest = contrasts - contrasts @ kept.T @ kept
-    _, sizes, directions = np.linalg.svd(rest, full_matrices=False)
+    sizes, directions = decompose_rows(rest)
     added = directions[sizes > SMALLEST_VARIANCE * np.linalg.norm(contrasts)]
     stacked = np.linalg.qr(np.concatenate([kept, added]).T)[0].T  # orthonormal again after rounding
     return np.ascontiguousarray(stacked)
@@ -156,7 +157,7 @@ def _components(acts: Float[Tensor, "t d"]) -> Float[np.ndarray, "r d"]:
 
 def _decompose(products: Float[Tensor, "s s"]) -> tuple[Tensor, Tensor]:
     """Eigenvalues and -vectors, the largest first."""
-    values, vectors = torch.linalg.eigh(products)
+    values, vectors = decompose_tensor(products)
     return values.flip(0), vectors.flip(1)
 
 
