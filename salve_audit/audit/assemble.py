@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from salve_audit import __version__
+from salve_audit.audit.judgement import Judgement, judge_audit
 from salve_audit.audit.subject import Subject
-from salve_audit.config import AuditConfig, described, limits_of
+from salve_audit.config import AuditConfig, described
 from salve_audit.evidence.stage import EvidenceOutcome
-from salve_audit.gate.verdict import judge
 from salve_audit.interventions.comparison import Comparison
 from salve_audit.interventions.registry import SALVE
 from salve_audit.reliance.assess import Reliance
@@ -33,6 +33,7 @@ from salve_audit.results import (
     Seeing,
     SkippedFile,
 )
+from salve_audit.results.verdict import NO_VERDICT
 from salve_audit.stress.stage import StressOutcome
 
 NEAR_ZERO = 0.05
@@ -150,12 +151,13 @@ class StageResults:
     deep_edits: DeepComparison | None = None
     seeing: Seeing | None = None
     evidence: EvidenceOutcome | None = None
+    judgement: Judgement | None = None  # None: nothing was asked for
 
 
 def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
     """The result of an audit, verdict included."""
     classes = stages.reliance.classes if stages.evidence is None else stages.evidence.classes
-    return AuditResult(
+    result = AuditResult(
         tool_version=__version__,
         created=_now(),
         seed=config.seed,
@@ -173,13 +175,16 @@ def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
         seeing=stages.seeing,
         evidence=None if stages.evidence is None else stages.evidence.evidence,
         concepts=() if stages.evidence is None else stages.evidence.concepts,
-        verdict=judge(classes, limits_of(config)),
+        verdict=NO_VERDICT,
         notes=(
             *stages.subject.notes,
             *find_notes(classes, stages.sae, stages.comparison.results),
             *stages.comparison.notes,
         ),
     )
+    if stages.judgement is None:
+        return result
+    return judge_audit(stages.judgement, result, stages.subject.activations.audit, stages.reliance.samples)
 
 
 def _now() -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from salve_audit.activations.device import choose_device
 from salve_audit.activations.store import Activations
 from salve_audit.audit.assemble import StageResults, assemble
+from salve_audit.audit.judgement import prepare_judgement
 from salve_audit.audit.progress import Stopwatch
 from salve_audit.audit.publish import check_writable, publishing
 from salve_audit.audit.stages import (
@@ -33,6 +34,7 @@ from salve_audit.interventions.comparison import ComparisonSettings
 from salve_audit.interventions.matched import compare_interventions
 from salve_audit.reliance.assess import Reliance
 from salve_audit.results import AuditResult
+from salve_audit.results.stale import mark_stale
 from salve_audit.sae.files import serialise_sae
 from salve_audit.sae.stage import SaeOutcome
 
@@ -70,7 +72,7 @@ def run_audit(config: AuditConfig, finish: Callable[[Audit], AuditResult] | None
         finish: may add to the result before it is written (the demo adds its known truth).
 
     Returns:
-        The result; ``verdict.passed`` is None where a limit was given and no class could be judged.
+        The result; ``verdict.exit_code`` is 2 where there is a policy and the audit cannot be trusted.
 
     Raises:
         SalveError: an input cannot be used or the results cannot be written; nothing is left in `config.out`.
@@ -78,6 +80,7 @@ def run_audit(config: AuditConfig, finish: Callable[[Audit], AuditResult] | None
     watch = Stopwatch()
     if config.out is not None:
         check_writable(Path(config.out))
+        mark_stale(Path(config.out), f"an audit of {config.model} that started later has not finished")
     audit = measure(config, watch)
     if finish is not None:
         audit = dataclasses.replace(audit, result=finish(audit))
@@ -90,6 +93,7 @@ def run_audit(config: AuditConfig, finish: Callable[[Audit], AuditResult] | None
 def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
     """All stages up to the result, without writing anything but the activation cache."""
     watch, device = watch or Stopwatch(), choose_device(config.device)
+    judgement = prepare_judgement(config)
     subject = load_subject(config, watch)
     check_layers(config, subject)
     with watch.stage("autoencoder"):
@@ -120,6 +124,7 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
         deep_edits=deep_edits,
         seeing=seeing,
         evidence=evidence,
+        judgement=judgement,
     )
     result, concepts_file = assemble(config, stages), evidence.serialise(hashes)
     outcome, codes = trained.outcome, trained.codes

@@ -11,8 +11,9 @@ from jaxtyping import Float
 
 from salve_audit.activations.device import choose_device, choose_workers
 from salve_audit.activations.store import Activations
+from salve_audit.audit.judgement import find_policy
 from salve_audit.audit.subject import Subject
-from salve_audit.config import AuditConfig, limits_of
+from salve_audit.config import AuditConfig
 from salve_audit.evidence.stage import (
     TRACED,
     EvidenceInputs,
@@ -318,7 +319,7 @@ def find_image_reliance(config: AuditConfig, subject: Subject, reliance: Relianc
         workers=choose_workers(config.workers, device),
         seed=config.seed,
         layer=config.evidence_layer,
-        needed=limits_of(config).in_image,
+        needed=find_policy(config).in_image,
         with_images=config.images,
         trace=subject.layers.trace,
     )
