@@ -75,11 +75,11 @@ def load_world(path: Path) -> World:
 
 
 def compute_world(model: str, data: str) -> World:
-    from salve_audit.audit.progress import Stopwatch
+    from salve_audit.audit.progress import Reporter
     from salve_audit.audit.subject import load_subject
     from salve_audit.config import AuditConfig
 
-    activations = load_subject(AuditConfig(model=model, data=data), Stopwatch()).activations
+    activations = load_subject(AuditConfig(model=model, data=data), Reporter()).activations
     return World(
         activations.fit.acts, activations.fit.labels, activations.audit.acts, activations.audit.labels, activations.head
     )

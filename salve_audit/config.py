@@ -6,12 +6,15 @@ in audit.json and docs/options.md are derived from them, and errors name the key
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from salve_audit.errors import UsageError
+from salve_audit.gate.policy import Policy, tighten
+from salve_audit.gate.policy_file import load_policy
 from salve_audit.gate.rules import SHORTHANDS, check_limit
 from salve_audit.interventions.registry import METHODS
 from salve_audit.options import (
@@ -130,7 +133,7 @@ class AuditConfig:
     sae: Annotated[
         str,
         Option(
-            "Variant of the autoencoder; auto trains several and takes the best.",
+            "Variant of the autoencoder; auto tries several and takes the best.",
             AUTOENCODER,
             choices=(AUTO, *VARIANT_NAMES),
         ),
@@ -149,6 +152,16 @@ class AuditConfig:
             least=1,
             most=100,
             unset="5, paper: 1",
+        ),
+    ] = None
+    sae_budget: Annotated[
+        float | None,
+        Option(
+            "Seconds after which the search for the autoencoder ends with what it has; the report says so.",
+            AUTOENCODER,
+            metavar="SECONDS",
+            least=1,
+            unset="60, no limit on a GPU",
         ),
     ] = None
     attributes: Annotated[
@@ -232,9 +245,28 @@ class AuditConfig:
     ] = None
     cache: Annotated[
         str | Path | None,
-        Option("Folder of cached activations.", RUN, metavar="DIR", unset="the user's cache folder", provenance=False),
+        Option(
+            "Folder in which activations and the results of stages are kept for the next audit.",
+            RUN,
+            metavar="DIR",
+            unset="the user's cache folder",
+            provenance=False,
+        ),
     ] = None
-    use_cache: Annotated[bool, Option("Keep no activations.", RUN, negative="--no-cache", provenance=False)] = True
+    cache_limit: Annotated[
+        float,
+        Option(
+            "Size of the cache; beyond it the least recently used results are removed, never those in use.",
+            RUN,
+            metavar="GB",
+            least=0,
+            provenance=False,
+        ),
+    ] = 5.0
+    use_cache: Annotated[
+        bool,
+        Option("Keep nothing for the next audit, and use nothing kept.", RUN, negative="--no-cache", provenance=False),
+    ] = True
     keep_activations: Annotated[bool, Option("Also write activations.safetensors.", RESULTS, provenance=False)] = False
     images: Annotated[bool, Option("Keep every image out of the results.", RESULTS, negative="--no-images")] = True
     saliency_layer: Annotated[
@@ -258,6 +290,11 @@ class AuditConfig:
         check_options(AuditConfig, self)
         _check_combinations(self)
 
+    @property
+    def evidence_needed(self) -> bool:
+        """True if a rule judges what is measured in the image, so that its cost is no reason to leave it out."""
+        return policy_of(self).in_image
+
 
 def _check_combinations(config: AuditConfig) -> None:
     if config.attributes is not None and config.sae != SUPERVISED:
@@ -266,9 +303,20 @@ def _check_combinations(config: AuditConfig) -> None:
         raise UsageError("evidence_layer", "is named, but evidence is off")
     if not config.format:
         raise UsageError("format", "name at least one of " + ", ".join(FORMATS))
-    limits = limits_of(config)
-    if any(SHORTHANDS[name].in_image for name in limits) and config.evidence == "off":
-        raise UsageError("evidence", "is off, but a limit on redundancy or image reliance needs it")
+    policy = policy_of(config)
+    if policy.in_image and config.evidence == "off":
+        needs = f" ({policy.source})" if policy.file else ""
+        raise UsageError("evidence", f"is off, but a limit on redundancy or image reliance needs it{needs}")
+
+
+def policy_of(config: AuditConfig) -> Policy:
+    """The policy file of the configuration, tightened by its limits; an empty one where there is neither.
+
+    Raises:
+        UsageError: the file cannot be read or has a wrong key, or a limit is out of range.
+    """
+    own = load_policy(config.policy) if config.policy is not None else Policy()
+    return tighten(own, limits_of(config))
 
 
 def limits_of(config: AuditConfig) -> dict[str, float]:
@@ -279,6 +327,19 @@ def limits_of(config: AuditConfig) -> dict[str, float]:
     """
     given = {name: getattr(config, name) for name in SHORTHANDS}
     return {name: check_limit(name, limit) for name, limit in given.items() if limit is not None}
+
+
+@functools.cache
+def measured_settings() -> frozenset[str]:
+    """Names of the options that change what is measured; limits only change how it is judged."""
+    options = declared_options(AuditConfig).items()
+    return frozenset(name for name, option in options if option.about.provenance and option.about.section != LIMITS)
+
+
+@functools.cache
+def idle_settings() -> frozenset[str]:
+    """Names of the options that change nothing in a result: places, formats, speed."""
+    return frozenset(name for name, option in declared_options(AuditConfig).items() if not option.about.provenance)
 
 
 def described(config: AuditConfig) -> Mapping[str, Any]:

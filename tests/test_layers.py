@@ -42,7 +42,8 @@ ABOVE = {
     "cli": {*STAGES, "audit", "config", "demo", "edit", "explain", "options", "settings"},
 }
 NAMES_ONLY = {
-    "config": {"salve_audit.gate.rules", "salve_audit.interventions.registry", "salve_audit.sae.variant_names"},
+    "config": {f"salve_audit.gate.{name}" for name in ("policy", "policy_file", "rules")}
+    | {"salve_audit.interventions.registry", "salve_audit.sae.variant_names"},
     "gate": {"salve_audit.inputs.digest"},
     "report": {"salve_audit.interventions.registry"},
 }

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from salve_audit import __version__
-from salve_audit.audit.judgement import Judgement, judge_audit
 from salve_audit.audit.subject import Subject
 from salve_audit.config import AuditConfig, described
 from salve_audit.evidence.stage import EvidenceOutcome
@@ -123,10 +122,13 @@ def _about_bound(classes: Sequence[ClassReliance]) -> Iterator[str]:
 def _about_sae(sae: SaeInfo) -> Iterator[str]:
     if not sae.satisfied:
         yield (
-            f"No autoencoder trained in full kept 99 % of the accuracy at R² of at least 0.9; the one used has R² "
-            f"{sae.r2:.3f} and accuracy {sae.accuracy_reconstructed:.3f} against {sae.accuracy_original:.3f}. "
+            f"No autoencoder trained in full kept 99 % of the accuracy at R² of at least {sae.least_r2:.2f}; the one "
+            f"used has R² {sae.r2:.3f} and accuracy {sae.accuracy_reconstructed:.3f} against "
+            f"{sae.accuracy_original:.3f}. "
             "Findings about its features are weaker for it."
         )
+    if sae.cut_short:
+        yield f"The search for the autoencoder ended early (--sae-budget) without: {', '.join(sae.cut_short)}."
     if sae.stability is not None and sae.stability.share_matched < 0.7:
         yield (
             f"Only {100 * sae.stability.share_matched:.0f} % of the features reappear under another seed "
@@ -151,13 +153,12 @@ class StageResults:
     deep_edits: DeepComparison | None = None
     seeing: Seeing | None = None
     evidence: EvidenceOutcome | None = None
-    judgement: Judgement | None = None  # None: nothing was asked for
 
 
 def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
-    """The result of an audit, verdict included."""
+    """The result of an audit; it is judged later."""
     classes = stages.reliance.classes if stages.evidence is None else stages.evidence.classes
-    result = AuditResult(
+    return AuditResult(
         tool_version=__version__,
         created=_now(),
         seed=config.seed,
@@ -182,9 +183,6 @@ def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
             *stages.comparison.notes,
         ),
     )
-    if stages.judgement is None:
-        return result
-    return judge_audit(stages.judgement, result, stages.subject.activations.audit, stages.reliance.samples)
 
 
 def _now() -> str:

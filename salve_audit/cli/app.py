@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from salve_audit import __version__
+from salve_audit.cli.printing import say_end
 from salve_audit.errors import SalveError
 from salve_audit.results.plain_text import plain
 
@@ -22,6 +23,7 @@ COMMANDS = {
     "report": "Render the report again from a saved audit.json.",
     "gate": "Judge a saved audit.json under a policy.",
     "compare": "Compare two saved audits, with statistics.",
+    "cache": "List or clear what earlier audits have left for the next one.",
     "edit": "Write a checkpoint with a permanent edit, in the format it came in.",
     "explain": "Explain one image: prediction, features, thresholds, heat maps.",
 }
@@ -92,7 +94,7 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         return _fail(error.format_message(), None, FAILED)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted: nothing was left half-written; a second run resumes", err=True)
+        say_end("interrupted", "nothing was left half-written; a second run resumes")
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing more to say
@@ -114,9 +116,5 @@ def _fail(message: str, hint: str | None, code: int) -> int:
     if logging.getLogger("salve_audit").isEnabledFor(logging.DEBUG):
         traceback.print_exc()
     line = plain(message)
-    click.echo(
-        f"error: {line if len(line) <= LONGEST else line[: LONGEST // 2] + '…' + line[-LONGEST // 2 :]}", err=True
-    )
-    if hint:
-        click.echo(f"hint: {plain(hint)}", err=True)
+    say_end("error", line if len(line) <= LONGEST else line[: LONGEST // 2] + "…" + line[-LONGEST // 2 :], hint)
     return code

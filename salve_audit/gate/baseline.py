@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from salve_audit.errors import ResultError, UsageError
 from salve_audit.gate.audit_file import BROKEN, UNSEALED, AuditFile
@@ -92,22 +92,28 @@ def read_samples(folder: Path) -> Samples | None:
     Raises:
         ResultError: the file is damaged.
     """
-    import numpy as np
-
     file = folder / SAMPLES
-    if not file.is_file():
-        return None
+    return parse_samples(file, str(file)) if file.is_file() else None
+
+
+def parse_samples(source: Path | IO[bytes], name: str) -> Samples:
+    """The images in a samples.parquet; `name` is for messages.
+
+    Raises:
+        ResultError: the file is damaged.
+    """
+    import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(file, columns=["path", "label", "correct", "alpha_hat_flip"])
+        table = pq.read_table(source, columns=["path", "label", "correct", "alpha_hat_flip"])
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-        raise ResultError(str(file), f"cannot be read ({str(error).splitlines()[0]})") from error
-    columns = [table.column(name).to_pylist() for name in ("path", "label")]
+        raise ResultError(name, f"cannot be read ({str(error).splitlines()[0]})") from error
+    paths, labels = (table.column(name).to_pylist() for name in ("path", "label"))
     correct = np.asarray(table.column("correct").to_numpy(zero_copy_only=False), dtype=bool)
     flips = np.asarray(table.column("alpha_hat_flip").to_numpy(zero_copy_only=False), dtype=np.float64)
-    return Samples(*columns, correct, flips)
+    return Samples(paths, labels, correct, flips)
 
 
 def compare_with_baseline(

@@ -68,7 +68,7 @@ def _class_rules(result: AuditResult, classes: list[ClassReliance]) -> Iterator[
 
 def _limit(kind: RuleKind, result: AuditResult, class_info: ClassReliance) -> float | None:
     """The limit just beyond what a class has today; None: it has no value, or no limit would say anything."""
-    estimate = measure(Setting(kind, 0.0), result, class_info)
+    estimate = measure(Setting(kind, None), result, class_info)
     if estimate.reason:
         return None
     if kind is REDUNDANCY:

@@ -83,7 +83,7 @@ def measure(
     if setting.kind is FACTOR:
         return _measure_factor(result, class_info, setting.name)
     if setting.kind is REDUNDANCY:
-        return _measure_redundancy(result, class_info)
+        return _measure_redundancy(result, class_info, setting.limit or 0)
     if setting.kind is DAMAGE:
         return _measure_damage(result, class_info)
     return _BY_CLASS[setting.kind](class_info)
@@ -116,13 +116,15 @@ def _measure_alpha_hat(class_info: ClassReliance) -> Estimate:
     )
 
 
-def _measure_redundancy(result: AuditResult, class_info: ClassReliance) -> Estimate:
+def _measure_redundancy(result: AuditResult, class_info: ClassReliance, limit: float) -> Estimate:
     reliance = class_info.image_reliance
     absent = _why_no_reliance(result, class_info)
     if reliance is None or absent is not None:
         return absent or unjudged("not measured")
-    values = (reliance.redundancy, reliance.redundancy_low, reliance.redundancy_high)
-    return Estimate(*map(_or_inf, values), reliance.n, whole=True)
+    if limit > reliance.redundancy_limit and reliance.redundancy_high is None:
+        return unjudged(f"at most {reliance.redundancy_limit} regions were removed, which says nothing of {limit:g}")
+    low, high = _or_inf(reliance.redundancy_low), _or_inf(reliance.redundancy_high)
+    return Estimate(_or_inf(reliance.redundancy), low, high, reliance.n, whole=True)
 
 
 def _measure_reliance(result: AuditResult, class_info: ClassReliance, accepted: tuple[Dependence, ...]) -> Estimate:

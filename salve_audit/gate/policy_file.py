@@ -67,8 +67,9 @@ class _Places:
 
     def line(self, path: tuple[str, ...]) -> int | None:
         for end in range(len(path), 0, -1):
-            if (*self.prefix, *path[:end]) in self.lines:
-                return self.lines[(*self.prefix, *path[:end])]
+            line = self.lines.get(self.prefix + path[:end])
+            if line is not None:
+                return line
         return None
 
 
@@ -112,12 +113,12 @@ class _Reader:
             if name in options:
                 options[name] = folder / options[name]
         return Policy(
-            settings=tuple(settings),
+            settings=tuple(sorted(settings, key=_place)),
             overrides=self._read_overrides(table.get("classes", {})),
             exemptions=self._read_exemptions(table.get("exceptions", [])),
             source=self.source,
             file=file,
-            table=_plain(table),
+            table=_keep_order(_plain(table)),
             **options,
         )
 
@@ -201,6 +202,8 @@ class _Reader:
         return str(severity)
 
     def _read_overrides(self, value: Any) -> tuple[Override, ...]:
+        if isinstance(value, list) and all(isinstance(part, dict) and set(part) == {"name", "rules"} for part in value):
+            value = {part["name"]: part["rules"] for part in value}  # as audit.json has it, which sorts keys
         table = self._expect(value, dict, "a table of classes", ("classes",))
         overrides = []
         for pattern, rules in table.items():
@@ -303,6 +306,19 @@ def _path_of(assignment: str) -> tuple[str, ...] | None:
         ((key, table),) = table.items()
         path.append(key)
     return tuple(path)
+
+
+def _place(setting: Setting) -> tuple[int, str]:
+    """Settings are judged and listed in one order, whatever that of the file is."""
+    return list(KINDS).index(setting.kind.key), setting.name
+
+
+def _keep_order(table: dict[str, Any]) -> dict[str, Any]:
+    """The table with overrides as a list: later patterns beat earlier ones, and audit.json sorts keys."""
+    classes = table.get("classes")
+    if not isinstance(classes, dict):
+        return table
+    return {**table, "classes": [{"name": name, "rules": rules} for name, rules in classes.items()]}
 
 
 def _plain(value: Any) -> Any:

@@ -183,7 +183,7 @@ class _Judgement:
         if decision.outcome == "undecided":
             decision = Decision("undecided", "undecided classes would take the share beyond the limit")
         softened = [replace(rule, effect="warn") if rule.effect == "fail" else rule for rule in rules]
-        return [*softened, self._rule(setting, "", estimate, decision)]
+        return [*softened, self._blame(self._rule(setting, "", estimate, decision))]
 
     def _judge_audit(self, settings: Mapping[str, Setting]) -> Iterator[Rule]:
         """Accuracy over all images: below the limit, or beyond the loss against the baseline, nothing is trusted."""
@@ -202,10 +202,14 @@ class _Judgement:
         rule = self._rule(setting, "", estimate, decision)
         if rule.effect == "fail":
             self.problems.append(_words_of(rule))
-        if rule.effect == "unjudged":
-            self.problems.append(f"{rule.rule}: {rule.why}")
-            rule = replace(rule, effect="error")
-        return rule
+        return self._blame(rule)
+
+    def _blame(self, rule: Rule) -> Rule:
+        """A rule on the whole audit that could not be judged is an error."""
+        if rule.effect != "unjudged":
+            return rule
+        self.problems.append(f"{rule.rule}: {rule.why}")
+        return replace(rule, effect="error")
 
     def _review(self, class_info: ClassReliance) -> ReviewedClass:
         if self.given.review is None:

@@ -23,13 +23,13 @@ def render_markdown(verdict: Verdict, most_bytes: int = COMMENT_BYTES) -> str:
     ]
     head += [f"- **cannot be trusted**: {_cut(escape(problem))}" for problem in verdict.problems[:MOST_ROWS]]
     head += [""] * bool(verdict.problems)
-    rows = [_row(rule) for rule in worst_first(verdict) if rule.effect != "pass"]
+    found = [rule for rule in worst_first(verdict) if rule.effect != "pass"]
     notes = [f"- {_cut(escape(note))}" for note in verdict.notes[:MOST_ROWS]]
-    table = ["| | class | rule | value | why |", "|---|---|---|---|---|"] if rows else []
-    shown = rows[:MOST_ROWS]
+    table = ["| | class | rule | value | why |", "|---|---|---|---|---|"] if found else []
+    shown = [_row(rule) for rule in found[:MOST_ROWS]]
     while shown and len("\n".join([*head, *table, *shown, *notes]).encode()) > most_bytes - 200:
         shown = shown[: len(shown) // 2]
-    more = [f"\n{len(rows) - len(shown)} more are in the report."] if len(shown) < len(rows) else []
+    more = [f"\n{len(found) - len(shown)} more are in the report."] if len(shown) < len(found) else []
     text = "\n".join([*head, *table, *shown, *more, *([""] if notes else []), *notes]).rstrip() + "\n"
     return text if len(text.encode()) <= most_bytes else "\n".join(head[:3]) + "\n"
 
@@ -47,7 +47,7 @@ def _policy(verdict: Verdict) -> str:
 def _row(rule: Rule) -> str:
     words = f"{plain(rule.rule)}{limit_of(rule)}"
     cells = (LABELS[rule.effect], name_of(rule), words, value_of(rule), rule.why)
-    return "| " + " | ".join(escape(cell) for cell in cells) + " |"
+    return "| " + " | ".join(_cut(escape(cell), 1000) for cell in cells) + " |"
 
 
 def _cut(text: str, most: int = 2000) -> str:

@@ -19,7 +19,7 @@ FLAG_MEANINGS = {
 }
 
 
-_GOAL_KEPT, _GOAL_R2 = 0.99, 0.9
+_GOAL_KEPT = 0.99
 _DENSE = 0.5  # beyond this share of the living latents per image, features are not sparse among themselves
 
 
@@ -75,13 +75,13 @@ def _autoencoder(sae: SaeInfo) -> list[str]:
     if not sae.satisfied:
         said.append(
             f"The autoencoder misses its goal: it keeps {percent(share_kept(sae))} of the accuracy (goal 99 %) at R² "
-            f"{sae.r2:.3f} (goal 0.9) on held-out fit images. Statements about features hold only as far as it "
-            "represents the activations."
+            f"{sae.r2:.3f} (goal {sae.least_r2:.2f}) on held-out fit images. Statements about features hold only as "
+            "far as it represents the activations."
         )
-    elif audit is not None and (share_kept(audit) < _GOAL_KEPT or audit.r2 < _GOAL_R2):
+    elif audit is not None and (share_kept(audit) < _GOAL_KEPT or audit.r2 < sae.least_r2):
         said.append(
             f"The autoencoder meets its goal on held-out fit images, but not on the audit images: there it keeps "
-            f"{percent(share_kept(audit))} of the accuracy (goal 99 %) at R² {audit.r2:.3f} (goal 0.9)."
+            f"{percent(share_kept(audit))} of the accuracy (goal 99 %) at R² {audit.r2:.3f} (goal {sae.least_r2:.2f})."
         )
     if living(sae) > 0 and sae.l0 / living(sae) > _DENSE:
         said.append(
