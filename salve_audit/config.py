@@ -6,6 +6,7 @@ in audit.json and docs/options.md are derived from them, and errors name the key
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -93,6 +94,16 @@ class AuditConfig:
             provenance=False,
         ),
     ] = None
+    follow_links: Annotated[bool, Option("Read what links in DATA lead to outside of it.", DATA)] = False
+    orientation: Annotated[
+        str,
+        Option(
+            "EXIF orientation of images: stored ignores it, as torchvision's and timm's loaders do, upright turns "
+            "images by it; auto is stored, and upright for a model of Hugging Face's.",
+            DATA,
+            choices=("auto", "stored", "upright"),
+        ),
+    ] = "auto"
     label: Annotated[
         str | None, Option("The label to audit, where outputs do not exclude each other.", DATA, metavar="NAME")
     ] = None
@@ -229,9 +240,28 @@ class AuditConfig:
     ] = None
     cache: Annotated[
         str | Path | None,
-        Option("Folder of cached activations.", RUN, metavar="DIR", unset="the user's cache folder", provenance=False),
+        Option(
+            "Folder in which activations and the results of stages are kept for the next audit.",
+            RUN,
+            metavar="DIR",
+            unset="the user's cache folder",
+            provenance=False,
+        ),
     ] = None
-    use_cache: Annotated[bool, Option("Keep no activations.", RUN, negative="--no-cache", provenance=False)] = True
+    cache_limit: Annotated[
+        float,
+        Option(
+            "Size of the cache; beyond it the least recently used results are removed, never those in use.",
+            RUN,
+            metavar="GB",
+            least=0,
+            provenance=False,
+        ),
+    ] = 5.0
+    use_cache: Annotated[
+        bool,
+        Option("Keep nothing for the next audit, and use nothing kept.", RUN, negative="--no-cache", provenance=False),
+    ] = True
     keep_activations: Annotated[bool, Option("Also write activations.safetensors.", RESULTS, provenance=False)] = False
     images: Annotated[bool, Option("Keep every image out of the results.", RESULTS, negative="--no-images")] = True
     saliency_layer: Annotated[
@@ -255,6 +285,11 @@ class AuditConfig:
         check_options(AuditConfig, self)
         _check_combinations(self)
 
+    @property
+    def evidence_needed(self) -> bool:
+        """True if a limit judges what is measured in the image, so that its cost is no reason to leave it out."""
+        return limits_of(self).in_image
+
 
 def _check_combinations(config: AuditConfig) -> None:
     if config.attributes is not None and config.sae != SUPERVISED:
@@ -270,6 +305,19 @@ def _check_combinations(config: AuditConfig) -> None:
 def limits_of(config: AuditConfig) -> Limits:
     """The limits that the configuration sets."""
     return Limits(**{rule.key: getattr(config, rule.key) for rule in RULES})
+
+
+@functools.cache
+def measured_settings() -> frozenset[str]:
+    """Names of the options that change what is measured; limits only change how it is judged."""
+    options = declared_options(AuditConfig).items()
+    return frozenset(name for name, option in options if option.about.provenance and option.about.section != LIMITS)
+
+
+@functools.cache
+def idle_settings() -> frozenset[str]:
+    """Names of the options that change nothing in a result: places, formats, speed."""
+    return frozenset(name for name, option in declared_options(AuditConfig).items() if not option.about.provenance)
 
 
 def described(config: AuditConfig) -> Mapping[str, Any]:

@@ -122,9 +122,9 @@ def _about_bound(classes: Sequence[ClassReliance]) -> Iterator[str]:
 def _about_sae(sae: SaeInfo) -> Iterator[str]:
     if not sae.satisfied:
         yield (
-            f"No autoencoder trained in full kept 99 % of the accuracy at R² of at least {sae.least_r2:.2f}; the one used "
-            f"has R² {sae.r2:.3f} and accuracy {sae.accuracy_reconstructed:.3f} against {sae.accuracy_original:.3f}. "
-            "Findings about its features are weaker for it."
+            f"No autoencoder trained in full kept 99 % of the accuracy at R² of at least {sae.least_r2:.2f}; the one "
+            f"used has R² {sae.r2:.3f} and accuracy {sae.accuracy_reconstructed:.3f} against "
+            f"{sae.accuracy_original:.3f}. Findings about its features are weaker for it."
         )
     if sae.cut_short:
         yield f"The search for the autoencoder ended early (--sae-budget) without: {', '.join(sae.cut_short)}."
@@ -202,6 +202,7 @@ def _provenance(config: AuditConfig, stages: StageResults) -> Provenance:
         versions=_versions(),
         device=stages.device,
         trusted_code=stages.subject.trusted_code,
+        decisions=stages.subject.decisions,
     )
 
 

@@ -24,7 +24,8 @@ _FLAGS = {rule.name: flag_options(AuditConfig)[rule.key].flag for rule in RULES}
 @click.argument("model")
 @click.argument("data", required=False)
 @audit_options
-def command(model: str, data: str | None, verbose: int, quiet: bool, **flags: Any) -> int:
+@click.option("--log-json", is_flag=True, help="Progress as JSON, one object per line on stderr (docs/log-json.md).")
+def command(model: str, data: str | None, verbose: int, quiet: bool, log_json: bool, **flags: Any) -> int:
     """Audit checkpoint MODEL on the labelled images in DATA.
 
     DATA is a folder with train/ and val/ (or test/), one folder per class in each, or one level of class folders; or
@@ -32,7 +33,7 @@ def command(model: str, data: str | None, verbose: int, quiet: bool, **flags: An
     .npy or IDX files, Parquet files with an image column, or a folder saved by Hugging Face datasets.
     Without DATA, MODEL is a file of arrays (.npz, .safetensors): acts, labels, weight, bias.
     """
-    set_up_logging(verbose, quiet)
+    set_up_logging(verbose, quiet, log_json)
     config = build_config(model, data, flags)
     to_stdout = config.out == "-"
     if to_stdout:
@@ -41,7 +42,7 @@ def command(model: str, data: str | None, verbose: int, quiet: bool, **flags: An
         config = dataclasses.replace(config, out=None)
     from salve_audit.audit.run import run_audit
 
-    result = run_audit(dataclasses.replace(config, progress=not quiet))
+    result = run_audit(dataclasses.replace(config, progress=not (quiet or log_json)))
     if to_stdout:
         click.echo(result.to_json(), nl=False)
     else:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 import logging
 import sys
 from collections.abc import Sequence
+from typing import TextIO
+
+import click
 
 from salve_audit.audit import progress
 from salve_audit.results import AuditResult, ClassReliance, Verdict
@@ -21,22 +26,61 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def set_up_logging(verbose: int, quiet: bool) -> None:
-    """Log to stderr: stages by default, everything with -v, warnings only with --quiet."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_LineFormatter())
+def set_up_logging(verbose: int, quiet: bool, as_json: bool = False) -> None:
+    """Log to stderr: stages by default, everything with -v, warnings only with --quiet; as text or as JSON."""
+    handler = _BesideBars(sys.stderr)
+    handler.setFormatter(_JsonFormatter() if as_json else _LineFormatter())
     package = logging.getLogger("salve_audit")
     package.handlers[:] = [handler]
     package.propagate = False
     package.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.WARNING)
-    progress.log.setLevel(logging.WARNING if quiet else logging.INFO)
+    progress.log.setLevel(logging.WARNING if quiet else logging.DEBUG if as_json else logging.INFO)
     logging.getLogger("salve_audit.demo").setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def say_end(kind: str, message: str, hint: str | None = None) -> None:
+    """The last line on stderr, an error or an interrupt, in the form that the lines before it had."""
+    handlers = logging.getLogger("salve_audit").handlers
+    if handlers and isinstance(handlers[0].formatter, _JsonFormatter):
+        line = json.dumps({"time": _now(), "level": "error", "event": kind, "message": message, "hint": hint})
+        click.echo(line, err=True)
+        return
+    click.echo(f"{kind}: {plain(message)}", err=True)
+    if hint:
+        click.echo(f"hint: {plain(hint)}", err=True)
+
+
+class _BesideBars(logging.StreamHandler[TextIO]):
+    """Lines that do not run into a bar that is drawn."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "tqdm" not in sys.modules:
+            super().emit(record)
+            return
+        from tqdm import tqdm
+
+        with tqdm.external_write_mode(file=sys.stderr):
+            super().emit(record)
 
 
 class _LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        return prefix + plain(record.getMessage())
+        return "\n".join(prefix + plain(line) for line in getattr(record, "lines", (record.getMessage(),)))
+
+
+class _JsonFormatter(logging.Formatter):
+    """One JSON object per line, as docs/log-json.md describes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = record.levelname.lower()
+        event = getattr(record, "event", "warning" if record.levelno >= logging.WARNING else "message")
+        content = {"time": _now(), "level": level, "event": event, "message": record.getMessage()}
+        return json.dumps({**content, **getattr(record, "fields", {})})
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def class_table(result: AuditResult) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +73,7 @@ class EvidenceInputs:
         needed: a limit judges the numbers, so cost is no reason to leave anything out.
         with_images: concepts are shown with images.
         trace: of a `LayerMemo`, so that other stages share the trace of the network; None: passes of its own.
+        advance: is told how far it is, see `EvidenceImages`.
     """
 
     classifier: Classifier
@@ -89,6 +90,7 @@ class EvidenceInputs:
     needed: bool = False
     with_images: bool = True
     trace: TraceLayers | None = None
+    advance: Callable[[int, int], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ def _measure(inputs: EvidenceInputs, classes: Sequence[ClassReliance]) -> Eviden
     images = EvidenceImages(
         inputs.images, inputs.paths, inputs.labels, network.classifier.transform, sample.rows, inputs.workers
     )
+    images.advance = inputs.advance
     evidence, findings, controls = search_evidence(network, images)
     run = _Run(network, images, evidence, findings, inputs.trace)
     concepts, projections, removed = _remove_inside(run, inputs.classes)

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from salve_audit.inputs.model.head.linear import LinearHead
+from salve_audit.linear_algebra import decompose_rows, decompose_tensor
 
 EXPLAINED = 0.99  # of the held-out variance, by the components that are kept
 KEPT_ACCURACY = 0.998  # share of the head's held-out accuracy on them, below which the head's directions are added
@@ -77,16 +78,21 @@ def find_subspace(
     """
     acts = acts[:: -(-len(acts) // MOST_ROWS)]
     basis = _components(acts)
-    coordinates = held @ torch.from_numpy(basis.T).to(held.device, held.dtype)
-    total = float(held.double().square().sum())
-    explained = coordinates.double().square().sum(0).cumsum(0).cpu().numpy() / max(total, np.finfo(float).tiny)
+    explained = _share_explained(held, basis)
     rank = min(int(np.searchsorted(explained, EXPLAINED)) + 1, _count_recurring(acts, basis[:MOST_COMPARED]), most)
     if head is not None and not _is_kept(held, labels, head, basis[:rank]):
         basis = _with_head(basis, rank, head)
     else:
         basis = basis[:rank]
-    explained = (held @ torch.from_numpy(basis.T).to(held.device, held.dtype)).double().square().sum(0).cumsum(0)
-    return Subspace(basis, explained.cpu().numpy() / max(total, np.finfo(float).tiny))
+    return Subspace(basis, _share_explained(held, basis))
+
+
+def _share_explained(held: Float[Tensor, "v d"], basis: Float[np.ndarray, "r d"]) -> Float[np.ndarray, " r"]:
+    """Share of the held-out variance that the first 1, 2 … r rows explain."""
+    coordinates = held @ torch.from_numpy(basis.T).to(held.device, held.dtype)
+    total = float(held.double().square().sum())
+    explained = coordinates.double().square().sum(0).cumsum(0).cpu().numpy()
+    return np.asarray(explained / max(total, np.finfo(float).tiny))
 
 
 def _count_recurring(acts: Float[Tensor, "t d"], basis: Float[np.ndarray, "r d"]) -> int:
@@ -127,7 +133,7 @@ def _with_head(basis: Float[np.ndarray, "c d"], rank: int, head: LinearHead) -> 
         return basis[: 2 * len(contrasts)]
     kept = basis[:rank]
     rest = contrasts - contrasts @ kept.T @ kept
-    _, sizes, directions = np.linalg.svd(rest, full_matrices=False)
+    sizes, directions = decompose_rows(rest)
     added = directions[sizes > SMALLEST_VARIANCE * np.linalg.norm(contrasts)]
     stacked = np.linalg.qr(np.concatenate([kept, added]).T)[0].T  # orthonormal again after rounding
     return np.ascontiguousarray(stacked)
@@ -137,7 +143,11 @@ def _components(acts: Float[Tensor, "t d"]) -> Float[np.ndarray, "r d"]:
     """Principal components of centred samples, in float64: orthonormal rows of falling variance."""
     n, d = acts.shape
     if n > d:
-        values, vectors = _decompose(sum((part.T @ part).double() for part in acts.split(CHUNK_ROWS)))
+        products = torch.zeros(d, d, dtype=torch.float64, device=acts.device)
+        for start in range(0, n, CHUNK_ROWS):
+            chunk = acts[start : start + CHUNK_ROWS]
+            products += chunk.T @ chunk
+        values, vectors = _decompose(products)
         return np.ascontiguousarray(vectors[:, _living(values)].T.cpu().numpy())
     exact = acts.double()
     values, vectors = _decompose(exact @ exact.T)
@@ -147,7 +157,7 @@ def _components(acts: Float[Tensor, "t d"]) -> Float[np.ndarray, "r d"]:
 
 def _decompose(products: Float[Tensor, "s s"]) -> tuple[Tensor, Tensor]:
     """Eigenvalues and -vectors, the largest first."""
-    values, vectors = torch.linalg.eigh(products)
+    values, vectors = decompose_tensor(products)
     return values.flip(0), vectors.flip(1)
 
 

@@ -36,6 +36,7 @@ def suspect_mapping(
     n_outputs: int,
     classes: Sequence[str] | None = None,
     remedy: str = "--classes FILE maps them by hand",
+    matched_by_name: bool = False,
 ) -> str | None:
     """A warning where accuracy is at chance, or where another order of the outputs would fit far better.
 
@@ -49,6 +50,8 @@ def suspect_mapping(
         n_outputs: k.
         classes: names by output, for the text.
         remedy: what to do where another order fits.
+        matched_by_name: classes and outputs are called the same; another order of the outputs then means images that
+            are confused, and is no reason for a warning.
     """
     predicted = np.asarray(predictions)
     predicted = predicted.argmax(1) if predicted.ndim == 2 else predicted
@@ -59,7 +62,7 @@ def suspect_mapping(
     accuracy, chance = n_correct / len(labels), _compute_chance(labels, predicted, n_outputs)
     at_chance = binomtest(n_correct, len(labels), min(chance, 1.0), alternative="greater").pvalue > SIGNIFICANCE
     order = _judge_best_order(labels, predicted, accuracy)
-    if not at_chance and not (order.fits and order.far_better):
+    if not at_chance and (matched_by_name or not (order.fits and order.far_better)):
         return None
     said = f"Accuracy is {100 * accuracy:.1f} %"
     said += f", {NO_BETTER} ({100 * chance:.1f} %)" if at_chance else ""
