@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from quick_audits import ONE_SEED as QUICK
 
+from salve_audit.evidence.factors.bank import FACTORS, KINDS
 from salve_audit.results import parse_audit
 
 REPORTED = ["--format", "html,json", "--quiet"]
@@ -50,12 +51,16 @@ def test_every_class_has_its_image_reliance(audited: Path) -> None:
 
 
 def _check_factors(reliance: dict[str, Any]) -> None:
-    """Both global factors were removed, and no class depends less on what is reported than on one of them."""
-    assert [factor["name"] for factor in reliance["factors"]] == ["border", "colour"]
-    for factor in reliance["factors"]:
+    """Every global factor was removed, and the class depends on one only where it is beyond chance."""
+    factors = {factor["name"]: factor for factor in reliance["factors"]}
+    assert set(factors) == set(FACTORS)
+    for name, factor in factors.items():
+        assert factor["kind"] == FACTORS[name].kind
         assert 0 <= factor["low"] <= factor["removed"] <= factor["high"] <= 1
-        assert factor["removed"] <= reliance["reliance"]
-        assert (factor["chance"] is not None) == (factor["name"] == reliance["kind"])
+        assert factor["excess_low"] <= factor["excess"] <= factor["excess_high"]
+        assert (factor["inserted"] is None) == (FACTORS[name].insert is None)
+    if reliance["kind"] in KINDS:
+        assert any(factor["kind"] == reliance["kind"] and factor["excess_low"] > 0 for factor in factors.values())
 
 
 def test_two_runs_give_the_same_bytes(
