@@ -100,9 +100,13 @@ def _check_reliance(result: AuditResult, class_info: ClassReliance) -> Iterator[
         yield f"image reliance is thin: {reliance.thin}, with {reliance.n} images"
     if not _ordered(reliance.redundancy_low, reliance.redundancy, reliance.redundancy_high):
         yield "redundancy is outside of its interval"
-    largest = max((factor.removed for factor in reliance.factors), default=0.0)
-    if largest > reliance.reliance + CLOSE:
-        yield f"a global factor takes {largest:.3g}, image reliance is {reliance.reliance:.3g}"
+    beyond = [factor for factor in reliance.factors if (factor.excess_low or 0.0) > 0]  # chance
+    largest, own = (
+        max((factor.excess or 0.0 for factor in beyond), default=0.0),
+        reliance.reliance - (reliance.chance or 0),
+    )
+    if largest > own + CLOSE:
+        yield f"a global factor takes {largest:.3g} beyond chance, image reliance is {own:.3g} beyond it"
     yield from _check_concept(result, class_info.name, reliance)
 
 
