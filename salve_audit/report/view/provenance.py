@@ -100,6 +100,7 @@ def _transform(result: AuditResult) -> list[tuple[str, str]]:
         ("Interpolation", transform.interpolation),
         ("Crop", f"{transform.crop_pct:g} of the side"),
         ("Crop mode", transform.crop_mode),
+        ("EXIF orientation", transform.orientation),
     ]
 
 
