@@ -57,6 +57,8 @@ def judge(result: AuditResult, policy: Policy, given: Given | None = None) -> Ve
     judgement = _Judgement(result, policy, given)
     rules = judgement.judge_all()
     problems = (*given.problems, *find_problems(result, policy, given.today or today()), *judgement.problems)
+    if not rules and policy.review is None:
+        problems = (*problems, "no rule of the policy concerns a class of the audit: nothing was evaluated")
     failed = any(rule.effect == "fail" for rule in rules)
     return Verdict(
         passed=None if problems else not failed,
