@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from torch import nn
 
@@ -15,7 +15,7 @@ from salve_audit.inputs.data.sources.source import ImageSource
 from salve_audit.inputs.data.sources.verified import digest_image
 from salve_audit.inputs.model.classifier import Classifier
 
-CODE_VERSION = 2  # raise it when decoding, transforming or the pass change what is stored
+CODE_VERSION = 3  # raise it when decoding, transforming or the pass change what is stored
 N_THREADS = 4
 FILES_PER_TASK = 1024  # small tasks would spend their time passing the interpreter lock around
 
@@ -25,7 +25,7 @@ class Fingerprint:
     """Hashes of one extraction.
 
     Attributes:
-        key: of weights, architecture, head, transform, precision, the files' names, contents, labels and split.
+        key: of weights, architecture, head, transform, the files' names, contents, labels and split, and a precision.
         data_sha256: of the files' contents, labels and split alone.
         digests: of every image by its key; what the pass reads must still have them.
     """
@@ -33,6 +33,11 @@ class Fingerprint:
     key: str
     data_sha256: str
     digests: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    base: str = field(default="", compare=False, repr=False)
+
+    def at(self, precision: str) -> Fingerprint:
+        """The hashes of the same extraction in another precision."""
+        return replace(self, key=_join(self.base, precision))
 
 
 def compute_fingerprint(classifier: Classifier, imageset: ImageSet, precision: str) -> Fingerprint:
@@ -50,12 +55,16 @@ def compute_fingerprint(classifier: Classifier, imageset: ImageSet, precision: s
         "build": classifier.build_key or classifier.architecture,
         "head": classifier.head_name,
         "transform": transform,
-        "precision": precision,
         "data": data,
         "paths": paths,
     }
-    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return Fingerprint(key, hashlib.sha256(data.encode()).hexdigest(), dict(zip(paths, digests, strict=True)))
+    base = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    data_sha256 = hashlib.sha256(data.encode()).hexdigest()
+    return Fingerprint(_join(base, precision), data_sha256, dict(zip(paths, digests, strict=True)), base)
+
+
+def _join(*parts: str) -> str:
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def hash_weights(model: nn.Module) -> str:

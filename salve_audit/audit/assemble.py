@@ -192,6 +192,7 @@ def _now() -> str:
 
 
 def _provenance(config: AuditConfig, stages: StageResults) -> Provenance:
+    precision = stages.subject.activations.precision
     return Provenance(
         model_sha256=stages.subject.model_sha256,
         data_sha256=stages.subject.activations.data_sha256,
@@ -200,6 +201,8 @@ def _provenance(config: AuditConfig, stages: StageResults) -> Provenance:
         versions=_versions(),
         device=stages.device,
         trusted_code=stages.subject.trusted_code,
+        precision=None if precision is None else precision.name,
+        precision_agreement=None if precision is None else precision.agreement,
     )
 
 

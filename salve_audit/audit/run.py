@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from salve_audit.activations.device import choose_device
+from salve_audit.activations.memory import keeping_freed_memory
 from salve_audit.activations.store import Activations
 from salve_audit.audit.assemble import StageResults, assemble
 from salve_audit.audit.progress import Stopwatch
@@ -89,6 +90,11 @@ def run_audit(config: AuditConfig, finish: Callable[[Audit], AuditResult] | None
 
 def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
     """All stages up to the result, without writing anything but the activation cache."""
+    with keeping_freed_memory():
+        return _measure(config, watch)
+
+
+def _measure(config: AuditConfig, watch: Stopwatch | None) -> Audit:
     watch, device = watch or Stopwatch(), choose_device(config.device)
     subject = load_subject(config, watch)
     check_layers(config, subject)

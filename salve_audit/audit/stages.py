@@ -318,7 +318,8 @@ def find_image_reliance(config: AuditConfig, subject: Subject, reliance: Relianc
         workers=choose_workers(config.workers, device),
         seed=config.seed,
         layer=config.evidence_layer,
-        needed=limits_of(config).in_image,
+        seconds=None if limits_of(config).in_image else config.evidence_budget,
+        precision=subject.activations.precision.name if subject.activations.precision else "fp32",
         with_images=config.images,
         trace=subject.layers.trace,
     )

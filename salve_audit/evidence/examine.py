@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from salve_audit.errors import LayerError
 from salve_audit.evidence.controls import (
     FACTORS,
+    N_DRAWS,
     Batches,
     ChannelStatistics,
     Cover,
@@ -28,9 +30,10 @@ from salve_audit.evidence.controls import (
     share_with_wilson,
     summarise_chance,
 )
+from salve_audit.evidence.fast_network import Clock, FastNetwork, watch_streams
 from salve_audit.evidence.findings import EvidenceFindings, Share, assess_evidence
 from salve_audit.evidence.images import EvidenceImages
-from salve_audit.evidence.probe import Probe, watch_network
+from salve_audit.evidence.probe import Probe, RunPrecision
 from salve_audit.evidence.records import choose_factors
 from salve_audit.evidence.search import (
     Evidence,
@@ -46,8 +49,7 @@ from salve_audit.inputs.reasons import summarise_error
 from salve_audit.results import OcclusionCheck
 from salve_audit.spatial.layers import SpatialLayer
 
-BATCH, BATCH_PIXELS = 100, 2**18  # images at once, and pixels of theirs: a backward pass keeps every layer's output
-ON_GPU = 4  # times the pixels, which a processor would not be faster with
+SEARCHED = 0.6  # of the time, at most, by when the search ends: controls and concepts take the rest
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class AuditedNetwork:
         head: that the audit works on.
         device: where the network runs.
         seed: of every random draw.
+        precision: of the passes.
+        clock: of the measure.
     """
 
     classifier: Classifier
@@ -67,6 +71,8 @@ class AuditedNetwork:
     head: LinearHead
     device: torch.device
     seed: int
+    precision: RunPrecision = field(default_factory=RunPrecision)
+    clock: Clock = field(default_factory=Clock)
 
     def rng(self, purpose: str) -> np.random.Generator:
         """Create a generator of its own for each purpose."""
@@ -95,81 +101,135 @@ class Controls:
     n_passes: int
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """Some of the images, on the device, with their evidence; `rows` are their positions among all."""
+
+    images: Float[Tensor, "b c h w"]
+    evidence: Evidence
+    rows: slice
+
+    @property
+    def together(self) -> Batches:
+        """All of them at once."""
+        return Batches(self.images, self.evidence, len(self.images))
+
+
 def search_evidence(network: AuditedNetwork, images: EvidenceImages) -> tuple[Evidence, EvidenceFindings, Controls]:
     """Search the evidence of all images, assess it, and measure its controls.
 
     Args:
-        network: on its device.
-        images: afterwards those that could be read.
+        network: on its device, with a clock.
+        images: class by class; afterwards those that could be read, of the classes that were finished in time.
 
     Raises:
-        LayerError: no image can be read, or the network fails.
+        LayerError: no image can be read, no class was finished in time, or the network fails.
     """
-    classifier, layer = network.classifier, network.layer
+    classifier = network.classifier
     try:
-        with watch_network(classifier, layer, network.head) as probe:
-            evidence = _search(probe, network, images)
+        with watch_streams(classifier, network.layer, network.head, network.precision, network.clock) as fast:
+            evidence = _search(fast, images)
             findings = assess_evidence(evidence, network.rng("concepts"))
-            runs = _ControlRuns(probe, network.device, images, evidence, findings)
-            controls = runs.measure(network.rng("random places"))
+            controls = _ControlRuns(fast, images, evidence, findings).measure(network.rng("random places"))
     except (RuntimeError, MemoryError) as error:  # a backward pass of the network's own code
         raise LayerError(str(classifier.path), f"the search failed ({summarise_error(error)})") from error
     return evidence, findings, controls
 
 
-def _search(probe: Probe, network: AuditedNetwork, images: EvidenceImages) -> Evidence:
-    """Search part by part; which regions are alike is judged once all images of a class are there."""
-    parts = []
+def _search(fast: FastNetwork, images: EvidenceImages) -> Evidence:
+    """Search until the time is over; which regions are alike is judged once all images of a class are there.
+
+    Raises:
+        LayerError: no class was finished in time.
+    """
+    parts: list[Evidence] = []
     for labels, part in images.read_first():
-        prepared = part.to(network.device)
-        settings = SearchSettings(batch_size=_batch_size(prepared), merged=False)
-        parts.append(find_evidence(probe, prepared, labels.to(network.device), settings))
+        n_before = len(parts)
+        batches = fast.batches(len(part), (part.shape[2], part.shape[3]))
+        parts += _search_part(fast, part.to(fast.device), labels.to(fast.device), batches)
+        if len(parts) - n_before < len(batches):
+            break
+    n_searched = sum(len(part.labels) for part in parts)
+    n_finished = images.keep_finished(n_searched)
+    if not n_finished:
+        raise LayerError("image reliance", f"no class was finished within {fast.clock.seconds:g} s")
     joined = join_evidence(parts)
     parts.clear()  # of a thousand classes a few hundred megabytes
-    return _judge(probe, network, images, merge_alike(joined))
+    finished = dataclasses.replace(joined.take(slice(n_finished)), n_passes=joined.n_passes)
+    return _judge(fast, images, merge_alike(finished))
 
 
-def _judge(probe: Probe, network: AuditedNetwork, images: EvidenceImages, evidence: Evidence) -> Evidence:
-    """Judge the regions with squares as well, part by part."""
-    parts = []
-    for positions, part in images.parts():
-        prepared = part.to(network.device)
-        parts.append(judge_with_squares(probe, prepared, evidence.take(positions), _batch_size(prepared)))
-    judged = join_evidence(parts)
+def _search_part(fast: FastNetwork, images: Tensor, labels: Int[Tensor, " n"], batches: list[slice]) -> list[Evidence]:
+    """Evidence batch by batch, up to the first that would have begun too late."""
+
+    def work(probe: Probe, rows: slice) -> Evidence | None:
+        if fast.clock.is_past(SEARCHED):
+            return None
+        settings = SearchSettings(batch_size=rows.stop - rows.start, merged=False)
+        return find_evidence(probe, images[rows], labels[rows], settings)
+
+    return _until_late(fast.map(work, batches))
+
+
+def _until_late(parts: Iterable[Evidence | None]) -> list[Evidence]:
+    in_time = []
+    for part in parts:
+        if part is None:
+            break
+        in_time.append(part)
+    return in_time
+
+
+def _judge(fast: FastNetwork, images: EvidenceImages, evidence: Evidence) -> Evidence:
+    """Judge the regions with squares as well."""
+
+    def work(probe: Probe, batch: _Batch) -> Evidence:
+        return judge_with_squares(probe, batch.images, batch.evidence, len(batch.images))
+
+    judged = join_evidence(fast.map(work, _iterate_batches(fast, images, evidence)))
     return dataclasses.replace(judged, n_passes=evidence.n_passes + judged.n_passes)
+
+
+def _iterate_batches(fast: FastNetwork, images: EvidenceImages, evidence: Evidence) -> Iterator[_Batch]:
+    for positions, part in images.parts():
+        for own in fast.batches(len(part), (part.shape[2], part.shape[3])):
+            rows = slice(positions.start + own.start, positions.start + own.stop)
+            yield _Batch(part[own].to(fast.device), evidence.take(rows), rows)
 
 
 @dataclass(frozen=True)
 class _ControlRuns:
     """The evidence with its findings, and the network for the runs that they are compared with."""
 
-    probe: Probe
-    device: torch.device
+    fast: FastNetwork
     images: EvidenceImages
     evidence: Evidence
     findings: EvidenceFindings
 
     def measure(self, rng: np.random.Generator) -> Controls:
-        """Measure all controls, part by part; `rng` draws the random places."""
+        """Measure all controls, batch by batch; `rng` draws the random places."""
         evidence, findings, channel_stats = self.evidence, self.findings, measure_channels(self.images.spread())
         checked = checked_slots(evidence, findings)
-        moved, covered = [], []
-        flipped: dict[str, list[np.ndarray]] = {name: [] for name in FACTORS}
-        for positions, part in self.images.parts():
-            images, own = part.to(self.device), evidence.take(positions)
-            size, cover = _batch_size(images), Cover(checked[positions], channel_stats[0])
-            moved.append(flips_at_random(self.probe, images, own, size, rng))
-            covered.append(flips_under_cover(self.probe, images, own, cover, size))
-            for name, factor in FACTORS.items():
-                flipped[name].append(flips_under(self.probe, Batches(images, own, size), factor.remove, channel_stats))
-        factors = {name: np.concatenate(parts) for name, parts in flipped.items()}
+
+        def work(probe: Probe, item: tuple[_Batch, np.random.Generator]) -> tuple[np.ndarray, ...]:
+            (batch, places), size = item, len(item[0].images)
+            moved = flips_at_random(probe, batch.images, batch.evidence, size, places)
+            cover = Cover(checked[batch.rows], channel_stats[0])
+            covered = flips_under_cover(probe, batch.images, batch.evidence, cover, size)
+            removals = (factor.remove for factor in FACTORS.values())
+            return moved, covered, *(flips_under(probe, batch.together, remove, channel_stats) for remove in removals)
+
+        batches = _iterate_batches(self.fast, self.images, evidence)
+        columns = zip(*self.fast.map(work, _with_generators(batches, rng)), strict=True)
+        moved, covered, *flipped = (np.concatenate(column) for column in columns)
+        factors = dict(zip(FACTORS, flipped, strict=True))
         reliance = {finding.label: finding.reliance.value for finding in findings.classes}
         chosen = choose_factors(reliance, factors, evidence.labels.numpy())
         return Controls(
-            chance=summarise_chance(evidence, np.concatenate(moved)),
+            chance=summarise_chance(evidence, moved),
             flipped=factors,
             factor_chance={label: self._factor_chance(label, kind, channel_stats) for label, kind in chosen.items()},
-            checks=describe_checks(evidence, findings, np.concatenate(covered)),
+            checks=describe_checks(evidence, findings, covered),
             channel_stats=channel_stats,
             n_passes=len(factors) * len(evidence.labels)
             + count_passes(evidence)
@@ -182,15 +242,26 @@ class _ControlRuns:
 
         Classes that depend on a global factor are few, so their images are read once more.
         """
-        rows, flipped = np.flatnonzero(self.evidence.labels.numpy() == label), []
+        rows = np.flatnonzero(self.evidence.labels.numpy() == label)
+        change = FACTORS[kind].control
+
+        def work(probe: Probe, batch: _Batch) -> Bool[np.ndarray, " b"]:
+            return flips_under(probe, batch.together, change, channel_stats)
+
+        return share_with_wilson(np.concatenate(self.fast.map(work, self._read_again(rows)))[:, None])
+
+    def _read_again(self, rows: Int[np.ndarray, " r"]) -> Iterator[_Batch]:
         for start in range(0, len(rows), self.images.most):
             part = rows[start : start + self.images.most]
-            images = self.images.load(part).to(self.device)
-            batches = Batches(images, self.evidence.take(part), _batch_size(images))
-            flipped.append(flips_under(self.probe, batches, FACTORS[kind].control, channel_stats))
-        return share_with_wilson(np.concatenate(flipped)[:, None])
+            images = self.images.load(part)
+            for own in self.fast.batches(len(part), (images.shape[2], images.shape[3])):
+                yield _Batch(images[own].to(self.fast.device), self.evidence.take(part[own]), own)
 
 
-def _batch_size(images: Float[Tensor, "n c h w"]) -> int:
-    pixels = BATCH_PIXELS * (ON_GPU if images.device.type != "cpu" else 1)
-    return max(1, min(BATCH, pixels // (images.shape[2] * images.shape[3])))
+def _with_generators(
+    batches: Iterable[_Batch], rng: np.random.Generator
+) -> Iterator[tuple[_Batch, np.random.Generator]]:
+    """Each batch with the generator as it would be once those before had drawn their places from it."""
+    for batch in batches:
+        yield batch, copy.deepcopy(rng)
+        rng.random((len(batch.images), N_DRAWS, 2))
