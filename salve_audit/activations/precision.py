@@ -156,7 +156,7 @@ def _predict(
     handles = [watch_inputs(model, name, inputs) for name in reader.modules]
     predicted = []
     try:
-        for part in images.split(TIMED):
+        for part in torch.split(images, TIMED):
             inputs.clear()
             with torch.inference_mode(), computing(images.device, precision):
                 model(part.contiguous(memory_format=torch.channels_last))
