@@ -191,8 +191,7 @@ class _Judgement:
         """Accuracy over all images: below the limit, or beyond the loss against the baseline, nothing is trusted."""
         setting = settings.get(ACCURACY.key)
         if setting is not None and setting.limit is not None:
-            n = sum(class_info.n for class_info in self.classes)
-            hits = sum(class_info.n_correct for class_info in self.classes)
+            n, hits = self.result.counts
             estimate = measure_share(hits, n, self.policy.confidence)
             yield self._audit_rule(setting, estimate, decide(estimate, setting.limit, at_least=True))
         loss = self.given.losses.get(("", "accuracy"))
