@@ -7,14 +7,15 @@ in audit.json and docs/options.md are derived from them, and errors name the key
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from salve_audit.errors import UsageError
-from salve_audit.gate.limits import RULES, Limits
+from salve_audit.gate.policy import Policy, tighten
+from salve_audit.gate.policy_file import load_policy
+from salve_audit.gate.rules import SHORTHANDS, check_limit
 from salve_audit.interventions.registry import METHODS
 from salve_audit.options import (
     ARGUMENT,
@@ -23,14 +24,8 @@ from salve_audit.options import (
     Option,
     check_options,
     declared_options,
-    read_table,
 )
 from salve_audit.sae.variant_names import AUTO, SUPERVISED, VARIANT_NAMES
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 FORMATS = ("html", "pdf", "json")
 DEVICES = ("auto", "cpu", "cuda")
@@ -238,6 +233,26 @@ class AuditConfig:
             metavar="X",
         ),
     ] = None
+    policy: Annotated[
+        str | Path | None,
+        Option(
+            "Policy that the audit is judged under: rules, severities, overrides of classes, exceptions.",
+            LIMITS,
+            metavar="FILE",
+            unset="[tool.salve-audit.gate], if there is one",
+            provenance=False,
+        ),
+    ] = None
+    baseline: Annotated[
+        str | Path | None,
+        Option(
+            "An earlier audit, for the policy's rules on losses.",
+            LIMITS,
+            metavar="AUDIT",
+            unset="as the policy says",
+            provenance=False,
+        ),
+    ] = None
     cache: Annotated[
         str | Path | None,
         Option(
@@ -287,8 +302,8 @@ class AuditConfig:
 
     @property
     def evidence_needed(self) -> bool:
-        """True if a limit judges what is measured in the image, so that its cost is no reason to leave it out."""
-        return limits_of(self).in_image
+        """True if a rule judges what is measured in the image, so that its cost is no reason to leave it out."""
+        return policy_of(self).in_image
 
 
 def _check_combinations(config: AuditConfig) -> None:
@@ -298,13 +313,30 @@ def _check_combinations(config: AuditConfig) -> None:
         raise UsageError("evidence_layer", "is named, but evidence is off")
     if not config.format:
         raise UsageError("format", "name at least one of " + ", ".join(FORMATS))
-    if limits_of(config).in_image and config.evidence == "off":
-        raise UsageError("evidence", "is off, but a limit on redundancy or image reliance needs it")
+    policy = policy_of(config)
+    if policy.in_image and config.evidence == "off":
+        needs = f" ({policy.source})" if policy.file else ""
+        raise UsageError("evidence", f"is off, but a limit on redundancy or image reliance needs it{needs}")
 
 
-def limits_of(config: AuditConfig) -> Limits:
-    """The limits that the configuration sets."""
-    return Limits(**{rule.key: getattr(config, rule.key) for rule in RULES})
+def policy_of(config: AuditConfig) -> Policy:
+    """The policy file of the configuration, tightened by its limits; an empty one where there is neither.
+
+    Raises:
+        UsageError: the file cannot be read or has a wrong key, or a limit is out of range.
+    """
+    own = load_policy(config.policy) if config.policy is not None else Policy()
+    return tighten(own, limits_of(config))
+
+
+def limits_of(config: AuditConfig) -> dict[str, float]:
+    """The limits that the configuration sets, by the names of their options.
+
+    Raises:
+        UsageError: one of them is out of range.
+    """
+    given = {name: getattr(config, name) for name in SHORTHANDS}
+    return {name: check_limit(name, limit) for name, limit in given.items() if limit is not None}
 
 
 @functools.cache
@@ -325,39 +357,3 @@ def described(config: AuditConfig) -> Mapping[str, Any]:
     recorded = [name for name, option in declared_options(AuditConfig).items() if option.about.provenance]
     values = {name: getattr(config, name) for name in recorded}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-
-
-def read_settings(file: Path | None, folder: Path | None = None) -> dict[str, Any]:
-    """Keyword arguments of AuditConfig: those of `file` over those of the folder's pyproject.toml.
-
-    Args:
-        file: a TOML file with the options at its top level, or None.
-        folder: where pyproject.toml is looked for; None: the working folder.
-
-    Raises:
-        UsageError: a file is missing or no TOML, a key is unknown, or a value has the wrong type.
-    """
-    settings: dict[str, Any] = {}
-    project = (folder or Path.cwd()) / "pyproject.toml"
-    if project.is_file():
-        table = _load(project).get("tool", {}).get("salve-audit", {})
-        settings.update(_read(table, f"{project.name} [tool.salve-audit]"))
-    if file is not None:
-        settings.update(_read(_load(file), str(file)))
-    return settings
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as handle:
-            return tomllib.load(handle)
-    except OSError as error:
-        raise UsageError(str(path), error.strerror or "cannot be read") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(str(path), f"not TOML ({error})") from error
-
-
-def _read(table: Any, source: str) -> dict[str, Any]:
-    if not isinstance(table, dict):
-        raise UsageError(source, "expected a table of options")
-    return read_table(AuditConfig, table, source)

@@ -27,21 +27,25 @@ LINE = {
     "stress": {"interventions", "reliance", "results"},
     "saliency": {"activations", "inputs", "reliance", "results", "sae", "spatial", "stress"},
     "evidence": {"activations", "inputs", "reliance", "results", "sae", "saliency", "spatial"},
-    "gate": {"results"},
+    "gate": {"inputs", "results"},  # of inputs the hash of a file alone, see below
     "report": {"interventions", "results"},  # of interventions the names alone, see below
 }
 STAGES = tuple(LINE)
 ABOVE = {
     "options": set[str](),
     "config": {"gate", "interventions", "options", "sae"},  # limits, names of methods and variants
+    "settings": {"config", "options"},
     "audit": {*STAGES, "config"},
     "edit": {*STAGES, "audit"} - {"gate", "report", "stress"},
     "explain": {*STAGES, "audit", "edit"} - {"gate", "stress"},
     "demo": {"audit", "config", "results"},
-    "cli": {*STAGES, "audit", "config", "demo", "edit", "explain", "options"},
+    "pytest_plugin": {"audit", "config", "gate"},
+    "cli": {*STAGES, "audit", "config", "demo", "edit", "explain", "options", "settings"},
 }
 NAMES_ONLY = {
-    "config": {"salve_audit.gate.limits", "salve_audit.interventions.registry", "salve_audit.sae.variant_names"},
+    "config": {f"salve_audit.gate.{name}" for name in ("policy", "policy_file", "rules")}
+    | {"salve_audit.interventions.registry", "salve_audit.sae.variant_names"},
+    "gate": {"salve_audit.inputs.digest"},
     "report": {"salve_audit.interventions.registry"},
 }
 
@@ -114,7 +118,7 @@ def test_the_package_itself_loads_neither_click_nor_numpy() -> None:
 
 
 def test_the_configuration_loads_neither_numpy_nor_click() -> None:
-    modules = ("config", "options", "sae.variant_names", "interventions.registry")
+    modules = ("config", "options", "settings", "sae.variant_names", "interventions.registry")
     code = "\n".join(f"import salve_audit.{module}" for module in modules)
     assert not loaded_after(code) & {"click", "numpy", "jaxtyping", "scipy", "pandas", "weasyprint", *HEAVY}
 

@@ -16,9 +16,8 @@ from importlib import metadata
 
 from salve_audit import __version__
 from salve_audit.audit.subject import Subject
-from salve_audit.config import AuditConfig, described, limits_of
+from salve_audit.config import AuditConfig, described
 from salve_audit.evidence.stage import EvidenceOutcome
-from salve_audit.gate.verdict import judge
 from salve_audit.interventions.comparison import Comparison
 from salve_audit.interventions.registry import SALVE
 from salve_audit.reliance.assess import Reliance
@@ -33,6 +32,7 @@ from salve_audit.results import (
     Seeing,
     SkippedFile,
 )
+from salve_audit.results.verdict import NO_VERDICT
 from salve_audit.stress.stage import StressOutcome
 
 NEAR_ZERO = 0.05
@@ -155,7 +155,7 @@ class StageResults:
 
 
 def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
-    """The result of an audit, verdict included."""
+    """The result of an audit; it is judged later."""
     classes = stages.reliance.classes if stages.evidence is None else stages.evidence.classes
     return AuditResult(
         tool_version=__version__,
@@ -175,7 +175,7 @@ def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
         seeing=stages.seeing,
         evidence=None if stages.evidence is None else stages.evidence.evidence,
         concepts=() if stages.evidence is None else stages.evidence.concepts,
-        verdict=judge(classes, limits_of(config)),
+        verdict=NO_VERDICT,
         notes=(
             *stages.subject.notes,
             *find_notes(classes, stages.sae, stages.comparison.results),

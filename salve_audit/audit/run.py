@@ -18,14 +18,15 @@ from salve_audit import __version__
 from salve_audit.activations.cache import read_entry
 from salve_audit.activations.store import Activations
 from salve_audit.audit.cache_folder import GIGABYTE, find_cache_dir
+from salve_audit.audit.judgement import Judgement, judge_audit, prepare_judgement
 from salve_audit.audit.progress import Reporter, emit, hearing_warnings, log
 from salve_audit.audit.publish import check_writable, publishing
 from salve_audit.audit.recall import Measured, find_audit, keep_audit
 from salve_audit.audit.rendering import render_pdf_once
 from salve_audit.audit.stage_cache import KeptResult, StageCache
-from salve_audit.config import AuditConfig, described, limits_of
-from salve_audit.gate.verdict import judge
+from salve_audit.config import AuditConfig, described
 from salve_audit.results import AuditResult
+from salve_audit.results.stale import mark_stale
 
 if TYPE_CHECKING:
     from salve_audit.audit.measure import Audit
@@ -48,7 +49,7 @@ def run_audit(
         reporter: is told of the stages; None: one that logs, and draws bars where `config.progress` is set.
 
     Returns:
-        The result; ``verdict.passed`` is None where a limit was given and no class could be judged.
+        The result; ``verdict.exit_code`` is 2 where there is a policy and the audit cannot be trusted.
 
     Raises:
         SalveError: an input cannot be used or the results cannot be written; nothing is left in `config.out`.
@@ -56,12 +57,15 @@ def run_audit(
     reporter = reporter or Reporter(bars=config.progress)
     if config.out is not None:
         check_writable(Path(config.out))
+        mark_stale(Path(config.out), f"an audit of {config.model} that started later has not finished")
     name = Path(config.model).name
     emit("audit_started", f"salve-audit {__version__}: {name}", logging.DEBUG, version=__version__, model=name)
+    judgement = prepare_judgement(config)
     cache = open_cache(config)
     measured = None if finish is not None else _recall(config, cache)
     if measured is None:
         measured = _measure(config, finish, cache, reporter)
+    measured = _judge(judgement, measured)
     if config.out is not None:
         with reporter.stage("report", REPORT):
             write_audit(measured, config, cache)
@@ -79,7 +83,7 @@ def open_cache(config: AuditConfig) -> StageCache:
 
 
 def _recall(config: AuditConfig, cache: StageCache) -> Measured | None:
-    """The whole audit from the cache, judged by the present limits; None: it is not there."""
+    """The whole audit from the cache; None: it is not there."""
     kept = find_audit(config, cache)
     if kept is None:
         return None
@@ -94,8 +98,12 @@ def _recall(config: AuditConfig, cache: StageCache) -> Measured | None:
     for text in kept.warnings:
         log.warning("%s", text)
     settings = dataclasses.replace(result.provenance, config=described(config))
-    result = dataclasses.replace(result, provenance=settings, verdict=judge(result.classes, limits_of(config)))
-    return dataclasses.replace(measured, result=result)
+    return dataclasses.replace(measured, result=dataclasses.replace(result, provenance=settings))
+
+
+def _judge(judgement: Judgement, measured: Measured) -> Measured:
+    """What was measured, with the verdict of the present policy."""
+    return dataclasses.replace(measured, result=judge_audit(judgement, measured.result, measured.samples))
 
 
 def _recall_values(activations: Activations, cache: StageCache) -> Activations | None:

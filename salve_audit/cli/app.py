@@ -14,15 +14,17 @@ from typing import NoReturn
 import click
 
 from salve_audit import __version__
-from salve_audit.cli.printing import plain, say_end
+from salve_audit.cli.printing import say_end
 from salve_audit.errors import SalveError
+from salve_audit.results.plain_text import plain
 
 COMMANDS = {
     "audit": "Audit a model on labelled images (the default command).",
     "inspect": "Show what the tool sees in a model and a data set; run nothing.",
     "demo": "Audit a generated world whose right answers are known.",
     "report": "Render the report again from a saved audit.json.",
-    "gate": "Judge a saved audit.json under a limit.",
+    "gate": "Judge a saved audit.json under a policy.",
+    "compare": "Compare two saved audits, with statistics.",
     "cache": "List or clear what earlier audits have left for the next one.",
     "edit": "Write a checkpoint with a permanent edit, in the format it came in.",
     "explain": "Explain one image: prediction, features, thresholds, heat maps.",
@@ -67,11 +69,11 @@ def cli() -> None:
 
     \b
       salve-audit model.pt data/                      audit; the report lies in salve-report/
-      salve-audit model.pt data/ --fail-under 1.5     the same as a gate: exit 1 on fragile classes
+      salve-audit model.pt data/ --policy FILE        the same as a gate: exit 1 on fragile classes
       salve-audit weights.pth data/ --arch resnet18   the architecture, where it is not found
       salve-audit audit --help                        all options of an audit
 
-    Exit codes: 0 audited (and the limit holds), 1 the limit is violated, 2 nothing trustworthy was measured,
+    Exit codes: 0 audited (and the policy holds), 1 the policy is violated, 2 nothing trustworthy was measured,
     130 interrupted.
     """
 

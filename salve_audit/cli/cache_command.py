@@ -13,8 +13,9 @@ from typing import Any
 import click
 
 from salve_audit.cli.options import shared_option
-from salve_audit.cli.printing import aligned, plain
+from salve_audit.cli.printing import aligned
 from salve_audit.errors import OutputError, UsageError
+from salve_audit.results.plain_text import plain
 
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 SHOWN_KEY = 12  # characters by which an entry is named

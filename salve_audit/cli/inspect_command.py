@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from salve_audit.cli.options import shared_option, verbosity_options
-from salve_audit.cli.printing import plain, set_up_logging
+from salve_audit.cli.printing import set_up_logging
 from salve_audit.errors import UsageError
+from salve_audit.results.plain_text import plain
 
 if TYPE_CHECKING:
     from salve_audit.inputs.model.classifier import Classifier

@@ -12,18 +12,11 @@ from typing import TextIO
 import click
 
 from salve_audit.audit import progress
-from salve_audit.results import AuditResult, ClassReliance, Verdict
+from salve_audit.results import AuditResult, ClassReliance
+from salve_audit.results.plain_text import plain
 
 MAX_ROWS = 40
 MAX_NAME = 32
-
-
-def plain(text: str) -> str:
-    """One printable line: names of files and classes must not move the cursor, colour or forge lines."""
-    if text.lstrip().startswith("::"):  # there and at "##[" a continuous integration reads commands
-        text = text.replace(":", "\\x3a", 1)
-    text = text.replace("##[", "\\x23#[")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def set_up_logging(verbose: int, quiet: bool, as_json: bool = False) -> None:
@@ -35,6 +28,7 @@ def set_up_logging(verbose: int, quiet: bool, as_json: bool = False) -> None:
     package.propagate = False
     package.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.WARNING)
     progress.log.setLevel(logging.WARNING if quiet else logging.DEBUG if as_json else logging.INFO)
+    logging.getLogger("salve_audit.settings").setLevel(logging.WARNING if quiet else logging.INFO)
     logging.getLogger("salve_audit.demo").setLevel(logging.WARNING if quiet else logging.INFO)
 
 
@@ -134,25 +128,3 @@ def aligned(rows: list[list[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return [lines[0], "-" * max(len(line) for line in lines), *lines[1:]]
-
-
-def verdict_text(verdict: Verdict) -> str:
-    """The verdict in words, one line per outcome; empty without a limit."""
-    if verdict.policy is None:
-        return ""
-    word = {True: "passed", False: "FAILED", None: "NOT JUDGED"}[verdict.passed]
-    lines = [f"gate ({verdict.policy}): {word}"]
-    meaning = {
-        "fail": "fragile (whole interval beyond the limit)",
-        "undecided": "undecided (interval contains the limit)",
-        "thin": "not judged (not measured, or too few samples or events)",
-    }
-    kinds = list(dict.fromkeys(rule.rule for rule in verdict.rules))
-    for kind in kinds:
-        for outcome, words in meaning.items():
-            class_names = [
-                plain(rule.class_name) for rule in verdict.rules if (rule.rule, rule.outcome) == (kind, outcome)
-            ]
-            if class_names:
-                lines.append(f"  {f'{kind}: ' if len(kinds) > 1 else ''}{words}: {', '.join(class_names)}")
-    return "\n".join(lines)

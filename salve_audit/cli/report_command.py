@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from salve_audit.cli.options import CommaList, verbosity_options
-from salve_audit.cli.printing import plain, set_up_logging
+from salve_audit.cli.printing import set_up_logging
 from salve_audit.errors import UsageError
+from salve_audit.results.plain_text import plain
 
 RENDERED = ("html", "pdf")
 

@@ -129,7 +129,7 @@ def test_folders_called_by_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "first"), [({"model": "m"}, "apple"), ({"val_crop_size": 64}, "Zebra"), ({"num_classes": 2}, "Zebra")]
+    ("args", "first"), [({"model": "m"}, "apple"), ({"val_crop_size": 64}, "Zebra"), ({"num_classes": 3}, "Zebra")]
 )
 def test_the_origin_is_known_by_what_the_script_leaves(args: dict, first: str, save, tiny_state, tiny_arch) -> None:
     content = {"arch": "m", "version": 2, "state_dict": tiny_state, "args": args}

@@ -213,8 +213,8 @@ def test_quantised_networks(save, tmp_path: Path) -> None:
     packed = {"fc._packed_params.dtype": torch.qint8, "fc.scale": torch.tensor(1.0), "conv.weight": torch.ones(2, 2)}
     assert "holds a quantised network" in message(save({"state_dict": packed}))
     assert "holds a quantised network" in message(save({"l.qweight": torch.ones(2, 2, dtype=torch.int32)}))
-    whole = torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8)
-    assert "holds a quantised network" in message(save({"w": whole, "b": torch.ones(2)}))
+    small = torch.ones(2, 2).to(torch.float8_e4m3fn)
+    assert "holds a quantised network" in message(save({"w": small, "b": torch.ones(2)}))
     folder = tmp_path / "folder"
     folder.mkdir()
     save_file({"w": torch.ones(2)}, folder / "model.safetensors")

@@ -116,8 +116,8 @@ def test_pytorchs_example_has_its_own_crop_and_says_what_the_architecture_has(sa
     spec = classifier.transform
     assert (spec.input_size, spec.interpolation) == ((3, 224, 224), "bilinear")
     assert spec.crop_pct == pytest.approx(224 / 256)
-    interpolation = next(decision for decision in classifier.decisions if decision.what == "interpolation")
-    assert interpolation.conflict == "the architecture's own default is bicubic"
+    size = next(decision for decision in classifier.decisions if decision.what == "input size")
+    assert size.conflict == "the architecture's own default is 3x160x160"
 
 
 def test_openmmlabs_configuration_is_parsed_and_not_run(save, state, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable
 
 import pytest
+from report_results import lenient
 
-from salve_audit.gate.limits import Limits
 from salve_audit.gate.verdict import judge
 from salve_audit.report.tables import Noted
 from salve_audit.report.view.autoencoder import build_autoencoder
@@ -71,7 +71,9 @@ def test_banner(make_result: Callable[..., AuditResult], limit: float | None, ki
 
 def test_banner_without_a_judged_class(audit: AuditResult) -> None:
     thin = tuple(class_record for class_record in audit.classes if class_record.thin)
-    banner = build_banner(dataclasses.replace(audit, classes=thin, verdict=judge(thin, Limits(1.5))))
+    data = dataclasses.replace(audit.data, n_audit=sum(class_record.n for class_record in thin))
+    thin_audit = dataclasses.replace(audit, classes=thin, data=data)
+    banner = build_banner(dataclasses.replace(thin_audit, verdict=judge(thin_audit, lenient(1.5))))
     assert banner.word == "Not judged"
     assert "no class could be judged" in banner.sentence
 

@@ -1,11 +1,8 @@
-"""A mapping of classes to outputs that looks wrong, decided from predictions after the pass.
-
-It also has the words of a warning after which no number of an audit means anything; light, for the gate reads them.
-"""
+"""A mapping of classes to outputs that looks wrong, decided from predictions after the pass."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +11,7 @@ from jaxtyping import Int
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import binomtest
 
-NO_BETTER = "no better than chance"
-WRONG_OUTPUTS = "classes are probably mapped to the wrong outputs"
-
-
-def measures_nothing(notes: Iterable[str]) -> bool:
-    """True for notes of an audit that say: accuracy at chance, and another order of the outputs fits far better."""
-    return any(NO_BETTER in note and WRONG_OUTPUTS in note for note in notes)
-
+from salve_audit.results.notes import NO_BETTER, WRONG_OUTPUTS
 
 SIGNIFICANCE = 0.01
 N_SHUFFLES = 20

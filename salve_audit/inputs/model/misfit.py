@@ -12,7 +12,7 @@ import torch
 from salve_audit.inputs.model.inference.index import Index, load_index
 from salve_audit.inputs.model.inference.match import find_entry, find_fits, find_nearest
 from salve_audit.inputs.model.inference.measure import build_shapes
-from salve_audit.inputs.model.inference.signature import ANY, Shapes, mask_dims, read_shapes
+from salve_audit.inputs.model.inference.signature import Shapes, mask_dims, read_shapes
 
 OWN_CLASS = "--arch FILE.py:FUNCTION runs your own class"
 NUMBERED = re.compile(r"(.*?)\.(\d+)\.")
@@ -80,12 +80,12 @@ def _describe_few(index: Index, name: str, shapes: Shapes) -> str:
     """Names the tensors that differ, where they are few; empty where they are many."""
     entry = find_entry(index, name)
     wild = (entry.classes, entry.chans, entry.sizes)
-    own = mask_dims(build_shapes(name, **entry.kwargs) or {}, *wild)
-    given = mask_dims(shapes, *wild)
+    default = build_shapes(name, **entry.kwargs) or {}
+    own, given = mask_dims(default, *wild), mask_dims(shapes, *wild)
     missing = [f"{key!r} is missing" for key in own if key not in given]
     extra = [f"{key!r} is more" for key in given if key not in own]
     other = [
-        f"{key!r} is {_as_text(shapes[key])}, not {_as_text(own[key])}"
+        f"{key!r} is {_as_text(shapes[key])}, not {_as_text(default[key])}"
         for key, shape in given.items()
         if key in own and own[key] != shape
     ]
@@ -99,7 +99,7 @@ def _describe_few(index: Index, name: str, shapes: Shapes) -> str:
 
 
 def _as_text(shape: tuple[int, ...]) -> str:
-    return "x".join("?" if side == ANY else str(side) for side in shape)
+    return "x".join(map(str, shape)) or "one number"
 
 
 def _describe_head(index: Index, name: str, shapes: Shapes) -> str:

@@ -160,7 +160,7 @@ def _decide(
         if not conflict and said[name].source.startswith("convention") and other is not None:
             own = {"mean": spec.mean, "input_size": spec.input_size}.get(name, getattr(spec, name))
             if not _equal(own, other):
-                conflict = f"the architecture's own default is {other if isinstance(other, str) else _shown(other)}"
+                conflict = f"the architecture's own default is {_shown(name, other)}"
         yield Decision(what, taken, place, conflict)
 
 
@@ -170,7 +170,11 @@ def _equal(own: Any, other: Any) -> bool:
     return math.isclose(own, other, abs_tol=1e-3) if isinstance(own, float) else bool(own == other)
 
 
-def _shown(value: Any) -> str:
+def _shown(name: str, value: Any) -> str:
+    if name == "input_size":
+        return "x".join(map(str, value))
+    if isinstance(value, str):
+        return value
     return _numbers(value) if isinstance(value, (list, tuple)) else f"{value:.4g}"
 
 

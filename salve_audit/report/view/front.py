@@ -10,6 +10,7 @@ from salve_audit.report.view.findings import active, findings, living
 from salve_audit.report.view.order import flip_limit, fragile_first
 from salve_audit.report.view.page import FRONT_ROWS, FRONT_WARNINGS, Banner, Figure, Front
 from salve_audit.results import AuditResult, ClassReliance, Rule, SaeInfo
+from salve_audit.results.verdict import UNTRUSTED
 
 _LISTED = 5  # failing classes named in the verdict
 NO_IMAGES = "no audit images of this class"
@@ -74,21 +75,32 @@ def date(result: AuditResult) -> str:
 def build_banner(result: AuditResult) -> Banner:
     """The verdict in words, from the result's own verdict alone."""
     verdict = result.verdict
-    if verdict.policy is None:
+    if verdict.word == "no policy":
         return Banner(
             "none", "No policy", "No policy was given, so nothing passes or fails. The numbers stand for themselves."
         )
-    groups = {key: [r for r in verdict.rules if r.outcome == key] for key in ("fail", "undecided", "thin")}
+    groups = {
+        "fail": list(verdict.by_effect("fail")),
+        "undecided": [rule for rule in verdict.rules if rule.outcome == "undecided"],
+        "thin": [rule for rule in verdict.rules if rule.outcome == "thin"],
+    }
     details = []
     if groups["undecided"]:
         who = names([r.class_name for r in groups["undecided"]])
-        details.append(f"Undecided, since the 95 % interval contains the limit: {who}. Undecided does not fail.")
+        details.append(f"Undecided, since the interval contains the limit or chance explains the value: {who}.")
     if groups["thin"]:
         who = names([r.class_name for r in groups["thin"]])
         details.append(f"Not judged (not measured, or too few images or flips): {who}.")
     policy = f"Policy “{verdict.policy}”"
-    if verdict.passed is None:
-        return Banner("none", "Not judged", f"{policy}: no class could be judged.", tuple(details))
+    details += [f"Warning: {_measured(rule)}." for rule in verdict.by_effect("warn") if rule.outcome == "fail"][
+        :_LISTED
+    ]
+    details += [f"Exempt: {_measured(rule)}, {rule.why}." for rule in verdict.by_effect("exempt")][:_LISTED]
+    details += verdict.notes[:_LISTED]
+    if verdict.exit_code == UNTRUSTED:
+        reasons = [sentence_of(problem) for problem in verdict.problems] or ["No class could be judged."]
+        said = f"{policy}: the audit cannot be trusted, so nothing passes or fails. {reasons[0]}"
+        return Banner("none", "Not judged", said, (*reasons[1:], *details))
     if verdict.passed:
         judged = sum(r.outcome in ("pass", "undecided") for r in verdict.rules)
         of = plural(judged, "judged class", "judged classes")
@@ -102,10 +114,15 @@ def build_banner(result: AuditResult) -> Banner:
     return Banner("fail", "Fail", text, tuple(details))
 
 
+def sentence_of(text: str) -> str:
+    """A reason as a sentence of its own."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
+
+
 def _measured(rule: Rule) -> str:
     interval = strength_interval(rule.low, rule.high)
     within = f" ({interval})" if interval else ""
-    return f"{rule.class_name}: {strength(rule.value)}{within}, limit {strength(rule.limit)}"
+    return f"{rule.class_name or 'the audit'}: {strength(rule.value)}{within}, limit {strength(rule.limit)}"
 
 
 def median_cell(class_info: ClassReliance) -> Value:

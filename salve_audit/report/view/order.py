@@ -22,7 +22,7 @@ def fragile_first(classes: Sequence[ClassReliance]) -> tuple[ClassReliance, ...]
 
 def flip_limit(verdict: Verdict) -> float | None:
     """The limit on the α̂ flip median where the policy has exactly one."""
-    limits = {rule.limit for rule in verdict.rules if "flip" in rule.rule}
+    limits = {rule.limit for rule in verdict.rules if rule.rule.startswith("alpha_hat flip")}
     return limits.pop() if len(limits) == 1 else None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import types
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ class LeftOut(dict[Any, Any]):
     """
 
     name = ""
+    dump_patches = False  # asked for by torch, which compares the sources of classes in old files
     arguments: tuple[Any, ...]
     attributes: Mapping[str, Any]
 
@@ -112,7 +114,9 @@ def load_around_objects(file: Path, kind: FileKind) -> tuple[Any, tuple[str, ...
     reader: Any = types.SimpleNamespace(__name__="salve_audit_around_objects")
     reader.Unpickler = _make_unpickler(left_out)
     reader.load = lambda stream, **options: reader.Unpickler(stream, **options).load()
-    content = torch.load(file, map_location="cpu", pickle_module=reader, weights_only=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on sources of classes, which old files have with them
+        content = torch.load(file, map_location="cpu", pickle_module=reader, weights_only=False)
     return content, tuple(left_out)
 
 
