@@ -1,8 +1,7 @@
 """Traces of JPEG compression: removed by compressing shifted copies, inserted by compressing.
 
 Averaging over copies that are compressed with their blocks elsewhere smooths the edges of blocks and the rings beside
-edges. It is done only as far as an image has more of such edges than those of other classes: smoothing everything
-would find whatever depends on fine detail. Source: Nosratinia, "Enhancement of JPEG-compressed images by re-application
+edges. It is done only as far as a class has more of such edges than the others: smoothing everything would find whatever depends on fine detail. Source: Nosratinia, "Enhancement of JPEG-compressed images by re-application
 of JPEG", 2001.
 """
 
@@ -20,6 +19,7 @@ from salve_audit.evidence.factors.record import Factor, Pixels, Shift, Statistic
 INSERTED_QUALITY = 10
 BLOCK = 8  # pixels
 SHIFTS = ((2, 5), (5, 2), (4, 4), (7, 7))  # pixels of a block's
+LEAST_TAKEN = 0.1  # of blockiness, by a full average: of images without blocks little is averaged
 FLOOR = 1e-4  # of a step of brightness: far below one of eight bits
 SHIFTED_QUALITY = 20
 
@@ -46,7 +46,7 @@ def blockiness(images: Pixels) -> Statistics:
 
 
 def smooth_blocks(images: Pixels, shift: Shift) -> Pixels:
-    """Bring blocks down to the target's, as far as an average over shifted copies does; without blocks nothing changes.
+    """Take as much blockiness away as the source has more than the target, by an average over shifted copies.
 
     The copies are compressed with their blocks elsewhere.
     """
@@ -54,8 +54,8 @@ def smooth_blocks(images: Pixels, shift: Shift) -> Pixels:
     for rows, columns in SHIFTS:
         moved = compress(images.roll((rows, columns), (2, 3)), shift, SHIFTED_QUALITY)
         smooth += moved.roll((-rows, -columns), (2, 3)) / len(SHIFTS)
-    own = blockiness(images)
-    part = ((own - shift.target) / (own - blockiness(smooth)).clamp(min=FLOOR)).clamp(0, 1)
+    taken = (blockiness(images) - blockiness(smooth)).clamp(min=LEAST_TAKEN)
+    part = ((shift.source - shift.target) / taken).clamp(0, 1)
     return images + part[:, :, None, None] * (smooth - images)
 
 
