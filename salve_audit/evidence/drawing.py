@@ -127,11 +127,12 @@ def draw_factors(
         label, removed = classes.index(concept.class_name), outcome.answers[concept.factor].removed
         flipped = (labels == label) & (removed != label) & (removed != UNSEEN) & evidence.correct.cpu().numpy()
         rows = np.flatnonzero(flipped)[:PER_CONCEPT]
-        shift = outcome.statistics[concept.factor].away(torch.tensor([label]))
+        shift, remove = outcome.statistics[concept.factor].away(torch.tensor([label])), FACTORS[concept.factor].remove
+        assert remove is not None, "no class depends on what cannot be removed"
         loaded, images = shown.load(rows), []
         for i, row in enumerate(rows.tolist()):
             image = loaded[i : i + 1]
-            without = change_prepared(image, shown.spec, FACTORS[concept.factor].remove, shift)
+            without = change_prepared(image, shown.spec, remove, shift)
             before, after = (encode_image(shown.thumbnail(version)) for version in (image, without))
             images.append(ConceptImage(shown.path(row), before, after, True))
         drawn[index] = dataclasses.replace(concept, images=tuple(images))

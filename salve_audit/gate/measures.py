@@ -167,7 +167,8 @@ def _measure_factor(result: AuditResult, class_info: ClassReliance, name: str) -
 
 
 def _factor_doubt(factor: FactorEffect) -> str:
-    if factor.chance is None or factor.low > factor.chance:
+    beyond = factor.excess_low > 0 if factor.excess_low is not None else factor.low > (factor.chance or -1.0)
+    if factor.chance is None or beyond:
         return ""
     return f"not distinguished from its control, which takes {factor.chance:.2f}"
 

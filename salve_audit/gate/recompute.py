@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from salve_audit.gate.estimates import wilson
 from salve_audit.gate.measures import THIN_FLIPS, THIN_IMAGES
-from salve_audit.results import AuditResult, ClassReliance, ImageReliance
+from salve_audit.results import AuditResult, ClassReliance, FactorEffect, ImageReliance
 
 CLOSE = 1e-6
 MOST = 5  # contradictions that are named
@@ -100,20 +100,25 @@ def _check_reliance(result: AuditResult, class_info: ClassReliance) -> Iterator[
         yield f"image reliance is thin: {reliance.thin}, with {reliance.n} images"
     if not _ordered(reliance.redundancy_low, reliance.redundancy, reliance.redundancy_high):
         yield "redundancy is outside of its interval"
-    beyond = [factor for factor in reliance.factors if (factor.excess_low or 0.0) > 0]  # chance
-    largest, own = (
-        max((factor.excess or 0.0 for factor in beyond), default=0.0),
-        reliance.reliance - (reliance.chance or 0),
-    )
-    if largest > own + CLOSE:
-        yield f"a global factor takes {largest:.3g} beyond chance, image reliance is {own:.3g} beyond it"
+    for factor in reliance.factors:
+        if _outranks(factor, reliance):
+            takes = f"a global factor takes {factor.removed:.3g} ({factor.name})"
+            yield f"{takes}, image reliance is {reliance.reliance:.3g}"
     yield from _check_concept(result, class_info.name, reliance)
+
+
+def _outranks(factor: FactorEffect, reliance: ImageReliance) -> bool:
+    """Tells whether the class would depend on the factor by the rule that it was chosen by."""
+    if not factor.kind:  # written when the largest drop was chosen
+        return factor.removed > reliance.reliance + CLOSE
+    excess = reliance.reliance - (reliance.chance or 0.0)
+    return (factor.excess_low or 0.0) > 0 and (factor.excess or 0.0) > excess + CLOSE
 
 
 def _check_concept(result: AuditResult, class_name: str, reliance: ImageReliance) -> Iterator[str]:
     own = {concept.index: concept for concept in result.concepts if concept.class_name == class_name}
     drops = [effect.drop for concept in own.values() for effect in concept.effect if effect.class_name == class_name]
-    if max(drops, default=0.0) > reliance.reliance + CLOSE:
+    if reliance.kind in (None, "region") and max(drops, default=0.0) > reliance.reliance + CLOSE:
         yield f"a concept takes {max(drops):.3g}, image reliance is {reliance.reliance:.3g}"
     if reliance.concept is not None:
         named = own.get(reliance.concept)

@@ -32,13 +32,13 @@ class FactorEffect:
     """
 
     name: str  # for instance "border", "wide lower border", "colour", "mean field", "sharpness", "compression"
-    removed: float  # share of the class's images that are misclassified without it
+    removed: float  # share of the class's images that are misclassified without it; 0 in 0 to 1: it is only inserted
     low: float  # interval over images
     high: float
     chance: float | None = None  # the same of the other classes' images; None: in files of before, not run
     inserted: float | None = None  # share of other classes' images that become the class with it; None: not measured
     kind: str = ""  # of related factors: "border", "colour", "mean field", "sharpness", "compression"; empty: the name
-    n: int = 0  # images of the class that it was removed from; 0: all of them, in files of before
+    n: int = 0  # images of the class that it was removed from; 0 without `excess`: none, or in files of before all
     chance_low: float | None = None
     chance_high: float | None = None
     excess: float | None = None  # removed less chance

@@ -13,7 +13,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from salve_audit.evidence.factors.bank import FACTORS
-from salve_audit.evidence.factors.effects import Count, compare, describe_effects, exact_interval, level_of
+from salve_audit.evidence.factors.effects import (
+    Count,
+    compare,
+    count_pulled,
+    describe_effects,
+    exact_interval,
+    level_of,
+)
 from salve_audit.evidence.factors.measure import (
     INSERTED,
     SCREENED,
@@ -136,6 +143,26 @@ def test_inserting_it_makes_other_images_the_class(effects: dict[str, tuple[Fact
     assert sharpness.inserted > 0.8
     assert sharpness.inserted_chance == 0
     assert sharpness.n_inserted == INSERTED
+
+
+def test_compression_is_only_inserted_and_says_that_its_removal_is_not_known(
+    effects: dict[str, tuple[FactorEffect, ...]],
+) -> None:
+    for own in effects.values():
+        (pressed,) = (effect for effect in own if effect.name == "compression")
+        assert (pressed.removed, pressed.low, pressed.high, pressed.n, pressed.excess) == (0.0, 0.0, 1.0, 0, None)
+        assert pressed.n_inserted >= INSERTED - 1
+
+
+def test_what_a_change_turns_into_any_class_alike_is_chance() -> None:
+    labels, rows = np.repeat(np.arange(5), 20), np.arange(0, 100, 2)
+    unseen, every = np.full(100, UNSEEN), np.ones(100, bool)
+    answers = FactorAnswers(unseen, every, np.tile((labels[rows] + 1 + np.arange(50) % 4) % 5, (5, 1)), rows, True)
+    own, control = count_pulled(answers, ExaminedImages(labels, every), 3)
+    assert (own.n, control) == (40, Count(0.25, 40))
+    pulling = FactorAnswers(unseen, every, np.full((5, 50), 3), rows, True)
+    assert count_pulled(pulling, ExaminedImages(labels, every), 3) == (Count(1.0, 40), Count(0.25, 40))
+    assert count_pulled(pulling, ExaminedImages(labels, every), 2) == (Count(0.0, 40), Count(0.1875, 40))
 
 
 def test_findings_are_ordered_and_all_are_kept(effects: dict[str, tuple[FactorEffect, ...]]) -> None:

@@ -1,14 +1,15 @@
 """The effect of each global factor on each class, beside its control, with intervals that hold for all factors at once.
 
 The control of a removal is the same removal from images of the other classes. An insertion has two, of which the
-stronger counts: how often images become this class with the factor of yet other classes inserted (which a change that
-is the same for all classes does not have), and with the factor removed from them: what is inserted takes the place of
-what was there, and a class may be what is left without. The largest of several effects is the largest by
-luck as well, so intervals are at 1 - 0.05 / (number of factors), after Bonferroni: of a class that depends on none,
-none of them is beyond its control in 95 of 100 audits. Shares have Clopper and Pearson's intervals, differences are
-put together from these (MOVER; Newcombe, Statistics in Medicine 17, 1998, does so with Wilson's, as this package does
-elsewhere). So far out Wilson's are too narrow: with 14 factors, 16 images and a chance of 0.05 a class without any had
-one in 12 of 100 simulated audits, with exact ones in 1.
+stronger counts: how often images become this class with the factor of yet other classes inserted, and with the factor
+removed from them: what is inserted takes the place of what was there, and a class may be what is left without. A change
+that is the same for all classes has another: images that it changes would become any other class alike.
+
+The largest of several effects is the largest by luck as well, so intervals are at 1 - 0.05 / (number of factors),
+after Bonferroni: of a class that depends on none, none of them is beyond its control in 95 of 100 audits. Shares have
+Clopper and Pearson's intervals, differences are put together from these (Newcombe, Statistics in Medicine 17, 1998,
+does so with Wilson's, as this package does elsewhere). So far out Wilson's are too narrow: with 14 factors, 16 images
+and a chance of 0.05 a class without any had one in 12 of 100 simulated audits, with exact ones in 1.
 """
 
 from __future__ import annotations
@@ -76,24 +77,27 @@ def count_lost(answers: FactorAnswers, images: ExaminedImages, label: int) -> tu
 
 def count_pulled(answers: FactorAnswers, images: ExaminedImages, label: int) -> tuple[Count, Count]:
     """Other classes' images that become the class with the factor inserted, and with the stronger control."""
-    others = images.labels[answers.rows] != label
-    own = answers.inserted[label][others]
-    few = answers.screened & images.correct & (images.labels != label) & (answers.removed != UNSEEN)
-    taken_away = count(answers.removed[few] == label)
+    others = answers.rows[images.labels[answers.rows] != label]
+    inserted = answers.inserted[:, images.labels[answers.rows] != label]
+    own = inserted[label][inserted[label] != UNSEEN]
     if answers.same_for_all:
-        return count(own[own != UNSEEN] == label), taken_away
-    rest = np.delete(answers.inserted, label, axis=0)[:, others]
+        n_others = len(np.unique(images.labels)) - 1
+        changed = (own != images.labels[others][inserted[label] != UNSEEN]) if len(own) else own.astype(bool)
+        return count(own == label), Count(count(changed).share / max(1, n_others), len(own))
+    few = answers.screened & images.correct & (images.labels != label) & (answers.removed != UNSEEN)
+    rest = np.delete(inserted, label, axis=0)
     seen = rest != UNSEEN
     share = float((rest == label)[seen].mean()) if seen.any() else 0.0
     put_in = Count(share, int(seen.any(0).sum()))  # images are the same for all classes, so each counts once
-    return count(own[own != UNSEEN] == label), max(put_in, taken_away, key=lambda control: control.share)
+    return count(own == label), max(put_in, count(answers.removed[few] == label), key=lambda control: control.share)
 
 
 def describe_effects(
     answers: Mapping[str, FactorAnswers], images: ExaminedImages, label: int
 ) -> tuple[FactorEffect, ...]:
     """Describe what each factor does to one class, by name, the largest excess over its control first."""
-    removals = {name: _describe_removal(name, answer, images, label, len(answers)) for name, answer in answers.items()}
+    n_removed = sum(bool((answer.removed != UNSEEN).any()) for answer in answers.values())
+    removals = {name: _describe_removal(name, answer, images, label, n_removed) for name, answer in answers.items()}
     n_inserted = sum(bool((answer.inserted != UNSEEN).any()) for answer in answers.values())
     effects = [
         _add_insertion(effect, *count_pulled(answers[name], images, label), level_of(n_inserted))
@@ -111,6 +115,8 @@ def _describe_removal(
     name: str, answers: FactorAnswers, images: ExaminedImages, label: int, n_factors: int
 ) -> FactorEffect:
     level, (own, control) = level_of(n_factors), count_lost(answers, images, label)
+    if not own.n:
+        return FactorEffect(name, 0.0, *own.interval(level), kind=FACTORS[name].kind)
     low, high = own.interval(level)
     chance_low, chance_high = control.interval(level)
     excess, excess_low, excess_high = compare(own, control, level)

@@ -204,9 +204,17 @@ class FactorRuns:
         screened = self._screen()
         removed = {name: np.full(len(self.images), UNSEEN) for name in factors}
         n_passes = self._remove(factors, statistics, dict.fromkeys(factors, screened), removed)
-        done = {name: factors[name] for name in factors if (removed[name][screened] != UNSEEN).all()}
+        done = {
+            name: factor
+            for name, factor in factors.items()
+            if factor.remove is None or (removed[name][screened] != UNSEEN).all()
+        }
         labels, correct = self._labels, self.examined.correct
-        rest = {name: choose_rest(removed[name], screened, labels, correct) for name in done}
+        rest = {
+            name: choose_rest(removed[name], screened, labels, correct)
+            for name, factor in done.items()
+            if factor.remove is not None
+        }
         n_passes += self._remove(done, statistics, rest, removed)
         rows = choose_recipients(labels, correct)
         inserted, more = self._insert(done, statistics, rows)
@@ -215,6 +223,7 @@ class FactorRuns:
         answers = {
             name: FactorAnswers(removed[name], in_screen, inserted[name], rows, factor.same_for_all)
             for name, factor in done.items()
+            if (removed[name] != UNSEEN).any() or (inserted[name] != UNSEEN).any()
         }
         return FactorOutcome(answers, statistics, n_passes + more)
 
@@ -264,8 +273,8 @@ class FactorRuns:
         for part in split(every, self.images.most):
             images = self.images.load(part) if len(part) else None
             for name, factor in factors.items():
-                mine = np.flatnonzero(np.isin(part, rows[name]))
-                if images is None or not len(mine) or self.clock():
+                mine = np.flatnonzero(np.isin(part, rows.get(name, ())))
+                if factor.remove is None or images is None or not len(mine) or self.clock():
                     continue
                 shift = statistics[name].away(torch.from_numpy(self._labels[part[mine]]))
                 removed[name][part[mine]] = self.network.answer(images[torch.from_numpy(mine)], factor.remove, shift)

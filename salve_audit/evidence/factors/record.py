@@ -42,7 +42,7 @@ class Factor:
         name: in audit.json.
         kind: of a finding that it makes; related factors share one.
         area: share of the image that it takes.
-        remove: brings images of a class to the other classes' statistics.
+        remove: brings images of a class to the other classes' statistics; None: it is only inserted.
         insert: brings images of other classes to a class's; None: it is only removed.
         measure: statistics of each image; None: it has none.
         same_for_all: inserting it is the same change for every class.
@@ -52,7 +52,7 @@ class Factor:
     name: str
     kind: str
     area: float
-    remove: Change
+    remove: Change | None = None
     insert: Change | None = None
     measure: Callable[[Pixels], Statistics] | None = None
     same_for_all: bool = False
