@@ -62,6 +62,7 @@ from salve_audit.results.stress import (
     Stress,
 )
 from salve_audit.results.subject import ClassMapping, ClassPair, DataInfo, ModelInfo, Provenance, SkippedFile
+from salve_audit.results.suppression import Confusion, Suppression, SuppressionTrace
 from salve_audit.results.transform import TransformSpec
 from salve_audit.results.upgrade import SCHEMA_VERSION
 from salve_audit.results.verdict import Rule, Verdict
@@ -84,6 +85,7 @@ __all__ = [
     "ConceptEffect",
     "ConceptImage",
     "ConceptRemoval",
+    "Confusion",
     "Curve",
     "DataInfo",
     "DeepComparison",
@@ -127,6 +129,8 @@ __all__ = [
     "Stability",
     "StatusCounts",
     "Stress",
+    "Suppression",
+    "SuppressionTrace",
     "SyntheticImage",
     "Thumbnail",
     "TopImage",
