@@ -28,14 +28,15 @@ LINE = {
     "evidence": {"activations", "inputs", "reliance", "results", "sae", "saliency", "spatial"},
     "gate": {"results"},
     "report": {"interventions", "results"},  # of interventions the names alone, see below
+    "compare": {"report", "results"},
 }
 STAGES = tuple(LINE)
 ABOVE = {
     "options": set[str](),
     "config": {"gate", "interventions", "options", "sae"},  # limits, names of methods and variants
     "audit": {*STAGES, "config"},
-    "edit": {*STAGES, "audit"} - {"gate", "report", "stress"},
-    "explain": {*STAGES, "audit", "edit"} - {"gate", "stress"},
+    "edit": {*STAGES, "audit"} - {"compare", "gate", "report", "stress"},
+    "explain": {*STAGES, "audit", "edit"} - {"compare", "gate", "stress"},
     "demo": {"audit", "config", "results"},
     "cli": {*STAGES, "audit", "config", "demo", "edit", "explain", "options"},
 }

@@ -127,30 +127,46 @@ def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
 
 
 def write_audit(audit: Audit, config: AuditConfig) -> None:
-    """Write the result files into `config.out`, all or nothing.
+    """Write the result files into `config.out`, all or nothing, and then the reports, each on its own.
 
     Raises:
-        OutputError: the folder cannot be written, or the report cannot be rendered.
+        OutputError: the folder cannot be written, or a report cannot be rendered; audit.json is there all the same.
     """
-    from salve_audit.audit.samples import samples_table, write_samples
-    from salve_audit.report import render_html, render_pdf
+    from salve_audit.audit.reports import write_reports
+    from salve_audit.audit.samples import samples_table, serialise_samples
+    from salve_audit.audit.samples_csv import samples_as_csv
+    from salve_audit.report import Rendering
 
     assert config.out is not None, "write_audit needs a folder"
-    result = audit.result
+    result, out = audit.result, Path(config.out)
+    table = samples_table(audit.activations.audit, audit.reliance.samples, result.data.classes)
+    samples, concepts_file = serialise_samples(table), audit.concepts_file
+    if config.anonymise:
+        result, samples, concepts_file = _anonymise(result, samples, concepts_file, out)
     text = result.to_json().encode("utf-8")
-    with publishing(Path(config.out)) as stage:
+    with publishing(out) as stage:
         (stage / "audit.json").write_bytes(text)
-        table = samples_table(audit.activations.audit, audit.reliance.samples, result.data.classes)
-        write_samples(table, stage / "samples.parquet")
+        (stage / "samples.parquet").write_bytes(samples)
         (stage / "sae.safetensors").write_bytes(audit.sae_file)
-        if audit.concepts_file is not None:
-            (stage / CONCEPTS_FILE).write_bytes(audit.concepts_file)
+        if concepts_file is not None:
+            (stage / CONCEPTS_FILE).write_bytes(concepts_file)
         if config.keep_activations:
             _write_activations(audit, stage / "activations.safetensors")
-        if "html" in config.format:
-            (stage / "report.html").write_text(render_html(result), encoding="utf-8")
-        if "pdf" in config.format:
-            (stage / "report.pdf").write_bytes(render_pdf(result, text))
+    rendering = Rendering(config.paper, config.pdf, config.lang, samples_csv=samples_as_csv(samples))
+    write_reports(result, text, out, config.format, rendering)
+
+
+def _anonymise(
+    result: AuditResult, samples: bytes, concepts_file: bytes | None, out: Path
+) -> tuple[AuditResult, bytes, bytes | None]:
+    """The same without names; the key is written beside `out`."""
+    from salve_audit.audit.private import anonymise_header, anonymise_samples, write_key
+    from salve_audit.results.relabel import anonymise
+
+    anonymous, key = anonymise(result)
+    write_key(key, out)
+    concepts_file = None if concepts_file is None else anonymise_header(concepts_file, key)
+    return anonymous, anonymise_samples(samples, key), concepts_file
 
 
 def _write_activations(audit: Audit, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,8 @@ def samples_table(split: ActivationSplit, thresholds: SampleThresholds, classes:
     return pd.DataFrame(columns)
 
 
-def write_samples(table: pd.DataFrame, path: Path) -> None:
-    """Write the table as Parquet; the same table gives the same bytes."""
-    table.to_parquet(path, engine="pyarrow", index=False, compression="zstd")
+def serialise_samples(table: pd.DataFrame) -> bytes:
+    """The table as Parquet; the same table gives the same bytes."""
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, engine="pyarrow", index=False, compression="zstd")
+    return buffer.getvalue()

@@ -20,6 +20,7 @@ COMMANDS = {
     "inspect": "Show what the tool sees in a model and a data set; run nothing.",
     "demo": "Audit a generated world whose right answers are known.",
     "report": "Render the report again from a saved audit.json.",
+    "compare": "Show what changed between two saved audits.",
     "gate": "Judge a saved audit.json under a limit.",
     "edit": "Write a checkpoint with a permanent edit, in the format it came in.",
     "explain": "Explain one image: prediction, features, thresholds, heat maps.",

@@ -151,13 +151,13 @@ def test_an_output_that_is_a_file(salve: Callable, world: tuple) -> None:
 
 
 def test_a_disk_that_fills_up(salve: Callable, world: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last file meets a full disk: nothing of the audit stays."""
+    """A file meets a full disk: nothing of the audit stays."""
     model, data, out = world
 
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("salve_audit.audit.samples.write_samples", full)
+    monkeypatch.setattr("salve_audit.audit.samples.serialise_samples", full)
     done = salve(model, data, "--out", out, "--no-cache", *QUICK)
     assert_refused(done, out, "No space left on device")
 
