@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from salve_audit.activations.device import choose_device
-from salve_audit.audit.run import Audit, measure
+from salve_audit.audit.measure import Audit, measure
 from salve_audit.config import AuditConfig
 from salve_audit.inputs.model.checkpoint import load_classifier
 from salve_audit.saliency.activation_maximisation import (

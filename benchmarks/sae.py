@@ -75,11 +75,11 @@ def load_world(path: Path) -> World:
 
 
 def compute_world(model: str, data: str) -> World:
-    from salve_audit.audit.progress import Stopwatch
+    from salve_audit.audit.progress import Reporter
     from salve_audit.audit.subject import load_subject
     from salve_audit.config import AuditConfig
 
-    activations = load_subject(AuditConfig(model=model, data=data), Stopwatch()).activations
+    activations = load_subject(AuditConfig(model=model, data=data), Reporter()).activations
     return World(
         activations.fit.acts, activations.fit.labels, activations.audit.acts, activations.audit.labels, activations.head
     )
@@ -162,7 +162,7 @@ def without(*ideas: str) -> Iterator[None]:
 def ablate(world: World, settings: dict[str, object]) -> None:
     """A training of two epochs of batches as large as the libraries', with and without each idea."""
     problem = replace(prepare(world, "topk", N_LATENTS), n_seeds=1)
-    recipe = replace(problem.recipe, epochs=2, batch_size=BATCH_SIZE)
+    recipe = replace(problem.recipe, epochs=2, batch_size=BATCH_SIZE, most_steps=None)
     per_epoch = {}
     for ideas in ((), ("bf16",), ("heap",), ("lists",), ("lists", "bf16", "heap")):
         with without(*ideas):
@@ -172,7 +172,8 @@ def ablate(world: World, settings: dict[str, object]) -> None:
             per_epoch[ideas] = (time.perf_counter() - start) / 2
         name = "all ideas" if not ideas else "without " + ", ".join(ideas)
         print(f"  an epoch of batches of {BATCH_SIZE}, {name:30s} {per_epoch[ideas]:7.3f} s")
-    acts, weight = problem.train_acts[:BATCH_SIZE], torch.randn(N_LATENTS, problem.head.d)
+    acts = problem.train_acts[:BATCH_SIZE]
+    weight = torch.randn(N_LATENTS, acts.shape[1])
     n_steps = -(-len(problem.train_acts) // BATCH_SIZE)
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         floor = n_steps * _seconds_of(acts.to(dtype), weight.to(dtype))
@@ -200,7 +201,7 @@ def compare_seeds(world: World) -> None:
         for n_latents in (64, 256):
             problem = prepare(world, variant, n_latents)
             sparsity, seconds = 8.0 if problem.variant.counted else 1.0, []
-            problem.train_from(None, sparsity, replace(problem.recipe, epochs=1), 5)
+            problem.train_from(None, sparsity, replace(problem.recipe, epochs=1, most_steps=None), 5)
             for n_seeds in (1, 5):
                 start = time.perf_counter()
                 replace(problem, n_seeds=n_seeds).visit_seeds(sparsity, None)

@@ -20,9 +20,10 @@ _HOME = {  # the public names and their modules
     "thresholds": "salve_audit.reliance.thresholds",
 }
 
-__all__ = sorted(("__version__", *_HOME))
+__all__ = sorted(("__version__", "gate", *_HOME))
 
 if TYPE_CHECKING:  # the aliases tell a type checker that these are public
+    from salve_audit import gate as gate
     from salve_audit.audit.run import run_audit as run_audit
     from salve_audit.config import AuditConfig as AuditConfig
     from salve_audit.errors import SalveError as SalveError
@@ -33,6 +34,8 @@ if TYPE_CHECKING:  # the aliases tell a type checker that these are public
 
 
 def __getattr__(name: str) -> Any:
+    if name == "gate":  # a package that can be called
+        return importlib.import_module("salve_audit.gate")
     if name not in _HOME:
         raise AttributeError(f"module 'salve_audit' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)

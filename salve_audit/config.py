@@ -6,14 +6,16 @@ in audit.json and docs/options.md are derived from them, and errors name the key
 
 from __future__ import annotations
 
-import sys
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from salve_audit.errors import UsageError
-from salve_audit.gate.limits import RULES, Limits
+from salve_audit.gate.policy import Policy, tighten
+from salve_audit.gate.policy_file import load_policy
+from salve_audit.gate.rules import SHORTHANDS, check_limit
 from salve_audit.interventions.registry import METHODS
 from salve_audit.options import (
     ARGUMENT,
@@ -22,14 +24,8 @@ from salve_audit.options import (
     Option,
     check_options,
     declared_options,
-    read_table,
 )
 from salve_audit.sae.variant_names import AUTO, SUPERVISED, VARIANT_NAMES
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 FORMATS = ("html", "pdf", "json")
 DEVICES = ("auto", "cpu", "cuda")
@@ -93,6 +89,16 @@ class AuditConfig:
             provenance=False,
         ),
     ] = None
+    follow_links: Annotated[bool, Option("Read what links in DATA lead to outside of it.", DATA)] = False
+    orientation: Annotated[
+        str,
+        Option(
+            "EXIF orientation of images: stored ignores it, as torchvision's and timm's loaders do, upright turns "
+            "images by it; auto is stored, and upright for a model of Hugging Face's.",
+            DATA,
+            choices=("auto", "stored", "upright"),
+        ),
+    ] = "auto"
     label: Annotated[
         str | None, Option("The label to audit, where outputs do not exclude each other.", DATA, metavar="NAME")
     ] = None
@@ -156,7 +162,7 @@ class AuditConfig:
     sae: Annotated[
         str,
         Option(
-            "Variant of the autoencoder; auto trains several and takes the best.",
+            "Variant of the autoencoder; auto tries several and takes the best.",
             AUTOENCODER,
             choices=(AUTO, *VARIANT_NAMES),
         ),
@@ -175,6 +181,16 @@ class AuditConfig:
             least=1,
             most=100,
             unset="5, paper: 1",
+        ),
+    ] = None
+    sae_budget: Annotated[
+        float | None,
+        Option(
+            "Seconds after which the search for the autoencoder ends with what it has; the report says so.",
+            AUTOENCODER,
+            metavar="SECONDS",
+            least=1,
+            unset="60, no limit on a GPU",
         ),
     ] = None
     attributes: Annotated[
@@ -236,11 +252,50 @@ class AuditConfig:
             metavar="X",
         ),
     ] = None
+    policy: Annotated[
+        str | Path | None,
+        Option(
+            "Policy that the audit is judged under: rules, severities, overrides of classes, exceptions.",
+            LIMITS,
+            metavar="FILE",
+            unset="[tool.salve-audit.gate], if there is one",
+            provenance=False,
+        ),
+    ] = None
+    baseline: Annotated[
+        str | Path | None,
+        Option(
+            "An earlier audit, for the policy's rules on losses.",
+            LIMITS,
+            metavar="AUDIT",
+            unset="as the policy says",
+            provenance=False,
+        ),
+    ] = None
     cache: Annotated[
         str | Path | None,
-        Option("Folder of cached activations.", RUN, metavar="DIR", unset="the user's cache folder", provenance=False),
+        Option(
+            "Folder in which activations and the results of stages are kept for the next audit.",
+            RUN,
+            metavar="DIR",
+            unset="the user's cache folder",
+            provenance=False,
+        ),
     ] = None
-    use_cache: Annotated[bool, Option("Keep no activations.", RUN, negative="--no-cache", provenance=False)] = True
+    cache_limit: Annotated[
+        float,
+        Option(
+            "Size of the cache; beyond it the least recently used results are removed, never those in use.",
+            RUN,
+            metavar="GB",
+            least=0,
+            provenance=False,
+        ),
+    ] = 5.0
+    use_cache: Annotated[
+        bool,
+        Option("Keep nothing for the next audit, and use nothing kept.", RUN, negative="--no-cache", provenance=False),
+    ] = True
     keep_activations: Annotated[bool, Option("Also write activations.safetensors.", RESULTS, provenance=False)] = False
     images: Annotated[bool, Option("Keep every image out of the results.", RESULTS, negative="--no-images")] = True
     saliency_layer: Annotated[
@@ -264,6 +319,11 @@ class AuditConfig:
         check_options(AuditConfig, self)
         _check_combinations(self)
 
+    @property
+    def evidence_needed(self) -> bool:
+        """True if a rule judges what is measured in the image, so that its cost is no reason to leave it out."""
+        return policy_of(self).in_image
+
 
 def _check_combinations(config: AuditConfig) -> None:
     if config.attributes is not None and config.sae != SUPERVISED:
@@ -275,13 +335,43 @@ def _check_combinations(config: AuditConfig) -> None:
         raise UsageError("anonymise", f"{what} would write names", hint="leave one of the two out")
     if not config.format:
         raise UsageError("format", "name at least one of " + ", ".join(FORMATS))
-    if limits_of(config).in_image and config.evidence == "off":
-        raise UsageError("evidence", "is off, but a limit on redundancy or image reliance needs it")
+    policy = policy_of(config)
+    if policy.in_image and config.evidence == "off":
+        needs = f" ({policy.source})" if policy.file else ""
+        raise UsageError("evidence", f"is off, but a limit on redundancy or image reliance needs it{needs}")
 
 
-def limits_of(config: AuditConfig) -> Limits:
-    """The limits that the configuration sets."""
-    return Limits(**{rule.key: getattr(config, rule.key) for rule in RULES})
+def policy_of(config: AuditConfig) -> Policy:
+    """The policy file of the configuration, tightened by its limits; an empty one where there is neither.
+
+    Raises:
+        UsageError: the file cannot be read or has a wrong key, or a limit is out of range.
+    """
+    own = load_policy(config.policy) if config.policy is not None else Policy()
+    return tighten(own, limits_of(config))
+
+
+def limits_of(config: AuditConfig) -> dict[str, float]:
+    """The limits that the configuration sets, by the names of their options.
+
+    Raises:
+        UsageError: one of them is out of range.
+    """
+    given = {name: getattr(config, name) for name in SHORTHANDS}
+    return {name: check_limit(name, limit) for name, limit in given.items() if limit is not None}
+
+
+@functools.cache
+def measured_settings() -> frozenset[str]:
+    """Names of the options that change what is measured; limits only change how it is judged."""
+    options = declared_options(AuditConfig).items()
+    return frozenset(name for name, option in options if option.about.provenance and option.about.section != LIMITS)
+
+
+@functools.cache
+def idle_settings() -> frozenset[str]:
+    """Names of the options that change nothing in a result: places, formats, speed."""
+    return frozenset(name for name, option in declared_options(AuditConfig).items() if not option.about.provenance)
 
 
 def described(config: AuditConfig) -> Mapping[str, Any]:
@@ -289,39 +379,3 @@ def described(config: AuditConfig) -> Mapping[str, Any]:
     recorded = [name for name, option in declared_options(AuditConfig).items() if option.about.provenance]
     values = {name: getattr(config, name) for name in recorded}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-
-
-def read_settings(file: Path | None, folder: Path | None = None) -> dict[str, Any]:
-    """Keyword arguments of AuditConfig: those of `file` over those of the folder's pyproject.toml.
-
-    Args:
-        file: a TOML file with the options at its top level, or None.
-        folder: where pyproject.toml is looked for; None: the working folder.
-
-    Raises:
-        UsageError: a file is missing or no TOML, a key is unknown, or a value has the wrong type.
-    """
-    settings: dict[str, Any] = {}
-    project = (folder or Path.cwd()) / "pyproject.toml"
-    if project.is_file():
-        table = _load(project).get("tool", {}).get("salve-audit", {})
-        settings.update(_read(table, f"{project.name} [tool.salve-audit]"))
-    if file is not None:
-        settings.update(_read(_load(file), str(file)))
-    return settings
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as handle:
-            return tomllib.load(handle)
-    except OSError as error:
-        raise UsageError(str(path), error.strerror or "cannot be read") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(str(path), f"not TOML ({error})") from error
-
-
-def _read(table: Any, source: str) -> dict[str, Any]:
-    if not isinstance(table, dict):
-        raise UsageError(source, "expected a table of options")
-    return read_table(AuditConfig, table, source)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from agreement import auroc, spearman
 from networks import load_network, run_logits
-from scipy import stats
 from torch import Tensor, nn
 from worlds import Images, load_images, worlds
 
@@ -115,11 +115,11 @@ class StagedNetwork:
 
 
 def to_maps(x: Tensor) -> Tensor:
-    """(b, d, gh, gw) of maps or of tokens without a class token."""
+    """(b, d, gh, gw) of maps or of tokens; a class token before them is left out."""
     if x.ndim == 4:
         return x
-    side = round(x.shape[1] ** 0.5)
-    return x.transpose(1, 2).unflatten(2, (side, side))
+    side = int(x.shape[1] ** 0.5)
+    return x[:, x.shape[1] - side * side :].transpose(1, 2).unflatten(2, (side, side))
 
 
 def from_maps(maps: Tensor, like: Tensor) -> Tensor:
@@ -220,18 +220,3 @@ def judge(case: Case, measured: Measured) -> dict[str, float | None]:
         "passes": measured.n_passes / len(case.labels),
     }
     return {name: None if value is None or np.isnan(value) else float(value) for name, value in scores.items()}
-
-
-def spearman(values: np.ndarray, truth: np.ndarray) -> float:
-    """0 where a side has no variation: such a measure ranks nothing."""
-    if len(set(values.tolist())) == 1 or len(set(truth.tolist())) == 1:
-        return 0.0
-    return float(stats.spearmanr(values, truth)[0])
-
-
-def auroc(score: np.ndarray, positive: np.ndarray) -> float:
-    n = int(positive.sum())
-    if n in (0, len(positive)):
-        return float("nan")
-    ranks = stats.rankdata(score)
-    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(positive) - n)))

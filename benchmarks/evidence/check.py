@@ -22,16 +22,11 @@ from torch.nn import functional
 
 from salve_audit.activations.images import LoaderSettings, load_batch
 from salve_audit.evidence.controls import (
-    FACTORS,
-    Batches,
     bound_regions,
     check_by_occlusion,
     checked_concepts,
     checked_slots,
     flip_at_random,
-    flip_without_factors,
-    flips_under,
-    measure_channels,
     measure_kappa,
 )
 from salve_audit.evidence.findings import EvidenceFindings, Share, assess_evidence
@@ -55,8 +50,6 @@ CONCEPT_COLUMNS = (
     "area",
     "drop without it [95 %]",
     "random place",
-    "border (null)",
-    "colour (null)",
     "regions until half are wrong",
 )
 WAY_COLUMNS = (
@@ -177,28 +170,20 @@ def _move(region: Tensor, rng: np.random.Generator) -> Tensor:
 
 def print_concepts(setting: Setting, nulls: dict[int, Share]) -> None:
     """Each class's concept with the largest drop, and what is no place, beside nulls."""
-    evidence, channel_stats = setting.evidence, measure_channels(setting.images)
-    batches = Batches(setting.images, evidence, BATCH)
-    factors = flip_without_factors(setting.probe, setting.images, evidence, BATCH)
-    factor_chance = {
-        name: flips_under(setting.probe, batches, factor.control, channel_stats) for name, factor in FACTORS.items()
-    }
     print(f"\n| {' | '.join(CONCEPT_COLUMNS)} |\n{'|---' * len(CONCEPT_COLUMNS)}|")
     order = sorted(setting.findings.classes, key=lambda class_finding: -class_finding.reliance.value)
     for class_finding in order:
         index = checked_concepts(setting.findings).get(class_finding.label)
         if index is None:
             continue
-        concept, own = setting.findings.concepts[index], setting.labels == class_finding.label
+        concept = setting.findings.concepts[index]
         value = class_finding.reliance
-        beside = [f"{factors[name][own].mean():.2f} ({factor_chance[name][own].mean():.2f})" for name in factors]
         cells = [
             f"{class_finding.n_correct} of {class_finding.n}",
             f"{len(set(concept.images.tolist()))}",
             f"{concept.mask_share:.0%}",
             f"{value.value:.2f} [{value.low:.2f}, {value.high:.2f}]",
             f"{nulls[class_finding.label].value:.2f}",
-            *beside,
             "> 3" if class_finding.redundancy is None else str(class_finding.redundancy),
         ]
         print(f"| {setting.classes[class_finding.label]} | {' | '.join(cells)} |")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from salve_audit.activations.images import ImageDataset
-from salve_audit.evidence.controls import check_by_occlusion, flip_at_random, flip_without_factors
+from salve_audit.evidence.controls import check_by_occlusion, flip_at_random
 from salve_audit.evidence.findings import assess_evidence
 from salve_audit.evidence.probe import Probe, ProbeOutput, watch_network
 from salve_audit.evidence.projection_fitting import project_concepts
@@ -79,7 +79,6 @@ def main() -> None:
         findings = assess_evidence(evidence, rng)
         assessed = time.perf_counter() - start - searched
         nulls = flip_at_random(timed, prepared, evidence, settings.batch_size, rng)
-        flip_without_factors(timed, prepared, evidence, settings.batch_size)
         check_by_occlusion(timed, prepared, evidence, findings, settings.batch_size)
         total = time.perf_counter() - start
     torch.autograd.grad = GRAD
@@ -98,7 +97,7 @@ def main() -> None:
     n_concepts = len(findings.concepts)
     print(f"{len(prepared):,} images of {len(nulls)} classes, {n_concepts} concepts, {options.threads} threads")
     print(f"  evidence, with squares   {searched:8.1f} s   {evidence.n_passes / len(prepared):.1f} passes per image")
-    print(f"  nulls, factors, check    {probed:8.1f} s")
+    print(f"  nulls, check             {probed:8.1f} s")
     print(f"  concepts and intervals   {assessed:8.1f} s")
     print(f"  so far                   {total:8.1f} s   of it the passes themselves {timed.seconds / total:.0%}")
     print(f"  projections              {projecting:8.1f} s")

@@ -7,7 +7,6 @@ import torch
 from cases import Case, Measured, to_maps
 from torch import Tensor
 
-from salve_audit.evidence.controls import flip_without_factors
 from salve_audit.evidence.findings import ConceptFinding, EvidenceFindings, assess_evidence, mask_of
 from salve_audit.evidence.probe import Probe, ProbeOutput
 from salve_audit.evidence.search import Evidence, SearchSettings, find_evidence, judge_with_squares
@@ -30,14 +29,12 @@ def measure_evidence(
     stage: int = SIGNATURE_STAGE,
     *,
     squares: bool = False,
-    factors: bool = False,
 ) -> Measured:
     """Evidence regions, grouped into concepts.
 
     Args:
         stage: whose output distinguishes concepts.
         squares: regions are judged with squares around their middle as well.
-        factors: the drop without border or colour counts where it is larger than that of every concept.
     """
     probe = probe_case(case, stage)
     evidence = find_evidence(probe, case.images, torch.from_numpy(case.labels), settings)
@@ -45,13 +42,7 @@ def measure_evidence(
         evidence = judge_with_squares(probe, case.images, evidence, settings.batch_size)
     findings = assess_evidence(evidence, np.random.default_rng(0))
     reliance = np.array([finding.reliance.value for finding in findings.classes])
-    n_passes = evidence.n_passes
-    if factors:
-        flips = flip_without_factors(probe, case.images, evidence, settings.batch_size)
-        for flipped in flips.values():
-            reliance = np.maximum(reliance, [flipped[case.labels == k].mean() for k in range(case.n_classes)])
-        n_passes += len(flips) * len(case.labels)
-    return Measured(reliance, _most_fragile(evidence), n_passes, count_named(case, evidence, findings))
+    return Measured(reliance, _most_fragile(evidence), evidence.n_passes, count_named(case, evidence, findings))
 
 
 def measure_regions(case: Case, settings: SearchSettings = DEFAULT) -> Measured:

@@ -43,7 +43,6 @@ def _variant(stage: int = SIGNATURE_STAGE, **changes: float) -> Callable[[Case],
 MEASURES: Mapping[str, Callable[[Case], Measured]] = {
     "evidence, regions only": _variant(),
     "evidence and squares": lambda case: measure_evidence(case, squares=True),
-    "evidence, border and colour": lambda case: measure_evidence(case, factors=True),
     "evidence, no concepts": measure_regions,
     "evidence, not merged": _variant(merged=False),
     "evidence, 3 steps": _variant(n_steps=3),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +12,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from salve_audit.activations.cache import EntryWriter, Progress
 from salve_audit.activations.images import Batch, LoaderSettings, build_loader
@@ -32,13 +30,13 @@ Acts = Float[np.ndarray, "n d"]
 
 @dataclass(frozen=True)
 class PassSettings:
-    """Settings of a pass: images per batch, decoding processes, device, fp32 or bf16, progress bar or not."""
+    """Settings of a pass: images per batch, decoding processes, device, fp32 or bf16, and who is told how far it is."""
 
     batch_size: int
     workers: int
     device: torch.device
     precision: str
-    progress: bool
+    advance: Callable[[int, int], None] | None = None  # (images done, of how many)
 
 
 def run_pass(classifier: Classifier, imageset: ImageSet, settings: PassSettings, writer: EntryWriter) -> None:
@@ -54,11 +52,7 @@ def run_pass(classifier: Classifier, imageset: ImageSet, settings: PassSettings,
     first = writer.progress.n_seen
     loading = LoaderSettings(settings.batch_size, settings.workers, pin_memory=settings.device.type == "cuda")
     loader = build_loader(imageset.reader, paths[first:], classifier.transform, loading)
-    hidden = not (settings.progress and sys.stderr.isatty())
-    with (
-        _computing(classifier, settings) as compute,
-        tqdm(total=len(paths), initial=first, unit=" images", desc="activations", disable=hidden) as bar,
-    ):
+    with _computing(classifier, settings) as compute:
         for batch in _load(loader, imageset.root):
             rows = [first + row for row in batch.rows]
             done = writer.progress
@@ -69,7 +63,8 @@ def run_pass(classifier: Classifier, imageset: ImageSet, settings: PassSettings,
             skipped = tuple((paths[first + index], reason) for index, reason in batch.skipped)
             writer.append(acts, _advance(done, rows, skipped, acts.shape[1], len(imageset.fit.paths)))
             check_share_unreadable(imageset, writer.progress.skipped)
-            bar.update(len(rows) + len(skipped))
+            if settings.advance is not None:
+                settings.advance(writer.progress.n_seen, len(paths))
 
 
 def _load(loader: DataLoader[Batch], root: Path) -> Iterator[Batch]:

@@ -32,10 +32,10 @@ import numpy as np
 from jaxtyping import Float
 
 from salve_audit.errors import CacheError, OutputError
+from salve_audit.inputs.cache_dir import user_cache_dir
 from salve_audit.inputs.digest import hash_stream
 
 ACTS, META = "acts.npy", "meta.json"
-MAX_BYTES = 20 * 1024**3  # of all entries; the least recently used go first
 ABANDONED_S = 7 * 24 * 3600  # a work folder this old belongs to a process that was killed
 HINT = "name another folder with --cache DIR, or use --no-cache"
 
@@ -66,8 +66,7 @@ class Progress:
 
 def default_cache_dir() -> Path:
     """``$XDG_CACHE_HOME/salve-audit``, else ``~/.cache/salve-audit``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "salve-audit"
+    return user_cache_dir()
 
 
 @contextlib.contextmanager
@@ -168,7 +167,6 @@ class EntryWriter:
             _replace(self.work, self.final)
         size = (self.final / ACTS).stat().st_size
         logger.info("activations cached: %.1f MB in %s", size / 1e6, self.final)
-        prune(self.cache_dir, keep=self.final)
 
     def suspend(self) -> None:
         """Leaves what there is for the next pass with this key; gives it up if that cannot be written."""
@@ -187,22 +185,6 @@ class EntryWriter:
         with contextlib.suppress(OSError):
             self.stream.close()
         shutil.rmtree(self.work, ignore_errors=True)
-
-
-def prune(cache_dir: Path, keep: Path, max_bytes: int = MAX_BYTES) -> None:
-    """Removes the least recently used entries until the cache is no larger than `max_bytes`."""
-    entries = []
-    for acts in cache_dir.glob(f"*/{ACTS}"):
-        with contextlib.suppress(OSError):
-            entries.append((acts.parent.stat().st_mtime, acts.stat().st_size, acts.parent))
-    total = sum(size for _, size, _ in entries)
-    for _, size, folder in sorted(entries):
-        if total <= max_bytes:
-            return
-        if folder != keep and folder.suffix != ".work":
-            logger.info("removing %s from the cache (%.1f MB)", folder, size / 1e6)
-            _remove(folder)
-            total -= size
 
 
 def _header(progress: Progress) -> bytes:

@@ -6,6 +6,7 @@ import logging
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,7 +39,7 @@ class ExtractSettings:
         precision: auto, fp32 or bf16. The head's verification is always in fp32.
         cache_dir: folder of the cache. None: a temporary folder, removed before `extract` returns (on Windows the
             temporary folder stays).
-        progress: show a progress bar, on a terminal only.
+        advance: is told how many images of how many are done.
     """
 
     batch_size: int = 128
@@ -46,7 +47,7 @@ class ExtractSettings:
     device: torch.device = torch.device("cpu")  # noqa: RUF009  immutable
     precision: str = "auto"
     cache_dir: Path | None = None
-    progress: bool = False
+    advance: Callable[[int, int], None] | None = None
 
 
 def extract(classifier: Classifier, imageset: ImageSet, settings: ExtractSettings) -> Activations:
@@ -97,6 +98,7 @@ def _extract_cached(
         data_sha256=fingerprint.data_sha256,
         from_cache=from_cache,
         skipped=tuple(Skipped(path, reason) for path, reason in progress.skipped),
+        contents_sha256=fingerprint.contents_sha256,
     )
 
 
@@ -107,7 +109,7 @@ def _compute_entry(classifier: Classifier, imageset: ImageSet, settings: Extract
         workers=choose_workers(settings.workers, settings.device),
         device=settings.device,
         precision=choose_precision(settings.precision),
-        progress=settings.progress,
+        advance=settings.advance,
     )
     began, resumed = time.perf_counter(), writer.progress.n_seen
     try:

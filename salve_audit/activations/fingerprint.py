@@ -7,13 +7,16 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from salve_audit.inputs.data.imageset import ImageSet
 from salve_audit.inputs.data.sources.source import ImageSource
 from salve_audit.inputs.data.sources.verified import digest_image
-from salve_audit.inputs.model.classifier import Classifier
+
+if TYPE_CHECKING:  # images are hashed without torch
+    from torch import nn
+
+    from salve_audit.inputs.model.classifier import Classifier
 
 CODE_VERSION = 2  # raise it when decoding, transforming or the pass change what is stored
 N_THREADS = 4
@@ -27,11 +30,13 @@ class Fingerprint:
     Attributes:
         key: of weights, architecture, head, transform, precision, the files' names, contents, labels and split.
         data_sha256: of the files' contents, labels and split alone.
+        contents_sha256: of the files' contents alone, in order.
         digests: of every image by its key; what the pass reads must still have them.
     """
 
     key: str
     data_sha256: str
+    contents_sha256: str
     digests: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -55,7 +60,13 @@ def compute_fingerprint(classifier: Classifier, imageset: ImageSet, precision: s
         "paths": paths,
     }
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return Fingerprint(key, hashlib.sha256(data.encode()).hexdigest(), dict(zip(paths, digests, strict=True)))
+    data_sha256 = hashlib.sha256(data.encode()).hexdigest()
+    return Fingerprint(key, data_sha256, hash_contents(digests), dict(zip(paths, digests, strict=True)))
+
+
+def hash_contents(digests: Sequence[str]) -> str:
+    """sha256 over the digests of images, in order."""
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def hash_weights(model: nn.Module) -> str:

@@ -18,7 +18,7 @@ from salve_audit.errors import DataError
 from salve_audit.inputs.data.decoding import decode_image, describe_image_error
 from salve_audit.inputs.data.sources.source import ImageSource
 from salve_audit.inputs.model.transform import build_transform
-from salve_audit.results.transform import TransformSpec
+from salve_audit.results.transform import UPRIGHT, TransformSpec
 
 MAX_COPIED = 64 * 1024**2  # bytes that may be held once more by every decoding process
 
@@ -52,6 +52,7 @@ class ImageDataset(Dataset[PreparedImage]):
         self.source, self.paths = source, tuple(paths)
         self.n_channels = spec.input_size[0]
         self.shown_side = math.ceil(max(spec.input_size[1:]) / spec.crop_pct)
+        self.is_upright = spec.orientation == UPRIGHT
         self.transform = build_transform(spec)
 
     def __len__(self) -> int:
@@ -60,7 +61,7 @@ class ImageDataset(Dataset[PreparedImage]):
     def __getitem__(self, index: int) -> PreparedImage:
         key = self.paths[index]
         try:
-            image = decode_image(self.source.read(key), key, self.n_channels, self.shown_side)
+            image = decode_image(self.source.read(key), key, self.n_channels, self.shown_side, self.is_upright)
         except DataError as error:
             return PreparedImage(index, None, error.why)
         except OSError as error:

@@ -46,6 +46,7 @@ class Activations:
         data_sha256: of the image files' contents and labels alone.
         from_cache: no backbone pass was needed.
         skipped: unreadable images.
+        contents_sha256: of the image files' contents alone, in order; empty where there are no images.
     """
 
     fit: ActivationSplit
@@ -56,3 +57,4 @@ class Activations:
     data_sha256: str
     from_cache: bool
     skipped: tuple[Skipped, ...]
+    contents_sha256: str = ""

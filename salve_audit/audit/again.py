@@ -8,8 +8,10 @@ from pathlib import Path
 from salve_audit.audit.private import write_key
 from salve_audit.audit.publish import check_writable, publishing
 from salve_audit.audit.reports import write_reports
+from salve_audit.audit.reviewed import reviewed_concepts
 from salve_audit.audit.samples_csv import read_samples_csv
 from salve_audit.errors import UsageError
+from salve_audit.gate.review import load_review
 from salve_audit.report import Rendering
 from salve_audit.results import AuditResult, load_audit
 from salve_audit.results.relabel import anonymise, without_pixels
@@ -23,7 +25,8 @@ class RenderAgain:
     out: Path | None
     formats: tuple[str, ...]
     against: Path | None = None
-    allow_mismatch: bool = False
+    allow_mismatch: tuple[str, ...] = ()
+    review: Path | None = None
     pdf: str = "full"
     paper: str = "a4"
     lang: str = "en"
@@ -51,8 +54,11 @@ def render_again(choice: RenderAgain) -> Path:
     if choice.against is not None:
         from salve_audit.compare import compare_audits
 
-        comparison = compare_audits(choice.against, choice.audit, allow_mismatch=choice.allow_mismatch)
-    rendering = Rendering(choice.paper, choice.pdf, choice.lang, samples_csv=samples, comparison=comparison)
+        comparison = compare_audits(choice.against, choice.audit, choice.allow_mismatch)
+    reviewed = {} if choice.review is None else reviewed_concepts(load_review(choice.review), result)
+    rendering = Rendering(
+        choice.paper, choice.pdf, choice.lang, reviewed=reviewed, samples_csv=samples, comparison=comparison
+    )
     bare = _bare(result, choice, home)
     text = source if bare is result else bare.to_json().encode("utf-8")
     if choice.anonymise:

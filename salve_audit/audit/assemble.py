@@ -16,9 +16,8 @@ from importlib import metadata
 
 from salve_audit import __version__
 from salve_audit.audit.subject import Subject
-from salve_audit.config import AuditConfig, described, limits_of
+from salve_audit.config import AuditConfig, described
 from salve_audit.evidence.stage import EvidenceOutcome
-from salve_audit.gate.verdict import judge
 from salve_audit.interventions.comparison import Comparison
 from salve_audit.interventions.registry import SALVE
 from salve_audit.reliance.assess import Reliance
@@ -33,6 +32,7 @@ from salve_audit.results import (
     Seeing,
     SkippedFile,
 )
+from salve_audit.results.verdict import NO_VERDICT
 from salve_audit.stress.stage import StressOutcome
 
 NEAR_ZERO = 0.05
@@ -122,10 +122,12 @@ def _about_bound(classes: Sequence[ClassReliance]) -> Iterator[str]:
 def _about_sae(sae: SaeInfo) -> Iterator[str]:
     if not sae.satisfied:
         yield (
-            f"No autoencoder trained in full kept 99 % of the accuracy at R² of at least 0.9; the one used has R² "
-            f"{sae.r2:.3f} and accuracy {sae.accuracy_reconstructed:.3f} against {sae.accuracy_original:.3f}. "
-            "Findings about its features are weaker for it."
+            f"No autoencoder trained in full kept 99 % of the accuracy at R² of at least {sae.least_r2:.2f}; the one "
+            f"used has R² {sae.r2:.3f} and accuracy {sae.accuracy_reconstructed:.3f} against "
+            f"{sae.accuracy_original:.3f}. Findings about its features are weaker for it."
         )
+    if sae.cut_short:
+        yield f"The search for the autoencoder ended early (--sae-budget) without: {', '.join(sae.cut_short)}."
     if sae.stability is not None and sae.stability.share_matched < 0.7:
         yield (
             f"Only {100 * sae.stability.share_matched:.0f} % of the features reappear under another seed "
@@ -153,7 +155,7 @@ class StageResults:
 
 
 def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
-    """The result of an audit, verdict included."""
+    """The result of an audit; it is judged later."""
     classes = stages.reliance.classes if stages.evidence is None else stages.evidence.classes
     return AuditResult(
         tool_version=__version__,
@@ -174,7 +176,7 @@ def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
         seeing=stages.seeing,
         evidence=None if stages.evidence is None else stages.evidence.evidence,
         concepts=() if stages.evidence is None else stages.evidence.concepts,
-        verdict=judge(classes, limits_of(config)),
+        verdict=NO_VERDICT,
         notes=(
             *stages.subject.notes,
             *find_notes(classes, stages.sae, stages.comparison.results),
@@ -201,6 +203,7 @@ def _provenance(config: AuditConfig, stages: StageResults) -> Provenance:
         versions=_versions(),
         device=stages.device,
         trusted_code=stages.subject.trusted_code,
+        decisions=stages.subject.decisions,
     )
 
 

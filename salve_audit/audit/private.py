@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
 import struct
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from salve_audit.errors import OutputError
-from salve_audit.results.relabel import LEFT_OUT, Key, anonymous_path
+from salve_audit.results.relabel import LEFT_OUT, Key, anonymise, anonymous_path
+
+if TYPE_CHECKING:
+    from salve_audit.audit.recall import Measured
 
 
 def key_path(out: Path) -> Path:
@@ -35,6 +40,19 @@ def write_key(key: Key, out: Path) -> None:
         partial.replace(path)
     except OSError as error:
         raise OutputError(str(path), f"cannot be written ({error.strerror})") from error
+
+
+def anonymise_measured(measured: Measured, out: Path) -> Measured:
+    """The audit without names of classes, files and folders; the key is written beside `out`.
+
+    Raises:
+        OutputError: the key cannot be written.
+    """
+    anonymous, key = anonymise(measured.result)
+    samples = anonymise_samples(measured.samples, key)
+    concepts = None if measured.concepts is None else anonymise_header(measured.concepts, key)
+    write_key(key, out)
+    return dataclasses.replace(measured, result=anonymous, samples=samples, concepts=concepts)
 
 
 def anonymise_samples(parquet: bytes, key: Key) -> bytes:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from salve_audit.errors import OutputError
+from salve_audit.results.stale import STALE_FILE
 
 OWN_FILES = (
     "audit.json",
@@ -19,6 +20,7 @@ OWN_FILES = (
     "sae.safetensors",
     "concepts.safetensors",
     "activations.safetensors",
+    STALE_FILE,
 )
 
 

@@ -1,180 +1,176 @@
-"""The audit from end to end: the only place that wires the stages."""
+"""The audit from end to end: recalled whole, or measured; judged; written.
+
+Torch is loaded only where something has to be measured.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from salve_audit.activations.device import choose_device
+from salve_audit import __version__
+from salve_audit.activations.cache import read_entry
 from salve_audit.activations.store import Activations
-from salve_audit.audit.assemble import StageResults, assemble
-from salve_audit.audit.progress import Stopwatch
+from salve_audit.audit.cache_folder import GIGABYTE, find_cache_dir
+from salve_audit.audit.judgement import Judgement, judge_audit, prepare_judgement
+from salve_audit.audit.progress import Reporter, emit, hearing_warnings, log
 from salve_audit.audit.publish import check_writable, publishing
-from salve_audit.audit.stages import (
-    check_layers,
-    edit_deeply,
-    find_image_reliance,
-    gather_comparison,
-    measure_sensitivity,
-    show_features,
-    stress_compared,
-    train_autoencoder,
-)
-from salve_audit.audit.subject import load_subject
-from salve_audit.config import AuditConfig
-from salve_audit.evidence.concept_file import FILE as CONCEPTS_FILE
-from salve_audit.interventions.comparison import ComparisonSettings
-from salve_audit.interventions.matched import compare_interventions
-from salve_audit.reliance.assess import Reliance
+from salve_audit.audit.recall import Measured, find_audit, keep_audit
+from salve_audit.audit.stage_cache import KeptResult, StageCache
+from salve_audit.config import AuditConfig, described
 from salve_audit.results import AuditResult
-from salve_audit.sae.files import serialise_sae
-from salve_audit.sae.stage import SaeOutcome
+from salve_audit.results.stale import mark_stale
+
+if TYPE_CHECKING:
+    from salve_audit.audit.measure import Audit
+
+REPORT = "numbers judged and written down"
 
 
-@dataclass(frozen=True)
-class Audit:
-    """An audit in memory: the result and what it was computed from.
-
-    Attributes:
-        result: what audit.json will say.
-        activations: cached activations of both splits.
-        outcome: the autoencoder.
-        sae_file: content of sae.safetensors.
-        concepts_file: content of concepts.safetensors; None: image reliance was not measured.
-        codes: (n, m) of the audit split.
-        reliance: per-sample thresholds and class records.
-        seconds: wall time by stage.
-    """
-
-    result: AuditResult
-    activations: Activations
-    outcome: SaeOutcome
-    sae_file: bytes
-    concepts_file: bytes | None
-    codes: np.ndarray
-    reliance: Reliance
-    seconds: dict[str, float]
-
-
-def run_audit(config: AuditConfig, finish: Callable[[Audit], AuditResult] | None = None) -> AuditResult:
+def run_audit(
+    config: AuditConfig,
+    finish: Callable[[Audit], AuditResult] | None = None,
+    reporter: Reporter | None = None,
+) -> AuditResult:
     """Audit a checkpoint on labelled images, or a file of arrays, and write the results where `config.out` is set.
+
+    The same model, data and settings as in an earlier audit give the same result from the cache (`config.use_cache`).
 
     Args:
         config: what to do.
         finish: may add to the result before it is written (the demo adds its known truth).
+        reporter: is told of the stages; None: one that logs, and draws bars where `config.progress` is set.
 
     Returns:
-        The result; ``verdict.passed`` is None where a limit was given and no class could be judged.
+        The result; ``verdict.exit_code`` is 2 where there is a policy and the audit cannot be trusted.
 
     Raises:
         SalveError: an input cannot be used or the results cannot be written; nothing is left in `config.out`.
     """
-    watch = Stopwatch()
+    reporter = reporter or Reporter(bars=config.progress)
     if config.out is not None:
         check_writable(Path(config.out))
-    audit = measure(config, watch)
+        mark_stale(Path(config.out), f"an audit of {config.model} that started later has not finished")
+    name = Path(config.model).name
+    emit("audit_started", f"salve-audit {__version__}: {name}", logging.DEBUG, version=__version__, model=name)
+    judgement = prepare_judgement(config)
+    cache = open_cache(config)
+    measured = None if finish is not None else _recall(config, cache)
+    if measured is None:
+        measured = _measure(config, finish, cache, reporter)
+    measured = _judge(judgement, measured)
+    if config.out is not None:
+        with reporter.stage("report", REPORT):
+            write_audit(measured, config, cache)
+    reporter.tell_finished()
+    return measured.result
+
+
+def open_cache(config: AuditConfig) -> StageCache:
+    """The cache that the configuration names."""
+    folder = find_cache_dir(config.cache) if config.use_cache else None
+    if config.use_cache and folder is None:
+        log.warning("there is no home folder to keep a cache in: --cache DIR names one, --no-cache does without")
+    about = Path(config.model).name + ("" if config.data is None else f" on {Path(config.data).name}")
+    return StageCache(folder, int(config.cache_limit * GIGABYTE), about)
+
+
+def _recall(config: AuditConfig, cache: StageCache) -> Measured | None:
+    """The whole audit from the cache; None: it is not there."""
+    kept = find_audit(config, cache)
+    if kept is None:
+        return None
+    measured: Measured = kept.record
+    if config.keep_activations:
+        activations = _recall_values(measured.activations, cache)
+        if activations is None:
+            return None
+        measured = dataclasses.replace(measured, activations=activations)
+    created, result = measured.result.created, measured.result
+    emit("recalled", f"measured before, {created}: the same model, data, settings and code", created=created)
+    for text in kept.warnings:
+        log.warning("%s", text)
+    settings = dataclasses.replace(result.provenance, config=described(config))
+    return dataclasses.replace(measured, result=dataclasses.replace(result, provenance=settings))
+
+
+def _judge(judgement: Judgement, measured: Measured) -> Measured:
+    """What was measured, with the verdict of the present policy."""
+    return dataclasses.replace(measured, result=judge_audit(judgement, measured.result, measured.samples))
+
+
+def _recall_values(activations: Activations, cache: StageCache) -> Activations | None:
+    """Activations with their values, which the cache has on their own; None: no longer."""
+    entry = None if cache.folder is None else read_entry(cache.folder, activations.key)
+    if entry is None:
+        return None
+    acts, n_fit = entry[0], len(activations.fit.labels)
+    return dataclasses.replace(
+        activations,
+        fit=dataclasses.replace(activations.fit, acts=acts[:n_fit]),
+        audit=dataclasses.replace(activations.audit, acts=acts[n_fit:]),
+    )
+
+
+def _measure(
+    config: AuditConfig,
+    finish: Callable[[Audit], AuditResult] | None,
+    cache: StageCache,
+    reporter: Reporter,
+) -> Measured:
+    """Measure everything that the cache lacks, and keep the whole for the next audit."""
+    from salve_audit.audit.measure import measure, without_values
+
+    with hearing_warnings() as heard:
+        audit = measure(config, reporter, cache)
     if finish is not None:
         audit = dataclasses.replace(audit, result=finish(audit))
-    if config.out is not None:
-        with watch.stage("report"):
-            write_audit(audit, config)
-    return audit.result
+    measured = audit.measured()
+    if finish is None and audit.settled and cache.folder is not None:
+        kept = dataclasses.replace(measured, activations=without_values(measured.activations))
+        keep_audit(config, cache, audit.data_key, KeptResult(kept, tuple(heard.texts)))
+    return measured
 
 
-def measure(config: AuditConfig, watch: Stopwatch | None = None) -> Audit:
-    """All stages up to the result, without writing anything but the activation cache."""
-    watch, device = watch or Stopwatch(), choose_device(config.device)
-    subject = load_subject(config, watch)
-    check_layers(config, subject)
-    with watch.stage("autoencoder"):
-        trained = train_autoencoder(config, subject)
-    with watch.stage("reliance"):
-        reliance = measure_sensitivity(config, subject, trained)
-    compared = gather_comparison(subject, trained, reliance)
-    with watch.stage("interventions"):
-        comparison = compare_interventions(ComparisonSettings(methods=config.interventions, seed=config.seed), compared)
-    with watch.stage("stress"):
-        stress = stress_compared(config, subject, trained, reliance, (compared, comparison))
-    with watch.stage("deep edits"):
-        deep_edits = edit_deeply(config, subject, trained, compared)
-    with watch.stage("saliency"):
-        seeing = show_features(config, subject, trained, reliance, stress.features)
-    with watch.stage("image reliance"):
-        evidence = find_image_reliance(config, subject, reliance)
-    hashes = {"model_sha256": subject.model_sha256, "data_sha256": subject.activations.data_sha256}
-    sae_file = serialise_sae(trained.sae, hashes)
-    stages = StageResults(
-        subject=subject,
-        sae=trained.info,
-        sae_sha256=hashlib.sha256(sae_file).hexdigest(),
-        reliance=reliance,
-        comparison=comparison,
-        device=str(device),
-        stress=stress,
-        deep_edits=deep_edits,
-        seeing=seeing,
-        evidence=evidence,
-    )
-    result, concepts_file = assemble(config, stages), evidence.serialise(hashes)
-    outcome, codes = trained.outcome, trained.codes
-    return Audit(result, subject.activations, outcome, sae_file, concepts_file, codes, reliance, watch.seconds)
-
-
-def write_audit(audit: Audit, config: AuditConfig) -> None:
+def write_audit(measured: Measured, config: AuditConfig, cache: StageCache | None = None) -> None:
     """Write the result files into `config.out`, all or nothing, and then the reports, each on its own.
 
     Raises:
         OutputError: the folder cannot be written, or a report cannot be rendered; audit.json is there all the same.
     """
-    from salve_audit.audit.reports import write_reports
-    from salve_audit.audit.samples import samples_table, serialise_samples
-    from salve_audit.audit.samples_csv import samples_as_csv
-    from salve_audit.report import Rendering
+    from salve_audit.audit.private import anonymise_measured
+    from salve_audit.audit.reports import choose_rendering, write_reports
 
     assert config.out is not None, "write_audit needs a folder"
-    result, out = audit.result, Path(config.out)
-    table = samples_table(audit.activations.audit, audit.reliance.samples, result.data.classes)
-    samples, concepts_file = serialise_samples(table), audit.concepts_file
+    out = Path(config.out)
+    rendering = choose_rendering(measured, config)
     if config.anonymise:
-        result, samples, concepts_file = _anonymise(result, samples, concepts_file, out)
+        measured, rendering = anonymise_measured(measured, out), dataclasses.replace(rendering, samples_csv=None)
+    result = measured.result
     text = result.to_json().encode("utf-8")
     with publishing(out) as stage:
         (stage / "audit.json").write_bytes(text)
-        (stage / "samples.parquet").write_bytes(samples)
-        (stage / "sae.safetensors").write_bytes(audit.sae_file)
-        if concepts_file is not None:
-            (stage / CONCEPTS_FILE).write_bytes(concepts_file)
+        (stage / "samples.parquet").write_bytes(measured.samples)
+        (stage / "sae.safetensors").write_bytes(measured.sae)
+        if measured.concepts is not None:
+            (stage / "concepts.safetensors").write_bytes(measured.concepts)
         if config.keep_activations:
-            _write_activations(audit, stage / "activations.safetensors")
-    rendering = Rendering(config.paper, config.pdf, config.lang, samples_csv=samples_as_csv(samples))
-    write_reports(result, text, out, config.format, rendering)
+            _write_activations(measured, stage / "activations.safetensors")
+    write_reports(result, text, out, config.format, rendering, cache)
 
 
-def _anonymise(
-    result: AuditResult, samples: bytes, concepts_file: bytes | None, out: Path
-) -> tuple[AuditResult, bytes, bytes | None]:
-    """The same without names; the key is written beside `out`."""
-    from salve_audit.audit.private import anonymise_header, anonymise_samples, write_key
-    from salve_audit.results.relabel import anonymise
-
-    anonymous, key = anonymise(result)
-    write_key(key, out)
-    concepts_file = None if concepts_file is None else anonymise_header(concepts_file, key)
-    return anonymous, anonymise_samples(samples, key), concepts_file
-
-
-def _write_activations(audit: Audit, path: Path) -> None:
+def _write_activations(measured: Measured, path: Path) -> None:
     """Everything that an audit of the file itself (``salve-audit activations.safetensors``) needs."""
     from safetensors.numpy import save_file
 
-    activations = audit.activations
-    names = {"class_names": audit.result.data.classes}
+    activations = measured.activations
+    names = {"class_names": measured.result.data.classes}
     names |= {"fit_paths": activations.fit.paths, "audit_paths": activations.audit.paths}
     save_file(
         {

@@ -31,8 +31,8 @@ def samples_table(split: ActivationSplit, thresholds: SampleThresholds, classes:
     return pd.DataFrame(columns)
 
 
-def serialise_samples(table: pd.DataFrame) -> bytes:
-    """The table as Parquet; the same table gives the same bytes."""
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, engine="pyarrow", index=False, compression="zstd")
-    return buffer.getvalue()
+def samples_bytes(split: ActivationSplit, thresholds: SampleThresholds, classes: tuple[str, ...]) -> bytes:
+    """The content of samples.parquet; the same table gives the same bytes."""
+    stream = io.BytesIO()
+    samples_table(split, thresholds, classes).to_parquet(stream, engine="pyarrow", index=False, compression="zstd")
+    return stream.getvalue()

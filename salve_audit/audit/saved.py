@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,8 @@ def load_audited_classifier(audit: SavedAudit, path: Path, given: ModelOptions, 
     options = recall_options(given, audit.result)
     classifier = load_classifier(path, options.arch, options.head, weights=options.weights, trust=trust)
     check_model(audit, path, classifier.sha256)
-    return classifier
+    audited = audit.result.model.transform  # another release may read the file's settings in another way
+    return classifier if audited is None else dataclasses.replace(classifier, transform=audited)
 
 
 def fold_audited_head(audit: SavedAudit, classifier: Classifier, label: int | None) -> LinearHead:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from salve_audit.activations.device import choose_device, choose_workers
-from salve_audit.activations.store import Activations
+from salve_audit.activations.store import Activations, ActivationSplit
+from salve_audit.audit.stage_runner import Given
 from salve_audit.audit.subject import Subject
-from salve_audit.config import AuditConfig, limits_of
+from salve_audit.config import AuditConfig
 from salve_audit.evidence.stage import (
     TRACED,
     EvidenceInputs,
@@ -45,6 +47,7 @@ from salve_audit.saliency.visualisation import VisualisationInputs, add_visualis
 from salve_audit.stress.stage import StressInputs, StressOutcome, stress_edits
 
 TRANSFORMERS = ("vit", "deit", "beit", "eva", "cait", "swin", "maxvit", "flexivit")  # by the start of timm's names
+SAE_BUDGET = 60.0  # seconds
 PAPER_BATCH_TRANSFORMER = 16  # docs/method.md §1: 32 for convolutional networks
 NO_IMAGES = "activations were audited, and there are no images of them"
 LEFT_OUT = "images are kept out of this report (--no-images)"
@@ -74,24 +77,35 @@ class Autoencoder:
     Attributes:
         outcome: of its training, with the other seeds.
         info: for audit.json.
-        codes: (n, m) of the audit split.
         use: how the classes use its latents on the fit split.
         other_seeds: dominant features by the other seeds.
     """
 
     outcome: SaeOutcome
     info: SaeInfo
-    codes: Float[np.ndarray, "n m"]
     use: FeatureUse
     other_seeds: tuple[SeedFeatures, ...]
+    _codes: dict[int, Float[np.ndarray, "n m"]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def sae(self) -> TrainedSae:
         return self.outcome.sae
 
+    def encode(self, split: ActivationSplit) -> Float[np.ndarray, "n m"]:
+        """Codes of a split, computed once: they are large, and quicker to compute than to keep."""
+        if id(split.acts) not in self._codes:
+            self._codes[id(split.acts)] = self.sae.encode(split.acts)
+        return self._codes[id(split.acts)]
 
-def train_autoencoder(config: AuditConfig, subject: Subject) -> Autoencoder:
-    """The autoencoder of the fit split, with its codes of the audit split."""
+
+def choose_budget(seconds: float | None, device: torch.device) -> float | None:
+    """Seconds for the search of the autoencoder; None: no limit, as by default on a graphics card."""
+    return SAE_BUDGET if seconds is None and device.type == "cpu" else seconds
+
+
+def train_autoencoder(given: Given) -> Autoencoder:
+    """The autoencoder of the fit split, and how the classes use it."""
+    config, subject = given.config, given.subject
     activations, device = subject.activations, choose_device(config.device)
     fit, concepts = activations.fit, None
     if config.sae == SUPERVISED:
@@ -103,13 +117,14 @@ def train_autoencoder(config: AuditConfig, subject: Subject) -> Autoencoder:
         n_seeds=config.sae_seeds,
         seed=config.seed,
         device=str(device),
+        budget=choose_budget(config.sae_budget, device),
+        progress=given.advance,
         batch_size=PAPER_BATCH_TRANSFORMER if config.sae == PAPER and transformer else None,
     )
     outcome = train_sae(fit.acts, fit.labels, activations.head, settings, concepts)
     return Autoencoder(
         outcome,
         dataclasses.replace(outcome.info, on_audit=_measure_fidelity(outcome.sae, activations)),
-        outcome.sae.encode(activations.audit.acts),
         _describe_use(outcome.sae, activations),
         tuple(_describe_seed(seed, activations) for seed in outcome.seeds[1:]),
     )
@@ -136,8 +151,9 @@ def _describe_seed(sae: TrainedSae, activations: Activations) -> SeedFeatures:
     return SeedFeatures(use.dominant, sae.dictionary, use.mean_codes, use.alive)
 
 
-def measure_sensitivity(config: AuditConfig, subject: Subject, trained: Autoencoder) -> Reliance:
+def measure_sensitivity(given: Given, trained: Autoencoder) -> Reliance:
     """Features and thresholds at the head."""
+    config, subject = given.config, given.subject
     audit, head = subject.activations.audit, subject.activations.head
     return assess_reliance(
         RelianceInputs(
@@ -180,13 +196,10 @@ def gather_comparison(subject: Subject, trained: Autoencoder, reliance: Reliance
 
 
 def stress_compared(
-    config: AuditConfig,
-    subject: Subject,
-    trained: Autoencoder,
-    reliance: Reliance,
-    comparison: tuple[ComparisonInputs, Comparison],
+    given: Given, trained: Autoencoder, reliance: Reliance, comparison: tuple[ComparisonInputs, Comparison]
 ) -> StressOutcome:
     """Enhancement, composition and recovery of the edits that were compared."""
+    config, subject = given.config, given.subject
     compared, outcome = comparison
     return stress_edits(
         StressInputs(
@@ -195,24 +208,23 @@ def stress_compared(
             classes=reliance.classes,
             features=reliance.features,
             encoder=trained.sae.encoder_weight,
-            codes=trained.codes,
+            codes=trained.encode(subject.activations.audit),
             paths=subject.activations.audit.paths,
             seed=config.seed,
-        )
+        ),
+        given.advance,
     )
 
 
-def edit_deeply(
-    config: AuditConfig, subject: Subject, trained: Autoencoder, compared: ComparisonInputs
-) -> DeepComparison | None:
+def edit_deeply(given: Given, trained: Autoencoder, compared: ComparisonInputs) -> DeepComparison | None:
     """The comparison of deep edits; None where it is not wanted, or where SALVE and steering are not compared.
 
     Args:
-        config: of the audit.
-        subject: network and images.
+        given: settings, network and images.
         trained: the autoencoder, whose encoder is projected out.
         compared: what the edits of the head were compared on.
     """
+    config, subject = given.config, given.subject
     needed = {key for key, method in METHODS.items() if method.beside and not method.yardstick}
     if config.deep_edits == "off" or not needed <= {*config.interventions}:
         return None
@@ -228,38 +240,33 @@ def edit_deeply(
         seed=config.seed,
         device=device,
         workers=choose_workers(config.workers, device),
+        advance=given.advance,
     )
     return compare_deep_edits(inputs)
 
 
-def show_features(
-    config: AuditConfig,
-    subject: Subject,
-    trained: Autoencoder,
-    reliance: Reliance,
-    features: Sequence[FeatureInfo],
-) -> Seeing:
+def show_features(given: Given, trained: Autoencoder, reliance: Reliance, features: Sequence[FeatureInfo]) -> Seeing:
     """Galleries of dominant and shared features, and of the images that flip first.
 
     Args:
-        config: of the audit.
-        subject: network, images and activations.
-        trained: the autoencoder with the codes of the audit split.
+        given: settings, network, images and activations.
+        trained: the autoencoder.
         reliance: classes and thresholds.
         features: described ones, with what the later stages know of them.
     """
+    config, subject = given.config, given.subject
     if not config.images:
         return nothing_seen(LEFT_OUT)
     if subject.classifier is None or subject.images is None:
         return nothing_seen(NO_IMAGES)
-    drawing = _gather_drawing(config, subject, subject.classifier, trained, (reliance, features))
+    drawing = _gather_drawing(given, subject.classifier, trained, (reliance, features))
     seeing = see_features(SeeingInputs(drawing, reliance.samples, subject.classes))
     if seeing.why_absent:
         return seeing
     visualised = VisualisationInputs(
         classifier=subject.classifier,
         sae=trained.sae,
-        codes=trained.codes,
+        codes=trained.encode(subject.activations.audit),
         features=features,
         classes=subject.classes,
         which=config.activation_maximisation,
@@ -270,37 +277,39 @@ def show_features(
 
 
 def _gather_drawing(
-    config: AuditConfig,
-    subject: Subject,
+    given: Given,
     classifier: Classifier,
     trained: Autoencoder,
     described: tuple[Reliance, Sequence[FeatureInfo]],
 ) -> DrawingInputs:
     """All that heat maps are drawn from; `described`: the classes with their thresholds, and the features."""
+    config, subject = given.config, given.subject
     assert subject.images is not None, "there are images"
     (reliance, features), audit = described, subject.activations.audit
+    codes = trained.encode(audit)
     return DrawingInputs(
         classifier=classifier,
         images=subject.images,
         audit=audit,
         head=subject.activations.head,
         sae=trained.sae,
-        codes=trained.codes,
-        chosen=choose_images(reliance.classes, features, trained.codes, reliance.samples, audit.labels),
+        codes=codes,
+        chosen=choose_images(reliance.classes, features, codes, reliance.samples, audit.labels),
         layer=config.saliency_layer,
         device=choose_device(config.device),
         trace=subject.layers.trace,
+        advance=given.advance,
     )
 
 
-def find_image_reliance(config: AuditConfig, subject: Subject, reliance: Reliance) -> EvidenceOutcome:
+def find_image_reliance(given: Given, reliance: Reliance) -> EvidenceOutcome:
     """Image reliance of every class that can be afforded, or a record that says why it was not measured.
 
     Args:
-        config: of the audit.
-        subject: network, images and activations.
+        given: settings, network, images and activations.
         reliance: classes with their thresholds; the most fragile ones are examined first.
     """
+    config, subject = given.config, given.subject
     if config.evidence == "off":
         return absent_evidence(reliance.classes, "it was turned off (--evidence off)")
     if subject.classifier is None or subject.images is None:
@@ -318,8 +327,9 @@ def find_image_reliance(config: AuditConfig, subject: Subject, reliance: Relianc
         workers=choose_workers(config.workers, device),
         seed=config.seed,
         layer=config.evidence_layer,
-        needed=limits_of(config).in_image,
+        needed=config.evidence_needed,
         with_images=config.images,
         trace=subject.layers.trace,
+        advance=given.advance,
     )
     return measure_evidence(inputs, reliance.classes)

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from salve_audit.activations.cache import default_cache_dir
 from salve_audit.activations.device import choose_device
 from salve_audit.activations.extraction import ExtractSettings, extract
 from salve_audit.activations.store import Activations, ActivationSplit
-from salve_audit.audit.progress import Stopwatch
+from salve_audit.audit.cache_folder import find_cache_dir
+from salve_audit.audit.first_result import tell_first
+from salve_audit.audit.progress import Advance, Reporter
+from salve_audit.audit.progress import log as stage_log
+from salve_audit.audit.recall import hash_listing
 from salve_audit.config import AuditConfig
-from salve_audit.errors import DataError, UsageError
+from salve_audit.errors import DataError, OutputError, UsageError
 from salve_audit.inputs.arrays.array_file import is_array_file
 from salve_audit.inputs.arrays.arrayset import ArraySet, ArraySplit, load_arrays
 from salve_audit.inputs.data.datasets import load_images
@@ -36,14 +39,18 @@ from salve_audit.inputs.labels.matching import match_classes
 from salve_audit.inputs.labels.suspect import suspect_mapping
 from salve_audit.inputs.model.checkpoint import load_classifier
 from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.inputs.model.decisions import list_decisions
 from salve_audit.inputs.model.enlarged import describe_enlarged
 from salve_audit.inputs.model.identify import ALSO_FIT
-from salve_audit.results import ClassMapping, ClassPair, ModelInfo
+from salve_audit.results import ClassMapping, ClassPair, Decision, ModelInfo
 from salve_audit.sae.supervised_concepts import gather_concepts, select_columns
 from salve_audit.sae.variant_names import SUPERVISED
 from salve_audit.spatial.layers import LayerMemo
 
 log = logging.getLogger(__name__)
+cache_log = logging.getLogger(f"{__name__}.cache")  # what it says is not of the result, see `hearing_warnings`
+PASS_STAGE = "activations"
+INPUTS, PASS = "model and data, matched", "one pass of all images through the network"
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,8 @@ class Subject:
         classifier: the network, None for arrays.
         images: the images of both splits, unreadable ones included; None for arrays.
         layers: the trace of the classifier's spatial layers, shared by all stages that need them.
+        decisions: readings of the model and the data that were chosen between.
+        data_key: hash of the images as they were found, before they were matched with outputs; empty for arrays.
     """
 
     activations: Activations
@@ -79,9 +88,11 @@ class Subject:
     classifier: Classifier | None = None
     images: ImageSet | None = None
     layers: LayerMemo = field(default_factory=LayerMemo)
+    decisions: tuple[Decision, ...] = ()
+    data_key: str = ""
 
 
-def load_subject(config: AuditConfig, watch: Stopwatch) -> Subject:
+def load_subject(config: AuditConfig, reporter: Reporter) -> Subject:
     """Activations, head and classes from a checkpoint and images, or from a file of arrays.
 
     Raises:
@@ -90,28 +101,40 @@ def load_subject(config: AuditConfig, watch: Stopwatch) -> Subject:
     """
     path = Path(config.model)
     if is_array_file(path):
-        return _from_arrays(path, config, watch)
+        return _from_arrays(path, config, reporter)
     if config.data is None:
         hint = "salve-audit MODEL DATA; only a file of arrays (.npz, .safetensors with acts) is audited alone"
         raise UsageError("DATA", f"no labelled images are given for {path}", hint=hint)
-    return _from_images(path, Path(config.data), config, watch)
+    return _from_images(path, Path(config.data), config, reporter)
 
 
-def _from_images(path: Path, data: Path, config: AuditConfig, watch: Stopwatch) -> Subject:
-    with watch.stage("inputs"):
+def _from_images(path: Path, data: Path, config: AuditConfig, reporter: Reporter) -> Subject:
+    with reporter.stage("inputs", INPUTS):
         classifier = load_classifier(
             path, arch=config.arch, head=config.head, weights=config.weights, trust=config.trust_model
         )
+        if config.orientation != "auto":
+            classifier = classifier.with_orientation(config.orientation, "--orientation")
         for note in classifier.notes:
             if note.startswith(ALSO_FIT):
                 log.warning("%s: it is taken for %s; %s", path.name, classifier.architecture, note)
-        images = load_images(data, seed=config.seed, limit=config.limit)
-        images = match_classes(images, classifier.n_outputs, classifier.class_names, config.classes)
+        images = load_images(data, seed=config.seed, limit=config.limit, follow_links=config.follow_links)
+        listing = hash_listing(images)
+        images = match_classes(
+            images, classifier.n_outputs, classifier.class_names, config.classes, classifier.class_order
+        )
+        decisions = list_decisions(classifier, images)
+        _say(decisions)
         _check_label(classifier, images.classes, config.label)
         attributes = _find_attributes(images, config)
-    with watch.stage("activations"):
-        activations = extract(classifier, images, _extract_settings(config))
-    suspicion = (*_warn_enlarged(classifier, images), *_suspect(activations, images.classes))
+    with reporter.stage(PASS_STAGE, PASS) as time:
+        activations = _extract(classifier, images, config, reporter.advance)
+        time.from_cache = activations.from_cache
+    tell_first(activations, images.classes, classifier.notes, images.mapping)
+    suspicion = (
+        *_warn_enlarged(classifier, images),
+        *_suspect(activations, images.classes, matched_by_name=images.matched_by_name),
+    )
     subject = Subject(
         activations=activations,
         classes=images.classes,
@@ -120,13 +143,24 @@ def _from_images(path: Path, data: Path, config: AuditConfig, watch: Stopwatch) 
         data_root=images.root.name,
         layout=images.layout,
         trusted_code=classifier.trusted_code,
-        notes=(*classifier.notes, *suspicion),
+        notes=(*classifier.notes, *(str(decision) for decision in decisions if decision.conflict), *suspicion),
+        decisions=decisions,
         mapping=ClassMapping(images.mapping, tuple(ClassPair(name, output) for name, output in images.pairs)),
         attributes=attributes,
         classifier=classifier,
         images=images,
+        data_key=f"{listing} {activations.contents_sha256}",
     )
     return subject if config.label is None else _narrow(subject, config.label)
+
+
+def _say(decisions: Sequence[Decision]) -> None:
+    """A line for each decision; those that something contradicts are warnings, which --quiet does not silence."""
+    for decision in decisions:
+        if decision.conflict:
+            log.warning("%s", decision)
+        else:
+            stage_log.info("  %s", decision)
 
 
 def _check_label(classifier: Classifier, classes: tuple[str, ...], label: str | None) -> None:
@@ -179,18 +213,21 @@ def _warn_enlarged(classifier: Classifier, images: ImageSet) -> tuple[str, ...]:
 
 
 def _suspect(
-    activations: Activations, classes: tuple[str, ...], remedy: str = "--classes FILE maps them by hand"
+    activations: Activations,
+    classes: tuple[str, ...],
+    remedy: str = "--classes FILE maps them by hand",
+    matched_by_name: bool = False,
 ) -> tuple[str, ...]:
     """A warning, said and kept, where the classes are probably not the outputs they were matched with."""
     head, audit = activations.head, activations.audit
     logits = np.asarray(audit.acts) @ head.weight.T + head.bias
-    text = suspect_mapping(logits, audit.labels, head.n_classes, classes, remedy)
+    text = suspect_mapping(logits, audit.labels, head.n_classes, classes, remedy, matched_by_name)
     if text is not None:
         log.warning("%s", text)
     return () if text is None else (text,)
 
 
-def _from_arrays(path: Path, config: AuditConfig, watch: Stopwatch) -> Subject:
+def _from_arrays(path: Path, config: AuditConfig, reporter: Reporter) -> Subject:
     for option, value in (
         ("DATA", config.data),
         ("--arch", config.arch),
@@ -203,7 +240,7 @@ def _from_arrays(path: Path, config: AuditConfig, watch: Stopwatch) -> Subject:
     ):
         if value is not None:
             raise UsageError(option, f"{path} holds activations, labels and head; nothing else is read")
-    with watch.stage("inputs"):
+    with reporter.stage("inputs", INPUTS):
         arrays = load_arrays(path, config.seed, config.limit, config.label)
     activations = Activations(
         fit=_as_activations(arrays.fit),
@@ -215,6 +252,7 @@ def _from_arrays(path: Path, config: AuditConfig, watch: Stopwatch) -> Subject:
         from_cache=False,
         skipped=(),
     )
+    tell_first(activations, arrays.classes, arrays.notes)
     remedy = "bring labels and rows of the weight into one order, and check that the weight is (classes, activations)"
     return Subject(
         activations=activations,
@@ -232,16 +270,31 @@ def _as_activations(part: ArraySplit) -> ActivationSplit:
     return ActivationSplit(part.acts, part.labels, part.paths)
 
 
-def _extract_settings(config: AuditConfig) -> ExtractSettings:
-    cache = Path(config.cache) if config.cache is not None else default_cache_dir()
-    return ExtractSettings(
+def _extract(classifier: Classifier, images: ImageSet, config: AuditConfig, advance: Advance) -> Activations:
+    settings = ExtractSettings(
         batch_size=config.batch_size,
         workers=config.workers,
         device=choose_device(config.device),
         precision=config.precision,
-        cache_dir=cache if config.use_cache else None,
-        progress=config.progress,
+        cache_dir=find_cache_dir(config.cache) if config.use_cache else None,
+        advance=advance,
     )
+    return extract_anyway(classifier, images, settings)
+
+
+def extract_anyway(classifier: Classifier, images: ImageSet, settings: ExtractSettings) -> Activations:
+    """Activations from the cache or a pass; a cache that cannot be written is a warning, and the pass does without.
+
+    Raises:
+        SalveError: as `extract` does, but for the cache.
+    """
+    try:
+        return extract(classifier, images, settings)
+    except OutputError as error:
+        if settings.cache_dir is None:
+            raise
+        cache_log.warning("%s: %s; activations are not kept for the next audit", error.what, error.why)
+    return extract(classifier, images, dataclasses.replace(settings, cache_dir=None))
 
 
 def _describe_model(classifier: Classifier, activations: Activations) -> ModelInfo:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
 import logging
 import os
@@ -12,20 +14,23 @@ from typing import NoReturn
 import click
 
 from salve_audit import __version__
-from salve_audit.cli.printing import plain
+from salve_audit.cli.printing import say_end
 from salve_audit.errors import SalveError
+from salve_audit.results.plain_text import plain
 
 COMMANDS = {
     "audit": "Audit a model on labelled images (the default command).",
     "inspect": "Show what the tool sees in a model and a data set; run nothing.",
     "demo": "Audit a generated world whose right answers are known.",
     "report": "Render the report again from a saved audit.json.",
-    "compare": "Show what changed between two saved audits.",
-    "gate": "Judge a saved audit.json under a limit.",
+    "gate": "Judge a saved audit.json under a policy.",
+    "compare": "Compare two saved audits, with statistics.",
+    "cache": "List or clear what earlier audits have left for the next one.",
     "edit": "Write a checkpoint with a permanent edit, in the format it came in.",
     "explain": "Explain one image: prediction, features, thresholds, heat maps.",
 }
 INTERRUPTED, FAILED = 130, 2
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENXIO, errno.EBADF)  # of standard output
 LONGEST = 1500  # characters of a message; names in it may be of any length
 
 
@@ -64,11 +69,11 @@ def cli() -> None:
 
     \b
       salve-audit model.pt data/                      audit; the report lies in salve-report/
-      salve-audit model.pt data/ --fail-under 1.5     the same as a gate: exit 1 on fragile classes
+      salve-audit model.pt data/ --policy FILE        the same as a gate: exit 1 on fragile classes
       salve-audit weights.pth data/ --arch resnet18   the architecture, where it is not found
       salve-audit audit --help                        all options of an audit
 
-    Exit codes: 0 audited (and the limit holds), 1 the limit is violated, 2 nothing trustworthy was measured,
+    Exit codes: 0 audited (and the policy holds), 1 the policy is violated, 2 nothing trustworthy was measured,
     130 interrupted.
     """
 
@@ -82,7 +87,8 @@ def run(arguments: list[str]) -> int:
     """Exit code of the command line with these arguments; every error becomes one line on stderr."""
     try:
         code = cli.main(args=arguments, prog_name="salve-audit", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by who started this
+            sys.stdout.flush()
         return int(code or 0)
     except SalveError as error:
         return _fail(str(error), error.hint, error.exit_code)
@@ -92,11 +98,16 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         return _fail(error.format_message(), None, FAILED)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted: nothing was left half-written; a second run resumes", err=True)
+        say_end("interrupted", "nothing was left half-written; a second run resumes")
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing more to say
+        _drop_stdout()  # the reader left; nothing more to say
         return FAILED
+    except OSError as error:
+        if error.filename is not None or error.errno not in UNWRITABLE:
+            return _fail_internally(error)
+        _drop_stdout()
+        return _fail(f"standard output: cannot be written ({error.strerror})", "results in --out are whole", FAILED)
     except MemoryError:
         return _fail("memory: not enough for this model and batch size", "try --batch-size 16", FAILED)
     except Exception as error:
@@ -106,17 +117,24 @@ def run(arguments: list[str]) -> int:
                 "try a smaller --batch-size or --n-latents",
                 FAILED,
             )
-        reason = f"internal error: {type(error).__name__}: {error}"
-        return _fail(reason, "this is a defect of salve-audit; -v shows where", FAILED)
+        return _fail_internally(error)
+
+
+def _fail_internally(error: Exception) -> int:
+    reason = f"internal error: {type(error).__name__}: {error}"
+    return _fail(reason, "this is a defect of salve-audit; -v shows where", FAILED)
+
+
+def _drop_stdout() -> None:
+    """Lets what is still buffered go nowhere: Python would fail on it at exit, with an exit code of its own."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, hint: str | None, code: int) -> int:
     if logging.getLogger("salve_audit").isEnabledFor(logging.DEBUG):
         traceback.print_exc()
     line = plain(message)
-    click.echo(
-        f"error: {line if len(line) <= LONGEST else line[: LONGEST // 2] + '…' + line[-LONGEST // 2 :]}", err=True
-    )
-    if hint:
-        click.echo(f"hint: {plain(hint)}", err=True)
+    with contextlib.suppress(OSError):  # standard error may be on the full disk too; the exit code says it all
+        say_end("error", line if len(line) <= LONGEST else line[: LONGEST // 2] + "…" + line[-LONGEST // 2 :], hint)
     return code

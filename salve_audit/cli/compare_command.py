@@ -6,26 +6,38 @@ from pathlib import Path
 
 import click
 
-from salve_audit.cli.options import verbosity_options
-from salve_audit.cli.printing import MAX_ROWS, aligned, plain, set_up_logging
+from salve_audit.cli.gate_command import MISMATCH_NAMES
+from salve_audit.cli.options import CommaList, verbosity_options
+from salve_audit.cli.printing import MAX_ROWS, aligned, set_up_logging
+from salve_audit.results.plain_text import plain
+
+FORMS = ("text", "json", "md")
+mismatch_option = click.option(
+    "--allow-mismatch",
+    type=CommaList(MISMATCH_NAMES),
+    default=(),
+    metavar="LIST",
+    help=f"What the audits need not share: {', '.join(MISMATCH_NAMES)}.",
+)
 
 
 @click.command("compare")
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
-@click.option("--format", "form", type=click.Choice(("table", "json", "md")), default="table", help="[default: table]")
-@click.option("--allow-mismatch", is_flag=True, help="Compare although more than the model differs; names what does.")
+@click.option("--format", "form", type=click.Choice(FORMS), default="text", show_default=True)
+@mismatch_option
 @verbosity_options
-def command(old: Path, new: Path, form: str, allow_mismatch: bool, verbose: int, quiet: bool) -> int:
-    """Compare two audits (audit.json files or their folders): newly fragile and fixed classes first.
+def command(old: Path, new: Path, form: str, allow_mismatch: tuple[str, ...], verbose: int, quiet: bool) -> int:
+    """Compare NEW with OLD, audits of two models on the same data: newly fragile and fixed classes first.
 
-    Differences are paired over images where both audits saw the same ones and samples.parquet lies beside both.
+    Accuracy and flip medians are compared image by image, the rest by the intervals of both; p-values are corrected
+    over classes. Exit code 0 whatever changed: `gate --baseline` judges.
     """
     set_up_logging(verbose, quiet)
     from salve_audit.compare import compare_audits
     from salve_audit.compare.text import HEAD, about, as_json, as_markdown, comparison_rows, summary
 
-    comparison = compare_audits(old, new, allow_mismatch=allow_mismatch)
+    comparison = compare_audits(old, new, allow_mismatch)
     if form == "json":
         click.echo(as_json(comparison))
     elif form == "md":
@@ -35,6 +47,6 @@ def command(old: Path, new: Path, form: str, allow_mismatch: bool, verbose: int,
         lines = aligned([list(HEAD), *rows[:MAX_ROWS]])
         if len(rows) > MAX_ROWS:
             lines.append(f"... {len(rows) - MAX_ROWS} more classes: --format json has all")
-        lines += ["* the 95 % interval excludes no change", *map(plain, about(comparison)), summary(comparison)]
+        lines += ["* beyond chance, corrected over classes", *map(plain, about(comparison)), summary(comparison)]
         click.echo("\n".join(lines))
     return 0

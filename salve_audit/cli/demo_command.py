@@ -6,9 +6,10 @@ import click
 
 from salve_audit.cli.audit_command import print_result
 from salve_audit.cli.options import config_option, verbosity_options
-from salve_audit.cli.printing import plain, set_up_logging
+from salve_audit.cli.printing import set_up_logging
 from salve_audit.config import FORMATS, AuditConfig
 from salve_audit.results import DemoTruth
+from salve_audit.results.plain_text import plain
 
 DEFAULT_OUT = "salve-demo"
 

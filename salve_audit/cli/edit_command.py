@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from salve_audit.cli.options import AS_AUDITED, shared_option, verbosity_options
-from salve_audit.cli.printing import MAX_ROWS, aligned, plain, set_up_logging
+from salve_audit.cli.printing import MAX_ROWS, aligned, set_up_logging
 from salve_audit.errors import UsageError
 from salve_audit.interventions.registry import ABLATION, ALL_WRITERS, SALVE
+from salve_audit.results.plain_text import plain
 
 if TYPE_CHECKING:
     from salve_audit.edit.plan import Step

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from salve_audit.cli.options import AS_AUDITED, shared_option, verbosity_options
-from salve_audit.cli.printing import plain, set_up_logging
+from salve_audit.cli.printing import set_up_logging
 from salve_audit.explain.output import FORMATS, check_explanation_out, choose_format, write_whole
+from salve_audit.results.plain_text import plain
 
 if TYPE_CHECKING:
     from salve_audit.explain.findings import Explanation

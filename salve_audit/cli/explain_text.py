@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from salve_audit.cli.printing import aligned, plain
+from salve_audit.cli.printing import aligned
 from salve_audit.explain.findings import ClassScore, Decomposition, EditFinding, ExplainedRegions, Explanation
 from salve_audit.explain.words import (
     conclude,
@@ -19,6 +19,7 @@ from salve_audit.explain.words import (
     signed,
 )
 from salve_audit.report.numbers import NBSP, percent
+from salve_audit.results.plain_text import plain
 
 MAPS_HINT = "heat maps: -o FILE.html or -o FILE.png"
 

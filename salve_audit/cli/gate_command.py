@@ -1,8 +1,8 @@
-"""``salve-audit gate AUDIT``: judge a saved audit under a limit; needs no torch."""
+"""``salve-audit gate AUDIT``: judge a saved audit under a policy; needs no torch."""
 
 from __future__ import annotations
 
-import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,37 +10,97 @@ from typing import Any
 import click
 
 from salve_audit.cli.audit_command import exit_code
-from salve_audit.cli.options import shared_option, verbosity_options
-from salve_audit.cli.printing import set_up_logging, verdict_text
+from salve_audit.cli.options import CommaList, SectionedCommand, SectionedOption, shared_option, verbosity_options
+from salve_audit.cli.printing import set_up_logging
 from salve_audit.errors import UsageError
-from salve_audit.gate.limits import RULES, Limits
+from salve_audit.gate.rules import SHORTHANDS
+from salve_audit.results.plain_text import plain
+
+FORMAT_NAMES = ("text", "json", "junit", "sarif", "github", "gitlab", "markdown")
+MISMATCH_NAMES = ("data", "schema", "autoencoder", "classes", "digest")
+DEFAULT_POLICY = "salve-policy.toml"
+_PATH = click.Path(path_type=Path)
 
 
 def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The limits of a policy, as for the audit."""
-    for rule in reversed(RULES):
-        command = shared_option(rule.key)(command)
+    """Policy, baseline and the limits that are shorthands for rules, as for the audit."""
+    for name in reversed(("policy", "baseline", *SHORTHANDS)):
+        command = shared_option(name)(command)
     return command
 
 
-@click.command("gate")
-@click.argument("audit", type=click.Path(path_type=Path))
+@click.command("gate", cls=SectionedCommand)
+@click.argument("audit", type=_PATH)
 @limit_options
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    metavar="NAME[=FILE]",
+    cls=SectionedOption,
+    section="Results",
+    help=f"Out of {', '.join(FORMAT_NAMES)}; several times.  [default: text, and what the CI that runs this shows]",
+)
+@click.option("--model", type=_PATH, metavar="FILE", help="The audit has to be one of this file, by its hash.")
+@click.option(
+    "--allow-mismatch",
+    type=CommaList(MISMATCH_NAMES),
+    default=(),
+    metavar="LIST",
+    help=f"What audit and baseline need not share: {', '.join(MISMATCH_NAMES)}.",
+)
+@click.option("--init", is_flag=True, help="Write a commented policy from AUDIT: limits just beyond what holds today.")
+@click.option("--out", type=_PATH, metavar="FILE", help=f"With --init: the file to write.  [default: {DEFAULT_POLICY}]")
 @verbosity_options
-def command(audit: Path, verbose: int, quiet: bool, **limit_values: Any) -> int:
-    """Judge AUDIT (an audit.json or its folder): exit 1 when a class is fragile.
+def command(audit: Path, verbose: int, quiet: bool, **options: Any) -> int:
+    """Judge AUDIT (an audit.json or its folder): exit 1 when the policy is violated, 2 when it cannot be trusted.
 
-    Without a limit the verdict that was saved with the audit is repeated.
+    The policy is that of --policy, else [tool.salve-audit.gate] of a pyproject.toml, which is looked for upwards, else
+    the one that the audit was made with. Limits given here tighten it and never loosen it.
     """
     set_up_logging(verbose, quiet)
-    from salve_audit.gate.verdict import judge
-    from salve_audit.results import load_audit
+    if options["init"]:
+        return _write_policy(audit, options["out"] or Path(DEFAULT_POLICY))
+    if options["out"] is not None:
+        raise UsageError("--out", "goes with --init", hint="--format NAME=FILE writes the verdict into a file")
+    from salve_audit.gate.output.formats import detect_targets, parse_target, write_verdict
+    from salve_audit.gate.run import Request, run_gate
 
-    result = load_audit(audit)
-    limits = Limits(**limit_values)
-    if limits.policy is not None:
-        result = dataclasses.replace(result, verdict=judge(result.classes, limits))
-    if result.verdict.policy is None:
-        raise UsageError(str(audit), "was audited without a limit", hint="give one with --fail-under X")
-    click.echo(verdict_text(result.verdict))
-    return exit_code(result)
+    targets = [parse_target(text) for text in options["formats"]] or detect_targets(os.environ)
+    gated = run_gate(
+        Request(
+            audit=audit,
+            policy=None if options["policy"] is None else Path(options["policy"]),
+            project=_find_project_policy() if options["policy"] is None else None,
+            limits={name: options[name] for name in SHORTHANDS},
+            baseline=None if options["baseline"] is None else Path(options["baseline"]),
+            model=options["model"],
+            allow_mismatch=options["allow_mismatch"],
+        )
+    )
+    write_verdict(gated.verdict, targets, str(gated.file.path), lambda text: click.echo(text, nl=False))
+    return exit_code(gated.verdict)
+
+
+def _find_project_policy() -> Path | None:
+    """The pyproject.toml that is found upwards, if it has a policy."""
+    from salve_audit.settings import find_project_policy
+
+    return find_project_policy(Path.cwd())
+
+
+def _write_policy(audit: Path, out: Path) -> int:
+    from salve_audit.errors import OutputError
+    from salve_audit.gate.audit_file import read_audit_file
+    from salve_audit.gate.init import propose_policy
+
+    text = propose_policy(read_audit_file(audit).result)
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise OutputError(str(out), "is there already", hint="name another file with --out") from None
+    except OSError as error:
+        raise OutputError(str(out), f"cannot be written ({error.strerror})") from error
+    click.echo(f"policy in {plain(str(out))}; try it: salve-audit gate {plain(str(audit))} --policy {plain(str(out))}")
+    return 0

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from salve_audit.cli.options import shared_option, verbosity_options
-from salve_audit.cli.printing import plain, set_up_logging
+from salve_audit.cli.printing import set_up_logging
 from salve_audit.errors import UsageError
+from salve_audit.results.plain_text import plain
 
 if TYPE_CHECKING:
     from salve_audit.inputs.model.classifier import Classifier
+    from salve_audit.results import Decision
 
 MAX_NAMES = 12
 SHOWN_ELSEWHERE = ("num_classes", "in_chans")
@@ -27,6 +30,8 @@ MAX_NAME, MAX_ARGUMENTS = 48, 160  # characters
 @shared_option("weights")
 @shared_option("trust_model")
 @shared_option("classes")
+@shared_option("follow_links")
+@shared_option("orientation")
 @shared_option("label", help="The label to show, where arrays have labels that do not exclude each other.")
 @shared_option("seed", help="Seed of the split  [default: 0]")
 @verbosity_options
@@ -77,6 +82,8 @@ def _describe_model(model: str, data: str | None, flags: dict[str, Any]) -> dict
     classifier = load_classifier(
         Path(model), arch=flags["arch"], head=flags["head"], weights=flags["weights"], trust=flags["trust_model"]
     )
+    if flags["orientation"] != "auto":
+        classifier = classifier.with_orientation(flags["orientation"], "--orientation")
     spec = classifier.transform
     n_parameters = sum(p.numel() for p in classifier.model.parameters())
     size = "x".join(str(side) for side in spec.input_size)
@@ -97,18 +104,21 @@ def _describe_model(model: str, data: str | None, flags: dict[str, Any]) -> dict
     }
     for number, note in enumerate(classifier.notes, 1):
         lines[f"note {number}"] = note
-    if data is not None:
-        lines.update(_describe_data(data, flags, classifier))
-    return lines
+    if data is None:
+        return lines | _describe_decisions(classifier.decisions)
+    return lines | _describe_data(data, flags, classifier)
 
 
 def _describe_data(data: str, flags: dict[str, Any], classifier: Classifier) -> dict[str, str]:
     from salve_audit.inputs.data.datasets import load_images
     from salve_audit.inputs.labels.matching import match_classes
+    from salve_audit.inputs.model.decisions import list_decisions
     from salve_audit.inputs.model.enlarged import describe_enlarged
 
-    images = load_images(data, seed=flags["seed"])
-    images = match_classes(images, classifier.n_outputs, classifier.class_names, flags["classes"])
+    images = load_images(data, seed=flags["seed"], follow_links=flags["follow_links"])
+    images = match_classes(
+        images, classifier.n_outputs, classifier.class_names, flags["classes"], classifier.class_order
+    )
     pairs = tuple(
         f"{_short(name)} = {output}{f' ({_short(own)})' if (own := images.classes[output]) != name else ''}"
         for name, output in sorted(images.pairs, key=lambda pair: pair[1])
@@ -124,8 +134,17 @@ def _describe_data(data: str, flags: dict[str, Any], classifier: Classifier) -> 
     }
     if images.attributes:
         lines["attributes"] = _some(tuple(map(_short, images.attributes)))
+    lines |= _describe_decisions(list_decisions(classifier, images))
     enlarged = describe_enlarged(classifier, images)
     return lines if enlarged is None else {**lines, "warning": enlarged}
+
+
+def _describe_decisions(decisions: Sequence[Decision]) -> dict[str, str]:
+    """A row for each choice between readings; those that something contradicts are warnings."""
+    rows = {}
+    for number, decision in enumerate(decisions, 1):
+        rows[f"{'warning' if decision.conflict else 'taken'} {number}"] = str(decision)
+    return rows
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
-from salve_audit.config import DEFAULT_OUT, AuditConfig, read_settings
+from salve_audit.config import DEFAULT_OUT, AuditConfig
 from salve_audit.errors import UsageError
 from salve_audit.options import DeclaredOption, OldSpelling, describe_renaming, flag_options
+from salve_audit.settings import read_settings
 
 log = logging.getLogger(__name__)
 

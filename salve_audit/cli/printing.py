@@ -2,41 +2,79 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 import logging
 import sys
 from collections.abc import Sequence
+from typing import TextIO
+
+import click
 
 from salve_audit.audit import progress
-from salve_audit.results import AuditResult, ClassReliance, Verdict
+from salve_audit.results import AuditResult, ClassReliance
+from salve_audit.results.plain_text import plain
 
 MAX_ROWS = 40
 MAX_NAME = 32
 
 
-def plain(text: str) -> str:
-    """One printable line: names of files and classes must not move the cursor, colour or forge lines."""
-    if text.lstrip().startswith("::"):  # there and at "##[" a continuous integration reads commands
-        text = text.replace(":", "\\x3a", 1)
-    text = text.replace("##[", "\\x23#[")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def set_up_logging(verbose: int, quiet: bool) -> None:
-    """Log to stderr: stages by default, everything with -v, warnings only with --quiet."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_LineFormatter())
+def set_up_logging(verbose: int, quiet: bool, as_json: bool = False) -> None:
+    """Log to stderr: stages by default, everything with -v, warnings only with --quiet; as text or as JSON."""
+    handler = _BesideBars(sys.stderr)
+    handler.setFormatter(_JsonFormatter() if as_json else _LineFormatter())
     package = logging.getLogger("salve_audit")
     package.handlers[:] = [handler]
     package.propagate = False
     package.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.WARNING)
-    progress.log.setLevel(logging.WARNING if quiet else logging.INFO)
+    progress.log.setLevel(logging.WARNING if quiet else logging.DEBUG if as_json else logging.INFO)
+    logging.getLogger("salve_audit.settings").setLevel(logging.WARNING if quiet else logging.INFO)
     logging.getLogger("salve_audit.demo").setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def say_end(kind: str, message: str, hint: str | None = None) -> None:
+    """The last line on stderr, an error or an interrupt, in the form that the lines before it had."""
+    handlers = logging.getLogger("salve_audit").handlers
+    if handlers and isinstance(handlers[0].formatter, _JsonFormatter):
+        line = json.dumps({"time": _now(), "level": "error", "event": kind, "message": message, "hint": hint})
+        click.echo(line, err=True)
+        return
+    click.echo(f"{kind}: {plain(message)}", err=True)
+    if hint:
+        click.echo(f"hint: {plain(hint)}", err=True)
+
+
+class _BesideBars(logging.StreamHandler[TextIO]):
+    """Lines that do not run into a bar that is drawn."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "tqdm" not in sys.modules:
+            super().emit(record)
+            return
+        from tqdm import tqdm
+
+        with tqdm.external_write_mode(file=sys.stderr):
+            super().emit(record)
 
 
 class _LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        return prefix + plain(record.getMessage())
+        return "\n".join(prefix + plain(line) for line in getattr(record, "lines", (record.getMessage(),)))
+
+
+class _JsonFormatter(logging.Formatter):
+    """One JSON object per line, as docs/log-json.md describes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = record.levelname.lower()
+        event = getattr(record, "event", "warning" if record.levelno >= logging.WARNING else "message")
+        content = {"time": _now(), "level": level, "event": event, "message": record.getMessage()}
+        return json.dumps({**content, **getattr(record, "fields", {})})
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def class_table(result: AuditResult) -> str:
@@ -90,25 +128,3 @@ def aligned(rows: list[list[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return [lines[0], "-" * max(len(line) for line in lines), *lines[1:]]
-
-
-def verdict_text(verdict: Verdict) -> str:
-    """The verdict in words, one line per outcome; empty without a limit."""
-    if verdict.policy is None:
-        return ""
-    word = {True: "passed", False: "FAILED", None: "NOT JUDGED"}[verdict.passed]
-    lines = [f"gate ({verdict.policy}): {word}"]
-    meaning = {
-        "fail": "fragile (whole interval beyond the limit)",
-        "undecided": "undecided (interval contains the limit)",
-        "thin": "not judged (not measured, or too few samples or events)",
-    }
-    kinds = list(dict.fromkeys(rule.rule for rule in verdict.rules))
-    for kind in kinds:
-        for outcome, words in meaning.items():
-            class_names = [
-                plain(rule.class_name) for rule in verdict.rules if (rule.rule, rule.outcome) == (kind, outcome)
-            ]
-            if class_names:
-                lines.append(f"  {f'{kind}: ' if len(kinds) > 1 else ''}{words}: {', '.join(class_names)}")
-    return "\n".join(lines)

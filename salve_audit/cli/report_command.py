@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
+from salve_audit.cli.compare_command import mismatch_option
 from salve_audit.cli.options import CommaList, shared_option, verbosity_options
-from salve_audit.cli.printing import plain, set_up_logging
+from salve_audit.cli.printing import set_up_logging
 from salve_audit.errors import UsageError
+from salve_audit.results.plain_text import plain
 
 RENDERED = ("html", "pdf")
 
@@ -21,7 +23,10 @@ RENDERED = ("html", "pdf")
 @click.option(
     "--against", type=click.Path(path_type=Path), metavar="OLD", help="Show what changed since another audit."
 )
-@click.option("--allow-mismatch", is_flag=True, help="Compare with OLD although the two differ in more than the model.")
+@mismatch_option
+@click.option(
+    "--review", type=click.Path(path_type=Path), metavar="FILE", help="The review file, whose verdicts are shown."
+)
 @shared_option("pdf")
 @shared_option("paper")
 @shared_option("lang")

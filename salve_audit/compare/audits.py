@@ -1,106 +1,89 @@
-"""Two audits read, held against each other for what must agree, and compared class by class."""
+"""Two saved audits, compared by the gate's statistics, as what became of each class."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from salve_audit.compare.samples import Samples, read_samples
-from salve_audit.compare.statistics import independent_difference, paired_accuracy, paired_median
-from salve_audit.errors import UsageError
+from salve_audit.errors import ResultError
+from salve_audit.gate.comparison import BETTER, WORSE, Change
+from salve_audit.gate.comparison import compare_audits as compare_numbers
 from salve_audit.report.changes import ClassChange, Comparison, Difference, Status
-from salve_audit.report.conclusions import Conclusions, Group
-from salve_audit.results import AuditResult, ClassReliance, load_audit
+from salve_audit.report.conclusions import Conclusion, Conclusions, Group
+from salve_audit.results import AuditResult, load_audit
 
-FREE_SETTINGS = ("arch", "weights", "head", "batch_size", "device", "images", "trust_model", "activation_maximisation")
-LIMITS = "fail_"  # settings that judge, and change no number
-NAMED = 3  # differing settings or classes that an error names
+PAIRED = "Accuracies and flip medians are compared image by image; image reliance by the intervals of both audits."
+UNPAIRED = "Image reliance is compared by the intervals of both audits; accuracies and flip medians are not compared."
 
 
-def compare_audits(old_path: str | Path, new_path: str | Path, *, allow_mismatch: bool = False) -> Comparison:
+def compare_audits(old_path: str | Path, new_path: str | Path, allowed: tuple[str, ...] = ()) -> Comparison:
     """What changed from the old audit to the new one.
 
     Args:
         old_path, new_path: each an audit.json or the folder that holds one.
-        allow_mismatch: compare although more than the model differs; what does is named in the result.
+        allowed: what the two need not share, by the words of ``--allow-mismatch``; what differs is named in the result.
 
     Raises:
-        ResultError: one of them cannot be read.
-        UsageError: they differ in more than the model; names what.
+        ResultError: one of them cannot be read, or they differ in more than the model; names what.
+        UsageError: an unknown mismatch is allowed.
     """
+    compared = compare_numbers(Path(old_path), Path(new_path), allowed)
+    if compared.refused:
+        more = f" (and {len(compared.refused) - 1} more)" if len(compared.refused) > 1 else ""
+        raise ResultError(str(new_path), compared.refused[0] + more)
     old, new = load_audit(old_path), load_audit(new_path)
-    mismatches = tuple(find_mismatches(old, new))
-    if mismatches and not allow_mismatch:
-        hint = "--allow-mismatch compares all the same, and names what differs"
-        raise UsageError(str(new_path), f"cannot be compared with {old_path}: {'; '.join(mismatches)}", hint=hint)
-    samples, pairing = _pair(old, new, Path(old_path), Path(new_path))
-    changes = _compare_classes(old, new, samples)
-    order = list(Status)
-    ranked = sorted(changes, key=lambda change: (order.index(change.status), -_size(change), change.name))
-    return Comparison(old, new, mismatches, pairing, tuple(ranked))
+    changes = {(change.class_name, change.measure): change for change in compared.changes}
+    is_paired = any(change.measure == "accuracy" and change.loss is not None for change in compared.changes)
+    ranked = sorted(_classes(old, new, changes), key=_rank)
+    return Comparison(old, new, compared.notes, PAIRED if is_paired else UNPAIRED, tuple(ranked))
 
 
-def find_mismatches(old: AuditResult, new: AuditResult) -> Iterator[str]:
-    """What differs besides the model, so that numbers may differ for other reasons."""
-    before, after = ({info.name for info in result.classes} for result in (old, new))
-    if before != after:
-        gone, added = sorted(before - after), sorted(after - before)
-        parts = [f"{word} {', '.join(names[:NAMED])}{' ...' if len(names) > NAMED else ''}"
-                 for word, names in (("without", gone), ("with", added)) if names]  # fmt: skip
-        yield f"other classes ({'; '.join(parts)})"
-    if old.tool_version != new.tool_version:
-        yield f"made by salve-audit {old.tool_version} and {new.tool_version}"
-    settings = sorted(_differing(old.provenance.config, new.provenance.config))
-    if settings:
-        yield f"other settings ({', '.join(settings[:NAMED])}{' ...' if len(settings) > NAMED else ''})"
-    if _is_measured(old) != _is_measured(new):
-        yield "image reliance was measured in one of them only"
+def _rank(change: ClassChange) -> tuple[int, float, str]:
+    part = change.reliance or change.accuracy
+    size = abs(part.value) if part is not None and part.value is not None else 0.0
+    return (list(Status).index(change.status), -size, change.name)
 
 
-def _differing(old: Mapping[str, object], new: Mapping[str, object]) -> Iterator[str]:
-    for key in {*old, *new}:
-        if key not in FREE_SETTINGS and not key.startswith(LIMITS) and old.get(key) != new.get(key):
-            yield key
-
-
-def _is_measured(result: AuditResult) -> bool:
-    return any(info.image_reliance is not None for info in result.classes)
-
-
-def _pair(
-    old: AuditResult, new: AuditResult, old_path: Path, new_path: Path
-) -> tuple[tuple[Samples, Samples] | None, str]:
-    """Per-image results where both audits saw the same images, and how the comparison is made, in words."""
-    unpaired = "Accuracies and flip medians are compared as of independent images"
-    if old.provenance.data_sha256 != new.provenance.data_sha256:
-        return None, f"{unpaired}: the two audits saw other images."
-    both = read_samples(old_path), read_samples(new_path)
-    if both[0] is None or both[1] is None:
-        return None, f"{unpaired}: samples.parquet is not beside both."
-    if both[0].keys != both[1].keys:
-        return None, f"{unpaired}: the audit splits differ."
-    return (both[0], both[1]), (
-        "Accuracies and flip medians are compared image by image. Image reliance is not kept by image, so its "
-        "differences are as of independent images, which makes their intervals rather too wide."
-    )
-
-
-def _compare_classes(
-    old: AuditResult, new: AuditResult, samples: tuple[Samples, Samples] | None
-) -> Iterator[ClassChange]:
-    before, after = ({c.name: c.info for c in Conclusions(result).ranked} for result in (old, new))
-    groups = tuple({c.name: c.group for c in Conclusions(result).ranked} for result in (old, new))
+def _classes(old: AuditResult, new: AuditResult, changes: Mapping[tuple[str, str], Change]) -> Iterator[ClassChange]:
+    before, after = ({each.name: each for each in Conclusions(result).ranked} for result in (old, new))
     for name in dict.fromkeys([*after, *before]):
         first, second = before.get(name), after.get(name)
         if first is None or second is None:
             status = Status.ADDED if first is None else Status.REMOVED
-            yield ClassChange(name, status, first, second, None, None, None)
+            only = [None if each is None else each.info for each in (first, second)]
+            yield ClassChange(name, status, only[0], only[1], None, None, None)
             continue
-        reliance = _compare_reliance(first, second)
-        accuracy, flip = _compare_head(first, second, samples)
-        shown = any(part is not None and part.is_shown for part in (reliance, accuracy, flip))
-        status = _status(groups[0][name], groups[1][name], shown)
-        yield ClassChange(name, status, first, second, reliance, accuracy, flip)
+        parts = _parts(first, second, {measure: changes.get((name, measure)) for measure in _MEASURES})
+        status = _status(first.group, second.group, any(part is not None and part.is_shown for part in parts))
+        yield ClassChange(name, status, first.info, second.info, *parts)
+
+
+_MEASURES = ("image_reliance", "accuracy", "alpha_hat")
+
+
+def _parts(
+    old: Conclusion, new: Conclusion, changes: Mapping[str, Change | None]
+) -> tuple[Difference | None, Difference | None, Difference | None]:
+    """Image reliance, accuracy and flip median; the last as the share that it rose or fell by."""
+    reliance = None
+    if old.reliance is not None and new.reliance is not None:
+        reliance = _difference(old.reliance.reliance, new.reliance.reliance, changes["image_reliance"], rises=True)
+    accuracy = _difference(old.info.accuracy, new.info.accuracy, changes["accuracy"])
+    medians = old.info.alpha_hat.flip.median, new.info.alpha_hat.flip.median
+    return reliance, accuracy, _difference(*medians, changes["alpha_hat"])
+
+
+def _difference(old: float | None, new: float | None, change: Change | None, rises: bool = False) -> Difference:
+    """New less old; the gate counts losses, which are rises of image reliance and falls of the others."""
+    if change is None or change.loss is None:
+        return Difference(old, new, None, None, None, False)
+    bounds = (change.low, change.high) if rises else (_minus(change.high), _minus(change.low))
+    value = change.loss if rises else -change.loss
+    return Difference(old, new, value, *bounds, change.word in (BETTER, WORSE))
+
+
+def _minus(value: float | None) -> float | None:
+    return None if value is None else -value
 
 
 def _status(before: Group, after: Group, shown: bool) -> Status:
@@ -109,32 +92,3 @@ def _status(before: Group, after: Group, shown: bool) -> Status:
     if before is Group.DEPENDS and after is Group.NOT_FOUND:
         return Status.FIXED
     return Status.CHANGED if shown else Status.UNCHANGED
-
-
-def _compare_reliance(old: ClassReliance, new: ClassReliance) -> Difference | None:
-    first, second = old.image_reliance, new.image_reliance
-    if first is None or second is None:
-        return None
-    return independent_difference((first.reliance, first.low, first.high), (second.reliance, second.low, second.high))
-
-
-def _compare_head(
-    old: ClassReliance, new: ClassReliance, samples: tuple[Samples, Samples] | None
-) -> tuple[Difference, Difference]:
-    """Accuracy and flip median."""
-    if samples is not None:
-        first, second = samples[0].of_class(old.name), samples[1].of_class(new.name)
-        if len(first.correct) and len(first.correct) == len(second.correct):
-            return paired_accuracy(first.correct, second.correct), paired_median(first.flips, second.flips)
-    accuracy = independent_difference(
-        (old.accuracy, old.accuracy_low, old.accuracy_high), (new.accuracy, new.accuracy_low, new.accuracy_high)
-    )
-    flip = independent_difference(
-        (old.alpha_hat.flip.median, *old.judged_interval), (new.alpha_hat.flip.median, *new.judged_interval)
-    )
-    return accuracy, flip
-
-
-def _size(change: ClassChange) -> float:
-    part = change.reliance or change.accuracy
-    return abs(part.value) if part is not None and part.value is not None else 0.0

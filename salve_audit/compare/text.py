@@ -14,7 +14,7 @@ HEAD = ("class", "", "image reliance", "change", "accuracy", "change", "alpha_ha
 
 
 def comparison_rows(comparison: Comparison) -> list[list[str]]:
-    """One row per class, newly fragile and fixed ones first; `*`: the interval excludes no change."""
+    """One row per class, newly fragile and fixed ones first; `*`: beyond chance."""
     return [_row(change) for change in comparison.classes]
 
 
@@ -23,7 +23,7 @@ def _row(change: ClassChange) -> list[str]:
     for difference, show, change_of in (
         (change.reliance, percent, _points),
         (change.accuracy, percent, _points),
-        (change.flip, strength, _strength),
+        (change.flip, strength, _share),
     ):
         cells += ["-", "-"] if difference is None else [_pair(difference, show), change_of(difference)]
     return [cell.replace("\u00a0", " ") for cell in cells]
@@ -42,17 +42,13 @@ def _points(difference: Difference) -> str:
     return f"{points(difference.value)}{interval}{'*' if difference.is_shown else ''}"
 
 
-def _strength(difference: Difference) -> str:
+def _share(difference: Difference) -> str:
     if difference.value is None:
         return "-"
     interval = ""
     if difference.low is not None and difference.high is not None:
-        interval = f" ({_signed(difference.low)} to {_signed(difference.high)})"
-    return f"{_signed(difference.value)}{interval}{'*' if difference.is_shown else ''}"
-
-
-def _signed(value: float) -> str:
-    return f"−{strength(-value)}" if value < 0 else f"+{strength(value)}"
+        interval = f" ({points(difference.low)} to {points(difference.high)})"
+    return f"{points(difference.value)} %{interval}{'*' if difference.is_shown else ''}"
 
 
 def summary(comparison: Comparison) -> str:
@@ -73,7 +69,7 @@ def as_markdown(comparison: Comparison) -> str:
     lines = [f"**{_escape(about(comparison)[0])}**: {summary(comparison)}", ""]
     lines += [_line([name or "status" for name in HEAD]), _line(["---"] * len(HEAD))]
     lines += [_line([_escape(cell) for cell in row]) for row in comparison_rows(comparison)]
-    lines += ["", *(_escape(line) for line in about(comparison)[1:]), r"\* the 95 % interval excludes no change."]
+    lines += ["", *(_escape(line) for line in about(comparison)[1:]), r"\* beyond chance, corrected over classes."]
     return "\n".join(lines)
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from salve_audit.audit.measure import Audit
 from salve_audit.audit.publish import check_writable
-from salve_audit.audit.run import Audit, run_audit
+from salve_audit.audit.run import run_audit
 from salve_audit.config import FORMATS, AuditConfig
 from salve_audit.demo.files import write_world
 from salve_audit.demo.training import NetworkRecipe, one_thread, predictor, save_checkpoint, train_network

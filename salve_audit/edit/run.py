@@ -13,7 +13,7 @@ import numpy as np
 
 from salve_audit.activations.device import choose_device, choose_workers
 from salve_audit.activations.images import LoaderSettings
-from salve_audit.audit.progress import Stopwatch
+from salve_audit.audit.progress import Reporter
 from salve_audit.audit.saved import check_model, load_saved_audit
 from salve_audit.edit.apply import AppliedStep, EditedHead, apply_steps, describe_steps
 from salve_audit.edit.concept import ConceptEdit, apply_concept_steps
@@ -66,19 +66,19 @@ def run_edit(request: EditRequest) -> EditOutcome:
         SalveError: an input cannot be used, the edit cannot be written into this model, or the written model does
             not do what was predicted; nothing is left at `request.out`.
     """
-    watch = Stopwatch()
+    reporter = Reporter(bars=request.progress)
     audit = load_saved_audit(request.audit)
     request = recall(request, audit.result)
     if request.data is None and request.verify:
         request = dataclasses.replace(request, data=_find_data(request, audit.result.data.root))
     targets = [find_target(step, audit.result, audit.sae.concepts) for step in request.steps]
     _check_request(request, audit.result.data.root)
-    with watch.stage("inputs"):
+    with reporter.stage("inputs"):
         checkpoint = read_checkpoint(request.model, request.weights, request.trust_model)
         check_model(audit, request.model, checkpoint.sha256)
         source = open_source(checkpoint, request.arch, request.weights)
-        subject = load_edit_subject(request, audit)
-    with watch.stage("edit"):
+        subject = load_edit_subject(request, audit, reporter.advance)
+    with reporter.stage("edit"):
         edited, values = _edit(targets, request, subject)
         changes = [change_tensor(source, name, new_value) for name, new_value in values.items()]
         hashes = {
@@ -89,9 +89,9 @@ def run_edit(request: EditRequest) -> EditOutcome:
         done = {"tensors": [change.place.describe() for change in changes], "weights_sha256": hashes, **notes}
         record = make_record(audit, edited.steps, done, request.verify, read_earlier(source, changes[0]))
     with staged(request.model, request.out) as target:
-        with watch.stage("checkpoint"):
+        with reporter.stage("checkpoint"):
             write_checkpoint(source, changes, record, target)
-        with watch.stage("verification" if request.verify else "prediction"):
+        with reporter.stage("verification" if request.verify else "prediction"):
             verification = _verify(request, subject, edited, changes, target)
     _warn(source)
     if verification is not None:
@@ -181,7 +181,8 @@ def _load_written(request: EditRequest, subject: EditSubject, target: Path) -> C
     # another file name may suggest another of several architectures that share all names and shapes
     name = subject.classifier.architecture
     arch = request.arch or (name if is_known(name) else None)
-    return load_classifier(target, arch, subject.classifier.head_name, request.weights, request.trust_model)
+    written = load_classifier(target, arch, subject.classifier.head_name, request.weights, request.trust_model)
+    return dataclasses.replace(written, transform=subject.classifier.transform)
 
 
 def _warn(source: Source) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from salve_audit.activations.cache import default_cache_dir
 from salve_audit.activations.device import choose_device
-from salve_audit.activations.extraction import ExtractSettings, extract
+from salve_audit.activations.extraction import ExtractSettings
 from salve_audit.activations.store import Activations
+from salve_audit.audit.cache_folder import find_cache_dir
+from salve_audit.audit.progress import Advance
 from salve_audit.audit.saved import (
     ModelOptions,
     SavedAudit,
@@ -16,6 +17,7 @@ from salve_audit.audit.saved import (
     load_audited_classifier,
     recall_options,
 )
+from salve_audit.audit.subject import extract_anyway
 from salve_audit.edit.evidence import EditEvidence, Splits, narrow, read_kept_activations
 from salve_audit.edit.plan import EditRequest
 from salve_audit.edit.tensors import check_form
@@ -56,8 +58,8 @@ def recall(request: EditRequest, result: AuditResult) -> EditRequest:
     return request.with_defaults(options.arch, options.head, options.weights)
 
 
-def load_edit_subject(request: EditRequest, audit: SavedAudit) -> EditSubject:
-    """The model and, where images are named, its activations: from the cache or by one pass.
+def load_edit_subject(request: EditRequest, audit: SavedAudit, advance: Advance | None = None) -> EditSubject:
+    """The model and, where images are named, its activations: from the cache or by one pass, `advance` told of it.
 
     Raises:
         CheckpointError: the model cannot be loaded or edited.
@@ -67,7 +69,7 @@ def load_edit_subject(request: EditRequest, audit: SavedAudit) -> EditSubject:
     classifier = load_audited_classifier(audit, request.model, options, request.trust_model)
     check_form(classifier)
     images = _load_images(request, audit.result, classifier)
-    activations = None if images is None else _extract(request, audit.result, classifier, images)
+    activations = None if images is None else _extract(request, audit.result, (classifier, images), advance)
     label = _find_label(audit.result, classifier, images)
     head = fold_audited_head(audit, classifier, label)
     splits = read_kept_activations(audit, head) if activations is None else _split(activations, label)
@@ -78,9 +80,12 @@ def load_edit_subject(request: EditRequest, audit: SavedAudit) -> EditSubject:
 def _load_images(request: EditRequest, result: AuditResult, classifier: Classifier) -> ImageSet | None:
     if request.data is None:
         return None
-    limit = result.provenance.config.get("limit")
-    images = load_images(request.data, seed=result.seed, limit=limit)
-    images = match_classes(images, classifier.n_outputs, classifier.class_names, request.classes)
+    settings = result.provenance.config
+    follow_links = bool(settings.get("follow_links", False))
+    images = load_images(request.data, seed=result.seed, limit=settings.get("limit"), follow_links=follow_links)
+    images = match_classes(
+        images, classifier.n_outputs, classifier.class_names, request.classes, classifier.class_order
+    )
     numbers, known = (len(images.fit.paths), len(images.audit.paths)), result.data
     if sum(numbers) != known.n_fit + known.n_audit + known.n_skipped:
         why = f"has {sum(numbers):,} images, the audit ({known.root}) had {known.n_fit + known.n_audit:,}"
@@ -88,19 +93,21 @@ def _load_images(request: EditRequest, result: AuditResult, classifier: Classifi
     return images
 
 
-def _extract(request: EditRequest, result: AuditResult, classifier: Classifier, images: ImageSet) -> Activations:
+def _extract(
+    request: EditRequest, result: AuditResult, audited: tuple[Classifier, ImageSet], advance: Advance | None
+) -> Activations:
     settings = ExtractSettings(
         batch_size=request.batch_size,
         workers=request.workers,
         device=choose_device(request.device),
         precision="fp32",  # whatever the audit had: the written model is run in float32 as well
-        cache_dir=(request.cache or default_cache_dir()) if request.use_cache else None,
-        progress=request.progress,
+        cache_dir=find_cache_dir(request.cache) if request.use_cache else None,
+        advance=advance,
     )
-    activations = extract(classifier, images, settings)
-    audited = result.provenance.data_sha256
-    if activations.data_sha256 != audited:
-        raise _other_data(request, f"is other data than the audit's: sha256 {activations.data_sha256}, not {audited}")
+    activations = extract_anyway(*audited, settings)
+    expected = result.provenance.data_sha256
+    if activations.data_sha256 != expected:
+        raise _other_data(request, f"is other data than the audit's: sha256 {activations.data_sha256}, not {expected}")
     return activations
 
 

@@ -1,11 +1,6 @@
-"""What findings are compared with: random places, global factors with their own controls, and an occlusion check.
+"""What regions are compared with: random places, and an occlusion check.
 
 Chance: what is lost without some place of the image, as large as the evidence, but anywhere.
-
-Global factors: the image's border and its overall colour, each removed at once. Evidence regions are places, so a
-border or a tint would go unnoticed: without any part of it, the rest still does. Two passes per image measure these two
-directly. Texture everywhere is not among them. Each has a control of its own (`Factor.control`): a change of the same
-size that leaves it in the image.
 
 Occlusion check: the bounding box of the same places covered with one colour. The measure fills a place from what is
 around it. Its errors would be those of that filling: a ghost of the thing that is left where the surroundings are like
@@ -20,9 +15,7 @@ the place and has edges, so the check errs towards flipping a prediction: classe
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -37,10 +30,6 @@ from salve_audit.reliance.survival import wilson
 from salve_audit.results import OcclusionCheck
 
 N_DRAWS = 1  # random places per image
-BORDER = 16  # a side over the border's width, which is two pixels at least: frames and letterboxes cover as much
-
-ChannelStatistics = tuple[Tensor, Tensor]  # mean and standard deviation of each channel, (1, c, 1, 1), over all images
-Change = Callable[[Tensor, ChannelStatistics], Tensor]
 
 
 def flip_at_random(
@@ -135,143 +124,6 @@ def share_with_wilson(flipped: Bool[np.ndarray, "n t"]) -> Share:
     n, value = len(flipped), float(flipped.mean())
     low, high = wilson(round(value * n), n)
     return Share(value, min(low, value), max(high, value))
-
-
-def _border_widths(images: Float[Tensor, "b c h w"]) -> tuple[int, int]:
-    """Rows and columns that the border takes at each side."""
-    height, width = images.shape[2:]
-    return max(2, height // BORDER), max(2, width // BORDER)
-
-
-def without_border(images: Float[Tensor, "b c h w"], _: ChannelStatistics) -> Float[Tensor, "b c h w"]:
-    """Fill the outermost pixels from what is inside."""
-    height, width = images.shape[2:]
-    rows, columns = _border_widths(images)
-    border = torch.ones_like(images[:, :1])
-    border[:, :, rows : height - rows, columns : width - columns] = 0
-    return fill_regions(images, border)
-
-
-def without_ring(images: Float[Tensor, "b c h w"], _: ChannelStatistics) -> Float[Tensor, "b c h w"]:
-    """Fill a ring of about the border's area right inside of it, from both sides: the control of the border."""
-    height, width = images.shape[2:]
-    rows, columns = _border_widths(images)
-    inside = max(0, height - 2 * rows) * max(0, width - 2 * columns)
-    border = height * width - inside
-    ring = torch.zeros_like(images[:, :1])
-    ring[:, :, rows : height - rows, columns : width - columns] = 1
-    # in the inside's own proportions; of a tiny image whose inside is no larger than the border all of it goes
-    scale = max(0.0, 1 - border / max(1, inside)) ** 0.5
-    tall, wide = round((height - 2 * rows) * scale), round((width - 2 * columns) * scale)
-    if tall > 0 and wide > 0:
-        top, left = (height - tall) // 2, (width - wide) // 2
-        ring[:, :, top : top + tall, left : left + wide] = 0
-    return fill_regions(images, ring)
-
-
-def _colour_moments(
-    images: Float[Tensor, "b c h w"], channel_stats: ChannelStatistics
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Each channel's mean and spread (b, c, 1, 1), and the spread that it has on average at the image's contrast.
-
-    A tint multiplies channels, so it changes mean and spread relative to the other channels; the image's overall
-    contrast stays.
-    """
-    mean, spread = images.mean((2, 3), keepdim=True), images.std((2, 3), keepdim=True).clamp(min=1e-6)
-    return mean, spread, channel_stats[1] * (spread / channel_stats[1]).mean(1, keepdim=True)
-
-
-def without_colour(images: Float[Tensor, "b c h w"], channel_stats: ChannelStatistics) -> Float[Tensor, "b c h w"]:
-    """Give every channel the mean and, relative to the other channels, the contrast that it has on average."""
-    mean, spread, average = _colour_moments(images, channel_stats)
-    return (images - mean) / spread * average + channel_stats[0]
-
-
-def with_more_colour(images: Float[Tensor, "b c h w"], channel_stats: ChannelStatistics) -> Float[Tensor, "b c h w"]:
-    """Change every channel as much as `without_colour` does, away from the average: the control of the overall colour.
-
-    Another image's colour would not do: it removes this one's as well.
-    """
-    mean, spread, average = _colour_moments(images, channel_stats)
-    return (images - mean) * (spread / average) + 2 * mean - channel_stats[0]
-
-
-@dataclass(frozen=True)
-class Factor:
-    """A global factor of images.
-
-    Attributes:
-        name: in audit.json, where it is the kind of a finding.
-        remove: images without it.
-        control: a change of the same size that leaves it in the image.
-        area: share of the image that it takes.
-    """
-
-    name: str
-    remove: Change
-    control: Change
-    area: float
-
-
-FACTORS: Mapping[str, Factor] = MappingProxyType(
-    {
-        factor.name: factor
-        for factor in (
-            Factor("border", without_border, without_ring, 1 - (1 - 2 / BORDER) ** 2),
-            Factor("colour", without_colour, with_more_colour, 1.0),
-        )
-    }
-)
-
-
-def measure_channels(images: Float[Tensor, "n c h w"]) -> ChannelStatistics:
-    """Measure each channel's mean, and its standard deviation within an image, on average over the images."""
-    spread = images.std((2, 3), keepdim=True).mean(0, keepdim=True).clamp(min=1e-6)
-    return images.mean((0, 2, 3), keepdim=True), spread
-
-
-def flip_without_factors(
-    probe: Probe,
-    images: Float[Tensor, "n c h w"],
-    evidence: Evidence,
-    batch_size: int,
-    channel_stats: ChannelStatistics | None = None,
-) -> dict[str, Bool[np.ndarray, " n"]]:
-    """Mark correct images that are misclassified without each global factor, by its name; a pass per image and factor.
-
-    Args:
-        probe: the network.
-        images: prepared, on the probe's device; all images of `evidence`.
-        evidence: of `find_evidence`, on the processor.
-        batch_size: images at once.
-        channel_stats: of all images, where these are some of them; None: those of `images`.
-    """
-    stats = measure_channels(images) if channel_stats is None else channel_stats
-    batches = Batches(images, evidence, batch_size)
-    return {name: flips_under(probe, batches, factor.remove, stats) for name, factor in FACTORS.items()}
-
-
-@dataclass(frozen=True)
-class Batches:
-    """Images (n, c, h, w) with their evidence, and how many at once."""
-
-    images: Float[Tensor, "n c h w"]
-    evidence: Evidence
-    size: int
-
-
-def flips_under(
-    probe: Probe, batches: Batches, change: Change, channel_stats: ChannelStatistics
-) -> Bool[np.ndarray, " n"]:
-    """Mark correct images that are misclassified with that change."""
-    images, wrong = batches.images, []
-    channel_stats = (channel_stats[0].to(images), channel_stats[1].to(images))
-    for start in range(0, len(images), batches.size):
-        rows = slice(start, start + batches.size)
-        with torch.no_grad():
-            logits = probe(change(images[rows], channel_stats)).logits.cpu()
-        wrong.append(hard_margin(logits, batches.evidence.labels[rows]) <= 0)
-    return (torch.cat(wrong) & batches.evidence.correct).numpy()
 
 
 @dataclass(frozen=True)

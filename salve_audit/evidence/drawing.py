@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from salve_audit.evidence.controls import FACTORS, ChannelStatistics
+from salve_audit.evidence.factors.bank import FACTORS
+from salve_audit.evidence.factors.measure import UNSEEN, FactorOutcome
+from salve_audit.evidence.factors.record import change_prepared
 from salve_audit.evidence.findings import ConceptFinding, EvidenceFindings
 from salve_audit.evidence.regions import fill_regions, to_pixels
 from salve_audit.evidence.search import Evidence
@@ -33,14 +35,12 @@ class ShownImages:
         load: rows (m,) of `Evidence` -> prepared images (m, c, h, w).
         path: row -> path of the image.
         spec: how images were prepared.
-        channel_stats: mean and standard deviation of their channels.
         heat: images (m, c, h, w), classes (m,) -> evidence (m, 1, gh, gw) for them, 0 or more.
     """
 
     load: Callable[[Int[np.ndarray, " m"]], Float[Tensor, "m c h w"]]
     path: Callable[[int], str]
     spec: TransformSpec
-    channel_stats: ChannelStatistics
     heat: Callable[[Float[Tensor, "m c h w"], Int[Tensor, " m"]], Float[Tensor, "m 1 gh gw"]]
 
     def thumbnail(self, image: Float[Tensor, "1 c h w"]) -> UInt8[np.ndarray, "s t 3"]:
@@ -105,7 +105,7 @@ def _draw(concept: ConceptFinding, evidence: Evidence, shown: ShownImages) -> tu
 
 def draw_factors(
     concepts: tuple[Concept, ...],
-    flipped: Mapping[str, Bool[np.ndarray, " n"]],
+    outcome: FactorOutcome,
     evidence: Evidence,
     shown: ShownImages,
     classes: Sequence[str],
@@ -114,22 +114,24 @@ def draw_factors(
 
     Args:
         concepts: of the audit; those that are evidence regions stay as they are.
-        flipped: by name of the factor (n,), images that are misclassified without it.
+        outcome: predictions without each factor.
         evidence: of the same images.
         shown: access to the images.
         classes: names in output order.
     """
     labels = evidence.labels.cpu().numpy()
-    factors = [index for index, concept in enumerate(concepts) if concept.kind in FACTORS]
+    factors = [index for index, concept in enumerate(concepts) if concept.factor]
     drawn = list(concepts)
     for index in sorted(factors, key=lambda index: -concepts[index].effect[0].drop)[:MOST_CLASSES]:
         concept = concepts[index]
-        own = labels == classes.index(concept.class_name)
-        rows = np.flatnonzero(flipped[concept.kind] & own)[:PER_CONCEPT]
+        label, removed = classes.index(concept.class_name), outcome.answers[concept.factor].removed
+        flipped = (labels == label) & (removed != label) & (removed != UNSEEN) & evidence.correct.cpu().numpy()
+        rows = np.flatnonzero(flipped)[:PER_CONCEPT]
+        shift = outcome.statistics[concept.factor].away(torch.tensor([label]))
         loaded, images = shown.load(rows), []
         for i, row in enumerate(rows.tolist()):
             image = loaded[i : i + 1]
-            without = FACTORS[concept.kind].remove(image, shown.channel_stats)
+            without = change_prepared(image, shown.spec, FACTORS[concept.factor].remove, shift)
             before, after = (encode_image(shown.thumbnail(version)) for version in (image, without))
             images.append(ConceptImage(shown.path(row), before, after, True))
         drawn[index] = dataclasses.replace(concept, images=tuple(images))

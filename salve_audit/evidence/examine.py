@@ -9,29 +9,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from salve_audit.errors import LayerError
 from salve_audit.evidence.controls import (
-    FACTORS,
-    Batches,
-    ChannelStatistics,
     Cover,
     checked_slots,
     count_passes,
     describe_checks,
     flips_at_random,
-    flips_under,
     flips_under_cover,
-    measure_channels,
-    share_with_wilson,
     summarise_chance,
 )
+from salve_audit.evidence.factors.measure import ExaminedImages, FactorNetwork, FactorOutcome, FactorRuns
 from salve_audit.evidence.findings import EvidenceFindings, Share, assess_evidence
 from salve_audit.evidence.images import EvidenceImages
 from salve_audit.evidence.probe import Probe, watch_network
-from salve_audit.evidence.records import choose_factors
 from salve_audit.evidence.search import (
     Evidence,
     SearchSettings,
@@ -79,19 +73,14 @@ class Controls:
 
     Attributes:
         chance: by class, the share that is misclassified without a random place.
-        flipped: by global factor, images (n,) that are misclassified without it.
-        factor_chance: by class that loses more without a global factor than without a concept, the share under the
-            control of that factor.
+        factors: predictions with each global factor removed and inserted.
         checks: by class, whether covering the same places agrees.
-        channel_stats: mean and standard deviation of the channels over the images.
         n_passes: forward passes of one image.
     """
 
     chance: Mapping[int, Share]
-    flipped: Mapping[str, Bool[np.ndarray, " n"]]
-    factor_chance: Mapping[int, Share]
+    factors: FactorOutcome
     checks: Mapping[int, OcclusionCheck]
-    channel_stats: ChannelStatistics
     n_passes: int
 
 
@@ -151,44 +140,28 @@ class _ControlRuns:
 
     def measure(self, rng: np.random.Generator) -> Controls:
         """Measure all controls, part by part; `rng` draws the random places."""
-        evidence, findings, channel_stats = self.evidence, self.findings, measure_channels(self.images.spread())
+        evidence, findings = self.evidence, self.findings
+        colour = self.images.spread().mean((0, 2, 3), keepdim=True)
         checked = checked_slots(evidence, findings)
         moved, covered = [], []
-        flipped: dict[str, list[np.ndarray]] = {name: [] for name in FACTORS}
         for positions, part in self.images.parts():
             images, own = part.to(self.device), evidence.take(positions)
-            size, cover = _batch_size(images), Cover(checked[positions], channel_stats[0])
+            size, cover = _batch_size(images), Cover(checked[positions], colour)
             moved.append(flips_at_random(self.probe, images, own, size, rng))
             covered.append(flips_under_cover(self.probe, images, own, cover, size))
-            for name, factor in FACTORS.items():
-                flipped[name].append(flips_under(self.probe, Batches(images, own, size), factor.remove, channel_stats))
-        factors = {name: np.concatenate(parts) for name, parts in flipped.items()}
-        reliance = {finding.label: finding.reliance.value for finding in findings.classes}
-        chosen = choose_factors(reliance, factors, evidence.labels.numpy())
+        network = FactorNetwork(self.probe, self.images.spec, self.device, _batch_size)
+        factors = FactorRuns(network, self.images, examined_images(evidence)).measure()
         return Controls(
             chance=summarise_chance(evidence, np.concatenate(moved)),
-            flipped=factors,
-            factor_chance={label: self._factor_chance(label, kind, channel_stats) for label, kind in chosen.items()},
+            factors=factors,
             checks=describe_checks(evidence, findings, np.concatenate(covered)),
-            channel_stats=channel_stats,
-            n_passes=len(factors) * len(evidence.labels)
-            + count_passes(evidence)
-            + int(checked.sum())
-            + sum(int((evidence.labels == label).sum()) for label in chosen),
+            n_passes=factors.n_passes + count_passes(evidence) + int(checked.sum()),
         )
 
-    def _factor_chance(self, label: int, kind: str, channel_stats: ChannelStatistics) -> Share:
-        """Share of the class's images that flip under the factor's control.
 
-        Classes that depend on a global factor are few, so their images are read once more.
-        """
-        rows, flipped = np.flatnonzero(self.evidence.labels.numpy() == label), []
-        for start in range(0, len(rows), self.images.most):
-            part = rows[start : start + self.images.most]
-            images = self.images.load(part).to(self.device)
-            batches = Batches(images, self.evidence.take(part), _batch_size(images))
-            flipped.append(flips_under(self.probe, batches, FACTORS[kind].control, channel_stats))
-        return share_with_wilson(np.concatenate(flipped)[:, None])
+def examined_images(evidence: Evidence) -> ExaminedImages:
+    """Labels and correctness of the images, as the global factors need them."""
+    return ExaminedImages(evidence.labels.cpu().numpy(), evidence.correct.cpu().numpy())
 
 
 def _batch_size(images: Float[Tensor, "n c h w"]) -> int:

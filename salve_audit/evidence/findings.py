@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from salve_audit.evidence.search import Evidence
+from salve_audit.linear_algebra import decompose_rows
 
 LEAST_SHARE = 0.08  # of a class's images with as many regions, for as many concepts
 LEAST_IMAGES = 4
@@ -119,7 +120,7 @@ def _find_directions(units: np.ndarray, counted: np.ndarray) -> Float[np.ndarray
     """Leading directions of the differences between regions of the same image: what images share cancels."""
     pairs = itertools.combinations(range(units.shape[1]), 2)
     differences = [(units[:, a] - units[:, b])[counted[:, a] & counted[:, b]] for a, b in pairs]
-    _, _, rows = np.linalg.svd(np.concatenate(differences), full_matrices=False)
+    _, rows = decompose_rows(np.concatenate(differences))
     return np.asarray(rows[:N_DIRECTIONS].T)
 
 

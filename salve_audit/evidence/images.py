@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +21,7 @@ from salve_audit.results import TransformSpec
 log = logging.getLogger(__name__)
 HELD = 128 * 1024**2  # bytes of prepared images at a time; while they are put together there are twice as many
 BATCH = 100
+ROUNDS = 3  # over all images: the search, its judgement, the controls
 BATCH_BYTES = HELD // 16  # each decoding process works ahead by two batches
 FEW = 16  # images that are read faster than decoding processes start
 
@@ -39,6 +40,7 @@ class EvidenceImages:
         rows: (n,) of the audit split.
         workers: decoding processes.
         held_bytes: of prepared images at a time, at most.
+        advance: is told how many images of how many were looked at, in all rounds over them.
     """
 
     images: ImageSet
@@ -48,6 +50,8 @@ class EvidenceImages:
     rows: Int[np.ndarray, " n"]
     workers: int
     held_bytes: int = HELD
+    advance: Callable[[int, int], None] | None = None
+    _seen: int = 0
     _all: Tensor | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -82,10 +86,12 @@ class EvidenceImages:
         """Yield all images in parts that may be held: their positions and the prepared images."""
         if self._all is not None:
             yield slice(0, len(self)), self._all
+            self._tell(len(self))
             return
         for start in range(0, len(self), self.most):
             positions = np.arange(start, min(len(self), start + self.most))
             yield slice(start, start + len(positions)), self.load(positions)
+            self._tell(len(positions))
 
     def spread(self) -> Float[Tensor, "m c h w"]:
         """Load as many images as may be held, spread evenly over all."""
@@ -109,12 +115,19 @@ class EvidenceImages:
             readable.append(rows[loaded.rows])
             if loaded.rows:
                 yield torch.from_numpy(self.audit_labels[readable[-1]]), loaded.images
+            self._tell(len(rows))
         left = np.concatenate(readable)
         if not len(left):
             raise LayerError(str(self.images.root), "none of the images can be read again")
         if len(left) < len(self):
             log.warning("%d images could not be read again and are left out", len(self) - len(left))
         self.rows = left
+
+    def _tell(self, n: int) -> None:
+        """Tell that so many more images were looked at."""
+        self._seen += n
+        if self.advance is not None:
+            self.advance(min(self._seen, ROUNDS * len(self)), ROUNDS * len(self))
 
     def _settings(self, n: int) -> LoaderSettings:
         size = max(1, min(BATCH, BATCH_BYTES // (4 * math.prod(self.spec.input_size))))

@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from salve_audit.linear_algebra import decompose_symmetric, factorise, solve_symmetric
+
 SHRINKAGE = 0.01  # of the mean variance, added to every channel's
 LEAST_ENERGY = 1e-20
 LEAST_SHARE = 1e-9  # of the largest, for a further direction
@@ -77,13 +79,13 @@ def fit_projection(
         return None
     level = float(np.trace(background)) / d or 1.0
     shrunk = background + shrinkage * level * np.eye(d)
-    factor = np.linalg.cholesky(shrunk)
-    whitened = np.linalg.solve(factor, np.linalg.solve(factor, lost).T)
-    sizes, columns = np.linalg.eigh((whitened + whitened.T) / 2)  # the largest last
+    factor = factorise(shrunk)
+    whitened = np.linalg.solve(factor, np.linalg.solve(factor, lost).T)  # triangular, with a diagonal above 0
+    sizes, columns = decompose_symmetric(whitened)  # the largest last
     largest = [i for i in range(d - 1, d - 1 - min(rank, d), -1) if sizes[i] > LEAST_SHARE * sizes[-1]]
     directions = _orthonormal((factor @ columns[:, largest]).T)
-    gain = np.linalg.solve(shrunk, directions.T).T  # (r, d)
-    return ConceptProjection(directions, np.linalg.solve(gain @ directions.T, gain))
+    gain = solve_symmetric(shrunk, directions.T).T  # (r, d)
+    return ConceptProjection(directions, solve_symmetric(gain @ directions.T, gain))
 
 
 def mix_moments(parts: Sequence[tuple[float, Float[np.ndarray, "d d"]]]) -> Float[np.ndarray, "d d"]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 
-import numpy as np
-from jaxtyping import Bool, Int
-
-from salve_audit.evidence.controls import FACTORS
+from salve_audit.evidence.factors.bank import FACTORS
+from salve_audit.evidence.factors.effects import describe_effects
+from salve_audit.evidence.factors.measure import ExaminedImages, FactorAnswers
 from salve_audit.evidence.findings import ConceptFinding, EvidenceFindings, Share
 from salve_audit.evidence.search import MOST_REGIONS
 from salve_audit.reliance.survival import wilson
@@ -95,79 +93,69 @@ def _effects(concept: ConceptFinding, classes: Sequence[str], sizes: Mapping[int
     )
 
 
-@dataclass(frozen=True)
-class FactorFlips:
-    """Images that flip without each global factor, and the drops by chance where a class depends on one.
-
-    Attributes:
-        flipped: by name of the factor (n,), as `flip_without_factors` gives them.
-        labels: (n,) class index of each image.
-        chance: by class index, for the factor that the class depends on.
-    """
-
-    flipped: Mapping[str, Bool[np.ndarray, " n"]]
-    labels: Int[np.ndarray, " n"]
-    chance: Mapping[int, Share] = field(default_factory=lambda: MappingProxyType({}))
-
-
 def add_factors(
-    records: Mapping[int, ImageReliance], concepts: tuple[Concept, ...], factors: FactorFlips, classes: Sequence[str]
+    records: Mapping[int, ImageReliance],
+    concepts: tuple[Concept, ...],
+    answers: Mapping[str, FactorAnswers],
+    images: ExaminedImages,
+    classes: Sequence[str],
 ) -> tuple[dict[int, ImageReliance], tuple[Concept, ...]]:
-    """Add the effects of global factors; a class depends on the one it loses more without than without any region.
-
-    The chance of such a class is still that of places: see `set_chance`.
+    """Add the effects of global factors; a class depends on one where `choose_factor` says so.
 
     Args:
-        records: by class index.
+        records: by class index, with chance.
         concepts: of evidence regions.
-        factors: images that flip without each.
+        answers: by name of the factor.
+        images: that they were removed from and inserted into.
         classes: names in output order.
     """
-    changed = {label: _with_factors(record, label, factors) for label, record in records.items()}
-    extended = list(concepts)
-    reliance = {label: record.reliance for label, record in records.items()}
-    for label, kind in choose_factors(reliance, factors.flipped, factors.labels).items():
-        record = changed[label]
-        effect = next(effect for effect in record.factors if effect.name == kind)
-        dependent = dataclasses.replace(
-            record, reliance=effect.removed, low=effect.low, high=effect.high, kind=kind, concept=len(extended)
+    changed, extended = {}, list(concepts)
+    for label, record in records.items():
+        effects = describe_effects(answers, images, label)
+        changed[label] = dataclasses.replace(record, factors=effects, sufficient=choose_sufficient(effects))
+        chosen = choose_factor(record, effects)
+        if chosen is None:
+            continue
+        changed[label] = _cap_redundancy(_depend_on(changed[label], chosen, len(extended)))
+        own = (ConceptEffect(classes[label], chosen.removed, chosen.low, chosen.high),)
+        area = FACTORS[chosen.name].area
+        extended.append(
+            Concept(len(extended), "image", classes[label], (), area, chosen.n, own, chosen.kind, factor=chosen.name)
         )
-        changed[label] = _cap_redundancy(dependent)
-        own = (ConceptEffect(classes[label], effect.removed, effect.low, effect.high),)
-        extended.append(Concept(len(extended), "image", classes[label], (), FACTORS[kind].area, record.n, own, kind))
     return changed, tuple(extended)
 
 
-def _with_factors(record: ImageReliance, label: int, factors: FactorFlips) -> ImageReliance:
-    """Add the effect of every factor to the record, with its chance where its control was run for the class."""
-    reliance = {label: record.reliance}
-    chosen = choose_factors(reliance, factors.flipped, factors.labels).get(label)
-    effects = []
-    for name, flipped in factors.flipped.items():
-        own = flipped[factors.labels == label]
-        low, high = wilson(int(own.sum()), len(own))
-        chance = factors.chance.get(label) if name == chosen else None
-        effects.append(FactorEffect(name, float(own.mean()), low, high, None if chance is None else chance.value))
-    return dataclasses.replace(record, factors=tuple(effects))
+def choose_factor(record: ImageReliance, effects: Sequence[FactorEffect]) -> FactorEffect | None:
+    """Choose the global factor that the class depends on: beyond chance, and further beyond it than the region.
 
-
-def choose_factors(
-    reliance: Mapping[int, float], flipped: Mapping[str, Bool[np.ndarray, " n"]], labels: Int[np.ndarray, " n"]
-) -> dict[int, str]:
-    """Choose the global factor of each class that loses more without it than without any concept, by class index.
-
-    Args:
-        reliance: by class index, the largest drop that a concept causes.
-        flipped: by name of the factor (n,), images that are misclassified without it.
-        labels: (n,) class index of each image.
+    The interval of each factor is corrected for their number, so the largest of them may be chosen. Of two whose
+    removal does as much, the class depends on the one whose insertion does more.
     """
-    chosen = {}
-    for label, drop in reliance.items():
-        drops = {kind: float(images[labels == label].mean()) for kind, images in flipped.items()}
-        kind = max(drops, key=lambda name: drops[name])
-        if drops[kind] > drop:
-            chosen[label] = kind
-    return chosen
+    beyond = [effect for effect in effects if effect.excess_low is not None and effect.excess_low > 0]
+    region = record.reliance - (record.chance or 0.0)
+    chosen = max(beyond, key=lambda effect: (effect.excess or 0.0, effect.inserted_excess or 0.0), default=None)
+    return chosen if chosen is not None and (chosen.excess or 0.0) > region else None
+
+
+def choose_sufficient(effects: Sequence[FactorEffect]) -> str | None:
+    """Name the factor whose insertion turns most other images into the class, of those beyond chance."""
+    beyond = [effect for effect in effects if (effect.inserted_excess_low or 0.0) > 0]
+    chosen = max(beyond, key=lambda effect: effect.inserted_excess or 0.0, default=None)
+    return None if chosen is None else chosen.name
+
+
+def _depend_on(record: ImageReliance, effect: FactorEffect, concept: int) -> ImageReliance:
+    return dataclasses.replace(
+        record,
+        reliance=effect.removed,
+        low=effect.low,
+        high=effect.high,
+        kind=effect.kind,
+        concept=concept,
+        chance=effect.chance,
+        chance_low=effect.chance_low,
+        chance_high=effect.chance_high,
+    )
 
 
 def _cap_redundancy(record: ImageReliance) -> ImageReliance:

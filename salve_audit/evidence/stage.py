@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +20,12 @@ from salve_audit.activations.spread import spread_rows
 from salve_audit.errors import DataError, SalveError
 from salve_audit.evidence.concept_file import serialise_concepts
 from salve_audit.evidence.drawing import ShownImages, draw_concepts, draw_factors
-from salve_audit.evidence.examine import AuditedNetwork, Controls, search_evidence
+from salve_audit.evidence.examine import AuditedNetwork, Controls, examined_images, search_evidence
 from salve_audit.evidence.findings import EvidenceFindings
 from salve_audit.evidence.images import EvidenceImages
 from salve_audit.evidence.probe import watch_network
 from salve_audit.evidence.projection_fitting import ConceptProjections, project_concepts
-from salve_audit.evidence.records import FactorFlips, add_factors, describe_classes, describe_concepts, set_chance
+from salve_audit.evidence.records import add_factors, describe_classes, describe_concepts
 from salve_audit.evidence.removals import ExaminedNetwork, remove_projected
 from salve_audit.evidence.search import Evidence, find_heat
 from salve_audit.inputs.data.imageset import ImageSet
@@ -42,7 +42,8 @@ METHOD = (
     "In each image the regions that speak for its class are found by integrated gradients and filled in from their "
     "surroundings, the strongest first, until the prediction flips; evidence regions of the same kind are one concept. "
     "Whether a prediction depends on a region is decided by the mean of three margins: without the region, and without "
-    "squares of two sizes around its middle. Border and overall colour are removed as global factors."
+    "squares of two sizes around its middle. Global factors (strips along the edges, colour, mean field, sharpness, "
+    "compression) are brought to the other classes' values in its images, and to its own in theirs."
 )
 TRACED = 4  # images that layers are found on
 ON_GPU = 50  # times the work that is affordable on a processor
@@ -72,6 +73,7 @@ class EvidenceInputs:
         needed: a limit judges the numbers, so cost is no reason to leave anything out.
         with_images: concepts are shown with images.
         trace: of a `LayerMemo`, so that other stages share the trace of the network; None: passes of its own.
+        advance: is told how far it is, see `EvidenceImages`.
     """
 
     classifier: Classifier
@@ -88,6 +90,7 @@ class EvidenceInputs:
     needed: bool = False
     with_images: bool = True
     trace: TraceLayers | None = None
+    advance: Callable[[int, int], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -152,17 +155,13 @@ def _measure(inputs: EvidenceInputs, classes: Sequence[ClassReliance]) -> Eviden
     images = EvidenceImages(
         inputs.images, inputs.paths, inputs.labels, network.classifier.transform, sample.rows, inputs.workers
     )
+    images.advance = inputs.advance
     evidence, findings, controls = search_evidence(network, images)
     run = _Run(network, images, evidence, findings, inputs.trace)
     concepts, projections, removed = _remove_inside(run, inputs.classes)
     records = describe_classes(findings, controls.chance, controls.checks)
-    records, concepts = add_factors(
-        records,
-        concepts,
-        FactorFlips(controls.flipped, evidence.labels.numpy(), controls.factor_chance),
-        inputs.classes,
-    )
-    records = set_chance(records, controls.factor_chance)
+    examined = examined_images(evidence)
+    records, concepts = add_factors(records, concepts, controls.factors.answers, examined, inputs.classes)
     if inputs.with_images:
         concepts = _draw(concepts, run, controls, inputs.classes)
     info = EvidenceInfo(
@@ -230,11 +229,9 @@ def _draw(concepts: tuple[Concept, ...], run: _Run, controls: Controls, classes:
         def heat(images: Float[Tensor, "m c h w"], labels: Int[Tensor, " m"]) -> Float[Tensor, "m 1 gh gw"]:
             return find_heat(probe, images.to(network.device), labels.to(network.device)).cpu()
 
-        shown = ShownImages(
-            run.images.load, run.images.path, network.classifier.transform, controls.channel_stats, heat
-        )
+        shown = ShownImages(run.images.load, run.images.path, network.classifier.transform, heat)
         concepts = draw_concepts(concepts, run.findings, run.evidence, shown)
-        return draw_factors(concepts, controls.flipped, run.evidence, shown, classes)
+        return draw_factors(concepts, controls.factors, run.evidence, shown, classes)
 
 
 def _prepare(inputs: EvidenceInputs) -> AuditedNetwork:

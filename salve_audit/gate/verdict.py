@@ -1,74 +1,291 @@
-"""The one Verdict object behind stdout, exit code, audit.json and the report."""
+"""The judgement: an audit under a policy becomes the one Verdict that all outputs read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import datetime
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from salve_audit.gate.limits import FLIP_RULE, REDUNDANCY_RULE, RELIANCE_RULE, LimitRule, Limits
-from salve_audit.results import ClassReliance, Rule, Verdict
+from salve_audit.gate.estimates import Decision, Estimate, at_confidence, decide, finite, unjudged
+from salve_audit.gate.measures import Dependence, measure, measure_share
+from salve_audit.gate.policy import FAIL, SKIP, WARN, Exemption, Policy, Setting
+from salve_audit.gate.review import Review, ReviewedClass, review_class
+from salve_audit.gate.rules import ACCURACY, DROP, ERROR, FACTOR, FRAGILE_SHARE, SHORTCUT, UNREVIEWED
+from salve_audit.gate.trust import find_problems
+from salve_audit.results import AuditResult, ClassReliance, Rule, Verdict
+from salve_audit.results.verdict import NO_VERDICT
+
+Losses = Mapping[tuple[str, str], tuple[Estimate, Decision]]  # by class (empty: all) and measure
 
 
-def judge(classes: Iterable[ClassReliance], limits: Limits) -> Verdict:
-    """The verdict: a class breaks a limit where the whole 95 % interval of the statistic lies beyond it.
+@dataclass(frozen=True)
+class Given:
+    """What a judgement needs beside the audit and the policy.
 
-    The interval of the flip median is over samples and, where several were trained, over seeds of the autoencoder;
-    those in the image are over images. Classes whose interval contains the limit are undecided and do not fail; thin
-    classes, and classes of which a statistic was not measured, are not judged. Without a limit, or when some limit
-    could judge no class, `passed` is None: nothing that was not measured passes.
+    Attributes:
+        review: the review file of the policy.
+        losses: against the baseline, already decided: see `salve_audit.gate.baseline`.
+        problems: reasons found before the judgement for which nothing can be said.
+        notes: what else a reader should know.
+        today: the day on which exceptions are looked at.
     """
-    if limits.policy is None:
-        return Verdict(passed=None, policy=None, rules=())
-    classes = tuple(classes)
-    rules_by_limit = [
-        tuple(_JUDGES[rule](class_info, limit) for class_info in classes) for rule, limit in limits.given.items()
-    ]
-    rules = tuple(rule for own in rules_by_limit for rule in own)
-    measured = all(any(rule.outcome != "thin" for rule in own) for own in rules_by_limit)
-    passed = all(rule.outcome != "fail" for rule in rules) if measured else None
-    return Verdict(passed=passed, policy=limits.policy, rules=rules)
+
+    review: Review | None = None
+    losses: Losses = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    today: datetime.date | None = None
 
 
-def _judge_flip(class_info: ClassReliance, limit: float) -> Rule:
-    low, high = class_info.judged_interval
-    outcome = "thin" if class_info.thin else _at_least(low, high, limit)
-    return Rule(FLIP_RULE.name, class_info.name, class_info.alpha_hat.flip.median, low, high, limit, outcome)
+def today() -> datetime.date:
+    """The day of the judgement, or the one that reproducible builds ask for."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return (datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc) if epoch.isdigit() else now).date()
 
 
-def _judge_redundancy(class_info: ClassReliance, limit: float) -> Rule:
-    reliance = class_info.image_reliance
-    if reliance is None:
-        return Rule(REDUNDANCY_RULE.name, class_info.name, None, None, None, limit, "thin")
-    value, low, high = map(_number, (reliance.redundancy, reliance.redundancy_low, reliance.redundancy_high))
-    beyond = limit > reliance.redundancy_limit  # then "beyond the limit searched" may still be too little
-    outcome = "thin" if reliance.thin or (beyond and high is None) else _at_least(low, high, limit)
-    return Rule(REDUNDANCY_RULE.name, class_info.name, value, low, high, limit, outcome)
+def judge(result: AuditResult, policy: Policy, given: Given | None = None) -> Verdict:
+    """The verdict on an audit: violated where a whole interval lies beyond a limit, and never passed by accident.
+
+    Whatever makes the numbers untrustworthy (see `salve_audit.gate.trust`), and rules that could judge too few classes,
+    become `problems`: then the verdict is neither passed nor failed, and the exit code is 2.
+    """
+    given = given or Given()
+    if policy.is_empty and not given.problems:
+        return replace(NO_VERDICT, notes=given.notes)
+    judgement = _Judgement(result, policy, given)
+    rules = judgement.judge_all()
+    problems = (*given.problems, *find_problems(result, policy, given.today or today()), *judgement.problems)
+    if not rules and policy.review is None:
+        problems = (*problems, "no rule of the policy concerns a class of the audit: nothing was evaluated")
+    failed = any(rule.effect == "fail" for rule in rules)
+    return Verdict(
+        passed=None if problems else not failed,
+        policy=policy.words,
+        rules=rules,
+        problems=tuple(dict.fromkeys(problems)),
+        notes=(*given.notes, *judgement.notes),
+        source=policy.source,
+        policy_file=policy.file,
+        table=policy.table,
+    )
 
 
-def _judge_reliance(class_info: ClassReliance, limit: float) -> Rule:
-    reliance = class_info.image_reliance
-    if reliance is None:
-        return Rule(RELIANCE_RULE.name, class_info.name, None, None, None, limit, "thin")
-    outcome = "fail" if reliance.low > limit else "undecided" if reliance.high > limit else "pass"
-    if outcome == "fail" and reliance.is_by_chance:  # any region as large flips as many
-        outcome = "undecided"
-    outcome = "thin" if reliance.thin else outcome
-    return Rule(RELIANCE_RULE.name, class_info.name, reliance.reliance, reliance.low, reliance.high, limit, outcome)
+class _Judgement:
+    """One judgement: rules as they are decided, and what came up on the way."""
+
+    def __init__(self, result: AuditResult, policy: Policy, given: Given) -> None:
+        self.result, self.policy, self.given = result, policy, given
+        self.classes = [class_info for class_info in result.classes if class_info.n > 0]
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+
+    def judge_all(self) -> tuple[Rule, ...]:
+        rules = [rule for class_info in self.classes for rule in self._judge_class(class_info)]
+        rules = self._mark_unjudged(rules)
+        of_audit = self.policy.of_audit()
+        if FRAGILE_SHARE.key in of_audit:
+            rules = self._judge_share(rules, of_audit[FRAGILE_SHARE.key])
+        return (*rules, *self._judge_audit(of_audit))
+
+    def _judge_class(self, class_info: ClassReliance) -> Iterator[Rule]:
+        reviewed = self._review(class_info)
+        for setting in _expanded(self.policy.settings_of(class_info.name).values(), class_info):
+            if setting.limit is None:
+                continue
+            if setting.kind is DROP:
+                estimate, decision = self.given.losses.get((class_info.name, setting.name), _NO_BASELINE)
+            else:
+                estimate = measure(setting, self.result, class_info, reviewed.accepted)
+                estimate = at_confidence(estimate, self.policy.confidence)
+                decision = decide(estimate, setting.limit, setting.kind.at_least)
+            rule = self._rule(setting, class_info.name, estimate, decision)
+            if setting.kind is ACCURACY and rule.effect == "fail":
+                self.problems.append(_words_of(rule))
+            yield rule
+        yield from self._judge_review(class_info, reviewed)
+
+    def _rule(self, setting: Setting, class_name: str, estimate: Estimate, decision: Decision) -> Rule:
+        assert setting.limit is not None, "a rule that is off judges nothing"
+        effect, why = self._effect(setting, class_name, estimate, decision)
+        return Rule(
+            rule=setting.words,
+            class_name=class_name,
+            value=finite(estimate.value),
+            low=finite(estimate.low),
+            high=finite(estimate.high),
+            limit=setting.limit,
+            outcome=decision.outcome,
+            effect=effect,
+            key=setting.key,
+            why=why,
+            n=estimate.n or None,
+            n_needed=decision.n_needed,
+            line=setting.line,
+        )
+
+    def _effect(self, setting: Setting, class_name: str, estimate: Estimate, decision: Decision) -> tuple[str, str]:
+        """What an outcome does, and why."""
+        outcome, why = decision.outcome, decision.why
+        exemption = self._exempts(class_name, setting.key)
+        if outcome == "pass":
+            return "pass", why
+        if outcome == "thin":
+            word = self.policy.on_thin if estimate.thin else "unjudged"
+        else:
+            word = FAIL if outcome == "fail" else self.policy.on_undecided
+        if word == FAIL:
+            if exemption is not None:
+                return "exempt", f"accepted until {exemption.until}: {exemption.reason}"
+            return ("fail" if setting.severity == ERROR else "warn"), why
+        effects = {WARN: "warn", SKIP: "skip", "pass": "pass", "unjudged": "unjudged"}
+        return effects[word], why
+
+    def _exempts(self, class_name: str, key: str) -> Exemption | None:
+        day = (self.given.today or today()).isoformat()
+        valid = (part for part in self.policy.exemptions if part.until >= day)
+        return next((part for part in valid if part.covers(class_name, key)), None)
+
+    def _mark_unjudged(self, rules: Sequence[Rule]) -> list[Rule]:
+        """Rules that could not be judged for another reason than too few images are errors where too many are.
+
+        Every rule has to judge all of its classes that are not thin, or `min_judged` of them, and at least one.
+        """
+        marked = {rule.key: "warn" for rule in rules}
+        for key in marked:
+            own = [rule for rule in rules if rule.key == key]
+            judged = sum(rule.outcome != "thin" for rule in own)
+            blamed = [rule for rule in own if rule.effect == "unjudged"]
+            needed = self._count_needed(len(own), judged + len(blamed))
+            if judged >= max(1, needed):
+                continue
+            marked[key] = "error"
+            self.problems.append(_say_unjudged(own, judged, max(1, needed)))
+        return [replace(rule, effect=marked[rule.key]) if rule.effect == "unjudged" else rule for rule in rules]
+
+    def _count_needed(self, n: int, n_not_thin: int) -> int:
+        least = self.policy.min_judged
+        if least is None:
+            return n_not_thin
+        return round(least * n + 0.499) if least < 1 else int(least)
+
+    def _judge_share(self, rules: list[Rule], setting: Setting) -> list[Rule]:
+        """With a limit on the share of fragile classes, a single violation is a warning, and the share decides."""
+        if setting.limit is None:
+            return rules
+        judged = {rule.class_name for rule in rules if rule.outcome != "thin"}
+        fragile = {rule.class_name for rule in rules if rule.effect == "fail"}
+        doubtful = fragile | {rule.class_name for rule in rules if rule.outcome == "undecided"}
+        estimate = unjudged("no class could be judged")
+        if judged:
+            share, most = len(fragile) / len(judged), len(doubtful & judged | fragile) / len(judged)
+            estimate = Estimate(share, share, most, len(judged))
+        decision = decide(estimate, setting.limit, at_least=False)
+        if decision.outcome == "undecided":
+            decision = Decision("undecided", "undecided classes would take the share beyond the limit")
+        softened = [replace(rule, effect="warn") if rule.effect == "fail" else rule for rule in rules]
+        return [*softened, self._blame(self._rule(setting, "", estimate, decision))]
+
+    def _judge_audit(self, settings: Mapping[str, Setting]) -> Iterator[Rule]:
+        """Accuracy over all images: below the limit, or beyond the loss against the baseline, nothing is trusted."""
+        setting = settings.get(ACCURACY.key)
+        if setting is not None and setting.limit is not None:
+            n = sum(class_info.n for class_info in self.classes)
+            hits = sum(class_info.n_correct for class_info in self.classes)
+            estimate = measure_share(hits, n, self.policy.confidence)
+            yield self._audit_rule(setting, estimate, decide(estimate, setting.limit, at_least=True))
+        loss = self.given.losses.get(("", "accuracy"))
+        drop = next((part for part in self.policy.settings if part.kind is DROP and part.name == "accuracy"), None)
+        if loss is not None and drop is not None and drop.limit is not None:
+            yield self._audit_rule(drop, *loss)
+
+    def _audit_rule(self, setting: Setting, estimate: Estimate, decision: Decision) -> Rule:
+        rule = self._rule(setting, "", estimate, decision)
+        if rule.effect == "fail":
+            self.problems.append(_words_of(rule))
+        return self._blame(rule)
+
+    def _blame(self, rule: Rule) -> Rule:
+        """A rule on the whole audit that could not be judged is an error."""
+        if rule.effect != "unjudged":
+            return rule
+        self.problems.append(f"{rule.rule}: {rule.why}")
+        return replace(rule, effect="error")
+
+    def _review(self, class_info: ClassReliance) -> ReviewedClass:
+        if self.given.review is None:
+            return ReviewedClass()
+        return review_class(self.given.review, self.result, class_info, self.policy.strong)
+
+    def _judge_review(self, class_info: ClassReliance, reviewed: ReviewedClass) -> Iterator[Rule]:
+        """Shortcuts beyond their limit fail; strong dependences that nobody has looked at do what the policy says."""
+        n = 0 if class_info.image_reliance is None else class_info.image_reliance.n
+        for entry, dependence in reviewed.shortcuts:
+            limit = self.policy.shortcut_limit if entry.limit is None else entry.limit
+            setting = Setting(SHORTCUT, limit, name=entry.name or dependence.name)
+            estimate = at_confidence(
+                Estimate(dependence.drop, dependence.low, dependence.high, n), self.policy.confidence
+            )
+            yield self._rule(setting, class_info.name, estimate, decide(estimate, limit, at_least=False))
+        for dependence in reviewed.unreviewed:
+            setting = Setting(UNREVIEWED, self.policy.strong, name=dependence.name)
+            rule = self._rule(setting, class_info.name, _as_estimate(dependence, n), Decision("undecided", _UNSEEN))
+            word = self.policy.on_unreviewed
+            exempt = word == FAIL and self._exempts(class_info.name, UNREVIEWED.key) is not None
+            yield replace(rule, effect="exempt" if exempt else word)
+            self.notes.append(_describe_unreviewed(self.result, class_info.name, dependence))
 
 
-def _at_least(low: float | None, high: float | None, limit: float) -> str:
-    if high is not None and high < limit:
-        return "fail"
-    if low is not None and low < limit:
-        return "undecided"
-    return "pass"  # a bound that is not reached lies beyond every strength
+_NO_BASELINE = (
+    unjudged("there is no baseline to compare with"),
+    Decision("thin", "there is no baseline to compare with"),
+)
+_UNSEEN = "strong, and the review file does not name it"
 
 
-def _number(value: int | None) -> float | None:
-    return None if value is None else float(value)
+def _as_estimate(dependence: Dependence, n: int) -> Estimate:
+    return Estimate(dependence.drop, dependence.low, dependence.high, n)
 
 
-_JUDGES: dict[LimitRule, Callable[[ClassReliance, float], Rule]] = {
-    FLIP_RULE: _judge_flip,
-    REDUNDANCY_RULE: _judge_redundancy,
-    RELIANCE_RULE: _judge_reliance,
-}
+def _expanded(settings: Iterable[Setting], class_info: ClassReliance) -> Iterator[Setting]:
+    """The settings, with a limit on every global factor as one setting per factor that was measured."""
+    settings = tuple(settings)
+    named = {setting.name for setting in settings if setting.kind is FACTOR}
+    for setting in settings:
+        if setting.kind is not FACTOR or setting.name:
+            yield setting
+            continue
+        reliance = class_info.image_reliance
+        factors = [factor.name for factor in reliance.factors] if reliance is not None else []
+        for name in factors:
+            if name not in named:
+                yield replace(setting, name=name)
+        if not factors:
+            yield setting
+
+
+def _words_of(rule: Rule) -> str:
+    who = f"class {rule.class_name!r}" if rule.class_name else "the audit"
+    value = "not reached" if rule.value is None else f"{rule.value:.3g}"
+    return f"{who} has {value} where the policy asks for {rule.rule} {rule.limit:g}: nothing about it can be trusted"
+
+
+def _say_unjudged(rules: Sequence[Rule], judged: int, needed: int) -> str:
+    """Names the rule, how many classes it judged, and the first classes with their reasons."""
+    missing = [rule for rule in rules if rule.outcome == "thin"]
+    first = "; ".join(f"{rule.class_name}: {rule.why}" for rule in missing[:3])
+    more = f"; and {len(missing) - 3} more" if len(missing) > 3 else ""
+    verb = "no class could be judged" if judged == 0 else f"{judged} classes could be judged, {needed} are needed"
+    return f"{rules[0].rule}: {verb} ({first}{more})"
+
+
+def _describe_unreviewed(result: AuditResult, class_name: str, dependence: Dependence) -> str:
+    """Where the crop of a dependence is to be seen."""
+    place = f"{class_name} depends on {dependence.name} ({dependence.drop:.2f}), which nobody has reviewed"
+    if dependence.concept is None:
+        return place
+    concept = next(concept for concept in result.concepts if concept.index == dependence.concept)
+    return (
+        f"{place}: seen in {concept.images[0].path}, concept {concept.index} of the report" if concept.images else place
+    )

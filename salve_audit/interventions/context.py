@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.interventions.affine import AffineHead
 from salve_audit.interventions.holdout import HeldOut, hold_out, ridge_solver
+from salve_audit.linear_algebra import decompose_symmetric
 
 BLOCK_ROWS = 4096  # rows cast to float64 at a time while the moments are summed
 RELATIVE_RANK = 1e-10  # eigenvalues of the covariance below this share of the largest are rounding of float32 acts
@@ -80,7 +81,7 @@ class FitStatistics:
     @functools.cached_property
     def covariance_pinv(self) -> Float[np.ndarray, "d d"]:
         """Pseudo-inverse of the covariance Σ = C − μμᵀ, (d, d)."""
-        values, vectors = np.linalg.eigh(self.second_moment - np.outer(self.mean, self.mean))
+        values, vectors = decompose_symmetric(self.second_moment - np.outer(self.mean, self.mean))
         significant = values > RELATIVE_RANK * max(float(values[-1]), 0.0)
         basis = vectors[:, significant]
         return (basis / values[significant]) @ basis.T

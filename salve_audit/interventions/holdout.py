@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from salve_audit.linear_algebra import factorise
+
 STEP = 5  # every fifth sample of a class is held out
 
 
@@ -72,9 +74,9 @@ def ridge_solver(
     covariance: Float[np.ndarray, "d d"], share: float
 ) -> Callable[[Float[np.ndarray, "d r"]], Float[np.ndarray, "d r"]]:
     """Q -> ``((1 − δ) Σ + δ m I)⁻¹ Q`` with m = trace(Σ) / d and δ = `share` in 0..1."""
-    from scipy.linalg import cho_factor, cho_solve
+    from scipy.linalg import cho_solve
 
     d = len(covariance)
     ridge = max(share * float(np.trace(covariance)) / d, np.finfo(np.float64).tiny)
-    factor = cho_factor((1.0 - share) * covariance + ridge * np.eye(d))
+    factor = (factorise((1.0 - share) * covariance + ridge * np.eye(d)), True)
     return lambda columns: np.asarray(cho_solve(factor, columns), dtype=np.float64)

@@ -21,6 +21,7 @@ from salve_audit.interventions.affine import Intervention, LinearEdit, linear_in
 from salve_audit.interventions.context import EditContext
 from salve_audit.interventions.holdout import HeldOut
 from salve_audit.interventions.registry import INLP
+from salve_audit.linear_algebra import solve_symmetric
 
 MAX_DIRECTIONS = 8
 CHANCE = 0.5  # balanced accuracy
@@ -43,7 +44,7 @@ def find_directions(parts: HeldOut, class_index: int) -> Float[np.ndarray, "d r"
     free = parts.solve(difference[:, None])[:, 0]  # S⁻¹Δ
     basis, solved = np.zeros((len(free), 0)), np.zeros((len(free), 0))  # B and S⁻¹B
     while basis.shape[1] < MAX_DIRECTIONS:
-        normal = free - solved @ np.linalg.solve(basis.T @ solved, basis.T @ free) if basis.size else free
+        normal = free - solved @ solve_symmetric(basis.T @ solved, basis.T @ free) if basis.size else free
         normal = normal - basis @ (basis.T @ normal)  # by rounding alone is it not orthogonal yet
         length = float(np.linalg.norm(normal))
         if length <= 1e-12 * float(np.linalg.norm(free)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -42,8 +42,12 @@ class ClassFindings:
     left_out: tuple[str, ...] = ()
 
 
-def compare_interventions(settings: ComparisonSettings, inputs: ComparisonInputs) -> Comparison:
+def compare_interventions(
+    settings: ComparisonSettings, inputs: ComparisonInputs, advance: Callable[[int, int], None] | None = None
+) -> Comparison:
     """Compare all methods on all classes at all target accuracies (matched suppression, docs/method.md §5).
+
+    `advance` is told how many classes of how many are done.
 
     A class without fit or audit samples, or without any other class to compare it with, is left out and logged. One
     that is at or below a target from the start has strength 0 there and counts as reached. Where a method never
@@ -59,7 +63,7 @@ def compare_interventions(settings: ComparisonSettings, inputs: ComparisonInputs
     with threadpool_limits(1, user_api="blas"):  # many small products: threads that wait for each other cost fourfold
         bench = Workbench(settings, inputs)
         plan = make_plan(bench)
-        findings = _compare_all(bench, plan)
+        findings = _compare_all(bench, plan, advance or (lambda done, total: None))
     notes = (*plan.notes(bench), *_name_missing(findings))
     _report_missing(bench, notes)
     return Comparison(
@@ -70,17 +74,20 @@ def compare_interventions(settings: ComparisonSettings, inputs: ComparisonInputs
     )
 
 
-def _compare_all(bench: Workbench, plan: Plan) -> list[ClassFindings]:
+def _compare_all(bench: Workbench, plan: Plan, advance: Callable[[int, int], None]) -> list[ClassFindings]:
     """The first class alone, as it works out what all share; the others side by side."""
     if not plan.classes:
         return []
-    first = compare_group(bench, plan, plan.classes[:1])
+    findings = compare_group(bench, plan, plan.classes[:1])
+    advance(1, len(plan.classes))
     step = GROUP if bench.samples.huge else 1
     groups = [plan.classes[start : start + step] for start in range(1, len(plan.classes), step)]
     n_threads = min(MAX_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
     with ThreadPoolExecutor(n_threads) as pool:
-        rest = pool.map(lambda group: compare_group(bench, plan, group), groups)
-        return [*first, *(of_class for group in rest for of_class in group)]
+        for of_group in pool.map(lambda group: compare_group(bench, plan, group), groups):
+            findings += of_group
+            advance(len(findings), len(plan.classes))
+    return findings
 
 
 def _report_missing(bench: Workbench, notes: Iterable[str]) -> None:

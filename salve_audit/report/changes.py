@@ -22,19 +22,19 @@ class Status(enum.Enum):
 
 @dataclass(frozen=True)
 class Difference:
-    """New less old, with its 95 % interval; None: not known, or beyond every strength."""
+    """New less old, with its 95 % interval; None: not compared, or beyond every strength.
+
+    Attributes:
+        value, low, high: in the measure's own unit; of a flip median the share that it rose by.
+        is_shown: the change is beyond chance, corrected over classes.
+    """
 
     old: float | None
     new: float | None
     value: float | None
     low: float | None
     high: float | None
-    is_paired: bool
-
-    @property
-    def is_shown(self) -> bool:
-        """True where the interval excludes no difference."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+    is_shown: bool
 
 
 @dataclass(frozen=True)

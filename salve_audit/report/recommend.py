@@ -9,7 +9,7 @@ from salve_audit.report import commands
 from salve_audit.report.conclusions import Conclusion, Conclusions, Doubt, Group, images_to_decide
 from salve_audit.report.language import say
 from salve_audit.report.numbers import count, name, names, percent
-from salve_audit.report.sentences import MOST_IMAGES, REGION, class_sentence
+from salve_audit.report.sentences import MOST_IMAGES, REGION, class_sentence, factor_name
 from salve_audit.results import FeatureInfo
 
 RELIANCE_KEY = "fail_over_reliance"
@@ -109,8 +109,9 @@ def _region(conclusion: Conclusion, conclusions: Conclusions) -> Advice:
 
 
 def _factor(conclusion: Conclusion, conclusions: Conclusions) -> Advice:
-    kind = (conclusion.reliance.kind or "") if conclusion.reliance else ""
-    remedy = next((text for word, text in REMEDIES.items() if word in kind.lower()), ANY_FACTOR)
+    kind = conclusion.reliance.kind or "" if conclusion.reliance is not None else ""
+    words = f"{factor_name(conclusion)} {kind}".lower()
+    remedy = next((text for word, text in REMEDIES.items() if word in words), ANY_FACTOR)
     return Advice(
         conclusion.name,
         class_sentence(conclusion, conclusions.threshold),

@@ -89,7 +89,13 @@ def thing(conclusion: Conclusion) -> str:
         return say("any one thing")
     if reliance.kind == REGION and reliance.concept is not None:
         return say("concept {index}", index=reliance.concept)
-    return say("its {factor}", factor=say(reliance.kind))
+    return say("its {factor}", factor=say(factor_name(conclusion)))
+
+
+def factor_name(conclusion: Conclusion) -> str:
+    """The global factor that the class depends on most: its own name where there is one, else its kind."""
+    named = conclusion.concept.factor if conclusion.concept is not None else ""
+    return named or (conclusion.reliance.kind or "" if conclusion.reliance is not None else "")
 
 
 def class_sentence(conclusion: Conclusion, threshold: float) -> str:
@@ -111,7 +117,15 @@ def class_sentence(conclusion: Conclusion, threshold: float) -> str:
         loss=say("{share} of its images ({interval} %)", share=share, interval=_range(reliance)),
         chance=_chance(reliance),
     )
-    return f"{said} {_doubt(conclusion, threshold)}".strip()
+    return " ".join(filter(None, (said, _doubt(conclusion, threshold), _sufficient(conclusion))))
+
+
+def _sufficient(conclusion: Conclusion) -> str:
+    reliance = conclusion.reliance
+    if reliance is None or not reliance.sufficient:
+        return ""
+    text = "Putting its {factor} into images of other classes turns most of them into it."
+    return say(text, factor=say(reliance.sufficient))
 
 
 def _range(reliance: ImageReliance) -> str:

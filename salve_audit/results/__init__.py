@@ -17,6 +17,7 @@ from salve_audit.results.classes import (
     SeedSpread,
     StatusCounts,
 )
+from salve_audit.results.decisions import Decision
 from salve_audit.results.deep import DeepComparison, DeepResult, DeepScope
 from salve_audit.results.demo import DemoTruth, PlantedClass, RankCorrelation
 from salve_audit.results.evidence import (
@@ -88,6 +89,7 @@ __all__ = [
     "Confusion",
     "Curve",
     "DataInfo",
+    "Decision",
     "DeepComparison",
     "DeepResult",
     "DeepScope",

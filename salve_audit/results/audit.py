@@ -12,6 +12,7 @@ from salve_audit.results.classes import ClassReliance
 from salve_audit.results.consistency import check_consistency
 from salve_audit.results.deep import DeepComparison
 from salve_audit.results.demo import DemoTruth
+from salve_audit.results.digest import seal
 from salve_audit.results.evidence import Concept, EvidenceInfo
 from salve_audit.results.features import FeatureInfo
 from salve_audit.results.methods import InterventionResult, MethodSpread, MethodSummary
@@ -49,11 +50,12 @@ class AuditResult:
     evidence: EvidenceInfo | None = None  # how image reliance was measured; None: an earlier version wrote this
     concepts: tuple[Concept, ...] = ()  # what was found in the image
     suppression: Suppression | None = None  # predictions under suppression; None: an earlier version, or too many
+    digest: str | None = field(default=None, compare=False)  # over all but this and `created`; see results.digest
     schema_version: int = field(default=SCHEMA_VERSION)
 
     def to_json(self) -> str:
-        """The text of audit.json: sorted keys, finite numbers, a newline at the end."""
-        return json.dumps(to_dict(self), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        """The text of audit.json: sorted keys, finite numbers, a digest over them, a newline at the end."""
+        return seal(to_dict(self))
 
 
 def parse_audit(text: str, source: str = "audit.json") -> AuditResult:
@@ -79,11 +81,24 @@ def load_audit(path: str | Path) -> AuditResult:
     Raises:
         ResultError: there is no such file or it does not fit the schema.
     """
+    file = find_audit(path)
+    return parse_audit(read_audit_text(file), str(file))
+
+
+def find_audit(path: str | Path) -> Path:
+    """The audit.json that `path`, the file or its folder, stands for."""
     file = Path(path)
-    file = file / "audit.json" if file.is_dir() else file
+    return file / "audit.json" if file.is_dir() else file
+
+
+def read_audit_text(file: Path) -> str:
+    """The text of an audit.json.
+
+    Raises:
+        ResultError: there is no such file, or it is no text.
+    """
     try:
-        text = file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ResultError(str(file), reason or "cannot be read") from error
-    return parse_audit(text, str(file))

@@ -22,6 +22,7 @@ class SaePoint:
     matched_cosine: float | None  # mean |cosine| of its latents and those other seeds find; None: no other seeds
     full: bool  # trained in full with all seeds; else one seed, briefly, on the way
     chosen: bool
+    components: int | None = None  # leading components within which all of this is measured; None: everything
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,11 @@ class SaeInfo:
     accuracy_original: float
     accuracy_reconstructed: float
     logit_kl: float
-    satisfied: bool  # does the chosen point keep >= 99 % of accuracy at R2 >= 0.9?
+    satisfied: bool  # does the chosen point keep >= 99 % of accuracy at R2 >= least_r2?
     stability: Stability | None
     frontier: tuple[SaePoint, ...]
     on_audit: SaeFidelity | None = None  # the audit split, which chose nothing; the fields above: held-out fit part
+    least_r2: float = 0.9  # the goal for r2: less where too few samples let less be learnt
+    components: int | None = None  # leading principal components that it was trained in; None: all coordinates
+    cut_short: tuple[str, ...] = ()  # what the search left out because --sae-budget ended it
     concepts: tuple[str, ...] = ()  # known concepts, which are the first latents in this order (variant supervised)

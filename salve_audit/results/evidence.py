@@ -26,14 +26,34 @@ class OcclusionCheck:
 
 @dataclass(frozen=True)
 class FactorEffect:
-    """The effect of a global factor of the images on a class."""
+    """The effect of a global factor of the images on a class, both ways, beside its controls.
 
-    name: str  # "border" or "colour"
-    removed: float  # drop of the class's accuracy without it
-    low: float  # 95 % interval over images
+    Intervals are at 1 - 0.05 / (number of factors), so that all of a class hold together in 95 of 100 audits.
+    """
+
+    name: str  # for instance "border", "wide lower border", "colour", "mean field", "sharpness", "compression"
+    removed: float  # share of the class's images that are misclassified without it
+    low: float  # interval over images
     high: float
-    chance: float | None = None  # drop under the factor's control; None: the control was not run for this class
+    chance: float | None = None  # the same of the other classes' images; None: in files of before, not run
     inserted: float | None = None  # share of other classes' images that become the class with it; None: not measured
+    kind: str = ""  # of related factors: "border", "colour", "mean field", "sharpness", "compression"; empty: the name
+    n: int = 0  # images of the class that it was removed from; 0: all of them, in files of before
+    chance_low: float | None = None
+    chance_high: float | None = None
+    excess: float | None = None  # removed less chance
+    excess_low: float | None = None  # above 0: beyond chance
+    excess_high: float | None = None
+    n_inserted: int = 0  # images of other classes that it was inserted into
+    inserted_chance: float | None = None  # share that become the class with another class's inserted
+    inserted_excess: float | None = None  # inserted less that
+    inserted_excess_low: float | None = None  # above 0: beyond chance
+    inserted_excess_high: float | None = None
+
+    @property
+    def strength(self) -> float:
+        """The larger excess over chance of removal and insertion, by which findings are ordered."""
+        return max(self.excess or 0.0, self.inserted_excess or 0.0)
 
 
 @dataclass(frozen=True)
@@ -45,7 +65,7 @@ class ImageReliance:
     reliance: float  # largest drop of the class's accuracy when one concept or global factor is removed
     low: float  # 95 % interval over images
     high: float
-    kind: str | None  # of that one: "region", "border" or "colour"; None: none lowers the accuracy
+    kind: str | None  # of that one: "region", or a global factor's ("border", "colour" ...); None: nothing lowers it
     concept: int | None  # its index in concepts[]
     redundancy: int | None  # evidence regions removed, strongest first, until accuracy <= 50 %; None: beyond the limit
     redundancy_low: int | None  # 95 % interval over images; None: beyond the limit
@@ -56,7 +76,8 @@ class ImageReliance:
     chance_low: float | None = None  # 95 % interval
     chance_high: float | None = None
     check: OcclusionCheck | None = None
-    factors: tuple[FactorEffect, ...] = ()  # every global factor that was removed
+    factors: tuple[FactorEffect, ...] = ()  # every global factor, that with the largest excess over chance first
+    sufficient: str | None = None  # the one whose insertion turns most other images into the class, beyond chance
 
     @property
     def is_by_chance(self) -> bool:
@@ -126,10 +147,11 @@ class Concept:
     mask_share: float  # of the positions of an image that show it, on average
     n_images: int  # images of the class that show it
     effect: tuple[ConceptEffect, ...]  # on its own class
-    kind: str = "region"  # or a global factor: "border", "colour"
+    kind: str = "region"  # or a global factor's: "border", "colour" ...
     signature: tuple[float, ...] = ()  # what the layer loses where it is removed
     images: tuple[ConceptImage, ...] = ()  # empty too where images are kept out of the report
     removal: ConceptRemoval | None = None  # of the concepts that classes depend on most, where a projection exists
+    factor: str = ""  # name of the global factor; empty: a region, or, in files of before, the kind is the name
 
 
 @dataclass(frozen=True)

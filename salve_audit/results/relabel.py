@@ -12,6 +12,7 @@ from salve_audit.results.classes import ClassReliance
 from salve_audit.results.schema import JSON_KEY
 from salve_audit.results.seeing import Seeing, Thumbnail, nothing_seen
 from salve_audit.results.subject import ClassPair, DataInfo, ModelInfo, Provenance, SkippedFile
+from salve_audit.results.verdict import Verdict
 
 T = TypeVar("T")
 NAMING = ("affected", "dominant_for", "differs_from", "falls", "rises", "flips_to", "predicted")  # and all "class..."
@@ -84,6 +85,7 @@ def anonymise(result: AuditResult) -> tuple[AuditResult, Key]:
         bare,
         notes=("Names of classes and files were left out of this audit.",),
         model=dataclasses.replace(result.model, name="model"),
+        verdict=_anonymous_verdict(bare.verdict),
         data=_anonymous_data(bare.data, paths),
         provenance=_anonymous_provenance(result.provenance, labels),
         sae=dataclasses.replace(bare.sae, concepts=tuple(f"concept {i}" for i in range(len(bare.sae.concepts)))),
@@ -140,6 +142,16 @@ def _anonymous_data(data: DataInfo, paths: dict[str, str]) -> DataInfo:
     skipped = tuple(SkippedFile(anonymous_path(file.path, paths), LEFT_OUT) for file in data.skipped)
     mapping = data.mapping and dataclasses.replace(data.mapping, how="as the key says")
     return dataclasses.replace(data, root="data", layout="as given", skipped=skipped, mapping=mapping)
+
+
+def _anonymous_verdict(verdict: Verdict) -> Verdict:
+    """Rules and outcomes stay; what a policy file says in its own words does not."""
+    rules = tuple(dataclasses.replace(rule, why=LEFT_OUT if rule.why else "") for rule in verdict.rules)
+    problems = (LEFT_OUT,) * len(verdict.problems)
+    policy = None if verdict.policy is None else LEFT_OUT
+    return dataclasses.replace(
+        verdict, policy=policy, rules=rules, problems=problems, notes=(), source="", policy_file="", table={}
+    )
 
 
 def _anonymous_provenance(provenance: Provenance, labels: Mapping[str, str]) -> Provenance:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from salve_audit.results.decisions import Decision
 from salve_audit.results.transform import TransformSpec
 
 
@@ -20,6 +21,7 @@ class Provenance:
     versions: Mapping[str, str]
     device: str
     trusted_code: bool  # code named by the user was run (--arch FILE.py:FUNCTION)
+    decisions: tuple[Decision, ...] = ()  # readings of the model and the data that were chosen between
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+STORED, UPRIGHT = "stored", "upright"  # what becomes of an EXIF orientation
+
 
 @dataclass(frozen=True)
 class TransformSpec:
@@ -17,6 +19,8 @@ class TransformSpec:
         source: "checkpoint" or "architecture default (timm)", or a mixture in words.
         crop_mode: timm's name for how the crop is taken: ``center``, ``squash`` or ``border``. An audit.json written
             before the field existed is read as ``center``.
+        orientation: ``stored``: an EXIF orientation is ignored, as torchvision's and timm's loaders do; ``upright``:
+            images are turned by it. An audit.json written before the field existed is read as ``upright``.
     """
 
     input_size: tuple[int, int, int]
@@ -26,6 +30,7 @@ class TransformSpec:
     crop_pct: float
     source: str
     crop_mode: str = "center"
+    orientation: str = UPRIGHT
 
 
 # What a file may say of it: checkpoints, JSON files, ONNX metadata and the user's code all use these names.

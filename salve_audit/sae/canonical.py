@@ -19,6 +19,7 @@ def canonical_arrays(
     normalisation: Normalisation,
     n_latents: int,
     activation: Activation = LINEAR,
+    basis: Float[np.ndarray, "r d"] | None = None,
 ) -> dict[str, np.ndarray]:
     """The arrays of a `TrainedSae` with `n_latents` latents, from a single problem with at most as many.
 
@@ -30,13 +31,16 @@ def canonical_arrays(
 
     Args:
         parameters: trained, with a seed axis of length 1.
-        acts: (n, d) training samples as training sees them, for order and sign.
+        acts: (n, d) or (n, r) training samples as training sees them, for order and sign.
         normalisation: what training saw.
         n_latents: m.
         activation: of the codes in training units; the result has a ``threshold`` if it has one.
+        basis: orthonormal rows, whose coordinates training saw; None: those of the activations.
     """
     trained = {name: value[0].detach().cpu().double().numpy() for name, value in parameters.items()}
     order, scale = _sort_latents(trained, compute_code_moments(parameters, acts, activation))
+    if basis is not None:
+        trained |= {name: trained[name] @ basis for name in ("dictionary", "encoder_weight", "decoder_bias")}
     d = trained["dictionary"].shape[1]
     arrays = {
         "dictionary": np.eye(d)[np.arange(n_latents) % d],

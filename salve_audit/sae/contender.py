@@ -9,6 +9,7 @@ import numpy as np
 
 from salve_audit.results import SaePoint, Stability
 from salve_audit.sae.models import TrainedSae
+from salve_audit.sae.parameters import select_problem
 from salve_audit.sae.problem import Problem
 from salve_audit.sae.stability import assess_stability, compare_pairs, find_representative
 from salve_audit.sae.tuning import NUDGE, SparsityPoint, choose, satisfies, search_path, settle
@@ -59,7 +60,7 @@ def search(problem: Problem, start: float | None = None) -> list[SparsityPoint]:
     ladder = problem.ladder
     if start is not None:
         ladder = dataclasses.replace(ladder, start=min(start, ladder.start) if problem.variant.counted else start)
-    return search_path(problem.visit, ladder)
+    return search_path(problem.visit, ladder, lambda: problem.clock.allows(problem.reserved))
 
 
 def finish(problem: Problem, path: list[SparsityPoint]) -> Contender:
@@ -68,10 +69,23 @@ def finish(problem: Problem, path: list[SparsityPoint]) -> Contender:
     if problem.variant.settles_anew:  # the brief path flatters them, and only sparser points cost little
         sparsity = problem.ladder.move(sparsity, NUDGE**-2) or sparsity
     full = problem.visit_seeds(sparsity, None)
+    done = problem.components is not None and satisfies(full.quality)
+    if done or not any(satisfies(point.quality) for point in [*path, full]):
+        return choose_final(problem, path, [full])
+    nudged = _nudge(problem, full)
+    best = choose([full, *nudged])
     finals = [full]
-    if any(satisfies(point.quality) for point in [*path, full]):
-        finals = settle(full, problem.visit_seeds, problem.ladder, anew=problem.variant.settles_anew)
-    return choose_final(problem, path, finals)
+    if best is not full:
+        anew = problem.variant.settles_anew and not satisfies(full.quality)
+        finals.append(problem.visit_seeds(best.sparsity, None if anew else full.parameters))
+    return choose_final(problem, [*path, *nudged], finals)
+
+
+def _nudge(problem: Problem, full: SparsityPoint) -> list[SparsityPoint]:
+    """Neighbours of a point trained in full, by the first of its seeds alone."""
+    first = dataclasses.replace(full, parameters=select_problem(full.parameters, 0))
+    anew, most = problem.variant.settles_anew, problem.most_nudges
+    return settle(first, problem.visit, problem.ladder, problem.can_settle, anew=anew, most=most)[1:]
 
 
 def choose_final(problem: Problem, path: list[SparsityPoint], finals: list[SparsityPoint]) -> Contender:
@@ -128,4 +142,5 @@ def describe_point(problem: Problem, point: SparsityPoint) -> SaePoint:
         matched_cosine=None,
         full=False,
         chosen=False,
+        components=problem.components,
     )

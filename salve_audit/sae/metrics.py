@@ -13,6 +13,7 @@ from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.sae.models import TrainedSae
 from salve_audit.sae.parameters import DEAD_SHARE
 
+LEAST_R2 = 0.9  # docs/method.md §1.4
 ACTIVE_SHARE = 0.01  # of a latent's largest |code|: below it a signed code counts as zero (docs/method.md §1)
 
 
@@ -28,6 +29,7 @@ class Quality:
         accuracy_kept: the second over the first (1 where the first is 0).
         logit_kl: mean KL(original || reconstructed) of the softmax outputs, nats.
         mean_abs_code: mean |z| in canonical form, model units.
+        least_r2: the goal for `r2`.
     """
 
     r2: float
@@ -38,6 +40,7 @@ class Quality:
     accuracy_kept: float
     logit_kl: float
     mean_abs_code: float
+    least_r2: float = LEAST_R2
 
 
 def measure_quality(

@@ -41,22 +41,19 @@ def xavier_parameters(acts: Float[Tensor, "n d"], n_latents: int, generators: Se
 
 
 def rotation_parameters(
-    acts: Float[Tensor, "n d"], n_latents: int, generators: Sequence[torch.Generator]
+    acts: Float[Tensor, "n r"], n_latents: int, generators: Sequence[torch.Generator]
 ) -> Parameters:
-    """A random rotation of the leading principal components (all coordinates where m >= d), encoder and decoder tied.
+    """A random rotation of the leading coordinates (all of them where m >= r), encoder and decoder tied.
 
-    It reconstructs as well as m components can before the first step, so that training only has to find the sparse
-    rotation; being random, it favours no solution and other seeds start elsewhere.
+    In principal coordinates, of falling variance, it reconstructs as well as m components can before the first step, so
+    that training only has to find the sparse rotation; being random, it favours no solution and other seeds start
+    elsewhere.
     """
-    d = acts.shape[1]
-    rank = min(n_latents, d)
-    basis = torch.eye(d, device=acts.device)
-    if rank < d:
-        basis = torch.linalg.eigh(acts.T @ acts / len(acts)).eigenvectors.flip(1)[:, :rank].contiguous()
-    rotations = [
-        torch.linalg.qr(torch.randn(n_latents, rank, generator=g, device=acts.device)).Q @ basis.T for g in generators
-    ]
-    weight = torch.stack(rotations)
+    r = acts.shape[1]
+    rank = min(n_latents, r)
+    weight = acts.new_zeros(len(generators), n_latents, r)
+    for rows, generator in zip(weight, generators, strict=True):
+        rows[:, :rank] = torch.linalg.qr(torch.randn(n_latents, rank, generator=generator, device=acts.device)).Q
     return _with_biases(weight, weight.clone())
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from dataclasses import dataclass
+import math
+import time
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -13,29 +15,37 @@ from torch import Tensor
 
 from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.sae.canonical import canonical_arrays
+from salve_audit.sae.clock import Clock
 from salve_audit.sae.consolidation import consolidate
-from salve_audit.sae.metrics import Quality, measure_quality
+from salve_audit.sae.metrics import LEAST_R2, Quality, measure_quality
 from salve_audit.sae.models import TrainedSae
 from salve_audit.sae.normalisation import (
     Normalisation,
     fit_normalisation,
     identity_normalisation,
+    normalise,
     read_rows,
     refuse_non_finite,
 )
 from salve_audit.sae.parameters import Parameters, select_problem
-from salve_audit.sae.settings import SaeSettings, default_latents
+from salve_audit.sae.settings import SaeSettings, default_latents, spanning_latents
 from salve_audit.sae.streaming import Stream, fits_memory
+from salve_audit.sae.subspace import Subspace, find_subspace
 from salve_audit.sae.supervised import ConceptBlock, check_room, split_off_concepts
 from salve_audit.sae.supervised_concepts import Concepts, class_concepts
-from salve_audit.sae.training import Recipe, train
-from salve_audit.sae.tuning import Ladder, SparsityPoint, count_ladder, penalty_ladder, split_validation
+from salve_audit.sae.training import Recipe, train, worth
+from salve_audit.sae.tuning import MAX_NUDGES, Ladder, SparsityPoint, count_ladder, penalty_ladder, split_validation
 from salve_audit.sae.variant_names import SUPERVISED
 from salve_audit.sae.variants import Variant, find_variant
 
 logger = logging.getLogger(__name__)
 
 HELD_OUT, MOST_HELD_OUT = 0.15, 20_000  # share of the samples, and how many at most: 0.3 % of accuracy are seen then
+PRODUCTS = 5  # of size (m, r) that a sample takes part in: two forwards, three backwards
+FEWEST_STEPS = 10
+MOST_JUDGED = 2000  # held-out samples that judge a point on the way
+WORTH_OF_COMPONENT = 1.7e7  # multiply-adds for each pair of component and latent, to train five seeds well
+NEARLY_ALL = 0.98  # share of the held-out variance from which the goal is that for all of it
 BRIEF_STRETCHES = 2  # before the full training: each leaves fewer latents, which makes the next one faster
 
 
@@ -50,11 +60,18 @@ class Problem:
         seed: of the first of them.
         recipe, brief_recipe: how to train in full, and before that or for a point of the path.
         normalisation: of the training samples; the identity for variants that train on raw activations.
-        train_acts: (t, d) as the variant sees them, on the device: all training samples, or a part of the stream.
+        train_acts: (t, r) as the variant sees them, on the device: all training samples, or a part of the stream.
         validation: held-out activations (v, d) in the model's units, and their labels (v,).
         head: the verified head.
         trims: latents that merging leaves over are dropped at the end: m was not asked for.
         block: known concepts in front of what is trained; the m latents are these and the trained ones.
+        stream: the training samples where they do not fit into memory.
+        subspace: whose coordinates `train_acts` are; None: they are the activations' own.
+        share: r / d, which makes λ that of the mean square error over all d coordinates.
+        components: leading components that stand for the activations (see `narrow`); None: quality is that of all.
+        least_r2: the goal for R² (see `find_goal`).
+        most_nudges: points beside the best one of the path that are tried in full.
+        clock: the time left.
     """
 
     variant: Variant
@@ -64,12 +81,18 @@ class Problem:
     recipe: Recipe
     brief_recipe: Recipe | None
     normalisation: Normalisation
-    train_acts: Float[Tensor, "t d"]
+    train_acts: Float[Tensor, "t r"]
     validation: tuple[Float[np.ndarray, "v d"], Int[np.ndarray, " v"]]
     head: LinearHead
     trims: bool = False
     block: ConceptBlock | None = None
     stream: Stream | None = None
+    subspace: Subspace | None = None
+    share: float = 1.0
+    components: int | None = None
+    least_r2: float = LEAST_R2
+    most_nudges: int = MAX_NUDGES
+    clock: Clock = field(default_factory=Clock)
 
     @property
     def samples(self) -> Tensor | Stream:
@@ -88,17 +111,45 @@ class Problem:
 
     def train_from(self, start: Parameters | None, sparsity: float, recipe: Recipe, n_seeds: int) -> Parameters:
         """Trains `n_seeds` autoencoders at once, from `start` or from scratch, and consolidates them."""
-        device = self.train_acts.device
+        device, began = self.train_acts.device, time.perf_counter()
+        recipe = self._shortened(recipe, n_seeds)
         generators = [torch.Generator(device).manual_seed(self.seed + i) for i in range(n_seeds)]
         if start is None:
             start = self.variant.initialise(self.train_acts, self.n_trained, generators)
-        parameters = train(start, self.samples, self.variant.objective(sparsity, self.n_trained), recipe, generators)
+        objective = self.variant.objective(sparsity, self.n_trained, self.share)
+        parameters = train(start, self.samples, objective, recipe, generators)
+        self.clock.note(self.count_work(recipe, n_seeds), time.perf_counter() - began)
         return consolidate(parameters, self.train_acts) if self.variant.merges_duplicates else parameters
+
+    def count_work(self, recipe: Recipe, n_seeds: int) -> float:
+        """Multiply-adds of a training."""
+        n = len(self.samples)
+        per_sample = PRODUCTS * self.n_trained * self.train_acts.shape[1]
+        return float(recipe.count_steps(n) * min(recipe.batch_size, n) * per_sample * n_seeds)
+
+    def _shortened(self, recipe: Recipe, n_seeds: int) -> Recipe:
+        """The recipe, with fewer steps where the time left does not allow it."""
+        share = self.clock.affords(self.count_work(recipe, n_seeds))
+        if share >= 1:
+            return recipe
+        self.clock.miss("steps of the training in full")
+        steps = max(FEWEST_STEPS, int(share * recipe.count_steps(len(self.samples))))
+        return dataclasses.replace(recipe, most_steps=steps)
+
+    @property
+    def reserved(self) -> float:
+        """Multiply-adds that the search leaves for the training of all seeds in full."""
+        stretches = [BRIEF_STRETCHES * self.count_work(self.brief_recipe, self.n_seeds)] if self.brief_recipe else []
+        return self.count_work(self.recipe, self.n_seeds) + sum(stretches if self.variant.merges_duplicates else [])
+
+    def can_settle(self) -> bool:
+        """True if there is time for one more training of all seeds, in brief."""
+        return self.brief_recipe is None or self.clock.allows(self.count_work(self.brief_recipe, self.n_seeds))
 
     def visit(self, sparsity: float, start: Parameters | None) -> SparsityPoint:
         """One point of the sparsity path: a single autoencoder, trained briefly."""
         assert self.brief_recipe is not None, f"{self.variant.name} has no path"
-        return self._measured(sparsity, self.train_from(start, sparsity, self.brief_recipe, 1))
+        return self._measured(sparsity, self.train_from(start, sparsity, self.brief_recipe, 1), most=MOST_JUDGED)
 
     def visit_seeds(self, sparsity: float, start: Parameters | None) -> SparsityPoint:
         """Train all seeds: in full from scratch, or briefly from where they are."""
@@ -111,9 +162,9 @@ class Problem:
         assert parameters is not None, f"{self.variant.name} is not trained step by step"
         return self._measured(sparsity, parameters)
 
-    def _measured(self, sparsity: float, parameters: Parameters) -> SparsityPoint:
+    def _measured(self, sparsity: float, parameters: Parameters, most: int | None = None) -> SparsityPoint:
         """The first autoencoder of the batch speaks for all."""
-        quality = self.measure(self.canonical(parameters, sparsity))
+        quality = self.measure(self.canonical(parameters, sparsity), most)
         accuracy = 100 * quality.accuracy_kept
         name = "k" if self.variant.counted else "λ"
         logger.info(
@@ -124,7 +175,8 @@ class Problem:
     def canonical(self, parameters: Parameters, sparsity: float, index: int = 0) -> TrainedSae:
         """Autoencoder `index` of the batch in canonical form."""
         folded, activation = self.variant.fold(select_problem(parameters, index), sparsity)
-        arrays = canonical_arrays(folded, self.train_acts, self.normalisation, self.n_trained, activation)
+        basis = None if self.subspace is None else self.subspace.basis
+        arrays = canonical_arrays(folded, self.train_acts, self.normalisation, self.n_trained, activation, basis)
         activation = dataclasses.replace(activation, threshold=arrays.pop("threshold", None))
         recipe = {name: getattr(self.recipe, name) for name in ("epochs", "batch_size", "learning_rate")}
         described: dict[str, object] = {"sparsity": sparsity, "seed": self.seed + index, **recipe}
@@ -134,9 +186,12 @@ class Problem:
             described["concepts"] = list(self.block.names)
         return TrainedSae(variant=self.variant.name, hyperparameters=described, activation=activation, **arrays)
 
-    def measure(self, sae: TrainedSae) -> Quality:
-        """Metrics on the held-out part."""
-        return measure_quality(sae, *self.validation, self.head)
+    def measure(self, sae: TrainedSae, most: int | None = None) -> Quality:
+        """Metrics on the held-out part, or on at most so many samples spread over it."""
+        acts, labels = self.validation
+        step = 1 if most is None else -(-len(acts) // most)
+        quality = measure_quality(sae, acts[::step], labels[::step], self.head)
+        return dataclasses.replace(quality, least_r2=self.least_r2)
 
 
 def prepare_problem(
@@ -156,7 +211,7 @@ def prepare_problem(
     """
     assert acts.shape[1:] == (head.d,), f"expected (n, {head.d}) activations, got {acts.shape}"
     assert labels.shape == (len(acts),), f"expected ({len(acts)},) labels, got {labels.shape}"
-    variant = find_variant(settings.variant)
+    variant, clock = find_variant(settings.variant), Clock(settings.budget, progress=settings.progress)
     refuse_non_finite(acts)
     rows, held = _hold_out(labels, settings.seed)
     stream = Stream(acts, rows, _normalise(acts, rows, variant), torch.device(settings.device))
@@ -168,17 +223,25 @@ def prepare_problem(
         n_latents=settings.n_latents or default_latents(head.d, head.n_classes),
         n_seeds=settings.n_seeds or variant.n_seeds,
         seed=settings.seed,
-        recipe=_adjusted(variant.recipe(len(stream)), settings),
-        brief_recipe=variant.brief_recipe(len(stream)) if variant.brief_recipe else None,
+        recipe=variant.recipe(len(stream), 0.0),
+        brief_recipe=None,
         normalisation=stream.normalisation,
         train_acts=stream.read(rows),
         validation=(read_rows(acts, held), labels[held]),
         head=head,
         trims=variant.merges_duplicates and settings.n_latents is None,
+        clock=clock,
     )
-    if variant.name != SUPERVISED:  # concepts are solved for, not trained: a sample has to do
-        return problem if in_memory else dataclasses.replace(problem, stream=stream)
-    return _with_concepts(problem, (concepts or class_concepts(labels)).at(rows), settings)
+    if variant.name == SUPERVISED:  # concepts are solved for, not trained: a sample has to do
+        problem = _with_concepts(problem, (concepts or class_concepts(labels)).at(rows), settings)
+    elif not in_memory:
+        problem = dataclasses.replace(problem, stream=stream)
+    if variant.normalised:
+        problem = _in_subspace(problem)
+    if problem.subspace is not None and problem.block is None and settings.n_latents is None:
+        problem = dataclasses.replace(problem, n_latents=spanning_latents(problem.subspace, head.n_classes))
+    problem = _with_recipes(problem)
+    return dataclasses.replace(problem, recipe=_adjusted(problem.recipe, settings))
 
 
 def _hold_out(labels: Int[np.ndarray, " n"], seed: int) -> tuple[Int[np.ndarray, " t"], Int[np.ndarray, " v"]]:
@@ -201,19 +264,114 @@ def _with_concepts(problem: Problem, concepts: Concepts, settings: SaeSettings) 
     return dataclasses.replace(problem, n_latents=n_latents, normalisation=block.leftover, train_acts=rest, block=block)
 
 
+def _in_subspace(problem: Problem) -> Problem:
+    """The problem in principal coordinates."""
+    acts = problem.train_acts
+    held, head = normalised_validation(problem), None
+    if problem.block is None:
+        head = scaled_head(problem.head, problem.normalisation)
+    most = math.isqrt(int(worth(len(problem.samples)) / WORTH_OF_COMPONENT))
+    subspace = find_subspace(acts, held, problem.validation[1], head, most)
+    logger.info("%d of %d coordinates hold what can be learnt", subspace.rank, acts.shape[1])
+    stream = problem.stream and dataclasses.replace(problem.stream, subspace=subspace)
+    share = subspace.rank / acts.shape[1]
+    return dataclasses.replace(
+        problem,
+        train_acts=subspace.project(acts),
+        stream=stream,
+        subspace=subspace,
+        share=share,
+        least_r2=find_goal(subspace),
+    )
+
+
+def find_goal(subspace: Subspace) -> float:
+    """R² of 0.9, or as much of what the components hold of unseen samples where that is clearly less than all.
+
+    Of few samples in many dimensions no autoencoder can learn more than the components that recur.
+    """
+    return LEAST_R2 * min(1.0, float(subspace.explained[-1]) / NEARLY_ALL)
+
+
+def normalised_validation(problem: Problem) -> Float[Tensor, "v d"]:
+    """The held-out samples as `train_acts` were before they were projected."""
+    acts, device = problem.validation[0], problem.train_acts.device
+    rows, block = np.arange(len(acts)), problem.block
+    if block is None:
+        return normalise(acts, rows, problem.normalisation, device)
+    held = normalise(acts, rows, block.normalisation, device)
+    size = block.leftover.scale / block.normalisation.scale
+    return held @ torch.from_numpy(block.remainder / size).to(device, held.dtype)
+
+
+def scaled_head(head: LinearHead, normalisation: Normalisation) -> LinearHead:
+    """The head as it reads normalised activations."""
+    weight, bias = head.weight.astype(np.float64), head.bias + head.weight.astype(np.float64) @ normalisation.mean
+    return dataclasses.replace(
+        head, weight=(normalisation.scale * weight).astype(np.float32), bias=bias.astype(np.float32)
+    )
+
+
+def narrow(problem: Problem, rank: int, most_rows: int, n_seeds: int) -> Problem:
+    """The problem of the first principal components alone, with at most so many samples: cheap, and much like it.
+
+    Its activations are the components' coordinates, its quality what is kept of them.
+    """
+    assert problem.subspace is not None, "only normalised variants are trained in principal coordinates"
+    subspace = problem.subspace.first(rank)
+    held = subspace.project(normalised_validation(problem))[:most_rows].cpu().numpy()
+    head = scaled_head(problem.head, problem.normalisation)
+    weight = (head.weight.astype(np.float64) @ subspace.basis.T).astype(np.float32)
+    acts = problem.train_acts
+    acts = acts[:: -(-len(acts) // most_rows), : subspace.rank].contiguous()
+    narrowed = dataclasses.replace(
+        problem,
+        n_latents=min(problem.n_latents, spanning_latents(subspace, problem.head.n_classes)),
+        n_seeds=n_seeds,
+        normalisation=identity_normalisation(subspace.rank),
+        train_acts=acts,
+        validation=(held, problem.validation[1][:most_rows]),
+        head=dataclasses.replace(head, weight=weight),
+        stream=None,
+        subspace=None,
+        components=subspace.rank,
+        least_r2=LEAST_R2,
+        most_nudges=1,
+        share=problem.share * subspace.rank / problem.subspace.rank,
+    )
+    return _with_recipes(narrowed)
+
+
+def _halved(recipe: Recipe, n: int) -> Recipe:
+    return dataclasses.replace(recipe, most_steps=math.ceil(recipe.count_steps(n) / 2))
+
+
+def at_width(problem: Problem, n_latents: int) -> Problem:
+    """The problem with another number of latents."""
+    return _with_recipes(dataclasses.replace(problem, n_latents=n_latents))
+
+
 def change_variant(problem: Problem, name: str) -> Problem:
     """The problem on its samples for another variant, also normalised, with that one's recipe."""
-    variant, n = find_variant(name), len(problem.samples)
+    variant = find_variant(name)
     assert variant.normalised, f"{name} trains on other numbers"
     assert problem.variant.normalised, f"{problem.variant.name} trains on other numbers"
-    brief = variant.brief_recipe(n) if variant.brief_recipe else None
     trims = problem.trims and variant.merges_duplicates
-    return dataclasses.replace(problem, variant=variant, recipe=variant.recipe(n), brief_recipe=brief, trims=trims)
+    return _with_recipes(dataclasses.replace(problem, variant=variant, trims=trims))
+
+
+def _with_recipes(problem: Problem) -> Problem:
+    """The problem with the recipes that its variant and size need."""
+    variant, n = problem.variant, len(problem.samples)
+    work = float(PRODUCTS * problem.n_trained * problem.train_acts.shape[1])
+    full, brief = variant.recipe(n, work * problem.n_seeds), variant.brief_recipe and variant.brief_recipe(n, work)
+    if problem.components is not None:  # where variants are told apart half the way does
+        full, brief = _halved(full, n), brief and _halved(brief, n)
+    return dataclasses.replace(problem, recipe=full, brief_recipe=brief)
 
 
 def _adjusted(recipe: Recipe, settings: SaeSettings) -> Recipe:
     given = {name: getattr(settings, name) for name in ("epochs", "batch_size", "learning_rate")}
     given = {name: value for name, value in given.items() if value is not None}
     most_steps = None if "epochs" in given else recipe.most_steps
-    wide = None if "learning_rate" in given else recipe.wide
-    return dataclasses.replace(recipe, most_steps=most_steps, wide=wide, **given)
+    return dataclasses.replace(recipe, most_steps=most_steps, **given)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
+    from salve_audit.sae.subspace import Subspace
+
 LEAST_LATENTS = 64
+SPANNED = 0.95  # of the held-out variance: what components reach, as many latents can reconstruct
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,7 @@ class SaeSettings:
 
     Attributes:
         variant: its name in `variants.VARIANTS`, or ``auto``: chosen (see `auto`).
-        n_latents: m; None: `default_latents`.
+        n_latents: m; None: `spanning_latents`, or `default_latents` where nothing is projected.
         seed: of the held-out part, the initial weights and the order of samples; seed i of the stability uses seed + i.
         device: where to train.
         n_seeds: autoencoders trained side by side for the stability; 1: none is estimated.
@@ -25,6 +29,8 @@ class SaeSettings:
         epochs, batch_size, learning_rate: of the recipe; the paper takes batches of 32 (ResNet) or 16 (ViT).
         memory_limit: bytes that training samples may take, beyond which they are read from their file while training;
             None: 1 GiB or a quarter of what is free (see `streaming`).
+        budget: seconds after which the search ends with what it has; None: no limit.
+        progress: called with the number of trainings done and of those expected, after each.
     """
 
     variant: str = "auto"
@@ -37,8 +43,15 @@ class SaeSettings:
     batch_size: int | None = None
     learning_rate: float | None = None
     memory_limit: int | None = None
+    budget: float | None = None
+    progress: Callable[[int, int], None] | None = None
 
 
 def default_latents(d: int, n_classes: int) -> int:
     """Half as many latents as coordinates, but at least 64 and at least two for every class."""
     return max(d // 2, LEAST_LATENTS, 2 * n_classes)
+
+
+def spanning_latents(subspace: Subspace, n_classes: int) -> int:
+    """As many latents as components explain 95 % of the held-out variance, but at least 64 and two for every class."""
+    return max(subspace.count(SPANNED), LEAST_LATENTS, 2 * n_classes)

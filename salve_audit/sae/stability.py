@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 
+from salve_audit.linear_algebra import decompose_rows
 from salve_audit.results import Stability
 from salve_audit.sae.models import TrainedSae
 
@@ -109,5 +110,5 @@ def find_representative(pairs: Pairs, candidates: Sequence[int]) -> int:
 
 def _orthonormal_span(sae: TrainedSae) -> Float[np.ndarray, "d r"]:
     rows = sae.dictionary[sae.alive].astype(np.float64)
-    _, values, basis = np.linalg.svd(rows, full_matrices=False)
+    values, basis = decompose_rows(rows)
     return np.asarray(basis[values > 1e-6 * values.max(initial=0.0)].T)

@@ -68,10 +68,12 @@ def train_sae(
         settings = dataclasses.replace(settings, variant=LINEAR)
     problem = prepare_problem(acts, labels, head, settings, concepts)
     contenders = _train_contenders(problem, settings, auto=auto)
-    winner = pick(contenders)
+    problem.clock.finish()
+    winner = pick([contender for contender in contenders if contender.problem.components is None])
     if not winner.satisfied:
-        accuracy, r2 = 100 * winner.chosen.quality.accuracy_kept, winner.chosen.quality.r2
-        logger.warning("the autoencoder keeps %.1f %% of the accuracy at R² %.3f (wanted: 99 %% at 0.9)", accuracy, r2)
+        quality = winner.chosen.quality
+        text = "the autoencoder keeps %.1f %% of the accuracy at R² %.3f (wanted: 99 %% at %.2g)"
+        logger.warning(text, 100 * quality.accuracy_kept, quality.r2, quality.least_r2)
     points = [point for contender in contenders for point in contender.points(winner=contender is winner)]
     frontier = tuple(sorted(points, key=lambda point: (point.variant, point.n_latents, point.sparsity, point.chosen)))
     return SaeOutcome(winner.seeds[0], _info(winner, frontier), winner.seeds)
@@ -109,5 +111,8 @@ def _info(winner: Contender, frontier: tuple[SaePoint, ...]) -> SaeInfo:
         satisfied=satisfies(quality),
         stability=winner.stability,
         frontier=frontier,
+        least_r2=quality.least_r2,
+        components=None if problem.subspace is None else problem.subspace.rank,
+        cut_short=tuple(problem.clock.cut_short),
         concepts=problem.block.names if problem.block else (),
     )

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from salve_audit.sae.normalisation import Normalisation, normalise
+from salve_audit.sae.subspace import Subspace
 
 logger = logging.getLogger(__name__)
 
@@ -38,12 +39,14 @@ class Stream:
         rows: (t,) the training rows, ascending.
         normalisation: what training sees.
         device: where batches are wanted.
+        subspace: whose coordinates are wanted; None: those of the activations.
     """
 
     acts: Float[np.ndarray, "n d"]
     rows: Int[np.ndarray, " t"]
     normalisation: Normalisation
     device: torch.device
+    subspace: Subspace | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -67,7 +70,8 @@ class Stream:
 
     def read(self, rows: Int[np.ndarray, " r"]) -> Float[Tensor, "r d"]:
         """The given rows as training sees them, on the device."""
-        return normalise(self.acts, rows, self.normalisation, self.device)
+        acts = normalise(self.acts, rows, self.normalisation, self.device)
+        return acts if self.subspace is None else self.subspace.project(acts)
 
     def _order(self, generator: torch.Generator) -> Int[np.ndarray, " t"]:
         return self.rows[self._positions(generator)]

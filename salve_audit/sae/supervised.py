@@ -27,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from salve_audit.errors import DataError, UsageError
+from salve_audit.linear_algebra import decompose_symmetric, solve_symmetric
 from salve_audit.sae.normalisation import Normalisation
 from salve_audit.sae.parameters import CHUNK_ROWS
 from salve_audit.sae.supervised_concepts import Concepts
@@ -136,9 +137,9 @@ def fit_effects(
     effects = np.zeros_like(cross)
     for _ in range(MAX_ROUNDS):
         weighted = masks * codes * codes[:, None]
-        decoder = np.linalg.solve(weighted + penalty * identity, codes[:, None] * cross)
+        decoder = solve_symmetric(weighted + penalty * identity, codes[:, None] * cross)
         gram = masks * (decoder @ decoder.T)
-        codes = np.linalg.solve(gram + penalty * identity, (cross * decoder).sum(axis=1))
+        codes = solve_symmetric(gram + penalty * identity, (cross * decoder).sum(axis=1))
         before, effects = effects, codes[:, None] * decoder
         codes = np.sqrt(np.linalg.norm(effects, axis=1))
         if np.abs(effects - before).max() <= CONVERGED * np.abs(effects).max():
@@ -157,7 +158,7 @@ class Moments:
 
 def fit_encoder(moments: Moments, n: int) -> Float[np.ndarray, "c d"]:
     """E: ridge of every concept's column on the activations, each with the strength that generalises best."""
-    values, basis = np.linalg.eigh(moments.acts)
+    values, basis = decompose_symmetric(moments.acts)
     values = values.clip(min=0)
     turned = moments.cross @ basis  # (c, d)
     best = np.full(len(turned), np.inf)

@@ -17,7 +17,8 @@ from salve_audit.errors import NothingMeasuredError
 from salve_audit.sae.parameters import BUFFERS, Parameters
 from salve_audit.sae.streaming import Stream
 
-SMALLEST_BATCH = 128
+RATE = 8e10  # multiply-adds a second, of two cores without special instructions
+MOST_WORTH = 50_000  # samples, beyond which none is worth more
 HEAP_BLOCK = 31 * 2**20  # bytes; glibc learns from blocks up to 32 MiB
 Objective = Callable[[Parameters, Tensor], Tensor]  # (parameters, acts (s, n, d)) -> (s,)
 
@@ -33,7 +34,6 @@ class Recipe:
         betas: Adam's.
         schedule: progress in [0, 1) -> factor on the learning rate.
         most_steps: training ends after so many, within its first epoch for large sets; None: whole epochs.
-        wide: latents from which on the rate falls with the root of their number; None: it does not.
     """
 
     epochs: int
@@ -42,11 +42,6 @@ class Recipe:
     betas: tuple[float, float]
     schedule: Callable[[float], float]
     most_steps: int | None = None
-    wide: int | None = None
-
-    def rate_for(self, n_latents: int) -> float:
-        """The learning rate for so many latents, before the schedule."""
-        return self.learning_rate * (1.0 if self.wide is None else min(1.0, math.sqrt(self.wide / n_latents)))
 
     def count_steps(self, n: int) -> int:
         """Optimiser steps on n samples."""
@@ -66,29 +61,37 @@ def fifths(progress: float) -> float:
 
 @dataclass(frozen=True)
 class Effort:
-    """The training that a variant needs: steps in whole epochs, few passes over large sets, many over small ones.
+    """The training that a variant needs, less where it would cost more than its share of the time.
+
+    Time is counted as the work of a plain processor, so that every machine trains alike.
 
     Attributes:
-        steps: at the full batch size.
-        batch_size: of sets that have 16 such batches; smaller sets take smaller batches and up to four times the steps.
+        steps: of the optimiser.
+        batch_size: about so many samples; small sets are one batch.
         learning_rate: Adam's.
-        wide: see `Recipe`.
+        share: of the work that n samples are worth.
+        least: steps in any case.
     """
 
     steps: int
     batch_size: int
     learning_rate: float
-    wide: int | None = None
+    share: float
+    least: int
 
-    def recipe(self, n: int) -> Recipe:
-        """The recipe for `n` training samples."""
-        batch_size, steps = self.batch_size, self.steps
-        while batch_size > SMALLEST_BATCH and 16 * batch_size > n:
-            batch_size //= 2
-        steps *= min(4, self.batch_size // batch_size)
-        epochs = math.ceil(steps / math.ceil(n / batch_size))
-        most_steps = steps if epochs == 1 else None
-        return Recipe(epochs, batch_size, self.learning_rate, (0.9, 0.95), trapezoid, most_steps, self.wide)
+    def recipe(self, n: int, work: float) -> Recipe:
+        """The recipe for `n` training samples, each of `work` multiply-adds a step over all seeds."""
+        n_batches = max(1, round(n / self.batch_size))
+        batch_size = math.ceil(n / n_batches)
+        affordable = int(self.share * worth(n) / max(1.0, work * batch_size))
+        steps = min(self.steps, max(self.least, affordable))
+        epochs = math.ceil(steps / n_batches)
+        return Recipe(epochs, batch_size, self.learning_rate, (0.9, 0.95), trapezoid, most_steps=steps)
+
+
+def worth(n: int) -> float:
+    """Multiply-adds that autoencoders of n samples are worth: about 9 s for a thousand, 18 s for ten thousand."""
+    return RATE * (8 + 1e-3 * min(n, MOST_WORTH))
 
 
 def train(
@@ -112,7 +115,7 @@ def train(
     """
     trained = {name: value.detach().clone().requires_grad_(name not in BUFFERS) for name, value in parameters.items()}
     leaves = [value for value in trained.values() if value.requires_grad]
-    rate = recipe.rate_for(trained["dictionary"].shape[1]) if recipe.wide else recipe.learning_rate
+    rate = recipe.learning_rate
     optimiser = torch.optim.Adam(leaves, lr=rate, betas=recipe.betas, fused=True)
     _widen_heap(acts.device)
     n_steps = recipe.count_steps(len(acts))

@@ -18,9 +18,10 @@ from salve_audit.errors import DataError
 from salve_audit.sae.metrics import Quality
 from salve_audit.sae.parameters import Parameters
 
-KEPT_ACCURACY, LEAST_R2 = 0.99, 0.9  # docs/method.md §1
+KEPT_ACCURACY = 0.99  # docs/method.md §1.4
 START, GROWTH = 0.3, 2.0  # λ·d/m of the first point: above R² 0.98 on the models tried; factor to the next
 MAX_GROWTH, MAX_SHRINK, N_REFINE = 12, 4, 2
+LEAST_GAIN = 0.005  # of the shortfall, without which still denser points are not tried
 NUDGE, MAX_NUDGES = GROWTH**0.25, 4  # after the full training: the distance of points at the end of the search
 
 
@@ -71,32 +72,39 @@ def count_ladder(n_latents: int) -> Ladder:
 
 
 def satisfies(quality: Quality) -> bool:
-    """True if at least 99 % of the accuracy are kept, at R² of at least 0.9."""
-    return quality.accuracy_kept >= KEPT_ACCURACY and quality.r2 >= LEAST_R2
+    """True if at least 99 % of the accuracy are kept, and R² reaches its goal."""
+    return quality.accuracy_kept >= KEPT_ACCURACY and quality.r2 >= quality.least_r2
 
 
 def shortfall(quality: Quality) -> float:
     """Distance by which the rule is missed; 0 where it is satisfied."""
-    return max(0.0, KEPT_ACCURACY - quality.accuracy_kept) + max(0.0, LEAST_R2 - quality.r2)
+    return max(0.0, KEPT_ACCURACY - quality.accuracy_kept) + max(0.0, quality.least_r2 - quality.r2)
 
 
-def search_path(visit: Visit, ladder: Ladder) -> list[SparsityPoint]:
-    """The visited points, from dense to sparse."""
+def _always() -> bool:
+    return True
+
+
+def search_path(visit: Visit, ladder: Ladder, may: Callable[[], bool] = _always) -> list[SparsityPoint]:
+    """The visited points, from dense to sparse; the first in any case, others while there `may` be more."""
     path = [visit(ladder.start, None)]
     if satisfies(path[0].quality):
-        while satisfies(path[-1].quality) and len(path) <= MAX_GROWTH:
+        while satisfies(path[-1].quality) and len(path) <= MAX_GROWTH and may():
             sparser = ladder.move(path[-1].sparsity, GROWTH)
             if sparser is None:
                 break
             path.append(visit(sparser, path[-1].parameters))
     else:
-        while not satisfies(path[0].quality) and len(path) <= MAX_SHRINK:
+        while not satisfies(path[0].quality) and len(path) <= MAX_SHRINK and may():
             denser = ladder.move(path[0].sparsity, GROWTH**-2)
             if denser is None:
                 break
             path.insert(0, visit(denser, None))  # latents that died do not come back
+            if shortfall(path[0].quality) > shortfall(path[1].quality) - LEAST_GAIN:
+                break
     for _ in range(N_REFINE):
-        _refine(path, visit, ladder)
+        if may():
+            _refine(path, visit, ladder)
     return path
 
 
@@ -110,21 +118,33 @@ def _refine(path: list[SparsityPoint], visit: Visit, ladder: Ladder) -> None:
             path.insert(good[-1] + 1, visit(middle, low.parameters))
 
 
-def settle(start: SparsityPoint, visit: Visit, ladder: Ladder, *, anew: bool = False) -> list[SparsityPoint]:
+def settle(
+    start: SparsityPoint,
+    visit: Visit,
+    ladder: Ladder,
+    may: Callable[[], bool] = _always,
+    *,
+    anew: bool = False,
+    most: int = MAX_NUDGES,
+) -> list[SparsityPoint]:
     """`start`, trained in full, and its neighbours: the search trains briefly and so misjudges the best λ by a little.
 
-    It goes on to sparser points while the rule holds, at most three times; or to denser ones until it does, in strides
+    It goes on to sparser points while the rule holds; or to denser ones until it does, in strides
     that double, so that the rule is only missed where points seven times as far do not meet it either.
 
     Args:
         start: trained in full.
         visit: trains briefly from a warm start, in full without one.
         ladder: the next points.
+        may: whether there is time for another.
+        most: points to try at most.
         anew: denser points are trained from scratch, because latents that died do not come back.
     """
     visited = [start]
     raising = satisfies(start.quality)
-    for _ in range(MAX_NUDGES):
+    for _ in range(most):
+        if not may():
+            break
         last = visited[-1]
         following = ladder.move(last.sparsity, NUDGE if raising else NUDGE ** -(2 ** (len(visited) - 1)))
         if following is None:

@@ -43,7 +43,7 @@ class Variant:
         name: one of `variant_names.VARIANT_NAMES`, as in ``--sae``.
         initialise: (acts, n_latents, one generator per seed) -> parameters.
         loss: (parameters, acts, λ/m or k) -> one value per seed.
-        recipe: number of samples -> how to train it.
+        recipe: (number of samples, multiply-adds of each in a step of all seeds) -> how to train it.
         brief_recipe: the same for a point of the sparsity path and for the stretches before the full training, after
             each of which duplicates are merged; None: there is neither.
         merges_duplicates: parallel latents become one after training; only right for codes linear in the activations.
@@ -58,8 +58,8 @@ class Variant:
     name: str
     initialise: Callable[[Tensor, int, Sequence[torch.Generator]], Parameters]
     loss: Callable[[Parameters, Tensor, float], Tensor]
-    recipe: Callable[[int], Recipe]
-    brief_recipe: Callable[[int], Recipe] | None
+    recipe: Callable[[int, float], Recipe]
+    brief_recipe: Callable[[int, float], Recipe] | None
     merges_duplicates: bool = False
     normalised: bool = True
     default_sparsity: float | None = None
@@ -68,20 +68,25 @@ class Variant:
     counted: bool = False
     settles_anew: bool = False
 
-    def objective(self, sparsity: float, n_latents: int) -> Objective:
-        """The loss at one λ or k, ready for `train`; `n_latents` are those asked for, dropped ones included."""
-        weight = sparsity if self.counted else sparsity / n_latents
+    def objective(self, sparsity: float, n_latents: int, share: float = 1.0) -> Objective:
+        """The loss at one λ or k, ready for `train`.
+
+        Args:
+            sparsity: λ or k.
+            n_latents: those asked for, dropped ones included.
+            share: of the activations' coordinates that training sees; λ is that of the mean over all of them.
+        """
+        weight = sparsity if self.counted else sparsity / n_latents / share
         return lambda parameters, acts: self.loss(parameters, acts, weight)
 
 
-# Linear codes settle slowly: their penalty leaves nothing at exactly zero. The others take larger batches and rates to
-# the same R² in fewer steps.
-LINEAR_FULL, LINEAR_BRIEF = Effort(1300, 128, 6e-3), Effort(200, 128, 6e-3)
-COUNTED_FULL, COUNTED_BRIEF = Effort(800, 256, 1e-2, wide=128), Effort(150, 256, 1.2e-2, wide=128)
-PENALISED_FULL, PENALISED_BRIEF = Effort(540, 256, 1e-2), Effort(135, 256, 1e-2)
+# In principal coordinates (see `subspace`) few large batches do: (steps, samples, rate, share of the work, least steps)
+LINEAR_FULL, LINEAR_BRIEF = Effort(400, 512, 2e-2, 0.3, 60), Effort(60, 512, 2e-2, 0.015, 20)
+COUNTED_FULL, COUNTED_BRIEF = Effort(300, 512, 1.5e-2, 0.3, 60), Effort(60, 512, 1.5e-2, 0.015, 30)
+PENALISED_FULL, PENALISED_BRIEF = Effort(300, 512, 3e-2, 0.3, 60), Effort(60, 512, 3e-2, 0.015, 30)
 
 
-def _paper_recipe(n: int) -> Recipe:
+def _paper_recipe(n: int, work: float) -> Recipe:
     """Batch 32, for transformers 16: pass it (docs/method.md §1). Adam's defaults otherwise."""
     return Recipe(epochs=1000, batch_size=32, learning_rate=1e-3, betas=(0.9, 0.999), schedule=fifths)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -51,6 +51,7 @@ class DrawingInputs:
         layer: module that Grad-FAM and Grad-CAM are made at; None: the last spatial layer.
         device: where the network runs.
         trace: of a `LayerMemo`, so that other stages share the trace of the network; None: passes of its own.
+        advance: is told how many images of how many are drawn.
     """
 
     classifier: Classifier
@@ -63,6 +64,7 @@ class DrawingInputs:
     layer: str | None = None
     device: torch.device = torch.device("cpu")  # noqa: RUF009  immutable
     trace: TraceLayers | None = None
+    advance: Callable[[int, int], None] | None = None
 
 
 @dataclass
@@ -128,6 +130,8 @@ def draw_shown(inputs: DrawingInputs) -> Drawn:
             sources.append(_Source(cut, GalleryMaps(cut, inputs.sae, inputs.head, placing, methods)))
         for rows, images in _read(inputs, drawn):
             _draw_batch(inputs, sources, drawn, (rows, [requests[row] for row in rows], images))
+            if inputs.advance is not None:
+                inputs.advance(len(drawn.images) + len(drawn.lost), len(requests))
     return drawn
 
 

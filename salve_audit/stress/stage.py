@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from salve_audit.stress.sweeps import PRODUCTS, sweep_feature, top_images
 
 log = logging.getLogger(__name__)
 SWEEP_BUDGET = 1e12  # multiply-adds of all sweeps, half a minute on two cores
+PARTS = 4  # of the stage, as `advance` is told
 LEAST_SWEPT = 6  # features that are swept at any cost
 SMALL = 1 << 20  # logits of one head, up to which its product is too small for several threads
 COMPOSITION_BUDGET = 1e12  # multiply-adds beyond which only the chain of the most fragile classes is walked
@@ -65,8 +66,12 @@ class StressOutcome:
     features: tuple[FeatureInfo, ...]
 
 
-def stress_edits(inputs: StressInputs) -> StressOutcome:
-    """Enhancement, composition, recovery and sweeps of at most 50 classes, all from cached activations."""
+def stress_edits(inputs: StressInputs, advance: Callable[[int, int], None] | None = None) -> StressOutcome:
+    """Enhancement, composition, recovery and sweeps of at most 50 classes, all from cached activations.
+
+    `advance` is told how many of these four are done.
+    """
+    tell = advance or (lambda done, total: None)
     compared = inputs.compared
     edits = MatchedEdits(compared, inputs.results, inputs.seed)
     population = choose_population(
@@ -74,12 +79,15 @@ def stress_edits(inputs: StressInputs) -> StressOutcome:
     )
     log.info("enhancement and sweeps of %d classes", len(population.classes))
     features, n_left = _sweep(inputs, population)
+    tell(1, PARTS)
     curves = _enhance(inputs, population)
+    tell(2, PARTS)
     small = population.samples.logits.size <= SMALL
     with threadpool_limits(1 if small else None, user_api="blas"):  # threads that wait for each other cost more
         log.info("composition and recovery")
         chains = draw_chains(population, _n_drawn(population, edits), inputs.rng("chains"))
         composition, walked = compose_edits(population, edits, chains, inputs.rng("composition"))
+        tell(3, PARTS)
         encoder_rows = inputs.encoder[compared.features]
         drawn = draw_recovery_samples(population, encoder_rows, compared.class_names, inputs.rng("recovery"))
         recovery = measure_recovery(population, edits, drawn)

@@ -19,7 +19,6 @@ from salve_audit.activations.cache import (
     EntryWriter,
     Progress,
     default_cache_dir,
-    prune,
     read_entry,
 )
 
@@ -197,18 +196,6 @@ def test_work_of_killed_processes_is_swept_after_a_week(tmp_path: Path) -> None:
         os.utime(folder, (time.time() - age,) * 2)
     EntryWriter(tmp_path, "key").discard()
     assert names_in(tmp_path) == ["young.0.work"]
-
-
-def test_the_least_recently_used_entries_are_pruned(tmp_path: Path) -> None:
-    for age, key in enumerate(("new", "middle", "old")):
-        write_entry(tmp_path, key)
-        os.utime(tmp_path / key, (time.time() - 1000 * (age + 1),) * 2)
-    size = (tmp_path / "old" / ACTS).stat().st_size
-    read_entry(tmp_path, "old")  # makes it the latest used
-    prune(tmp_path, keep=tmp_path / "new", max_bytes=2 * size)
-    assert names_in(tmp_path) == ["new", "old"]
-    prune(tmp_path, keep=tmp_path / "new", max_bytes=0)
-    assert names_in(tmp_path) == ["new"]
 
 
 def test_the_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ def audited(default_audit: Path) -> Path:
 
 def test_the_command_line_tells_of_the_gate_and_the_folder(audited: Path) -> None:
     printed = (audited / "stdout.txt").read_text()
-    assert "gate (fail under 0.001): passed" in printed
+    assert "gate (alpha_hat flip median at least 0.001): passed" in printed
     assert "results in" in printed
 
 
@@ -93,8 +93,8 @@ def test_a_limit_on_classes_that_are_all_thin_is_exit_2_with_the_table(
     options = (*QUICK, "--limit", 12, "--no-cache", "--out", tmp_path / "out", "--fail-under", 1, "--format", "json")
     done = salve(colour_model, colour_data, *options)
     assert done.code == 2
-    assert "gate (fail under 1): NOT JUDGED" in done.out
-    assert "error: --fail-under: no class could be judged" in done.err
+    assert "gate (alpha_hat flip median at least 1): NOT JUDGED" in done.out
+    assert "error: gate: nothing trustworthy was measured: alpha_hat flip median at least: no class could" in done.err
     assert load_audit(tmp_path / "out").verdict.passed is None
 
 
@@ -134,7 +134,7 @@ def test_a_fragile_class_is_exit_1_and_named_everywhere(
     failed = [rule.class_name for rule in result.verdict.rules if rule.outcome == "fail"]
     assert failed, "at such a limit every class with a closed interval fails"
     assert done.code == 1
-    assert f"fragile (whole interval beyond the limit): {', '.join(failed)}" in done.out
+    assert all(f"  violated: {name}: alpha_hat flip median at least 1e+06; " in done.out for name in failed)
     first_page = pypdf.PdfReader(out / "report.pdf").pages[0].extract_text()
     assert all(name in first_page for name in failed)
     assert "Fail" in first_page
@@ -187,9 +187,9 @@ def test_a_renderer_that_fails_costs_its_own_file_alone(
     def broken(*_: object, **__: object) -> bytes:
         raise RuntimeError("no fonts at all")
 
-    monkeypatch.setattr("salve_audit.audit.reports.render_pdf", broken)
+    monkeypatch.setattr("salve_audit.audit.rendering.render_pdf", broken)
     out = tmp_path / "out"
-    done = salve(colour_model, colour_data, *QUICK, "--out", out, "--cache", audited / "cache")
+    done = salve(colour_model, colour_data, *QUICK, "--out", out, "--no-cache")
     assert done.code == 2
     assert "error: report.pdf: the renderer failed (RuntimeError: no fonts at all)" in done.err
     assert "hint: audit.json is written; salve-audit report renders it again" in done.err

@@ -151,13 +151,17 @@ def test_an_output_that_is_a_file(salve: Callable, world: tuple) -> None:
 
 
 def test_a_disk_that_fills_up(salve: Callable, world: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file meets a full disk: nothing of the audit stays."""
+    """The last file meets a full disk: nothing of the audit stays."""
     model, data, out = world
 
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    write = Path.write_bytes
 
-    monkeypatch.setattr("salve_audit.audit.samples.serialise_samples", full)
+    def full(path: Path, content: bytes) -> int:
+        if path.name == "sae.safetensors":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
     done = salve(model, data, "--out", out, "--no-cache", *QUICK)
     assert_refused(done, out, "No space left on device")
 
@@ -170,7 +174,7 @@ def test_ctrl_c_is_130_and_leaves_nothing(world: tuple) -> None:
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stderr is not None
     line = process.stderr.readline()
-    while line and not line.startswith("activations ..."):
+    while line and not line.startswith("activations:"):
         line = process.stderr.readline()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from quick_audits import ONE_SEED as QUICK
 
+from salve_audit.evidence.factors.bank import FACTORS, KINDS
+from salve_audit.results import parse_audit
+
 REPORTED = ["--format", "html,json", "--quiet"]
 LIMITS = ["--fail-over-reliance", "1", "--fail-under-redundancy", "1"]
 
@@ -26,7 +29,7 @@ def test_every_class_has_its_image_reliance(audited: Path) -> None:
     audit = json.loads((audited / "out" / "audit.json").read_text())
     assert audit["evidence"]["why_absent"] == ""
     assert audit["evidence"]["layer"]
-    assert audit["verdict"]["policy"] == "fail under a redundancy of 1; fail over an image reliance of 1"
+    assert audit["verdict"]["policy"] == "image reliance at most 1; redundancy in the image at least 1"
     assert len(audit["verdict"]["rules"]) == 6
     for audited_class in audit["classes"]:
         reliance = audited_class["image_reliance"]
@@ -48,12 +51,16 @@ def test_every_class_has_its_image_reliance(audited: Path) -> None:
 
 
 def _check_factors(reliance: dict[str, Any]) -> None:
-    """Both global factors were removed, and no class depends less on what is reported than on one of them."""
-    assert [factor["name"] for factor in reliance["factors"]] == ["border", "colour"]
-    for factor in reliance["factors"]:
+    """Every global factor was removed, and the class depends on one only where it is beyond chance."""
+    factors = {factor["name"]: factor for factor in reliance["factors"]}
+    assert set(factors) == set(FACTORS)
+    for name, factor in factors.items():
+        assert factor["kind"] == FACTORS[name].kind
         assert 0 <= factor["low"] <= factor["removed"] <= factor["high"] <= 1
-        assert factor["removed"] <= reliance["reliance"]
-        assert (factor["chance"] is not None) == (factor["name"] == reliance["kind"])
+        assert factor["excess_low"] <= factor["excess"] <= factor["excess_high"]
+        assert (factor["inserted"] is None) == (FACTORS[name].insert is None)
+    if reliance["kind"] in KINDS:
+        assert any(factor["kind"] == reliance["kind"] and factor["excess_low"] > 0 for factor in factors.values())
 
 
 def test_two_runs_give_the_same_bytes(
@@ -71,11 +78,12 @@ def test_limits_on_image_reliance_decide_the_exit_code(salve: Callable, audited:
     assert salve("gate", audited / "out", "--fail-over-reliance", min(1, highest)).code == 0
     for audited_class in audit["classes"]:  # whatever was measured: intervals that a limit can lie below and within
         bounds = {"low": 0.4, "reliance": 0.5, "high": 0.6, "chance": 0.0, "chance_low": 0.0, "chance_high": 0.05}
-        audited_class["image_reliance"] |= bounds
-    (tmp_path / "audit.json").write_text(json.dumps(audit))
+        audited_class["image_reliance"] |= {**bounds, "concept": None, "factors": []}
+    (tmp_path / "audit.json").write_text(parse_audit(json.dumps({**audit, "concepts": []})).to_json())
     done = salve("gate", tmp_path, "--fail-over-reliance", 0.39)
     assert done.code == 1
-    assert "fragile (whole interval beyond the limit): blue, green, red" in done.out
+    for name in ("blue", "green", "red"):
+        assert f"  violated: {name}: image reliance at most 0.39; 0.5 [0.4, 0.6]\n" in done.out
     assert salve("gate", tmp_path, "--fail-over-reliance", 0.41).code == 0
     assert salve("gate", audited / "out", "--fail-under-redundancy", 0).code == 2
     done = salve("gate", audited / "out", "--fail-over-reliance", 2)
@@ -91,7 +99,9 @@ def test_arrays_have_no_image_reliance_and_a_limit_on_it_is_exit_2(salve: Callab
     options = [*QUICK, "--format", "html,json", "--out", tmp_path / "out", "--quiet"]
     done = salve(tmp_path / "a.npz", *options, "--fail-over-reliance", 0.5)
     assert done.code == 2
-    assert "error: --fail-over-reliance: no class could be judged: image reliance was not measured (activ" in done.err
+    assert (
+        "image reliance at most: no class could be judged (class 0: image reliance was not measured (activ" in done.err
+    )
     assert "Image reliance was not measured: activations were audited" in (tmp_path / "out" / "report.html").read_text()
 
 

@@ -81,7 +81,8 @@ def saved_activations(salve: Callable, colour_model: Path, tmp_path: Path) -> pd
             write_forms(tmp_path / "data" / split / name, seed)
     write_lossy(tmp_path / "data" / "val" / "red")
     Image.new("RGB", (1, 1), (200, 50, 40)).save(tmp_path / "data" / "val" / "red" / "pixel.png")
-    done = salve(colour_model, tmp_path / "data", "--out", tmp_path / "out", *QUICK)
+    options = ("--orientation", "upright", "--out", tmp_path / "out")
+    done = salve(colour_model, tmp_path / "data", *options, *QUICK)
     assert done.code == 0, done.err
     assert json.loads((tmp_path / "out" / "audit.json").read_text())["data"]["skipped"] == []
     acts = load_file(tmp_path / "out" / "activations.safetensors")["audit_acts"]

@@ -16,9 +16,10 @@ from salve_audit.cli.explain_command import command as explain_command
 from salve_audit.cli.gate_command import command as gate_command
 from salve_audit.cli.inspect_command import command as inspect_command
 from salve_audit.cli.options import SectionedOption, build_config
-from salve_audit.config import AuditConfig, read_settings
+from salve_audit.config import AuditConfig
 from salve_audit.errors import UsageError
 from salve_audit.options import DeclaredOption, flag_options
+from salve_audit.settings import read_settings
 
 FLAGS = {"config": None, "no_cache": None, "no_images": None, "seed": None, "out": None}
 

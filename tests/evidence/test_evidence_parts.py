@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from salve_audit.errors import DataError
-from salve_audit.evidence.controls import check_by_occlusion, flip_at_random, flip_without_factors
+from salve_audit.evidence.controls import check_by_occlusion, flip_at_random
 from salve_audit.evidence.examine import AuditedNetwork, search_evidence
+from salve_audit.evidence.factors.bank import FACTORS
 from salve_audit.evidence.findings import assess_evidence
 from salve_audit.evidence.images import HELD, EvidenceImages
 from salve_audit.evidence.probe import watch_network
@@ -129,11 +130,8 @@ def test_parts_find_what_one_call_with_all_images_finds(
         assert (only, nothing) == (1.0, 0.0)
         assert controls.chance == flip_at_random(probe, prepared, expected, 100, network.rng("random places"))
         if held is None:  # else the average colour is that of the images that may be held
-            flipped = flip_without_factors(probe, prepared, expected, 100)
-            assert set(flipped) == set(controls.flipped) == {"border", "colour"}
-            for kind, flips in flipped.items():
-                assert flips.tolist() == controls.flipped[kind].tolist()
             assert controls.checks == check_by_occlusion(probe, prepared, expected, known, 100)
+        assert set(controls.factors.answers) == set(FACTORS)
         assert set(controls.checks) == {concept.label for concept in known.concepts}
 
 
@@ -165,7 +163,7 @@ def test_what_cannot_be_read_again_is_left_out(images: ImageSet, rows: np.ndarra
     evidence, _, controls = search_evidence(network, partial)
     assert partial.rows.tolist() == [row for position, row in enumerate(rows) if position != 7]
     assert evidence.labels.tolist() == partial.labels.tolist()
-    assert len(evidence.labels) == len(controls.flipped["border"]) == 26
+    assert len(evidence.labels) == len(controls.factors.answers["border"].removed) == 26
 
 
 def test_the_stage_is_handed_images_and_says_why_it_measured_nothing(images: ImageSet, network: AuditedNetwork) -> None:

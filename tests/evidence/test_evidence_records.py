@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from salve_audit.evidence.controls import flip_at_random
+from salve_audit.evidence.factors.effects import exact_interval
+from salve_audit.evidence.factors.measure import UNSEEN, ExaminedImages, FactorAnswers
 from salve_audit.evidence.findings import Share, assess_evidence
 from salve_audit.evidence.probe import ProbeOutput
 from salve_audit.evidence.records import (
-    FactorFlips,
     add_factors,
     describe_classes,
     describe_concepts,
-    set_chance,
     widen_interval,
 )
 from salve_audit.evidence.search import SearchSettings, find_evidence
@@ -118,20 +118,22 @@ def test_a_class_that_depends_on_no_place_is_found_by_its_global_factor() -> Non
     evidence = find_evidence(bright_corner, images, labels, SearchSettings(batch_size=16))
     findings = assess_evidence(evidence, np.random.default_rng(0))
     records, concepts = describe_classes(findings, {}), describe_concepts(findings, "layer1", ("dark", "bright"))
-    flipped = {"border": labels.numpy() == 0, "colour": np.zeros(40, bool)}
-    factors = FactorFlips(flipped, labels.numpy(), {0: Share(0.5, 0.3, 0.7)})
-    better, more = add_factors(records, concepts, factors, ("dark", "bright"))
+    kept, every = labels.numpy(), np.ones(40, bool)
+    lost = np.where(kept == 0, 1, kept)
+    nothing = (np.full((2, 0), UNSEEN), np.empty(0, int))
+    answers = {"border": FactorAnswers(lost, every, *nothing), "colour": FactorAnswers(kept, every, *nothing)}
+    examined = ExaminedImages(kept, evidence.correct.numpy())
+    better, more = add_factors(records, concepts, answers, examined, ("dark", "bright"))
     names = [(effect.name, effect.removed, effect.chance) for effect in better[1].factors]
-    assert names == [("border", 0.0, None), ("colour", 0.0, None)]
+    assert names == [("border", 0.0, 1.0), ("colour", 0.0, 0.0)]
     assert dataclasses.replace(better[1], factors=()) == records[1]  # it loses no more without a global factor
     assert better[0].kind == "border"
     names = [(effect.name, effect.removed, effect.chance) for effect in better[0].factors]
-    assert names == [("border", 1.0, 0.5), ("colour", 0.0, None)]
+    assert names == [("border", 1.0, 0.0), ("colour", 0.0, 0.0)]
     assert better[0].reliance == 1.0
-    assert better[0].low == wilson(20, 20)[0]
+    assert better[0].low == exact_interval(20, 20, 0.975)[0]  # two factors
+    assert (better[0].chance, better[0].is_by_chance, better[0].sufficient) == (0.0, False, None)
     assert (better[0].redundancy, better[0].redundancy_low, better[0].redundancy_high) == (1, 1, 1)
-    assert set_chance(better, {0: Share(0.5, 0.3, 0.7)})[0].chance_high == 0.7
-    assert set_chance(better, {0: Share(0.5, 0.3, 0.7)})[1] == better[1]
     factor = more[better[0].concept]
-    assert (factor.kind, factor.class_name, factor.index) == ("border", "dark", len(concepts))
+    assert (factor.kind, factor.factor, factor.class_name, factor.index) == ("border", "border", "dark", len(concepts))
     assert more[: len(concepts)] == concepts

@@ -12,19 +12,11 @@ from torch import Tensor
 
 from salve_audit.evidence.controls import (
     N_DRAWS,
-    Batches,
     count_passes,
     flip_at_random,
-    flip_without_factors,
     flips_at_random,
-    flips_under,
-    measure_channels,
     move_inside,
     summarise_chance,
-    with_more_colour,
-    without_border,
-    without_colour,
-    without_ring,
 )
 from salve_audit.evidence.findings import (
     assess_evidence,
@@ -333,45 +325,3 @@ def test_effects_follow_the_regions() -> None:
     findings = assess_evidence(evidence, np.random.default_rng(0))
     flipped = np.logical_or.reduce([flips_without_concept(evidence, concept) for concept in findings.concepts])
     assert flipped.tolist() == [True] * 4 + [False] * 8
-
-
-def test_borders_and_tints_are_removed_at_once() -> None:
-    images = 0.02 * torch.randn(20, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    images[:10, 0, :2] = images[:10, 0, -2:] = 1.0
-    images[:10, 0, :, :2] = images[:10, 0, :, -2:] = 1.0
-    images[10:, 2] += 0.4
-    labels = torch.tensor([0] * 10 + [1] * 10)
-
-    def probe(prepared: Tensor) -> ProbeOutput:
-        border = (prepared[:, 0, :2].mean((1, 2)) + prepared[:, 0, -2:].mean((1, 2))) / 2
-        blue = prepared[:, 2].mean((1, 2)) - prepared[:, :2].mean((1, 2, 3))
-        return ProbeOutput(torch.stack([border, blue, torch.full_like(border, 0.25)], 1), prepared.detach())
-
-    evidence = find_evidence(probe, images, labels, SearchSettings())
-    assert evidence.correct.all()
-    flipped = flip_without_factors(probe, images, evidence, 7)
-    assert flipped["border"].tolist() == [True] * 10 + [False] * 10
-    assert flipped["colour"][10:].all()
-    # the controls change as much and leave it in the image
-    batches, channel_stats = Batches(images, evidence, 7), measure_channels(images)
-    assert not flips_under(probe, batches, without_ring, channel_stats)[:10].any()
-    assert not flips_under(probe, batches, with_more_colour, channel_stats)[10:].any()
-
-
-@pytest.mark.parametrize("size", [(32, 32), (224, 224), (20, 48), (9, 9), (4, 4), (3, 5)])
-def test_the_ring_is_as_large_as_the_border_and_apart_from_it(size: tuple[int, int]) -> None:
-    images = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
-    channel_stats = measure_channels(images)
-    border, ring = ((change(images, channel_stats) != images).any(1) for change in (without_border, without_ring))
-    assert not (border & ring).any()
-    inside = int((~border).sum())
-    assert abs(int(ring.sum()) - min(int(border.sum()), inside)) <= 2 * sum(size)  # whole pixels
-
-
-def test_more_colour_is_less_colour_the_other_way() -> None:
-    images = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)) + torch.rand(6, 3, 1, 1)
-    channel_stats = measure_channels(images)
-    less, more = without_colour(images, channel_stats), with_more_colour(images, channel_stats)
-    middle = (less.mean((2, 3)) + more.mean((2, 3))) / 2
-    torch.testing.assert_close(middle, images.mean((2, 3)))
-    torch.testing.assert_close(less.std((2, 3)) * more.std((2, 3)), images.var((2, 3)))

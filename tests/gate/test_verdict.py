@@ -1,152 +1,194 @@
-"""The gate on hand-made classes: fail, undecided, pass, thin, nothing judged."""
+"""Outcomes of rules on classes: fail, undecided, pass, thin, and what the policy makes of them."""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from types import SimpleNamespace
 
 import pytest
+from gate_audits import of_class, policy, sample, with_class
 
 from salve_audit.errors import UsageError
-from salve_audit.gate.limits import Limits
+from salve_audit.gate.policy import Policy, tighten
+from salve_audit.gate.rules import check_limit
 from salve_audit.gate.verdict import judge
-from salve_audit.results import ImageReliance
+from salve_audit.results import AuditResult, FlipSummary, Rule, Verdict
 
 
-@dataclass(frozen=True)
-class Flip:
-    median: float | None
-    low: float | None
-    high: float | None
+def flips(result: AuditResult, name: str, median: float, low: float, high: float | None) -> AuditResult:
+    record = of_class(result, name)
+    flip = FlipSummary(median, low, high, 1.0)
+    quantiles = tuple(dataclasses.replace(part, quantiles=(None,) * 21) for part in record.distributions)
+    alpha_hat = dataclasses.replace(record.alpha_hat, flip=flip)
+    return with_class(result, name, alpha_hat=alpha_hat, seeds=None, distributions=quantiles)
 
 
-def make_class(name: str, flip: Flip, thin: bool = False) -> SimpleNamespace:
-    return SimpleNamespace(
-        name=name, thin=thin, alpha_hat=SimpleNamespace(flip=flip), judged_interval=(flip.low, flip.high)
-    )
-
-
-FRAGILE = make_class("fragile", Flip(1.0, 0.9, 1.1))
-UNDECIDED = make_class("undecided", Flip(1.4, 1.2, 1.7))
-SOUND = make_class("sound", Flip(3.0, 2.5, 3.5))
-UNREACHED = make_class("unreached", Flip(None, 4.0, None))
-OPEN = make_class("open", Flip(1.4, 1.2, None))
-THIN = make_class("thin", Flip(0.1, 0.1, 0.2), thin=True)
-
-
-def outcomes(*classes: SimpleNamespace) -> dict[str, str]:
-    return {rule.class_name: rule.outcome for rule in judge(classes, Limits(1.5)).rules}
-
-
-def test_outcomes() -> None:
-    assert outcomes(FRAGILE, UNDECIDED, SOUND, UNREACHED, OPEN, THIN) == {
-        "fragile": "fail",
-        "undecided": "undecided",
-        "sound": "pass",
-        "unreached": "pass",
-        "open": "undecided",
-        "thin": "thin",
-    }
-
-
-def test_only_fragile_classes_fail() -> None:
-    verdict = judge([FRAGILE, UNDECIDED, SOUND, THIN], Limits(1.5))
-    assert verdict.passed is False
-    assert {rule.class_name for rule in verdict.rules if rule.outcome == "fail"} == {"fragile"}
-    assert judge([UNDECIDED, SOUND, THIN], Limits(1.5)).passed is True
-
-
-def test_an_interval_that_ends_at_the_limit_does_not_fail() -> None:
-    assert outcomes(make_class("edge", Flip(1.2, 1.0, 1.5))) == {"edge": "undecided"}
-    assert outcomes(make_class("edge", Flip(1.7, 1.5, 2.0))) == {"edge": "pass"}
-
-
-@pytest.mark.parametrize("classes", [[], [THIN]])
-def test_nothing_judged_is_no_pass(classes: list[SimpleNamespace]) -> None:
-    assert judge(classes, Limits(1.5)).passed is None
-
-
-def test_without_a_limit_there_is_no_verdict() -> None:
-    verdict = judge([FRAGILE], Limits(None))
-    assert (verdict.passed, verdict.policy, verdict.rules) == (None, None, ())
-
-
-def in_image(
-    name: str, reliance: tuple[float, float, float], redundancy: tuple[int | None, ...], thin: bool = False
-) -> SimpleNamespace:
-    record = ImageReliance(
-        n=50,
-        n_correct=45,
-        reliance=reliance[0],
-        low=reliance[1],
-        high=reliance[2],
-        kind="region",
-        concept=0,
-        redundancy=redundancy[0],
-        redundancy_low=redundancy[1],
-        redundancy_high=redundancy[2],
-        redundancy_limit=5,
-        chance=0.02,
-        thin=thin,
-    )
-    class_record = make_class(name, Flip(3.0, 2.5, 3.5))
-    class_record.image_reliance = record
-    return class_record
-
-
-SINGLE = in_image("single", (0.95, 0.9, 0.98), (1, 1, 1))
-DOUBTFUL = in_image("doubtful", (0.55, 0.4, 0.7), (2, 1, 3))
-ROBUST = in_image("robust", (0.05, 0.0, 0.1), (None, None, None))
-FEW = in_image("few", (1.0, 0.5, 1.0), (1, 1, 1), thin=True)
-
-
-def test_reliance_that_random_places_reach_as_well_does_not_fail() -> None:
-    reliance_record = dataclasses.replace(
-        SINGLE.image_reliance, reliance=0.62, low=0.53, high=0.71, chance=0.6, chance_low=0.5, chance_high=0.69
-    )
-    by_chance = SimpleNamespace(**{**vars(SINGLE), "image_reliance": reliance_record})
-    less = dataclasses.replace(reliance_record, chance=0.1, chance_low=0.05, chance_high=0.2)
-    beyond = SimpleNamespace(**{**vars(SINGLE), "image_reliance": less})
-    limits = Limits(fail_over_reliance=0.5)
-    assert [rule.outcome for rule in judge([by_chance], limits).rules] == ["undecided"]
-    assert [rule.outcome for rule in judge([beyond], limits).rules] == ["fail"]
-
-
-@pytest.mark.parametrize("limits", [Limits(fail_under_redundancy=2), Limits(fail_over_reliance=0.5)])
-def test_limits_in_the_image_are_judged_by_the_whole_interval(limits: Limits) -> None:
-    verdict = judge([SINGLE, DOUBTFUL, ROBUST, FEW], limits)
-    assert [rule.outcome for rule in verdict.rules] == ["fail", "undecided", "pass", "thin"]
-    assert verdict.passed is False
-    assert judge([DOUBTFUL, ROBUST], limits).passed is True
-
-
-def test_what_was_not_measured_in_the_image_does_not_pass() -> None:
-    missing = make_class("missing", Flip(3.0, 2.5, 3.5))
-    missing.image_reliance = None
-    for limits in (Limits(fail_over_reliance=0.5), Limits(1.5, fail_under_redundancy=2)):
-        assert judge([missing], limits).passed is None  # though its flip median is sound
-    beyond = judge([ROBUST], Limits(fail_under_redundancy=6))  # more than were removed
-    assert [rule.outcome for rule in beyond.rules] == ["thin"]
-
-
-def test_several_limits_each_have_a_rule_per_class_and_the_worst_outcome_counts() -> None:
-    verdict = judge([SINGLE, ROBUST], Limits(2.6, 2, 0.5))
-    assert verdict.policy == "fail under 2.6; fail under a redundancy of 2; fail over an image reliance of 0.5"
-    assert len(verdict.rules) == 6
-    assert verdict.outcomes == {"single": "fail", "robust": "undecided"}
-    assert {rule.class_name for rule in verdict.rules if rule.outcome == "fail"} == {"single"}
+def outcome(verdict: Verdict, name: str) -> tuple[str, str]:
+    (rule,) = [rule for rule in verdict.rules if rule.class_name == name]
+    return rule.outcome, rule.effect
 
 
 @pytest.mark.parametrize(
-    ("limits", "message"),
+    ("interval", "expected"),
     [
-        ({"fail_under": float("nan")}, "fail_under: nan is not a positive number"),
-        ({"fail_under_redundancy": 0}, "fail_under_redundancy: 0 is below 1"),
-        ({"fail_over_reliance": 1.5}, "fail_over_reliance: 1.5 is not between 0 and 1"),
+        ((1.0, 0.9, 1.1), ("fail", "fail")),
+        ((1.4, 1.2, 1.7), ("undecided", "warn")),
+        ((3.0, 2.5, 3.5), ("pass", "pass")),
+        ((1.4, 1.2, None), ("undecided", "warn")),
+        ((1.2, 1.0, 1.5), ("undecided", "warn")),  # an interval that ends at the limit does not fail
+        ((1.7, 1.5, 2.0), ("pass", "pass")),
     ],
 )
-def test_limits_out_of_range_are_refused(limits: dict[str, float], message: str) -> None:
+def test_the_interval_decides(interval: tuple[float, float, float | None], expected: tuple[str, str]) -> None:
+    verdict = judge(flips(sample(), "castle", *interval), policy("min_alpha_hat = 1.5"))
+    assert outcome(verdict, "castle") == expected
+
+
+def test_without_a_rule_there_is_no_verdict() -> None:
+    verdict = judge(sample(), Policy())
+    assert (verdict.passed, verdict.policy, verdict.rules, verdict.exit_code) == (None, None, (), 0)
+
+
+@pytest.mark.parametrize(
+    ("rule", "failing"),
+    [
+        ("max_image_reliance = 0.5", {"chapel", "clinic", "ember", "ripple"}),
+        ("min_redundancy = 2", {"castle", "chapel", "clinic", "ember", "ripple"}),
+        ("min_alpha_hat = 1.4", {"pair"}),
+        ("max_global_factor = { colour = 0.05 }", {"castle"}),
+        ("max_global_factor = 0.05", {"castle"}),
+        ("max_null_p = 0.1", {"trio"}),
+    ],
+)
+def test_rules_of_classes(rule: str, failing: set[str]) -> None:
+    verdict = judge(sample(), policy(rule))
+    failed = {part.class_name for part in verdict.by_effect("fail")}
+    assert failing <= failed
+    if "factor" not in rule:
+        assert failed == failing
+    assert verdict.exit_code == 1
+
+
+def test_damage_to_other_classes_is_read_where_the_class_is_gone() -> None:
+    verdict = judge(sample(), policy("max_cross_class_damage = 0.0\nmin_judged = 1"))
+    edit = next(edit for edit in sample().interventions if (edit.method, edit.class_name) == ("salve", "castle"))
+    others = [class_info for class_info in sample().classes if class_info.name != "castle"]
+    before = sum(class_info.n_correct for class_info in others) / sum(class_info.n for class_info in others)
+    rule = next(rule for rule in verdict.rules if rule.class_name == "castle")
+    last = next(
+        edit
+        for edit in sample().interventions
+        if (edit.method, edit.class_name, edit.target_accuracy) == ("salve", "castle", 0.05)
+    )
+    assert edit.target_accuracy == 0.5
+    assert rule.value == pytest.approx(before - last.others_accuracy)
+    assert (rule.low, rule.high) == (pytest.approx(before - last.high), pytest.approx(before - last.low))
+
+
+def test_switches() -> None:
+    unstable = with_class(sample(), "pair", stable=False)
+    verdict = judge(unstable, policy("require_stable = true"))
+    assert [rule.class_name for rule in verdict.by_effect("fail")] == ["pair"]
+    unmeasured = with_class(sample(), "pair", image_reliance=None)
+    verdict = judge(unmeasured, policy("require_measured = true"))
+    assert [rule.class_name for rule in verdict.by_effect("fail")] == ["pair"]
+    assert judge(unmeasured, policy("require_measured = false\nmin_alpha_hat = 1")).exit_code == 0
+
+
+def test_the_share_of_fragile_classes_decides_in_place_of_each() -> None:
+    rules = "max_image_reliance = 0.5\nmax_fragile_share = "  # four of eight are fragile
+    for limit, code in (("0.5", 0), ("0.4", 1)):
+        verdict = judge(sample(), policy(rules + limit))
+        assert verdict.exit_code == code
+        assert [rule.class_name for rule in verdict.by_effect("fail")] == ([""] if code else [])
+        assert len([rule for rule in verdict.by_effect("warn") if rule.outcome == "fail"]) == 4
+    doubtful = judge(sample(), policy("max_image_reliance = 0.45\nmax_fragile_share = 0.5"))
+    share = doubtful.rules[-1]
+    assert (share.value, share.high, share.outcome) == (0.5, 0.625, "undecided")  # castle may be the fifth
+
+
+def test_severities_and_words_for_undecided() -> None:
+    warned = judge(sample(), policy('max_image_reliance = { limit = 0.5, severity = "warning" }'))
+    assert warned.exit_code == 0
+    assert len(warned.by_effect("warn")) == 4
+    for word, code, effect in (("warn", 0, "warn"), ("fail", 1, "fail"), ("pass", 0, "pass")):
+        verdict = judge(
+            sample(),
+            policy(f'max_image_reliance = 0.4\non_undecided = "{word}"\n[classes."[!c]*"]\nmax_image_reliance = 1'),
+        )
+        undecided = [rule for rule in verdict.rules if rule.outcome == "undecided"]
+        assert {rule.effect for rule in undecided} == {effect}
+        assert (verdict.exit_code == 1) == (code == 1 or bool([r for r in verdict.rules if r.outcome == "fail"]))
+
+
+def test_words_for_thin_classes() -> None:
+    record = of_class(sample(), "castle").image_reliance
+    assert record is not None
+    few = with_class(sample(), "castle", image_reliance=dataclasses.replace(record, n=12, n_correct=12, thin=True))
+    for word, code, effect in (("warn", 0, "warn"), ("fail", 1, "fail"), ("skip", 0, "skip")):
+        verdict = judge(few, policy(f'max_image_reliance = 1.0\non_thin = "{word}"'))
+        assert (verdict.exit_code, outcome(verdict, "castle")) == (code, ("thin", effect))
+
+
+def test_overrides_by_glob_and_name() -> None:
+    text = 'max_image_reliance = 0.5\n[classes."c*"]\nmax_image_reliance = 0.9\n'
+    text += "[classes.clinic]\nmax_image_reliance = false\n"
+    verdict = judge(sample(), policy(text))
+    limits = {rule.class_name: rule.limit for rule in verdict.rules}
+    assert "clinic" not in limits
+    assert (limits["castle"], limits["chapel"], limits["ember"]) == (0.9, 0.9, 0.5)
+    swapped = '[classes.castle]\nmin_alpha_hat = 9\n[classes."c*"]\nmin_alpha_hat = 1\n'  # a name beats a later glob
+    limits = {rule.class_name: rule.limit for rule in judge(sample(), policy(swapped)).rules}
+    assert (limits["castle"], limits["chapel"]) == (9, 1)
+
+
+def test_an_exception_exempts_its_rule_of_its_classes_alone() -> None:
+    text = (
+        'max_image_reliance = 0.5\nmin_alpha_hat = 1.4\n[[exceptions]]\nclass = "*"\nrule = "max_image_reliance"\n'
+        'reason = "retrained in May"\nuntil = 2999-01-01\n'
+    )
+    verdict = judge(sample(), policy(text))
+    assert {rule.key for rule in verdict.by_effect("exempt")} == {"max_image_reliance"}
+    assert "accepted until 2999-01-01: retrained in May" in verdict.by_effect("exempt")[0].why
+    assert [(rule.key, rule.class_name) for rule in verdict.by_effect("fail")] == [("min_alpha_hat", "pair")]
+
+
+def test_another_confidence_moves_the_bounds() -> None:
+    ordinary = judge(sample(), policy("max_image_reliance = 0.31"))
+    sure = judge(sample(), policy("max_image_reliance = 0.31\nconfidence = 0.8"))
+    assert outcome(ordinary, "castle") == ("undecided", "warn")
+    assert outcome(sure, "castle") == ("fail", "fail")
+
+
+def test_redundancy_beyond_what_was_removed_cannot_be_judged() -> None:
+    verdict = judge(sample(), policy("min_redundancy = 9\nmin_judged = 1"))
+    assert outcome(verdict, "plain")[0] == "thin"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("fail_under", float("nan"), "fail_under: nan is not a positive number"),
+        ("fail_under_redundancy", 0, "fail_under_redundancy: 0 is below 1"),
+        ("fail_over_reliance", 1.5, "fail_over_reliance: 1.5 is not between 0 and 1"),
+    ],
+)
+def test_limits_out_of_range_are_refused(option: str, value: float, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        Limits(**limits)
+        check_limit(option, value)
     assert str(caught.value) == message
+
+
+def test_flags_are_shorthands_for_rules() -> None:
+    limits = {"fail_under": 1.4, "fail_under_redundancy": 2, "fail_over_reliance": 0.5}
+    by_flags = judge(sample(), tighten(Policy(), limits))
+    by_file = judge(sample(), policy("min_alpha_hat = 1.4\nmin_redundancy = 2\nmax_image_reliance = 0.5"))
+    assert {(rule.key, rule.class_name, rule.outcome) for rule in by_flags.rules} == {
+        (rule.key, rule.class_name, rule.outcome) for rule in by_file.rules
+    }
+
+
+def test_rules_of_older_files_have_the_effect_of_their_outcome() -> None:
+    effects = [
+        Rule("r", "a", 1.0, None, None, 2.0, outcome).effect for outcome in ("fail", "undecided", "thin", "pass")
+    ]
+    assert effects == ["fail", "warn", "skip", "pass"]

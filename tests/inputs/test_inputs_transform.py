@@ -101,10 +101,13 @@ def test_a_file_that_says_nothing_gets_timms_default_and_the_source_says_so(save
             "interpolation 'random' is not one of nearest, bilinear, bicubic, box, hamming, lanczos",
         ),
         ({"crop_pct": 1.5}, "crop_pct 1.5 is not in (0, 1]"),
-        ({"crop_pct": "big"}, "could not convert string to float: 'big'"),
-        ({"img_size": float("inf")}, "cannot convert float infinity to integer"),
-        ({"img_size": [24]}, "input size (3, 24) is not (3, height, width)"),
-        ({"mean": {"r": 1}}, "float() argument must be a string or a real number, not 'dict'"),
+        ({"crop_pct": "big"}, "args.crop_pct is 'big' (could not convert string to float: 'big')"),
+        ({"img_size": float("inf")}, "args.img_size is inf (cannot convert float infinity to integer)"),
+        ({"img_size": [24, 24, 24, 24]}, "input size (24, 24, 24, 24) is not (3, height, width)"),
+        (
+            {"mean": {"r": 1}},
+            "args.mean is {'r': 1} (float() argument must be a string or a real number, not 'dict')",
+        ),
         ({"crop_mode": "star"}, "crop_mode 'star' is not one of center, squash, border"),
     ],
 )  # fmt: skip

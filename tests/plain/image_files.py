@@ -11,7 +11,7 @@ from salve_audit.inputs.data.decoding import decode_image, describe_image_error
 from salve_audit.inputs.data.sources.source import FolderSource
 
 
-def load_image(path: Path, n_channels: int = 3, shown_side: int | None = None) -> Image.Image:
+def load_image(path: Path, n_channels: int = 3, shown_side: int | None = None, is_upright: bool = False) -> Image.Image:
     """`decode_image` of a file, with the data set's words for a file that cannot be read."""
     try:
         content = FolderSource(path.parent).read(path.name)
@@ -19,4 +19,4 @@ def load_image(path: Path, n_channels: int = 3, shown_side: int | None = None) -
         raise DataError(str(path), describe_image_error(error)) from error
     except ValueError as error:
         raise DataError(str(path), str(error)) from error
-    return decode_image(content, str(path), n_channels, shown_side)
+    return decode_image(content, str(path), n_channels, shown_side, is_upright)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from salve_audit.gate.estimates import wilson
 from salve_audit.results import (
     AlphaSummary,
     ClassReliance,
@@ -87,8 +88,8 @@ def build_class(index: int, name: str, rng: np.random.Generator) -> ClassRelianc
         n=n,
         n_correct=correct,
         accuracy=accuracy,
-        accuracy_low=max(0.0, accuracy - 0.03),
-        accuracy_high=min(1.0, accuracy + 0.03),
+        accuracy_low=wilson(correct, n)[0],
+        accuracy_high=wilson(correct, n)[1],
         thin=kind in (3, 4),
         dominant_feature=3 * index + 1,
         stable=None if kind == 0 else kind != 7,

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from report_results import build_result
 
-from salve_audit.gate.limits import Limits
+from salve_audit.gate.policy import Policy, tighten
 from salve_audit.gate.verdict import judge
 from salve_audit.reliance.survival import wilson
 from salve_audit.results import (
@@ -66,18 +66,23 @@ def _images(index: int, name: str, with_images: bool) -> tuple[ConceptImage, ...
 
 
 def _measure(info: ClassReliance, reliance: float, concept: Concept, kind: str, chance: float) -> ImageReliance:
-    low, high = wilson(round(reliance * N), N)
-    chance_low, chance_high = wilson(round(chance * N), N)
+    n = min(N, info.n)
+    chance = round(chance * n) / n
+    low, high = wilson(round(reliance * n), n)
+    chance_low, chance_high = wilson(round(chance * n), n)
     check = OcclusionCheck(concept.index, 90, 0.95, 0.9, 0.98, 0.8, reliance, low, high)
     factors = tuple(
-        FactorEffect(name, share := (reliance if name == kind else 0.02 * i), *wilson(round(share * N), N), 0.01)
+        FactorEffect(
+            name, share := (reliance if name == kind else 0.02 * i), *wilson(round(share * N), N), 0.01, 0.5 * share,
+            name, N, excess=share - 0.01, inserted_chance=0.02,
+        )
         for i, name in enumerate(FACTORS)
-    )
+    )  # fmt: skip
     redundancy = 1 if reliance > 0.5 else 3
-    n_correct = min(N, info.n_correct)
+    n_correct = min(n, info.n_correct)
     return ImageReliance(
-        N, n_correct, reliance, low, high, kind, concept.index, redundancy, redundancy, redundancy, 5, chance,
-        n_correct < 20, chance_low, chance_high, check if kind == "region" else None, factors,
+        n, n_correct, reliance, low, high, kind, concept.index, redundancy, redundancy, redundancy, 5, chance,
+        n < 30, chance_low, chance_high, check if kind == "region" else None, factors,
     )  # fmt: skip
 
 
@@ -87,7 +92,9 @@ def add_reliance(result: AuditResult, shares: Sequence[float], *, with_images: b
     for i, info in enumerate(result.classes):
         reliance = shares[i % len(shares)]
         kind = FACTORS[(i // 3) % len(FACTORS)] if i % 3 == 2 else "region"
-        low, high = wilson(round(reliance * N), N)
+        n = min(N, info.n) or N
+        reliance = round(reliance * n) / n
+        low, high = wilson(round(reliance * n), n)
         effect = (ConceptEffect(info.name, reliance, low, high),)
         removal = ConceptRemoval("layer1", 30, reliance, low, high, 0.7, effect, 0.02, 0.0, 0.05, 0.05, 2)
         concept = Concept(
@@ -134,9 +141,15 @@ def build_scenario(name: str) -> AuditResult:
         base = _rename(base)
     result = add_reliance(base, shares, with_images=name != "no-images")
     if name in ("failing", "mixed"):
-        limits = Limits(fail_under=1.5, fail_under_redundancy=2, fail_over_reliance=0.5)
-        result = dataclasses.replace(result, verdict=judge(result.classes, limits))
+        limits = {"fail_under": 1.5, "fail_under_redundancy": 2, "fail_over_reliance": 0.5}
+        result = judged(result, **limits)
     return result
+
+
+def judged(result: AuditResult, **limits: float) -> AuditResult:
+    """The result under a policy of these limits that judges what can be judged."""
+    lenient = Policy(allow_missing=("*",), min_judged=1, require_autoencoder=False)
+    return dataclasses.replace(result, verdict=judge(result, tighten(lenient, limits)))
 
 
 def _rename(result: AuditResult) -> AuditResult:

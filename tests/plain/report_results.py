@@ -8,7 +8,7 @@ import numpy as np
 from report_classes import HOSTILE, LIMIT, NAMES, build_class, build_feature
 from report_stages import build_seeing_record, build_stress_record
 
-from salve_audit.gate.limits import Limits
+from salve_audit.gate.policy import Policy, tighten
 from salve_audit.gate.verdict import judge
 from salve_audit.results import (
     AuditResult,
@@ -29,6 +29,7 @@ from salve_audit.results import (
     Stability,
     TransformSpec,
 )
+from salve_audit.results.verdict import NO_VERDICT
 
 METHODS = (
     "salve",
@@ -205,10 +206,11 @@ def build_result(
         SkippedFile("val/cat/0001 <b>.jpg", "truncated image"),
         SkippedFile("val/ship/17.png", "not an image"),
     )
-    data = DataInfo("data/cifar10", "folders train/ and val/", 10_000, 5_000, 2, skipped, names)
+    n_audit = sum(class_record.n for class_record in classes)
+    data = DataInfo("data/cifar10", "folders train/ and val/", 10_000, n_audit, 2, skipped, names)
     features = tuple(build_feature(class_record, names, rng) for class_record in classes[:60])
     interventions = _interventions(classes[:60], rng)
-    return AuditResult(
+    result = AuditResult(
         tool_version="0.1.0",
         created="2026-07-04T12:34:56Z",
         seed=seed,
@@ -223,7 +225,7 @@ def build_result(
         intervention_spread=tuple(
             MethodSpread("rome", c.name, t, 10, 0.82, 0.86, 0.89) for c in classes[:4] for t in (0.5, 0.05)
         ),
-        verdict=judge(classes, Limits(limit)),
+        verdict=NO_VERDICT,
         notes=(
             "Two images could not be read; see the provenance.",
             f"The class {HOSTILE} has no audit samples.",
@@ -232,3 +234,10 @@ def build_result(
         stress=build_stress_record(classes[:50], max(0, n_classes - 50)),
         seeing=build_seeing_record(classes[:40], 6 if n_classes <= 40 else 3),
     )
+    return dataclasses.replace(result, verdict=judge(result, lenient(limit)))
+
+
+def lenient(limit: float | None) -> Policy:
+    """A policy that judges what can be judged: classes without images and weak autoencoders are let through."""
+    policy = Policy(allow_missing=("*",), min_judged=1, require_autoencoder=False)
+    return tighten(policy, {} if limit is None else {"fail_under": limit})

@@ -8,12 +8,12 @@ import re
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from report_reliance import build_scenario
+from report_reliance import build_scenario, judged
 from report_results import build_result
 
-from salve_audit.gate.limits import Limits
-from salve_audit.gate.verdict import judge
+from salve_audit.config import AuditConfig, described
 from salve_audit.reliance.survival import wilson
+from salve_audit.report.commands import changed_settings, rerun
 from salve_audit.report.conclusions import Conclusions, Group, images_to_decide, smallest_detectable, wilson_interval
 from salve_audit.report.labels import address_classes, label_classes
 from salve_audit.report.numbers import percent, percent_interval, unmarked
@@ -158,8 +158,7 @@ def test_images_to_decide_shrink_the_interval_enough() -> None:
 
 def test_a_policys_limit_is_the_threshold() -> None:
     result = build_scenario("fragile")
-    judged = dataclasses.replace(result, verdict=judge(result.classes, Limits(fail_over_reliance=0.8)))
-    conclusions = Conclusions(judged)
+    conclusions = Conclusions(judged(result, fail_over_reliance=0.8))
     assert conclusions.threshold == 0.8
     assert "lose more than 80 % of their images" in headline(conclusions).replace("\u00a0", " ")
 
@@ -185,7 +184,9 @@ def test_every_finding_gets_advice_with_a_command_and_a_check() -> None:
 def test_a_factor_that_nobody_foresaw_gets_advice_too() -> None:
     result = build_scenario("fragile")
     classes = [
-        dataclasses.replace(info, image_reliance=dataclasses.replace(info.image_reliance, kind="lens flare"))
+        dataclasses.replace(
+            info, image_reliance=dataclasses.replace(info.image_reliance, kind="lens flare", concept=None)
+        )
         if info.image_reliance is not None
         else info
         for info in result.classes
@@ -194,3 +195,14 @@ def test_a_factor_that_nobody_foresaw_gets_advice_too() -> None:
     advice = recommend(conclusions)
     assert advice[0].action.startswith("Vary it at random in training")
     assert "Without its lens flare" in advice[0].evidence
+
+
+def test_only_settings_that_are_no_defaults_are_told() -> None:
+    """`commands.DEFAULTS` says again what the configuration declares, since a report is rendered without it."""
+    config = dict(described(AuditConfig(model="m.pt", data="data")))
+    result = dataclasses.replace(BASE, provenance=dataclasses.replace(BASE.provenance, config=config))
+    assert changed_settings(result) == {}
+    assert rerun(result) == "salve-audit resnet18_cifar10_64.pt data/cifar10"
+    changed = {**config, "seed": 3, "images": False, "trust_model": True, "interventions": ["salve"], "head": "fc"}
+    result = dataclasses.replace(result, provenance=dataclasses.replace(BASE.provenance, config=changed))
+    assert rerun(result).endswith("cifar10 --head fc --no-images --interventions salve --seed 3 --trust-model")

@@ -6,10 +6,8 @@ import dataclasses
 from collections.abc import Callable
 
 import pytest
-from report_reliance import build_scenario
+from report_reliance import build_scenario, judged
 
-from salve_audit.gate.limits import Limits
-from salve_audit.gate.verdict import judge
 from salve_audit.report.numbers import unmarked
 from salve_audit.report.view.verdict import build_banner, worst_first
 from salve_audit.results import AuditResult, Rule, Verdict
@@ -28,10 +26,10 @@ def test_without_a_policy_there_is_no_banner(make_result: Callable[..., AuditRes
 
 def test_banner_without_a_judged_class(audit: AuditResult) -> None:
     thin = tuple(info for info in audit.classes if info.thin)
-    banner = build_banner(judge(thin, Limits(1.5)))
+    banner = build_banner(judged(dataclasses.replace(audit, classes=thin), fail_under=1.5).verdict)
     assert banner is not None
-    assert banner.word == "Not decided"
-    assert "No class could be judged" in banner.sentence
+    assert (banner.kind, banner.word) == ("none", "Not decided")
+    assert "no class could be judged" in banner.sentence
 
 
 def test_several_limits_count_each_class_once_and_name_each_rule() -> None:
@@ -81,6 +79,17 @@ def test_undecided_classes_are_named_by_limit() -> None:
     ]
 
 
-def test_older_and_newer_verdicts_are_read_alike(audit: AuditResult) -> None:
-    assert dataclasses.replace(audit.verdict) == audit.verdict
-    assert build_banner(audit.verdict) == build_banner(dataclasses.replace(audit.verdict))
+def test_what_is_exempt_is_named_and_does_not_fail() -> None:
+    rule = Rule("image reliance at most", "a", 0.9, 0.8, 0.95, 0.5, "fail", "exempt", why="accepted until 2027: known")
+    banner = build_banner(Verdict(True, "p", (rule,)))
+    assert banner is not None
+    assert banner.kind == "pass"
+    (said,) = [unmarked(line).replace("\u00a0", " ") for line in banner.details]
+    assert said == "Exempt: a, image reliance 90 % (80–95 %), limit 50 %. Accepted until 2027: known."
+
+
+def test_problems_come_before_everything() -> None:
+    banner = build_banner(Verdict(None, "p", (), ("the autoencoder misses its goal",)))
+    assert banner is not None
+    assert banner.word == "Not decided"
+    assert "The autoencoder misses its goal." in banner.sentence

@@ -125,7 +125,7 @@ def test_fidelity_is_told_for_both_splits(audit: AuditResult) -> None:
 def test_a_goal_missed_on_the_audit_split_alone_is_a_finding(audit: AuditResult) -> None:
     poor = dataclasses.replace(audit.sae, on_audit=SaeFidelity(0.85, 0.9, 0.8, 0.1))
     (said,) = [line for line in _said(dataclasses.replace(audit, sae=poor)) if "not on the audit images" in line]
-    assert said.replace("\u00a0", " ").endswith("it keeps 88.9 % of the accuracy (goal 99 %) at R² 0.850 (goal 0.9).")
+    assert said.replace("\u00a0", " ").endswith("it keeps 88.9 % of the accuracy (goal 99 %) at R² 0.850 (goal 0.90).")
 
 
 def test_redundancy_that_no_number_of_features_reaches(audit: AuditResult) -> None:

@@ -15,7 +15,7 @@ from salve_audit.sae.files import load_sae, serialise_sae
 from salve_audit.sae.metrics import measure_quality
 from salve_audit.sae.models import TENSORS
 from salve_audit.sae.parameters import BUFFERS, Parameters, decode, encode_linear, select_problem
-from salve_audit.sae.problem import prepare_problem
+from salve_audit.sae.problem import Problem, prepare_problem
 from salve_audit.sae.stage import train_sae
 from salve_audit.sae.training import train
 from salve_audit.sae.variants import VARIANTS, Variant
@@ -63,12 +63,17 @@ def test_normalisation_is_folded(variant, world, quick):
     first_problem = select_problem(start, 1)
     plain, activation = problem.variant.fold(first_problem, sparsity)
     recon = decode(plain, activation.apply(encode_linear(plain, problem.train_acts[None])))[0].numpy()
-    in_model_units = recon * problem.normalisation.scale + problem.normalisation.mean
-    acts = problem.train_acts.numpy() * problem.normalisation.scale + problem.normalisation.mean
+    in_model_units, acts = (lift(problem, values) for values in (recon, problem.train_acts.numpy()))
     sae = problem.canonical(start, sparsity, 1)
     off = np.abs(sae.decode(sae.encode(acts.astype(np.float32))) - in_model_units).max(axis=1)
     assert (off < 2e-5).mean() > 0.995  # rounding may turn a code on or off that is next to its threshold
     assert off.max() < 2e-5 or sae.activation.kind != "linear"
+
+
+def lift(problem: Problem, coordinates: np.ndarray) -> np.ndarray:
+    """Activations in the model's units, of what training sees."""
+    acts = coordinates if problem.subspace is None else coordinates @ problem.subspace.basis
+    return acts * problem.normalisation.scale + problem.normalisation.mean
 
 
 def test_gradient_reaches_every_parameter(variant, world, quick):
@@ -100,7 +105,11 @@ def test_seeds_train_together_as_apart(variant, world, quick):
     for name, value in together.items():
         # Adam divides by √v + 1e-8: what rounding makes of a gradient of 0, here below 1e-12, moves a weight by less
         # than 1e-4 of the learning rate (1e-2). In float32 it could be a whole step, and choose other codes after it.
-        torch.testing.assert_close(value[2:], apart[name], rtol=0, atol=1e-6)
+        own = apart[name]
+        if value.ndim > 1 and value.shape[1] > own.shape[1]:  # rows of zeros fill up a seed with fewer latents
+            assert not value[2:, own.shape[1] :].any()
+            value = value[:, : own.shape[1]]
+        torch.testing.assert_close(value[2:], own, rtol=0, atol=1e-6)
     assert not torch.allclose(together["dictionary"][0], together["dictionary"][1])
 
 
@@ -188,7 +197,7 @@ def test_encode_tensor_is_differentiable(variant, train_quickly, world):
 
 def test_only_silent_latents_are_not_alive(variant, train_quickly, world, quick):
     problem = prepare_problem(world.acts, world.labels, world.head, quick[variant])
-    trained = problem.train_acts.numpy() * problem.normalisation.scale + problem.normalisation.mean
+    trained = lift(problem, problem.train_acts.numpy())
     for sae in train_quickly(variant).seeds:
         fires = (np.abs(sae.encode(trained.astype(np.float32))) > 1e-6).any(axis=0)
         np.testing.assert_array_equal(sae.alive, fires)

@@ -31,8 +31,8 @@ def test_the_planted_dictionary_is_found(train_quickly, world):
     alive = outcome.sae.dictionary[outcome.sae.alive]
     cosines = np.abs(world.dictionary @ alive.T).max(axis=1)
     assert (cosines[4:] > 0.99).all(), cosines
-    # with the mean removed, one-hot class codes become e_k - 1/4: at sqrt(3)/2 to the planted row
-    assert (cosines[:4] > 0.86).all(), cosines
+    # with the mean removed, one-hot class codes become e_k - 1/4: at sqrt(3)/2 = 0.866 to the planted row
+    assert (cosines[:4] > 0.85).all(), cosines
     assert outcome.info.stability.share_matched > 0.9
 
 

@@ -135,9 +135,9 @@ def test_bad_values_in_a_file_are_found(world, tmp_path):
 
 
 def test_large_sets_stop_within_an_epoch():
-    effort = Effort(270, 512, 6e-3)
-    assert effort.recipe(1_105_000).count_steps(1_105_000) == 270
-    assert effort.recipe(8500).count_steps(8500) == 272
+    effort = Effort(270, 512, 6e-3, share=0.3, least=20)
+    for n in (300, 8500, 1_105_000):
+        assert effort.recipe(n, work=1.0).count_steps(n) == 270
 
 
 def test_memory_decides(monkeypatch):

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from salve_audit.errors import NothingMeasuredError
 from salve_audit.sae.losses import canonical_l1_loss, raw_l1_loss
 from salve_audit.sae.parameters import decode, encode_linear, multiply_batch, rotation_parameters, xavier_parameters
-from salve_audit.sae.training import Recipe, draw_batches, fifths, train, trapezoid
+from salve_audit.sae.training import Effort, Recipe, draw_batches, fifths, train, trapezoid, worth
 from salve_audit.sae.variants import VARIANTS
 
 
@@ -100,7 +100,7 @@ def test_trapezoid_warms_up_and_anneals():
 
 
 def test_paper_recipe_is_the_papers():
-    recipe = VARIANTS["paper"].recipe(8500)
+    recipe = VARIANTS["paper"].recipe(8500, 1.0)
     assert (recipe.epochs, recipe.batch_size, recipe.schedule) == (1000, 32, fifths)
     assert not VARIANTS["paper"].normalised
 
@@ -112,11 +112,20 @@ def test_objective_weighs_the_mean_over_the_latents_asked_for(variant):
     torch.testing.assert_close(VARIANTS[variant].objective(0.3, 7)(parameters, acts), loss)
 
 
-@pytest.mark.parametrize(("n", "epochs"), [(8500, 20), (10, 1300), (128, 1300), (1_300_000, 1)])
-def test_default_recipe_keeps_the_number_of_steps(n, epochs):
-    recipe = VARIANTS["linear-l1"].recipe(n)
-    assert recipe.epochs == epochs
-    assert recipe.epochs * math.ceil(n / recipe.batch_size) >= 1300
+@pytest.mark.parametrize(("n", "batch_size"), [(10, 10), (700, 700), (800, 400), (8500, 500), (1_300_000, 513)])
+def test_default_recipe_takes_few_large_batches_and_small_sets_whole(n, batch_size):
+    recipe = VARIANTS["linear-l1"].recipe(n, 1.0)
+    assert recipe.batch_size == batch_size
+    assert recipe.count_steps(n) == 400
+
+
+def test_training_does_not_cost_more_than_its_samples_are_worth():
+    effort, work = Effort(400, 500, 1e-2, share=0.25, least=30), 5.0 * 1000 * 1000
+    costs = [effort.recipe(n, work).count_steps(n) * 500 * work / worth(n) for n in (10_000, 50_000)]
+    assert max(costs) <= 0.25
+    assert min(costs) > 0.2
+    assert effort.recipe(10_000, 100 * work).count_steps(10_000) == 30
+    assert worth(10_000_000) == worth(50_000)
 
 
 @pytest.mark.parametrize("n", [7, 8, 9])
@@ -185,6 +194,7 @@ def test_rotation_start_reconstructs_as_principal_components_do():
     g = torch.Generator().manual_seed(0)
     acts = torch.randn(200, 10, generator=g) * torch.linspace(3, 0.1, 10)
     acts -= acts.mean(0)
+    acts = acts @ torch.linalg.svd(acts, full_matrices=False).Vh.T  # principal coordinates
     for n_latents in (1, 4, 10, 25):
         start = rotation_parameters(acts, n_latents, generators(5))
         recon = acts @ start["encoder_weight"][0].T @ start["dictionary"][0]
@@ -199,13 +209,6 @@ def test_xavier_start_has_the_papers_bound():
         assert 0.97 * bound < start[name].abs().max() <= bound
     assert start["encoder_bias"].eq(0).all()
     assert not torch.equal(start["encoder_weight"], start["dictionary"])
-
-
-def test_rate_falls_with_the_root_of_the_latents_where_they_are_many():
-    recipe = VARIANTS["topk"].recipe(8500)
-    rates = [recipe.rate_for(m) / recipe.learning_rate for m in (16, 128, 512, 2048)]
-    assert rates == pytest.approx([1, 1, 0.5, 0.25])
-    assert VARIANTS["linear-l1"].recipe(8500).rate_for(2048) == VARIANTS["linear-l1"].recipe(8500).learning_rate
 
 
 @pytest.mark.parametrize(("n", "inner", "m"), [(128, 24, 1), (128, 1, 24), (1, 24, 16), (128, 24, 16)])

@@ -14,6 +14,7 @@ from salve_audit.errors import DataError
 from salve_audit.inputs.data.catalogue import Catalogue, find_role
 from salve_audit.inputs.data.columns import LABEL_COLUMNS, find_column
 from salve_audit.inputs.data.layout import is_image, read_layout
+from salve_audit.inputs.data.leftovers import Leftovers, is_foreign, is_thumbnails
 from salve_audit.inputs.data.rows import Row, RowSet, group_rows
 from salve_audit.inputs.data.sources.members import ArchiveSource, HeldSource, Member
 from salve_audit.inputs.data.sources.source import ImageSource
@@ -21,6 +22,7 @@ from salve_audit.inputs.data.sources.tar_index import index_tar, walk_tar
 from salve_audit.inputs.data.sources.zip_index import index_zip
 from salve_audit.inputs.names import check_relative, show_name
 from salve_audit.inputs.reasons import summarise_error
+from salve_audit.results.decisions import Decision
 
 MAX_HELD = 256 * 1024**2  # of a compressed tar, which cannot be read in place
 MAX_LABEL_BYTES = 64 * 1024
@@ -169,16 +171,41 @@ class NameTree:
         self.files: list[str] = []
         self.others: list[str] = []
         self._folders: dict[str, set[str]] = {"": set()}
+        self._any_folders: dict[str, set[str]] = {"": set()}
         self._images: dict[str, list[str]] = {}
+        self.leftovers = Leftovers()
         for name in names:
             parts = name.split("/")
-            if any(part.startswith(".") or part == "__MACOSX" for part in parts):
+            if any(part.startswith(".") for part in parts):
                 continue
+            if self._is_left_out(parts):
+                continue
+            for depth in range(len(parts) - 1):
+                self._any_folders.setdefault("/".join(parts[:depth]), set()).add(parts[depth])
             if not is_image(name):
                 self.others.append(name)
+                self.leftovers.add_file("/".join(parts[:-1]), parts[-1])
                 continue
+            self.leftovers.add_image("/".join(parts[:-1]), parts[-1])
             self.files.append(name)
             self._add(parts)
+
+    def _is_left_out(self, parts: list[str]) -> bool:
+        """True for what lies in a folder that no photographer made; thumbnails lie inside of class folders."""
+        for depth, part in enumerate(parts[:-1]):
+            if is_foreign(part) or (depth > 0 and is_thumbnails(part)):
+                if part != "__MACOSX":  # in nearly every archive that a Mac has made
+                    self.leftovers.folders.add("/".join(parts[: depth + 1]))
+                return True
+        return False
+
+    def has_files(self, part: str, ending: str) -> bool:
+        """True for files with that ending directly in `part`."""
+        return any(name.lower().endswith(ending) and name.rpartition("/")[0] == part for name in self.others)
+
+    def describe(self) -> tuple[Decision, ...]:
+        """The decisions about what was left out."""
+        return self.leftovers.describe(lambda name: b"")
 
     def _add(self, parts: list[str]) -> None:
         folder = "/".join(parts[:-1])
@@ -192,6 +219,10 @@ class NameTree:
     def list_folders(self, part: str) -> list[str]:
         """Sorted names of the visible folders in `part`; none where that is no folder."""
         return sorted(self._folders.get(part, ()))
+
+    def list_any_folders(self, part: str) -> list[str]:
+        """As `list_folders`, with folders that have no images."""
+        return sorted(self._any_folders.get(part, ()))
 
     def list_images(self, part: str) -> list[str]:
         """Sorted names of the images directly in `part`."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,9 +11,14 @@ from salve_audit.errors import DataError
 from salve_audit.inputs.data.imageset import ImageSet, ImageSplit
 from salve_audit.inputs.data.sources.source import ImageSource
 from salve_audit.inputs.splitting import draw_from_class, split_class
+from salve_audit.results.decisions import Decision
 
 FIT_NAMES = ("train", "training", "fit")  # in order of preference
 AUDIT_NAMES = ("val", "valid", "validation", "test", "testing", "t10k", "eval", "evaluation", "dev")
+ALSO_FIT = (*FIT_NAMES, "trn", "trainset", "trainval")
+ALSO_AUDIT = (*AUDIT_NAMES, "validate", "valset", "testset", "tst", "holdout")
+FEW = 30  # images of a class, below which hardly any number of it can be judged
+AUDITED_PART = "audited part"
 ClassKeys = Mapping[str, list[str]]  # class name -> sorted keys
 
 
@@ -29,6 +35,7 @@ class Catalogue:
         indices: the outputs that the classes ask for, where labels are numbers.
         attributes: column -> key -> text.
         in_reading_order: images are best read in the order of their keys, not class by class.
+        decisions: readings of the data that were chosen between.
     """
 
     root: Path
@@ -39,12 +46,43 @@ class Catalogue:
     indices: tuple[int, ...] | None = None
     attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     in_reading_order: bool = False
+    decisions: tuple[Decision, ...] = ()
 
 
 def find_role(name: str) -> str:
     """``fit`` or ``audit`` for the name of a split in any case, else empty."""
     plain = name.rstrip("/").lower()
     return "fit" if plain in FIT_NAMES else "audit" if plain in AUDIT_NAMES else ""
+
+
+def guess_role(name: str) -> str:
+    """`find_role`, else ``fit`` or ``audit`` for a longer name that has such a word: seg_train, PublicTest, val2017."""
+    role = find_role(name)
+    if role:
+        return role
+    words = set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()))
+    is_fit, is_audit = bool(words & set(ALSO_FIT)), bool(words & set(ALSO_AUDIT))
+    return "" if is_fit == is_audit else "fit" if is_fit else "audit"
+
+
+def choose_audit_part(parts: Mapping[str, ClassKeys], among: Collection[str]) -> tuple[str, tuple[Decision, ...]]:
+    """The part to audit out of those `among` the parts that are for it, and the decision where there are several.
+
+    The usual order is validation before test; a part with hardly any images gives way to one that has them.
+    """
+    if not among:
+        return "", ()
+    order = {name: rank for rank, name in enumerate(AUDIT_NAMES)}
+    ranked = sorted(among, key=lambda name: (order.get(name.rstrip("/").lower(), len(order)), name))
+    first, *others = ranked
+    if not others:
+        return first, ()
+    sizes = {name: min((len(keys) for keys in parts[name].values() if keys), default=0) for name in ranked}
+    largest = max(others, key=lambda name: sizes[name])
+    if sizes[first] < FEW and sizes[largest] >= 2 * sizes[first] and sizes[largest] > 0:
+        few = f"{first} has {sizes[first]} images in its smallest class"
+        return largest, (Decision(AUDITED_PART, f"{largest} ({sizes[largest]} in its smallest class)", few),)
+    return first, (Decision(AUDITED_PART, first, f"validation comes before {', '.join(others)}"),)
 
 
 def split_catalogue(catalogue: Catalogue, seed: int, limit: int | None = None) -> ImageSet:
@@ -58,7 +96,7 @@ def split_catalogue(catalogue: Catalogue, seed: int, limit: int | None = None) -
     Raises:
         DataError: one class only, unlike classes in the splits, or a class with one image that has to be split.
     """
-    fit_name, audit_name = _choose_parts(catalogue)
+    fit_name, audit_name, decisions = _choose_parts(catalogue)
     if fit_name != audit_name:
         fit, audit = catalogue.parts[fit_name], catalogue.parts[audit_name]
         _check_same_classes(catalogue.root, (fit_name, fit), (audit_name, audit))
@@ -67,6 +105,7 @@ def split_catalogue(catalogue: Catalogue, seed: int, limit: int | None = None) -
     else:
         fit, audit = _split(catalogue, catalogue.parts[fit_name], seed)
         layout = f"{catalogue.kind}, {f'{fit_name} alone, ' if fit_name else ''}split 60/40 per class by seed {seed}"
+        decisions += _describe_split(fit_name)
     if limit is not None:
         layout += f", at most {limit} images per class and split"
     splits = [_to_split(catalogue, _choose(part, limit, seed, number)) for number, part in ((1, fit), (2, audit))]
@@ -83,30 +122,41 @@ def split_catalogue(catalogue: Catalogue, seed: int, limit: int | None = None) -
             column: {key: text for key, text in values.items() if key in chosen}
             for column, values in catalogue.attributes.items()
         },
+        decisions=(*catalogue.decisions, *decisions),
     )
 
 
-def _choose_parts(catalogue: Catalogue) -> tuple[str, str]:
-    """Names of the parts to fit and to audit; the same twice where one part has to be split."""
+def _describe_split(part: str) -> tuple[Decision, ...]:
+    """Says that images which a model was trained on flatter it, where only such a part is there."""
+    if find_role(part) != "fit":
+        return ()
+    conflict = f"a model that was trained on {part} looks better there than it is"
+    return (Decision(AUDITED_PART, f"40 % of {part}", "there is no other part with labels", conflict),)
+
+
+def _choose_parts(catalogue: Catalogue) -> tuple[str, str, tuple[Decision, ...]]:
+    """Names of the parts to fit and to audit, the same twice where one part has to be split; and why these."""
     parts = {name: keys for name, keys in catalogue.parts.items() if any(keys.values())}
     if not parts:
         raise DataError(str(catalogue.root), "no images")
-    if not any(find_role(name) for name in parts) and len(parts) > 1:
+    role_of = {name: guess_role(name) for name in parts}
+    if not any(role_of.values()) and len(parts) > 1:
         names = ", ".join(repr(name) for name in sorted(parts)[:5])
         raise DataError(str(catalogue.root), f"splits called {names}", hint="call them train and val or test")
-    fit = _first(parts, FIT_NAMES)
-    audit = _first(parts, AUDIT_NAMES)
+    fit = _first([name for name in parts if role_of[name] == "fit"])
+    audit, decisions = choose_audit_part(parts, [name for name in parts if role_of[name] == "audit"])
     chosen = fit or audit or next(iter(parts))
     if len(catalogue.classes) < 2:
         raise DataError(str(catalogue.root), f"one class only ({catalogue.classes[0]!r}), an audit needs two or more")
     if fit and not audit and len(parts) > 1:
         raise DataError(str(catalogue.root), f"has {fit} but no val, test or other part to audit")
-    return (fit, audit) if fit and audit else (chosen, chosen)
+    return (fit, audit, decisions) if fit and audit else (chosen, chosen, ())
 
 
-def _first(parts: Mapping[str, ClassKeys], names: tuple[str, ...]) -> str:
-    plain = {name.rstrip("/").lower(): name for name in parts}
-    return next((plain[name] for name in names if name in plain), "")
+def _first(names: Collection[str]) -> str:
+    """The name that is most usual for a part to fit; empty where there is none."""
+    order = {name: rank for rank, name in enumerate(FIT_NAMES)}
+    return min(names, key=lambda name: (order.get(name.rstrip("/").lower(), len(order)), name), default="")
 
 
 def _check_same_classes(root: Path, *parts: tuple[str, ClassKeys]) -> None:

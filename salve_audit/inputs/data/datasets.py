@@ -14,10 +14,11 @@ from salve_audit.inputs.data.array_data import is_idx, read_idx_data, read_npy_d
 from salve_audit.inputs.data.catalogue import Catalogue, find_role, split_catalogue
 from salve_audit.inputs.data.folder import read_folder
 from salve_audit.inputs.data.imageset import ImageSet
-from salve_audit.inputs.data.layout import EXTENSIONS
+from salve_audit.inputs.data.layout import EXTENSIONS, NO_LABELS
 from salve_audit.inputs.data.manifest import ENDINGS, read_manifest
 from salve_audit.inputs.data.saved_dataset import is_saved_dataset, read_saved_dataset
 from salve_audit.inputs.data.table_data import has_images, read_schema, read_tables, split_of_file
+from salve_audit.inputs.foreign import HEAD_BYTES, describe_foreign, describe_placeholder
 from salve_audit.inputs.model.formats.sniff import FileKind, sniff
 
 MAX_SHARDS = 100_000
@@ -26,25 +27,13 @@ FORMATS_HINT = (
     "expected a folder of class folders, a manifest (.csv, .tsv, .jsonl, .parquet), .zip, .tar, .npz, IDX files, "
     "Parquet with an image column, or a data set saved by Hugging Face datasets"
 )
-SEPARATELY = {
-    b"7z\xbc\xaf": "a 7z archive",
-    b"Rar!": "a RAR archive",
-    b"BZh": "compressed by bzip2",
-    b"\xfd7zX": "compressed by xz",
-    b"(\xb5/\xfd": "compressed by zstd",
-    b"\x80\x02": "a pickle, which is code",
-    b"\x80\x03": "a pickle, which is code",
-    b"\x80\x04": "a pickle, which is code",
-    b"\x80\x05": "a pickle, which is code",
-    b"\x89HDF": "an HDF5 file",
-}
 CHECKPOINTS = (FileKind.ZIPPED, FileKind.TORCHSCRIPT, FileKind.EXPORTED)
 LOOKED_AT = 20  # files of a folder without class folders
-NO_CLASSES = ("no class folders", "no images", "images without labels: no class folders")
+NO_CLASSES = ("no class folders", "no images", NO_LABELS)
 GLOB_MARKS = re.compile(r"[*?\[{]")
 
 
-def load_images(data: str | Path, seed: int, limit: int | None = None) -> ImageSet:
+def load_images(data: str | Path, seed: int, limit: int | None = None, follow_links: bool = False) -> ImageSet:
     """The labelled images that `data` names, in a fit part and an audit part.
 
     Args:
@@ -53,14 +42,15 @@ def load_images(data: str | Path, seed: int, limit: int | None = None) -> ImageS
             shards as ``train-{000..007}.tar`` or ``*.tar``.
         seed: of the 60/40 split per class where the data names no splits, and of the choice under `limit`.
         limit: at most so many images per class and split.
+        follow_links: read what links outside of a folder lead to.
 
     Raises:
         DataError: what is there cannot be used; says why, and what would be.
     """
-    return split_catalogue(read_catalogue(data), seed, limit)
+    return split_catalogue(read_catalogue(data, follow_links), seed, limit)
 
 
-def read_catalogue(data: str | Path) -> Catalogue:
+def read_catalogue(data: str | Path, follow_links: bool = False) -> Catalogue:
     """The catalogue of labelled images that `load_images` splits; raises the same errors."""
     path = Path(data)
     if not os.path.lexists(path):
@@ -70,26 +60,29 @@ def read_catalogue(data: str | Path) -> Catalogue:
     try:
         path = path.resolve(strict=True)
         if path.is_dir():
-            return _read_folder(path)
+            return _read_folder(path, follow_links)
         if not path.is_file():
             raise DataError(str(data), "is neither a file nor a folder", hint=FORMATS_HINT)
-        return _read_file(path)
+        return _read_file(path, follow_links)
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or "a circle of links"
         raise DataError(str(data), f"cannot be read ({reason})") from error
 
 
-def _read_file(path: Path) -> Catalogue:
+def _read_file(path: Path, follow_links: bool) -> Catalogue:
     with path.open("rb") as stream:
         head = stream.read(512)
     if not head:
         raise DataError(str(path), "the file is empty")
+    placeholder = describe_placeholder(head)
+    if placeholder is not None:
+        raise DataError(str(path), placeholder.what, hint=placeholder.remedy)
     if is_idx(path):
         return read_idx_data(path.parent, [file for file in path.parent.iterdir() if is_idx(file)])
     if head.startswith((b"PAR1", b"ARROW1")) or path.suffix == ".arrow":
-        return _read_table(path)
+        return _read_table(path, follow_links)
     if path.suffix.lower() in ENDINGS:
-        return read_manifest(path)
+        return read_manifest(path, follow_links)
     if head.startswith(b"\x93NUMPY"):
         return read_npy_data(path.parent, [file for file in path.parent.iterdir() if file.suffix == ".npy"])
     if sniff(path) in CHECKPOINTS or path.suffix.lower() in (".onnx", ".safetensors"):
@@ -104,20 +97,20 @@ def _read_file(path: Path) -> Catalogue:
     raise DataError(str(path), "not a known format", hint=FORMATS_HINT)
 
 
-def _read_table(path: Path) -> Catalogue:
+def _read_table(path: Path, follow_links: bool) -> Catalogue:
     if has_images(read_schema(path)):
         return read_tables([(path, "")], path, "Parquet" if path.suffix != ".arrow" else "Arrow")
-    return read_manifest(path)
+    return read_manifest(path, follow_links)
 
 
-def _read_folder(root: Path) -> Catalogue:
+def _read_folder(root: Path, follow_links: bool) -> Catalogue:
     if is_saved_dataset(root):
         return read_saved_dataset(root)
-    names = _list_files(root)
+    names = _list_files(root, follow_links)
     if any(is_idx(Path(name)) for name in names):
         return read_idx_data(root, [root / name for name in names if is_idx(Path(name))])
     for ending in (".tar", ".parquet"):
-        files = _find_shards(root, names, ending)
+        files = _find_shards(root, names, ending, follow_links)
         if files and ending == ".tar":
             return read_archives(files, root if len(files) > 1 else files[0])
         if files and all(has_images(read_schema(path)) for path in files):
@@ -125,7 +118,7 @@ def _read_folder(root: Path) -> Catalogue:
     if sum(name.endswith(".npy") for name in names) >= 2:
         return read_npy_data(root, sorted(root / name for name in names if name.endswith(".npy")))
     try:
-        return read_folder(root)
+        return read_folder(root, follow_links)
     except DataError as error:
         listed = sorted(name for name in names if name.lower().endswith(ENDINGS))
         if error.why not in NO_CLASSES:
@@ -141,13 +134,12 @@ def _read_folder(root: Path) -> Catalogue:
 def _refuse_known(path: Path) -> None:
     """Raises for a file of a known kind that is not supported, and names the kind."""
     with path.open("rb") as stream:
-        head = stream.read(8)
-    known = next((words for magic, words in SEPARATELY.items() if head.startswith(magic)), None)
-    if known:
-        raise DataError(str(path), f"is {known}; not read", hint=FORMATS_HINT)
+        foreign = describe_foreign(stream.read(HEAD_BYTES))
+    if foreign is not None:
+        raise DataError(str(path), f"{foreign.what}; not read", hint=foreign.remedy or FORMATS_HINT)
 
 
-def _list_files(root: Path) -> list[str]:
+def _list_files(root: Path, follow_links: bool) -> list[str]:
     """Visible plain files directly in `root`, sorted; links that leave it are left out."""
     names = []
     with os.scandir(root) as entries:
@@ -156,19 +148,25 @@ def _list_files(root: Path) -> list[str]:
                 break
             if entry.name.startswith(".") or not entry.is_file():
                 continue
-            if not entry.is_symlink() or Path(entry.path).resolve().is_relative_to(root):
+            if follow_links or not entry.is_symlink() or Path(entry.path).resolve().is_relative_to(root):
                 names.append(entry.name)
     return sorted(names)
 
 
-def _find_shards(root: Path, names: list[str], ending: str) -> list[Path]:
+def _find_shards(root: Path, names: list[str], ending: str, follow_links: bool) -> list[Path]:
     """Files with that ending in `root`, else in its folders that are called as splits, or in ``data/``."""
     shards = [root / name for name in names if name.lower().endswith(ending)]
     if shards:
         return shards
     folders = [root / name for name in sorted(os.listdir(root)) if name.lower() == "data" or find_role(name)]
-    inside = [folder for folder in folders if folder.is_dir() and folder.resolve().is_relative_to(root)]
-    return [folder / name for folder in inside for name in _list_files(folder) if name.lower().endswith(ending)]
+    own = [folder for folder in folders if folder.is_dir()]
+    inside = [folder for folder in own if follow_links or folder.resolve().is_relative_to(root)]
+    return [
+        folder / name
+        for folder in inside
+        for name in _list_files(folder, follow_links)
+        if name.lower().endswith(ending)
+    ]
 
 
 def _read_shards(pattern: str) -> Catalogue:

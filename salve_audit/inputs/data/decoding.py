@@ -14,9 +14,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from salve_audit.errors import DataError
 from salve_audit.inputs.data.sources.source import Content
+from salve_audit.inputs.foreign import HEAD_BYTES, describe_placeholder
 from salve_audit.inputs.reasons import summarise_error
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 MAX_PIXELS = 50_000_000  # decoded; below Pillow's own limit, which is for posters
 MAX_ASPECT = 1000  # a line of pixels would be enlarged to an image of that many times its width
 ORIENTATION = 0x0112  # EXIF tag
@@ -32,8 +33,10 @@ HARMLESS = (
 )
 
 
-def decode_image(content: Content, name: str, n_channels: int = 3, shown_side: int | None = None) -> Image.Image:
-    """The first frame of the image, upright, in mode RGB (3 channels) or L (1 channel).
+def decode_image(
+    content: Content, name: str, n_channels: int = 3, shown_side: int | None = None, is_upright: bool = False
+) -> Image.Image:
+    """The first frame of the image in mode RGB (3 channels) or L (1 channel).
 
     Transparency is dropped; 16-bit grey is scaled to 8 bits.
 
@@ -43,6 +46,7 @@ def decode_image(content: Content, name: str, n_channels: int = 3, shown_side: i
         n_channels: 1 or 3.
         shown_side: longest side in pixels that the transform scales it to. A JPEG that is far larger is decoded at a
             fraction of its size, from the low frequencies, which is faster and needs less memory.
+        is_upright: turn it by its EXIF orientation, which torchvision's and timm's loaders ignore.
 
     Raises:
         DataError: no image of an allowed format, too large, truncated or otherwise damaged.
@@ -57,9 +61,11 @@ def decode_image(content: Content, name: str, n_channels: int = 3, shown_side: i
             if isinstance(content, np.ndarray):
                 return _from_pixels(content).convert(mode)
             with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
-                return _decode(opened, mode, shown_side)
+                return _decode(opened, mode, shown_side, is_upright)
     except Exception as error:  # decoders raise nearly anything on damaged files
-        raise DataError(name, describe_image_error(error)) from error
+        placeholder = describe_placeholder(content[:HEAD_BYTES]) if isinstance(content, bytes) else None
+        why = describe_image_error(error) if placeholder is None else placeholder.what
+        raise DataError(name, why, hint=None if placeholder is None else placeholder.remedy) from error
 
 
 def _from_pixels(pixels: np.ndarray) -> Image.Image:
@@ -69,19 +75,36 @@ def _from_pixels(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
-def _decode(opened: Image.Image, mode: str, shown_side: int | None) -> Image.Image:
+def _decode(opened: Image.Image, mode: str, shown_side: int | None, is_upright: bool) -> Image.Image:
     if shown_side is not None and opened.format in ("JPEG", "MPO"):  # MPO: a JPEG with a depth map
         opened.draft(None, (DRAFT * shown_side, DRAFT * shown_side))
     _check_size(opened.width, opened.height)
     opened.load()
-    upright = ImageOps.exif_transpose(opened) if opened.getexif().get(ORIENTATION, 1) != 1 else opened
-    if upright.mode.startswith("I;16"):
-        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-    if upright.mode in ("I", "F"):
-        raise ValueError(f"32-bit pixels (mode {upright.mode}) have no defined range")
-    if upright.mode == "P" and "transparency" in upright.info:
-        upright = upright.convert("RGBA")
-    return upright.convert(mode) if upright.mode != mode else upright.copy()
+    is_turned = is_upright and opened.getexif().get(ORIENTATION, 1) != 1
+    image = ImageOps.exif_transpose(opened) if is_turned else opened
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "I" and opened.format == "PPM":  # Pillow scales 16 bits to 0..65535 there
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"32-bit pixels (mode {image.mode}) have no defined range")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert(mode) if image.mode != mode else image.copy()
+
+
+def read_orientation(content: Content) -> int:
+    """The EXIF orientation of an encoded image, from its header; 1 where it is upright or says nothing.
+
+    Raises:
+        Exception: whatever a decoder raises on a damaged file.
+    """
+    if isinstance(content, np.ndarray):
+        return 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+            return int(opened.getexif().get(ORIENTATION, 1))
 
 
 def _check_size(width: int, height: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from salve_audit.inputs.data.sources.source import FolderSource, ImageSource
+from salve_audit.results.decisions import Decision
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class ImageSet:
         indices: the outputs that the classes ask for, where the data gives numbers instead of names.
         mapping: how classes became outputs, in words; empty before `match_classes`.
         pairs: the classes as the data calls them, and the output of each; empty before `match_classes`.
+        decisions: readings of the data that were chosen between.
+        matched_by_name: the outputs are called as the classes are; see `match_classes`.
         attributes: further columns of a manifest or table: column -> key -> text, empty text where there is none.
     """
 
@@ -44,6 +47,8 @@ class ImageSet:
     mapping: str = ""
     pairs: tuple[tuple[str, int], ...] = ()
     attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    decisions: tuple[Decision, ...] = ()
+    matched_by_name: bool = False
 
     @property
     def reader(self) -> ImageSource:

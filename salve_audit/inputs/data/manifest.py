@@ -13,12 +13,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from salve_audit.errors import DataError
-from salve_audit.inputs.data.catalogue import Catalogue
-from salve_audit.inputs.data.columns import LABEL_COLUMNS, PATH_COLUMNS, SPLIT_COLUMNS, find_column
+from salve_audit.inputs.data.catalogue import Catalogue, guess_role
+from salve_audit.inputs.data.columns import (
+    FOLD,
+    LABEL_COLUMNS,
+    PATH_COLUMNS,
+    SPLIT_COLUMNS,
+    find_column,
+    find_flag_columns,
+    find_one_hot,
+    one_hot_labels,
+    splits_of_flags,
+)
+from salve_audit.inputs.data.placing import place_files
 from salve_audit.inputs.data.rows import Row, RowSet, group_rows
 from salve_audit.inputs.data.sources.source import FolderSource
 from salve_audit.inputs.names import check_relative, show_name
 from salve_audit.inputs.reasons import nearest_names, summarise_error
+from salve_audit.results.decisions import Decision
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 COLUMN_HINT = "expected the columns path and label, optionally split; further columns are attributes"
@@ -26,11 +38,13 @@ DELIMITERS = ",;\t"
 MAX_BYTES = 512 * 1024**2
 MAX_ROWS = 20_000_000
 LOOKED_AT = 100
+LONGEST_PATH = 4096  # characters that are asked the file system for
+STRICT_SPLITS = 4  # of the names of split columns: whatever their values, they are splits
 LONGEST_HEADER = 65_536  # characters
 Table = Mapping[str, Sequence[object]]  # column -> values, all of one length
 
 
-def read_manifest(path: Path) -> Catalogue:
+def read_manifest(path: Path, follow_links: bool = False) -> Catalogue:
     """The images that `path` lists.
 
     Raises:
@@ -43,40 +57,89 @@ def read_manifest(path: Path) -> Catalogue:
         table = _read_jsonl(path)
     else:
         table = _read_csv(path, DELIMITERS[::-1] if ending == ".tsv" else DELIMITERS)
-    return catalogue_of_table(path, table)
+    return catalogue_of_table(path, table, follow_links)
 
 
-def catalogue_of_table(path: Path, table: Table) -> Catalogue:
+def catalogue_of_table(path: Path, table: Table, follow_links: bool = False) -> Catalogue:
     """The images in the columns of `table`, which was read from the manifest `path`; raises as `read_manifest`."""
-    path_column = _find(path, table, PATH_COLUMNS)
-    label_column = _find(path, table, LABEL_COLUMNS)
-    split_column = find_column(table, SPLIT_COLUMNS)
     folder = path.resolve().parent
-    guard = _Guard(path, folder)
+    guard = _Guard(path, folder, follow_links)
+    path_column = _find_paths(path, table, folder)
     keys = [guard.check(number, value) for number, value in enumerate(table[path_column], 1)]
-    _check_some_exist(path, folder, keys)
-    splits = table[split_column] if split_column else [""] * len(keys)
+    keys, placed = place_files(path, folder, keys, follow_links)
+    splits, split_columns, split_decision = _read_splits(table)
+    labels, label_columns, label_decision = _read_labels(path, table, (path_column, *split_columns))
     rows = [
         Row(key, _label(path, number, label), "" if split is None else str(split).strip())
-        for number, (key, label, split) in enumerate(zip(keys, table[label_column], splits, strict=True), 1)
+        for number, (key, label, split) in enumerate(zip(keys, labels, splits, strict=True), 1)
     ]
     attributes = {
         column: {key: "" if value is None else str(value) for key, value in zip(keys, values, strict=True)}
         for column, values in table.items()
-        if column not in (path_column, label_column, split_column)
+        if column not in (path_column, *label_columns, *split_columns)
     }
-    chosen = {"path": path_column, "label": label_column, "split": split_column or "split"}
+    chosen = {"path": path_column, "label": label_columns[0], "split": next(iter(split_columns), "split")}
     others = ", ".join(f"{use}: {show_name(name)}" for use, name in chosen.items() if name != use)
     kind = f"{path.suffix.lstrip('.').upper()} manifest{f' (columns {others})' if others else ''}"
-    return group_rows(RowSet(root=path, source=FolderSource(folder), kind=kind, rows=rows, attributes=attributes))
+    decisions = (*placed, *split_decision, *label_decision)
+    source = FolderSource(folder)
+    return group_rows(
+        RowSet(root=path, source=source, kind=kind, rows=rows, attributes=attributes, decisions=decisions)
+    )
 
 
-def _check_some_exist(path: Path, folder: Path, keys: Sequence[str]) -> None:
-    """Raises where no listed file exists: the paths mean another folder; single missing files are named when read."""
-    looked_at = keys[:LOOKED_AT]
-    if looked_at and not any((folder / key).is_file() for key in looked_at):
-        why = f"none of its first {len(looked_at)} files exists ({show_name(looked_at[0])})"
-        raise DataError(str(path), why, hint=f"paths are relative to the manifest's folder, {folder}")
+def _find_paths(path: Path, table: Table, folder: Path) -> str:
+    """The column of files: by its name, and of several such names the first whose files are there."""
+    named = [name for known in PATH_COLUMNS if (name := find_column(table, (known,))) is not None]
+    for name in named:
+        values = [value for value in table[name][:LOOKED_AT] if isinstance(value, str)]
+        if any(
+            value and "\0" not in value and len(value) < LONGEST_PATH and (folder / value).is_file() for value in values
+        ):
+            return name
+    return named[0] if named else _find(path, table, PATH_COLUMNS)
+
+
+def _read_splits(table: Table) -> tuple[Sequence[object], list[str], tuple[Decision, ...]]:
+    """The split of each row, the columns that say it, and the decision to take them."""
+    n_rows = max(map(len, table.values()), default=0)
+    column = find_column(table, SPLIT_COLUMNS)
+    if column is not None and any(guess_role(str(value)) for value in set(table[column])):
+        return table[column], [column], ()
+    flags = find_flag_columns(table)
+    if flags:
+        splits = splits_of_flags(table, flags)
+        why = f"the column {show_name(flags[0])} says yes or no"
+        return splits, flags, (Decision("split", f"{splits.count('train'):,} rows to fit", why),)
+    fold = next((name for name in table if FOLD.fullmatch(name.strip())), None)
+    why = f"the column {show_name(fold or '')} numbers folds, which are no parts to fit and to audit"
+    decision = () if fold is None else (Decision("folds", "not used", why, "a model knows all folds but its own"),)
+    known = column is not None and column.strip().casefold() in SPLIT_COLUMNS[:STRICT_SPLITS]
+    return (table[column], [column], decision) if known and column else ([""] * n_rows, [], decision)
+
+
+def _read_labels(
+    path: Path, table: Table, taken: Sequence[str]
+) -> tuple[Sequence[object], list[str], tuple[Decision, ...]]:
+    """The label of each row, the columns that say it, and the decision to take them.
+
+    Raises:
+        DataError: no column has the name of one, and there is not exactly one other column.
+    """
+    column = find_column([name for name in table if name not in taken], LABEL_COLUMNS)
+    if column is not None:
+        return table[column], [column], ()
+    others = [name for name in table if name not in taken]
+    one_hot = find_one_hot(table, taken) if any(table.values()) else []
+    if one_hot:
+        why = f"each row has a single 1 in these {len(one_hot)} columns"
+        decision = Decision("label", f"the column with the 1: {', '.join(map(show_name, one_hot[:4]))}", why)
+        return one_hot_labels(table, one_hot), one_hot, (decision,)
+    if len(others) == 1 and table[others[0]]:
+        decision = Decision("label", f"the column {show_name(others[0])}", "it is the only other column")
+        return table[others[0]], others, (decision,)
+    column = _find(path, table, LABEL_COLUMNS)
+    return table[column], [column], ()
 
 
 def _find(path: Path, table: Table, names: tuple[str, ...]) -> str:
@@ -100,8 +163,8 @@ def _label(path: Path, number: int, value: object) -> int | str | None:
 class _Guard:
     """Keeps listed paths inside the manifest's folder; a folder is resolved once, not once for each of its files."""
 
-    def __init__(self, manifest: Path, folder: Path) -> None:
-        self.manifest, self.folder = manifest, folder
+    def __init__(self, manifest: Path, folder: Path, follow_links: bool) -> None:
+        self.manifest, self.folder, self.follow_links = manifest, folder, follow_links
         self._inside: dict[str, bool] = {}
 
     def check(self, number: int, value: object) -> str:
@@ -119,10 +182,15 @@ class _Guard:
         except ValueError as error:
             shown = "" if value is None else f" {show_name(str(value))}"
             why = f"the path{shown} of row {number} {error}; refused"
-            raise DataError(str(self.manifest), why, hint="paths are relative to the manifest's folder") from error
+            hint = "paths are relative to the manifest's folder"
+            if "link" in str(error):
+                hint = "--follow-links follows it"
+            raise DataError(str(self.manifest), why, hint=hint) from error
         return name
 
     def _stays(self, name: str) -> bool:
+        if self.follow_links:
+            return True
         parent = os.path.dirname(name)
         if parent not in self._inside:
             self._inside[parent] = self._is_inside(self.folder / parent)

@@ -13,6 +13,7 @@ from salve_audit.errors import DataError
 from salve_audit.inputs.data.catalogue import Catalogue
 from salve_audit.inputs.data.sources.source import ImageSource
 from salve_audit.inputs.names import show_name
+from salve_audit.results.decisions import Decision
 
 WHOLE = re.compile(r"[0-9]{1,9}(\.0+)?")  # 3.0 is how pandas writes a 3 beside an empty cell
 UNLABELLED = -1  # Hugging Face's label of images whose labels are kept secret
@@ -37,7 +38,7 @@ class RowSet:
         rows: in any order.
         names: class names by label number, or None.
         attributes: column -> key -> text.
-        in_reading_order: see `Catalogue`.
+        in_reading_order, decisions: see `Catalogue`.
     """
 
     root: Path
@@ -47,6 +48,7 @@ class RowSet:
     names: Sequence[str] | None = None
     attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     in_reading_order: bool = False
+    decisions: tuple[Decision, ...] = ()
 
 
 def group_rows(row_set: RowSet) -> Catalogue:
@@ -75,6 +77,7 @@ def group_rows(row_set: RowSet) -> Catalogue:
         indices=indices,
         attributes=row_set.attributes,
         in_reading_order=row_set.in_reading_order,
+        decisions=row_set.decisions,
     )
 
 

@@ -14,12 +14,20 @@ from typing import Any
 
 from salve_audit.errors import DataError
 from salve_audit.inputs.data.catalogue import Catalogue, find_role
-from salve_audit.inputs.data.columns import IMAGE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS, find_column
+from salve_audit.inputs.data.columns import (
+    IMAGE_COLUMNS,
+    LABEL_COLUMNS,
+    SPLIT_COLUMNS,
+    find_column,
+    find_flag_columns,
+    splits_of_flags,
+)
 from salve_audit.inputs.data.rows import Row, RowSet, group_rows
 from salve_audit.inputs.data.sources.arrow import ArrowFile
 from salve_audit.inputs.data.sources.tables import ARROW, PARQUET, TableFile, TableSource
 from salve_audit.inputs.names import show_name
 from salve_audit.inputs.reasons import summarise_error
+from salve_audit.results.decisions import Decision
 
 MAX_ROWS = 50_000_000
 MAX_JSON = 64 * 1024**2
@@ -54,10 +62,10 @@ def read_tables(files: Sequence[tuple[Path, str]], root: Path, kind: str) -> Cat
     rows: list[Row] = []
     attributes: dict[str, dict[str, str]] = {}
     names: list[str] | None = None
-    for path, split in files:
-        schema = read_schema(path)
-        columns = _find_columns(path, schema)
-        opened = _open(path, schema, columns)
+    tables = [(path, split, schema := read_schema(path), _find_columns(path, schema)) for path, split in files]
+    opened_files = [_open(path, schema, columns) for path, _, schema, columns in tables]
+    flags, flag_decision = _find_flags(tables[0][3], opened_files)
+    for (path, split, schema, columns), opened in zip(tables, opened_files, strict=True):
         name = path.relative_to(root).as_posix() if path != root else path.name
         sources[name] = TableFile(path, _kind_of(path), columns.image, _leaf(schema, columns.image), opened.starts)
         keys = _keys(name, opened.starts[-1])
@@ -65,11 +73,14 @@ def read_tables(files: Sequence[tuple[Path, str]], root: Path, kind: str) -> Cat
         if names is not None and own_names is not None and own_names != names:
             raise DataError(str(path), "its class names differ from those of the other files")
         names = own_names or names
-        splits = opened.small.get(columns.split or "", [split] * len(keys))
+        splits: Sequence[Any] = opened.small.get(columns.split or "", [split] * len(keys))
+        if flags and not split:
+            splits = splits_of_flags(opened.small, flags)
         rows += map(Row, keys, _plain_labels(path, opened.small[columns.label]), map(_text, splits))
         for column in columns.others:
-            values = attributes.setdefault(column, {})
-            values.update(zip(keys, map(_text, opened.small[column]), strict=True))
+            if column not in flags:
+                values = attributes.setdefault(column, {})
+                values.update(zip(keys, map(_text, opened.small[column]), strict=True))
     return group_rows(
         RowSet(
             root=root,
@@ -79,8 +90,23 @@ def read_tables(files: Sequence[tuple[Path, str]], root: Path, kind: str) -> Cat
             names=names,
             attributes=attributes,
             in_reading_order=True,
+            decisions=flag_decision,
         )
     )
+
+
+def _find_flags(columns: _Columns, opened: Sequence[_Opened]) -> tuple[list[str], tuple[Decision, ...]]:
+    """Columns of all files that mark a split with yes and no, where no column names it, and the decision."""
+    shared = [name for name in columns.others if all(name in file.small for file in opened)]
+    if columns.split is not None:
+        return [], ()
+    joined = {name: [value for file in opened for value in file.small[name]] for name in shared}
+    flags = find_flag_columns(joined)
+    if not flags:
+        return [], ()
+    n_fit = splits_of_flags(joined, flags).count("train")
+    why = f"the column {show_name(flags[0])} says yes or no"
+    return flags, (Decision("split", f"{n_fit:,} rows to fit", why),)
 
 
 def read_schema(path: Path) -> Any:

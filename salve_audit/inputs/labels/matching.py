@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,9 @@ from salve_audit.inputs.labels.class_file import read_class_file
 from salve_audit.inputs.labels.imagenet import ImageNet, agrees, is_synset, load_imagenet, normalise_name
 from salve_audit.inputs.names import show_name
 from salve_audit.inputs.reasons import nearest_names
+from salve_audit.results.decisions import Decision
 
+TIMM_ORDER, SORTED_ORDER = "timm", "sorted"  # conventions of training scripts
 BY_HAND_HINT = "map them by hand with --classes FILE"
 SHOWN = 5
 LONGEST_NUMBER = 10  # digits
@@ -39,11 +42,37 @@ class _Outputs:
 
 @dataclass(frozen=True)
 class _Match:
-    """The output of every class, how that was found, and whether outputs keep their own names."""
+    """The output of every class, how that was found, and whether outputs keep their own names.
+
+    Attributes:
+        outputs: of the classes, in their order.
+        how: in words.
+        own_names: outputs keep their own names.
+        by_name: classes and outputs are called the same, so that no confusion of images casts doubt on it.
+        conflict: what another convention says; empty: nothing does.
+    """
 
     outputs: tuple[int, ...]
     how: str
     own_names: bool = False
+    by_name: bool = False
+    conflict: str = ""
+
+
+@dataclass(frozen=True)
+class ClassOrder:
+    """How the script that wrote a checkpoint numbers class folders.
+
+    Attributes:
+        convention: `TIMM_ORDER`, `SORTED_ORDER`, or empty where it is not known.
+        origin: the script, in words.
+    """
+
+    convention: str = ""
+    origin: str = ""
+
+
+UNKNOWN_ORDER = ClassOrder()
 
 
 def match_classes(
@@ -51,12 +80,14 @@ def match_classes(
     n_outputs: int,
     class_names: Sequence[str] | None = None,
     classes_file: str | Path | None = None,
+    order: ClassOrder = UNKNOWN_ORDER,
 ) -> ImageSet:
     """The image set with its labels turned into the model's output indices, and one class name per output.
 
     The first of these that applies: the user's file; the checkpoint's label names; numbers in the data; ImageNet's
     WordNet ids or names for a model of 1,000 outputs (or another of its lists); the order of the classes sorted by
-    name. All but the last allow a subset of the outputs: the others stay rivals without images.
+    name as the script that wrote the checkpoint sorts them. All but the last allow a subset of the outputs: the others
+    stay rivals without images.
 
     Raises:
         DataError: no rule fits; shows the numbers of both, or the names that do not fit.
@@ -75,9 +106,9 @@ def match_classes(
         match = (
             _by_labels(imageset, outputs)
             or _by_index(imageset, outputs)
-            or _by_number(imageset, outputs)
+            or _by_number(imageset, outputs, order)
             or _by_imagenet(imageset, outputs)
-            or _by_order(imageset, outputs)
+            or _by_order(imageset, outputs, order)
         )
     return _apply(imageset, outputs, match)
 
@@ -104,7 +135,15 @@ def _apply(imageset: ImageSet, outputs: _Outputs, match: _Match) -> ImageSet:
         indices=None,
         mapping=how,
         pairs=tuple(zip(imageset.classes, match.outputs, strict=True)),
+        decisions=(*imageset.decisions, _decide(imageset, match)),
+        matched_by_name=match.by_name,
     )
+
+
+def _decide(imageset: ImageSet, match: _Match) -> Decision:
+    pairs = sorted(zip(match.outputs, imageset.classes, strict=True))
+    shown = ", ".join(f"{show_name(name)} = {output}" for output, name in pairs[:SHOWN])
+    return Decision("class order", f"{shown}{', ...' if len(pairs) > SHOWN else ''}", match.how, match.conflict)
 
 
 def _unique(names: list[str]) -> tuple[str, ...]:
@@ -128,7 +167,9 @@ def _by_labels(imageset: ImageSet, outputs: _Outputs) -> _Match | None:
             known.setdefault(key(label), index)
         wanted = [key(name) for name in imageset.classes]
         if len(known) == outputs.n and len(set(wanted)) == len(wanted) and all(name in known for name in wanted):
-            return _Match(tuple(known[name] for name in wanted), "by the checkpoint's label names", own_names=True)
+            return _Match(
+                tuple(known[name] for name in wanted), "by the checkpoint's label names", own_names=True, by_name=True
+            )
     return None
 
 
@@ -147,20 +188,23 @@ def _by_index(imageset: ImageSet, outputs: _Outputs) -> _Match | None:
     return _Match(imageset.indices, "by index: labels are the outputs' numbers", own_names)
 
 
-def _by_number(imageset: ImageSet, outputs: _Outputs) -> _Match | None:
+def _by_number(imageset: ImageSet, outputs: _Outputs, order: ClassOrder) -> _Match | None:
     """Matches classes that are called by outputs' numbers, as the labels of a manifest may be."""
     numbers = _read_numbers(imageset.classes)
     if numbers is None or max(numbers) >= outputs.n:
         return None
-    if list(numbers) != sorted(numbers) and len(numbers) == outputs.n:
+    is_moved = len(numbers) == outputs.n and list(numbers) != sorted(numbers)
+    if is_moved and order.convention == SORTED_ORDER:
+        return None  # the script sorts the numbers as text
+    conflict = ""
+    if is_moved and order.convention != TIMM_ORDER:
         at = next(place for place, number in enumerate(numbers) if number != sorted(numbers)[place])
-        logger.warning(
-            "the classes' names are taken as the outputs' numbers; torchvision's ImageFolder sorts them as text, with "
-            "%r as output %d: for a model that was trained so, %s",
-            imageset.classes[at], at, BY_HAND_HINT,
-        )  # fmt: skip
+        conflict = (
+            f"torchvision's ImageFolder sorts such names as text, with {imageset.classes[at]!r} as output {at}: for a "
+            f"model that was trained so, {BY_HAND_HINT}"
+        )
     own_names = outputs.labels is not None or outputs.imagenet is not None
-    return _Match(numbers, "by index: the classes' names are the outputs' numbers", own_names)
+    return _Match(numbers, "by index: the classes' names are the outputs' numbers", own_names, conflict=conflict)
 
 
 def _read_numbers(names: Sequence[str]) -> tuple[int, ...] | None:
@@ -184,7 +228,7 @@ def _by_imagenet(imageset: ImageSet, outputs: _Outputs) -> _Match | None:
         wanted = [normalise_name(name) for name in imageset.classes]
     unknown = [name for name, key in zip(imageset.classes, wanted, strict=True) if key not in known]
     if not unknown and len({known[key] for key in wanted}) == len(wanted):
-        return _Match(tuple(known[key] for key in wanted), how, own_names=True)
+        return _Match(tuple(known[key] for key in wanted), how, own_names=True, by_name=True)
     if len(imageset.classes) == outputs.n:
         return None
     shown = ", ".join(show_name(name) for name in unknown[:SHOWN]) or "two classes with one name"
@@ -200,32 +244,54 @@ def _by_imagenet(imageset: ImageSet, outputs: _Outputs) -> _Match | None:
     raise DataError(str(imageset.root), why, hint=hint)
 
 
-def _by_order(imageset: ImageSet, outputs: _Outputs) -> _Match:
+def _by_order(imageset: ImageSet, outputs: _Outputs, order: ClassOrder) -> _Match:
     n_classes, labels = len(imageset.classes), outputs.labels
     if n_classes != outputs.n:
-        missing = sorted(set(labels or ()) - set(imageset.classes))
-        hint = f"one class per output is needed, in the outputs' order when sorted by name; or {BY_HAND_HINT}"
-        if missing:
-            more = " and others" if len(missing) > SHOWN else ""
-            hint = f"no images of {', '.join(map(show_name, missing[:SHOWN]))}{more}; {BY_HAND_HINT}"
-        # a single output decides between two classes, and counts as two here
-        has = f"has {outputs.n} outputs" if outputs.n != 2 else "distinguishes 2 classes"
-        why = f"{n_classes} classes, but the model {has}"
-        raise DataError(str(imageset.root), why, hint=hint)
+        raise _other_number(imageset, outputs)
+    as_timm = order.convention == TIMM_ORDER
+    by_timm = sorted(imageset.classes, key=natural_key)
+    ordered = by_timm if as_timm else list(imageset.classes)
+    conflict = ""
+    if by_timm != list(imageset.classes):
+        conflict = _describe_other_order(imageset.classes, by_timm, order)
     if labels is not None:
         _check_partial(imageset, labels)
-        other = [(name, label) for name, label in zip(imageset.classes, labels, strict=True) if name != label]
+        other = [(name, label) for name, label in zip(ordered, labels, strict=True) if name != label]
         shown = ", ".join(f"{show_name(name)} is taken for {show_name(label)}" for name, label in other[:SHOWN])
-        logger.warning("the checkpoint's class names are not the data's; matched by order: %s", shown)
-    numbers = _read_numbers(imageset.classes)
-    if numbers is not None and list(numbers) != sorted(numbers):
-        at = next(place for place, number in enumerate(numbers) if number != sorted(numbers)[place])
-        logger.warning(
-            "the classes are called by numbers and are sorted as text, as torchvision's ImageFolder does: %r is output "
-            "%d; where the model counts them, %s",
-            imageset.classes[at], at, BY_HAND_HINT,
-        )  # fmt: skip
-    return _Match(tuple(range(n_classes)), f"by order: classes sorted by name are outputs 0 to {n_classes - 1}")
+        conflict = f"the checkpoint's class names are not the data's; matched by order: {shown}"
+    how = f"by order: classes sorted by name are outputs 0 to {n_classes - 1}"
+    if as_timm and conflict:
+        how = f"by order: classes sorted as {order.origin} sorts them are outputs 0 to {n_classes - 1}"
+    elif order.convention and not conflict:
+        how += f", as {order.origin} numbers them"
+    return _Match(tuple(ordered.index(name) for name in imageset.classes), how, conflict=conflict)
+
+
+def natural_key(name: str) -> list[int | str]:
+    """timm's order of class folders: without regard to case, and digits as numbers."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name.lower())]
+
+
+def _describe_other_order(by_text: Sequence[str], by_timm: Sequence[str], order: ClassOrder) -> str:
+    """What the convention that was not taken says, where it is another one."""
+    at = next(place for place, name in enumerate(by_text) if name != by_timm[place])
+    if order.convention == TIMM_ORDER:
+        return f"torchvision's ImageFolder, which sorts as text, would have {by_text[at]!r} as output {at}"
+    other = f"timm's train.py, which ignores case and counts numbers, would have {by_timm[at]!r} as output {at}"
+    return other if order.convention else f"{other}: for a model that was trained so, {BY_HAND_HINT}"
+
+
+def _other_number(imageset: ImageSet, outputs: _Outputs) -> DataError:
+    """The error where there is not one class for each output, and no other rule has applied."""
+    n_classes, labels = len(imageset.classes), outputs.labels
+    missing = sorted(set(labels or ()) - set(imageset.classes))
+    hint = f"one class per output is needed, in the outputs' order when sorted by name; or {BY_HAND_HINT}"
+    if missing:
+        more = " and others" if len(missing) > SHOWN else ""
+        hint = f"no images of {', '.join(map(show_name, missing[:SHOWN]))}{more}; {BY_HAND_HINT}"
+    # a single output decides between two classes, and counts as two here
+    has = f"has {outputs.n} outputs" if outputs.n != 2 else "distinguishes 2 classes"
+    return DataError(str(imageset.root), f"{n_classes} classes, but the model {has}", hint=hint)
 
 
 def _check_partial(imageset: ImageSet, labels: tuple[str, ...]) -> None:

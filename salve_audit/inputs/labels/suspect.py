@@ -1,11 +1,8 @@
-"""A mapping of classes to outputs that looks wrong, decided from predictions after the pass.
-
-It also has the words of a warning after which no number of an audit means anything; light, for the gate reads them.
-"""
+"""A mapping of classes to outputs that looks wrong, decided from predictions after the pass."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +11,7 @@ from jaxtyping import Int
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import binomtest
 
-NO_BETTER = "no better than chance"
-WRONG_OUTPUTS = "classes are probably mapped to the wrong outputs"
-
-
-def measures_nothing(notes: Iterable[str]) -> bool:
-    """True for notes of an audit that say: accuracy at chance, and another order of the outputs fits far better."""
-    return any(NO_BETTER in note and WRONG_OUTPUTS in note for note in notes)
-
+from salve_audit.results.notes import NO_BETTER, WRONG_OUTPUTS
 
 SIGNIFICANCE = 0.01
 N_SHUFFLES = 20
@@ -36,6 +26,7 @@ def suspect_mapping(
     n_outputs: int,
     classes: Sequence[str] | None = None,
     remedy: str = "--classes FILE maps them by hand",
+    matched_by_name: bool = False,
 ) -> str | None:
     """A warning where accuracy is at chance, or where another order of the outputs would fit far better.
 
@@ -49,6 +40,8 @@ def suspect_mapping(
         n_outputs: k.
         classes: names by output, for the text.
         remedy: what to do where another order fits.
+        matched_by_name: classes and outputs are called the same; another order of the outputs then means images that
+            are confused, and is no reason for a warning.
     """
     predicted = np.asarray(predictions)
     predicted = predicted.argmax(1) if predicted.ndim == 2 else predicted
@@ -59,7 +52,7 @@ def suspect_mapping(
     accuracy, chance = n_correct / len(labels), _compute_chance(labels, predicted, n_outputs)
     at_chance = binomtest(n_correct, len(labels), min(chance, 1.0), alternative="greater").pvalue > SIGNIFICANCE
     order = _judge_best_order(labels, predicted, accuracy)
-    if not at_chance and not (order.fits and order.far_better):
+    if not at_chance and (matched_by_name or not (order.fits and order.far_better)):
         return None
     said = f"Accuracy is {100 * accuracy:.1f} %"
     said += f", {NO_BETTER} ({100 * chance:.1f} %)" if at_chance else ""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from salve_audit.inputs.labels.class_names import NamedClasses, choose_class_names, describe_class_names
 from salve_audit.inputs.labels.label import says_labels
 from salve_audit.inputs.model.classifier import Classifier
 from salve_audit.inputs.model.formats.sidecar import SETTINGS, sidecar_of
@@ -16,9 +17,13 @@ from salve_audit.inputs.model.head.search import find_head
 from salve_audit.inputs.model.identify import Identified, identify
 from salve_audit.inputs.model.keys import load_state
 from salve_audit.inputs.model.onnx.loading import is_onnx, load_onnx
+from salve_audit.inputs.model.traceless import decide_unlike_torchvision
 from salve_audit.inputs.model.transform import resolve_transform
 from salve_audit.inputs.model.weights import Checkpoint, read_checkpoint
+from salve_audit.results.decisions import Decision
 from salve_audit.results.transform import TransformSpec
+
+N_LEFT_OUT = 5
 
 
 def load_classifier(
@@ -52,10 +57,12 @@ def load_classifier(
 
 def _assemble(checkpoint: Checkpoint, identified: Identified, arch: str | None, head: str | None) -> Classifier:
     network = identified.network
-    transform = resolve_transform(checkpoint, network)
+    transform, decisions = resolve_transform(checkpoint, network)
     reader = find_head(network.model, transform.input_size, str(checkpoint.path), head)
     if says_labels(checkpoint.args, checkpoint.config) and reader.count_outputs(network.model) > 1:
         reader = replace(reader, per_label=True)
+    n_classes = reader.count_classes(network.model)
+    chosen, _ = choose_class_names(checkpoint.named, n_classes)
     return Classifier(
         model=network.model,
         architecture=network.architecture,
@@ -65,13 +72,34 @@ def _assemble(checkpoint: Checkpoint, identified: Identified, arch: str | None, 
         head_name=reader.name,
         head_reader=reader,
         transform=transform,
-        class_names=checkpoint.class_names,
+        class_names=None if chosen is None else chosen.names,
         trusted_code=network.trusted_code or checkpoint.trusted,
         notes=(*_write_notes(checkpoint, arch, identified, transform), *reader.notes),
         build_key=network.build_key,
         weights_key=identified.weights_key,
         kwargs=network.kwargs,
+        decisions=(
+            *_decide_architecture(checkpoint, arch, identified),
+            *identified.decisions,
+            *decide_unlike_torchvision(network.architecture, transform.mean),
+            *decisions,
+            *describe_class_names(checkpoint.named, n_classes),
+        ),
+        class_order=checkpoint.origin.class_order,
     )
+
+
+def _decide_architecture(checkpoint: Checkpoint, arch: str | None, identified: Identified) -> tuple[Decision, ...]:
+    """Which network the weights are taken for, and what said so."""
+    name = identified.network.architecture
+    if not checkpoint.weights or any(decision.what == "architecture" for decision in identified.decisions):
+        return ()
+    why = "names and shapes of its tensors"
+    if arch is not None:
+        why = "--arch"
+    elif checkpoint.arch == name:
+        why = "the checkpoint names it, and its tensors fit"
+    return (Decision("architecture", name, why),)
 
 
 def _load(checkpoint: Checkpoint, arch: str | None) -> tuple[Checkpoint, Identified]:
@@ -89,8 +117,10 @@ def _load(checkpoint: Checkpoint, arch: str | None) -> tuple[Checkpoint, Identif
             identified = replace(identified, notes=(*identified.notes, ran))
         return checkpoint, identified
     program = load_program(checkpoint)
-    names = program.class_names or checkpoint.class_names
-    return replace(checkpoint, class_names=names), Identified(program.network, {}, "", program.notes)
+    beside = sidecar_of(checkpoint.path).name
+    listed = () if program.class_names is None else (NamedClasses(beside, program.class_names),)
+    named = (*listed, *checkpoint.named)
+    return replace(checkpoint, named=named), Identified(program.network, {}, "", program.notes)
 
 
 def _write_notes(
@@ -102,6 +132,9 @@ def _write_notes(
         notes.append(f"weights were cast from {', '.join(casts)} to float32")
     if arch and checkpoint.arch and arch != checkpoint.arch:
         notes.append(f"--arch {arch} was used instead of the checkpoint's own {checkpoint.arch!r}")
+    if checkpoint.left_out:
+        shown = ", ".join(checkpoint.left_out[:N_LEFT_OUT]) + (", ..." if len(checkpoint.left_out) > N_LEFT_OUT else "")
+        notes.append(f"objects beside the weights were left out unread, no code of theirs was run: {shown}")
     if checkpoint.sidecar.note is not None:
         notes.append(checkpoint.sidecar.note)
     if identified.network.default_source in transform.source:

@@ -11,8 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from salve_audit.inputs.labels.matching import UNKNOWN_ORDER, ClassOrder
 from salve_audit.inputs.model.head.reader import HeadReader
+from salve_audit.results.decisions import Decision
 from salve_audit.results.transform import TransformSpec
+
+ORIENTATION = "EXIF orientation"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Classifier:
         head_reader: the kind of head that was found; None: a plain linear layer.
         weights_key: dotted path of the weights in the file; empty where it is the state_dict itself.
         kwargs: the arguments that the architecture was built with.
+        decisions: readings of the file that were chosen between.
+        class_order: how the training script numbered class folders.
     """
 
     model: nn.Module
@@ -51,12 +57,20 @@ class Classifier:
     head_reader: HeadReader | None = None
     weights_key: str = ""
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    decisions: tuple[Decision, ...] = ()
+    class_order: ClassOrder = UNKNOWN_ORDER
 
     def on(self, device: torch.device) -> Classifier:
         """This classifier on the CPU; on another device one with a copy of the network there."""
         if device.type == "cpu":
             return self
         return replace(self, model=copy.deepcopy(self.model).to(device))
+
+    def with_orientation(self, orientation: str, why: str) -> Classifier:
+        """This classifier with images as they are stored, or turned upright by their EXIF orientation."""
+        spec = replace(self.transform, orientation=orientation)
+        others = tuple(decision for decision in self.decisions if decision.what != ORIENTATION)
+        return replace(self, transform=spec, decisions=(*others, Decision(ORIENTATION, orientation, why)))
 
     @property
     def reader(self) -> HeadReader:

@@ -11,14 +11,25 @@ import torch
 from torch import nn
 
 from salve_audit.errors import CheckpointError
+from salve_audit.inputs.model.adapted import find_adapted
 from salve_audit.inputs.model.formats.nesting import Weights
+from salve_audit.inputs.model.formats.transformers_folder import describe_family, is_classifier, load_hub_classifier
+from salve_audit.inputs.model.inference.by_order import Ordered, match_by_order
 from salve_audit.inputs.model.inference.huggingface import Translation, translate
 from salve_audit.inputs.model.inference.index import Index, load_index
 from salve_audit.inputs.model.inference.match import Fit, find_fits, fit_named
 from salve_audit.inputs.model.inference.measure import TORCHVISION
+from salve_audit.inputs.model.inference.papers import convert_by_timm, translate_paper
 from salve_audit.inputs.model.inference.signature import read_shapes
-from salve_audit.inputs.model.keys import View, best_view, list_grafts, list_inner_heads, list_views
-from salve_audit.inputs.model.misfit import suggest_architecture
+from salve_audit.inputs.model.keys import (
+    View,
+    best_view,
+    list_grafts,
+    list_inner_heads,
+    list_views,
+    list_without_auxiliary,
+)
+from salve_audit.inputs.model.misfit import explain_misfit
 from salve_audit.inputs.model.network import (
     Network,
     add_kwargs_of_shapes,
@@ -28,10 +39,13 @@ from salve_audit.inputs.model.network import (
     is_known,
     names_file,
 )
+from salve_audit.inputs.model.traceless import apply_epsilons, rescaling_kwargs
 from salve_audit.inputs.model.weights import Checkpoint
+from salve_audit.results.decisions import Decision
 
 ARCH_HINT = "say it with --arch NAME (timm) or --arch FILE.py:FUNCTION"
 N_NAMED = 4
+GENERAL = "timm's general default"
 ALIKE = 0.9  # of the tensors' names, for another prefix to hold a second network
 ALSO_FIT = "the same tensors also fit"  # other networks, whose logits are others: an audit warns of it
 
@@ -45,12 +59,14 @@ class Identified:
         state: under the network's names.
         weights_key: where in the file they were.
         notes: what the reader of a report should know of it.
+        decisions: readings of the file that were chosen between.
     """
 
     network: Network
     state: Mapping[str, torch.Tensor]
     weights_key: str
     notes: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,25 +93,100 @@ def identify(checkpoint: Checkpoint, arch: str | None) -> Identified:
         return _align(checkpoint, build_from_file(checkpoint, arch))
     if arch is not None and arch.endswith(".py"):
         raise CheckpointError(f"--arch {arch}", "names a file, but no function in it", hint=f"--arch {arch}:FUNCTION")
+    return _apply_settings(checkpoint, _identify(checkpoint, arch))
+
+
+def _identify(checkpoint: Checkpoint, arch: str | None) -> Identified:
+    """The network, by the names, the shapes and at last by the order of the tensors."""
     name = arch or checkpoint.arch
-    path = str(checkpoint.path)
-    index = load_index()
-    kwargs = given_kwargs(checkpoint)
-    if name is not None and is_known(name):
-        candidate = next(list_candidates(checkpoint, index, name), None)
+    index, kwargs = load_index(), given_kwargs(checkpoint)
+    known = name if name is not None and is_known(name) else None
+    if known is not None:
+        candidate = next(list_candidates(checkpoint, index, known), None)
         if candidate is not None:
             return _build(checkpoint, candidate, kwargs)
-    if arch is None and not checkpoint.args.get("model_kwargs"):
+    may_guess = arch is None and not checkpoint.args.get("model_kwargs")
+    if may_guess:
         candidate = next(list_candidates(checkpoint, index), None)
         if candidate is not None:
             identified = _build(checkpoint, candidate, kwargs)
             return replace(identified, notes=(*_explain_guess(candidate, checkpoint, index), *identified.notes))
+    if known is not None or may_guess:
+        identified = _resemble(checkpoint, index, known, kwargs) or _load_hub(checkpoint)
+        if identified is not None:
+            return identified
     if name is None:
-        why = f"does not say its architecture, and its {len(checkpoint.state)} tensors fit none of timm or torchvision"
-        raise CheckpointError(path, why, hint=f"{ARCH_HINT}; {suggest_architecture(_see_all(checkpoint))}")
+        raise _unknown(checkpoint)
     if is_known(name):
         add_kwargs_of_shapes(kwargs, name, _strip_all(checkpoint.state, name))
-    return _align(checkpoint, build_known(path, name, kwargs))
+    return _align(checkpoint, build_known(str(checkpoint.path), name, kwargs))
+
+
+def _apply_settings(checkpoint: Checkpoint, identified: Identified) -> Identified:
+    network, decisions = apply_epsilons(identified.network, checkpoint.args)
+    return replace(identified, network=network, decisions=(*identified.decisions, *decisions))
+
+
+def _unknown(checkpoint: Checkpoint) -> CheckpointError:
+    """The error for tensors that are no known network's, with what they come nearest to."""
+    misfit = explain_misfit(_see_all(checkpoint))
+    named = checkpoint.config.get("model_type")
+    says = f"says {named!r} in config.json" if isinstance(named, str) else "does not say its architecture"
+    why = misfit.why or f"{says}, and its {len(checkpoint.state)} tensors fit none of timm or torchvision"
+    return CheckpointError(str(checkpoint.path), why, hint=f"{ARCH_HINT}; {misfit.hint}")
+
+
+def _resemble(
+    checkpoint: Checkpoint, index: Index, name: str | None, kwargs: Mapping[str, object]
+) -> Identified | None:
+    """A network with another head or first layer than the architecture's, or with foreign names in its order."""
+    path, views = str(checkpoint.path), [view for view in list_views(checkpoint.state) if len(view.state) > 1]
+    adapted = find_adapted(path, index, views, name, kwargs)
+    if adapted is not None:
+        notes = adapted.view.describe()
+        return Identified(
+            adapted.network, adapted.state, checkpoint.weights[0].key, tuple(notes), decisions=adapted.decisions
+        )
+    for view in views:
+        ordered = match_by_order(index, view.state, name, checkpoint.path.stem)
+        if ordered is not None:
+            network = build_known(path, ordered.fit.name, ordered.fit.kwargs)
+            return Identified(
+                network,
+                ordered.state,
+                checkpoint.weights[0].key,
+                (*view.describe(), *_note_order(ordered)),
+                decisions=(_decide_order(ordered, len(view.state)),),
+            )
+    return None
+
+
+def _decide_order(ordered: Ordered, n_tensors: int) -> Decision:
+    why = f"the names of its {n_tensors} tensors are foreign, their shapes and order are exactly these"
+    conflict = "activations, strides and paddings leave no trace in shapes; a low accuracy would say that they differ"
+    return Decision("architecture", ordered.fit.name, why, conflict)
+
+
+def _note_order(ordered: Ordered) -> Iterator[str]:
+    if ordered.others:
+        more = f" and {len(ordered.others) - N_NAMED} more" if len(ordered.others) > N_NAMED else ""
+        yield f"{ALSO_FIT} {', '.join(ordered.others[:N_NAMED])}{more}; if it is one of these, say so with --arch"
+
+
+def _load_hub(checkpoint: Checkpoint) -> Identified | None:
+    """A Hugging Face folder of another family, loaded by transformers' own class."""
+    config, path = checkpoint.config, checkpoint.path
+    if "model_type" not in config or not path.is_dir():
+        return None
+    if not is_classifier(config):
+        why = f"is {describe_family(config)}, which has no classifier for images"
+        raise CheckpointError(str(path), why, hint="save the fine-tuned ...ForImageClassification")
+    model, name, key = load_hub_classifier(path, config)
+    n_channels = config.get("num_channels", 3)
+    kwargs = {"in_chans": n_channels} if isinstance(n_channels, int) and n_channels != 3 else {}
+    network = Network(model, f"transformers:{name}", key, kwargs, default_source=GENERAL)
+    decision = Decision("architecture", name, "config.json names it; loaded by transformers' own class")
+    return Identified(network, dict(model.state_dict()), checkpoint.weights[0].key, decisions=(decision,))
 
 
 def list_candidates(checkpoint: Checkpoint, index: Index, name: str | None = None) -> Iterator[Candidate]:
@@ -103,7 +194,7 @@ def list_candidates(checkpoint: Checkpoint, index: Index, name: str | None = Non
     said = checkpoint.path.stem
     for weights in checkpoint.weights:
         for plain in list_views(weights.state):
-            for view in (plain, *list_grafts(plain), *list_inner_heads(plain)):
+            for view in (plain, *list_grafts(plain), *list_inner_heads(plain), *list_without_auxiliary(plain)):
                 translation = _translate(checkpoint, view)
                 shapes = read_shapes(translation.shapes_state if translation else view.state)
                 if name is None:
@@ -131,7 +222,7 @@ def _continues(view: View, n_classes: int) -> bool:
 
 def _translate(checkpoint: Checkpoint, view: View) -> Translation | None:
     try:
-        return translate(view.state, checkpoint.config)
+        return translate(view.state, checkpoint.config) or translate_paper(view.state)
     except ValueError as error:
         raise CheckpointError(str(checkpoint.path), f"its config.json asks for {error}") from error
 
@@ -140,13 +231,16 @@ def _build(checkpoint: Checkpoint, candidate: Candidate, kwargs: Mapping[str, ob
     """The candidate's network; sizes by its shapes, all else by the checkpoint's settings."""
     path, fit, translation = str(checkpoint.path), candidate.fits[0], candidate.translation
     given = {**kwargs, **fit.kwargs} if not fit.name.startswith(TORCHVISION) else dict(fit.kwargs)
+    rescaling, decisions = rescaling_kwargs(checkpoint, fit.name)
+    given |= rescaling
     if fit.n_chans == 3:
         given.pop("in_chans", None)
     if translation is None:
         network = build_known(path, fit.name, given)
     else:
         network = _build_translated(path, fit, {**given, **translation.kwargs}, translation)
-    return Identified(network, candidate.state, candidate.weights.key, tuple(_describe(checkpoint, candidate)))
+    notes = tuple(_describe(checkpoint, candidate))
+    return Identified(network, candidate.state, candidate.weights.key, notes, decisions)
 
 
 def _build_translated(path: str, fit: Fit, kwargs: dict[str, object], translation: Translation) -> Network:
@@ -168,7 +262,17 @@ def _align(checkpoint: Checkpoint, network: Network) -> Identified:
     views = [(weights, *best_view(weights.state, network.model)) for weights in checkpoint.weights]
     weights, view, _ = max(views, key=lambda fit: fit[2])  # the first of equals
     candidate = Candidate(weights, view, None, ())
-    return Identified(network, view.state, weights.key, tuple(_describe(checkpoint, candidate)))
+    notes = tuple(_describe(checkpoint, candidate))
+    converted = convert_by_timm(network.architecture, network.model, view.state)
+    if _fits(converted, network.model) and not _fits(view.state, network.model):
+        notes = (*notes, f"its tensors were renamed as timm does it for foreign files of {network.architecture}")
+        return Identified(network, converted, weights.key, notes)
+    return Identified(network, view.state, weights.key, notes)
+
+
+def _fits(state: Mapping[str, torch.Tensor], model: nn.Module) -> bool:
+    """True for tensors with exactly the names and shapes of the network's own."""
+    return read_shapes(state) == read_shapes(model.state_dict())
 
 
 def _strip_all(state: Mapping[str, torch.Tensor], name: str) -> Mapping[str, torch.Tensor]:

@@ -16,6 +16,7 @@ from salve_audit.inputs.model.misfit import suggest_architecture
 # torch.compile, FSDP, activation checkpointing and DeepSpeed put these between any two parts of a name
 WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"})
 HEAD_NAMES = ("fc", "head", "classifier", "head.fc", "last_linear", "heads.head")
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.", "aux_logits.", "aux.")
 LEAST_SHARE = 0.2  # of the tensors, for a prefix to be tried where no architecture is known
 N_NAMED = 3
 N_PREFIXES = 16  # tried on a network that is known
@@ -31,12 +32,14 @@ class View:
         state: the tensors that have it, under their shorter names.
         left_out: names of those that do not.
         head: where the final layer was taken from, if it lay outside the prefix.
+        auxiliary: some of `left_out` are outputs that only training has.
     """
 
     prefix: str
     state: Mapping[str, torch.Tensor]
     left_out: Mapping[str, torch.Tensor]
     head: str | None = None
+    auxiliary: bool = False
 
     def describe(self) -> Iterator[str]:
         """Notes on the view for the reader of a report."""
@@ -52,7 +55,8 @@ class View:
         if self.left_out:
             names = ", ".join(list(self.left_out)[:N_NAMED])
             more = f" and {len(self.left_out) - N_NAMED} more" if len(self.left_out) > N_NAMED else ""
-            yield f"tensors outside {self.prefix!r} were left out: {names}{more}"
+            what = "auxiliary outputs of training" if self.auxiliary else f"tensors outside {self.prefix!r}"
+            yield f"{what} were left out: {names}{more}"
 
 
 def list_views(state: Mapping[str, torch.Tensor]) -> Iterator[View]:
@@ -93,6 +97,14 @@ def list_inner_heads(view: View) -> Iterator[View]:
         others = {name: value for name, value in view.state.items() if name not in inside}
         renamed = {f"{head}{name.removeprefix(source)}": value for name, value in inside.items()}
         yield View(view.prefix, {**others, **renamed}, view.left_out, head=f"{view.prefix}{source}")
+
+
+def list_without_auxiliary(view: View) -> Iterator[View]:
+    """`view` without the outputs that only training has: GoogLeNet's and Inception's, which keep 1,000 classes."""
+    extra = {name: value for name, value in view.state.items() if name.startswith(AUXILIARY)}
+    if extra:
+        own = {name: value for name, value in view.state.items() if name not in extra}
+        yield View(view.prefix, own, {**view.left_out, **extra}, view.head, auxiliary=True)
 
 
 def best_view(state: Mapping[str, torch.Tensor], model: nn.Module) -> tuple[View, int]:

@@ -5,21 +5,35 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import torch
 
 from salve_audit.inputs.model.inference.index import Index, load_index
 from salve_audit.inputs.model.inference.match import find_entry, find_fits, find_nearest
 from salve_audit.inputs.model.inference.measure import build_shapes
-from salve_audit.inputs.model.inference.signature import Shapes, read_shapes
+from salve_audit.inputs.model.inference.signature import Shapes, mask_dims, read_shapes
 
 OWN_CLASS = "--arch FILE.py:FUNCTION runs your own class"
 NUMBERED = re.compile(r"(.*?)\.(\d+)\.")
 N_NAMED = 3
+N_FEW = 6  # tensors
+
+
+class Misfit(NamedTuple):
+    """What is nearest to tensors that fit nothing: what they are, where that is clear, and what to do."""
+
+    hint: str
+    why: str = ""
 
 
 def suggest_architecture(states: Iterable[Mapping[str, torch.Tensor]]) -> str:
-    """The architecture whose names and shapes are those of one of the `states`, or come nearest, as a hint.
+    """The architecture whose names and shapes are those of one of the `states`, or come nearest, as a hint."""
+    return explain_misfit(states).hint
+
+
+def explain_misfit(states: Iterable[Mapping[str, torch.Tensor]]) -> Misfit:
+    """The architecture whose names and shapes are those of one of the `states`, or come nearest.
 
     Args:
         states: one state_dict, seen with and without prefixes.
@@ -29,17 +43,63 @@ def suggest_architecture(states: Iterable[Mapping[str, torch.Tensor]]) -> str:
     for shapes in candidates:
         fits = find_fits(index, shapes)
         if fits:
-            return f"its keys are those of timm's {fits[0].name!r}: --arch {fits[0].name}"
+            return Misfit(f"its keys are those of timm's {fits[0].name!r}: --arch {fits[0].name}")
     nearest = [(near, shapes) for shapes in candidates if (near := find_nearest(index, shapes))]
     if not nearest:
-        return f"no known architecture is near; {OWN_CLASS}"
+        return Misfit(f"no known architecture is near; {OWN_CLASS}")
     name, n_fit, n_own = max((near for near, _ in nearest), key=lambda near: near[1])
     best = [shapes for near, shapes in nearest if near[:2] == (name, n_fit)]
-    for describe in (_describe_head, _describe_sizes):
+    without = next(filter(None, (_describe_headless(index, name, shapes) for shapes in best)), None)
+    if without is not None:
+        return without
+    for describe in (_describe_head, _describe_sizes, _describe_few):
         hint = next(filter(None, (describe(index, name, shapes) for shapes in best)), "")
         if hint:
-            return hint
-    return f"nearest by its keys: {name} ({n_fit} of its {n_own} fit); {OWN_CLASS}"
+            return Misfit(hint)
+    return Misfit(f"nearest by its keys: {name} ({n_fit} of its {n_own} fit); {OWN_CLASS}")
+
+
+def _describe_headless(index: Index, name: str, shapes: Shapes) -> Misfit | None:
+    """A network of which only the final layer is missing: a backbone."""
+    entry = find_entry(index, name)
+    own = build_shapes(name, **entry.kwargs) or {}
+    missing = [key for key in own if key not in shapes]
+    heads = {key.rpartition(".")[0] for key in entry.classes}
+    extra = [key for key in shapes if key not in own]
+    if not missing or any(key.rpartition(".")[0] not in heads for key in missing) or _has_matrix(extra, shapes):
+        return None
+    why = f"has no final layer: it is a {name} without {' and '.join(map(repr, missing[:2]))}, a backbone"
+    return Misfit("save it with its classifier (a linear probe, the fine-tuned network)", why)
+
+
+def _has_matrix(keys: Iterable[str], shapes: Shapes) -> bool:
+    return any(len(shapes[key]) == 2 for key in keys)
+
+
+def _describe_few(index: Index, name: str, shapes: Shapes) -> str:
+    """Names the tensors that differ, where they are few; empty where they are many."""
+    entry = find_entry(index, name)
+    wild = (entry.classes, entry.chans, entry.sizes)
+    default = build_shapes(name, **entry.kwargs) or {}
+    own, given = mask_dims(default, *wild), mask_dims(shapes, *wild)
+    missing = [f"{key!r} is missing" for key in own if key not in given]
+    extra = [f"{key!r} is more" for key in given if key not in own]
+    other = [
+        f"{key!r} is {_as_text(shapes[key])}, not {_as_text(default[key])}"
+        for key, shape in given.items()
+        if key in own and own[key] != shape
+    ]
+    differences = [*other, *missing, *extra]
+    if not differences or len(differences) > N_FEW or len(differences) >= len(own):
+        return ""
+    silent = ""
+    if any("conv" in text or "stem" in text for text in other):
+        silent = "; the stride and the pooling behind it leave no trace in the file"
+    return f"all but this is {name}: {', '.join(differences)}{silent}; {OWN_CLASS}"
+
+
+def _as_text(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "one number"
 
 
 def _describe_head(index: Index, name: str, shapes: Shapes) -> str:

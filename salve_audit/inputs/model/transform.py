@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -12,24 +12,51 @@ from timm.data.config import resolve_model_data_config
 from timm.data.transforms_factory import create_transform
 
 from salve_audit.errors import CheckpointError
+from salve_audit.inputs.model.classifier import ORIENTATION
+from salve_audit.inputs.model.formats.sidecar import sidecar_of
 from salve_audit.inputs.model.network import Network
+from salve_audit.inputs.model.settings import is_said, read_interpolation, read_numbers, read_share, read_size
 from salve_audit.inputs.model.weights import Checkpoint
-from salve_audit.results.transform import TRANSFORM_FIELDS, TransformSpec
+from salve_audit.results.decisions import Decision
+from salve_audit.results.transform import STORED, TRANSFORM_FIELDS, UPRIGHT, TransformSpec
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 CROP_MODES = ("center", "squash", "border")
+ORIENTATIONS = (STORED, UPRIGHT)
 LARGEST = 4096  # pixels a side; beyond it a setting is an accident, and would fill the memory
-USUAL_CROP_MODE = "center"
+USUAL = {"crop_mode": "center", "orientation": STORED}  # what nothing states, and needs no source
 IN_WORDS = {"input_size": "input size", "crop_pct": "crop", "crop_mode": "crop mode"}
 FROM_CHECKPOINT = "checkpoint"
+BYTE = 255.0
+LARGEST_STD, LARGEST_MEAN = 2.0, 1.0  # of pixels in 0..1; beyond them values are for 0..255
+CAFFE = (103.939, 116.779, 123.68)  # of ImageNet in 0..255, blue first
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "interpolation": INTERPOLATIONS, "crop_mode": CROP_MODES, "orientation": ORIENTATIONS,
+}  # fmt: skip
 
 
-def resolve_transform(checkpoint: Checkpoint, network: Network) -> TransformSpec:
+class Said(NamedTuple):
+    """A setting, what it comes from in a few words, and where exactly it stands."""
+
+    value: Any
+    source: str
+    place: str
+
+
+class Prepared(NamedTuple):
+    """The transform, and the readings that it is a choice between."""
+
+    spec: TransformSpec
+    decisions: tuple[Decision, ...]
+
+
+def resolve_transform(checkpoint: Checkpoint, network: Network) -> Prepared:
     """The evaluation transform that the checkpoint's settings ask for.
 
-    Each field comes from the JSON file beside the checkpoint, else from the checkpoint's ``args``, else from the
-    user's file (attributes of those names of the function or its module), else from timm's data config; ``source``
-    says which. A crop mode that nothing states is the centre crop and needs no source.
+    Each field comes from the JSON file beside the checkpoint, else from the checkpoint's settings, else from the
+    conventions of the script that wrote it, else from the user's file (attributes of those names of the function or
+    its module), else from timm's data config; ``source`` says which. A crop mode or an orientation that nothing
+    states is the usual one and needs no source.
 
     Raises:
         CheckpointError: a setting makes no sense, or the network takes neither 1 nor 3 channels.
@@ -37,33 +64,122 @@ def resolve_transform(checkpoint: Checkpoint, network: Network) -> TransformSpec
     try:
         return _resolve(checkpoint, network)
     except (TypeError, ValueError, ArithmeticError) as error:
-        raise CheckpointError(str(checkpoint.path), f"its settings make no transform: {error}") from error
+        beside = sidecar_of(checkpoint.path).name
+        hint = f'{beside} beside it may say it otherwise, for instance {{"input_size": [3, 224, 224]}}'
+        raise CheckpointError(str(checkpoint.path), f"its settings make no transform: {error}", hint=hint) from error
 
 
-def _resolve(checkpoint: Checkpoint, network: Network) -> TransformSpec:
+def _resolve(checkpoint: Checkpoint, network: Network) -> Prepared:
     default = dict(resolve_model_data_config(network.model))  # type: ignore[no-untyped-call]
     default.update(network.defaults)
     n_channels = _count_channels(network)
-    own = _own_settings(checkpoint, network, n_channels)
-    values, sources = {}, {}
-    for name in TRANSFORM_FIELDS:
-        values[name], sources[name] = default.get(name), network.default_source
-        for source, settings in (
-            (network.declared_by, network.declared),
-            (FROM_CHECKPOINT, own),
-            (checkpoint.sidecar.name, checkpoint.sidecar.settings),
-        ):
-            if _is_said(settings.get(name)):
-                values[name], sources[name] = settings[name], source
-    if sources["input_size"] == network.default_source:
-        values["input_size"] = (n_channels, *tuple(default["input_size"])[-2:])
+    said = {name: _find_setting(name, checkpoint, network, default) for name in TRANSFORM_FIELDS}
+    values = {name: _read_value(name, setting) for name, setting in said.items()}
+    size = values["input_size"]
+    if len(size) == 2 or said["input_size"].source == network.default_source:
+        values["input_size"] = (n_channels, *size[-2:])
+    notes = _rescale_bytes(values)
     for name in ("mean", "std"):
         values[name] = _per_channel(values[name], n_channels)
-    if sources["crop_mode"] == network.default_source:
-        values["crop_mode"] = values["crop_mode"] or USUAL_CROP_MODE
-        if values["crop_mode"] == USUAL_CROP_MODE:
-            del sources["crop_mode"]
-    return _checked_spec(values, _in_words(sources), n_channels)
+    silent = [name for name in USUAL if said[name].source == network.default_source and values[name] == USUAL[name]]
+    sources = {name: setting.source for name, setting in said.items() if name not in silent}
+    spec = _checked_spec(values, _in_words(sources), n_channels)
+    compared = {name: default.get(name) for name in TRANSFORM_FIELDS} if checkpoint.origin.label else {}
+    decisions = _decide(spec, {name: said[name] for name in said if name not in silent}, compared, notes)
+    return Prepared(spec, tuple(decisions))
+
+
+def _find_setting(name: str, checkpoint: Checkpoint, network: Network, default: Mapping[str, Any]) -> Said:
+    """The setting `name` from the most telling of the places that state it."""
+    beside, own = checkpoint.sidecar, _own_settings(checkpoint, network)
+    conventions = f"convention of {checkpoint.origin.label}"
+    for source, place, settings in (
+        (beside.name, beside.name, beside.settings),
+        (FROM_CHECKPOINT, checkpoint.places.get(name, FROM_CHECKPOINT), own),
+        (conventions, conventions, checkpoint.conventions),
+        (network.declared_by, network.declared_by, network.declared),
+    ):
+        if is_said(settings.get(name)):
+            return Said(settings[name], source, place)
+    value = default.get(name)
+    return Said(USUAL.get(name) if value is None else value, network.default_source, network.default_source)
+
+
+def _read_value(name: str, setting: Said) -> Any:
+    """The value in the form that `TransformSpec` has; errors name the setting and where it stands."""
+    readers: Mapping[str, Callable[[Any], Any]] = {
+        "input_size": read_size, "mean": read_numbers, "std": read_numbers, "crop_pct": read_share,
+        "interpolation": read_interpolation,
+    }  # fmt: skip
+    try:
+        return readers.get(name, str)(setting.value)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ValueError(f"{setting.place} is {setting.value!r} ({error})") from error
+
+
+def _rescale_bytes(values: dict[str, Any]) -> dict[str, str]:
+    """Brings a mean and a standard deviation for pixels in 0..255 to 0..1; a note for each that was.
+
+    Raises:
+        ValueError: they are Caffe's, whose networks take blue first.
+    """
+    mean, std = values["mean"], values["std"]
+    is_bytes = max(mean) > LARGEST_MEAN or max(std) > LARGEST_STD
+    if not is_bytes or max(*mean, *std) > BYTE or min(*mean, *std) < 0:
+        return {}
+    if len(mean) == 3 and all(abs(a - b) < 1 for a, b in zip(mean, CAFFE, strict=True)):
+        raise ValueError(
+            f"mean {mean} is that of networks that take blue first, in 0 to 255; images are given red first here "
+            "(--arch FILE.py:FUNCTION can turn the channels around before the network)"
+        )
+    if max(mean) <= LARGEST_MEAN and max(mean) > 0:
+        raise ValueError(f"mean {mean} is for pixels in 0 to 1, standard deviation {std} for 0 to 255")
+    values["mean"], values["std"] = (tuple(number / BYTE for number in numbers) for numbers in (mean, std))
+    given = f"given for pixels in 0 to 255 ({_numbers(mean)}; {_numbers(std)}), divided by 255"
+    return {"mean": given}
+
+
+def _decide(
+    spec: TransformSpec, said: Mapping[str, Said], default: Mapping[str, Any], notes: Mapping[str, str]
+) -> Iterator[Decision]:
+    """A line for each part of the transform; where a convention was taken, what the architecture's default is."""
+    size = "x".join(map(str, spec.input_size))
+    normalised = f"{_numbers(spec.mean)}; {_numbers(spec.std)}"
+    shown = {
+        "input_size": ("input size", size), "crop_pct": ("crop", f"{spec.crop_pct:.4g} of the side"),
+        "crop_mode": ("crop mode", spec.crop_mode), "interpolation": ("interpolation", spec.interpolation),
+        "mean": ("mean, std", normalised), "orientation": (ORIENTATION, spec.orientation),
+    }  # fmt: skip
+    for name, (what, taken) in shown.items():
+        if name not in said:
+            continue
+        place, conflict = said[name].place, notes.get(name, "")
+        if name == "mean" and said["std"].place != place:
+            place = f"{place}; {said['std'].place}"
+        other = default.get(name)
+        if not conflict and said[name].source.startswith("convention") and other is not None:
+            own = {"mean": spec.mean, "input_size": spec.input_size}.get(name, getattr(spec, name))
+            if not _equal(own, other):
+                conflict = f"the architecture's own default is {_shown(name, other)}"
+        yield Decision(what, taken, place, conflict)
+
+
+def _equal(own: Any, other: Any) -> bool:
+    if isinstance(own, tuple) and isinstance(other, (list, tuple)):
+        return len(own) == len(other) and all(math.isclose(a, b, abs_tol=1e-6) for a, b in zip(own, other, strict=True))
+    return math.isclose(own, other, abs_tol=1e-3) if isinstance(own, float) else bool(own == other)
+
+
+def _shown(name: str, value: Any) -> str:
+    if name == "input_size":
+        return "x".join(map(str, value))
+    if isinstance(value, str):
+        return value
+    return _numbers(value) if isinstance(value, (list, tuple)) else f"{value:.4g}"
+
+
+def _numbers(values: Any) -> str:
+    return " ".join(f"{value:.4g}" for value in values)
 
 
 def build_transform(spec: TransformSpec) -> Callable[[Image.Image], torch.Tensor]:
@@ -78,11 +194,6 @@ def build_transform(spec: TransformSpec) -> Callable[[Image.Image], torch.Tensor
         crop_mode=spec.crop_mode,
     )
     return transform
-
-
-def _is_said(value: Any) -> bool:
-    """True for a setting with a value; timm's training script saves options that were not given as empty texts."""
-    return value is not None and not (isinstance(value, str) and not value)
 
 
 def _count_channels(network: Network) -> int:
@@ -100,15 +211,11 @@ def _count_channels(network: Network) -> int:
     return int(kernels[0].shape[1]) if kernels and kernels[0].shape[1] == 1 else 3
 
 
-def _own_settings(checkpoint: Checkpoint, network: Network, n_channels: int) -> Mapping[str, Any]:
-    """The checkpoint's args under TransformSpec's names; model_kwargs may carry the size too."""
-    args = dict(checkpoint.args)
-    if args.get("input_size") is None:
-        size = network.kwargs.get("img_size") or network.kwargs.get("image_size") or args.get("img_size")
-        if size is not None:
-            sides = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
-            args["input_size"] = (n_channels, *sides)
-    return args
+def _own_settings(checkpoint: Checkpoint, network: Network) -> Mapping[str, Any]:
+    """The checkpoint's settings; model_kwargs may carry the size too."""
+    size = network.kwargs.get("img_size") or network.kwargs.get("image_size")
+    is_explicit = checkpoint.places.get("input_size", "").endswith("input_size")
+    return checkpoint.args if size is None or is_explicit else {**checkpoint.args, "input_size": size}
 
 
 def _per_channel(values: Any, n_channels: int) -> Any:
@@ -123,10 +230,7 @@ def _per_channel(values: Any, n_channels: int) -> Any:
 
 
 def _checked_spec(values: Mapping[str, Any], source: str, n_channels: int) -> TransformSpec:
-    size = tuple(int(side) for side in values["input_size"])
-    mean, std = (tuple(float(number) for number in values[name]) for name in ("mean", "std"))
-    crop_pct = float(values["crop_pct"])
-    interpolation, crop_mode = str(values["interpolation"]), str(values["crop_mode"])
+    size, mean, std, crop_pct = (values[name] for name in ("input_size", "mean", "std", "crop_pct"))
     if n_channels not in (1, 3):
         raise ValueError(f"the network takes {n_channels} channels, images have 1 or 3")
     if len(size) != 3 or size[0] != n_channels or not all(0 < side <= LARGEST for side in size[1:]):
@@ -135,13 +239,21 @@ def _checked_spec(values: Mapping[str, Any], source: str, n_channels: int) -> Tr
         raise ValueError(f"{len(mean)} means and {len(std)} standard deviations for {n_channels} channels")
     if not all(math.isfinite(number) for number in (*mean, *std)) or min(std) <= 0:
         raise ValueError(f"mean {mean} or standard deviation {std} is not usable")
-    if interpolation not in INTERPOLATIONS:
-        raise ValueError(f"interpolation {interpolation!r} is not one of {', '.join(INTERPOLATIONS)}")
-    if crop_mode not in CROP_MODES:
-        raise ValueError(f"crop_mode {crop_mode!r} is not one of {', '.join(CROP_MODES)}")
+    for name, allowed in CHOICES.items():
+        if values[name] not in allowed:
+            raise ValueError(f"{name} {values[name]!r} is not one of {', '.join(allowed)}")
     if not 0 < crop_pct <= 1:
         raise ValueError(f"crop_pct {crop_pct} is not in (0, 1]")
-    return TransformSpec((size[0], size[1], size[2]), mean, std, interpolation, crop_pct, source, crop_mode)
+    return TransformSpec(
+        input_size=(size[0], size[1], size[2]),
+        mean=mean,
+        std=std,
+        interpolation=values["interpolation"],
+        crop_pct=crop_pct,
+        source=source,
+        crop_mode=values["crop_mode"],
+        orientation=values["orientation"],
+    )
 
 
 def _in_words(sources: Mapping[str, str]) -> str:

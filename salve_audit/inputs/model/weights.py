@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 from collections.abc import Mapping
@@ -16,7 +15,10 @@ from torch import nn
 
 from salve_audit.errors import CheckpointError
 from salve_audit.inputs.digest import hash_stream
+from salve_audit.inputs.foreign import HEAD_BYTES, describe_foreign_model
+from salve_audit.inputs.labels.class_names import NamedClasses, find_class_names
 from salve_audit.inputs.model.formats.hub import CONFIG, WEIGHT_FILES, Hub, find_weight_files, read_hub
+from salve_audit.inputs.model.formats.left_out import LeftOut, load_around_objects
 from salve_audit.inputs.model.formats.nesting import Weights, choose_weights, find_weights
 from salve_audit.inputs.model.formats.sidecar import Sidecar, read_sidecar
 from salve_audit.inputs.model.formats.sniff import FileKind, sniff
@@ -28,14 +30,22 @@ from salve_audit.inputs.model.formats.torch_file import (
     load_trusted_file,
     refuse_code,
 )
-from salve_audit.results.transform import TRANSFORM_FIELDS
+from salve_audit.inputs.model.origins import HUGGING_FACE, TIMM, UNKNOWN, Origin, find_origin
+from salve_audit.inputs.model.settings import (
+    FIELD_KEYS,
+    OTHER_KEYS,
+    RESIZE_KEYS,
+    SETTINGS_KEYS,
+    Settings,
+    as_args,
+    flatten_sections,
+    translate_settings,
+)
 
-CLASS_KEYS = ("class_names", "classes", "class_to_idx")
-# where training scripts other than timm's keep what they were called with (Lightning: hyper_parameters)
-SETTINGS_KEYS = ("hyper_parameters", "hparams", "config", "cfg")
 ARCH_KEYS = ("arch", "architecture", "model", "model_name", "backbone", "encoder", "net")
 MAX_SPARE, MAX_TIMES = 256 << 20, 4  # bytes of tensors beyond the file's own, and times these
-SETTINGS = (*TRANSFORM_FIELDS, "img_size", "in_chans")
+# what is taken from the settings of other scripts than timm's; of timm's everything
+SETTINGS = frozenset(RESIZE_KEYS).union(*FIELD_KEYS.values(), *OTHER_KEYS.values())
 
 
 @dataclass(frozen=True)
@@ -48,12 +58,16 @@ class Checkpoint:
         weights: the places with weights, the one to take first; empty for a whole network.
         arch: the architecture that the file names, or None.
         args: its settings (num_classes, img_size, mean, ...), empty where it has none.
-        class_names: its label names in output order, or None.
+        places: where the settings of the transform stand, in words: ``args.val_crop_size``.
+        origin: the training script that wrote it, with its conventions.
+        conventions: the transform of that script, where the file does not say another.
+        named: its lists of class names in output order, the likeliest first.
         config: a Hugging Face or timm folder's config.json.
         sidecar: what a JSON file of the same name beside it says.
         kind: of file.
         module: the whole network that the file held, after ``--trust-model``.
         trusted: code of the file was run to read it.
+        left_out: classes of the objects beside the weights that were not read.
     """
 
     path: Path
@@ -62,12 +76,16 @@ class Checkpoint:
     weights: tuple[Weights, ...]
     arch: str | None = None
     args: Mapping[str, Any] = field(default_factory=dict)
-    class_names: tuple[str, ...] | None = None
+    places: Mapping[str, str] = field(default_factory=dict)
+    origin: Origin = UNKNOWN
+    conventions: Mapping[str, Any] = field(default_factory=dict)
+    named: tuple[NamedClasses, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     sidecar: Sidecar = field(default_factory=Sidecar)
     kind: FileKind = FileKind.ZIPPED
     module: nn.Module | None = None
     trusted: bool = False
+    left_out: tuple[str, ...] = ()
 
     @property
     def state(self) -> Mapping[str, torch.Tensor]:
@@ -94,6 +112,8 @@ def read_checkpoint(path: str | Path, weights: str | None = None, trust: bool = 
     else:
         hub = _hub_beside(place)
     sha256 = _hash_files(files)
+    for file in files:
+        _refuse_foreign(file)
     kind = sniff(files[0])
     if kind is FileKind.HDF5:
         raise CheckpointError(str(place), "is a Keras or HDF5 file, expected one of PyTorch", hint=RESAVE_HINT)
@@ -101,12 +121,21 @@ def read_checkpoint(path: str | Path, weights: str | None = None, trust: bool = 
         if not trust:
             raise refuse_code(place, kind.value)
         return Checkpoint(place, sha256, kind.value, (), kind=kind, trusted=True)
-    content, trusted = _load(files, kind, trust)
+    content, trusted, left_out = _load(files, kind, trust)
     if _hash_files(files) != sha256:
         raise CheckpointError(str(place), "changed while it was read", hint="wait until it is written, then try again")
-    checkpoint = _sort_out(Checkpoint(place, sha256, "", (), kind=kind, trusted=trusted), content, weights)
+    checkpoint = Checkpoint(place, sha256, "", (), kind=kind, trusted=trusted, left_out=left_out)
+    checkpoint = _sort_out(checkpoint, content, weights)
     _check_size(checkpoint, sum(file.stat().st_size for file in files))
     return _add_sidecar(_add_hub(checkpoint, hub, is_folder=files != (place,)))
+
+
+def _refuse_foreign(file: Path) -> None:
+    """Raises for a file that stands for another one, or that is of a known kind which holds no weights."""
+    with file.open("rb") as stream:
+        foreign = describe_foreign_model(stream.read(HEAD_BYTES))
+    if foreign is not None:
+        raise CheckpointError(str(file), foreign.what, hint=foreign.remedy)
 
 
 def _check_size(checkpoint: Checkpoint, n_bytes: int) -> None:
@@ -144,10 +173,10 @@ def _hash_file(file: Path) -> str:
     return sha256
 
 
-def _load(files: tuple[Path, ...], kind: FileKind, trust: bool) -> tuple[Any, bool]:
-    """The joint contents of the files, and whether code was run to read them."""
+def _load(files: tuple[Path, ...], kind: FileKind, trust: bool) -> tuple[Any, bool, tuple[str, ...]]:
+    """The joint contents of the files, whether code was run to read them, and the classes that were left out."""
     content: Any = None
-    trusted = False
+    trusted, left_out = False, dict[str, None]()
     for file in files:
         if kind is FileKind.SAFETENSORS:
             part: Any = load_safetensors(file)
@@ -155,11 +184,26 @@ def _load(files: tuple[Path, ...], kind: FileKind, trust: bool) -> tuple[Any, bo
             try:
                 part = load_torch_file(file, kind)
             except CheckpointError:
-                if not trust:
-                    raise
-                part, trusted = load_trusted_file(file, kind), True
+                if trust:
+                    part, trusted = load_trusted_file(file, kind), True
+                else:
+                    around = _load_weights_alone(file, kind)
+                    if around is None:
+                        raise
+                    part = around[0]
+                    left_out |= dict.fromkeys(around[1])
         content = {**content, **as_mapping(file, part)} if content is not None else part
-    return content, trusted
+    return content, trusted, tuple(left_out)
+
+
+def _load_weights_alone(file: Path, kind: FileKind) -> tuple[Mapping[Any, Any], tuple[str, ...]] | None:
+    """The contents without the objects that would need code; None where no weights are left so."""
+    try:
+        content, left_out = load_around_objects(file, kind)
+        has_weights = isinstance(content, Mapping) and not isinstance(content, LeftOut)
+        return (content, left_out) if has_weights and find_weights(str(file), content) else None
+    except Exception:  # damaged, or refused; the error of torch's own reading says it
+        return None
 
 
 def _sort_out(checkpoint: Checkpoint, content: Any, key: str | None) -> Checkpoint:
@@ -176,17 +220,29 @@ def _sort_out(checkpoint: Checkpoint, content: Any, key: str | None) -> Checkpoi
     if key is not None:
         places = choose_weights(str(path), places, key)
     outer = content if places[0].key else {}
-    args = _find_args(outer)
+    settings = _find_settings(outer)
+    args = settings.args
     named = outer.get("arch") or args.get("model")
     arch = named if isinstance(named, str) else _find_arch(outer)
+    origin = find_origin(outer, args)
     return replace(
         checkpoint,
         format=_name_format(checkpoint.kind, outer, arch),
         weights=places,
         arch=arch,
         args=args,
-        class_names=_find_class_names(outer, args),
+        places=settings.places,
+        origin=origin,
+        conventions=_prepare(checkpoint.path, origin, outer, args),
+        named=_find_names(outer),
     )
+
+
+def _prepare(path: Path, origin: Origin, outer: Mapping[Any, Any], args: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        return origin.prepare(outer, args)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise CheckpointError(str(path), f"its settings make no transform: {error}") from error
 
 
 def _find_module(content: Any) -> nn.Module | None:
@@ -205,24 +261,35 @@ def _name_format(kind: FileKind, outer: Mapping[Any, Any], arch: str | None) -> 
     return "timm checkpoint" if outer and arch else "state_dict in a dictionary" if outer else "bare state_dict"
 
 
-def _find_args(outer: Mapping[Any, Any]) -> dict[str, Any]:
+def _find_settings(outer: Mapping[Any, Any]) -> Settings:
     """``args``, over what other scripts' settings say of the images."""
-    settings: dict[str, Any] = {}
+    settings = Settings()
     for key in SETTINGS_KEYS:
-        given = _as_args(outer.get(key))
-        settings.update({name: given[name] for name in (*SETTINGS, *CLASS_KEYS) if _is_plain(given.get(name))})
-    return {**settings, **_as_args(outer.get("args"))}
+        sections: dict[str, dict[str, Any]] = {}
+        for place, name, value in flatten_sections(as_args(outer.get(key)), key):
+            if name.lower() in SETTINGS and _is_plain(value):
+                sections.setdefault(place, {})[name.lower()] = value
+        for place, values in sections.items():
+            translated = translate_settings(values, place)
+            settings = Settings({**settings.args, **translated.args}, {**settings.places, **translated.places})
+    own = translate_settings(as_args(outer.get("args")), "args")
+    return Settings({**settings.args, **own.args}, {**settings.places, **own.places})
 
 
 def _is_plain(value: Any) -> bool:
+    """True for numbers and texts, lists, arrays and what was read without its class of them."""
     values = value if isinstance(value, (list, tuple)) and value else [value]
-    return isinstance(value, Mapping) or all(isinstance(item, (int, float, str)) for item in values)
+    return all(isinstance(item, (int, float, str)) for item in values) or hasattr(value, "tolist") or _is_left(value)
+
+
+def _is_left(value: Any) -> bool:
+    return isinstance(getattr(value, "arguments", None), tuple)
 
 
 def _find_arch(outer: Mapping[Any, Any]) -> str | None:
     """A timm name in settings that are not timm's own; other words there may mean anything."""
     for key in SETTINGS_KEYS:
-        settings = _as_args(outer.get(key))
+        settings = as_args(outer.get(key))
         for name in ARCH_KEYS:
             value = settings.get(name)
             if isinstance(value, str) and timm.is_model(value):
@@ -230,21 +297,11 @@ def _find_arch(outer: Mapping[Any, Any]) -> str | None:
     return None
 
 
-def _as_args(args: Any) -> dict[str, Any]:
-    if isinstance(args, argparse.Namespace):
-        return dict(vars(args))
-    return {str(key): value for key, value in args.items()} if isinstance(args, Mapping) else {}
-
-
-def _find_class_names(outer: Mapping[Any, Any], args: Mapping[str, Any]) -> tuple[str, ...] | None:
-    for holder in (outer, args):
-        for key in CLASS_KEYS:
-            names: Any = holder.get(key)
-            if isinstance(names, Mapping) and sorted(names.values(), key=str) == sorted(range(len(names)), key=str):
-                names = sorted(names, key=lambda name: names[name])
-            if isinstance(names, (list, tuple)) and names and all(isinstance(name, str) for name in names):
-                return tuple(names)
-    return None
+def _find_names(outer: Mapping[Any, Any]) -> tuple[NamedClasses, ...]:
+    """Class names anywhere beside the weights; a namespace is looked into as a dictionary is."""
+    sections = {key: value for key, value in outer.items() if isinstance(key, str)}
+    sections |= {key: as_args(sections[key]) for key in ("args", *SETTINGS_KEYS) if key in sections}
+    return find_class_names(sections)
 
 
 def _add_hub(checkpoint: Checkpoint, hub: Hub | None, is_folder: bool) -> Checkpoint:
@@ -252,12 +309,20 @@ def _add_hub(checkpoint: Checkpoint, hub: Hub | None, is_folder: bool) -> Checkp
     if hub is None:
         return checkpoint
     inner = "safetensors" if checkpoint.kind is FileKind.SAFETENSORS else checkpoint.format
+    origin = checkpoint.origin
+    if origin is UNKNOWN:
+        origin = TIMM if hub.arch is not None else HUGGING_FACE if "model_type" in hub.config else UNKNOWN
+    listed = () if hub.class_names is None else (NamedClasses("config.json", hub.class_names),)
+    settings = translate_settings(hub.args, hub.files)
     return replace(
         checkpoint,
         format=f"{hub.label} ({inner})" if is_folder else f"{inner} in a {hub.label}",
         arch=checkpoint.arch or hub.arch,
-        args={**hub.args, **checkpoint.args},
-        class_names=checkpoint.class_names or hub.class_names,
+        args={**settings.args, **checkpoint.args},
+        places={**settings.places, **checkpoint.places},
+        origin=origin,
+        conventions=checkpoint.conventions or origin.prepare({}, {}),
+        named=(*checkpoint.named, *listed),
         config=hub.config,
     )
 
@@ -267,4 +332,5 @@ def _add_sidecar(checkpoint: Checkpoint) -> Checkpoint:
     if checkpoint.module is not None:
         return checkpoint
     beside = read_sidecar(checkpoint.path)
-    return replace(checkpoint, sidecar=beside, class_names=beside.class_names or checkpoint.class_names)
+    listed = () if beside.class_names is None else (NamedClasses(beside.name, beside.class_names),)
+    return replace(checkpoint, sidecar=beside, named=(*listed, *checkpoint.named))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +54,7 @@ class DeepInputs:
         seed: of the bootstrap.
         device: to run on.
         workers: processes that decode images.
+        advance: is told how many classes of how many are done.
     """
 
     classifier: Classifier
@@ -64,6 +65,7 @@ class DeepInputs:
     seed: int
     device: torch.device
     workers: int
+    advance: Callable[[int, int], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,9 @@ class _Bench:
         matched: list[_Matched] = []
         left: dict[str, list[tuple[float, float]]] = {scope.method: [] for scope in self.scopes}
         notes, edited = [], []
-        for index in self.subset.classes:
+        for place, index in enumerate(self.subset.classes):
+            if self.inputs.advance is not None:
+                self.inputs.advance(place, len(self.subset.classes))
             try:
                 projection = self._project(index)
             except DeepEditError as error:

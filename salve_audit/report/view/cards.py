@@ -141,8 +141,8 @@ def _parts(conclusion: Conclusion, threshold: float) -> tuple[Part, ...]:
         chance = reliance.chance if concept is conclusion.concept else None
         if concept.kind == REGION:
             parts.append(_concept_part(concept, reliance.n, chance, threshold))
-    by_size = sorted(reliance.factors, key=lambda factor: (-factor.removed, factor.name))
-    parts += [_factor_part(factor, reliance.n, threshold) for factor in by_size[:FACTORS]]
+    by_size = sorted(reliance.factors, key=lambda factor: (-factor.strength, -factor.removed, factor.name))
+    parts += [_factor_part(factor, factor.n or reliance.n, threshold) for factor in by_size[:FACTORS]]
     return tuple(parts)
 
 
@@ -164,6 +164,8 @@ def _factor_part(factor: FactorEffect, n: int, threshold: float) -> Part:
     inserted = ""
     if factor.inserted is not None:
         inserted = say("put into other classes: {share} become it", share=percent(factor.inserted))
+        if factor.inserted_chance is not None:
+            inserted += say(" (by chance {share})", share=percent(factor.inserted_chance))
     return Part(label, value, draw_lane(lane), inserted)
 
 

@@ -80,7 +80,7 @@ def _row(change: ClassChange, names: Mapping[str, ClassName], labels: Mapping[st
         draw_lane(lane),
         _text(reliance, _share, points),
         _text(change.accuracy, _share, points),
-        _text(change.flip, strength, _signed),
+        _text(change.flip, strength, _percent),
     )
 
 
@@ -88,8 +88,8 @@ def _share(value: float | None) -> str:
     return "–" if value is None else percent(value, 100)
 
 
-def _signed(value: float) -> str:
-    return f"−{strength(-value)}" if value < 0 else f"+{strength(value)}"
+def _percent(value: float) -> str:
+    return f"{points(value)} %"
 
 
 def _text(part: Difference | None, show: Callable[[float | None], str], change: Callable[[float], str]) -> str:

@@ -43,7 +43,7 @@ def _control_row(info: ClassReliance, reliance: ImageReliance, concepts: Sequenc
     what: Value = Missing(_NO_CONCEPT)
     if reliance.kind is not None:
         region = reliance.kind == "region" and reliance.concept is not None
-        what = say("concept {index}", index=reliance.concept) if region else say(reliance.kind)
+        what = say("concept {index}", index=reliance.concept) if region else say(_factor_of(reliance, concepts))
     return [
         info.name,
         count(reliance.n),
@@ -55,6 +55,11 @@ def _control_row(info: ClassReliance, reliance: ImageReliance, concepts: Sequenc
         what,
         Chips(_flags(info, concepts)),
     ]
+
+
+def _factor_of(reliance: ImageReliance, concepts: Sequence[Concept]) -> str:
+    named = next((concept.factor for concept in concepts if concept.index == reliance.concept), "")
+    return named or reliance.kind or ""
 
 
 def build_concepts(result: AuditResult, medium: Medium, in_cards: Collection[int] = ()) -> Section | None:

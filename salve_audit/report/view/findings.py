@@ -21,7 +21,7 @@ FLAG_MEANINGS = {
 }
 
 
-_GOAL_KEPT, _GOAL_R2 = 0.99, 0.9
+_GOAL_KEPT = 0.99
 _DENSE = 0.5  # beyond this share of the living latents per image, features are not sparse among themselves
 
 
@@ -80,20 +80,22 @@ def _autoencoder(sae: SaeInfo) -> list[str]:
     if not sae.satisfied:
         said.append(
             say(
-                "The autoencoder misses its goal: it keeps {sae} of the accuracy (goal 99 %) at R² {r2} (goal 0.9) "
+                "The autoencoder misses its goal: it keeps {sae} of the accuracy (goal 99 %) at R² {r2} (goal {goal}) "
                 "on held-out fit images. Statements about features hold only as far as it represents the "
                 "activations.",
                 sae=percent(share_kept(sae)),
                 r2=f"{sae.r2:.3f}",
+                goal=f"{sae.least_r2:.2f}",
             )
         )
-    elif audit is not None and (share_kept(audit) < _GOAL_KEPT or audit.r2 < _GOAL_R2):
+    elif audit is not None and (share_kept(audit) < _GOAL_KEPT or audit.r2 < sae.least_r2):
         said.append(
             say(
                 "The autoencoder meets its goal on held-out fit images, but not on the audit images: there it "
-                "keeps {audit} of the accuracy (goal 99 %) at R² {r2} (goal 0.9).",
+                "keeps {audit} of the accuracy (goal 99 %) at R² {r2} (goal {goal}).",
                 audit=percent(share_kept(audit)),
                 r2=f"{audit.r2:.3f}",
+                goal=f"{sae.least_r2:.2f}",
             )
         )
     if living(sae) > 0 and sae.l0 / living(sae) > _DENSE:

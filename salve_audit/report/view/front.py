@@ -18,6 +18,7 @@ from salve_audit.report.recommend import recommend
 from salve_audit.report.sentences import (
     GROUP_TITLES,
     REGION,
+    factor_name,
     headline,
     missing_measure,
     more_than,
@@ -227,7 +228,7 @@ def _thing(conclusion: Conclusion) -> tuple[Shown | None, str]:
     if reliance is None or reliance.kind is None or not conclusion.is_beyond_chance:
         return None, say("nothing beyond chance") if reliance is not None and reliance.kind is not None else ""
     if reliance.kind != REGION:
-        note = say("the images' {factor}", factor=say(reliance.kind))
+        note = say("the images' {factor}", factor=say(factor_name(conclusion)))
         return (_crop(conclusion) if concept is not None and concept.images else None), note
     if concept is None:
         return None, ""

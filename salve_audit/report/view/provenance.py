@@ -161,6 +161,7 @@ def _transform(result: AuditResult) -> list[tuple[str, str]]:
         (say("Interpolation"), transform.interpolation),
         (say("Crop"), say("{crop_pct} of the side", crop_pct=f"{transform.crop_pct:g}")),
         (say("Crop mode"), transform.crop_mode),
+        (say("EXIF orientation"), transform.orientation),
     ]
 
 

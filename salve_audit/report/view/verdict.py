@@ -24,12 +24,12 @@ _OPEN = (
 
 def build_banner(verdict: Verdict) -> Banner | None:
     """The verdict under the policy; None where no policy was given."""
-    if verdict.policy is None:
+    if verdict.policy is None and not verdict.problems:
         return None
-    policy = say("Policy: {policy}.", policy=verdict.policy.rstrip("."))
-    details = (*_open_rules(verdict.rules), *_exempt(verdict.rules), *getattr(verdict, "notes", ())[:LISTED])
-    if verdict.passed is None:
-        problems = [_sentence(problem) for problem in getattr(verdict, "problems", ())]
+    policy = say("Policy: {policy}.", policy=(verdict.policy or "").rstrip("."))
+    details = (*_open_rules(verdict.rules), *_exempt(verdict.rules), *verdict.notes[:LISTED])
+    if verdict.passed is None or verdict.problems:
+        problems = [_sentence(problem) for problem in verdict.problems]
         reasons = " ".join(problems[:LISTED]) or say("No class could be judged under one of its limits.")
         return Banner("none", say("Not decided"), f"{policy} {reasons}", (), "", details)
     if not verdict.passed:
@@ -53,8 +53,7 @@ def _failure(verdict: Verdict, policy: str, details: tuple[str, ...]) -> Banner:
 
 def effect_of(rule: Rule) -> str:
     """What the outcome of a rule does: "fail" violates the policy, "exempt" is accepted for a time."""
-    effect: str = getattr(rule, "effect", "") or rule.outcome
-    return effect
+    return rule.effect
 
 
 def _open_rules(rules: Sequence[Rule]) -> tuple[str, ...]:
@@ -78,7 +77,7 @@ def _exempt(rules: Sequence[Rule]) -> tuple[str, ...]:
     exempt = [rule for rule in rules if effect_of(rule) == "exempt"][:LISTED]
     return tuple(
         say("Exempt: {class_name}, {what}. {why}", class_name=names([rule.class_name]), what=describe(rule),
-            why=_sentence(getattr(rule, "why", "")))
+            why=_sentence(rule.why))
         for rule in exempt
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from salve_audit.errors import CheckpointError
+from salve_audit.inputs.labels.class_names import read_class_names
+from salve_audit.inputs.model.formats.partial import describe_config
+from salve_audit.inputs.model.settings import PIL_FILTERS, crop_share
 from salve_audit.results.transform import TRANSFORM_FIELDS
 
-CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+CONFIG, PREPROCESSOR, ADAPTER = "config.json", "preprocessor_config.json", "adapter_config.json"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin", "model.bin")
 SHARDED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 LARGEST_JSON = 32 << 20  # bytes
-PIL_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+RESCALED = 1 / 255  # what pixels are multiplied with, unless a processor says another factor
 CONVNEXT_CROP = 224 / 256
 LARGE_CONVNEXT = 384  # from this size on, ConvNeXt's processor squashes images instead of cropping them
 
@@ -32,6 +36,7 @@ class Hub:
         arch: timm's name, where the folder is timm's.
         args: transform settings and model_kwargs under the names that checkpoints use.
         class_names: in output order, or None.
+        files: the names of the files that `args` come from.
     """
 
     label: str
@@ -39,6 +44,7 @@ class Hub:
     arch: str | None = None
     args: Mapping[str, Any] = field(default_factory=dict)
     class_names: tuple[str, ...] | None = None
+    files: str = CONFIG
 
 
 def find_weight_files(folder: Path) -> tuple[Path, ...]:
@@ -47,6 +53,9 @@ def find_weight_files(folder: Path) -> tuple[Path, ...]:
     Raises:
         CheckpointError: there is none, several unknown ones, or a shard is missing.
     """
+    partial = describe_config(read_json(folder / CONFIG), read_json(folder / ADAPTER))
+    if partial is not None:
+        raise CheckpointError(str(folder), partial.what, hint=partial.remedy)
     for name in WEIGHT_FILES:
         if (folder / name).is_file():
             return (folder / name,)
@@ -117,30 +126,24 @@ def _read_timm(config: Mapping[str, Any]) -> Hub:
     args = {name: settings[name] for name in TRANSFORM_FIELDS if settings.get(name) is not None}
     if config.get("model_args"):
         args["model_kwargs"] = config["model_args"]
-    names = settings.get("label_names")
-    return Hub("timm folder", config, str(config["architecture"]), args, _as_names(names))
+    names = next(filter(None, (read_class_names(settings.get(key)) for key in ("label_names", "class_names"))), None)
+    return Hub("timm folder", config, str(config["architecture"]), args, names)
 
 
 def _read_transformers(config: Mapping[str, Any], processor: Mapping[str, Any]) -> Hub:
-    labels = config.get("id2label")
-    names = None
-    if isinstance(labels, dict) and all(str(key).isdecimal() for key in labels):
-        names = _as_names([labels[key] for key in sorted(labels, key=int)])
-        if names and all(re.fullmatch(r"LABEL_\d+", name) for name in names):
-            names = None  # what the library fills in where nobody named the classes
+    names = read_class_names(config.get("id2label")) or read_class_names(config.get("label2id"))
+    if names and all(re.fullmatch(r"LABEL_\d+", name) for name in names):
+        names = None  # what the library fills in where nobody named the classes
     args = _read_processor(processor) if processor else {}
     if "input_size" not in args and isinstance(config.get("image_size"), int):
         args["img_size"] = config["image_size"]
-    return Hub("Hugging Face folder", config, None, args, names)
+    return Hub("Hugging Face folder", config, None, args, names, PREPROCESSOR if processor else CONFIG)
 
 
 def _read_processor(processor: Mapping[str, Any]) -> dict[str, Any]:
     """An image processor's settings as timm's: resized to `size`, or by the shorter edge, then cropped."""
     args: dict[str, Any] = {}
-    if processor.get("do_normalize", True):
-        args["mean"], args["std"] = processor.get("image_mean"), processor.get("image_std")
-    else:
-        args["mean"], args["std"] = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    args["mean"], args["std"] = _read_normalisation(processor)
     args["interpolation"] = PIL_FILTERS.get(processor.get("resample", 2))
     size, is_squashed = _read_size(processor.get("size"))
     crop_pct = processor.get("crop_pct")
@@ -152,13 +155,27 @@ def _read_processor(processor: Mapping[str, Any]) -> dict[str, Any]:
     if size is None:
         return {key: value for key, value in args.items() if value is not None}
     if crop is not None and crop[0] <= size[0]:
-        side, share = crop, crop[0] / size[0]
+        side, share = crop, crop_share(crop[0], size[0])
     elif crop_pct and not is_squashed and size[0] < LARGE_CONVNEXT:
         side, share = size, float(crop_pct)
     else:
         side, share, is_squashed = size, 1.0, is_squashed or bool(crop_pct)
     args.update(input_size=(channels, *side), crop_pct=share, crop_mode="squash" if is_squashed else "center")
     return {key: value for key, value in args.items() if value is not None}
+
+
+def _read_normalisation(processor: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Mean and standard deviation for pixels in 0..1, whatever the processor multiplies pixels with before."""
+    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if processor.get("do_normalize", True):
+        mean, std = processor.get("image_mean"), processor.get("image_std")  # type: ignore[assignment]
+    factor = processor.get("rescale_factor", RESCALED) if processor.get("do_rescale", True) else 1.0
+    offset = 1.0 if processor.get("rescale_offset") else 0.0  # x * factor - 1
+    if not isinstance(factor, (int, float)) or factor <= 0 or (math.isclose(factor, RESCALED) and not offset):
+        return mean, std
+    scale = factor / RESCALED
+    known = isinstance(mean, (list, tuple)) and isinstance(std, (list, tuple))
+    return ([(m + offset) / scale for m in mean], [s / scale for s in std]) if known else (mean, std)
 
 
 def _read_size(size: Any) -> tuple[tuple[int, int] | None, bool]:
@@ -170,9 +187,3 @@ def _read_size(size: Any) -> tuple[tuple[int, int] | None, bool]:
     if isinstance(size, dict) and isinstance(size.get("height"), int) and isinstance(size.get("width"), int):
         return (size["height"], size["width"]), True
     return None, False
-
-
-def _as_names(names: Any) -> tuple[str, ...] | None:
-    if isinstance(names, (list, tuple)) and names and all(isinstance(name, str) for name in names):
-        return tuple(names)
-    return None

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from salve_audit.errors import CheckpointError
+from salve_audit.inputs.model.formats.partial import describe_partial_weights
 
 # in this order: what training scripts call the weights they evaluate, then their running averages
 STATE_KEYS = (
@@ -45,6 +46,10 @@ def find_weights(path: str, content: Mapping[Any, Any]) -> tuple[Weights, ...]:
         if empty is not None:
             raise CheckpointError(path, "its state_dict is empty")
         return ()
+    for _, state in places:
+        not_whole = describe_partial_weights(state)
+        if not_whole is not None:
+            raise CheckpointError(path, not_whole.what, hint=not_whole.remedy)
     largest = max(_count(state) for _, state in places)
     places = [(keys, state) for keys, state in places if _count(state) >= SMALLEST_SHARE * largest]
     places.sort(key=lambda place: _rank(place[0]))

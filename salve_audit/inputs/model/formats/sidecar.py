@@ -1,7 +1,7 @@
 """The JSON file beside a checkpoint, with what the checkpoint does not say of images and classes.
 
-``model.json`` beside ``model.pt`` may have input_size, mean, std, interpolation, crop_pct, crop_mode and class_names.
-It is what the user says, and wins over the checkpoint.
+``model.json`` beside ``model.pt`` may have input_size, mean, std, interpolation, crop_pct, crop_mode, orientation and
+class_names, under these or under other scripts' names. It is what the user says, and wins over the checkpoint.
 """
 
 from __future__ import annotations
@@ -12,26 +12,43 @@ from pathlib import Path
 from typing import Any
 
 from salve_audit.errors import CheckpointError
+from salve_audit.inputs.labels.class_names import NAME_KEYS, read_class_names
 from salve_audit.inputs.model.formats.hub import read_json
+from salve_audit.inputs.model.settings import FIELD_KEYS, RESIZE_KEYS, translate_settings
 from salve_audit.results.transform import TRANSFORM_FIELDS
 
+TRANSFORM_INPUT = "transform_input"  # of torchvision's GoogLeNet and Inception v3
 SETTINGS = (*TRANSFORM_FIELDS, "class_names")
+ALSO_KNOWN = frozenset({*RESIZE_KEYS, TRANSFORM_INPUT}).union(SETTINGS, NAME_KEYS, *FIELD_KEYS.values())
+# a checkpoint's endings, of which there may be several: model_best.pth.tar
+ENDINGS = frozenset(
+    {".pt", ".pth", ".tar", ".ckpt", ".bin", ".safetensors", ".onnx", ".th", ".pkl", ".pickle", ".model"}
+)
 MAX_NAMED = 3
 
 
 @dataclass(frozen=True)
 class Sidecar:
-    """Settings from the file `name`; `note` where there is such a file that is something else."""
+    """Settings from the file `name`; `note` where there is such a file that is something else.
+
+    `transform_input` is what it says of torchvision's networks that rescale images themselves.
+    """
 
     name: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     class_names: tuple[str, ...] | None = None
     note: str | None = None
+    transform_input: bool | None = None
 
 
 def sidecar_of(path: Path) -> Path:
-    """Path of the JSON file that belongs to the checkpoint `path`."""
-    return path.with_suffix(".json")
+    """Path of the JSON file that belongs to the checkpoint `path`: one that is there, else the plainest name."""
+    bare = path.name
+    while Path(bare).suffix.lower() in ENDINGS:
+        bare = Path(bare).stem
+    names = (f"{bare or path.stem}.json", f"{path.stem}.json", f"{path.name}.json")
+    places = [path.with_name(name) for name in names]
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def read_sidecar(path: Path) -> Sidecar:
@@ -49,13 +66,29 @@ def read_sidecar(path: Path) -> Sidecar:
         settings = read_json(file)
     except CheckpointError as error:
         return Sidecar(note=f"{file.name} beside the checkpoint {error.why}; nothing was taken from it")
-    unknown = [name for name in settings if name not in SETTINGS]
+    unknown = [name for name in settings if name not in ALSO_KNOWN]
     if unknown or not settings:
+        names = read_class_names(settings)  # index -> name, or name -> index, and nothing else
+        if names is not None:
+            return Sidecar(file.name, class_names=names)
         shown = ", ".join(unknown[:MAX_NAMED]) or "nothing"
         return Sidecar(
             note=f"{file.name} beside the checkpoint holds other things ({shown}); nothing was taken from it"
         )
-    names = settings.pop("class_names", None)
-    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise CheckpointError(str(file), "has class_names that are no list of texts")
-    return Sidecar(file.name, settings, tuple(names) if names else None)
+    return read_settings(file, settings)
+
+
+def read_settings(file: Path, settings: Mapping[str, Any]) -> Sidecar:
+    """The transform's settings and the class names in the contents of `file`.
+
+    Raises:
+        CheckpointError: its class names are no names in output order.
+    """
+    key = next((key for key in NAME_KEYS if settings.get(key) is not None), None)
+    names = None if key is None else read_class_names(settings[key])
+    if key is not None and names is None:
+        raise CheckpointError(str(file), f"has {key} that are no list of texts and no mapping of them to outputs")
+    translated = translate_settings(settings, "")
+    values = {name: translated.args[name] for name in translated.places}
+    rescales = settings.get(TRANSFORM_INPUT)
+    return Sidecar(file.name, values, names, transform_input=rescales if isinstance(rescales, bool) else None)

@@ -19,8 +19,10 @@ from typing import Any
 
 import timm
 
+from salve_audit.inputs.cache_dir import user_cache_dir
+
 FILE = Path(__file__).with_name("architectures.json.xz")
-FORMAT = 1
+FORMAT = 2
 LARGEST = 64 << 20  # bytes unpacked; the real one has 2 MB
 Dims = Mapping[str, tuple[int, ...]]
 
@@ -54,6 +56,7 @@ class Entry:
         chan_unit: side of the first of `chans` for each channel of the image.
         rule: how the size is read off, or None where nothing shows it.
         default_size: side of the images that the architecture is for.
+        order_hash: of the shapes in their order, see `hash_order`.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Entry:
     chan_unit: int
     rule: SizeRule | None
     default_size: int | None
+    order_hash: str
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,14 @@ class Index:
             entries.setdefault(entry.names_hash, []).append(entry)
         return {key: tuple(value) for key, value in entries.items()}
 
+    @functools.cached_property
+    def by_order(self) -> Mapping[str, tuple[Entry, ...]]:
+        """Entries by the hash of their shapes in order."""
+        entries: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            entries.setdefault(entry.order_hash, []).append(entry)
+        return {key: tuple(value) for key, value in entries.items()}
+
     @property
     def is_current(self) -> bool:
         """True for an index that was measured with the installed timm."""
@@ -99,7 +111,7 @@ class Index:
 def load_index() -> Index:
     """The index of the installed timm from the user's cache, else the shipped one."""
     own = cached_path()
-    if own.is_file():
+    if os.path.isfile(own):  # unlike Path.is_file, no exception where access is denied
         try:
             return decode_index(own.read_bytes())
         except (ValueError, KeyError, TypeError, OSError, lzma.LZMAError):
@@ -109,9 +121,7 @@ def load_index() -> Index:
 
 def cached_path() -> Path:
     """Path of an index of the installed timm in the user's cache."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    base = Path(home) if home else Path.home() / ".cache"
-    return base / "salve-audit" / f"architectures-{FORMAT}-timm-{timm.__version__}.json.xz"
+    return user_cache_dir() / f"architectures-{FORMAT}-timm-{timm.__version__}.json.xz"
 
 
 def encode_index(index: Index) -> bytes:
@@ -153,9 +163,21 @@ def decode_index(packed: bytes) -> Index:
     ]
     entries = []
     for row in content["entries"]:
-        name, kwargs, names_hash, fixed_hash, default_hash, sketch, classes, chans, sizes, unit, rule, default_size = (
-            row
-        )
+        (
+            name,
+            kwargs,
+            names_hash,
+            fixed_hash,
+            default_hash,
+            sketch,
+            classes,
+            chans,
+            sizes,
+            unit,
+            rule,
+            default_size,
+            order,
+        ) = row
         entries.append(
             Entry(
                 name,
@@ -170,6 +192,7 @@ def decode_index(packed: bytes) -> Index:
                 unit,
                 SizeRule(**dims[rule]) if tables[rule] else None,
                 default_size,
+                order,
             )
         )
     return Index(content["timm"], tuple(entries))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,6 +153,14 @@ def _solve_size(rule: SizeRule, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _is_exact(fit: Fit, shapes: Shapes) -> bool:
     return build_shapes(fit.name, **fit.kwargs) == dict(shapes)
+
+
+def rank_fits(fits: Sequence[Fit], said: str) -> list[Fit]:
+    """Fits of different architectures, the one to take first; see `find_fits`."""
+    fit_of: dict[str, Fit] = {}
+    for fit in sorted(fits, key=lambda fit: _rank(fit, said)):
+        fit_of.setdefault(strip_size(fit.name), fit)
+    return list(fit_of.values())
 
 
 def _rank(fit: Fit, said: str) -> tuple[Any, ...]:

@@ -16,6 +16,7 @@ from salve_audit.inputs.model.inference.index import Entry, SizeRule
 from salve_audit.inputs.model.inference.signature import (
     Shapes,
     hash_names,
+    hash_order,
     hash_shapes,
     mask_dims,
     read_shapes,
@@ -131,6 +132,7 @@ def measure_architecture(name: str, kwargs: Mapping[str, Any] | None = None) -> 
         chan_unit=next((default[name][dims[0]] for name, dims in chans.items()), N_CHANS[0]) // N_CHANS[0],
         rule=rule,
         default_size=_default_size(name),
+        order_hash=hash_order(default),
     )
 
 

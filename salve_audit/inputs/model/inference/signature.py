@@ -59,6 +59,25 @@ def hash_shapes(shapes: Shapes) -> str:
     return _hash("\n".join(f"{name} {shapes[name]}" for name in sorted(shapes)))
 
 
+def hash_order(shapes: Shapes) -> str:
+    """One hash of the shapes in their order, whatever the tensors are called.
+
+    The sides that follow the number of classes (of the last matrix and its bias) and of channels (of the first
+    convolution) are left out.
+    """
+    sides = list(shapes.values())
+    last = max((place for place, shape in enumerate(sides) if len(shape) == 2), default=None)
+    if last is not None:
+        n_classes = sides[last][0]
+        sides[last] = (ANY, *sides[last][1:])
+        if last + 1 < len(sides) and sides[last + 1] == (n_classes,):
+            sides[last + 1] = (ANY,)
+    first = next((place for place, shape in enumerate(sides) if len(shape) == 4), None)
+    if first is not None:
+        sides[first] = (sides[first][0], ANY, *sides[first][2:])
+    return _hash("\n".join(map(str, sides)))
+
+
 def sketch_shapes(shapes: Shapes) -> tuple[str, ...]:
     """The smallest hashes of single (name, shape) pairs: two sets share as many as they are alike."""
     return tuple(heapq.nsmallest(N_SKETCH, (_hash(f"{name} {shape}")[:8] for name, shape in shapes.items())))

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from salve_audit.errors import CheckpointError
+from salve_audit.inputs.labels.class_names import (
+    NamedClasses,
+    choose_class_names,
+    describe_class_names,
+    find_class_names,
+)
 from salve_audit.inputs.model.classifier import Classifier
-from salve_audit.inputs.model.formats.sidecar import Sidecar, read_sidecar, sidecar_of
+from salve_audit.inputs.model.formats.sidecar import ALSO_KNOWN, Sidecar, read_sidecar, sidecar_of
 from salve_audit.inputs.model.head.search import find_head
 from salve_audit.inputs.model.network import Network
 from salve_audit.inputs.model.onnx.graph import FinalMap, Graph, find_final_map
 from salve_audit.inputs.model.onnx.onnx_file import OnnxFile, read_onnx
 from salve_audit.inputs.model.onnx.session import OnnxNetwork, input_sides
+from salve_audit.inputs.model.settings import translate_settings
 from salve_audit.inputs.model.transform import resolve_transform
 from salve_audit.inputs.model.weights import Checkpoint
-from salve_audit.results.transform import TRANSFORM_FIELDS, TransformSpec
+from salve_audit.results.transform import TransformSpec
 
 GENERAL = "general default of 224 pixels and ImageNet's mean: the file does not say"
-NAME_KEYS = ("class_names", "classes", "labels", "names")
 LARGEST_SETTING = 1 << 20  # characters
 
 
@@ -51,9 +57,16 @@ def load_onnx(path: Path, arch: str | None = None, head: str | None = None) -> C
     final = find_final_map(Graph(file.proto.graph, str(path)), head)
     model = OnnxNetwork(file, final).eval().requires_grad_(False)
     network = _describe_network(file, model)
-    checkpoint = Checkpoint(path, file.sha256, "ONNX", (), args=_read_settings(file), sidecar=read_sidecar(path))
-    transform = resolve_transform(checkpoint, network)
+    settings = translate_settings(_read_settings(file), "metadata_props")
+    beside = read_sidecar(path)
+    listed = () if beside.class_names is None else (NamedClasses(beside.name, beside.class_names),)
+    named = (*listed, *find_class_names(settings.args))
+    checkpoint = Checkpoint(
+        path, file.sha256, "ONNX", (), args=settings.args, places=settings.places, sidecar=beside, named=named
+    )
+    transform, decisions = resolve_transform(checkpoint, network)
     reader = find_head(model, transform.input_size, str(path), head=model.head_name)
+    chosen, _ = choose_class_names(named, reader.count_classes(model))
     return Classifier(
         model=model,
         architecture=network.architecture,
@@ -62,11 +75,12 @@ def load_onnx(path: Path, arch: str | None = None, head: str | None = None) -> C
         sha256=file.sha256,
         head_name=reader.name,
         transform=transform,
-        class_names=checkpoint.sidecar.class_names or _find_names(checkpoint.args),
+        class_names=None if chosen is None else chosen.names,
         trusted_code=False,
         notes=(*_list_notes(file, final, checkpoint.sidecar, transform), *reader.notes),
         build_key=network.build_key,
         head_reader=reader,
+        decisions=(*decisions, *describe_class_names(named, reader.count_classes(model))),
     )
 
 
@@ -105,7 +119,7 @@ def _declared(file: OnnxFile) -> dict[str, Any]:
 def _read_settings(file: OnnxFile) -> dict[str, Any]:
     """The known ``metadata_props``; values are JSON, Python literals, or lists with commas."""
     given = {entry.key: entry.value for entry in file.proto.metadata_props}
-    known = {key: value for key, value in given.items() if key in (*TRANSFORM_FIELDS, *NAME_KEYS)}
+    known = {key: value for key, value in given.items() if key in ALSO_KNOWN}
     texts = {key: value for key, value in known.items() if isinstance(value, str)}  # bytes where they are no UTF-8
     settings = {key: _parse(value) for key, value in texts.items() if len(value) <= LARGEST_SETTING}
     if _declared(file):
@@ -123,15 +137,3 @@ def _parse(text: str) -> Any:
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         parts = [part.strip() for part in text.split(",")]
         return parts if len(parts) > 1 else text
-
-
-def _find_names(settings: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Label names in output order, from a list or from index -> name."""
-    for key in NAME_KEYS:
-        names = settings.get(key)
-        if isinstance(names, Mapping) and sorted(map(str, names)) == sorted(map(str, range(len(names)))):
-            by_index = {str(index): name for index, name in names.items()}
-            names = [by_index[str(index)] for index in range(len(by_index))]
-        if isinstance(names, (list, tuple)) and names and all(isinstance(name, str) for name in names):
-            return tuple(names)
-    return None

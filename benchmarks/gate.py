@@ -1,0 +1,254 @@
+"""How often the gate errs: networks trained again without any change, and with a planted regression.
+
+A world of eight classes is drawn once; network 0 of it is audited, and its audit proposes the policy (``gate --init``)
+and is the baseline. Further networks are trained with other seeds: on the same world (a gate that does not hold is a
+false alarm), and on worlds with one regression each (every gate that holds is a miss). Audit images come from the world
+that the network was trained on, drawn from the same seeds, so that images pair with the baseline's.
+
+    python benchmarks/gate.py --out runs/gate --networks 200 --regressed 40 --images 40 70 100
+    python benchmarks/gate.py --out runs/gate --networks 200 --regressed 40 --images 40 70 100 --part 2/2
+
+Every audit is a file in the folder: a second call takes up where the first ended, and several parts can run side by
+side. The table, and a plot in the folder, are made of what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from salve_audit.audit.run import run_audit
+from salve_audit.config import AuditConfig
+from salve_audit.demo.files import image_path
+from salve_audit.demo.images import DrawnSplit, draw_split
+from salve_audit.demo.training import NetworkRecipe, one_thread, save_checkpoint, train_network
+from salve_audit.demo.world import Planted, PlantedClassSpec, World, demo_world
+from salve_audit.gate.audit_file import read_audit_file
+from salve_audit.gate.estimates import wilson
+from salve_audit.gate.init import propose_policy
+from salve_audit.gate.run import Request, run_gate
+
+N_TRAIN, DATA_SEED = 200, 0
+SHORTCUT, BLURRED, BLUR_RADIUS = "clinic", "plain", 1.2
+LOSSES = "max_drop = { accuracy = 0.03, image_reliance = 0.2, alpha_hat = 0.5 }\n"
+RECIPE = NetworkRecipe(epochs=4)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A world and what was done to it.
+
+    Attributes:
+        name: for tables.
+        world: that networks are trained and audited on.
+        blurred: a class whose images are blurred; empty: none.
+    """
+
+    name: str
+    world: World
+    blurred: str = ""
+
+
+def make_cases() -> tuple[Case, ...]:
+    """The world without a change first, then one case a regression."""
+    base = _with_cues(demo_world(), SHORTCUT, (Planted("cross"), Planted("tag", 0.6)))
+    fewer = _with_cues(base, "trio", (Planted("bar", 0.85), Planted("checkerboard", 0.85)))
+    stronger = _with_cues(base, SHORTCUT, (Planted("cross"), Planted("tag", 0.95)))
+    return (
+        Case("no change", base),
+        Case("one of three redundant cues removed", fewer),
+        Case("a shortcut raised from 60 % to 95 %", stronger),
+        Case("a blur shortcut added", base, blurred=BLURRED),
+    )
+
+
+def _with_cues(world: World, name: str, cues: tuple[Planted, ...]) -> World:
+    classes = tuple(PlantedClassSpec(name, cues) if kind.name == name else kind for kind in world.classes)
+    return dataclasses.replace(world, classes=classes)
+
+
+def main() -> None:
+    """Runs what is missing of this part, then prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--networks", type=int, default=200, help="networks without a change, beside the baseline's")
+    parser.add_argument("--regressed", type=int, default=40, help="networks of every regression")
+    parser.add_argument("--images", type=int, nargs="+", default=[40, 70, 100], help="audit images per class")
+    parser.add_argument("--part", default="1/1", help="I/N: every N-th network, from the I-th")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no network after this many")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    with one_thread():
+        for case, seed in _jobs(options):
+            if time.monotonic() - start > options.seconds:
+                break
+            _run(case, seed, tuple(options.images), options.out)
+    print(_report(options.out, tuple(options.images)))
+
+
+def _jobs(options: argparse.Namespace) -> Iterator[tuple[Case, int]]:
+    """Networks of this part, those of all cases in turn, so that an interrupted run says something of each."""
+    part, parts = (int(number) for number in options.part.split("/"))
+    cases = make_cases()
+    counts = [options.networks + 1, *[options.regressed] * (len(cases) - 1)]
+    jobs = [(seed, case) for case, count in zip(cases, counts, strict=True) for seed in range(count)]
+    jobs.sort(key=lambda job: job[0])
+    for i, (seed, case) in enumerate(jobs):
+        if i == 0 or i % parts == part - 1:  # the baseline's network is every part's
+            yield case, seed
+
+
+def _folder(out: Path, case: Case, seed: int, n: int) -> Path:
+    return out / case.name.replace(" ", "-").replace("%", "pct") / f"{seed:04d}" / str(n)
+
+
+def _run(case: Case, seed: int, images: tuple[int, ...], out: Path) -> None:
+    """Trains one network and audits it on so many images per class; what is there already is left."""
+    missing = [n for n in images if not (_folder(out, case, seed, n) / "audit.json").is_file()]
+    if not missing:
+        return
+    place = _folder(out, case, seed, 0).with_name("making")
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    started = time.process_time()
+    splits = {split: _draw(case, split, n) for split, n in (("train", N_TRAIN), ("val", max(images)))}
+    model = train_network(splits["train"].pixels, splits["train"].labels, RECIPE, 1000 + seed)
+    save_checkpoint(model, RECIPE, place / "model.pt", case.world.size, case.world.class_names)
+    for drawn in splits.values():
+        _write(case, place / "data", drawn)
+    for n in missing:
+        _audit(place, n, _folder(out, case, seed, n))
+    seconds = time.process_time() - started
+    (place.parent / "seconds.json").write_text(json.dumps(seconds))
+    shutil.rmtree(place)
+    print(f"{case.name}, network {seed}: {seconds:.0f} s of one core", flush=True)
+
+
+def _draw(case: Case, split: str, n: int) -> DrawnSplit:
+    drawn = draw_split(case.world, split, n, DATA_SEED)
+    if not case.blurred:
+        return drawn
+    pixels = drawn.pixels.copy()
+    for row in np.flatnonzero(drawn.labels == case.world.class_names.index(case.blurred)):
+        pixels[row] = np.asarray(Image.fromarray(pixels[row]).filter(ImageFilter.GaussianBlur(BLUR_RADIUS)))
+    return dataclasses.replace(drawn, pixels=pixels)
+
+
+def _write(case: Case, folder: Path, drawn: DrawnSplit) -> None:
+    for key, pixels in zip(drawn.keys, drawn.pixels, strict=True):
+        file = folder / image_path(case.world, key)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(file, compress_level=1)
+
+
+def _audit(place: Path, n: int, out: Path) -> None:
+    """What the default policy judges: accuracy, α̂ with one autoencoder, image reliance; no edits, no heat maps.
+
+    The limit of images is of both splits: the autoencoder is trained on as many per class.
+    """
+    config = AuditConfig(
+        model=place / "model.pt",
+        data=place / "data",
+        out=out,
+        format=("json",),
+        limit=n,
+        sae="linear-l1",
+        sae_seeds=1,
+        interventions=("salve",),
+        deep_edits="off",
+        images=False,
+        use_cache=False,
+        fail_over_reliance=1.0,  # so that every class is measured
+    )
+    run_audit(config)
+
+
+def judge_all(out: Path, n: int) -> dict[str, dict[str, list[int]]]:
+    """Exit codes of every network's gate, by case, without and with the baseline."""
+    cases = make_cases()
+    baseline = _folder(out, cases[0], 0, n)
+    if not (baseline / "audit.json").is_file():
+        return {}
+    proposed = propose_policy(read_audit_file(baseline).result)
+    policies = {"without a baseline": proposed, "with the baseline": _add_losses(proposed)}
+    codes: dict[str, dict[str, list[int]]] = {case.name: {way: [] for way in policies} for case in cases}
+    for way, text in policies.items():
+        file = out / f"policy-{n}-{way.replace(' ', '-')}.toml"
+        file.write_text(text)
+        for case in cases:
+            for folder in sorted((out / _folder(out, case, 0, n).parent.parent.name).glob(f"*/{n}")):
+                if folder != baseline and (folder / "audit.json").is_file():
+                    request = Request(folder, policy=file, baseline=baseline, allow_mismatch=("data", "autoencoder"))
+                    codes[case.name][way].append(run_gate(request).verdict.exit_code)
+    return codes
+
+
+def _add_losses(text: str) -> str:
+    """The policy with its rules on losses switched on; they come first, for tables of classes follow."""
+    return LOSSES + text
+
+
+def _report(out: Path, images: tuple[int, ...]) -> str:
+    lines = [
+        "| images per class | case | gate | networks | exit 1 | exit 2 | not held | 95 % interval |",
+        "|---|" + "---|" * 7,
+    ]
+    shares: dict[tuple[str, str], dict[int, tuple[float, float, float]]] = {}
+    for n in images:
+        for name, ways in judge_all(out, n).items():
+            for way, codes in ways.items():
+                if codes:
+                    caught = sum(code != 0 for code in codes)
+                    low, high = wilson(caught, len(codes))
+                    shares.setdefault((name, way), {})[n] = (caught / len(codes), low, high)
+                    said = f"{caught / len(codes):.3f} | {low:.3f} .. {high:.3f}"
+                    lines.append(
+                        f"| {n} | {name} | {way} | {len(codes)} | {codes.count(1)} | {codes.count(2)} | {said} |"
+                    )
+    seconds = [json.loads(file.read_text()) for file in out.glob("*/*/seconds.json")]
+    if seconds:
+        lines += ["", f"{len(seconds)} networks, {sum(seconds) / 60:.0f} minutes of one core in all."]
+    (out / "gate.svg").write_text(_plot(shares, images))
+    return "\n".join(lines)
+
+
+def _plot(shares: Mapping[tuple[str, str], Mapping[int, tuple[float, float, float]]], images: tuple[int, ...]) -> str:
+    """Share of gates that do not hold, against images per class, one line a case; dashed: without a baseline."""
+    colours = ("#555555", "#0072b2", "#d55e00", "#009e73")
+    names = list(dict.fromkeys(name for name, _ in shares))
+    span = max(max(images) - min(images), 1)
+    parts = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 320" font-family="sans-serif" font-size="12">']
+    parts.append("<title>Share of gates that do not hold, by images per class</title>")
+    for level, y in ((0.0, 280), (0.5, 160), (0.95, 52), (1.0, 40)):
+        parts.append(
+            f'<line x1="50" x2="420" y1="{y}" y2="{y}" stroke="#ddd"/><text x="14" y="{y + 4}">{level:g}</text>'
+        )
+    parts += [f'<text x="{50 + 370 * (n - min(images)) / span - 8:.0f}" y="300">{n}</text>' for n in images]
+    for (name, way), points in shares.items():
+        colour, dash = colours[names.index(name) % 4], "5 3" if "without" in way else "none"
+        places = [(50 + 370 * (n - min(images)) / span, 280 - 240 * part[0]) for n, part in sorted(points.items())]
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        parts.append(
+            f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>'
+        )
+    for i, name in enumerate(names):
+        parts.append(f'<text x="435" y="{60 + 20 * i}" fill="{colours[i % 4]}">{name}</text>')
+    parts.append('<text x="435" y="160">dashed: without a baseline</text></svg>')
+    return "\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""The audit's line: one stage after the other, each from the cache where its result is there already."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from salve_audit.activations.device import choose_device
+from salve_audit.activations.store import Activations
+from salve_audit.audit.assemble import StageResults, assemble
+from salve_audit.audit.first_result import tell_sensitivity
+from salve_audit.audit.line import (
+    AUTOENCODER,
+    DEEP_EDITS,
+    IMAGE_RELIANCE,
+    INTERVENTIONS,
+    LINE,
+    RELIANCE,
+    SALIENCY,
+    STRESS,
+)
+from salve_audit.audit.prediction import predict_stages, remember_ratios
+from salve_audit.audit.progress import Reporter
+from salve_audit.audit.recall import Measured
+from salve_audit.audit.samples import samples_bytes
+from salve_audit.audit.stage_cache import StageCache
+from salve_audit.audit.stage_runner import StageRunner
+from salve_audit.audit.stages import check_layers
+from salve_audit.audit.subject import load_subject
+from salve_audit.config import AuditConfig
+from salve_audit.reliance.assess import Reliance
+from salve_audit.results import AuditResult
+from salve_audit.sae.files import serialise_sae
+from salve_audit.sae.stage import SaeOutcome
+
+
+@dataclass(frozen=True)
+class Audit:
+    """An audit in memory: the result and what it was computed from.
+
+    Attributes:
+        result: what audit.json will say.
+        activations: cached activations of both splits.
+        outcome: the autoencoder.
+        sae_file: content of sae.safetensors.
+        concepts_file: content of concepts.safetensors; None: image reliance was not measured.
+        codes: (n, m) of the audit split.
+        reliance: per-sample thresholds and class records.
+        data_key: of the images, see `Subject`.
+        settled: nothing in it may come out better another time.
+    """
+
+    result: AuditResult
+    activations: Activations
+    outcome: SaeOutcome
+    sae_file: bytes
+    concepts_file: bytes | None
+    codes: np.ndarray
+    reliance: Reliance
+    data_key: str
+    settled: bool
+
+    def measured(self) -> Measured:
+        """All that its files are made of."""
+        samples = samples_bytes(self.activations.audit, self.reliance.samples, self.result.data.classes)
+        return Measured(self.result, samples, self.sae_file, self.concepts_file, self.activations)
+
+
+def measure(config: AuditConfig, reporter: Reporter | None = None, cache: StageCache | None = None) -> Audit:
+    """All stages up to the result, without writing anything but the cache.
+
+    Args:
+        config: what to do.
+        reporter: is told of every stage; None: nobody listens.
+        cache: of the stages' results; None: they are neither recalled nor kept.
+    """
+    reporter, cache = reporter or Reporter(), cache or StageCache(None, 0)
+    subject = load_subject(config, reporter)
+    if cache.folder is not None:
+        cache.used.add(cache.folder / subject.activations.key)
+    check_layers(config, subject)
+    runner = StageRunner(config, subject, cache, reporter)
+    reporter.predict(predict_stages(runner, LINE))
+    trained = runner.run(AUTOENCODER)
+    reliance = runner.run(RELIANCE)
+    tell_sensitivity(reliance.classes)
+    comparison = runner.run(INTERVENTIONS)
+    stress = runner.run(STRESS)
+    deep_edits = runner.run(DEEP_EDITS)
+    seeing = runner.run(SALIENCY)
+    evidence = runner.run(IMAGE_RELIANCE)
+    remember_ratios(cache.folder, reporter.times)
+    hashes = {"model_sha256": subject.model_sha256, "data_sha256": subject.activations.data_sha256}
+    sae_file = serialise_sae(trained.sae, hashes)
+    stages = StageResults(
+        subject=subject,
+        sae=trained.info,
+        sae_sha256=hashlib.sha256(sae_file).hexdigest(),
+        reliance=reliance,
+        comparison=comparison,
+        device=str(choose_device(config.device)),
+        stress=stress,
+        deep_edits=deep_edits,
+        seeing=seeing,
+        evidence=evidence,
+    )
+    return Audit(
+        result=assemble(config, stages),
+        activations=subject.activations,
+        outcome=trained.outcome,
+        sae_file=sae_file,
+        concepts_file=evidence.serialise(hashes),
+        codes=trained.encode(subject.activations.audit),
+        reliance=reliance,
+        data_key=subject.data_key,
+        settled=runner.settled,
+    )
+
+
+def without_values(activations: Activations) -> Activations:
+    """Activations without their values, which the cache has on their own."""
+    fit, audit = (dataclasses.replace(part, acts=part.acts[:0]) for part in (activations.fit, activations.audit))
+    return dataclasses.replace(activations, fit=fit, audit=audit)

@@ -1,0 +1,220 @@
+"""How long the stages ahead will take: counted work over measured speed, corrected by what earlier audits took.
+
+The network's speed is known from the pass, and that of products from one that is timed. How much work a stage is, is a
+rough formula; the ratio of what it took to what was predicted is kept in the cache folder for each stage, so that the
+next prediction on the same machine is better than the first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import statistics
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from salve_audit.activations.device import choose_device
+from salve_audit.audit.line import (
+    AUTOENCODER,
+    DEEP_EDITS,
+    IMAGE_RELIANCE,
+    INTERVENTIONS,
+    RELIANCE,
+    SALIENCY,
+    STRESS,
+)
+from salve_audit.audit.progress import StageTime
+from salve_audit.audit.stage_runner import Stage, StageRunner
+from salve_audit.audit.stages import choose_budget
+from salve_audit.audit.subject import PASS_STAGE
+from salve_audit.config import AuditConfig
+from salve_audit.sae.variant_names import AUTO
+
+FILE = "times.json"  # in the cache folder: by stage, actual over predicted seconds of the last audits
+REMEMBERED = 5
+LEAST_S = 0.5  # shorter stages say nothing about speed
+PRODUCT_SIZE = 384  # of the timed matrix product
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What the cost of a stage depends on.
+
+    Attributes:
+        n_fit, n_audit: images of the two splits.
+        d, k: activations and classes.
+        per_class: audit images of each class that has any.
+        image_s: seconds of one image's forward pass; 0 without a network.
+        product_s: seconds of one multiply-add in a large product of float64.
+        config: of the audit.
+    """
+
+    n_fit: int
+    n_audit: int
+    d: int
+    k: int
+    per_class: tuple[int, ...]
+    image_s: float
+    product_s: float
+    config: AuditConfig
+
+    @property
+    def head_s(self) -> float:
+        """Seconds of the head on all audit images."""
+        return float(self.n_audit) * self.d * self.k * self.product_s
+
+
+def predict_stages(runner: StageRunner, stages: Sequence[Stage[Any]]) -> dict[str, float]:
+    """Seconds that each stage will take, 0 where its result is there already."""
+    load, ratios = measure_workload(runner), read_ratios(runner.cache.folder)
+    return {
+        stage.name: 0.0 if runner.is_ready(stage) else FORMULAS[stage.name](load) * _ratio(ratios, stage.name)
+        for stage in stages
+    }
+
+
+def measure_workload(runner: StageRunner) -> Workload:
+    """The sizes of the audit, and the speeds of its network and of this machine."""
+    subject = runner.subject
+    head, audit = subject.activations.head, subject.activations.audit
+    counts = np.bincount(audit.labels, minlength=head.n_classes)
+    return Workload(
+        n_fit=len(subject.activations.fit.labels),
+        n_audit=len(audit.labels),
+        d=head.d,
+        k=head.n_classes,
+        per_class=tuple(int(count) for count in counts if count),
+        image_s=_time_image(runner),
+        product_s=_time_product(),
+        config=runner.config,
+    )
+
+
+def _time_image(runner: StageRunner) -> float:
+    """Seconds per image of the pass, or of a few runs where activations came from the cache."""
+    classifier, activations = runner.subject.classifier, runner.subject.activations
+    if classifier is None:
+        return 0.0
+    passes = [stage for stage in runner.reporter.times if stage.name == PASS_STAGE and not stage.from_cache]
+    if passes and passes[-1].seconds:
+        return passes[-1].seconds / (len(activations.fit.labels) + len(activations.audit.labels))
+    device = choose_device(runner.config.device)
+    model, batch = classifier.on(device).model, torch.zeros((4, *classifier.transform.input_size), device=device)
+    with torch.no_grad():
+        model(batch[:1])
+        start = time.perf_counter()
+        model(batch)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+    return (time.perf_counter() - start) / len(batch)
+
+
+def _time_product() -> float:
+    """Seconds of one multiply-add."""
+    square = np.ones((PRODUCT_SIZE, PRODUCT_SIZE))
+    timed = []
+    for _ in range(3):
+        start = time.perf_counter()
+        square @ square
+        timed.append(time.perf_counter() - start)
+    return min(timed) / PRODUCT_SIZE**3
+
+
+def _predict_autoencoder(load: Workload) -> float:
+    """The search over variants, or one of them; it grows slower than the number of images."""
+    share = 1.0 if load.config.sae == AUTO else 0.25
+    seeds = (load.config.sae_seeds or 5) / 5
+    seconds = share * seeds * SAE_S * (load.n_fit / 1000) ** 0.5 * max(load.d / 512, 0.25)
+    return min(seconds, choose_budget(load.config.sae_budget, choose_device(load.config.device)) or seconds)
+
+
+def _predict_reliance(load: Workload) -> float:
+    return 0.2 + CURVE_PRODUCTS * min(load.k, 50) * load.head_s + ROW_S * load.n_audit * max(load.d, 64)
+
+
+def _predict_interventions(load: Workload) -> float:
+    methods = len(load.config.interventions)
+    return 0.1 + methods * load.k * (EDIT_PRODUCTS * load.head_s + EDIT_S)
+
+
+def _predict_stress(load: Workload) -> float:
+    return 0.1 + min(load.k, 50) * (STRESS_PRODUCTS * load.head_s + STRESS_S)
+
+
+def _predict_deep_edits(load: Workload) -> float:
+    if load.config.deep_edits == "off" or not load.image_s:
+        return 0.0
+    return min(DEEP_RUNS * load.image_s, DEEP_MOST_S)
+
+
+def _predict_saliency(load: Workload) -> float:
+    if not load.config.images or not load.image_s:
+        return 0.0
+    shown = min(SHOWN_PER_CLASS * len(load.per_class), MOST_SHOWN, load.n_audit)
+    return 0.5 + shown * (MAP_RUNS * load.image_s + DRAWING_S)
+
+
+def _predict_image_reliance(load: Workload) -> float:
+    if load.config.evidence == "off" or not load.image_s:
+        return 0.0
+    examined = sum(min(count, EXAMINED) for count in load.per_class)
+    return 0.5 + examined * EVIDENCE_RUNS * load.image_s
+
+
+# Fitted to audits of networks with 32 to 1,280 activations; see `REMEMBERED` for what corrects them on a machine.
+SAE_S = 30.0
+CURVE_PRODUCTS, ROW_S = 60.0, 2e-6
+EDIT_PRODUCTS, EDIT_S = 12.0, 0.02
+STRESS_PRODUCTS, STRESS_S = 60.0, 0.1
+DEEP_RUNS, DEEP_MOST_S = 2000.0, 30.0
+SHOWN_PER_CLASS, MOST_SHOWN, MAP_RUNS, DRAWING_S = 20, 300, 3.0, 0.02
+EXAMINED, EVIDENCE_RUNS = 100, 40.0
+
+FORMULAS: Mapping[str, Callable[[Workload], float]] = {
+    AUTOENCODER.name: _predict_autoencoder,
+    RELIANCE.name: _predict_reliance,
+    INTERVENTIONS.name: _predict_interventions,
+    STRESS.name: _predict_stress,
+    DEEP_EDITS.name: _predict_deep_edits,
+    SALIENCY.name: _predict_saliency,
+    IMAGE_RELIANCE.name: _predict_image_reliance,
+}
+
+
+def read_ratios(folder: Path | None) -> dict[str, list[float]]:
+    """By stage, actual over predicted seconds of the last audits with this cache; none where it has no such file."""
+    if folder is None:
+        return {}
+    try:
+        content = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        return {str(name): [float(ratio) for ratio in ratios] for name, ratios in content.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def remember_ratios(folder: Path | None, times: Sequence[StageTime]) -> None:
+    """Keep how the stages that were computed compare with what was predicted; without a folder, nothing."""
+    ratios = read_ratios(folder)
+    for stage in times:
+        if stage.from_cache or stage.seconds is None or not stage.predicted or stage.seconds < LEAST_S:
+            continue
+        uncorrected = stage.predicted / _ratio(ratios, stage.name)
+        ratios[stage.name] = [*ratios.get(stage.name, []), stage.seconds / uncorrected][-REMEMBERED:]
+    if folder is None or not folder.is_dir():
+        return
+    part = folder / f"{FILE}.{uuid.uuid4().hex[:12]}.tmp"
+    with contextlib.suppress(OSError):
+        part.write_text(json.dumps(ratios), encoding="utf-8")
+        part.replace(folder / FILE)
+
+
+def _ratio(ratios: Mapping[str, Sequence[float]], name: str) -> float:
+    known = [ratio for ratio in ratios.get(name, ()) if 0 < ratio < float("inf")]
+    return statistics.median(known) if known else 1.0

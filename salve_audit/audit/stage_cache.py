@@ -1,0 +1,105 @@
+"""Results of stages on disk: one file per stage and key, complete or absent.
+
+::
+
+    CACHE/stages/<stage>/<key>.npz              a result: its record, the warnings it was made with, what it is about
+    CACHE/stages/<stage>/<key>.npz.<id>.tmp     one that is being written; renamed when done
+
+Renaming is atomic, so audits that share a cache see whole results or none; two that make the same one write the same.
+A zip archive has a checksum for each of its parts: a torn or damaged file is noticed and made again. Nothing in it is
+executed (see `codec`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from salve_audit.audit.cache_folder import ABOUT, DAMAGED, STAGES, SUFFIX, prune
+from salve_audit.audit.codec import decode, encode
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class KeptResult:
+    """A stage's result with the warnings that were said while it was made."""
+
+    record: Any
+    warnings: tuple[str, ...]
+
+
+@dataclass
+class StageCache:
+    """The stage results in a cache folder.
+
+    Attributes:
+        folder: of the cache; None: nothing is kept.
+        max_bytes: size of the whole cache, activations included, beyond which the least recently used goes.
+        about: model and data in words, for lists of the cache.
+        used: files and folders that the running audit has read or written; they are never removed by it.
+    """
+
+    folder: Path | None
+    max_bytes: int
+    about: str = ""
+    used: set[Path] = field(default_factory=set)
+
+    def holds(self, stage: str, key: str) -> bool:
+        """True if there is a result, damaged or not."""
+        return self.folder is not None and self._file(self.folder, stage, key).is_file()
+
+    def recall(self, stage: str, key: str, kind: Any) -> KeptResult | None:
+        """The result of type `kind` under `key`; None where there is none, or a damaged one (a warning says so)."""
+        if self.folder is None or not self.holds(stage, key):
+            return None
+        file = self._file(self.folder, stage, key)
+        try:
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as members:
+                arrays = {name: members[name] for name in members.files if name != ABOUT}
+            warnings = tuple(str(text) for text in arrays.pop("warnings"))
+            record = decode(kind, arrays)
+        except DAMAGED as error:
+            log.warning("a cached result (%s) is damaged and computed again: %s", stage, error)
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(file)  # least recently used ones are pruned first
+        self.used.add(file)
+        return KeptResult(record, warnings)
+
+    def keep(self, stage: str, key: str, result: KeptResult) -> None:
+        """Store a result; a folder that cannot be written is a warning, and nothing more is kept then."""
+        if self.folder is None:
+            return
+        file = self._file(self.folder, stage, key)
+        part = file.with_name(f"{file.name}.{uuid.uuid4().hex[:12]}.tmp")
+        texts = {"warnings": np.array(result.warnings, dtype=str), ABOUT: np.array(self.about)}
+        try:
+            (self.folder / STAGES).mkdir(mode=0o700, parents=True, exist_ok=True)  # small images may be among it
+            file.parent.mkdir(exist_ok=True)
+            with part.open("wb") as stream:
+                np.savez(stream, **encode(result.record), **texts)  # type: ignore[arg-type]  # a keyword of its own
+            part.replace(file)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            self.give_up(error.strerror or str(error))
+            return
+        self.used.add(file)
+        prune(self.folder, self.max_bytes, self.used)
+
+    def give_up(self, why: str) -> None:
+        """Warn that nothing is kept, and keep nothing from now on."""
+        log.warning("%s: the cache cannot be written (%s); nothing is kept for the next audit", self.folder, why)
+        self.folder = None
+
+    @staticmethod
+    def _file(folder: Path, stage: str, key: str) -> Path:
+        return folder / STAGES / stage.replace(" ", "-") / f"{key}{SUFFIX}"

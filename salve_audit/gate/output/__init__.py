@@ -1,0 +1,1 @@
+"""The Verdict in the formats of terminals and CI systems: each from the Verdict alone, so that all agree."""

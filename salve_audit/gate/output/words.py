@@ -1,0 +1,68 @@
+"""Words of a verdict that several formats share: one sentence a check, and the order of the worst."""
+
+from __future__ import annotations
+
+import math
+
+from salve_audit.results import Rule, Verdict
+from salve_audit.results.plain_text import plain
+
+UNTRUSTED = "untrusted"  # stands for a rule's key where a whole audit cannot be trusted
+_ORDER = ("error", "fail", "warn", "exempt", "skip", "pass")
+LABELS = {
+    "error": "not trustworthy",
+    "fail": "violated",
+    "warn": "warning",
+    "exempt": "exempt",
+    "skip": "skipped",
+    "pass": "held",
+}
+MAX_NAME = 200
+
+
+def worst_first(verdict: Verdict) -> tuple[Rule, ...]:
+    """The checks by effect, and within one by how far the value lies beyond the limit."""
+    return tuple(sorted(verdict.rules, key=lambda rule: (_ORDER.index(rule.effect), -_excess(rule), rule.class_name)))
+
+
+def describe(rule: Rule) -> str:
+    """A check in one sentence: class, rule, limit, value with interval, and why."""
+    said = f"{name_of(rule)}: {plain(rule.rule)}{limit_of(rule)}; {value_of(rule)}"
+    outcome = {"undecided": "undecided", "thin": "not judged"}.get(rule.outcome, "")
+    reason = ": ".join(filter(None, (outcome, plain(rule.why))))
+    return f"{said} ({reason})" if reason else said
+
+
+def name_of(rule: Rule) -> str:
+    """The class of a check, or the audit."""
+    name = plain(rule.class_name) or "the audit"
+    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
+
+
+def limit_of(rule: Rule) -> str:
+    """The limit with a space before it; nothing for a switch."""
+    return "" if rule.key.startswith("require_") else f" {rule.limit:g}"
+
+
+def value_of(rule: Rule) -> str:
+    """Value and interval, or that there is none."""
+    if rule.outcome == "thin":
+        return "no value"
+    if rule.key.startswith("require_"):
+        return "yes" if rule.value else "no"
+    value = "not reached" if rule.value is None else f"{rule.value:.3g}"
+    if rule.low == rule.high and rule.value == rule.low:
+        return value
+    low, high = ("∞" if bound is None else f"{bound:.3g}" for bound in (rule.low, rule.high))
+    return f"{value} [{low}, {high}]"
+
+
+def key_of(rule: Rule) -> str:
+    """The key of a check in a policy; of checks from earlier versions their words."""
+    return rule.key or rule.rule
+
+
+def _excess(rule: Rule) -> float:
+    if rule.value is None or not math.isfinite(rule.value):
+        return 0.0
+    return abs(rule.value - rule.limit) / (abs(rule.limit) or 1.0)

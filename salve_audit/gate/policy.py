@@ -1,0 +1,227 @@
+"""A policy: rules with limits, severities, overrides by class, exceptions, and what undecided classes do.
+
+A policy is read from a TOML table (`salve_audit.gate.policy_file`), or made of the flags of the command line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from salve_audit.gate.rules import ERROR, SHORTHANDS, RuleKind
+
+WARN, FAIL, PASS, SKIP = "warn", "fail", "pass", "skip"
+STRONG = 0.2  # drop of accuracy from which a dependence has to be reviewed
+SHORTCUT_LIMIT = 0.05  # drop of accuracy without a shortcut that is still taken for none
+MAX_SKIPPED = 0.05
+CONFIDENCE = 0.95
+COMMAND_LINE = "command_line"  # key of the table in audit.json that holds what flags added
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A rule with its limit.
+
+    Attributes:
+        kind: the rule.
+        limit: None: the rule is off, as an override may say; 1.0 for a switch.
+        severity: ``error`` or ``warning``.
+        name: of a global factor or a measure, where the rule is by name; empty: all of them, or not by name.
+        line: of the policy file; None: not read from one.
+    """
+
+    kind: RuleKind
+    limit: float | None
+    severity: str = ERROR
+    name: str = ""
+    line: int | None = None
+
+    @property
+    def key(self) -> str:
+        """The path of the setting in the policy, without that of its class."""
+        return f"{self.kind.key}.{self.name}" if self.name else self.kind.key
+
+    @property
+    def words(self) -> str:
+        """The rule in words."""
+        return f"{self.kind.words} {self.name}" if self.name else self.kind.words
+
+
+@dataclass(frozen=True)
+class Override:
+    """Settings of the classes whose name is, or matches, `pattern`; an exact name beats patterns."""
+
+    pattern: str
+    settings: tuple[Setting, ...]
+
+    def matches(self, class_name: str) -> bool:
+        """True where the override is for this class."""
+        return class_name == self.pattern or fnmatch.fnmatchcase(class_name, self.pattern)
+
+
+@dataclass(frozen=True)
+class Exemption:
+    """A violation that is accepted until a day.
+
+    Attributes:
+        class_name: name or glob of the classes.
+        rule: key of the rule, ``max_drop`` or ``max_drop.accuracy``; ``*``: every rule.
+        reason: why, in the words of who accepted it.
+        until: the last day on which it holds, ISO 8601.
+        line: of the policy file.
+    """
+
+    class_name: str
+    rule: str
+    reason: str
+    until: str
+    line: int | None = None
+
+    def covers(self, class_name: str, key: str) -> bool:
+        """True where the exemption is for this rule of this class."""
+        named = self.rule in ("*", key, key.partition(".")[0])
+        return named and fnmatch.fnmatchcase(class_name, self.class_name)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What an audit has to hold.
+
+    Attributes:
+        settings: rules for every class.
+        overrides: of classes by name or glob.
+        exemptions: accepted violations.
+        confidence: of the intervals that decide.
+        on_undecided: what a class does whose interval contains the limit: ``warn``, ``fail`` or ``pass``.
+        on_thin: what a class does of which there are too few images: ``warn``, ``fail`` or ``skip``.
+        on_unreviewed: what a strong dependence does that the review does not name: ``warn``, ``fail`` or ``pass``.
+        strong: drop of accuracy from which a dependence has to be reviewed.
+        shortcut_limit: drop of accuracy without a reviewed shortcut that is allowed.
+        min_judged: classes that every rule has to judge: a number, a share below 1, or None: all that are not thin.
+        allow_missing: names or globs of classes that may have no audit images.
+        max_skipped_share: of images that could not be read.
+        require_autoencoder: rules that rest on the autoencoder need one that meets its own goal.
+        review: the review file; None: none.
+        baseline: an earlier audit; None: none.
+        source: where it comes from, in words, with the path as the user gave it.
+        file: the policy file as the user gave it; empty: flags alone.
+        table: the plain table that it was read from, for audit.json.
+    """
+
+    settings: tuple[Setting, ...] = ()
+    overrides: tuple[Override, ...] = ()
+    exemptions: tuple[Exemption, ...] = ()
+    confidence: float = CONFIDENCE
+    on_undecided: str = WARN
+    on_thin: str = WARN
+    on_unreviewed: str = WARN
+    strong: float = STRONG
+    shortcut_limit: float = SHORTCUT_LIMIT
+    min_judged: float | None = None
+    allow_missing: tuple[str, ...] = ()
+    max_skipped_share: float = MAX_SKIPPED
+    require_autoencoder: bool = True
+    review: Path | None = None
+    baseline: Path | None = None
+    source: str = ""
+    file: str = ""
+    table: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """True where the policy asks for nothing."""
+        return not self.settings and not self.overrides and self.review is None
+
+    @property
+    def words(self) -> str | None:
+        """The rules in a line; None: there is none."""
+        rules = [
+            f"{setting.words} {_number(setting.limit)}".strip()
+            for setting in self.settings
+            if setting.limit is not None
+        ]
+        rules += [f"{len(self.overrides)} overrides of classes"] * bool(self.overrides)
+        rules += ["reviewed dependence"] * (self.review is not None)
+        return "; ".join(rules) or None
+
+    @property
+    def in_image(self) -> bool:
+        """True where some rule needs image reliance."""
+        return self.review is not None or any(_needs_image(setting) for setting in self.all_settings)
+
+    @property
+    def all_settings(self) -> Iterator[Setting]:
+        """Settings for every class, then those of overrides."""
+        yield from self.settings
+        for override in self.overrides:
+            yield from override.settings
+
+    def settings_of(self, class_name: str) -> dict[str, Setting]:
+        """The settings that hold for a class, by key: patterns in their order, then an exact name."""
+        settings = {setting.key: setting for setting in self.settings if not setting.kind.of_audit}
+        fitting = [override for override in self.overrides if override.matches(class_name)]
+        for override in sorted(fitting, key=lambda override: override.pattern == class_name):
+            replaced = {setting.kind for setting in override.settings if not setting.name}  # for all names at once
+            kept = {key: setting for key, setting in settings.items() if setting.kind not in replaced}
+            settings = kept | {setting.key: setting for setting in override.settings}
+        return settings
+
+    def of_audit(self) -> dict[str, Setting]:
+        """The settings that judge the audit as a whole, by key."""
+        return {setting.key: setting for setting in self.settings if setting.kind.of_audit}
+
+    def may_miss(self, class_name: str) -> bool:
+        """True for a class that may have no audit images."""
+        return any(fnmatch.fnmatchcase(class_name, pattern) for pattern in self.allow_missing)
+
+
+def _needs_image(setting: Setting) -> bool:
+    return setting.limit is not None and (setting.kind.in_image or setting.name in ("image_reliance", "redundancy"))
+
+
+def _number(limit: float) -> str:
+    return f"{limit:g}"
+
+
+def tighten(policy: Policy, limits: Mapping[str, float]) -> Policy:
+    """The policy with limits of the command line: of two limits on one measure the stricter holds.
+
+    A limit of the command line never loosens what a policy asks for; for that, another policy has to be named.
+
+    Args:
+        policy: of a file, saved with an audit, or an empty one.
+        limits: checked limits by the names of their options, without those that were not given.
+    """
+    if not limits:
+        return policy
+    given = {SHORTHANDS[name].key: Setting(SHORTHANDS[name], limit) for name, limit in limits.items()}
+    own = {setting.key: setting for setting in policy.settings}
+    merged = {key: _stricter(own.get(key), given.get(key)) for key in {**own, **given}}
+    overrides = tuple(
+        Override(part.pattern, tuple(_stricter(setting, given.get(setting.key)) for setting in part.settings))
+        for part in policy.overrides
+    )
+    source = f"{policy.source} and the command line" if policy.source else "the command line"
+    return dataclasses.replace(
+        policy, settings=tuple(merged.values()), overrides=overrides, source=source, table=_table(policy, limits)
+    )
+
+
+def _table(policy: Policy, limits: Mapping[str, float]) -> dict[str, Any]:
+    """The policy's own table, and apart from it what the command line added, so that both can be read again."""
+    return {**policy.table, COMMAND_LINE: {**policy.table.get(COMMAND_LINE, {}), **limits}}
+
+
+def _stricter(own: Setting | None, given: Setting | None) -> Setting:
+    if own is None or given is None:
+        setting = own or given
+        assert setting is not None, "one of them is set"
+        return setting
+    if own.limit is None or given.limit is None or own.severity != ERROR:
+        return given if given.limit is not None else own
+    tightened = given.limit > own.limit if own.kind.at_least else given.limit < own.limit
+    return given if tightened else own

@@ -1,0 +1,206 @@
+"""The gate from end to end: a saved audit, the policy that is in force, what it is compared with, and the Verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from salve_audit.errors import UsageError
+from salve_audit.gate.audit_file import BROKEN, UNSEALED, AuditFile, check_model, read_audit_file
+from salve_audit.gate.baseline import (
+    Compared,
+    Samples,
+    check_mismatches,
+    compare_with_baseline,
+    find_mismatches,
+    read_samples,
+)
+from salve_audit.gate.policy import Policy, tighten
+from salve_audit.gate.policy_file import load_policy, read_policy
+from salve_audit.gate.review import Review, load_review
+from salve_audit.gate.rules import DROP, SHORTHANDS, check_limit
+from salve_audit.gate.verdict import Given, judge
+from salve_audit.results import AuditResult, Verdict
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be judged, and how.
+
+    Attributes:
+        audit: a saved audit.
+        policy: a policy file; None: that of the project, else the one saved with the audit.
+        project: a pyproject.toml with a policy, found upwards; None: none was found.
+        limits: of the command line, by the names of their options.
+        baseline: an earlier audit; None: the policy's, if it names one.
+        model: a model file that the audit has to be one of.
+        allow_mismatch: what the audit and its baseline need not share, and ``digest``.
+    """
+
+    audit: Path
+    policy: Path | None = None
+    project: Path | None = None
+    limits: Mapping[str, float | None] = field(default_factory=dict)
+    baseline: Path | None = None
+    model: Path | None = None
+    allow_mismatch: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Gated:
+    """A judged audit.
+
+    Attributes:
+        file: as it was read.
+        policy: in force.
+        verdict: on it.
+    """
+
+    file: AuditFile
+    policy: Policy
+    verdict: Verdict
+
+
+def run_gate(request: Request) -> Gated:
+    """Judges a saved audit; needs no torch, and no numpy where there is no baseline.
+
+    Raises:
+        UsageError: policy, review or limits are wrong, or there is no policy at all.
+        ResultError: the audit cannot be read.
+    """
+    return judge_file(read_audit_file(request.audit), request)
+
+
+def judge_file(file: AuditFile, request: Request, policy: Policy | None = None) -> Gated:
+    """Judges an audit that has been read; `policy`: in place of the request's.
+
+    Raises:
+        UsageError: policy, review or limits are wrong, or there is no policy at all.
+        ResultError: the baseline cannot be read.
+    """
+    policy = find_policy(request, file, policy)
+    if policy.is_empty:
+        hint = "name one with --policy FILE, write one with --init, or give a limit such as --fail-under X"
+        raise UsageError(str(request.audit), "was audited without a limit", hint=hint)
+    inputs = load_inputs(policy, request.baseline, request.allow_mismatch)
+    problems = [*_find_file_problems(request, file), *inputs.problems]
+    samples = read_samples(file.folder) if inputs.baseline is not None and file.is_on_disk else None
+    losses, mismatched = compare(policy, inputs, file, samples)
+    problems += mismatched
+    given = Given(inputs.review, losses, tuple(problems), tuple(_find_notes(file, policy)))
+    verdict = judge(file.result, policy, given)
+    return Gated(file, policy, verdict)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files that a policy names, read.
+
+    Attributes:
+        review: the review file.
+        baseline: the earlier audit.
+        allowed: mismatches that are allowed.
+        problems: why one of them cannot be used.
+    """
+
+    review: Review | None = None
+    baseline: AuditFile | None = None
+    allowed: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def load_inputs(policy: Policy, baseline: Path | None = None, allowed: tuple[str, ...] = ()) -> Inputs:
+    """The review and the baseline of a policy.
+
+    Raises:
+        UsageError: the review is wrong, or a rule needs a baseline and none is named.
+        ResultError: the baseline cannot be read.
+    """
+    review = load_review(policy.review) if policy.review is not None else None
+    check_mismatches({}, allowed)
+    needs = any(setting.kind is DROP and setting.limit is not None for setting in policy.all_settings)
+    path = baseline or policy.baseline
+    if needs and path is None:
+        raise UsageError(policy.source or "policy", "max_drop needs a baseline", hint="name one with --baseline AUDIT")
+    if not needs or path is None:
+        return Inputs(review, allowed=allowed)
+    earlier = read_audit_file(path)
+    stale = () if earlier.stale is None else (f"the baseline {path} is stale: {earlier.stale}",)
+    return Inputs(review, earlier, allowed, stale)
+
+
+def compare(
+    policy: Policy, inputs: Inputs, file: AuditFile, samples: Samples | None
+) -> tuple[Mapping[tuple[str, str], Any], tuple[str, ...]]:
+    """Losses against the baseline, and why they cannot be measured."""
+    if inputs.baseline is None:
+        return {}, ()
+    refused = check_mismatches(find_mismatches(file, inputs.baseline), inputs.allowed)
+    if refused:
+        return {}, refused
+    old = inputs.baseline
+    compared = Compared(file.result, old.result, samples, read_samples(old.folder), str(old.folder))
+    return compare_with_baseline(policy, compared), ()
+
+
+def find_policy(request: Request, file: AuditFile, policy: Policy | None = None) -> Policy:
+    """The policy in force: the named one, else the project's, else the one saved with the audit; limits tighten it."""
+    named = request.policy or request.project
+    if policy is None:
+        policy = load_policy(named) if named is not None else saved_policy(file.result)
+    given = {name: value for name, value in request.limits.items() if value is not None}
+    return tighten(policy, {name: check_limit(name, value) for name, value in given.items()})
+
+
+def saved_policy(result: AuditResult) -> Policy:
+    """The policy that an audit was judged under, read again; an empty one where there was none."""
+    verdict = result.verdict
+    if verdict.table:
+        policy = read_policy(verdict.table, verdict.source or "the audit's own policy", file=verdict.policy_file)
+        return dataclasses.replace(policy, source=verdict.source)
+    config = result.provenance.config
+    limits = {name: config[name] for name in SHORTHANDS if config.get(name) is not None}
+    policy = tighten(Policy(), {name: check_limit(name, value) for name, value in limits.items()})
+    return dataclasses.replace(policy, source="the audit's own limits" if limits else "")
+
+
+def _find_file_problems(request: Request, file: AuditFile) -> list[str]:
+    problems = []
+    if file.stale is not None:
+        problems.append(f"the results in {file.folder} are stale: {file.stale}")
+    if file.digest == BROKEN:
+        problems.append("audit.json was changed after it was written: its digest is not that of its numbers")
+    if file.digest == UNSEALED and "digest" not in request.allow_mismatch:
+        why = "audit.json carries no digest over its numbers: an earlier version wrote it, or it was edited"
+        problems.append(f"{why} (--allow-mismatch digest judges it nevertheless)")
+    if request.model is not None:
+        other = check_model(file, request.model)
+        problems += [other] if other is not None else []
+    return problems + _find_saved_contradiction(file)
+
+
+def _find_saved_contradiction(file: AuditFile) -> list[str]:
+    """A saved verdict that says more than the numbers do; one that needed other files is not judged again."""
+    saved, policy = file.result.verdict, saved_policy(file.result)
+    needs_files = policy.review is not None or any(setting.kind is DROP for setting in policy.all_settings)
+    if saved.passed is None or needs_files:
+        return []
+    if policy.is_empty:
+        return ["audit.json has a verdict without a policy"]
+    again = judge(file.result, policy)
+    if again.exit_code == saved.exit_code or (again.problems and not saved.passed):
+        return []
+    if again.problems and not saved.problems:  # an earlier version looked at less
+        return []
+    return [f"audit.json says {saved.word}; judged again, its numbers say {again.word}"]
+
+
+def _find_notes(file: AuditFile, policy: Policy) -> list[str]:
+    """What the saved verdict was, where another policy is in force now."""
+    saved = file.result.verdict
+    if saved.policy is None or saved.policy == policy.words:
+        return []
+    return [f"when it was made, the audit was judged under {saved.policy}: {saved.word}"]

@@ -1,0 +1,241 @@
+"""The bank of factors on functions of images that depend on one factor by construction, and its statistics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from salve_audit.evidence.factors.bank import FACTORS
+from salve_audit.evidence.factors.effects import Count, compare, describe_effects, exact_interval, level_of
+from salve_audit.evidence.factors.measure import (
+    INSERTED,
+    SCREENED,
+    TIED,
+    UNSEEN,
+    Clock,
+    ExaminedImages,
+    FactorAnswers,
+    FactorNetwork,
+    FactorOutcome,
+    FactorRuns,
+    choose_recipients,
+    choose_rest,
+    never,
+    predict,
+    screen_then_rest,
+)
+from salve_audit.evidence.probe import ProbeOutput
+from salve_audit.evidence.records import choose_factor, choose_sufficient
+from salve_audit.results import FactorEffect, ImageReliance, TransformSpec
+
+SIDE, N = 32, 24
+NAMES = ("shaded", "blurred", "ruled", "plain")
+SPEC = TransformSpec((3, SIDE, SIDE), (0.5,) * 3, (0.25,) * 3, "bilinear", 1.0, "test")
+
+
+def draw() -> tuple[Tensor, Tensor]:
+    """Noise with dark corners, blurred, with a bright lower edge, or nothing of the kind; prepared."""
+    images = torch.rand(4 * N, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(4).repeat_interleave(N)
+    rows, columns = torch.meshgrid(*[torch.linspace(-1, 1, SIDE)] * 2, indexing="ij")
+    images[labels == 0] *= 1 - 0.4 * (rows**2 + columns**2)
+    images[labels == 1] = functional.avg_pool2d(images[labels == 1], 3, 1, 1, count_include_pad=False)
+    images[labels == 2, :, -3:] = 0.95
+    return (images - 0.5) / 0.25, labels
+
+
+def probe(prepared: Tensor) -> ProbeOutput:
+    pixels = prepared * 0.25 + 0.5
+    corners = torch.stack([pixels[:, :, :6, :6], pixels[:, :, :6, -6:]]).mean((0, 2, 3, 4))
+    shade = (pixels[:, :, 12:20, 12:20].mean((1, 2, 3)) - corners) * 8
+    inside = pixels[:, :, 8:24, 8:24]
+    blur = 8.8 - 60 * (inside[..., 1:] - inside[..., :-1]).abs().mean((1, 2, 3))
+    rule = 10 * (pixels[:, :, -2:].mean((1, 2, 3)) - 0.6)
+    return ProbeOutput(torch.stack([shade, blur, rule, torch.full_like(rule, 1.0)], 1), prepared)
+
+
+@dataclass
+class HeldImages:
+    """Images in memory, a few at a time."""
+
+    images: Tensor
+    most: int = 50
+    loads: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def load(self, positions: np.ndarray, /) -> Tensor:
+        self.loads.append(len(positions))
+        return self.images[torch.from_numpy(positions)]
+
+    def parts(self) -> Iterator[tuple[slice, Tensor]]:
+        for start in range(0, len(self.images), self.most):
+            yield slice(start, start + self.most), self.images[start : start + self.most]
+
+
+def examine() -> tuple[Tensor, ExaminedImages]:
+    images, labels = draw()
+    correct = predict(probe(images).logits) == labels.numpy()
+    assert correct.mean() > 0.9, "the function says what it was made for"
+    return images, ExaminedImages(labels.numpy(), correct)
+
+
+def run(images: Tensor, examined: ExaminedImages, clock: Clock = never) -> tuple[FactorOutcome, int]:
+    """The outcome, and how many images the network was given."""
+    passes: list[int] = []
+
+    def counted(prepared: Tensor) -> ProbeOutput:
+        passes.append(len(prepared))
+        return probe(prepared)
+
+    network = FactorNetwork(counted, SPEC, torch.device("cpu"), lambda _: 16)
+    return FactorRuns(network, HeldImages(images), examined, clock).measure(), sum(passes)
+
+
+@pytest.fixture(scope="module")
+def effects() -> dict[str, tuple[FactorEffect, ...]]:
+    images, examined = examine()
+    outcome, n_passes = run(images, examined)
+    assert outcome.n_passes == n_passes
+    return {name: describe_effects(outcome.answers, examined, label) for label, name in enumerate(NAMES)}
+
+
+def region(reliance: float = 0.0, chance: float | None = None) -> ImageReliance:
+    """What the regions of a class say."""
+    kind = None if reliance == 0 else "region"
+    return ImageReliance(N, N, reliance, 0.0, 1.0, kind, None, None, None, None, 3, chance, False)
+
+
+def test_each_class_is_said_to_depend_on_what_it_depends_on(effects: dict[str, tuple[FactorEffect, ...]]) -> None:
+    chosen = {name: choose_factor(region(), own) for name, own in effects.items()}
+    assert {name: None if effect is None else effect.kind for name, effect in chosen.items()} == {
+        "shaded": "mean field",
+        "blurred": "sharpness",
+        "ruled": "border",
+        "plain": None,
+    }
+    for effect in chosen.values():
+        assert effect is None or effect.removed > 0.8 > 0.5 > (effect.chance or 0)
+
+
+def test_inserting_it_makes_other_images_the_class(effects: dict[str, tuple[FactorEffect, ...]]) -> None:
+    sufficient = {name: choose_sufficient(own) for name, own in effects.items()}
+    assert sufficient["blurred"] == "sharpness"
+    assert sufficient["ruled"] in {"wide border", "wide lower border", "mean field"}
+    assert sufficient["shaded"] in {"wide border", "mean field"}
+    sharpness = next(effect for effect in effects["blurred"] if effect.name == "sharpness")
+    assert sharpness.inserted is not None
+    assert sharpness.inserted > 0.8
+    assert sharpness.inserted_chance == 0
+    assert sharpness.n_inserted == INSERTED
+
+
+def test_findings_are_ordered_and_all_are_kept(effects: dict[str, tuple[FactorEffect, ...]]) -> None:
+    for own in effects.values():
+        assert {effect.name for effect in own} == set(FACTORS)
+        strengths = [effect.strength for effect in own]
+        assert strengths == sorted(strengths, reverse=True)
+
+
+def test_more_images_are_spent_only_where_the_first_few_say_so(effects: dict[str, tuple[FactorEffect, ...]]) -> None:
+    n = {name: {effect.name: effect.n for effect in own} for name, own in effects.items()}
+    assert n["blurred"]["sharpness"] == N
+    few = max(SCREENED, math.ceil(60 / 3))
+    assert n["plain"]["upper border"] == few < N
+    inserted = {effect.name: effect.n_inserted for effect in effects["shaded"]}
+    assert (inserted["sharpness"], inserted["upper border"]) == (16, 0)
+
+
+def test_factors_that_time_does_not_allow_are_left_out() -> None:
+    images, examined = examine()
+    asked = 0
+
+    def clock() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 20
+
+    outcome, n_passes = run(images, examined, clock)
+    assert outcome.n_passes == n_passes
+    assert 0 < len(outcome.answers) < len(FACTORS)
+    assert all((answer.inserted == UNSEEN).all() for answer in outcome.answers.values())
+    for effect in describe_effects(outcome.answers, examined, 0):
+        assert effect.inserted is None
+    nothing, _ = run(images, examined, lambda: True)
+    assert (nothing.answers, nothing.n_passes) == ({}, 0)
+
+
+def test_an_image_with_two_largest_logits_is_of_no_class() -> None:
+    assert predict(torch.tensor([[1.0, 0.0], [0.5, 0.5]])).tolist() == [0, TIED]
+
+
+def test_the_rest_is_run_where_a_class_loses_more_than_the_others() -> None:
+    labels, correct = np.repeat([0, 1, 2], 20), np.ones(60, bool)
+    screened = np.flatnonzero(np.arange(60) % 20 < 10)
+    removed = np.full(60, UNSEEN)
+    removed[screened] = labels[screened]
+    assert choose_rest(removed, screened, labels, correct).tolist() == []
+    removed[:3] = 2
+    assert choose_rest(removed, screened, labels, correct).tolist() == list(range(10, 20))
+    assert choose_rest(removed, screened, labels, ~correct).tolist() == []
+
+
+def test_images_to_insert_into_are_of_all_classes() -> None:
+    labels = np.repeat(np.arange(12), 30)
+    rows = choose_recipients(labels, np.arange(360) % 2 == 0)
+    assert (rows % 2 == 0).all()
+    assert all((labels[rows] != label).sum() >= INSERTED - 1 for label in range(12))
+    assert len(choose_recipients(np.zeros(9, int), np.ones(9, bool))) == 0
+    answers = np.full(60, UNSEEN)
+    steps = screen_then_rest(np.arange(48), answers, 5)
+    few = next(steps)
+    answers[few[0]] = 5
+    assert sorted([*few, *next(steps)]) == list(range(48))
+    assert [len(part) for part in screen_then_rest(np.arange(48), np.zeros(60, int), 5)] == [16]
+
+
+def test_differences_have_intervals_of_exact_shares() -> None:
+    # Clopper and Pearson: 7 of 10 lies in 0.348 to 0.933, none of 10 in 0 to 0.308
+    assert exact_interval(7, 10, 0.95) == pytest.approx((0.3475, 0.9333), abs=1e-4)
+    assert exact_interval(0, 10, 0.95) == pytest.approx((0.0, 0.3085), abs=1e-4)
+    assert exact_interval(0, 0, 0.95) == (0.0, 1.0)
+    difference, low, high = compare(Count(0.7, 10), Count(0.0, 10), 0.95)
+    below, above = math.hypot(0.7 - 0.3475, 0.3085), 0.9333 - 0.7
+    assert (difference, low, high) == pytest.approx((0.7, 0.7 - below, 0.7 + above), abs=1e-3)
+
+
+def test_of_classes_without_a_factor_few_have_one_beyond_chance() -> None:
+    rng = np.random.default_rng(0)
+    labels, correct, n_factors, alarms = np.repeat(np.arange(6), 40), np.ones(240, bool), len(FACTORS), 0
+    examined, nothing = ExaminedImages(labels, correct), (np.full((6, 0), UNSEEN), np.empty(0, int))
+    for _ in range(25):
+        answers = {}
+        for name in list(FACTORS)[:n_factors]:
+            lost = rng.random(240) < 0.1
+            answers[name] = FactorAnswers(np.where(lost, (labels + 1) % 6, labels), correct, *nothing)
+        alarms += sum(
+            choose_factor(region(), describe_effects(answers, examined, label)) is not None for label in range(6)
+        )
+    assert alarms / 150 <= 0.05
+    assert level_of(n_factors) == 1 - 0.05 / n_factors
+
+
+def effect(name: str, excess: float, low: float) -> FactorEffect:
+    return FactorEffect(name, excess, 0.0, 1.0, 0.0, kind=FACTORS[name].kind, excess=excess, excess_low=low)
+
+
+def test_a_factor_is_chosen_only_beyond_chance_and_beyond_the_region() -> None:
+    weak, strong = effect("colour", 0.6, -0.01), effect("border", 0.4, 0.1)
+    assert choose_factor(region(), (weak, strong)) == strong
+    assert choose_factor(region(), (weak,)) is None
+    assert choose_factor(region(0.5), (weak, strong)) is None
+    assert choose_factor(region(0.5, chance=0.2), (weak, strong)) == strong
+    assert choose_sufficient((weak, strong)) is None

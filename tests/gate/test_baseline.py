@@ -1,0 +1,207 @@
+"""Losses against a baseline: paired, corrected over classes, and refused where the audits are not comparable."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from gate_audits import of_class, policy, sample, save, with_class
+from scipy import stats
+
+from salve_audit.errors import ResultError, UsageError
+from salve_audit.gate.baseline import (
+    Compared,
+    Samples,
+    _draw_accuracy,
+    _draw_medians,
+    _holm,
+    compare_with_baseline,
+    read_samples,
+)
+from salve_audit.gate.run import Request, run_gate
+from salve_audit.results import AuditResult
+
+N = 200
+
+
+def make_samples(rng: np.random.Generator, accuracy: dict[str, float] | None = None, scale: float = 1.0) -> Samples:
+    """200 images of every class: correct with its accuracy, flips around its median."""
+    paths, labels, correct, flips = [], [], [], []
+    for record in sample().classes:
+        share = (accuracy or {}).get(record.name, 0.95)
+        paths += [f"{record.name}/{i}.png" for i in range(N)]
+        labels += [record.name] * N
+        correct.append(rng.random(N) < share)
+        flips.append(scale * (record.alpha_hat.flip.median or 1.0) * np.exp(0.3 * rng.standard_normal(N)))
+    return Samples(paths, labels, np.concatenate(correct), np.concatenate(flips))
+
+
+def compared(new: Samples | None, old: Samples | None, result: AuditResult | None = None) -> Compared:
+    return Compared(result or sample(), sample(), new, old, "main")
+
+
+def outcomes(text: str, pair: Compared) -> dict[tuple[str, str], str]:
+    return {key: decision.outcome for key, (_, decision) in compare_with_baseline(policy(text), pair).items()}
+
+
+def test_equal_audits_lose_nothing() -> None:
+    samples = make_samples(np.random.default_rng(0))
+    found = outcomes("max_drop = { accuracy = 0.02, alpha_hat = 0.2 }", compared(samples, samples))
+    assert set(found.values()) == {"pass"}
+    assert ("", "accuracy") in found
+
+
+def test_a_class_that_gets_worse_is_named_and_no_other() -> None:
+    rng = np.random.default_rng(1)
+    old = make_samples(rng)
+    correct = old.correct.copy()
+    rows = [i for i, label in enumerate(old.labels) if label == "pair"]
+    correct[rows[:60]] = False
+    found = outcomes("max_drop = { accuracy = 0.05 }", compared(dataclasses.replace(old, correct=correct), old))
+    assert {key for key, outcome in found.items() if outcome == "fail"} == {("pair", "accuracy")}
+
+
+def test_flip_medians_are_compared_as_shares() -> None:
+    rng = np.random.default_rng(2)
+    old = make_samples(rng)
+    halved = dataclasses.replace(old, flips=old.flips * 0.5)
+    losses = compare_with_baseline(policy("max_drop = { alpha_hat = 0.2 }"), compared(halved, old))
+    assert {decision.outcome for _, decision in losses.values()} == {"fail"}
+    assert all(estimate.value == pytest.approx(0.5) for estimate, _ in losses.values())
+
+
+def test_accuracy_draws_are_those_of_resampled_pairs() -> None:
+    rng = np.random.default_rng(3)
+    old, new = rng.random(150) < 0.9, rng.random(150) < 0.8
+    point, draws = _draw_accuracy(old, new, np.random.default_rng(0))
+    brute = [float(old[pick].mean() - new[pick].mean()) for pick in rng.integers(150, size=(4000, 150))]
+    assert point == pytest.approx(old.mean() - new.mean())
+    assert draws.std() == pytest.approx(np.std(brute), rel=0.1)
+    assert draws.mean() == pytest.approx(np.mean(brute), abs=0.01)
+
+
+def test_seeds_widen_the_loss_of_a_median() -> None:
+    flips = np.exp(0.3 * np.random.default_rng(4).standard_normal(100))
+    record = of_class(sample(), "castle")
+    assert record.seeds is not None
+    agreeing = dataclasses.replace(record, seeds=dataclasses.replace(record.seeds, medians=(1.0,) * 5))
+    apart = dataclasses.replace(record, seeds=dataclasses.replace(record.seeds, medians=(1.0, 0.5, 2.0, 1.0, 1.0)))
+    _, tight = _draw_medians((flips, flips), (agreeing, agreeing), np.random.default_rng(0))
+    _, wide = _draw_medians((flips, flips), (apart, agreeing), np.random.default_rng(0))
+    assert np.ptp(tight) == 0
+    assert wide.std() > 0.2
+
+
+def test_holm_is_the_textbooks() -> None:
+    rng = np.random.default_rng(5)
+    p = rng.random(12) ** 3
+    order = np.argsort(p)
+    expected = np.empty(12)
+    expected[order] = np.minimum(1, np.maximum.accumulate(p[order] * (12 - np.arange(12))))
+    assert _holm(p.tolist()) == pytest.approx(expected.tolist())
+
+
+def test_luck_over_many_classes_is_no_violation() -> None:
+    """Retrials of one accuracy in two halves of the images: a false alarm in at most one of twenty comparisons."""
+    alarms = 0
+    for seed in range(40):
+        rng = np.random.default_rng((6, seed))
+        old, new = make_samples(rng), make_samples(rng)
+        found = outcomes("max_drop = { accuracy = 0.0 }", compared(new, old))
+        alarms += "fail" in {outcome for (name, _), outcome in found.items() if name}
+    assert stats.binomtest(alarms, 40, 0.05, alternative="greater").pvalue > 0.01
+
+
+def test_intervals_stand_in_where_there_are_no_images() -> None:
+    reliance = of_class(sample(), "trio").image_reliance
+    assert reliance is not None
+    worse = dataclasses.replace(reliance, reliance=0.8, low=0.7, high=0.87)
+    result = with_class(sample(), "trio", image_reliance=worse)
+    losses = compare_with_baseline(policy("max_drop = { image_reliance = 0.3 }"), compared(None, None, result))
+    estimate, decision = losses[("trio", "image_reliance")]
+    assert decision.outcome == "fail"
+    assert estimate.value == pytest.approx(0.8 - reliance.reliance)
+    assert estimate.low == pytest.approx(estimate.value - np.hypot(0.1, reliance.high - reliance.reliance))
+    assert losses[("pair", "image_reliance")][1].outcome == "pass"
+
+
+def test_images_that_only_one_audit_has_are_left_out() -> None:
+    old = make_samples(np.random.default_rng(7))
+    new = dataclasses.replace(old, paths=[f"elsewhere/{path}" for path in old.paths])
+    losses = compare_with_baseline(policy("max_drop = { accuracy = 0.1 }"), compared(new, old))
+    assert {decision.outcome for _, decision in losses.values()} == {"thin"}
+    assert losses[("pair", "accuracy")][0].reason == "0 images are in both audits, 30 are needed"
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    """Two saved audits of the same data, with their samples."""
+    folders = tmp_path / "new", tmp_path / "old"
+    samples = make_samples(np.random.default_rng(8))
+    columns = {"path": samples.paths, "label": samples.labels, "correct": samples.correct}
+    for folder in folders:
+        save(sample(), folder)
+        pd.DataFrame({**columns, "alpha_hat_flip": samples.flips}).to_parquet(folder / "samples.parquet")
+    return folders
+
+
+@pytest.mark.parametrize(
+    ("word", "change"),
+    [
+        ("data", lambda r: dataclasses.replace(r, provenance=dataclasses.replace(r.provenance, data_sha256="0" * 64))),
+        ("autoencoder", lambda r: dataclasses.replace(r, sae=dataclasses.replace(r.sae, variant="topk"))),
+    ],
+)
+def test_unlike_baselines_are_refused_unless_named(word: str, change: object, pair: tuple[Path, Path]) -> None:
+    new, old = pair
+    save(change(sample()), old)  # type: ignore[operator]
+    (new / "policy.toml").write_text("max_drop = { accuracy = 0.1 }\n")
+    request = Request(new, policy=new / "policy.toml", baseline=old)
+    verdict = run_gate(request).verdict
+    assert verdict.exit_code == 2
+    assert any(f"--allow-mismatch {word}" in problem for problem in verdict.problems)
+    assert run_gate(dataclasses.replace(request, allow_mismatch=(word,))).verdict.exit_code == 0
+    with pytest.raises(UsageError, match="'weather' is not one of data, schema"):
+        run_gate(dataclasses.replace(request, allow_mismatch=("weather",)))
+
+
+def test_a_baseline_is_named_by_the_policy_or_the_caller(pair: tuple[Path, Path]) -> None:
+    new, old = pair
+    file = new / "policy.toml"
+    file.write_text("max_drop = { accuracy = 0.1 }\n")
+    with pytest.raises(UsageError, match="max_drop needs a baseline"):
+        run_gate(Request(new, policy=file))
+    file.write_text('baseline = "../old"\nmax_drop = { accuracy = 0.1, alpha_hat = 0.3 }\n')
+    verdict = run_gate(Request(new, policy=file)).verdict
+    assert verdict.exit_code == 0
+    assert {rule.key for rule in verdict.rules} == {"max_drop.accuracy", "max_drop.alpha_hat"}
+    file.write_text('baseline = "../gone"\nmax_drop = { accuracy = 0.1 }\n')
+    with pytest.raises(ResultError, match="No such file"):
+        run_gate(Request(new, policy=file))
+    (old / "samples.parquet").unlink()
+    verdict = run_gate(Request(new, policy=file, baseline=old)).verdict
+    assert verdict.exit_code == 2
+    assert any("samples.parquet of both audits is needed" in problem for problem in verdict.problems)
+
+
+def test_accuracy_lost_over_all_images_is_no_matter_of_classes(pair: tuple[Path, Path]) -> None:
+    new, old = pair
+    samples = read_samples(old)
+    assert samples is not None
+    frame = pd.read_parquet(new / "samples.parquet")
+    frame["correct"] &= np.random.default_rng(9).random(len(frame)) < 0.7
+    frame.to_parquet(new / "samples.parquet")
+    (new / "policy.toml").write_text("max_drop = { accuracy = 0.1 }\n")
+    verdict = run_gate(Request(new, policy=new / "policy.toml", baseline=old)).verdict
+    assert verdict.exit_code == 2
+    assert any(problem.startswith("the audit has 0.2") for problem in verdict.problems)
+
+
+def test_damaged_samples_are_refused(pair: tuple[Path, Path]) -> None:
+    new, _ = pair
+    (new / "samples.parquet").write_bytes(b"PAR1 nothing")
+    with pytest.raises(ResultError, match=r"samples.parquet: cannot be read"):
+        read_samples(new)

@@ -1,0 +1,153 @@
+"""Policy files: every wrong key is named with its path and line, and what is written by --init is read back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from gate_audits import policy, sample, save
+
+from salve_audit.cli.app import run
+from salve_audit.errors import UsageError
+from salve_audit.gate.audit_file import read_audit_file
+from salve_audit.gate.init import propose_policy
+from salve_audit.gate.policy_file import find_lines, load_policy
+from salve_audit.gate.run import Request, run_gate, saved_policy
+from salve_audit.gate.verdict import judge
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('min_alpha_hat = "1"', "expected a number, got str in 'min_alpha_hat' (line 1)"),
+        ("min_alpha_hat = true", "expected a number, got bool in 'min_alpha_hat' (line 1)"),
+        ("min_alpha_hat = nan", "nan is not a positive number in 'min_alpha_hat' (line 1)"),
+        ("\nmax_image_reliance = 1.5", "1.5 is not between 0 and 1 in 'max_image_reliance' (line 2)"),
+        ("min_redundancy = 1.5", "expected a whole number, got 1.5 in 'min_redundancy' (line 1)"),
+        ("max_relianse = 0.5", "unknown key 'max_relianse' in 'max_relianse' (line 1)"),
+        ("max_drop = 0.1", "expected a table of limits by measure in 'max_drop' (line 1)"),
+        ("max_drop = { speed = 1 }", "unknown key 'speed' in 'max_drop.speed' (line 1)"),
+        ("max_drop = {}", "expected a limit or names with limits in 'max_drop' (line 1)"),
+        ("require_stable = 1", "expected true or false, got int in 'require_stable' (line 1)"),
+        ('on_undecided = "ignore"', "expected warn, fail, pass, got 'ignore' in 'on_undecided' (line 1)"),
+        ("confidence = 2", "2 is not between 0.5 and 0.9999 in 'confidence' (line 1)"),
+        ('[classes.dog]\nmin_alpha_hat = "x"', "expected a number, got str in 'classes.dog.min_alpha_hat' (line 2)"),
+        ("[classes.dog]\nsize = 1", "unknown key 'size' in 'classes.dog.size' (line 2)"),
+        ("[classes.dog]\nmax_fragile_share = 1", "unknown key 'max_fragile_share' in 'classes.dog.max_fragile_share'"),
+        (
+            'max_image_reliance = { limit = 1, severity = "loud" }',
+            "expected error or warning, got 'loud' in 'max_image_reliance.severity' (line 1)",
+        ),
+        ("max_image_reliance = { limt = 1 }", "unknown key 'limt' in 'max_image_reliance.limt' (line 1)"),
+        ('[[exceptions]]\nclass = "a"', "missing key 'rule' in 'exceptions[0]' (line 1)"),
+        (
+            '[[exceptions]]\nclass = "a"\nrule = "max_image_reliance"\nreason = "r"\nuntil = "soon"',
+            "expected a date such as 2027-01-31, got 'soon' in 'exceptions[0].until' (line 5)",
+        ),
+        (
+            '[[exceptions]]\nclass = "a"\nrule = "maximum"\nreason = "r"\nuntil = 2027-01-01',
+            "unknown key 'maximum' in 'exceptions[0].rule' (line 3)",
+        ),
+        ('allow_missing = "a"', "expected a list of names, got str in 'allow_missing' (line 1)"),
+    ],
+)
+def test_a_wrong_key_is_named_with_its_path_and_line(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        load_policy(file)
+    assert str(caught.value).startswith(f"{file}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "No such file"), ("x = [", "not TOML"), (b"\xff", "not UTF-8 text"), ("a" * (2 << 20), "too large")],
+)
+def test_what_is_no_policy_file(content: str | bytes | None, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    if content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UsageError, match=message):
+        load_policy(file)
+
+
+@pytest.mark.parametrize(("name", "table"), [("pyproject.toml", "tool.salve-audit.gate"), ("audit.toml", "gate")])
+def test_a_policy_may_be_a_table_of_another_file(name: str, table: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.write_text(
+        f'seed = 1\n\n[{table}]\n# limits\nmin-alpha-hat = 1.5\n[{table}.classes."a b"]\nmin_alpha_hat = 2\n'
+    )
+    read = load_policy(file)
+    assert [(setting.key, setting.limit, setting.line) for setting in read.settings] == [("min_alpha_hat", 1.5, 5)]
+    assert [(part.pattern, part.settings[0].line) for part in read.overrides] == [("a b", 7)]
+
+
+def test_a_pyproject_without_a_policy_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    with pytest.raises(UsageError, match=r"has no table \[tool.salve-audit.gate\]"):
+        load_policy(tmp_path / "pyproject.toml")
+
+
+def test_lines_of_keys() -> None:
+    text = 'a = 1\n[b."c.d"]  # note\n e = 2\n[[f]]\ng = 1\n[[f]]\ng = 2\n"h.i".j = 3\n'
+    lines = find_lines(text)
+    assert lines[("a",)] == 1
+    assert lines[("b", "c.d")] == 2
+    assert lines[("b", "c.d", "e")] == 3
+    assert (lines[("f[0]", "g")], lines[("f[1]", "g")], lines[("f[1]", "h.i", "j")]) == (5, 7, 8)
+
+
+def test_a_policy_is_read_again_from_the_audit_that_was_judged_under_it(tmp_path: Path) -> None:
+    text = (
+        'max_image_reliance = 0.5\nmax_global_factor = { colour = 0.3 }\n[classes."c*"]\nmin_alpha_hat = 1\n'
+        '[[exceptions]]\nclass = "chapel"\nrule = "*"\nreason = "r"\nuntil = 2999-01-01\n'
+    )
+    own = policy(text)
+    verdict = judge(sample(), own)
+    saved = dataclasses.replace(sample(), verdict=verdict)
+    again = saved_policy(read_audit_file(save(saved, tmp_path)).result)
+    assert [setting.key for setting in again.all_settings] == [setting.key for setting in own.all_settings]
+    assert again.exemptions[0].until == "2999-01-01"
+    assert run_gate(Request(tmp_path)).verdict.rules == tuple(
+        dataclasses.replace(rule, line=None) for rule in verdict.rules
+    )
+
+
+def test_the_proposed_policy_holds_what_holds_today(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(sample(), tmp_path)
+    out = tmp_path / "policy.toml"
+    assert run(["gate", str(tmp_path), "--init", "--out", str(out)]) == 0
+    assert run(["gate", str(tmp_path), "--policy", str(out), "--format", "json"]) == 0
+    verdict = json.loads(capsys.readouterr().out.partition("\n")[2])
+    assert verdict["passed"] is True
+    assert {rule["key"] for rule in verdict["rules"]} >= {"max_image_reliance", "min_alpha_hat", "min_accuracy"}
+    assert {rule["outcome"] for rule in verdict["rules"]} <= {"pass", "undecided"}
+    assert run(["gate", str(tmp_path), "--init", "--out", str(out)]) == 2  # never over a file that is there
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_a_proposal_has_every_name_and_stays_readable() -> None:
+    hostile = 'a"]\n[x] é😀\x7f'
+    record = dataclasses.replace(sample().classes[5], name=hostile, index=5)
+    names = tuple(hostile if i == 5 else name for i, name in enumerate(sample().data.classes))
+    result = dataclasses.replace(
+        sample(),
+        classes=tuple(record if part.index == 5 else part for part in sample().classes),
+        data=dataclasses.replace(sample().data, classes=names),
+    )
+    read = policy(propose_policy(result))
+    assert hostile in {part.pattern for part in read.overrides}
+
+
+def test_a_proposal_for_very_many_classes_is_short() -> None:
+    classes, names = [], []
+    for i in range(400):
+        source = sample().classes[i % 8]
+        names.append(f"class {i}")
+        classes.append(dataclasses.replace(source, name=names[-1], index=i))
+    data = dataclasses.replace(sample().data, classes=tuple(names))
+    text = propose_policy(dataclasses.replace(sample(), classes=tuple(classes), data=data, concepts=()))
+    assert len(text.splitlines()) < 60
+    assert policy(text).settings

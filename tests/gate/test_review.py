@@ -1,0 +1,109 @@
+"""The review file: shortcuts fail, accepted objects never do, what nobody has looked at is named."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from gate_audits import policy, sample
+
+from salve_audit.errors import UsageError
+from salve_audit.gate.measures import find_dependences
+from salve_audit.gate.review import Entry, Review, fingerprint, load_review, match
+from salve_audit.gate.verdict import Given, judge
+from salve_audit.results import Concept, Verdict
+
+
+def strongest(class_name: str) -> Concept:
+    record = next(part for part in sample().classes if part.name == class_name)
+    concept = find_dependences(sample(), record)[0].concept
+    return next(part for part in sample().concepts if part.index == concept)
+
+
+def entry(class_name: str, verdict: str, kind: str = "region", limit: float | None = None) -> Entry:
+    mark = fingerprint(strongest(class_name)) if kind == "region" else ""
+    return Entry(class_name, kind, mark, "the thing", verdict, "A. Reviewer", "2026-11-20", "because", limit)
+
+
+def judged(text: str, *entries: Entry) -> Verdict:
+    return judge(sample(), policy(f'review = "r.toml"\n{text}'), Given(review=Review("r.toml", entries)))
+
+
+def test_a_shortcut_fails_beyond_its_limit() -> None:
+    verdict = judged("", entry("ripple", "shortcut"))
+    (rule,) = verdict.by_effect("fail")
+    assert (rule.class_name, rule.key, rule.limit) == ("ripple", "max_shortcut.the thing", 0.05)
+    assert verdict.exit_code == 1
+    assert judged("", entry("ripple", "shortcut", limit=1.0)).exit_code == 0
+    assert judged("shortcut_limit = 1.0", entry("ripple", "shortcut")).exit_code == 0
+    factor = judged("", entry("castle", "shortcut", kind="colour"))
+    assert [(part.class_name, part.value) for part in factor.by_effect("fail")] == [("castle", 0.13)]
+
+
+def test_an_accepted_object_never_fails() -> None:
+    rule = "max_image_reliance = 0.5"
+    failing = {part.class_name for part in judged(rule).by_effect("fail")}
+    accepted = judged(rule, *(entry(name, "accepted") for name in failing))
+    assert accepted.by_effect("fail") == ()
+    assert accepted.exit_code == 0
+    assert {part.class_name for part in judged(rule, entry("ripple", "accepted")).by_effect("fail")} == failing - {
+        "ripple"
+    }
+
+
+@pytest.mark.parametrize(("word", "code"), [("warn", 0), ("fail", 1), ("pass", 0)])
+def test_what_nobody_has_reviewed_is_named(word: str, code: int) -> None:
+    verdict = judged(f'on_unreviewed = "{word}"', entry("ripple", "accepted"), entry("ember", "unclear"))
+    unreviewed = [rule for rule in verdict.rules if rule.key.startswith("on_unreviewed")]
+    assert {rule.effect for rule in unreviewed} == {word}
+    assert "ember" in {rule.class_name for rule in unreviewed}
+    assert "ripple" not in {rule.class_name for rule in unreviewed}
+    assert verdict.exit_code == code
+    note = next(note for note in verdict.notes if note.startswith("ember depends on"))
+    assert "which nobody has reviewed" in note
+    assert strongest("ember").images[0].path in note
+
+
+def test_of_several_entries_the_strictest_counts() -> None:
+    assert judged("", entry("ripple", "accepted"), entry("ripple", "shortcut")).exit_code == 1
+
+
+def test_entries_match_by_kind_class_and_fingerprint() -> None:
+    concept = strongest("ripple")
+    good = entry("ripple", "accepted")
+    assert match(good, concept)
+    for change in ({"kind": "border"}, {"class_name": "ember"}, {"fingerprint": "0" * 8}):
+        assert not match(dataclasses.replace(good, **change), concept)
+
+
+GOOD = '[[entry]]\nclass = "a"\nkind = "region"\nfingerprint = "x"\nname = "n"\nverdict = "shortcut"\nwho = "w"\n'
+GOOD += 'when = 2026-01-02\nwhy = "y"\nlimit = 0.1\n'
+
+
+def test_a_review_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text(GOOD + GOOD.replace('"shortcut"', '"accepted"').replace("limit = 0.1\n", ""))
+    first, second = load_review(tmp_path / "r.toml").entries
+    assert first == Entry("a", "region", "x", "n", "shortcut", "w", "2026-01-02", "y", 0.1)
+    assert (second.verdict, second.limit) == ("accepted", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1", "unknown key 'x'"),
+        ("entry = 1", r"expected \[\[entry\]\] tables"),
+        (GOOD.replace("shortcut", "bad"), r"expected accepted, shortcut, unclear, got 'bad' in 'entry\[0\].verdict'"),
+        (GOOD.replace("2026-01-02", '"soon"'), r"expected a date such as 2027-01-31, got 'soon' in 'entry\[0\].when'"),
+        (GOOD.replace('name = "n"\n', ""), r"missing key 'name' in 'entry\[0\]'"),
+        (GOOD.replace('fingerprint = "x"\n', ""), "missing key 'fingerprint'"),
+        (GOOD.replace("0.1", "2"), r"expected a share in 0..1, got 2 in 'entry\[0\].limit'"),
+        (GOOD.replace('who = "w"', "who = 1"), r"expected a text, got int in 'entry\[0\].who'"),
+        (GOOD + "more = 1", r"unknown key 'more' in 'entry\[0\]'"),
+        ("= 1", "not TOML"),
+    ],
+)
+def test_a_wrong_review_names_the_key(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        load_review(tmp_path / "r.toml")
