@@ -39,12 +39,9 @@ format: $(INSTALLED_DEV)
 clean:
 	rm -rf $(VENV) dist build salve-demo .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: sample-reports
-sample-reports: $(INSTALLED)  # sample_reports/ is made by this command alone, never edited
-	rm -rf sample_reports/demo
-	$(BIN)/salve-audit demo --out sample_reports/demo --quiet
-	rm -rf sample_reports/demo/world sample_reports/demo/samples.parquet sample_reports/demo/sae.safetensors \
-		sample_reports/demo/concepts.safetensors
+.PHONY: samples
+samples: $(INSTALLED_DEV)  # sample_reports/ is made by this command alone, never edited
+	$(BIN)/python scripts/make_samples.py
 
 .PHONY: fuzz
 FUZZ_SECONDS ?= 3600

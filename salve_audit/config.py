@@ -122,6 +122,25 @@ class AuditConfig:
             provenance=False,
         ),
     ] = FORMATS
+    pdf: Annotated[
+        str,
+        Option(
+            "How much the PDF holds; short leaves the appendix out.",
+            RESULTS,
+            choices=("full", "short"),
+            provenance=False,
+        ),
+    ] = "full"
+    paper: Annotated[str, Option("Paper of the PDF.", RESULTS, choices=("a4", "letter"), provenance=False)] = "a4"
+    lang: Annotated[str, Option("Language of the report.", RESULTS, choices=("en", "de"), provenance=False)] = "en"
+    anonymise: Annotated[
+        bool,
+        Option(
+            "Keep names of classes, files and folders out of the results; a key lies beside the folder, never in it.",
+            RESULTS,
+            provenance=False,
+        ),
+    ] = False
     seed: Annotated[
         int, Option("Seed of the split, the autoencoder and every resampling.", RUN, metavar="N", least=0, most=2**62)
     ] = 0
@@ -334,6 +353,9 @@ def _check_combinations(config: AuditConfig) -> None:
         raise UsageError("attributes", f"{config.sae} knows no attributes", hint="only --sae supervised does")
     if config.evidence_layer is not None and config.evidence == "off":
         raise UsageError("evidence_layer", "is named, but evidence is off")
+    if config.anonymise and (config.keep_activations or config.sae == SUPERVISED):
+        what = "keep_activations" if config.keep_activations else "sae"
+        raise UsageError("anonymise", f"{what} would write names", hint="leave one of the two out")
     if not config.format:
         raise UsageError("format", "name at least one of " + ", ".join(FORMATS))
     policy = policy_of(config)

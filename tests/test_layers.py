@@ -29,6 +29,7 @@ LINE = {
     "evidence": {"activations", "inputs", "reliance", "results", "sae", "saliency", "spatial"},
     "gate": {"inputs", "results"},  # of inputs the hash of a file alone, see below
     "report": {"interventions", "results"},  # of interventions the names alone, see below
+    "compare": {"gate", "report", "results"},
 }
 STAGES = tuple(LINE)
 ABOVE = {
@@ -36,8 +37,8 @@ ABOVE = {
     "config": {"gate", "interventions", "options", "sae"},  # limits, names of methods and variants
     "settings": {"config", "options"},
     "audit": {*STAGES, "config"},
-    "edit": {*STAGES, "audit"} - {"gate", "report", "stress"},
-    "explain": {*STAGES, "audit", "edit"} - {"gate", "stress"},
+    "edit": {*STAGES, "audit"} - {"compare", "gate", "report", "stress"},
+    "explain": {*STAGES, "audit", "edit"} - {"compare", "gate", "stress"},
     "demo": {"audit", "config", "results"},
     "pytest_plugin": {"audit", "config", "gate"},
     "cli": {*STAGES, "audit", "config", "demo", "edit", "explain", "options", "settings"},

@@ -172,6 +172,7 @@ def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
         intervention_summary=stages.comparison.summary,
         stress=stages.stress.stress,
         deep_edits=stages.deep_edits,
+        suppression=stages.reliance.suppression,
         seeing=stages.seeing,
         evidence=None if stages.evidence is None else stages.evidence.evidence,
         concepts=() if stages.evidence is None else stages.evidence.concepts,

@@ -22,7 +22,6 @@ from salve_audit.audit.judgement import Judgement, judge_audit, prepare_judgemen
 from salve_audit.audit.progress import Reporter, emit, hearing_warnings, log
 from salve_audit.audit.publish import check_writable, publishing
 from salve_audit.audit.recall import Measured, find_audit, keep_audit
-from salve_audit.audit.rendering import render_pdf_once
 from salve_audit.audit.stage_cache import KeptResult, StageCache
 from salve_audit.config import AuditConfig, described
 from salve_audit.results import AuditResult
@@ -140,17 +139,22 @@ def _measure(
 
 
 def write_audit(measured: Measured, config: AuditConfig, cache: StageCache | None = None) -> None:
-    """Write the result files into `config.out`, all or nothing.
+    """Write the result files into `config.out`, all or nothing, and then the reports, each on its own.
 
     Raises:
-        OutputError: the folder cannot be written, or the report cannot be rendered.
+        OutputError: the folder cannot be written, or a report cannot be rendered; audit.json is there all the same.
     """
-    from salve_audit.report import render_html
+    from salve_audit.audit.private import anonymise_measured
+    from salve_audit.audit.reports import choose_rendering, write_reports
 
     assert config.out is not None, "write_audit needs a folder"
+    out = Path(config.out)
+    rendering = choose_rendering(measured, config)
+    if config.anonymise:
+        measured, rendering = anonymise_measured(measured, out), dataclasses.replace(rendering, samples_csv=None)
     result = measured.result
     text = result.to_json().encode("utf-8")
-    with publishing(Path(config.out)) as stage:
+    with publishing(out) as stage:
         (stage / "audit.json").write_bytes(text)
         (stage / "samples.parquet").write_bytes(measured.samples)
         (stage / "sae.safetensors").write_bytes(measured.sae)
@@ -158,10 +162,7 @@ def write_audit(measured: Measured, config: AuditConfig, cache: StageCache | Non
             (stage / "concepts.safetensors").write_bytes(measured.concepts)
         if config.keep_activations:
             _write_activations(measured, stage / "activations.safetensors")
-        if "html" in config.format:
-            (stage / "report.html").write_text(render_html(result), encoding="utf-8")
-        if "pdf" in config.format:
-            (stage / "report.pdf").write_bytes(render_pdf_once(result, text, cache))
+    write_reports(result, text, out, config.format, rendering, cache)
 
 
 def _write_activations(measured: Measured, path: Path) -> None:

@@ -11,7 +11,8 @@ from salve_audit.explain.findings import (
     FeaturePart,
     Flip,
 )
-from salve_audit.report.numbers import percent, plural, strength
+from salve_audit.report.language import plural
+from salve_audit.report.numbers import percent, strength
 
 SUM = (
     "The logit is exactly the sum of these parts: what each feature writes along the class's row of the final layer, "

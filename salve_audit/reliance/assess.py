@@ -18,7 +18,8 @@ from salve_audit.reliance.seeds import find_stable, match_dominant
 from salve_audit.reliance.spread import OtherSeed, flips_of_seeds, summarise_spread, trace_seeds
 from salve_audit.reliance.summary import ClassEvidence, summarise_class
 from salve_audit.reliance.survival import MedianEstimate, compare_classes, estimate_median, flip_times
-from salve_audit.results import ClassReliance, FeatureInfo, NullControl
+from salve_audit.reliance.switches import trace_suppression
+from salve_audit.results import ClassReliance, FeatureInfo, NullControl, Suppression
 
 log = logging.getLogger(__name__)
 MAX_CONTROLLED = 50  # classes given null controls and curves over seeds, the most fragile first
@@ -57,12 +58,14 @@ class Reliance:
         classes: one record per class with audit samples, in output order.
         features: dominant and cross-class features.
         samples: per-sample thresholds, in the order of the audit split.
+        suppression: every change of a prediction under suppression; None: too many to keep.
     """
 
     use: FeatureUse
     classes: tuple[ClassReliance, ...]
     features: tuple[FeatureInfo, ...]
     samples: SampleThresholds
+    suppression: Suppression | None = None
 
 
 def assess_reliance(inputs: RelianceInputs) -> Reliance:
@@ -88,11 +91,13 @@ def assess_reliance(inputs: RelianceInputs) -> Reliance:
     ]
     log.info("curves, redundancy and effects")
     classes = [summarise_class(inputs.audit, dictionary, use, inputs.classes, record) for record in evidence]
+    spread = tuple(_add_spread(inputs, classes, evidence, coupling))
     return Reliance(
         use=use,
-        classes=tuple(_add_spread(inputs, classes, evidence, coupling)),
+        classes=spread,
         features=describe_features(inputs.audit, dictionary, use, inputs.classes),
         samples=sample_rows(inputs.audit, coupling, thresholds),
+        suppression=trace_suppression(inputs.audit, coupling, spread),
     )
 
 

@@ -1,4 +1,4 @@
-"""Numbers as a reader meets them: one rule per quantity, used by every table, chart and sentence."""
+"""Numbers and names as a reader meets them: one rule per quantity, used by every table, chart and sentence."""
 
 from __future__ import annotations
 
@@ -8,16 +8,25 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from salve_audit.report.language import say
+
 DASH = "–"
 NOT_REACHED = "not reached"
 NBSP = "\u00a0"
+LONGEST_NAME = 40  # characters of a name in a sentence or a table; the whole name is in the index and on hover
+WHOLE_PERCENTS_UP_TO = 100  # images, where a decimal would claim more than was counted
+# Marks around a name in a text, which the page turns into a bidirectional isolate. Private characters: no name that
+# went through `clean` holds them.
+ISOLATE, POP = "\ue000", "\ue001"
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_NO_TEXT = ("Cc", "Cs", "Cn", "Co")
+_JOINERS = "\u200c\u200d"  # parts of ordinary words and emoji
 
 
 def strength(value: float | None) -> str:
     """A strength α or α̂ (or another positive quantity without a unit) with three significant digits."""
     if value is None:
-        return NOT_REACHED
+        return say(NOT_REACHED)
     if value == 0:
         return "0"
     size = abs(float(f"{value:.2e}"))
@@ -30,16 +39,23 @@ def strength(value: float | None) -> str:
     return f"{rounded:,.{decimals}f}".replace("-", "−")
 
 
-def percent(value: float) -> str:
-    """A share in 0..1 as a percentage with one decimal."""
-    return f"{100 * value:,.1f}{NBSP}%"
+def percent(value: float, n: int | None = None) -> str:
+    """A share in 0..1 as a percentage of three digits at most; of at most 100 images in whole percents."""
+    return f"{_hundredths(value, n)}{NBSP}%"
+
+
+def _hundredths(value: float, n: int | None = None) -> str:
+    whole = n is not None and n <= WHOLE_PERCENTS_UP_TO
+    text = f"{100 * value:,.{0 if whole else 1}f}"
+    text = text[:-2] if text in ("100.0", "-100.0") else text
+    return "0" if text == "-0" else text.replace("-", "−")
 
 
 def points(value: float) -> str:
     """A difference of two shares in percentage points, always with its sign."""
     rounded = round(100 * value, 1)
     sign = "+" if rounded > 0 else "−" if rounded < 0 else "±"
-    return f"{sign}{abs(rounded):.1f}"
+    return f"{sign}{abs(rounded):.0f}" if abs(rounded) >= 100 else f"{sign}{abs(rounded):.1f}"
 
 
 def count(value: int) -> str:
@@ -59,29 +75,44 @@ def strength_interval(low: float | None, high: float | None) -> str | None:
     if low is None and high is None:
         return None
     if high is None:
-        return f"at least {strength(low)}"
+        return say("at least {x}", x=strength(low))
     if low is None:
-        return f"at most {strength(high)}"
-    return f"{strength(low)} to {strength(high)}"
+        return say("at most {x}", x=strength(high))
+    return say("{low} to {high}", low=strength(low), high=strength(high))
 
 
-def percent_interval(low: float, high: float) -> str:
-    """The interval of a share in percent, without the sign."""
-    return f"{100 * low:.1f}–{100 * high:.1f}"
+def percent_interval(low: float, high: float, n: int | None = None) -> str:
+    """The interval of a share in percent, without the sign; rounded outwards where it is of at most 100 images."""
+    if n is not None and n <= WHOLE_PERCENTS_UP_TO:
+        low, high = math.floor(100 * low + 1e-9) / 100, math.ceil(100 * high - 1e-9) / 100
+    return f"{_hundredths(low, n)}–{_hundredths(high, n)}"
 
 
 def names(values: Sequence[str], limit: int = 5) -> str:
-    """Some names as a phrase: the first `limit` and how many more there are."""
-    shown = [clean(value) for value in values[:limit]]
+    """Some names as a phrase: the first `limit`, each clipped and isolated, and how many more there are."""
+    shown = [name(value) for value in values[:limit]]
     more = len(values) - len(shown)
     if more:
-        return f"{', '.join(shown)} and {more} more"
-    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+        return say("{names} and {n} more", names=", ".join(shown), n=more)
+    return say(" and ").join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
-def plural(n: int, singular: str, many: str | None = None) -> str:
-    """``1 class``, ``2 classes``."""
-    return f"{count(n)} {singular if n == 1 else many or singular + 's'}"
+def name(value: str) -> str:
+    """A name within a sentence: clipped, and isolated so that its direction leaves the sentence alone."""
+    return f"{ISOLATE}{clip(value)}{POP}"
+
+
+def clip(text: str, most: int = LONGEST_NAME) -> str:
+    """Clean text of at most `most` characters; a longer one loses its middle, where names differ least."""
+    text = clean(text).replace("\n", " ")
+    if len(text) <= most:
+        return text
+    head = (most - 1 + 1) // 2
+    tail = most - 1 - head
+    start, end = text[:head], text[len(text) - tail :]
+    while end and (unicodedata.combining(end[0]) or end[0] in _JOINERS):
+        end = end[1:]
+    return f"{start.rstrip(_JOINERS)}…{end}"
 
 
 def moment(created: str) -> datetime.datetime:
@@ -96,6 +127,21 @@ def moment(created: str) -> datetime.datetime:
 
 
 def clean(text: str) -> str:
-    """Text without control characters and lone surrogates, which no document may hold."""
-    bad = ("Cc", "Cs", "Cn", "Co")
-    return "".join("\ufffd" if unicodedata.category(c) in bad and c != "\n" else c for c in text)
+    """Text whose control, format and unassigned characters are shown as their codes instead of obeyed."""
+    return "".join(c if c == "\n" or _is_text(c) else f"‹U+{ord(c):04X}›" for c in text)
+
+
+def _is_text(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category not in _NO_TEXT and (category != "Cf" or character in _JOINERS)
+
+
+def isolated(text: str) -> str:
+    """Text whose marks around names have become directional isolates, and which is clean otherwise."""
+    parts = re.split(f"([{ISOLATE}{POP}])", text)
+    return "".join({ISOLATE: "\u2068", POP: "\u2069"}.get(part) or clean(part) for part in parts)
+
+
+def unmarked(text: str) -> str:
+    """Text without the marks around names, for plain output."""
+    return text.replace(ISOLATE, "").replace(POP, "")

@@ -10,31 +10,49 @@ import sys
 from pathlib import Path
 
 from salve_audit.errors import OutputError
+from salve_audit.report.attachments import csv_tables
+from salve_audit.report.fonts import foreign_scripts
 from salve_audit.report.html import render_html
 from salve_audit.report.numbers import moment
-from salve_audit.report.view import PDF
+from salve_audit.report.pdf_child import NO_FONT
+from salve_audit.report.view import PDF, Rendering
 from salve_audit.results import AuditResult
+from salve_audit.results.relabel import class_names
 
 TIMEOUT = 300.0
 _logger = logging.getLogger(__name__)
 
 
-def render_pdf(result: AuditResult, audit_json: bytes | None = None, timeout: float = TIMEOUT) -> bytes:
-    """The report as PDF; the same result gives the same bytes.
+def render_pdf(
+    result: AuditResult,
+    audit_json: bytes | None = None,
+    timeout: float = TIMEOUT,
+    rendering: Rendering | None = None,
+) -> bytes:
+    """The report as PDF; the same result gives the same bytes. Warns of scripts that no font on this machine has.
 
     Args:
         result: the audit.
         audit_json: the bytes of audit.json to attach; None: made from `result`.
         timeout: seconds after which the renderer is given up.
+        rendering: paper, extent, language and other choices.
 
     Raises:
         OutputError: the renderer failed, is not installed, or took too long.
     """
-    page = render_html(result, PDF).encode("utf-8")
+    rendering = rendering or Rendering()
+    page = render_html(result, PDF, rendering).encode("utf-8")
     attachment = result.to_json().encode("utf-8") if audit_json is None else audit_json
+    files = {"audit.json": attachment, **csv_tables(result, rendering.samples_csv)}
     created = moment(result.created)
-    header = {"page": len(page), "attachment": len(attachment), "created": created.isoformat()}
-    job = json.dumps(header).encode() + b"\n" + page + attachment
+    scripts = foreign_scripts(class_names(result))
+    header = {
+        "page": len(page),
+        "files": [(name, len(content)) for name, content in files.items()],
+        "created": created.isoformat(),
+        "scripts": [(script, package, character) for (script, package), character in scripts.items()],
+    }
+    job = json.dumps(header).encode() + b"\n" + page + b"".join(files.values())
     return _run_child(job, int(created.timestamp()), timeout)
 
 
@@ -53,8 +71,9 @@ def _run_child(job: bytes, epoch: int, timeout: float) -> bytes:
         raise OutputError("report.pdf", f"the renderer could not be started ({error.strerror})") from error
     if done.returncode != 0 or not done.stdout.startswith(b"%PDF"):
         raise OutputError("report.pdf", _cause(done), hint="the page itself is available with --format html,json")
-    if done.stderr:
-        _logger.debug("the PDF renderer said: %s", done.stderr.decode("utf-8", "replace").strip())
+    for line in done.stderr.decode("utf-8", "replace").splitlines():
+        is_for_users = line.startswith(NO_FONT)
+        _logger.log(logging.WARNING if is_for_users else logging.DEBUG, "report.pdf: %s", line.strip())
     return done.stdout
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from salve_audit.report.language import say
 from salve_audit.report.numbers import DASH, count
 
 
@@ -92,7 +93,12 @@ def make_table(
     )
     left = len(everything) - len(made)
     cut = (
-        f"The first {count(limit)} of {count(len(everything))} rows; all are in audit.json under {rest}."
+        say(
+            "The first {limit} of {total} rows; all are in audit.json under {rest}.",
+            limit=count(limit),
+            total=count(len(everything)),
+            rest=rest,
+        )
         if left > 0
         else ""
     )

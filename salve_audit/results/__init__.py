@@ -63,6 +63,7 @@ from salve_audit.results.stress import (
     Stress,
 )
 from salve_audit.results.subject import ClassMapping, ClassPair, DataInfo, ModelInfo, Provenance, SkippedFile
+from salve_audit.results.suppression import Confusion, Suppression, SuppressionTrace
 from salve_audit.results.transform import TransformSpec
 from salve_audit.results.upgrade import SCHEMA_VERSION
 from salve_audit.results.verdict import Rule, Verdict
@@ -85,6 +86,7 @@ __all__ = [
     "ConceptEffect",
     "ConceptImage",
     "ConceptRemoval",
+    "Confusion",
     "Curve",
     "DataInfo",
     "Decision",
@@ -129,6 +131,8 @@ __all__ = [
     "Stability",
     "StatusCounts",
     "Stress",
+    "Suppression",
+    "SuppressionTrace",
     "SyntheticImage",
     "Thumbnail",
     "TopImage",

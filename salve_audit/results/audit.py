@@ -21,6 +21,7 @@ from salve_audit.results.schema import from_dict, to_dict
 from salve_audit.results.seeing import Seeing
 from salve_audit.results.stress import Stress
 from salve_audit.results.subject import DataInfo, ModelInfo, Provenance
+from salve_audit.results.suppression import Suppression
 from salve_audit.results.upgrade import SCHEMA_VERSION, upgrade
 from salve_audit.results.verdict import Verdict
 
@@ -49,6 +50,7 @@ class AuditResult:
     seeing: Seeing | None = None  # images and heat maps; None: an earlier version wrote this
     evidence: EvidenceInfo | None = None  # how image reliance was measured; None: an earlier version wrote this
     concepts: tuple[Concept, ...] = ()  # what was found in the image
+    suppression: Suppression | None = None  # predictions under suppression; None: an earlier version, or too many
     digest: str | None = field(default=None, compare=False)  # over all but this and `created`; see results.digest
     schema_version: int = field(default=SCHEMA_VERSION)
 

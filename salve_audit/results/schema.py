@@ -48,7 +48,8 @@ def from_dict(kind: type[T], value: Any, path: str = "") -> T:
         ResultError: a key is unknown or missing, or a value has the wrong type; the message names its path.
     """
     try:
-        return typing.cast(T, _converter(kind)(value))
+        converter: Any = _converter  # kept by type: mypy takes no type for hashable
+        return typing.cast(T, converter(kind)(value))
     except _MisfitError as misfit:
         raise ResultError(misfit.describe(path)) from None
 

@@ -177,3 +177,21 @@ def test_inspect_says_where_the_transform_comes_from(salve: Callable, colour_mod
     assert lines["head"].strip().startswith("fc: Linear(in_features=32, out_features=3")
     assert "3x32x32" in lines["input"]
     assert "from: checkpoint" in lines["input"]
+
+
+def test_a_renderer_that_fails_costs_its_own_file_alone(
+    audited: Path, salve: Callable, colour_model: Path, colour_data: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """audit.json is written before anything is rendered, and kept; exit 2 for the missing format alone."""
+
+    def broken(*_: object, **__: object) -> bytes:
+        raise RuntimeError("no fonts at all")
+
+    monkeypatch.setattr("salve_audit.audit.rendering.render_pdf", broken)
+    out = tmp_path / "out"
+    done = salve(colour_model, colour_data, *QUICK, "--out", out, "--no-cache")
+    assert done.code == 2
+    assert "error: report.pdf: the renderer failed (RuntimeError: no fonts at all)" in done.err
+    assert "hint: audit.json is written; salve-audit report renders it again" in done.err
+    assert sorted(file.name for file in out.iterdir()) == [name for name in FILES if name != "report.pdf"]
+    assert load_audit(out).classes

@@ -46,7 +46,7 @@ def test_every_class_has_its_image_reliance(audited: Path) -> None:
             assert own["drop"] == reliance["reliance"]
             assert concept["kind"] == reliance["kind"]
     page = (audited / "out" / "report.html").read_text()
-    assert "Image reliance: what the classes depend on" in page
+    assert "Images lost when the one thing that each class depends on most is removed" in page
     assert "removed" in page
 
 
@@ -102,7 +102,7 @@ def test_arrays_have_no_image_reliance_and_a_limit_on_it_is_exit_2(salve: Callab
     assert (
         "image reliance at most: no class could be judged (class 0: image reliance was not measured (activ" in done.err
     )
-    assert "Not measured: activations were audited" in (tmp_path / "out" / "report.html").read_text()
+    assert "Image reliance was not measured: activations were audited" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_limit_and_evidence_turned_off_exclude_each_other(

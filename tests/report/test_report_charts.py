@@ -13,26 +13,30 @@ from salve_audit.interventions.registry import Role
 from salve_audit.report.charts.axes import Scale, alpha_scale, share_scale
 from salve_audit.report.charts.boxes import BoxGroup, Spread, draw_boxes
 from salve_audit.report.charts.curves import Panel, draw_panel
-from salve_audit.report.charts.dots import LEFT, DotRow, draw_dots
 from salve_audit.report.charts.effects import EffectLine, draw_effects
 from salve_audit.report.charts.frontier import FrontierPoint, draw_frontier
 from salve_audit.report.charts.grid import GridRow, draw_grid
+from salve_audit.report.charts.lanes import Lane, draw_lane, draw_lane_axis
 from salve_audit.report.charts.methods import MethodRow, draw_methods
-from salve_audit.report.charts.svg import Canvas, Drawing, shortened, text_width
+from salve_audit.report.charts.svg import Canvas, Drawing, num, shortened, text_width
+from salve_audit.report.charts.thresholds import LEFT, ThresholdRow, draw_thresholds
 from salve_audit.report.view.features import MAP_FEATURES
 
 SVG = "{http://www.w3.org/2000/svg}"
 HUGE = 3.7e8
 
 
+ROWS = [
+    ThresholdRow("a", 0.4, 0.7, 0.5, 0.4, 0.6, 0.45),
+    ThresholdRow("b", 1.0, None, HUGE, 2.0, None, None),
+    ThresholdRow("c", None, None, None, None, None, None),
+    ThresholdRow("d" * 200, 1.0, 0.9, 1.1, 1.0, 1.2, 0.0),
+]
+VALUES = [0.5, 0.4, 0.6, 1.1, 1.2]
+
+
 def _dots() -> Drawing:
-    rows = [
-        DotRow("a", 0.5, 0.4, 0.6, "fail"),
-        DotRow("b", HUGE, 2.0, None, "pass"),
-        DotRow("c", None, None, None, "thin"),
-        DotRow("d" * 200, 1.0, 0.9, 1.1, "undecided"),
-    ]
-    return draw_dots(rows, 1.0, "Dots")
+    return draw_thresholds(ROWS, VALUES, 1.0, "Thresholds")
 
 
 def _panel() -> Drawing:
@@ -73,9 +77,7 @@ def _frontier() -> Drawing:
 
 
 def _narrow_dots() -> Drawing:
-    rows = [DotRow("a", 0.5, 0.4, 0.6, "fail"), DotRow("b" * 60, 9.0, 2.0, None, "pass")]
-    rows += [DotRow("c", None, None, None, "thin"), DotRow("d", 1.0, 0.9, 1.1, "undecided")]
-    return draw_dots(rows, 1.0, "Dots", narrow=True)
+    return draw_thresholds(ROWS, VALUES, 1.0, "Thresholds", narrow=True)
 
 
 ALL = [_dots, _narrow_dots, _panel, _boxes, _grid, _effects, _methods, _frontier]
@@ -120,13 +122,24 @@ def test_narrow_chart_is_readable_on_a_telephone() -> None:
 
 
 def test_mark_and_limit_sit_on_their_values() -> None:
-    root = ElementTree.fromstring(str(draw_dots([DotRow("a", 2.0, 1.0, 4.0, "")], 1.0, "t").svg))
-    scale = alpha_scale([2.0, 1.0, 4.0, 1.0], LEFT, 680 - 26 - 14)
+    row = ThresholdRow("a", 1.5, 3.0, 2.0, 1.0, 4.0, 2.5)
+    root = ElementTree.fromstring(str(draw_thresholds([row], [1.0, 4.0], 1.0, "t").svg))
+    scale = alpha_scale([1.0, 4.0, 1.0], LEFT, 680 - 26 - 14)
     limit = next(p for p in root.iter(f"{SVG}path") if p.get("stroke-dasharray") == "5 3")
     assert float(re.findall(r"M([\d.]+)", limit.get("d", ""))[0]) == pytest.approx(scale(1.0), abs=0.06)
-    marker = list(root.iter(f"{SVG}path"))[-3]  # before the legend's two
-    left = float(re.findall(r"M([\d.]+)", marker.get("d", ""))[0])
-    assert left + 4.6 == pytest.approx(scale(2.0), abs=0.11)
+    flip = next(p for p in root.iter(f"{SVG}path") if p.get("fill") == "#0072b2")
+    left = float(re.findall(r"M([\d.]+)", flip.get("d", ""))[0])
+    assert left + 4.4 == pytest.approx(scale(2.0), abs=0.11)
+
+
+def test_lanes_put_marks_at_shares_of_their_width() -> None:
+    lane = Lane(0.5, 0.25, None, "alarm", "a & <b>: 50 %", chance=0.1, limit=0.5, before=0.9)
+    root = ElementTree.fromstring(str(draw_lane(lane)))
+    assert (root.get("width"), root.get("aria-label")) == ("100%", "a & <b>: 50 %")
+    assert [circle.get("cx") for circle in root.iter(f"{SVG}circle")] == ["88.4%", "50.0%"]
+    spans = [(line.get("x1"), line.get("x2")) for line in root.iter(f"{SVG}line")]
+    assert ("26.0%", "98.0%") in spans  # to the end: the upper bound is open
+    assert "25 %" in draw_lane_axis([(0.25, "25 %")])
 
 
 def test_scales_are_monotone_and_hit_their_ends() -> None:
@@ -159,18 +172,17 @@ def test_outliers_do_not_flatten_the_rest_and_become_arrows() -> None:
     assert scale.shown(4.0) == 4.0
     assert scale.shown(5000.0) is None
     assert alpha_scale([1.0], 0, 600, least=9.0)(9.0) <= 600
-    svg = str(
-        draw_dots([DotRow("a", 5000.0, 4000.0, 6000.0, ""), *[DotRow("b", 1.0, 0.9, 1.1, "")] * 4], None, "t").svg
-    )
-    assert "median 5,000" in svg
+    rows = [ThresholdRow("a", None, None, 5000.0, 4000.0, 6000.0, None)]
+    svg = str(draw_thresholds(rows, [1.0, 2.0, 3.0, 4.0, 5000.0], None, "t").svg)
+    assert 'stroke="#0072b2" stroke-width="1.8"' in svg
 
 
 def test_curve_is_cut_at_the_end_of_the_axis() -> None:
     panel = Panel("a", (0.0, 1.0, 3.0), (1.0, 0.6, 0.0), (0.9, 0.9, 0.9), (), None)
     root = ElementTree.fromstring(str(draw_panel(panel, 2.0, "linear").svg))
     own = [p.get("d", "") for p in root.iter(f"{SVG}path")][-1]
-    y = Scale(0.0, 1.0, 154, 46)
-    assert own.endswith(f"L216 {y(0.3):.1f}")
+    y = Scale(0.0, 1.0, 140, 30)
+    assert own.endswith(f"L292 {num(y(0.3))}")
 
 
 def test_effects_lie_on_a_linear_axis() -> None:
@@ -228,6 +240,7 @@ def test_texts_that_need_shaping_are_given_apart() -> None:
 def test_shortened_fits_and_keeps_short_names() -> None:
     assert shortened("ship", 100) == "ship"
     cut = shortened("W" * 80, 120)
-    assert cut.endswith("…")
+    assert cut == f"{cut.split('…')[0]}…{cut.split('…')[1]}"
+    assert set(cut) == {"W", "…"}
     assert text_width(cut) <= 120
     assert shortened("two\nlines", 200) == "two lines"

@@ -9,9 +9,12 @@ import pytest
 
 from salve_audit.reliance.survival import wilson
 from salve_audit.report import render_html
-from salve_audit.report.view import HTML, PDF, build_view
-from salve_audit.report.view.evidence import build_evidence
-from salve_audit.report.view.evidence_controls import is_contradicted
+from salve_audit.report.conclusions import Conclusions, Doubt, Group, is_contradicted
+from salve_audit.report.numbers import unmarked
+from salve_audit.report.sentences import class_sentence
+from salve_audit.report.view.confidence import build_confidence
+from salve_audit.report.view.evidence import build_concepts, controls_table
+from salve_audit.report.view.page import HTML, PDF
 from salve_audit.results import (
     AuditResult,
     Concept,
@@ -49,56 +52,40 @@ def deep(audit: AuditResult) -> AuditResult:
     return dataclasses.replace(audit, classes=classes, concepts=concepts, evidence=info)
 
 
-def test_the_section_names_classes_that_depend_on_one_concept(deep: AuditResult) -> None:
-    parts = build_evidence(deep, HTML).parts
-    sole, many = deep.classes[0].name, deep.classes[1].name
-    assert f"Without one concept, more than half of the images of {sole} are misclassified" in parts["sentence"]
-    assert (
-        f"no single concept was found without which more than half of the images of {many} are misclassified"
-        in parts["sentence"]
-    )
-    assert deep.classes[2].name not in parts["sentence"]  # too thin for a judgement
+def _groups(result: AuditResult) -> dict[str, Group]:
+    return {each.name: each.group for each in Conclusions(result).ranked}
+
+
+def test_classes_are_grouped_and_every_control_has_its_column(deep: AuditResult) -> None:
+    sole, many, thin = (deep.classes[i].name for i in range(3))
+    groups = _groups(deep)
+    assert [groups[name] for name in (sole, many, thin)] == [Group.DEPENDS, Group.NOT_FOUND, Group.TOO_FEW]
+    assert groups[deep.classes[3].name] is Group.NOT_EXAMINED
+    parts = build_concepts(deep, HTML).parts
     assert "12,345 passes" in parts["how"]
-    first, second = (parts["table"].rows[i] for i in (0, 2))
-    assert [cell.text for cell in first] == [
-        sole, "60", "95.0\u00a0% (87.0–100.0)", "2.0\u00a0%", "–", "–", "1 (1 to > 5)", "0", "–"
-    ]  # fmt: skip
-    assert second[0].text == many
-    assert second[6].text == "> 5"
     assert [row[0].text for row in parts["concepts"].rows] == ["0", "1"]
     assert parts["concepts"].rows[0][6].text == "−95.0"
     assert len(parts["concepts"].rows[0]) == 8  # nothing is said of other classes
-
-
-def test_the_first_table_sets_it_beside_the_thresholds_of_the_head(deep: AuditResult, audit: AuditResult) -> None:
-    heads = [column.header for column in build_view(deep).front.table.columns]
-    assert heads[-2:] == ["Image reliance, %", "Redundancy in the image"]
-    assert "Feature redundancy" in heads
-    assert "Image reliance, %" not in [column.header for column in build_view(audit).front.table.columns]
-    assert "Image reliance asks that other question" in render_html(deep)
-    assert "All of this is measured at the head." in render_html(audit)
+    table = controls_table(deep, 10)
+    assert table is not None
+    first, second = table.rows[:2]
+    assert [cell.text for cell in first] == [
+        sole, "60", "95\u00a0% (87–100)", "2.0\u00a0%", "–", "–", "1 (1 to > 5)", "concept 0", "–"
+    ]  # fmt: skip
+    assert second[0].text == many
+    assert second[6].text == "> 5"
 
 
 def test_why_it_was_not_measured_is_said_and_old_audits_have_no_section(audit: AuditResult) -> None:
     absent = dataclasses.replace(audit, evidence=EvidenceInfo("", why_absent="the audit is of arrays"))
-    assert "Not measured: the audit is of arrays." in render_html(absent)
-    assert build_evidence(audit, HTML) is None
+    assert "Image reliance was not measured: the audit is of arrays." in render_html(absent)
+    assert build_concepts(audit, HTML) is None
+    assert controls_table(audit, 10) is None
 
 
 def test_records_survive_audit_json(deep: AuditResult) -> None:
     assert parse_audit(deep.to_json()) == deep
-    assert build_evidence(deep, PDF) is not None
-
-
-def test_the_first_page_warns_of_a_class_on_one_thing_and_of_what_chance_does_as_well(deep: AuditResult) -> None:
-    view = build_view(deep)
-    sole = deep.classes[0].name
-    warning = f"{sole} depends on one thing: more than half of the images are misclassified without it."
-    assert warning in view.front.warnings
-    by_chance = dataclasses.replace(deep.classes[0].image_reliance, chance=0.9)
-    classes = (dataclasses.replace(deep.classes[0], image_reliance=by_chance), *deep.classes[1:])
-    parts = build_evidence(dataclasses.replace(deep, classes=classes), HTML).parts
-    assert parts["table"].rows[0][8].words == ("not beyond chance",)
+    assert build_concepts(deep, PDF) is not None
 
 
 def _first(deep: AuditResult, **changes: object) -> AuditResult:
@@ -122,11 +109,15 @@ def test_chance_is_told_from_reliance_by_the_interval_of_the_difference() -> Non
 
 
 def test_a_class_that_loses_as_much_by_chance_is_not_said_to_depend_on_one_thing(deep: AuditResult) -> None:
-    sole = deep.classes[0].name
     same = _first(deep, chance=0.93, chance_low=0.85, chance_high=0.97)
-    assert not any(f"{sole} depends on one thing" in warning for warning in build_view(same).front.warnings)
-    assert sole not in build_evidence(same, HTML).parts["sentence"]
-    assert build_evidence(same, HTML).parts["table"].rows[0][3].text == "93.0\u00a0% (85.0–97.0)"
+    conclusion = next(each for each in Conclusions(same).ranked if each.name == deep.classes[0].name)
+    assert (conclusion.group, conclusion.doubt) == (Group.UNDECIDED, Doubt.CHANCE)
+    assert "removing other places of the same size costs about as much" in class_sentence(conclusion, 0.5)
+    table = controls_table(same, 10)
+    assert table is not None
+    row = next(row for row in table.rows if row[0].text == conclusion.name)
+    assert row[3].text == "93.0\u00a0% (85.0–97.0)"
+    assert row[8].words == ("not beyond chance",)
 
 
 def _disagrees(deep: AuditResult, reliance: float, check: OcclusionCheck) -> bool:
@@ -137,26 +128,26 @@ def _disagrees(deep: AuditResult, reliance: float, check: OcclusionCheck) -> boo
 
 def test_what_occlusion_bears_out_is_said_and_what_it_contradicts(deep: AuditResult) -> None:
     sole = deep.classes[0].name
-    agreeing = OcclusionCheck(0, 40, 0.95, 0.84, 0.99, None, 0.92, 0.83, 0.96)
-    parts = build_evidence(_first(deep, check=agreeing), HTML).parts
-    assert [cell.text for cell in parts["table"].rows[0][4:6]] == ["92.0\u00a0% (83.0–96.0)", "38 of 40"]
-    assert parts["check"].endswith("agrees with inpainting them on 38 of 40 images (95.0\u00a0%).")
-    against = OcclusionCheck(0, 40, 0.3, 0.18, 0.45, 0.01, 0.2, 0.12, 0.3)
-    audit = _first(deep, check=against)
-    parts = build_evidence(audit, HTML).parts
-    assert f"found for {sole}: occlusion of the same regions disagrees on 28 of 40 images." in parts["check"]
-    assert parts["table"].rows[0][8].words == ("occlusion disagrees",)
-    warnings = build_view(audit).front.warnings
-    assert f"{sole} seems to depend on one thing in the image, but occlusion of the same regions disagrees on 28" in (
-        " ".join(warnings)
+    agreeing = _first(deep, check=OcclusionCheck(0, 40, 0.95, 0.84, 0.99, None, 0.92, 0.83, 0.96))
+    table = controls_table(agreeing, 10)
+    assert table is not None
+    assert [cell.text for cell in table.rows[0][4:6]] == ["92.0\u00a0% (83.0–96.0)", "38 of 40"]
+    checks = unmarked(build_confidence(agreeing, HTML).parts["checks"])
+    assert checks.endswith("agrees with inpainting them on 38 of 40 images (95.0\u00a0%).")
+    audit = _first(deep, check=OcclusionCheck(0, 40, 0.3, 0.18, 0.45, 0.01, 0.2, 0.12, 0.3))
+    assert _groups(audit)[sole] is Group.UNDECIDED
+    confidence = build_confidence(audit, HTML).parts
+    assert f"found for {sole}: occlusion of the same regions disagrees on 28" in unmarked(confidence["checks"])
+    tag, caution = confidence["cautions"][0]
+    assert tag == "affects the conclusion"
+    assert f"What was found on {sole} is doubtful: occlusion of the same regions disagrees on 28 of 40" in unmarked(
+        caution.text
     )
-    assert not any(f"{sole} depends on one thing" in warning for warning in warnings)
-    assert "occlusion of the same regions disagrees" in render_html(audit)
     # somewhat more under a box is what boxes do; that it alone takes more than half is another finding
     assert not _disagrees(deep, 0.1, OcclusionCheck(0, 40, 0.7, 0.55, 0.81, None, 0.4, 0.29, 0.52))
     assert _disagrees(deep, 0.1, OcclusionCheck(0, 40, 0.6, 0.45, 0.73, None, 0.7, 0.55, 0.81))
     # a class that depends on the frame is not contradicted by what its places do
     framed = dataclasses.replace(audit.concepts[1], class_name=sole, kind="border", index=2)
-    framed_audit = dataclasses.replace(_first(audit, concept=2), concepts=(*audit.concepts, framed))
-    assert build_evidence(framed_audit, HTML).parts["table"].rows[0][8].words == ()
+    framed_audit = dataclasses.replace(_first(audit, concept=2, kind="border"), concepts=(*audit.concepts, framed))
+    assert _groups(framed_audit)[sole] is Group.DEPENDS
     assert parse_audit(audit.to_json()) == audit

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from salve_audit.report.view.classes import thresholds_table
 from salve_audit.report.view.page import HTML
 from salve_audit.report.view.seeds import build_seeds, seed_table
+from salve_audit.report.view.thresholds import thresholds_table
 from salve_audit.results import AuditResult
 
 

@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from salve_audit.errors import ResultError
 from salve_audit.report import render_html, render_pdf
+from salve_audit.report.labels import label_classes
 from salve_audit.results import AuditResult, Seeing, nothing_seen, parse_audit
 
 pytestmark = pytest.mark.slow
@@ -45,7 +46,8 @@ class Images(HTMLParser):
 
     @property
     def text(self) -> str:
-        return " ".join("".join(self.words).replace("\u00a0", " ").split())
+        bare = re.sub("[\u2068\u2069]", "", "".join(self.words))
+        return " ".join(bare.replace("\u00a0", " ").split())
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +96,7 @@ def test_alternative_texts_name_feature_class_and_strength(page: Images, seeing:
 def test_what_is_missing_is_said(page: Images) -> None:
     for phrase in (
         "could not be read again",
-        "1 image could not be read again and is not shown: airplane/1.png (cannot be read",
+        "1 image could not be read again and is not shown: airplane/1.png",
         "3 dominant or shared features of less fragile classes are left out.",
         "2 less fragile classes are left out.",
         "No image of it flips at any strength.",
@@ -119,9 +121,10 @@ def test_a_coarse_grid_is_called_coarse(audit: AuditResult, seeing: Seeing) -> N
 
 
 def test_fragile_images_say_what_they_flip_to(page: Images, seeing: Seeing) -> None:
+    labels = label_classes([fragile.class_name for fragile in seeing.fragile])
     for fragile in seeing.fragile:
         for image in fragile.images:
-            alt = f"An image of the class {fragile.class_name} that flips to {image.flips_to} at α̂ = "
+            alt = f"An image of the class {labels[fragile.class_name]} that flips to {image.flips_to} at α̂ = "
             assert image.path not in seeing.images or any(str(a["alt"]).startswith(alt) for _, a in page.images)
             assert f"to {image.flips_to}" in page.text
 
@@ -161,7 +164,7 @@ def test_without_images_there_is_no_section_and_the_reason(audit: AuditResult, w
     why = "the network has no <spatial> layer"
     page = Images(render_html(dataclasses.replace(audit, seeing=nothing_seen(why) if with_images else None)))
     assert not page.images
-    assert "6. What the features look at" not in page.text
+    assert 'id="seeing"' not in page.text
     assert (f"What the features look at is not shown: {why}." in page.text) is with_images
     assert "val/1/<b>1.png (automobile)" in page.text.replace("0.png", "1.png"), "paths stand where images cannot"
 
@@ -232,33 +235,6 @@ def browser() -> Iterator[Browser]:
         chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         yield chromium
         chromium.close()
-
-
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "light"), (390, "dark")])
-def test_in_a_browser_without_script(
-    browser: Browser, audit: AuditResult, tmp_path: Path, width: int, scheme: str
-) -> None:
-    """Nothing is asked for elsewhere, no class name runs, nothing is wider than the screen."""
-    file = tmp_path / "report.html"
-    file.write_text(render_html(audit), encoding="utf-8")
-    context = browser.new_context(java_script_enabled=False, viewport={"width": width, "height": 800})
-    context.route(re.compile(r"^(?!file:|data:)"), lambda route: pytest.fail(f"asked for {route.request.url}"))
-    shown = context.new_page()
-    said: list[str] = []
-    shown.on("console", lambda message: said.append(message.text))
-    shown.on("dialog", lambda dialog: said.append(dialog.message))
-    shown.emulate_media(color_scheme=scheme)
-    shown.goto(file.as_uri())
-    tiles = shown.locator("#seeing .tile")
-    boxes = [tiles.nth(i).bounding_box() for i in range(0, tiles.count(), 7)]
-    assert len(boxes) > 10
-    assert all(box and box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
-    assert all(box and box["width"] >= 72 for box in boxes), "too small to see anything"
-    section = shown.locator("#seeing").bounding_box()
-    assert section is not None
-    assert section["x"] + section["width"] <= width
-    assert said == []
-    context.close()
 
 
 def test_all_images_are_decoded_by_a_browser(browser: Browser, audit: AuditResult, tmp_path: Path) -> None:

@@ -6,18 +6,18 @@ import dataclasses
 from collections.abc import Callable
 
 import pytest
-from report_results import lenient
 
-from salve_audit.gate.verdict import judge
+from salve_audit.report.numbers import unmarked
 from salve_audit.report.tables import Noted
 from salve_audit.report.view.autoencoder import build_autoencoder
-from salve_audit.report.view.classes import raw_table, thresholds_table, trust_table
+from salve_audit.report.view.cells import feature_redundancy_cell
 from salve_audit.report.view.demo import build_demo
 from salve_audit.report.view.features import build_effects
-from salve_audit.report.view.findings import FLAG_MEANINGS, findings
-from salve_audit.report.view.front import build_banner, build_front, feature_redundancy_cell
-from salve_audit.report.view.order import charted, flip_limit, fragile_first
+from salve_audit.report.view.findings import APPENDIX, CONCLUSION, FLAG_MEANINGS, findings
+from salve_audit.report.view.front import flip_limit
+from salve_audit.report.view.order import charted, ranked
 from salve_audit.report.view.page import HTML, PDF
+from salve_audit.report.view.thresholds import censored_cells, thresholds_table, trust_table
 from salve_audit.results import (
     AuditResult,
     DemoTruth,
@@ -27,12 +27,17 @@ from salve_audit.results import (
     RankCorrelation,
     Rule,
     SaeFidelity,
+    StatusCounts,
     Verdict,
 )
 
 
-def test_fragile_first_puts_unreached_and_empty_last(audit: AuditResult) -> None:
-    order = fragile_first(audit.classes)
+def _said(result: AuditResult) -> list[str]:
+    return [unmarked(caution.text) for caution in findings(result)]
+
+
+def test_without_image_reliance_unreached_and_empty_come_last(audit: AuditResult) -> None:
+    order = ranked(audit)
     medians = [class_record.alpha_hat.flip.median for class_record in order]
     known = [m for m in medians if m is not None]
     assert known == sorted(known)
@@ -44,9 +49,7 @@ def test_fragile_first_puts_unreached_and_empty_last(audit: AuditResult) -> None
 def test_charted_says_what_it_leaves_out(make_result: Callable[..., AuditResult]) -> None:
     shown, said = charted(make_result(100), 50)
     assert len(shown) == 50
-    assert said == (
-        "Shown are the 50 most fragile of 90 classes, by α̂ flip median. 10 classes have no audit images and no curve."
-    )
+    assert said == ("Shown are the first 50 of 90 classes, by α̂ flip median. No audit images: 10 classes.")
     assert charted(make_result(2), 50)[1] == ""
 
 
@@ -61,42 +64,14 @@ def test_worst_outcome_of_several_rules_counts() -> None:
     assert Verdict(False, "p", rules).outcomes == {"a": "fail"}
 
 
-@pytest.mark.parametrize(
-    ("limit", "kind", "word"), [(None, "none", "No policy"), (1.5, "fail", "Fail"), (0.1, "pass", "Pass")]
-)
-def test_banner(make_result: Callable[..., AuditResult], limit: float | None, kind: str, word: str) -> None:
-    banner = build_banner(make_result(10, limit=limit))
-    assert (banner.kind, banner.word) == (kind, word)
-
-
-def test_banner_without_a_judged_class(audit: AuditResult) -> None:
-    thin = tuple(class_record for class_record in audit.classes if class_record.thin)
-    data = dataclasses.replace(audit.data, n_audit=sum(class_record.n for class_record in thin))
-    thin_audit = dataclasses.replace(audit, classes=thin, data=data)
-    banner = build_banner(dataclasses.replace(thin_audit, verdict=judge(thin_audit, lenient(1.5))))
-    assert banner.word == "Not judged"
-    assert "no class could be judged" in banner.sentence
-
-
-def test_many_failures_are_counted(make_result: Callable[..., AuditResult]) -> None:
-    sentence = build_banner(make_result(100)).sentence
-    assert "10 classes violate it" in sentence
-    assert sentence.endswith("; and 5 more.")
-
-
-def test_front_is_cut_and_says_so(make_result: Callable[..., AuditResult]) -> None:
-    front = build_front(make_result(30))
-    assert len(front.table.rows) == 10
-    assert front.table_note == "The 10 most fragile of 30 classes; all are in the section on classes."
-    assert build_front(make_result(10)).table_note == ""
-
-
-def test_findings_put_the_autoencoder_before_classes(unpoliced: AuditResult) -> None:
-    sentences = findings(unpoliced)
-    assert sentences[0].startswith("Code named by the user")
-    assert sentences[1].startswith(
-        "The autoencoder misses its goal: it keeps 99.0\u00a0% of the accuracy (goal 99 %) at R² 0.840"
-    )
+def test_cautions_are_tagged_by_what_they_affect(unpoliced: AuditResult) -> None:
+    cautions = findings(unpoliced)
+    assert cautions[0].text.startswith("Code named by the user")
+    goal = next(caution for caution in cautions if caution.text.startswith("The autoencoder misses its goal"))
+    assert "it keeps 99.0\u00a0% of the accuracy (goal 99 %) at R² 0.840" in goal.text
+    assert goal.affects == CONCLUSION  # nothing but the head was measured
+    order = [caution.affects for caution in cautions]
+    assert order == sorted(order, key=lambda affects: affects == APPENDIX)
 
 
 def test_every_flag_has_a_meaning(audit: AuditResult) -> None:
@@ -127,16 +102,15 @@ def test_entanglement_is_told_of_affected_classes_at_the_strength_that_was_teste
     assert line == "Feature 4: suppressed at α̂ = 1, automobile changes by −22.5 and truck by +10.5 points."
     untested = dataclasses.replace(changed, effect=FeatureEffects(suppress[:1], ()))
     (bare,) = build_effects(dataclasses.replace(audit, features=(untested,)), HTML).parts["entangled"]
-    assert bare == "Feature 4: automobile and truck in opposite directions."
+    assert unmarked(bare) == "Feature 4: automobile and truck in opposite directions."
 
 
 def test_active_latents_are_told_of_the_living_ones(audit: AuditResult) -> None:
     dense = dataclasses.replace(audit.sae, n_latents=256, n_dead=205, l0=40.83)
     result = dataclasses.replace(audit, sae=dense)
-    assert "40.8 of 51 living latents active per image" in dict(build_front(result).facts)["Autoencoder"]
     assert "40.8 of 51 living latents active per image" in dict(build_autoencoder(result, HTML).parts["facts"]).values()
-    assert any(line.startswith("The features are not sparse among themselves: 40.8 of 51") for line in findings(result))
-    assert not any("not sparse" in line for line in findings(audit))
+    assert any(line.startswith("The features are not sparse among themselves: 40.8 of 51") for line in _said(result))
+    assert not any("not sparse" in line for line in _said(audit))
 
 
 def test_fidelity_is_told_for_both_splits(audit: AuditResult) -> None:
@@ -144,16 +118,14 @@ def test_fidelity_is_told_for_both_splits(audit: AuditResult) -> None:
     assert [column.header for column in table.columns[1:]] == ["Held-out part of the fit split", "Audit split"]
     assert [cell.text for cell in table.rows[0]] == ["R² of the activations", "0.9560", "0.9570"]
     assert [cell.text.replace("\u00a0", " ") for cell in table.rows[3][1:]] == ["99.0 %", "99.1 %"]
-    assert "R² 0.957 (audit images)" in dict(build_front(audit).facts)["Autoencoder"]
     old = dataclasses.replace(audit, sae=dataclasses.replace(audit.sae, on_audit=None))
-    assert "R² 0.956 (held-out fit images)" in dict(build_front(old).facts)["Autoencoder"]
     assert build_autoencoder(old, HTML).parts["fidelity"].notes == (("a", "not measured in this audit"),)
 
 
 def test_a_goal_missed_on_the_audit_split_alone_is_a_finding(audit: AuditResult) -> None:
     poor = dataclasses.replace(audit.sae, on_audit=SaeFidelity(0.85, 0.9, 0.8, 0.1))
-    (said,) = [line for line in findings(dataclasses.replace(audit, sae=poor)) if "not on the audit images" in line]
-    assert said.replace("\u00a0", " ").endswith("it keeps 88.9 % of the accuracy (goal 99 %) at R² 0.850 (goal 0.9).")
+    (said,) = [line for line in _said(dataclasses.replace(audit, sae=poor)) if "not on the audit images" in line]
+    assert said.replace("\u00a0", " ").endswith("it keeps 88.9 % of the accuracy (goal 99 %) at R² 0.850 (goal 0.90).")
 
 
 def test_redundancy_that_no_number_of_features_reaches(audit: AuditResult) -> None:
@@ -168,18 +140,18 @@ def test_redundancy_that_no_number_of_features_reaches(audit: AuditResult) -> No
     stuck = tuple(dataclasses.replace(c, feature_redundancy=None) for c in audit.classes)
     assert any(
         "Feature redundancy could not be measured here: removing all 20 living features" in line
-        for line in build_front(dataclasses.replace(audit, classes=stuck, sae=sae)).warnings
+        for line in _said(dataclasses.replace(audit, classes=stuck, sae=sae))
     )
     some = (dataclasses.replace(stuck[0], feature_redundancy=2), *stuck[1:])
-    assert not any("Feature redundancy" in line for line in findings(dataclasses.replace(audit, classes=some, sae=sae)))
+    assert not any("Feature redundancy" in line for line in _said(dataclasses.replace(audit, classes=some, sae=sae)))
 
 
 def test_null_controls_say_how_many_draws_they_are_of(audit: AuditResult) -> None:
     first = audit.classes[0]
     alone = dataclasses.replace(first, null=dataclasses.replace(first.null, n_random=0, random_p=None))
     both = trust_table(audit, [first, alone], HTML)
-    assert [c.text for c in both.rows[0][2:4]] == ["21.3 (100)", "27.4 (38)"]
-    assert both.rows[1][3].text == "–"
+    assert [c.text for c in both.rows[0][1:3]] == ["21.3 (100)", "27.4 (38)"]
+    assert both.rows[1][2].text == "–"
     assert "no other living feature to compare with" in dict(both.notes).values()
 
 
@@ -196,13 +168,24 @@ def test_names_are_cut_in_the_pdf_only(audit: AuditResult) -> None:
 
 def test_enhancement_is_a_share_of_images(audit: AuditResult) -> None:
     class_record = dataclasses.replace(audit.classes[0], enhance=FlipSummary(None, None, None, 0.1203))
-    table = thresholds_table([class_record], 10)
-    assert table.columns[-1].header == "Enhanced into it"
-    assert table.rows[0][-1].text.replace("\u00a0", " ") == "12.0 %"
+    table = trust_table(audit, [class_record], HTML)
+    place = [column.header for column in table.columns].index("Enhanced into it")
+    assert table.rows[0][place].text.replace("\u00a0", " ") == "12.0 %"
 
 
-def test_alpha_is_not_called_the_papers(audit: AuditResult) -> None:
-    assert raw_table(audit.classes, 10).caption == "The same thresholds as α for unit-norm directions"
+def test_thresholds_stand_in_both_units_with_what_is_censored(audit: AuditResult) -> None:
+    first = next(info for info in audit.classes if info.name == "ship")
+    table = thresholds_table([first], 10)
+    assert [column.header for column in table.columns].count("α") == 4
+    cells = [cell.text.replace("\u00a0", " ") for cell in table.rows[0]]
+    assert cells[0] == "ship"
+    assert cells[6] == "0.620"
+    assert float(cells[7]) == pytest.approx(0.62 * first.alpha.analytical / first.alpha_hat.analytical, rel=5e-3)
+    status = StatusCounts(6, 3, 1, 5)
+    flip = dataclasses.replace(first.alpha_hat.flip, share=0.75)
+    hat = dataclasses.replace(first.alpha_hat, flip=flip)
+    numerical, never = censored_cells(dataclasses.replace(first, status=status, alpha_hat=hat, n_correct=80))
+    assert (numerical, never) == ("40\u00a0%", "25\u00a0%")
 
 
 def test_pdf_holds_no_hidden_tables(audit: AuditResult) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from salve_audit.report.charts.axes import Scale, draw_x_axis, draw_y_axis
 from salve_audit.report.charts.svg import BLUE, INK, SKY, Canvas, Drawing, num, polyline, segment, shortened
+from salve_audit.report.language import say
 
 WIDTH, HEIGHT = 224, 178
 LEFT, RIGHT, TOP, BOTTOM = 40, 8, 32, 142
@@ -26,13 +27,16 @@ class BandPanel:
 def draw_band(panel: BandPanel, high: float, kind: str) -> Drawing:
     """The panel of one class on the strength axis from 0 to `high` that all panels share."""
     widest = max(panel.deviation, default=0.0)
-    title = f"Suppression curve of {panel.name} over seeds"
-    desc = f"Mean accuracy over seeds against the strength, with a band of at most {widest:.3f} (standard deviation)."
+    title = say("Suppression curve of {name} over seeds", name=panel.name)
+    desc = say(
+        "Mean accuracy over seeds against the strength, with a band of at most {widest} (standard deviation).",
+        widest=f"{widest:.3f}",
+    )
     canvas = Canvas(WIDTH, HEIGHT, title, desc)
     canvas.text((4, 13), shortened(panel.name, WIDTH - 8, 12), size=12, bold=True)
     x, y = Scale(0.0, high, LEFT, WIDTH - RIGHT, kind), Scale(0.0, 1.0, BOTTOM, TOP)
-    draw_x_axis(canvas, x, (TOP, BOTTOM), "strength α̂")
-    draw_y_axis(canvas, y, (LEFT, WIDTH - RIGHT), "accuracy, %", percent=True)
+    draw_x_axis(canvas, x, (TOP, BOTTOM), say("strength α̂"))
+    draw_y_axis(canvas, y, (LEFT, WIDTH - RIGHT), say("accuracy, %"), percent=True)
     n = sum(a <= high for a in panel.alpha_hat)
     at = [x(a) for a in panel.alpha_hat[:n]]
     upper = [y(min(1.0, m + s)) for m, s in zip(panel.mean[:n], panel.deviation[:n], strict=True)]
@@ -55,11 +59,13 @@ def _outline(at: Sequence[float], upper: Sequence[float], lower: Sequence[float]
 
 def draw_band_legend() -> Drawing:
     """The legend of line, band and ticks."""
-    canvas = Canvas(680, 22, "Legend of the curves over seeds", "Line, band and ticks used in the panels below.")
+    canvas = Canvas(
+        680, 22, say("Legend of the curves over seeds"), say("Line, band and ticks used in the panels below.")
+    )
     canvas.path(segment(4, 10, 30, 10), stroke=INK, width=1.8)
-    canvas.text((36, 14), "mean over seeds")
+    canvas.text((36, 14), say("mean over seeds"))
     canvas.path(_outline([146, 172], [4, 4], [16, 16]), fill=SKY, stroke=BLUE, width=0.5)
-    canvas.text((178, 14), "one standard deviation")
+    canvas.text((178, 14), say("one standard deviation"))
     canvas.path(segment(326, 6, 326, 15), stroke=INK, width=1.3)
-    canvas.text((334, 14), "flip median of one seed (at the right end: beyond the axis)")
+    canvas.text((334, 14), say("flip median of one seed (at the right end: beyond the axis)"))
     return canvas.render()

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from salve_audit.report.charts.axes import ALPHA_LABEL, Scale, alpha_scale, draw_x_axis
-from salve_audit.report.charts.svg import BLUE, INK, RULE, SKY, Canvas, Drawing, arrow, box, segment, shortened
+from salve_audit.report.charts.svg import BLUE, INK, RULE, SKY, Canvas, Drawing, arrow, box, distinct_labels, segment
+from salve_audit.report.language import say
 
 WIDTH, LEFT, RIGHT, TOP, ROW = 680, 172, 26, 30, 11
 CLASS_GAP = 6
@@ -36,14 +37,17 @@ def draw_boxes(groups: Sequence[BoxGroup], scale_values: Sequence[float | None],
     for group in groups:
         tops.append(bottom)
         bottom += ROW * max(1, len(group.spreads)) + CLASS_GAP
-    desc = "Per class three boxes from the 25 % to the 75 % quantile, with the median as a line inside and whiskers "
-    desc += "from 5 to 95 %; an arrow means that it goes on beyond the axis or is not reached."
+    desc = say(
+        "Per class three boxes from the 25 % to the 75 % quantile, with the median as a line inside and whiskers "
+    )
+    desc += say("from 5 to 95 %; an arrow means that it goes on beyond the axis or is not reached.")
     canvas = Canvas(WIDTH, bottom + 40, title, desc)
     scale = alpha_scale(scale_values, LEFT, WIDTH - RIGHT - 14)
     draw_x_axis(canvas, scale, (TOP, bottom), ALPHA_LABEL)
-    for group, top in zip(groups, tops, strict=True):
+    labels = distinct_labels([group.name for group in groups], LEFT - 18)
+    for group, label, top in zip(groups, labels, tops, strict=True):
         middle = top + (ROW * max(1, len(group.spreads)) + CLASS_GAP) / 2
-        canvas.text((LEFT - 10, middle + 4), shortened(group.name, LEFT - 18), anchor="end")
+        canvas.text((LEFT - 10, middle + 4), label, anchor="end")
         canvas.path(segment(8, top, scale.end + 14, top), stroke=RULE, width=0.7)
         for i, spread in enumerate(group.spreads):
             _draw_spread(canvas, spread, top + CLASS_GAP / 2 + ROW * (i + 0.5), scale)

@@ -25,6 +25,7 @@ from salve_audit.report.charts.svg import (
     square,
     triangle,
 )
+from salve_audit.report.language import say
 
 LEFT, RIGHT, TOP, PLOT = 46, 12, 30, 118
 STYLES = (
@@ -58,13 +59,13 @@ class Axis:
 
 def draw_bundle(title: str, axis: Axis, lines: Sequence[Line], width: float = 332) -> Drawing:
     """One panel; at most `MOST_LINES` lines, named below it."""
-    desc = f"Accuracy in percent against {axis.label}, with 95 % intervals as bands."
+    desc = say("Accuracy in percent against {label}, with 95 % intervals as bands.", label=axis.label)
     canvas = Canvas(width, TOP + PLOT + 40 + 16 * len(lines), title, desc)
     canvas.text((4, 13), shortened(title, width - 8, 12), size=12, bold=True)
     at = tuple(range(len(axis.places))) if axis.ordinal else axis.places
     x = Scale(min(at, default=0.0), max(at, default=1.0), LEFT + 10, width - RIGHT - 10)
     y = Scale(*_span(lines), TOP + PLOT, TOP)
-    draw_y_axis(canvas, y, (LEFT, width - RIGHT), "accuracy, %", percent=True)
+    draw_y_axis(canvas, y, (LEFT, width - RIGHT), say("accuracy, %"), percent=True)
     places = [x(position) for position in at]
     _draw_x(canvas, axis, places, width)
     drawn = list(zip(lines[:MOST_LINES], STYLES, strict=False))

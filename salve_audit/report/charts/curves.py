@@ -18,11 +18,11 @@ from salve_audit.report.charts.svg import (
     circle,
     polyline,
     segment,
-    shortened,
 )
+from salve_audit.report.language import say
 
-WIDTH, HEIGHT = 224, 190
-LEFT, RIGHT, TOP, BOTTOM = 40, 8, 46, 154
+WIDTH, HEIGHT = 300, 176
+LEFT, RIGHT, TOP, BOTTOM = 40, 8, 30, 140
 
 # letter, dashes and line width of the vertical marks
 MARKS = {
@@ -46,15 +46,18 @@ class Panel:
 
 def draw_panel(panel: Panel, high: float, kind: str) -> Drawing:
     """The panel of one class on the strength axis from 0 to `high` that all panels share."""
-    title = f"Suppression curve of {panel.name}"
-    marks = [f"{name} {'not reached' if v is None else f'{v:.3g}'}" for name, v in panel.marks]
-    desc = f"Accuracy of {panel.name} and of the other classes against the strength; thresholds: {', '.join(marks)}."
-    canvas = Canvas(WIDTH, HEIGHT, title, desc)
-    canvas.text((4, 13), shortened(panel.name, WIDTH - 8, 12), size=12, bold=True)
+    title = say("Suppression curve of {name}", name=panel.name)
+    marks = [f"{name} {say('not reached') if v is None else f'{v:.3g}'}" for name, v in panel.marks]
+    desc = say(
+        "Accuracy of {name} and of the other classes against the strength; thresholds: {marks}.",
+        name=panel.name,
+        marks=", ".join(marks),
+    )
+    canvas = Canvas(WIDTH, HEIGHT, title, desc, f"{LEFT} {WIDTH - RIGHT} {high:g} {kind} {TOP} {BOTTOM}")
     x = Scale(0.0, high, LEFT, WIDTH - RIGHT, kind)
     y = Scale(0.0, 1.0, BOTTOM, TOP)
-    draw_x_axis(canvas, x, (TOP, BOTTOM), "strength α̂")
-    draw_y_axis(canvas, y, (LEFT, WIDTH - RIGHT), "accuracy, %", percent=True)
+    draw_x_axis(canvas, x, (TOP, BOTTOM), say("strength α̂"))
+    draw_y_axis(canvas, y, (LEFT, WIDTH - RIGHT), say("accuracy, %"), percent=True)
     _draw_marks(canvas, panel, x)
     others_path = polyline((x(a), y(v)) for a, v in _until(panel.alpha_hat, panel.others, high))
     own = polyline((x(a), y(v)) for a, v in _until(panel.alpha_hat, panel.accuracy, high))
@@ -102,20 +105,20 @@ def _spread(places: Sequence[float], gap: float, low: float, high: float) -> lis
 
 def draw_curve_legend() -> Drawing:
     """The legend of lines, letters and marks."""
-    title = "Legend of the suppression curves"
-    canvas = Canvas(680, 40, title, "Line styles and letters used in the panels below.")
+    title = say("Legend of the suppression curves")
+    canvas = Canvas(680, 40, title, say("Line styles and letters used in the panels below."))
     canvas.path(segment(4, 10, 30, 10), stroke=BLUE, width=2.4)
-    canvas.text((36, 14), "this class")
+    canvas.text((36, 14), say("this class"))
     canvas.path(segment(112, 10, 138, 10), stroke=ORANGE, width=2, dash="4 2.5")
-    canvas.text((144, 14), "mean of the other classes")
+    canvas.text((144, 14), say("mean of the other classes"))
     canvas.path(circle(312, 10, 4), fill="#ffffff", stroke=VERMILLION, width=1.8)
-    canvas.text((322, 14), "empirical: accuracy of the class reaches 50 %")
+    canvas.text((322, 14), say("empirical: accuracy of the class reaches 50 %"))
     at = 4
-    texts = {"analytical": "analytical median", "numerical": "numerical median", "flip": "flip median"}
+    texts = {"analytical": say("analytical median"), "numerical": say("numerical median"), "flip": say("flip median")}
     for name, (letter, dash, width) in MARKS.items():
         canvas.path(segment(at + 2, 24, at + 2, 38), stroke=INK, width=width, dash=dash)
         canvas.text((at + 9, 35), letter, bold=True)
         canvas.text((at + 21, 35), texts[name])
         at += 140
-    canvas.text((at, 35), "→ beyond the axis", fill=MUTED)
+    canvas.text((at, 35), say("→ beyond the axis"), fill=MUTED)
     return canvas.render()

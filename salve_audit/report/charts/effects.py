@@ -24,6 +24,7 @@ from salve_audit.report.charts.svg import (
     square,
     triangle,
 )
+from salve_audit.report.language import say
 
 WIDTH, TOP, LEFT, RIGHT = 332, 30, 46, 12
 PLOT = 118
@@ -47,7 +48,9 @@ class EffectLine:
 
 def draw_effects(strengths: Sequence[float], lines: Sequence[EffectLine], title: str) -> Drawing:
     """A panel for one feature; negative strengths suppress, positive ones enhance, 0 leaves the model as it is."""
-    desc = "Change of accuracy in percentage points against the strength; left of 0 suppressed, right of 0 enhanced."
+    desc = say(
+        "Change of accuracy in percentage points against the strength; left of 0 suppressed, right of 0 enhanced."
+    )
     canvas = Canvas(WIDTH, TOP + PLOT + 40 + 16 * len(lines), title, desc)
     canvas.text((4, 13), shortened(title, WIDTH - 8, 12), size=12, bold=True)
     changes = [v for line in lines for v in line.changes if v is not None]
@@ -55,15 +58,17 @@ def draw_effects(strengths: Sequence[float], lines: Sequence[EffectLine], title:
     y = Scale(max(-1.0, min([-0.02, *changes]) * 1.12), min(1.0, max([0.02, *changes]) + 0.06 * reach), TOP + PLOT, TOP)
     x = Scale(min([-0.02, *strengths]), max([0.02, *strengths]), LEFT + 12, WIDTH - RIGHT - 12)
     places = [x(strength) for strength in strengths]
-    draw_y_axis(canvas, y, (LEFT, WIDTH - RIGHT), "change, points", percent=True)
+    draw_y_axis(canvas, y, (LEFT, WIDTH - RIGHT), say("change, points"), percent=True)
     canvas.path(segment(LEFT, y(0), WIDTH - RIGHT, y(0)), stroke=MUTED, width=1)
     for place, strength in zip(places, strengths, strict=True):
         canvas.path(segment(place, TOP, place, TOP + PLOT), stroke=RULE, width=0.5)
         if strength == 0 or all(abs(place - x(s)) >= _LABEL for s in strengths if abs(s) < abs(strength)):
             canvas.text((place, TOP + PLOT + 13), f"{abs(strength):g}", anchor="middle", size=10.5)
-    canvas.text((LEFT, TOP + PLOT + 27), "← suppressed", size=10.5, fill=MUTED)
-    canvas.text(((LEFT + WIDTH - RIGHT) / 2, TOP + PLOT + 27), "strength α̂", anchor="middle", size=10.5, fill=MUTED)
-    canvas.text((WIDTH - RIGHT, TOP + PLOT + 27), "enhanced →", anchor="end", size=10.5, fill=MUTED)
+    canvas.text((LEFT, TOP + PLOT + 27), say("← suppressed"), size=10.5, fill=MUTED)
+    canvas.text(
+        ((LEFT + WIDTH - RIGHT) / 2, TOP + PLOT + 27), say("strength α̂"), anchor="middle", size=10.5, fill=MUTED
+    )
+    canvas.text((WIDTH - RIGHT, TOP + PLOT + 27), say("enhanced →"), anchor="end", size=10.5, fill=MUTED)
     for i, (line, style) in enumerate(zip(lines, _STYLES, strict=False)):
         color, dash, shape = style
         points = [(place, y(v)) for place, v in zip(places, line.changes, strict=True) if v is not None]

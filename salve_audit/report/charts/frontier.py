@@ -20,6 +20,7 @@ from salve_audit.report.charts.svg import (
     square,
     triangle,
 )
+from salve_audit.report.language import say
 
 WIDTH, LEFT, RIGHT, TOP, PLOT, BETWEEN = 680, 52, 14, 38, 150, 62
 _STYLES = ((BLUE, "", circle), (ORANGE, "5 3", square), ("#009e73", "2 2", triangle), ("#595959", "7 2 2 2", diamond))
@@ -40,18 +41,20 @@ class FrontierPoint:
 
 def draw_frontier(points: Sequence[FrontierPoint], title: str) -> Drawing:
     """Two panels side by side over the same L0 axis: R² and the share of the accuracy that is kept."""
-    desc = "Left: R² against the mean number of active latents. Right: accuracy with reconstructed activations as a "
-    desc += "share of the original. Dashed lines are the goals 0.9 and 99 %; a ring marks the chosen autoencoder. "
-    desc += "Open marks were trained briefly with one seed, filled ones in full."
+    desc = say(
+        "Left: R² against the mean number of active latents. Right: accuracy with reconstructed activations as a "
+    )
+    desc += say("share of the original. Dashed lines are the goals 0.9 and 99 %; a ring marks the chosen autoencoder. ")
+    desc += say("Open marks were trained briefly with one seed, filled ones in full.")
     canvas = Canvas(WIDTH, TOP + PLOT + 36, title, desc)
     room = (WIDTH - LEFT - RIGHT - BETWEEN) / 2
     variants = list(dict.fromkeys(p.variant for p in points))
-    for i, (goal, label) in enumerate(((0.9, "R² of the activations, %"), (0.99, "accuracy kept, %"))):
+    for i, (goal, label) in enumerate(((0.9, say("R² of the activations, %")), (0.99, say("accuracy kept, %")))):
         start = LEFT + i * (room + BETWEEN)
         values = [p.accuracy_kept if i else p.r2 for p in points]
         x = _l0_scale([p.l0 for p in points], start, start + room)
         y = _value_scale([*values, goal])
-        draw_x_axis(canvas, x, (TOP, TOP + PLOT), "L0: active latents per image (log scale)")
+        draw_x_axis(canvas, x, (TOP, TOP + PLOT), say("L0: active latents per image (log scale)"))
         draw_y_axis(canvas, y, (start, start + room), label, percent=True)
         canvas.path(segment(start, y(goal), start + room, y(goal)), stroke=INK, width=1.1, dash="5 3")
         for variant, (color, dash, shape) in zip(variants, _STYLES * len(variants), strict=False):
@@ -92,4 +95,4 @@ def _draw_legend(canvas: Canvas, variants: Sequence[str]) -> None:
     canvas.path(circle(at + 8, 10, 7), stroke=VERMILLION, width=2)
     canvas.text((at + 22, 14), "chosen", size=10.5)
     canvas.path(segment(at + 80, 10, at + 106, 10), stroke=INK, width=1.1, dash="5 3")
-    canvas.text((at + 112, 14), "goal: R² 90 %, accuracy kept 99 %", size=10.5)
+    canvas.text((at + 112, 14), say("goal: R² 90 %, accuracy kept 99 %"), size=10.5)

@@ -15,11 +15,12 @@ from salve_audit.report.charts.svg import (
     Canvas,
     Drawing,
     box,
+    distinct_labels,
     segment,
-    shortened,
     square,
     text_width,
 )
+from salve_audit.report.language import say
 
 LEFT, RIGHT, LEGEND = 84, 60, 26
 TALLEST = 620  # of the rows together: with names, caption and heading the map still fits on one page
@@ -37,11 +38,13 @@ class GridRow:
 def draw_grid(rows: Sequence[GridRow], columns: Sequence[str], title: str) -> Drawing:
     """The map with one row per feature and one column per class."""
     cell = max(11.0, min(26.0, (680 - LEFT - RIGHT) / max(1, len(columns)), TALLEST / max(1, len(rows))))
-    short = [shortened(name, 120, 10.5) for name in columns]
+    short = distinct_labels(columns, 120, 10.5)
     head = LEGEND + 16 + 0.87 * max((text_width(name, 10.5) for name in short), default=20)
     height = head + cell * len(rows) + 22
-    desc = "Rows are features, columns are classes. Filled squares are positive mean codes, open ones negative; the "
-    desc += "area grows with the size. A frame marks the class's dominant feature."
+    desc = say(
+        "Rows are features, columns are classes. Filled squares are positive mean codes, open ones negative; the "
+    )
+    desc += say("area grows with the size. A frame marks the class's dominant feature.")
     canvas = Canvas(max(680, LEFT + cell * len(columns) + RIGHT), height, title, desc)
     right, bottom = LEFT + cell * len(columns), head + cell * len(rows)
     lines = [segment(LEFT, head + cell * i, right, head + cell * i) for i in range(len(rows) + 1)]
@@ -56,7 +59,11 @@ def draw_grid(rows: Sequence[GridRow], columns: Sequence[str], title: str) -> Dr
     largest = max((abs(v) for row in rows for v in row.values if v is not None), default=0.0) or 1.0
     _draw_cells(canvas, rows, (cell, head, largest))
     canvas.text(
-        ((LEFT + right) / 2, bottom + 15), "class (columns), feature (rows)", anchor="middle", fill=MUTED, size=10.5
+        ((LEFT + right) / 2, bottom + 15),
+        say("class (columns), feature (rows)"),
+        anchor="middle",
+        fill=MUTED,
+        size=10.5,
     )
     _draw_legend(canvas, largest)
     return canvas.render()
@@ -87,10 +94,10 @@ def _draw_cells(canvas: Canvas, rows: Sequence[GridRow], layout: tuple[float, fl
 
 def _draw_legend(canvas: Canvas, largest: float) -> None:
     canvas.path(square(14, 12, 6), fill=BLUE)
-    canvas.text((26, 16), f"positive (full size: {largest:.3g})", size=10.5)
+    canvas.text((26, 16), say("positive (full size: {largest})", largest=f"{largest:.3g}"), size=10.5)
     canvas.path(square(182, 12, 6), fill="#ffffff", stroke=VERMILLION, width=1.4)
     canvas.text((194, 16), "negative", size=10.5)
     canvas.path(box(262, 5, 14, 14), stroke=INK, width=1.3)
-    canvas.text((282, 16), "dominant feature of the class", size=10.5)
+    canvas.text((282, 16), say("dominant feature of the class"), size=10.5)
     canvas.path(segment(450, 10, 454, 14) + segment(450, 14, 454, 10), stroke=MUTED, width=0.9)
-    canvas.text((462, 16), "no samples", size=10.5)
+    canvas.text((462, 16), say("no samples"), size=10.5)

@@ -22,6 +22,7 @@ from salve_audit.report.charts.svg import (
     shortened,
     square,
 )
+from salve_audit.report.language import say
 
 LEFT, GAP, TOP, ROW, WIDTH = 150, 34, 52, 18, 680
 
@@ -43,8 +44,10 @@ _STYLES = {Role.SALVE: (diamond, VERMILLION), Role.RIVAL: (circle, BLUE), Role.N
 def draw_methods(targets: Sequence[tuple[str, Sequence[MethodRow]]], unedited: float | None, title: str) -> Drawing:
     """One panel per target, same rows and the same axis; `unedited` is the others' accuracy before any edit."""
     n_rows = max((len(rows) for _, rows in targets), default=0)
-    desc = "Rows are methods, panels are target accuracies. A mark is the mean accuracy of the other classes over all "
-    desc += "edited classes, a line its 95 % interval. Dashed: the unedited model. An arrow to the left: lower."
+    desc = say(
+        "Rows are methods, panels are target accuracies. A mark is the mean accuracy of the other classes over all "
+    )
+    desc += say("edited classes, a line its 95 % interval. Dashed: the unedited model. An arrow to the left: lower.")
     canvas = Canvas(WIDTH, TOP + ROW * n_rows + 42, title, desc)
     rated = [r for _, rows in targets for r in rows if r.role is not Role.NULL and r.mean is not None]
     floor = _floor([r.mean for r in rated if r.mean is not None])
@@ -57,7 +60,7 @@ def draw_methods(targets: Sequence[tuple[str, Sequence[MethodRow]]], unedited: f
         scale = share_scale([*shares, *([] if unedited is None else [unedited])], start, start + room)
         canvas.text((start + room / 2, TOP - 10), name, anchor="middle", size=11.5, bold=True)
         bottom = TOP + ROW * n_rows
-        draw_x_axis(canvas, scale, (TOP, bottom), "accuracy of the others, %", percent=True)
+        draw_x_axis(canvas, scale, (TOP, bottom), say("accuracy of the others, %"), percent=True)
         if unedited is not None:
             canvas.path(segment(scale(unedited), TOP, scale(unedited), bottom), stroke=INK, width=1.2, dash="5 3")
         for j, row in enumerate(rows):
@@ -78,7 +81,7 @@ def _draw_row(canvas: Canvas, row: MethodRow, y: float, scale: Scale) -> None:
     shape, color = _STYLES[row.role]
     if row.mean is None:
         canvas.text(
-            ((scale.start + scale.end) / 2, y + 3.5), "target not reached", anchor="middle", size=9.5, fill=MUTED
+            ((scale.start + scale.end) / 2, y + 3.5), say("target not reached"), anchor="middle", size=9.5, fill=MUTED
         )
         return
     if row.mean < scale.low:
@@ -91,10 +94,10 @@ def _draw_row(canvas: Canvas, row: MethodRow, y: float, scale: Scale) -> None:
 
 
 def _draw_legend(canvas: Canvas) -> None:
-    texts = {Role.SALVE: "SALVE", Role.RIVAL: "other methods", Role.NULL: "null controls"}
+    texts = {Role.SALVE: say("SALVE"), Role.RIVAL: say("other methods"), Role.NULL: say("null controls")}
     for x, (role, text) in zip((8, 80, 188), texts.items(), strict=True):
         shape, color = _STYLES[role]
         canvas.path(shape(x + 6, 10, 4.6), fill=color, stroke=color)
         canvas.text((x + 16, 14), text, size=10.5)
     canvas.path(segment(296, 10, 320, 10), stroke=INK, width=1.2, dash="5 3")
-    canvas.text((326, 14), "unedited model", size=10.5)
+    canvas.text((326, 14), say("unedited model"), size=10.5)

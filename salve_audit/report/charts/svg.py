@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import html
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from salve_audit.report.numbers import clean
+from salve_audit.report.fonts import TEXT
+from salve_audit.report.numbers import clean, clip
 
-FONT = "Liberation Sans, Arial, Helvetica, DejaVu Sans, sans-serif"
+FONT = f"{TEXT}, Noto Sans, sans-serif"
 INK, MUTED, RULE = "#1a1a1a", "#595959", "#d4d4d4"
 # Okabe and Ito's colours that differ in lightness as well
 BLUE, VERMILLION, ORANGE, GREEN, SKY = "#0072b2", "#d55e00", "#e69f00", "#009e73", "#56b4e9"
@@ -51,8 +52,9 @@ class Drawing:
 class Canvas:
     """An SVG image of a given size in CSS pixels, with a title and a description for those who cannot see it."""
 
-    def __init__(self, width: float, height: float, title: str, desc: str) -> None:
+    def __init__(self, width: float, height: float, title: str, desc: str, axis: str = "") -> None:
         self.width, self.height = width, height
+        self._axis = f' data-axis="{_escape(axis)}"' if axis else ""  # for the page's script
         self._head = f"<title>{_escape(title)}</title><desc>{_escape(desc)}</desc>"
         self._parts: list[str] = []
         self._labels: dict[int, Label] = {}  # by position in the parts
@@ -96,6 +98,7 @@ class Canvas:
     def _element(self, parts: Iterable[str]) -> Markup:
         w, h = num(self.width), num(self.height)
         opening = f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {w} {h}" width="{w}" height="{h}"'
+        opening += self._axis
         return Markup(f'{opening} font-family="{FONT}">{self._head}{"".join(parts)}</svg>')
 
 
@@ -113,7 +116,7 @@ def _place_hats(text: str, size: float) -> tuple[str, str]:
     shifts = [0.0] * (len(spelled) + 1)
     for i, letter in enumerate(spelled):
         if letter == "ˆ":
-            shifts[i], shifts[i + 1] = -0.455 * size, 0.122 * size  # widths of α and ˆ: 0.578 and 0.333 em
+            shifts[i], shifts[i + 1] = -0.57 * size, 0.157 * size  # widths of α and ˆ: 0.664 and 0.413 em
     values = " ".join(f"{shift:.2f}".rstrip("0").rstrip(".") for shift in shifts[: len(spelled)])
     return f' dx="{values}"', spelled
 
@@ -175,11 +178,21 @@ def text_width(text: str, size: float = 11) -> float:
 
 
 def shortened(text: str, width: float, size: float = 11) -> str:
-    """`text`, cut with an ellipsis where it would be wider than `width`."""
+    """`text`, without its middle where it would be wider than `width`."""
     most = int(width / (0.32 * size)) + 2  # no text of so many characters fits; longer ones would take ages
-    text = clean(text).replace("\n", " ")[:most]
-    if text_width(text, size) <= width:
-        return text
-    while text and text_width(text + "…", size) > width:
-        text = text[:-1]
-    return text.rstrip() + "…"
+    length = min(len(clean(text)), most)
+    short = clip(text, length)
+    while length > 1 and text_width(short, size) > width:
+        length -= 1
+        short = clip(text, length)
+    return short
+
+
+def distinct_labels(texts: Sequence[str], width: float, size: float = 11) -> list[str]:
+    """The texts shortened to a width, numbered where two different ones would look alike."""
+    labels = [shortened(text, width, size) for text in texts]
+    for i, text in enumerate(texts):
+        if any(labels[j] == labels[i] and texts[j] != text for j in range(len(texts)) if j != i):
+            mark = f" ‹{i + 1}›"
+            labels[i] = shortened(text, width - text_width(mark, size), size) + mark
+    return labels

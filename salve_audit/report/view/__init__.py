@@ -2,61 +2,97 @@
 
 from __future__ import annotations
 
-from salve_audit.report.numbers import moment
+from collections.abc import Mapping
+
+from salve_audit.report.conclusions import Conclusions
+from salve_audit.report.labels import address_classes, label_classes
+from salve_audit.report.language import say
+from salve_audit.report.numbers import clean, moment, unmarked
 from salve_audit.report.view.autoencoder import build_autoencoder
-from salve_audit.report.view.classes import build_classes, build_curves, build_distributions
+from salve_audit.report.view.cards import build_cards, choose_carded
+from salve_audit.report.view.changes import build_changes
+from salve_audit.report.view.confidence import build_confidence
 from salve_audit.report.view.demo import build_demo
-from salve_audit.report.view.evidence import build_evidence
+from salve_audit.report.view.evidence import build_concepts
 from salve_audit.report.view.features import build_effects, build_map
-from salve_audit.report.view.findings import findings
 from salve_audit.report.view.front import build_front, date
+from salve_audit.report.view.index import build_index
 from salve_audit.report.view.interventions import build_interventions
-from salve_audit.report.view.page import HTML, PDF, Medium, ReportView, Section
+from salve_audit.report.view.page import HTML, PDF, ClassName, Medium, ReportView, Section
 from salve_audit.report.view.provenance import build_method, build_provenance
+from salve_audit.report.view.reading import build_reading
+from salve_audit.report.view.recommendations import build_recommendations
+from salve_audit.report.view.rendering import Rendering
 from salve_audit.report.view.seeds import build_seeds
 from salve_audit.report.view.seeing import build_seeing
 from salve_audit.report.view.stress import build_stress
+from salve_audit.report.view.thresholds import build_checks, build_thresholds
 from salve_audit.results import AuditResult
+from salve_audit.results.relabel import class_names, relabel_classes
 
-__all__ = ["HTML", "PDF", "Medium", "ReportView", "build_view"]
+__all__ = ["HTML", "PDF", "Medium", "Rendering", "ReportView", "build_view"]
 
 
-def build_view(result: AuditResult, medium: Medium = HTML) -> ReportView:
+def build_view(result: AuditResult, medium: Medium = HTML, rendering: Rendering | None = None) -> ReportView:
     """The view of `result` for a medium."""
-    front = build_front(result)
-    sections = [
-        Section(
-            "findings",
-            "Findings and warnings",
-            "findings.html.j2",
-            {"warnings": findings(result), "notes": result.notes},
-        ),
-        build_classes(result, medium),
-        build_evidence(result, medium),
-        build_curves(result, medium),
-        build_distributions(result, medium),
-        build_map(result, medium),
-        build_seeing(result, medium),
-        build_effects(result, medium),
-        build_interventions(result, medium),
-        build_stress(result, medium),
-        build_autoencoder(result, medium),
-        build_seeds(result, medium),
-        build_method(result),
-        build_provenance(result, medium),
+    rendering = rendering or Rendering()
+    labels = label_classes(class_names(result))
+    names = _name_classes(result, labels)
+    labelled = relabel_classes(result, labels)
+    conclusions = Conclusions(labelled)
+    front = build_front(conclusions, names, rendering.reviewed)
+    compared = rendering.comparison
+    main = [
+        None if compared is None else build_changes(compared, names, labels, medium),
+        build_reading(conclusions),
+        build_cards(conclusions, names, rendering.reviewed, medium),
+        build_thresholds(labelled, medium),
+        build_effects(labelled, medium),
+        build_recommendations(conclusions, names, medium),
+        build_confidence(labelled, medium),
+        build_provenance(labelled, medium),
+        build_index(conclusions, names, medium),
     ]
-    if result.demo is not None:
-        sections.append(build_demo(result, result.demo, medium))
-    present = tuple(section for section in sections if section is not None)
+    banner = front.banner
     return ReportView(
-        title=f"Reliance report: {result.model.name}",
+        title=f"{say('Audit report')}: {result.model.name}",
         model=result.model.name,
-        verdict=front.banner.word,
+        verdict=say("no policy") if banner is None else banner.word,
+        description=unmarked(front.headline),
         created=moment(result.created).isoformat(),
         date=date(result),
         tool=f"salve-audit {result.tool_version}",
         is_demo=result.demo is not None,
         medium=medium,
+        paper=rendering.paper,
+        language=rendering.language,
         front=front,
-        sections=present,
+        sections=tuple(section for section in main if section is not None),
+        appendix=_appendix(conclusions, medium) if medium.name == "html" or rendering.extent == "full" else (),
+        names=names,
     )
+
+
+def _appendix(conclusions: Conclusions, medium: Medium) -> tuple[Section, ...]:
+    result = conclusions.result
+    carded = {each.concept.index for each in choose_carded(conclusions, medium) if each.concept is not None}
+    sections: list[Section | None] = [
+        build_concepts(result, medium, carded),
+        build_seeing(result, medium),
+        build_map(result, medium),
+        build_checks(result, medium),
+        build_interventions(result, medium),
+        build_stress(result, medium),
+        build_autoencoder(result, medium),
+        build_seeds(result, medium),
+        build_demo(result, result.demo, medium) if result.demo is not None else None,
+        build_method(result),
+    ]
+    return tuple(section for section in sections if section is not None)
+
+
+def _name_classes(result: AuditResult, labels: Mapping[str, str]) -> dict[str, ClassName]:
+    """The audited classes by label."""
+    audited = [info.name for info in result.classes]
+    anchors = address_classes(labels[name] for name in audited)
+    return {labels[name]: ClassName(labels[name], clean(name), anchors[labels[name]]) for name in audited}

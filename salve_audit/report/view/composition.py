@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from salve_audit.interventions.registry import REMOVED, SALVE, YARDSTICK, label_method
 from salve_audit.report.charts.bundle import MOST_LINES, Axis, Line, draw_bundle
-from salve_audit.report.numbers import count, names, percent, percent_interval, plural, points, strength
+from salve_audit.report.language import plural, say
+from salve_audit.report.numbers import count, names, percent, percent_interval, points, strength
 from salve_audit.report.tables import Column, Table, Value, make_table
 from salve_audit.report.view.page import Figure
 from salve_audit.results import Composition, CompositionChain, CompositionStep, Stress
@@ -20,8 +21,11 @@ def order_sentence(stress: Stress) -> str:
     if same:
         gap = max(o.gap for c in stress.chains for o in c.orders if label_method(c.method) in same)
         said.append(
-            f"The order of the edits changes nothing under {names(same, len(same))} (largest relative difference of a "
-            f"logit: {strength(gap) if gap else 'none'})."
+            say(
+                "The order of the edits changes nothing under {same} (largest relative difference of a logit: {x}).",
+                same=names(same, len(same)),
+                x=strength(gap) if gap else say("none"),
+            )
         )
     if len(same) < len(own):
         agreements = [
@@ -29,7 +33,12 @@ def order_sentence(stress: Stress) -> str:
             for composition in own
             if not composition.commutes
         ]
-        said.append(f"It matters under the others; same predictions in both orders, at worst: {', '.join(agreements)}.")
+        said.append(
+            say(
+                "It matters under the others; same predictions in both orders, at worst: {agreements}.",
+                agreements=", ".join(agreements),
+            )
+        )
     return " ".join(said)
 
 
@@ -42,62 +51,85 @@ def drift_sentence(stress: Stress) -> str:
     by_method = {composition.method: composition for composition in stress.composition}
     salve, removed = by_method.get(SALVE.key), by_method.get(REMOVED.key)
     if salve is None or removed is None:
-        return "SALVE brought no set of classes to the target, so its edits could not be combined."
+        return say("SALVE brought no set of classes to the target, so its edits could not be combined.")
     last = salve.steps[-1]
-    said = (
-        f"After {plural(last.n_edits, 'edit')} by SALVE the classes that were not edited change by {_change(last)}; "
-        f"removing the edited outputs outright changes them by {_change(removed.steps[-1])}"
+    said = say(
+        "After {n_edits} by SALVE the classes that were not edited change by {last}; removing the edited outputs "
+        "outright changes them by {steps}",
+        n_edits=plural(last.n_edits, "edit"),
+        last=_change(last),
+        steps=_change(removed.steps[-1]),
     )
     trivial = by_method.get(YARDSTICK.key)
-    said += f", row scaling by {_change(trivial.steps[-1])}." if trivial is not None else "."
+    said += say(", row scaling by {steps}.", steps=_change(trivial.steps[-1])) if trivial is not None else "."
     if salve.gap_high >= 0:
-        return f"{said} On the same sets SALVE costs the others nothing that shows in comparison with that yardstick."
-    verdict = "edits by SALVE add up to damage" if last.change_high < 0 else "SALVE costs the others some of that gain"
-    gap = f"{points(salve.gap)} points, 95 % interval {points(salve.gap_low)} to {points(salve.gap_high)}"
-    return f"{said} Compared with that yardstick on the same sets, {verdict} ({gap})."
+        return say(
+            "{said} On the same sets SALVE costs the others nothing that shows in comparison with that yardstick.",
+            said=said,
+        )
+    verdict = (
+        say("edits by SALVE add up to damage")
+        if last.change_high < 0
+        else say("SALVE costs the others some of that gain")
+    )
+    gap = say(
+        "{gap} points, 95 % interval {gap_low} to {gap_high}",
+        gap=points(salve.gap),
+        gap_low=points(salve.gap_low),
+        gap_high=points(salve.gap_high),
+    )
+    return say(
+        "{said} Compared with that yardstick on the same sets, {verdict} ({gap}).", said=said, verdict=verdict, gap=gap
+    )
 
 
 def _change(step: CompositionStep) -> str:
     low, high = points(step.change_low), points(step.change_high)
-    return f"{points(step.change)} points (95 % interval {low} to {high})"
+    return say("{change} points (95 % interval {low} to {high})", change=points(step.change), low=low, high=high)
 
 
 def composition_table(compositions: Sequence[Composition]) -> Table:
     """One line per method: others' change as edits add up, and what is left of the edited classes."""
     steps = max((composition.steps for composition in compositions), key=len)
     shown = sorted({1, 2, steps[-1].n_edits})
-    columns = [Column("Method", "name"), Column("Sets"), Column("Order matters", "text")]
-    columns += [Column(f"Others after {plural(n, 'edit')}, points") for n in shown]
-    columns += [Column("95 % interval, points"), Column("Others' accuracy"), Column("Edited classes' accuracy")]
+    columns = [Column(say("Method"), "name"), Column(say("Sets")), Column(say("Order matters"), "text")]
+    columns += [Column(say("Others after {n}, points", n=plural(n, "edit"))) for n in shown]
+    columns += [
+        Column(say("95 % interval, points")),
+        Column(say("Others' accuracy")),
+        Column(say("Edited classes' accuracy")),
+    ]
     rows: list[list[Value]] = []
     for composition in compositions:
         last = composition.steps[-1]
-        interval = f"{points(last.change_low)} to {points(last.change_high)}"
+        interval = say(
+            "{change_low} to {change_high}", change_low=points(last.change_low), change_high=points(last.change_high)
+        )
         rows.append(
             [
                 label_method(composition.method),
                 count(composition.n_chains),
-                "no" if composition.commutes else "yes",
+                say("no") if composition.commutes else say("yes"),
                 *(points(composition.steps[n].change) for n in shown),
                 interval,
                 percent(last.others),
                 percent(last.edited or 0.0),
             ]
         )
-    caption = f"Edits added up, means over the sets; intervals after {plural(shown[-1], 'edit')}"
+    caption = say("Edits added up, means over the sets; intervals after {shown}", shown=plural(shown[-1], "edit"))
     return make_table(caption, columns, rows, len(rows), "stress.composition[]")
 
 
 def chain_table(chains: Sequence[CompositionChain], limit: int) -> Table:
     """Every set of classes under every method."""
-    columns = [Column("Method", "name"), Column("Classes, in order", "wrap"), Column("Chosen", "text")]
-    columns += [Column("Others before"), Column("Others after"), Column("95 % interval, %")]
-    columns += [Column("Same predictions, reversed"), Column("Others reversed, points")]
+    columns = [Column(say("Method"), "name"), Column(say("Classes, in order"), "wrap"), Column(say("Chosen"), "text")]
+    columns += [Column(say("Others before")), Column(say("Others after")), Column(say("95 % interval, %"))]
+    columns += [Column(say("Same predictions, reversed")), Column(say("Others reversed, points"))]
     rows: list[list[Value]] = [
         [
             label_method(chain.method),
             names(chain.class_names, len(chain.class_names)),
-            "most fragile" if chain.fragile else "drawn",
+            say("most fragile") if chain.fragile else "drawn",
             percent(chain.steps[0].others),
             percent(chain.steps[-1].others),
             percent_interval(chain.steps[-1].low, chain.steps[-1].high),
@@ -106,7 +138,7 @@ def chain_table(chains: Sequence[CompositionChain], limit: int) -> Table:
         ]
         for chain in chains
     ]
-    return make_table("Every set of classes", columns, rows, limit, "stress.chains[]")
+    return make_table(say("Every set of classes"), columns, rows, limit, "stress.chains[]")
 
 
 def drift_figure(compositions: Sequence[Composition]) -> Figure:
@@ -129,8 +161,10 @@ def drift_figure(compositions: Sequence[Composition]) -> Figure:
         for composition in shown
         if len(composition.steps) == n
     ]
-    title = "Accuracy of the classes that are not edited"
-    chart = draw_bundle(title, Axis(tuple(range(n)), "edits, one class each"), lines, width=420)
+    title = say("Accuracy of the classes that are not edited")
+    chart = draw_bundle(title, Axis(tuple(range(n)), say("edits, one class each")), lines, width=420)
     left = len(compositions) - len(lines)
-    note = f"{plural(left, 'further method')}: in the table." if left > 0 else ""
-    return Figure("figure-drift", f"{title} as edits add up", (chart,), "stress.composition[]", note=note)
+    note = say("{left}: in the table.", left=plural(left, "further method")) if left > 0 else ""
+    return Figure(
+        "figure-drift", say("{title} as edits add up", title=title), (chart,), "stress.composition[]", note=note
+    )

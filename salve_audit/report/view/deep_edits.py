@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from salve_audit.interventions.registry import SALVE, label_method
-from salve_audit.report.numbers import count, names, percent, percent_interval, plural, points, strength
+from salve_audit.report.language import plural, say
+from salve_audit.report.numbers import count, names, percent, percent_interval, points, strength
 from salve_audit.report.tables import Column, Missing, Table, Value, make_table
 from salve_audit.results import DeepComparison, DeepResult, DeepScope
 
@@ -19,7 +20,7 @@ def deep_parts(comparison: DeepComparison | None, limit: int) -> Mapping[str, An
     if comparison is None:
         return None
     if comparison.reason:
-        return {"missing": f"Not measured: {comparison.reason}.", "notes": comparison.notes}
+        return {"missing": say("Not measured: {reason}.", reason=comparison.reason), "notes": comparison.notes}
     targets = sorted({row.target_accuracy for row in comparison.results}, reverse=True)
     return {
         "missing": "",
@@ -34,11 +35,13 @@ def deep_parts(comparison: DeepComparison | None, limit: int) -> Mapping[str, An
 
 
 def _scope_sentence(comparison: DeepComparison) -> str:
-    return (
-        f"On a part of the audit images only, since every strength needs runs of the real network: "
-        f"{count(comparison.n_samples)} images, {names(comparison.class_names)} edited, on at most "
-        f"{plural(comparison.n_per_class, 'image')} of each. SALVE, steering and row scaling are matched again on the "
-        f"same images, so their numbers differ from those above."
+    return say(
+        "On a part of the audit images only, since every strength needs runs of the real network: {n_samples} "
+        "images, {class_names} edited, on at most {n_per_class} of each. SALVE, steering and row scaling are "
+        "matched again on the same images, so their numbers differ from those above.",
+        n_samples=count(comparison.n_samples),
+        class_names=names(comparison.class_names),
+        n_per_class=plural(comparison.n_per_class, "image"),
     )
 
 
@@ -51,7 +54,13 @@ def _fares(method: str, results: Sequence[DeepResult]) -> str:
     own = [row for row in results if row.method == method]
     reached = [row for row in own if row.reached]
     name = label_method(method)
-    start = f"{name[:1].upper()}{name[1:]} reaches {len(reached)} of {len(own)} targets"
+    start = say(
+        "{x}{name} reaches {reached} of {own} targets",
+        x=name[:1].upper(),
+        name=name[1:],
+        reached=len(reached),
+        own=len(own),
+    )
     compared = [row for row in reached if row.to_salve is not None]
     if not compared:
         return f"{start}."
@@ -59,12 +68,22 @@ def _fares(method: str, results: Sequence[DeepResult]) -> str:
     better, worse = (sum(1 for row in compared if _is_apart(row, sign)) for sign in (1, -1))
     mean = round(mean, 3)
     difference = (
-        f"{abs(100 * mean):.1f} points {'more' if mean > 0 else 'less'} than with SALVE"
+        say("{x} points {x2} than with SALVE", x=f"{abs(100 * mean):.1f}", x2="more" if mean > 0 else "less")
         if mean
-        else "as much as with SALVE"
+        else say("as much as with SALVE")
     )
-    beyond = f"by the 95 % intervals more in {better} and less in {worse} of {len(compared)}"
-    return f"{start}; there the other classes keep {difference} on average, {beyond}."
+    beyond = say(
+        "by the 95 % intervals more in {better} and less in {worse} of {compared}",
+        better=better,
+        worse=worse,
+        compared=len(compared),
+    )
+    return say(
+        "{start}; there the other classes keep {difference} on average, {beyond}.",
+        start=start,
+        difference=difference,
+        beyond=beyond,
+    )
 
 
 def _is_apart(row: DeepResult, sign: int) -> bool:
@@ -75,26 +94,44 @@ def _is_apart(row: DeepResult, sign: int) -> bool:
 def _edited_sentence(scope: DeepScope) -> str:
     name = label_method(scope.method)
     layers, first = names(scope.layers, 6), scope.runs_from
-    text = f"{name[:1].upper()}{name[1:]} changes {layers}; only what comes from {first} on ran again."
+    text = say(
+        "{x}{name} changes {layers}; only what comes from {first} on ran again.",
+        x=name[:1].upper(),
+        name=name[1:],
+        layers=layers,
+        first=first,
+    )
     if scope.feature_left is not None and scope.distance is not None:
-        text += (
-            f" At strength 1, where the exact projection of the head's input would leave nothing of the feature, "
-            f"{percent(scope.feature_left)} of its reading is left, and the head's input is off by "
-            f"{percent(scope.distance)} of what that projection moves."
+        text += say(
+            " At strength 1, where the exact projection of the head's input would leave nothing of the feature, "
+            "{feature_left} of its reading is left, and the head's input is off by {distance} of what that "
+            "projection moves.",
+            feature_left=percent(scope.feature_left),
+            distance=percent(scope.distance),
         )
-    return text + (f" Left as it is: {scope.left}." if scope.left else " Nothing else writes into the same sum.")
+    return text + (
+        say(" Left as it is: {left}.", left=scope.left)
+        if scope.left
+        else say(" Nothing else writes into the same sum.")
+    )
 
 
 def _table(results: Sequence[DeepResult], target: float, limit: int) -> Table:
-    heads = ("Strength", "Reached", "Others' accuracy", "95 % interval, %", "Less SALVE, points")
-    more = ("95 % interval, points", "Worst class", "KL, nats", "Agreement", "Weight change")
-    columns = [Column("Class", "name"), Column("Method", "text"), *(Column(head) for head in (*heads, *more))]
+    heads = (
+        say("Strength"),
+        say("Reached"),
+        say("Others' accuracy"),
+        say("95 % interval, %"),
+        say("Less SALVE, points"),
+    )
+    more = (say("95 % interval, points"), say("Worst class"), say("KL, nats"), say("Agreement"), say("Weight change"))
+    columns = [Column(say("Class"), "name"), Column(say("Method"), "text"), *(Column(head) for head in (*heads, *more))]
     rows: list[list[Value]] = [
         [
             row.class_name,
             label_method(row.method),
             strength(row.strength),
-            f"{percent(row.reached_accuracy)}{'' if row.reached else ' (missed)'}",
+            f"{percent(row.reached_accuracy)}{'' if row.reached else say(' (missed)')}",
             percent(row.others_accuracy),
             percent_interval(row.low, row.high),
             *_difference(row),
@@ -105,11 +142,18 @@ def _table(results: Sequence[DeepResult], target: float, limit: int) -> Table:
         ]
         for row in results
     ]
-    caption = f"Deeper edits, class at {100 * target:g} % accuracy, on a part of the images"
+    caption = say("Deeper edits, class at {x} % accuracy, on a part of the images", x=f"{100 * target:g}")
     return make_table(caption, columns, rows, limit, "deep_edits.results[]")
 
 
 def _difference(row: DeepResult) -> list[Value]:
     if row.to_salve is None or row.to_salve_low is None or row.to_salve_high is None:
         return [Missing(_SAME if row.method == SALVE.key else _MISSED)] * 2
-    return [points(row.to_salve), f"{points(row.to_salve_low)} to {points(row.to_salve_high)}"]
+    return [
+        points(row.to_salve),
+        say(
+            "{to_salve_low} to {to_salve_high}",
+            to_salve_low=points(row.to_salve_low),
+            to_salve_high=points(row.to_salve_high),
+        ),
+    ]

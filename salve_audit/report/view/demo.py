@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from salve_audit.report.numbers import count, p_value, percent, plural
+from salve_audit.report.language import plural, say
+from salve_audit.report.numbers import count, p_value, percent
 from salve_audit.report.tables import Column, Missing, Table, Value, make_table
-from salve_audit.report.view.evidence import reliance_cell
-from salve_audit.report.view.front import feature_redundancy_cell, interval_cell, median_cell
+from salve_audit.report.view.cells import feature_redundancy_cell, interval_cell, median_cell, reliance_cell
 from salve_audit.report.view.page import Medium, Section
 from salve_audit.results import AuditResult, DemoTruth, PlantedClass
 
@@ -27,15 +27,15 @@ def build_demo(result: AuditResult, truth: DemoTruth, medium: Medium) -> Section
     audited_classes = {class_info.name: class_info for class_info in result.classes}
     has_image_reliance = any(class_info.image_reliance is not None for class_info in result.classes)
     columns = [
-        Column("Class", "name"),
-        Column("Planted cues: true drop when each is left out", "wrap"),
-        Column("Largest true drop"),
-        Column("α̂ flip median"),
-        Column("95 % interval"),
-        Column("Feature redundancy"),
-        *([Column("Image reliance, %")] if has_image_reliance else []),
-        Column("Dominant feature"),
-        Column("AUROC on its class"),
+        Column(say("Class"), "name"),
+        Column(say("Planted cues: true drop when each is left out"), "wrap"),
+        Column(say("Largest true drop")),
+        Column(say("α̂ flip median")),
+        Column(say("95 % interval")),
+        Column(say("Feature redundancy")),
+        *([Column(say("Image reliance, %"))] if has_image_reliance else []),
+        Column(say("Dominant feature")),
+        Column(say("AUROC on its class")),
     ]
     unknown = Missing("this class was not audited")
     rows: list[list[Value]] = []
@@ -58,30 +58,56 @@ def build_demo(result: AuditResult, truth: DemoTruth, medium: Medium) -> Section
                 f"{planted.dominant_auroc:.3f}",
             ]
         )
-    table = make_table("What was planted, what was found", columns, rows, medium.table_rows, "demo.classes")
+    table = make_table(say("What was planted, what was found"), columns, rows, medium.table_rows, "demo.classes")
     parts = {"table": table, "correlations": _correlations(truth, medium), "sentence": _sentence(truth)}
-    return Section("demo", "What was planted, what was found", "demo.html.j2", parts)
+    return Section("demo", say("What was planted, what was found"), "demo.html.j2", parts)
+
+
+def sentence_on_truth(truth: DemoTruth) -> str:
+    """What the known truth of the demo says about the two measures, for readers of the second page."""
+    by_statistic = {correlation.statistic: correlation for correlation in truth.correlations}
+    image, head = by_statistic.get("image_reliance"), by_statistic.get("alpha_hat_flip")
+    if image is None or image.rho is None:
+        return ""
+    text = say(
+        "This is the demo: what each class truly depends on was planted. Image reliance ranks the {n} classes by their "
+        "true drop with a rank correlation of {rho}",
+        n=count(image.n),
+        rho=_rho(image.rho),
+    )
+    if head is not None and head.rho is not None:
+        return text + say("; the α̂ flip median, which answers another question, with {rho}.", rho=_rho(head.rho))
+    return text + "."
+
+
+def _rho(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def _cues(planted: PlantedClass) -> str:
     together = sorted(what for what in planted.true_drop if what not in planted.cues)
     known = {what: f": {percent(drop)}" for what, drop in planted.true_drop.items()}
-    return "; ".join(what + known.get(what, "") for what in [*planted.cues, *together]) or "none"
+    return "; ".join(what + known.get(what, "") for what in [*planted.cues, *together]) or say("none")
 
 
 def _correlations(truth: DemoTruth, medium: Medium) -> Table:
     undefined = Missing("not defined: fewer than three values, or all alike")
-    columns = [Column("Statistic", "name"), Column("Spearman ρ with the truth"), Column("p"), Column("Classes")]
+    columns = [
+        Column(say("Statistic"), "name"),
+        Column(say("Spearman ρ with the truth")),
+        Column("p"),
+        Column(say("Classes")),
+    ]
     rows: list[list[Value]] = [
         [
-            STATISTICS.get(correlation.statistic, correlation.statistic),
+            say(STATISTICS.get(correlation.statistic, correlation.statistic)),
             undefined if correlation.rho is None else f"{correlation.rho:+.2f}".replace("-", "−"),
             undefined if correlation.p is None else p_value(correlation.p),
             count(correlation.n),
         ]
         for correlation in truth.correlations
     ]
-    caption = "Rank correlation of each statistic with the largest true drop"
+    caption = say("Rank correlation of each statistic with the largest true drop")
     return make_table(caption, columns, rows, medium.table_rows, "demo.correlations")
 
 
@@ -91,15 +117,20 @@ def _sentence(truth: DemoTruth) -> str:
         correlation for correlation in truth.correlations if correlation.rho is not None and correlation.p is not None
     ]
     if not known:
-        return "No rank correlation could be computed."
+        return say("No rank correlation could be computed.")
     clear = [correlation for correlation in known if correlation.p is not None and correlation.p < 0.05]
     if not clear:
-        return (
-            f"None of the {plural(len(known), 'statistic')} ranks the classes by what they depend on in the image "
-            "beyond chance (p < 0.05)."
+        return say(
+            "None of the {known} ranks the classes by what they depend on in the image beyond chance (p < 0.05).",
+            known=plural(len(known), "statistic"),
         )
     texts = [
-        f"{STATISTICS.get(correlation.statistic, correlation.statistic)} (ρ = {correlation.rho:+.2f})".replace("-", "−")
+        f"{say(STATISTICS.get(correlation.statistic, correlation.statistic))} (ρ = {correlation.rho:+.2f})".replace(
+            "-", "−"
+        )
         for correlation in clear
     ]
-    return f"Beyond chance (p < 0.05, not corrected for several tests): {', '.join(texts)}; the others are not."
+    return say(
+        "Beyond chance (p < 0.05, not corrected for several tests): {texts}; the others are not.",
+        texts=", ".join(texts),
+    )

@@ -1,159 +1,138 @@
-"""Section on image reliance: image reliance and redundancy of the classes, and the concepts behind them."""
+"""Image reliance in detail: the controls of every class, and in the appendix the concepts behind them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from salve_audit.report.numbers import count, names, percent, percent_interval, plural, points
+from salve_audit.report.conclusions import own_drop
+from salve_audit.report.language import plural, say
+from salve_audit.report.numbers import count, percent, points
 from salve_audit.report.tables import Chips, Column, Missing, Table, Value, make_table
-from salve_audit.report.view.evidence_controls import alike_cell, chance_cell, check_cell, contradictions, say_checks
+from salve_audit.report.view.cells import NOT_MEASURED, reliance_cell
+from salve_audit.report.view.evidence_controls import alike_cell, chance_cell, check_cell, contradictions
+from salve_audit.report.view.order import ranked
 from salve_audit.report.view.page import Medium, Section
 from salve_audit.report.view.removals import build_removals, conclude_removals
 from salve_audit.report.view.thumbnails import Strip, Tile, show
 from salve_audit.results import AuditResult, ClassReliance, Concept, ConceptEffect, EvidenceInfo, ImageReliance
 
-HALF = 0.5  # of the accuracy: a larger drop is named in the sentence
-NOT_MEASURED = "image reliance was not measured for this class"
+STRIPS = 40  # concepts with images in the appendix
 _NO_CONCEPT = "no concept lowers the accuracy of this class"
-
-
 IMAGE_FLAG_MEANINGS = {
     "not beyond chance": "image reliance is no larger than what regions of the same shape at random places explain",
     "occlusion disagrees": "occluding the same evidence regions contradicts the image reliance",
 }
 
 
-def build_evidence(result: AuditResult, medium: Medium) -> Section | None:
-    """The section; None where an earlier version wrote the audit."""
-    if result.evidence is None:
+def controls_table(result: AuditResult, limit: int) -> Table | None:
+    """Every class with its controls; None where nothing was measured."""
+    order = [info for info in ranked(result) if info.image_reliance is not None]
+    if not order:
         return None
-    parts: dict[str, object] = {"absent": result.evidence.why_absent, "evidence": result.evidence}
-    if not result.evidence.why_absent:
-        order = most_reliant_first(result.classes)
-        parts |= {
-            "sentence": _sentence(order),
-            "how": _how(result.evidence),
-            "check": say_checks(order, result.concepts),
-            "table": _class_table(order, result.concepts, medium.table_rows),
-            "strips": _strips(result.concepts, medium),
-            "concepts": _concept_table(result.concepts, medium.table_rows) if result.concepts else None,
-            "removals": build_removals(result.concepts, medium.table_rows),
-            "inside": conclude_removals(result.concepts),
-            "not_removed": result.evidence.not_removed,
-        }
-    return Section("image-reliance", "Image reliance: what the classes depend on", "evidence.html.j2", parts)
-
-
-def most_reliant_first(classes: Sequence[ClassReliance]) -> tuple[ClassReliance, ...]:
-    """Classes by falling image reliance, those without it last."""
-
-    def key(class_info: ClassReliance) -> tuple[float, int]:
-        return (
-            math.inf if class_info.image_reliance is None else -class_info.image_reliance.reliance,
-            class_info.index,
-        )
-
-    return tuple(sorted(classes, key=key))
-
-
-def _sentence(order: Sequence[ClassReliance]) -> str:
-    measured = _judgeable(order)
-    if not measured:
-        return "No class has enough images for a judgement."
-    sure = depends_on_one_thing(order)
-    held = [name for name, reliance in measured if reliance.high <= HALF]
-    said = []
-    if sure:
-        said.append(
-            f"Without one concept, more than half of the images of {names(sure)} are misclassified, interval included"
-        )
-    if held:
-        said.append(
-            f"no single concept was found without which more than half of the images of {names(held)} are misclassified"
-        )
-    rest = len(measured) - len(sure) - len(held)
-    if rest:
-        said.append(f"for {plural(rest, 'class', 'classes')} the images do not decide it")
-    text = "; ".join(said)
-    return f"{text[0].upper()}{text[1:]}."
-
-
-def _how(info: EvidenceInfo) -> str:
-    left = ""
-    if info.n_classes_left_out:
-        n = info.n_classes_left_out
-        why = f": {info.why_left_out}" if info.why_left_out else ""
-        left = (
-            f" {plural(n, 'less fragile class', 'less fragile classes')} {'was' if n == 1 else 'were'} left out{why}."
-        )
-    share = "" if info.share_of_audit is None else f" ({percent(info.share_of_audit)} of the audit images)"
-    of = f", {count(info.n_images)} in all{share}" if info.n_images else ""
-    return (
-        f"{info.method} Measured on at most {plural(info.n_per_class, 'image')} per class{of}, with "
-        f"{count(info.n_passes)} passes of an image through the network; evidence regions are distinguished by "
-        "their activations at "
-        f"{names([info.layer])}.{left}"
+    heads = ("n", "Image reliance, %", "By chance, %", "Occluded instead, %", "Agree on", "Redundancy", "Depends on")
+    columns = [Column(say("Class"), "name"), *(Column(say(head)) for head in heads), Column(say("Flags"), "text")]
+    rows = [
+        _control_row(info, info.image_reliance, result.concepts) for info in order if info.image_reliance is not None
+    ]
+    return make_table(
+        say("Image reliance and its controls, with 95 % intervals"), columns, rows, limit, "classes[].image_reliance"
     )
 
 
-def _flags(class_info: ClassReliance, concepts: Sequence[Concept]) -> tuple[str, ...]:
+def _control_row(info: ClassReliance, reliance: ImageReliance, concepts: Sequence[Concept]) -> list[Value]:
+    what: Value = Missing(_NO_CONCEPT)
+    if reliance.kind is not None:
+        region = reliance.kind == "region" and reliance.concept is not None
+        what = say("concept {index}", index=reliance.concept) if region else say(_factor_of(reliance, concepts))
+    return [
+        info.name,
+        count(reliance.n),
+        reliance_cell(reliance),
+        chance_cell(reliance),
+        check_cell(reliance),
+        alike_cell(reliance),
+        redundancy_cell(reliance),
+        what,
+        Chips(_flags(info, concepts)),
+    ]
+
+
+def _factor_of(reliance: ImageReliance, concepts: Sequence[Concept]) -> str:
+    named = next((concept.factor for concept in concepts if concept.index == reliance.concept), "")
+    return named or reliance.kind or ""
+
+
+def build_concepts(result: AuditResult, medium: Medium, in_cards: Collection[int] = ()) -> Section | None:
+    """Appendix: every concept, and what removing it inside the network does; None where nothing was measured.
+
+    Args:
+        in_cards: concepts whose images stand in the cards, and not here again.
+    """
+    info = result.evidence
+    if info is None or info.why_absent:
+        return None
+    parts = {
+        "how": describe_method(info),
+        "strips": _strips([each for each in result.concepts if each.index not in in_cards], medium),
+        "concepts": _concept_table(result.concepts, medium.table_rows) if result.concepts else None,
+        "removals": build_removals(result.concepts, medium.table_rows),
+        "inside": conclude_removals(result.concepts),
+        "not_removed": info.not_removed,
+    }
+    return Section("concepts", say("Concepts found in the images"), "concepts.html.j2", parts)
+
+
+def describe_method(info: EvidenceInfo) -> str:
+    """How image reliance was measured, on how many images."""
+    left = ""
+    if info.n_classes_left_out:
+        left = " " + say("Left out: {n}.", n=plural(info.n_classes_left_out, "class", "classes"))
+    share = ""
+    if info.share_of_audit is not None:
+        share = say(" ({share} of the audit images)", share=percent(info.share_of_audit))
+    of = say(", {n} in all{share}", n=count(info.n_images), share=share) if info.n_images else ""
+    measured = say(
+        "Measured on at most {n} per class{of}, with {passes} passes of an image through the network; evidence regions "
+        "are distinguished by their activations at {layer}.",
+        n=plural(info.n_per_class, "image"),
+        of=of,
+        passes=count(info.n_passes),
+        layer=info.layer,
+    )
+    return f"{info.method} {measured}{left}"
+
+
+def _flags(info: ClassReliance, concepts: Sequence[Concept]) -> tuple[str, ...]:
     """Names of the reasons that make a row less trustworthy."""
-    assert class_info.image_reliance is not None, "measured classes have rows"
+    assert info.image_reliance is not None, "measured classes have rows"
     flags = {
-        "thin": class_info.image_reliance.thin,
-        "not beyond chance": class_info.image_reliance.is_by_chance,
-        "occlusion disagrees": bool(contradictions([class_info], concepts)),
+        "thin": info.image_reliance.thin,
+        "not beyond chance": info.image_reliance.is_by_chance,
+        "occlusion disagrees": bool(contradictions([info], concepts)),
     }
     return tuple(flag for flag, there in flags.items() if there)
 
 
-def depends_on_one_thing(classes: Sequence[ClassReliance]) -> tuple[str, ...]:
-    """Names of the classes that lose more than half of their accuracy with one concept, interval included.
-
-    Not those that lose as much by chance.
-    """
-    return tuple(name for name, reliance in _judgeable(classes) if reliance.low > HALF and not reliance.is_by_chance)
-
-
-def _judgeable(classes: Sequence[ClassReliance]) -> list[tuple[str, ImageReliance]]:
-    """Names and reliance of the classes that were measured on enough images."""
-    measured = ((class_info.name, class_info.image_reliance) for class_info in classes)
-    return [(name, reliance) for name, reliance in measured if reliance is not None and not reliance.thin]
-
-
 def _strips(concepts: Sequence[Concept], medium: Medium) -> list[Strip]:
     """Images of the concepts that have any, those first that their class depends on most."""
-    shown = sorted(
-        (concept for concept in concepts if concept.images), key=lambda concept: (-_own_drop(concept), concept.index)
-    )
-    return [_strip(concept, medium) for concept in shown[: medium.strips]]
+    pictured = [concept for concept in concepts if concept.images]
+    ordered = sorted(pictured, key=lambda concept: (-own_drop(concept), concept.index))
+    return [_strip(concept, medium) for concept in ordered[: min(medium.strips, STRIPS)]]
 
 
 def _strip(concept: Concept, medium: Medium) -> Strip:
     tiles = []
     for image in concept.images[: medium.tiles]:
-        outlined = show(
-            image.outlined, f"An image of the class {concept.class_name} with concept {concept.index} outlined"
-        )
-        without = show(image.without, f"The same image with concept {concept.index} removed")
-        heat = show(image.heat, f"Where the evidence for {concept.class_name} lies in it") if image.heat else None
-        tiles.append(
-            Tile(
-                tuple(filter(None, (outlined, heat, without))),
-                ("the prediction flips" if image.flipped else "the prediction stays",),
-            )
-        )
-    kind = "" if concept.kind == "region" else f", the {concept.kind} of the image"
-    note = f"{concept.class_name}{kind}: {points(-_own_drop(concept))} points without it"
-    return Strip(f"Concept {concept.index}", note, tuple(tiles), "", f"concept-{concept.index}")
-
-
-def reliance_cell(reliance: ImageReliance | None) -> Value:
-    """The drop of accuracy as a percentage with its interval."""
-    if reliance is None:
-        return Missing(NOT_MEASURED)
-    return f"{percent(reliance.reliance)} ({percent_interval(reliance.low, reliance.high)})"
+        words = {"class_name": concept.class_name, "index": concept.index}
+        outlined = show(image.outlined, say("An image of {class_name} with concept {index} outlined", **words))
+        without = show(image.without, say("The same image with concept {index} removed", **words))
+        heat = show(image.heat, say("Where the evidence for {class_name} lies in it", **words)) if image.heat else None
+        answer = say("the prediction flips") if image.flipped else say("the prediction stays")
+        tiles.append(Tile(tuple(filter(None, (outlined, heat, without))), (answer,)))
+    kind = "" if concept.kind == "region" else f", {say(concept.kind)}"
+    note = say("{class_name}{kind}: {points} points without it", class_name=concept.class_name, kind=kind,
+               points=points(-own_drop(concept)))  # fmt: skip
+    return Strip(say("Concept {index}", index=concept.index), note, tuple(tiles), "", f"concept-{concept.index}")
 
 
 def redundancy_cell(reliance: ImageReliance | None) -> Value:
@@ -169,58 +148,18 @@ def _bound(value: int | None, reliance: ImageReliance) -> str:
     return f"> {reliance.redundancy_limit}" if value is None else str(value)
 
 
-def _class_table(order: Sequence[ClassReliance], concepts: Sequence[Concept], limit: int) -> Table:
-    heads = (
-        "n",
-        "Image reliance",
-        "By chance",
-        "Occluded instead",
-        "Agree on",
-        "Redundancy",
-        "Concept",
-    )
-    columns = [Column("Class", "name"), *map(Column, heads), Column("Flags", "text")]
-    rows: list[list[Value]] = []
-    for class_info in order:
-        reliance = class_info.image_reliance
-        if reliance is None:
-            rows.append([class_info.name, *[Missing(NOT_MEASURED)] * 8])
-            continue
-        rows.append(
-            [
-                class_info.name,
-                count(reliance.n),
-                reliance_cell(reliance),
-                chance_cell(reliance),
-                check_cell(reliance),
-                alike_cell(reliance),
-                redundancy_cell(reliance),
-                str(reliance.concept) if reliance.concept is not None else Missing(_NO_CONCEPT),
-                Chips(_flags(class_info, concepts)),
-            ]
-        )
-    return make_table(
-        "Image reliance, largest first; with 95 % intervals", columns, rows, limit, "classes[].image_reliance"
-    )
-
-
 def _concept_table(concepts: Sequence[Concept], limit: int) -> Table:
     heads = ("Share of the image", "Images", "Drop of its class, points", "95 % interval, points")
     columns = [
-        Column("Concept", "name"),
-        Column("Class", "text"),
-        Column("Kind", "text"),
-        Column("Layer", "text"),
-        *map(Column, heads),
+        Column(say("Concept"), "name"),
+        Column(say("Class"), "wrap"),
+        Column(say("Kind"), "text"),
+        Column(say("Layer"), "text"),
+        *(Column(say(head)) for head in heads),
     ]
-    ordered = sorted(concepts, key=lambda concept: (-_own_drop(concept), concept.index))
+    ordered = sorted(concepts, key=lambda concept: (-own_drop(concept), concept.index))
     rows = [_concept_row(concept) for concept in ordered]
-    return make_table("Concepts by the drop of their class", columns, rows, limit, "concepts[]")
-
-
-def _own_drop(concept: Concept) -> float:
-    own = _own_effect(concept)
-    return own.drop if own else 0.0
+    return make_table(say("Concepts by the drop of their class"), columns, rows, limit, "concepts[]")
 
 
 def _own_effect(concept: Concept) -> ConceptEffect | None:
@@ -232,7 +171,7 @@ def _concept_row(concept: Concept) -> list[Value]:
     return [
         str(concept.index),
         concept.class_name,
-        concept.kind,
+        say(concept.kind),
         concept.layer,
         percent(concept.mask_share),
         count(concept.n_images),

@@ -4,32 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from salve_audit.report.numbers import count, names, percent, percent_interval, plural
+from salve_audit.report.conclusions import is_contradicted
+from salve_audit.report.language import plural, say
+from salve_audit.report.numbers import count, names, percent, percent_interval
 from salve_audit.report.tables import Missing, Value
 from salve_audit.results import ClassReliance, Concept, ImageReliance, OcclusionCheck
 
-HALF = 0.5
 LISTED = 5  # classes listed with the number of images on which occlusion disagrees
 NO_CHANCE = "nothing was removed at random"
 NO_CHECK = "the evidence regions were not occluded as a check"
-
-
-def is_contradicted(reliance: ImageReliance, concepts: Sequence[Concept]) -> bool:
-    """Tells where occlusion of the same regions contradicts the image reliance of a class.
-
-    It contradicts where most images do not agree, where less is lost under occlusion, intervals disjoint, and where
-    only occlusion makes the class depend on these regions, intervals on either side of one half. Losing somewhat more
-    under it is no contradiction: a box is a thing of its own in the image, and classes that are known to depend on
-    nothing lose up to 0.4 of their accuracy with it. Regions do not decide on a class that depends on a global factor
-    (border, colour).
-    """
-    check = reliance.check
-    if check is None or reliance.concept not in (None, check.concept):
-        return False
-    own = next(iter(concepts[check.concept].effect), None)
-    less = own is not None and check.occluded_high < own.low
-    depends = reliance.high <= HALF < check.occluded_low
-    return check.agreement <= HALF or less or depends
 
 
 def chance_cell(reliance: ImageReliance) -> Value:
@@ -52,7 +35,9 @@ def check_cell(reliance: ImageReliance) -> Value:
 def alike_cell(reliance: ImageReliance) -> Value:
     """The number of images on which inpainting and occlusion agree."""
     check = reliance.check
-    return Missing(NO_CHECK) if check is None else f"{count(_agreeing(check))} of {count(check.n)}"
+    return (
+        Missing(NO_CHECK) if check is None else say("{check} of {n}", check=count(_agreeing(check)), n=count(check.n))
+    )
 
 
 def say_checks(classes: Sequence[ClassReliance], concepts: Sequence[Concept]) -> str:
@@ -66,15 +51,21 @@ def say_checks(classes: Sequence[ClassReliance], concepts: Sequence[Concept]) ->
     if not n:
         return ""
     same = sum(map(_agreeing, checks))
-    said = (
-        "As an independent check, the regions of each class's strongest concept were occluded instead, with boxes of "
-        f"the images' mean colour: this agrees with inpainting them on {count(same)} of {plural(n, 'image')} "
-        f"({percent(same / n)})."
+    said = say(
+        "As an independent check, the regions of each class's strongest concept were occluded instead, with boxes "
+        "of the images' mean colour: this agrees with inpainting them on {same} of {n} ({x}).",
+        same=count(same),
+        n=plural(n, "image"),
+        x=percent(same / n),
     )
     against = contradictions(classes, concepts)
     listed = "; ".join(f"{names([name])}: {said_of}" for name, said_of in list(against.items())[:LISTED])
-    more = f"; and {count(len(against) - LISTED)} more" if len(against) > LISTED else ""
-    return f"{said} It does not confirm what was found for {listed}{more}." if against else said
+    more = say("; and {x} more", x=count(len(against) - LISTED)) if len(against) > LISTED else ""
+    return (
+        say("{said} It does not confirm what was found for {listed}{more}.", said=said, listed=listed, more=more)
+        if against
+        else said
+    )
 
 
 def contradictions(classes: Sequence[ClassReliance], concepts: Sequence[Concept]) -> dict[str, str]:
@@ -88,8 +79,8 @@ def contradictions(classes: Sequence[ClassReliance], concepts: Sequence[Concept]
         ):
             check = class_info.image_reliance.check
             n = count(check.n - _agreeing(check))
-            disagreements[class_info.name] = (
-                f"occlusion of the same regions disagrees on {n} of {plural(check.n, 'image')}"
+            disagreements[class_info.name] = say(
+                "occlusion of the same regions disagrees on {n} of {n2}", n=n, n2=plural(check.n, "image")
             )
     return disagreements
 

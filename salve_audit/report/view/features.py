@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from salve_audit.report.charts.effects import MOST_CLASSES, EffectLine, draw_effects
 from salve_audit.report.charts.grid import GridRow, draw_grid
 from salve_audit.report.charts.svg import Drawing
+from salve_audit.report.language import say
 from salve_audit.report.numbers import count, names, points, strength
 from salve_audit.report.tables import Column, Missing, Table, Value, make_table
-from salve_audit.report.view.order import fragile_first
+from salve_audit.report.view.order import ranked
 from salve_audit.report.view.page import Figure, Medium, Section
 from salve_audit.report.view.seeing import why_unseen
 from salve_audit.report.view.sweeps import (
@@ -32,7 +33,7 @@ _NO_IMAGES = "no images of this class"
 
 def build_map(result: AuditResult, medium: Medium) -> Section:
     """Mean code of the features on the classes, dominant features first in the order of the classes."""
-    order = fragile_first(result.classes)[:MAP_CLASSES]
+    order = ranked(result)[:MAP_CLASSES]
     features = _mapped(result)
     rows = [
         GridRow(
@@ -44,29 +45,39 @@ def build_map(result: AuditResult, medium: Medium) -> Section:
     ]
     said = []
     if len(result.classes) > len(order):
-        said.append(f"Shown are the {len(order)} most fragile of {count(len(result.classes))} classes.")
+        said.append(
+            say(
+                "Shown are the first {order} of {classes} classes.",
+                order=len(order),
+                classes=count(len(result.classes)),
+            )
+        )
     if len(result.features) > len(features):
         said.append(
-            f"Shown are {len(features)} of {count(len(result.features))} features: dominant ones, then larger codes."
+            say(
+                "Shown are {features} of {features2} features: dominant ones, then larger codes.",
+                features=len(features),
+                features2=count(len(result.features)),
+            )
         )
     columns = [class_info.name for class_info in order]
-    title = f"Mean code of {count(len(rows))} features on {count(len(columns))} classes"
+    title = say("Mean code of {rows} features on {columns} classes", rows=count(len(rows)), columns=count(len(columns)))
     figure = Figure(
         "figure-map",
-        "Mean code of each feature on each class (fit split)",
+        say("Mean code of each feature on each class (fit split)"),
         (draw_grid(rows, columns, title),) if rows else (),
         "features[].mean_code",
         note=" ".join(said),
         numbers=_map_numbers(features, result, [class_info.index for class_info in order]) if medium.numbers else None,
     )
     parts = {"figure": figure if rows else None, "unseen": why_unseen(result)}
-    return Section("map", "Features by class", "map.html.j2", parts)
+    return Section("map", say("Features by class"), "map.html.j2", parts)
 
 
 def _mapped(result: AuditResult) -> list[FeatureInfo]:
     """Dominant features in the order of the classes, then shared ones, then the others."""
     by_index = {feature.index: feature for feature in result.features}
-    order = [c.dominant_feature for c in fragile_first(result.classes)]
+    order = [c.dominant_feature for c in ranked(result)]
     shared = [feature.index for feature in result.features if feature.cross_class]
     chosen = list(dict.fromkeys([*order, *shared, *by_index]))
     largest = {
@@ -79,7 +90,7 @@ def _mapped(result: AuditResult) -> list[FeatureInfo]:
 
 def _map_numbers(features: Sequence[FeatureInfo], result: AuditResult, columns: Sequence[int]) -> Table:
     by_index = {class_info.index: class_info.name for class_info in result.classes}
-    heads = [Column("Feature", "name"), Column("Norm"), Column("Largest coupling")]
+    heads = [Column(say("Feature"), "name"), Column(say("Norm")), Column(say("Largest coupling"))]
     heads += [Column(by_index[j]) for j in columns]
     rows: list[list[Value]] = []
     for feature in features:
@@ -87,7 +98,7 @@ def _map_numbers(features: Sequence[FeatureInfo], result: AuditResult, columns: 
             Missing(_NO_IMAGES) if v is None else _signed(v) for v in (_code(feature, j) for j in columns)
         ]
         rows.append([str(feature.index), strength(feature.norm), strength(feature.coupling_max), *codes])
-    return make_table("Mean codes", heads, rows, len(rows), "features[].mean_code")
+    return make_table(say("Mean codes"), heads, rows, len(rows), "features[].mean_code")
 
 
 def _code(feature: FeatureInfo, index: int) -> float | None:
@@ -105,13 +116,20 @@ def build_effects(result: AuditResult, medium: Medium) -> Section:
         key=lambda feature: (-_reach(feature), feature.index),
     )
     shown = shared[:EFFECT_FEATURES]
-    titles = [f"Feature {feature.index}{' (entangled)' if feature.entangled else ''}" for feature in shown]
+    titles = [
+        say("Feature {index}{x}", index=feature.index, x=" (entangled)" if feature.entangled else "")
+        for feature in shown
+    ]
     note = ""
     if len(shared) > len(shown):
-        note = f"Shown are the {len(shown)} with the largest effect of {count(len(shared))} cross-class features."
+        note = say(
+            "Shown are the {shown} with the largest effect of {shared} cross-class features.",
+            shown=len(shown),
+            shared=count(len(shared)),
+        )
     figure = Figure(
         "figure-effects",
-        "Change of accuracy when one cross-class feature is suppressed or enhanced: the classes it moves most",
+        say("Change of accuracy when one cross-class feature is suppressed or enhanced: the classes it moves most"),
         tuple(_effect_chart(feature, result, title) for feature, title in zip(shown, titles, strict=True)),
         "features[].effect",
         panels=True,
@@ -131,7 +149,7 @@ def build_effects(result: AuditResult, medium: Medium) -> Section:
         else [_entanglement(feature, result) for feature in shared if feature.entangled][:EFFECT_FEATURES],
         "none": not shared,
     }
-    return Section("effects", "Cross-class features and their effects", "effects.html.j2", parts)
+    return Section("effects", say("Cross-class features and their effects"), "effects.html.j2", parts)
 
 
 def _changes(feature: FeatureInfo) -> tuple[list[float], list[tuple[float | None, ...]]]:
@@ -164,7 +182,7 @@ def _effect_chart(feature: FeatureInfo, result: AuditResult, title: str) -> Draw
 
 def _effect_numbers(features: Sequence[FeatureInfo], result: AuditResult) -> Table:
     strengths = _changes(features[0])[0] if features else []
-    columns = [Column("Feature", "name"), Column("Class", "text")]
+    columns = [Column(say("Feature"), "name"), Column(say("Class"), "text")]
     columns += [Column(f"{'suppress' if s < 0 else 'enhance'} {abs(s):g}") for s in strengths if s]
     rows: list[list[Value]] = []
     for feature in features:
@@ -179,29 +197,29 @@ def _effect_numbers(features: Sequence[FeatureInfo], result: AuditResult) -> Tab
                     values.append(Missing(_NO_IMAGES) if change is None else points(change))
             rows.append([str(feature.index), result.data.classes[j], *values])
     return make_table(
-        "Change of accuracy in percentage points, by strength α̂", columns, rows, len(rows), "features[].effect"
+        say("Change of accuracy in percentage points, by strength α̂"), columns, rows, len(rows), "features[].effect"
     )
 
 
 def _shared_table(shared: Sequence[FeatureInfo], medium: Medium) -> Table:
     columns = [
-        Column("Feature", "name"),
-        Column("Strong on", "wrap"),
-        Column("Dominant for", "wrap"),
-        Column("Moves when suppressed", "wrap"),
-        Column("Entangled", "text"),
+        Column(say("Feature"), "name"),
+        Column(say("Strong on"), "wrap"),
+        Column(say("Dominant for"), "wrap"),
+        Column(say("Moves when suppressed"), "wrap"),
+        Column(say("Entangled"), "text"),
     ]
     rows = [
         [
             str(feature.index),
-            names(feature.classes, medium.listed) if feature.classes else "none",
-            names(feature.dominant_for, medium.listed) if feature.dominant_for else "none",
-            names(feature.affected, medium.listed) if feature.affected else "none",
-            "yes" if feature.entangled else "no",
+            names(feature.classes, medium.listed) if feature.classes else say("none"),
+            names(feature.dominant_for, medium.listed) if feature.dominant_for else say("none"),
+            names(feature.affected, medium.listed) if feature.affected else say("none"),
+            say("yes") if feature.entangled else say("no"),
         ]
         for feature in shared
     ]
-    return make_table("Features that concern more than one class", columns, rows, medium.table_rows, "features[]")
+    return make_table(say("Features that concern more than one class"), columns, rows, medium.table_rows, "features[]")
 
 
 def _entanglement(feature: FeatureInfo, result: AuditResult) -> str:
@@ -214,7 +232,20 @@ def _entanglement(feature: FeatureInfo, result: AuditResult) -> str:
         (v, c) for v, c in zip(tested, result.data.classes, strict=False) if v is not None and c in feature.affected
     ]
     if len(moved) < 2:
-        return f"Feature {feature.index}: {names(feature.affected)} in opposite directions."
+        return say(
+            "Feature {index}: {affected} in opposite directions.", index=feature.index, affected=names(feature.affected)
+        )
     low, high = min(moved), max(moved)
-    moves = f"{low[1]} changes by {points(low[0])} and {high[1]} by {points(high[0])} points"
-    return f"Feature {feature.index}: suppressed at α̂ = {_TESTED_AT:g}, {moves}."
+    moves = say(
+        "{low} changes by {low2} and {high} by {high2} points",
+        low=low[1],
+        low2=points(low[0]),
+        high=high[1],
+        high2=points(high[0]),
+    )
+    return say(
+        "Feature {index}: suppressed at α̂ = {TESTED_AT}, {moves}.",
+        index=feature.index,
+        TESTED_AT=f"{_TESTED_AT:g}",
+        moves=moves,
+    )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-from salve_audit.report.numbers import count, names, percent, plural
-from salve_audit.report.view.evidence import depends_on_one_thing
+from salve_audit.report.language import plural, say
+from salve_audit.report.numbers import count, names, percent
+from salve_audit.report.view.cells import living
 from salve_audit.report.view.evidence_controls import contradictions
 from salve_audit.results import AuditResult, ClassReliance, SaeFidelity, SaeInfo
 
@@ -23,39 +25,42 @@ _GOAL_KEPT = 0.99
 _DENSE = 0.5  # beyond this share of the living latents per image, features are not sparse among themselves
 
 
-def findings(result: AuditResult) -> tuple[str, ...]:
-    """Warnings in plain words."""
-    return (
-        *_trust(result),
-        *_image_reliance(result),
-        *_autoencoder(result.sae),
-        *_redundancy(result),
-        *_flags(result),
-        *_stability(result),
-        *_data(result),
+@dataclass(frozen=True)
+class Caution:
+    """A sentence to weigh; `affects` is "conclusion" (page 1) or "appendix"."""
+
+    text: str
+    affects: str
+
+
+CONCLUSION, APPENDIX = "conclusion", "appendix"
+
+
+def findings(result: AuditResult) -> tuple[Caution, ...]:
+    """Warnings in plain words, those first that bear on the first page."""
+    measured = any(class_info.image_reliance is not None for class_info in result.classes)
+    head = APPENDIX if measured else CONCLUSION  # page 1 rests on the autoencoder only where nothing else was measured
+    groups = (
+        (_trust(result), CONCLUSION),
+        (_contradicted(result), CONCLUSION),
+        (_data(result), CONCLUSION),
+        (_autoencoder(result.sae), head),
+        (_redundancy(result), APPENDIX),
+        (_flags(result), head),
+        (_stability(result), head),
     )
+    every = [Caution(text, affects) for texts, affects in groups for text in texts]
+    return tuple(sorted(every, key=lambda warning: warning.affects == APPENDIX))
 
 
-def _image_reliance(result: AuditResult) -> Iterator[str]:
-    against = contradictions(result.classes, result.concepts)
-    dependent = depends_on_one_thing(result.classes)
-    who = [name for name in dependent if name not in against]
-    if who:
-        verb = "depends" if len(who) == 1 else "depend"
-        yield f"{names(who)} {verb} on one thing: more than half of the images are misclassified without it."
-    for name in dependent:
-        if name in against:
-            yield f"{names([name])} seems to depend on one thing in the image, but {against[name]}."
-
-
-def living(sae: SaeInfo) -> int:
-    """Latents that fire on any image."""
-    return sae.n_latents - sae.n_dead
+def _contradicted(result: AuditResult) -> Iterator[str]:
+    for name, against in contradictions(result.classes, result.concepts).items():
+        yield say("What was found on {x} is doubtful: {against}.", x=names([name]), against=against)
 
 
 def active(sae: SaeInfo) -> str:
     """A phrase on the number of living latents that an image uses."""
-    return f"{sae.l0:.1f} of {plural(living(sae), 'living latent')} active per image"
+    return say("{l0} of {sae} active per image", l0=f"{sae.l0:.1f}", sae=plural(living(sae), "living latent"))
 
 
 def share_kept(fidelity: SaeInfo | SaeFidelity) -> float:
@@ -66,7 +71,7 @@ def share_kept(fidelity: SaeInfo | SaeFidelity) -> float:
 def _trust(result: AuditResult) -> list[str]:
     if not result.provenance.trusted_code:
         return []
-    return ["Code named by the user was run to build the model. The results are only as trustworthy as that code."]
+    return [say("Code named by the user was run to build the model. The results are only as trustworthy as that code.")]
 
 
 def _autoencoder(sae: SaeInfo) -> list[str]:
@@ -74,19 +79,32 @@ def _autoencoder(sae: SaeInfo) -> list[str]:
     audit = sae.on_audit
     if not sae.satisfied:
         said.append(
-            f"The autoencoder misses its goal: it keeps {percent(share_kept(sae))} of the accuracy (goal 99 %) at R² "
-            f"{sae.r2:.3f} (goal {sae.least_r2:.2f}) on held-out fit images. Statements about features hold only as "
-            "far as it represents the activations."
+            say(
+                "The autoencoder misses its goal: it keeps {sae} of the accuracy (goal 99 %) at R² {r2} (goal {goal}) "
+                "on held-out fit images. Statements about features hold only as far as it represents the "
+                "activations.",
+                sae=percent(share_kept(sae)),
+                r2=f"{sae.r2:.3f}",
+                goal=f"{sae.least_r2:.2f}",
+            )
         )
     elif audit is not None and (share_kept(audit) < _GOAL_KEPT or audit.r2 < sae.least_r2):
         said.append(
-            f"The autoencoder meets its goal on held-out fit images, but not on the audit images: there it keeps "
-            f"{percent(share_kept(audit))} of the accuracy (goal 99 %) at R² {audit.r2:.3f} (goal {sae.least_r2:.2f})."
+            say(
+                "The autoencoder meets its goal on held-out fit images, but not on the audit images: there it "
+                "keeps {audit} of the accuracy (goal 99 %) at R² {r2} (goal {goal}).",
+                audit=percent(share_kept(audit)),
+                r2=f"{audit.r2:.3f}",
+                goal=f"{sae.least_r2:.2f}",
+            )
         )
     if living(sae) > 0 and sae.l0 / living(sae) > _DENSE:
         said.append(
-            f"The features are not sparse among themselves: {active(sae)}. One feature should not be read as "
-            "one concept, and suppressing one touches most images."
+            say(
+                "The features are not sparse among themselves: {sae}. One feature should not be read as one "
+                "concept, and suppressing one touches most images.",
+                sae=active(sae),
+            )
         )
     return said
 
@@ -100,8 +118,10 @@ def _redundancy(result: AuditResult) -> list[str]:
     ):
         return []
     return [
-        f"Feature redundancy could not be measured here: removing all {plural(n, 'living feature')} at α̂ = 1 brings "
-        "no class to 50 %."
+        say(
+            "Feature redundancy could not be measured here: removing all {n} at α̂ = 1 brings no class to 50 %.",
+            n=plural(n, "living feature"),
+        )
     ]
 
 
@@ -109,9 +129,14 @@ def _stability(result: AuditResult) -> list[str]:
     if any(class_info.stable is not None for class_info in result.classes):
         return []
     if result.sae.stability is None:
-        return ["Whether features are found again from other seeds was not measured."]
+        return [say("Whether features are found again from other seeds was not measured.")]
     share = percent(result.sae.stability.share_matched)
-    return [f"{share} of all features are found again from other seeds; the dominant ones were not checked singly."]
+    return [
+        say(
+            "{share} of all features are found again from other seeds; the dominant ones were not checked singly.",
+            share=share,
+        )
+    ]
 
 
 def _flags(result: AuditResult) -> list[str]:
@@ -119,21 +144,29 @@ def _flags(result: AuditResult) -> list[str]:
 
     def flagged(text: str, test: Callable[[ClassReliance], bool]) -> list[str]:
         hit = [class_info.name for class_info in result.classes if test(class_info)]
-        return [f"{text} in {count(len(hit))} of {total}: {names(hit)}."] if hit else []
+        return (
+            [say("{x} in {hit} of {total}: {hit2}.", x=text, hit=count(len(hit)), total=total, hit2=names(hit))]
+            if hit
+            else []
+        )
 
     return [
         *flagged(
-            "Edit sensitivity not beyond the null controls", lambda class_info: "not beyond null" in class_info.flags
+            say("Edit sensitivity not beyond the null controls"),
+            lambda class_info: "not beyond null" in class_info.flags,
         ),
-        *flagged("Dominant feature not stable over seeds", lambda class_info: class_info.stable is False),
-        *flagged("At most half right before any edit", lambda class_info: "wrong from the start" in class_info.flags),
-        *flagged("Too few images for a judgement (thin)", lambda class_info: class_info.thin and class_info.n > 0),
-        *flagged("No audit images", lambda class_info: class_info.n == 0),
+        *flagged(say("Dominant feature not stable over seeds"), lambda class_info: class_info.stable is False),
         *flagged(
-            "Accuracy that rises again under more suppression", lambda class_info: "non-monotone" in class_info.flags
+            say("At most half right before any edit"), lambda class_info: "wrong from the start" in class_info.flags
+        ),
+        *flagged(say("Too few images for a judgement (thin)"), lambda class_info: class_info.thin and class_info.n > 0),
+        *flagged(say("No audit images"), lambda class_info: class_info.n == 0),
+        *flagged(
+            say("Accuracy that rises again under more suppression"),
+            lambda class_info: "non-monotone" in class_info.flags,
         ),
         *flagged(
-            "Numerical threshold often reached only with all weights gone",
+            say("Numerical threshold often reached only with all weights gone"),
             lambda class_info: "erased" in class_info.flags,
         ),
     ]
@@ -142,7 +175,13 @@ def _flags(result: AuditResult) -> list[str]:
 def _data(result: AuditResult) -> list[str]:
     skipped = result.data.n_skipped
     return (
-        [f"{plural(skipped, 'image')} could not be read and {'was' if skipped == 1 else 'were'} skipped."]
+        [
+            say(
+                "{skipped} could not be read and {x} skipped.",
+                skipped=plural(skipped, "image"),
+                x="was" if skipped == 1 else "were",
+            )
+        ]
         if skipped
         else []
     )

@@ -1,211 +1,270 @@
-"""The first page: what was audited, the verdict, the table of classes."""
+"""The first page: verdict, what the classes depend on, what to do next, and how far to trust it."""
 
 from __future__ import annotations
 
-from salve_audit.report.charts.dots import DotRow, draw_dots
-from salve_audit.report.numbers import count, moment, names, percent, plural, strength, strength_interval
-from salve_audit.report.tables import Chips, Column, Missing, Noted, Table, Value, make_table
-from salve_audit.report.view import evidence
-from salve_audit.report.view.findings import active, findings, living
-from salve_audit.report.view.order import flip_limit, fragile_first
-from salve_audit.report.view.page import FRONT_ROWS, FRONT_WARNINGS, Banner, Figure, Front
-from salve_audit.results import AuditResult, ClassReliance, Rule, SaeInfo
-from salve_audit.results.verdict import UNTRUSTED
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-_LISTED = 5  # failing classes named in the verdict
-NO_IMAGES = "no audit images of this class"
-NO_CORRECT = "no correctly classified audit image of this class"
+from markupsafe import Markup
+
+from salve_audit.report.charts.axes import Scale, alpha_scale, tick_label
+from salve_audit.report.charts.bars import draw_histogram
+from salve_audit.report.charts.lanes import Lane, draw_lane, draw_lane_axis
+from salve_audit.report.conclusions import Conclusion, Conclusions, Group
+from salve_audit.report.crops import crop_thing
+from salve_audit.report.language import plural, say
+from salve_audit.report.numbers import count, moment, percent, percent_interval, strength, strength_interval
+from salve_audit.report.recommend import recommend
+from salve_audit.report.sentences import (
+    GROUP_TITLES,
+    REGION,
+    factor_name,
+    headline,
+    missing_measure,
+    more_than,
+    trust_ticks,
+    would_have_found,
+)
+from salve_audit.report.tables import Shown
+from salve_audit.report.view.page import FRONT_ROWS, ClassName, Figure, Front, FrontGroup, FrontRow, NextStep
+from salve_audit.report.view.thumbnails import show
+from salve_audit.report.view.verdict import build_banner
+from salve_audit.results import AuditResult, Verdict
+
+ALL_UP_TO = 12  # classes, all of which fit on the first page
+ROOMY_UP_TO = 8  # classes, whose rows may be taller
+STEPS = 3
+CROP = 40  # CSS pixels
+_TONES = {Group.DEPENDS: "alarm", Group.UNDECIDED: "open", Group.NOT_FOUND: "calm"}
 
 
-def build_front(result: AuditResult) -> Front:
-    """The first page of `result`."""
-    order = fragile_first(result.classes)
-    shown = order[:FRONT_ROWS]
-    warnings = findings(result)
-    more = len(warnings) - FRONT_WARNINGS
-    note = ""
-    if len(order) > len(shown):
-        note = f"The {len(shown)} most fragile of {count(len(order))} classes; all are in the section on classes."
+@dataclass(frozen=True)
+class Reading:
+    """What the page's rows need beside the conclusions: names, accepted things, and the axis of flip medians."""
+
+    names: Mapping[str, ClassName]
+    reviewed: Mapping[int, str]
+    limit: float | None
+    scale: Scale
+
+
+def build_front(conclusions: Conclusions, names: Mapping[str, ClassName], reviewed: Mapping[int, str]) -> Front:
+    """The first page."""
+    result = conclusions.result
+    usable = conclusions.ranked if len(conclusions.ranked) <= ALL_UP_TO else conclusions.ranked[:FRONT_ROWS]
+    reading = Reading(names, reviewed, _limit(conclusions), _flip_scale(conclusions.ranked))
     return Front(
+        kicker=_kicker(result),
         facts=_facts(result),
-        banner=build_banner(result),
-        warnings=warnings[:FRONT_WARNINGS],
-        more_warnings=f"{count(more)} more under findings and warnings." if more > 0 else "",
-        table=verdict_table(result, shown, FRONT_ROWS),
-        table_note=note,
-        figure=dot_figure(result, shown, "figure-front"),
-        has_image_reliance=any(class_info.image_reliance is not None for class_info in result.classes),
+        headline=headline(conclusions),
+        also=_also(conclusions),
+        banner=build_banner(result.verdict),
+        caption=_caption(conclusions),
+        heads=_heads(conclusions),
+        axis=_axis(conclusions, reading.scale),
+        groups=_groups(conclusions, usable, reading),
+        histogram=_histogram(conclusions) if len(usable) < len(conclusions.ranked) else None,
+        note=_note(conclusions),
+        next_steps=_next_steps(conclusions, names),
+        is_roomy=len(conclusions.ranked) <= ROOMY_UP_TO,
+        ticks=trust_ticks(conclusions),
     )
-
-
-def _facts(result: AuditResult) -> tuple[tuple[str, str], ...]:
-    model, data = result.model, result.data
-    n = sum(class_info.n for class_info in result.classes)
-    correct = sum(class_info.n_correct for class_info in result.classes)
-    accuracy = f"{percent(correct / n)} of {count(n)} audit images right" if n else "no audit images"
-    return (
-        ("Model", f"{model.name}: {model.architecture}, {count(model.n_parameters)} parameters"),
-        ("Head", f"{model.head}: {count(model.d)} activations to {plural(model.n_classes, 'class', 'classes')}"),
-        ("Data", f"{data.root}, {data.layout}"),
-        (
-            "Images",
-            f"{count(data.n_fit)} to fit features, {count(data.n_audit)} to audit, {count(data.n_skipped)} skipped",
-        ),
-        ("Accuracy", accuracy),
-        ("Autoencoder", _autoencoder(result)),
-        ("Date", f"{date(result)}, salve-audit {result.tool_version}, seed {result.seed}"),
-    )
-
-
-def _autoencoder(result: AuditResult) -> str:
-    """The variant, how sparse it is, and its R² with the images on which it was measured."""
-    sae = result.sae
-    r2 = f"R² {sae.r2:.3f} (held-out fit images)"
-    if sae.on_audit is not None:
-        r2 = f"R² {sae.on_audit.r2:.3f} (audit images)"
-    return f"{sae.variant}, {active(sae)}, {r2}"
 
 
 def date(result: AuditResult) -> str:
     """The date of the audit in words."""
     at = moment(result.created)
-    return f"{at.day} {at:%B %Y, %H:%M} {at.tzname()}"
+    return f"{at.day} {say(f'{at:%B}')} {at:%Y, %H:%M} {at.tzname()}"
 
 
-def build_banner(result: AuditResult) -> Banner:
-    """The verdict in words, from the result's own verdict alone."""
-    verdict = result.verdict
-    if verdict.word == "no policy":
-        return Banner(
-            "none", "No policy", "No policy was given, so nothing passes or fails. The numbers stand for themselves."
+def _kicker(result: AuditResult) -> str:
+    return say("Audit report") + f" · {date(result)} · salve-audit {result.tool_version}"
+
+
+def _facts(result: AuditResult) -> tuple[str, ...]:
+    model = result.model
+    n = sum(info.n for info in result.classes)
+    correct = sum(info.n_correct for info in result.classes)
+    accuracy = (
+        say("{share} of {n} right", share=percent(correct / n), n=plural(n, "audit image"))
+        if n
+        else say("no audit images")
+    )
+    return (
+        model.architecture,
+        f"sha256 {result.provenance.model_sha256[:12]}",
+        plural(model.n_classes, "class", "classes"),
+        accuracy,
+    )
+
+
+def _also(conclusions: Conclusions) -> tuple[str, ...]:
+    """Sentences below the headline: what a null result means, what is missing."""
+    said = []
+    if conclusions.is_measured and not conclusions.of(Group.DEPENDS) and conclusions.n_judged:
+        said.append(would_have_found(conclusions))
+    said.append(missing_measure(conclusions.result))
+    if conclusions.result.provenance.trusted_code:
+        said.append(
+            say("Code named by the user was run to build the model: the results are as trustworthy as that code.")
         )
-    groups = {
-        "fail": list(verdict.by_effect("fail")),
-        "undecided": [rule for rule in verdict.rules if rule.outcome == "undecided"],
-        "thin": [rule for rule in verdict.rules if rule.outcome == "thin"],
+    return tuple(filter(None, said))
+
+
+def _limit(conclusions: Conclusions) -> float | None:
+    if conclusions.is_measured:
+        return conclusions.threshold
+    return flip_limit(conclusions.result.verdict)
+
+
+def flip_limit(verdict: Verdict) -> float | None:
+    """The limit on the α̂ flip median where the policy has exactly one."""
+    limits = {rule.limit for rule in verdict.rules if rule.rule.startswith("alpha_hat flip")}
+    return limits.pop() if len(limits) == 1 else None
+
+
+def _caption(conclusions: Conclusions) -> str:
+    if conclusions.is_measured:
+        return say("Images lost when the one thing that each class depends on most is removed")
+    return say("Strength at which half of a class's correct predictions flip (not what it depends on in the image)")
+
+
+def _heads(conclusions: Conclusions) -> tuple[str, ...]:
+    if conclusions.is_measured:
+        return (say("Class"), say("Image reliance"), say("95 % interval"), say("The thing"), say("α̂ flip"))
+    return (say("Class"), say("α̂ flip median"), say("95 % interval"), "", say("Accuracy"))
+
+
+def _flip_scale(ranked: Sequence[Conclusion]) -> Scale:
+    values = [v for each in ranked for v in (each.info.alpha_hat.flip.median, *each.info.judged_interval)]
+    return alpha_scale(values, 0.0, 1.0)
+
+
+def _axis(conclusions: Conclusions, scale: Scale) -> Markup:
+    if conclusions.is_measured:
+        return draw_lane_axis([(v / 4, percent(v / 4, 1)) for v in range(5)])
+    return draw_lane_axis([(scale(v), tick_label(v)) for v in scale.ticks(0.12)])
+
+
+def _groups(conclusions: Conclusions, shown: Sequence[Conclusion], reading: Reading) -> tuple[FrontGroup, ...]:
+    groups = []
+    for group, title in GROUP_TITLES.items():
+        every = conclusions.of(group)
+        if not every:
+            continue
+        rows = tuple(_row(each, reading) for each in every if each in shown)
+        hidden = len(every) - len(rows)
+        more = say("{n} more in the index", n=plural(hidden, "class", "classes")) if hidden and rows else ""
+        named = title if conclusions.is_measured or group is not Group.NOT_EXAMINED else "Edit sensitivity at the head"
+        note = _group_note(group, conclusions)
+        groups.append(FrontGroup(group.value, say(named), count(len(every)), note, rows, more))
+    return tuple(groups)
+
+
+def _group_note(group: Group, conclusions: Conclusions) -> str:
+    share = more_than(conclusions.threshold)
+    notes = {
+        Group.DEPENDS: say("{share} lost without it, interval included, and beyond chance", share=share),
+        Group.UNDECIDED: say("the images, chance or the check leave it open"),
+        Group.NOT_FOUND: say("no one thing costs {share}", share=share),
     }
-    details = []
-    if groups["undecided"]:
-        who = names([r.class_name for r in groups["undecided"]])
-        details.append(f"Undecided, since the interval contains the limit or chance explains the value: {who}.")
-    if groups["thin"]:
-        who = names([r.class_name for r in groups["thin"]])
-        details.append(f"Not judged (not measured, or too few images or flips): {who}.")
-    policy = f"Policy “{verdict.policy}”"
-    details += [f"Warning: {_measured(rule)}." for rule in verdict.by_effect("warn") if rule.outcome == "fail"][
-        :_LISTED
-    ]
-    details += [f"Exempt: {_measured(rule)}, {rule.why}." for rule in verdict.by_effect("exempt")][:_LISTED]
-    details += verdict.notes[:_LISTED]
-    if verdict.exit_code == UNTRUSTED:
-        reasons = [sentence_of(problem) for problem in verdict.problems] or ["No class could be judged."]
-        said = f"{policy}: the audit cannot be trusted, so nothing passes or fails. {reasons[0]}"
-        return Banner("none", "Not judged", said, (*reasons[1:], *details))
-    if verdict.passed:
-        judged = sum(r.outcome in ("pass", "undecided") for r in verdict.rules)
-        of = plural(judged, "judged class", "judged classes")
-        text = f"{policy}: none of {of} has its whole 95 % interval on the wrong side of the limit."
-        return Banner("pass", "Pass", text, tuple(details))
-    failed = sorted(groups["fail"], key=lambda rule: (rule.value is None, rule.value))
-    listed = "; ".join(_measured(rule) for rule in failed[:_LISTED])
-    rest = f"; and {count(len(failed) - _LISTED)} more" if len(failed) > _LISTED else ""
-    verb = "violates" if len(failed) == 1 else "violate"
-    text = f"{policy}: {plural(len(failed), 'class', 'classes')} {verb} it. {listed}{rest}."
-    return Banner("fail", "Fail", text, tuple(details))
+    return notes.get(group, "")
 
 
-def sentence_of(text: str) -> str:
-    """A reason as a sentence of its own."""
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
+def _row(conclusion: Conclusion, reading: Reading) -> FrontRow:
+    name = reading.names[conclusion.name]
+    reliance = conclusion.reliance
+    if reliance is None:
+        return _head_row(conclusion, reading, name)
+    interval = percent_interval(reliance.low, reliance.high, reliance.n)
+    value = percent(reliance.reliance, reliance.n)
+    tone = _TONES.get(conclusion.group, "faint")
+    chance = "" if reliance.chance is None else say(", chance {share}", share=percent(reliance.chance, reliance.n))
+    lane = Lane(
+        reliance.reliance,
+        reliance.low,
+        reliance.high,
+        tone,
+        f"{conclusion.name}: {value} ({interval} %){chance}",
+        reliance.chance,
+        reading.limit,
+    )
+    crop, note = _thing(conclusion)
+    flip = strength(conclusion.info.alpha_hat.flip.median) if conclusion.info.n_correct else "–"
+    return FrontRow(name, draw_lane(lane), value, interval, crop, note, flip, tone, chips(conclusion, reading.reviewed))
 
 
-def _measured(rule: Rule) -> str:
-    interval = strength_interval(rule.low, rule.high)
-    within = f" ({interval})" if interval else ""
-    return f"{rule.class_name or 'the audit'}: {strength(rule.value)}{within}, limit {strength(rule.limit)}"
+def _head_row(conclusion: Conclusion, reading: Reading, name: ClassName) -> FrontRow:
+    info = conclusion.info
+    flip, (low, high) = info.alpha_hat.flip, info.judged_interval
+    tone = {"fail": "alarm", "undecided": "open"}.get(conclusion.outcome, "faint" if info.thin else "calm")
+    value = strength(flip.median) if info.n_correct else "–"
+    interval = strength_interval(low, high) or "–"
+    scale = reading.scale
+
+    def at(strength_: float | None) -> float | None:
+        return None if strength_ is None or strength_ > scale.high else scale(strength_)
+
+    lane = Lane(at(flip.median), at(low), at(high), tone, f"{info.name}: {value} ({interval})", None,
+                at(reading.limit))  # fmt: skip
+    accuracy = percent(info.accuracy, info.n) if info.n else "–"
+    return FrontRow(
+        name, draw_lane(lane), value, interval, None, "", accuracy, tone, chips(conclusion, reading.reviewed)
+    )
 
 
-def median_cell(class_info: ClassReliance) -> Value:
-    """The α̂ flip median of a class."""
-    return Missing(NO_CORRECT) if class_info.n_correct == 0 else strength(class_info.alpha_hat.flip.median)
+def chips(conclusion: Conclusion, reviewed: Mapping[int, str]) -> tuple[str, ...]:
+    """The policy's outcome where it is no pass, and what a person said of the thing."""
+    words = [say(conclusion.outcome)] if conclusion.outcome in ("fail", "undecided") else []
+    if conclusion.group is Group.DEPENDS and reviewed:
+        index = conclusion.concept.index if conclusion.concept is not None else -1
+        words.append(say(reviewed.get(index, "unreviewed")))
+    return tuple(words)
 
 
-def interval_cell(class_info: ClassReliance) -> Value:
-    """The 95 % interval of the α̂ flip median that the verdict judges: over images and seeds."""
-    if class_info.n_correct == 0:
-        return Missing(NO_CORRECT)
-    low, high = class_info.judged_interval
-    return strength_interval(low, high) or Missing("too few flips for an interval")
+def _thing(conclusion: Conclusion) -> tuple[Shown | None, str]:
+    """A crop of what the class depends on, and how often it is seen; nothing where chance explains as much."""
+    reliance, concept = conclusion.reliance, conclusion.concept
+    if reliance is None or reliance.kind is None or not conclusion.is_beyond_chance:
+        return None, say("nothing beyond chance") if reliance is not None and reliance.kind is not None else ""
+    if reliance.kind != REGION:
+        note = say("the images' {factor}", factor=say(factor_name(conclusion)))
+        return (_crop(conclusion) if concept is not None and concept.images else None), note
+    if concept is None:
+        return None, ""
+    seen = say("in {n} of {total} images", n=count(concept.n_images), total=count(reliance.n))
+    return _crop(conclusion), seen if concept.images else f"{say('concept {index}', index=concept.index)}, {seen}"
 
 
-def accuracy_cell(class_info: ClassReliance) -> Value:
-    """Accuracy of a class with its number of images."""
-    return f"{percent(class_info.accuracy)} (n = {count(class_info.n)})" if class_info.n else Missing(NO_IMAGES)
-
-
-def feature_redundancy_cell(class_info: ClassReliance, sae: SaeInfo) -> Value:
-    """Number of features to remove, or that the limit, or all living features together, were not enough."""
-    if class_info.n == 0:
-        return Missing(NO_IMAGES)
-    if class_info.feature_redundancy is not None:
-        return str(class_info.feature_redundancy)
-    n = living(sae)
-    if class_info.feature_redundancy_limit < n:
-        return f"> {class_info.feature_redundancy_limit}"
-    note = f"removing all {plural(n, 'living feature')} at α̂ = 1 does not bring the class to 50 %"
-    return Noted(f"none of {count(n)}", note)
-
-
-def verdict_table(result: AuditResult, classes: tuple[ClassReliance, ...], limit: int) -> Table:
-    """One row per class with what decides the verdict."""
-    judged = result.verdict.outcomes
-    has_image_reliance = any(class_info.image_reliance is not None for class_info in classes)
-    columns = [
-        Column("Class", "name"),
-        Column("α̂ flip median"),
-        Column("95 % interval"),
-        *([Column("Outcome", "text")] if judged else []),
-        Column("Flags", "text"),
-        Column("Accuracy"),
-        Column("Feature redundancy"),
-        Column("Dominant feature"),
-        *([Column("Image reliance, %"), Column("Redundancy in the image")] if has_image_reliance else []),
-    ]
-    rows: list[list[Value]] = []
-    for class_info in classes:
-        row: list[Value] = [
-            class_info.name,
-            median_cell(class_info),
-            interval_cell(class_info),
-            *([judged.get(class_info.name, Missing("no rule of the policy concerns this class"))] if judged else []),
-            Chips(class_info.flags),
-            accuracy_cell(class_info),
-            feature_redundancy_cell(class_info, result.sae),
-            str(class_info.dominant_feature),
-            *(
-                [evidence.reliance_cell(class_info.image_reliance), evidence.redundancy_cell(class_info.image_reliance)]
-                if has_image_reliance
-                else []
-            ),
-        ]
-        rows.append(row)
-    return make_table("Edit sensitivity by class, most fragile first", columns, rows, limit, "classes[]")
-
-
-def dot_figure(result: AuditResult, classes: tuple[ClassReliance, ...], anchor: str) -> Figure | None:
-    """Medians and intervals of the classes that have any."""
-    judged, limit = result.verdict.outcomes, flip_limit(result.verdict)
-    rows = []
-    for class_info in classes:
-        flip = class_info.alpha_hat.flip
-        if class_info.n_correct:
-            outcome = judged.get(class_info.name, "thin" if class_info.thin else "")
-            rows.append(DotRow(class_info.name, flip.median, *class_info.judged_interval, outcome))
-    if not rows:
+def _crop(conclusion: Conclusion) -> Shown | None:
+    concept = conclusion.concept
+    if concept is None or not concept.images:
         return None
-    title = f"α̂ flip median with 95 % interval of {plural(len(rows), 'class', 'classes')}, most fragile first"
-    left = len(classes) - len(rows)
-    note = f"{plural(left, 'class', 'classes')} without a correctly classified image left out." if left else ""
-    caption = "Strength at which half of a class's correct predictions flip (median, 95 % interval)"
-    chart, narrow = draw_dots(rows, limit, title), draw_dots(rows, limit, title, narrow=True)
-    return Figure(anchor, caption, (chart,), "classes[].alpha_hat.flip", note=note, narrow=narrow)
+    alt = say("Concept {index} in an image of {class_name}", index=concept.index, class_name=conclusion.name)
+    return show(crop_thing(concept.images[0]), alt, CROP)
+
+
+def _histogram(conclusions: Conclusions) -> Figure | None:
+    measured = [each for each in conclusions.ranked if each.reliance is not None and not each.reliance.thin]
+    if not measured:
+        return None
+    values = [each.reliance.reliance for each in measured if each.reliance is not None]
+    title = say("Image reliance of {n}", n=plural(len(values), "class", "classes"))
+    chart = draw_histogram(values, conclusions.threshold, title)
+    return Figure("figure-histogram", title, (chart,), "classes[].image_reliance.reliance")
+
+
+def _note(conclusions: Conclusions) -> str:
+    if conclusions.is_measured:
+        return say(
+            "Dot and line: share of the class's images that are lost, with its 95 % interval. Grey tick: lost when "
+            "other places of the same size are removed. Dashed: {limit}. α̂ flip: how easily the class is edited "
+            "away at the head, which is another question.",
+            limit=percent(conclusions.threshold, 100),
+        )
+    return say("A small α̂ is no proof of a shortcut, and a large one none of robustness.")
+
+
+def _next_steps(conclusions: Conclusions, names: Mapping[str, ClassName]) -> tuple[NextStep, ...]:
+    advice = recommend(conclusions)[:STEPS]
+    return tuple(NextStep(names.get(each.class_name), each.brief, each.command) for each in advice)

@@ -1,38 +1,34 @@
-"""The order of classes, and the verdict's limit on their flip medians."""
+"""The order of classes in every table and chart, and the sentence that names it."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
+from salve_audit.report.conclusions import Conclusions
+from salve_audit.report.language import plural, say
 from salve_audit.report.numbers import count
-from salve_audit.results import AuditResult, ClassReliance, Verdict
+from salve_audit.results import AuditResult, ClassReliance
 
 
-def fragile_first(classes: Sequence[ClassReliance]) -> tuple[ClassReliance, ...]:
-    """Classes by rising α̂ flip median: not reached after all others, without samples last."""
-
-    def key(class_info: ClassReliance) -> tuple[bool, float, float, int]:
-        flip = class_info.alpha_hat.flip
-        median = math.inf if flip.median is None else flip.median
-        return (class_info.n_correct == 0, median, math.inf if flip.low is None else flip.low, class_info.index)
-
-    return tuple(sorted(classes, key=key))
+def ranked(result: AuditResult) -> tuple[ClassReliance, ...]:
+    """Classes in the order of the conclusions on them."""
+    return tuple(conclusion.info for conclusion in Conclusions(result).ranked)
 
 
-def flip_limit(verdict: Verdict) -> float | None:
-    """The limit on the α̂ flip median where the policy has exactly one."""
-    limits = {rule.limit for rule in verdict.rules if rule.rule.startswith("alpha_hat flip")}
-    return limits.pop() if len(limits) == 1 else None
+def order_words(classes: Sequence[ClassReliance]) -> str:
+    """What classes are ordered by."""
+    measured = any(class_info.image_reliance is not None for class_info in classes)
+    return say("by image reliance less chance") if measured else say("by α̂ flip median")
 
 
 def charted(result: AuditResult, limit: int) -> tuple[tuple[ClassReliance, ...], str]:
-    """The classes with samples that charts show, at most `limit`, most fragile first, and a sentence on the rest."""
-    usable = [class_info for class_info in fragile_first(result.classes) if class_info.n > 0]
+    """The classes with samples that charts show, at most `limit`, in order, and a sentence on the rest."""
+    usable = [class_info for class_info in ranked(result) if class_info.n > 0]
     empty = len(result.classes) - len(usable)
     said = []
     if len(usable) > limit:
-        said.append(f"Shown are the {limit} most fragile of {count(len(usable))} classes, by α̂ flip median.")
+        text = "Shown are the first {limit} of {total} classes, {order}."
+        said.append(say(text, limit=count(limit), total=count(len(usable)), order=order_words(result.classes)))
     if empty:
-        said.append(f"{count(empty)} {'class has' if empty == 1 else 'classes have'} no audit images and no curve.")
+        said.append(say("No audit images: {n}.", n=plural(empty, "class", "classes")))
     return tuple(usable[:limit]), " ".join(said)

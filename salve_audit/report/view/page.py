@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from salve_audit.report.charts.svg import Drawing
-from salve_audit.report.tables import Table
+from markupsafe import Markup
 
-FRONT_ROWS = 10  # classes on the first page; all of them follow in their own section
+from salve_audit.report.charts.svg import Drawing
+from salve_audit.report.sentences import Tick
+from salve_audit.report.tables import Shown, Table
+
+FRONT_ROWS = 10  # classes on the first page where there are many; all of them follow in the index
 CHART_ROWS = 20  # classes in one image: a taller one would not fit on a page
-FRONT_WARNINGS = 5
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Medium:
         listed: names in one cell of a table.
         strips: galleries of features, and of classes.
         tiles: images in one of them.
+        cards: classes with a card of their own.
+        all_cards: so do classes that depend on nothing that was found.
     """
 
     name: str
@@ -32,10 +36,14 @@ class Medium:
     listed: int
     strips: int
     tiles: int
+    cards: int
+    all_cards: bool
 
 
-HTML = Medium("html", 1000, 50, True, 1000, 1000, 1000)
-PDF = Medium("pdf", 40, 30, False, 4, 10, 6)
+HTML = Medium("html", 1000, 50, True, 1000, 1000, 1000, 60, True)
+PDF = Medium("pdf", 40, 30, False, 4, 10, 4, 20, False)
+PAPERS = ("a4", "letter")
+EXTENTS = ("full", "short")
 
 
 @dataclass(frozen=True)
@@ -70,27 +78,98 @@ class Section:
 
 
 @dataclass(frozen=True)
+class ClassName:
+    """A class as the templates print it: its label, the whole name where that is longer, the address of its card."""
+
+    label: str
+    full: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A rule that a class breaks."""
+
+    class_name: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Banner:
-    """The verdict: kind is "pass", "fail" or "none", for the style."""
+    """The verdict: kind is "pass", "fail" or "none", for the style; violations come worst first."""
 
     kind: str
     word: str
     sentence: str
+    violations: tuple[Violation, ...] = ()
+    more: str = ""
     details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FrontRow:
+    """One class on the first page.
+
+    Attributes:
+        lane: the drawing of value, interval, chance and limit.
+        value: image reliance, or the flip median where that was not measured.
+        crop: what the class depends on; None: no image may or can be shown.
+        crop_note: how often it is seen, or what it is.
+        second: the flip median, or the accuracy.
+        tone: "alarm", "open" or "calm".
+        chips: outcome of the policy and review.
+    """
+
+    name: ClassName
+    lane: Markup
+    value: str
+    interval: str
+    crop: Shown | None
+    crop_note: str
+    second: str
+    tone: str
+    chips: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FrontGroup:
+    """Classes of which the same is known."""
+
+    key: str
+    title: str
+    total: str
+    note: str
+    rows: tuple[FrontRow, ...]
+    more: str
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """A line of "do next"."""
+
+    class_name: ClassName | None
+    action: str
+    command: str
 
 
 @dataclass(frozen=True)
 class Front:
     """The first page."""
 
-    facts: tuple[tuple[str, str], ...]
-    banner: Banner
-    warnings: tuple[str, ...]
-    more_warnings: str
-    table: Table
-    table_note: str
-    figure: Figure | None
-    has_image_reliance: bool  # image reliance was measured as well
+    kicker: str
+    facts: tuple[str, ...]
+    headline: str
+    also: tuple[str, ...]
+    banner: Banner | None
+    caption: str
+    heads: tuple[str, ...]
+    axis: Markup
+    groups: tuple[FrontGroup, ...]
+    histogram: Figure | None
+    note: str
+    next_steps: tuple[NextStep, ...]
+    is_roomy: bool
+    ticks: tuple[Tick, ...]
 
 
 @dataclass(frozen=True)
@@ -100,10 +179,15 @@ class ReportView:
     title: str
     model: str
     verdict: str
+    description: str
     created: str  # ISO 8601
     date: str
     tool: str
     is_demo: bool
     medium: Medium
+    paper: str
+    language: str
     front: Front
     sections: tuple[Section, ...]
+    appendix: tuple[Section, ...]
+    names: Mapping[str, ClassName]

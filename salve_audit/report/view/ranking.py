@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from salve_audit.interventions.registry import ROME, SALVE, STEERING, YARDSTICK, is_null, label_method
-from salve_audit.report.numbers import names, percent, percent_interval, plural, points
+from salve_audit.report.language import plural, say
+from salve_audit.report.numbers import names, percent, percent_interval, points
 from salve_audit.results import InterventionResult, MethodSummary
 
 SIGNIFICANT = 0.05  # of a p-value after Holm's correction
@@ -26,23 +27,40 @@ def headline(summaries: Sequence[MethodSummary]) -> str:
         salve = next((summary for summary in own if summary.method == SALVE.key), None)
         at = f"{100 * target:g} %"
         if salve is None or not salve.n_reached:
-            places.append(f"reaches {at} in no class")
+            places.append(say("reaches {at} in no class", at=at))
             continue
         places.append(_place(salve, _ranked(own), at))
         if salve.difference is not None and any(summary.method == YARDSTICK.key for summary in own):
             verdicts.setdefault(_trivial_verdict(salve), []).append(at)
     if not places:
         return ""
-    trivial = [f"{verdict} at {' and '.join(ats)}" for verdict, ats in verdicts.items()]
-    beside = f"; row scaling, which is trivial and needs no autoencoder, {', and '.join(trivial)}" if trivial else ""
-    return f"By the accuracy that the other classes keep, SALVE {' and '.join(places)}{beside}."
+    trivial = [say("{verdict} at {ats}", verdict=verdict, ats=" and ".join(ats)) for verdict, ats in verdicts.items()]
+    beside = (
+        say("; row scaling, which is trivial and needs no autoencoder, {trivial}", trivial=", and ".join(trivial))
+        if trivial
+        else ""
+    )
+    return say(
+        "By the accuracy that the other classes keep, SALVE {places}{beside}.",
+        places=" and ".join(places),
+        beside=beside,
+    )
 
 
 def _place(salve: MethodSummary, order: Sequence[MethodSummary], at: str) -> str:
     best = order[0]
-    most = "" if best is salve else f"; {label_method(best.method)} keeps most, {_kept(best)}"
-    return (
-        f"is number {order.index(salve) + 1} of {len(order)} methods where the class is at {at} ({_kept(salve)}{most})"
+    most = (
+        ""
+        if best is salve
+        else say("; {method} keeps most, {best}", method=label_method(best.method), best=_kept(best))
+    )
+    return say(
+        "is number {x} of {order} methods where the class is at {at} ({salve}{most})",
+        x=order.index(salve) + 1,
+        order=len(order),
+        at=at,
+        salve=_kept(salve),
+        most=most,
     )
 
 
@@ -51,15 +69,19 @@ def _kept(summary: MethodSummary) -> str:
     some = (
         ""
         if summary.n_reached == summary.n_classes
-        else f", with {summary.n_reached} of {summary.n_classes} classes brought there"
+        else say(
+            ", with {n_reached} of {n_classes} classes brought there",
+            n_reached=summary.n_reached,
+            n_classes=summary.n_classes,
+        )
     )
     return f"{percent(summary.others_accuracy)}{some}"
 
 
 def _trivial_verdict(salve: MethodSummary) -> str:
     if is_chance(salve) or difference_interval(salve) is None:
-        return "is not distinguished from it"
-    return "keeps more than SALVE" if (salve.difference or 0.0) < 0 else "keeps less than SALVE"
+        return say("is not distinguished from it")
+    return say("keeps more than SALVE") if (salve.difference or 0.0) < 0 else say("keeps less than SALVE")
 
 
 def _ranked(summaries: Sequence[MethodSummary]) -> list[MethodSummary]:
@@ -77,18 +99,18 @@ def rank(summaries: Sequence[MethodSummary]) -> tuple[tuple[str, str], ...]:
 
 
 def _rank_one(target: float, summaries: Sequence[MethodSummary]) -> tuple[str, str]:
-    at = f"At {100 * target:g} % accuracy of the class"
+    at = say("At {x} % accuracy of the class", x=f"{100 * target:g}")
     salve = next((summary for summary in summaries if summary.method == SALVE.key), None)
     if salve is None or not salve.n_reached:
-        return f"{at}:", "SALVE brought no class to the target, so there is nothing to rank."
+        return f"{at}:", say("SALVE brought no class to the target, so there is nothing to rank.")
     rivals = [summary for summary in summaries if not is_null(summary.method)]
     order = _ranked(summaries)
     failed = [label_method(summary.method) for summary in rivals if not summary.n_reached]
     listed = ", ".join(map(_standing, order))
-    text = f"{at}, the others keep on average over all classes (95 % interval, %): {listed}."
+    text = say("{at}, the others keep on average over all classes (95 % interval, %): {listed}.", at=at, listed=listed)
     if failed:
-        text += f" In no class brought there: {names(failed, len(failed))}."
-    place = f"SALVE is number {order.index(salve) + 1} of {len(order)} by this mean."
+        text += say(" In no class brought there: {failed}.", failed=names(failed, len(failed)))
+    place = say("SALVE is number {x} of {order} by this mean.", x=order.index(salve) + 1, order=len(order))
     compared = any(summary.method == YARDSTICK.key for summary in summaries)
     said = [place, _against_trivial(salve) if compared else "", beside_salve(summaries)]
     return text, " ".join(filter(None, said))
@@ -101,15 +123,18 @@ def beside_salve(summaries: Sequence[MethodSummary]) -> str:
         return ""
     distinguished = [summary for summary in tested if is_distinguished(summary)]
     parts = [
-        ("more than SALVE keep", [_gap(summary) for summary in distinguished if (summary.to_salve or 0.0) > 0]),
-        ("less keep", [_gap(summary) for summary in distinguished if (summary.to_salve or 0.0) <= 0]),
+        (say("more than SALVE keep"), [_gap(summary) for summary in distinguished if (summary.to_salve or 0.0) > 0]),
+        (say("less keep"), [_gap(summary) for summary in distinguished if (summary.to_salve or 0.0) <= 0]),
         (
-            "not distinguished from SALVE",
+            say("not distinguished from SALVE"),
             [label_method(summary.method) for summary in tested if not is_distinguished(summary)],
         ),
     ]
     listed = "; ".join(f"{name}: {', '.join(values)}" for name, values in parts if values)
-    return f"In paired tests on common classes, corrected by Holm, points over SALVE with 95 % interval: {listed}."
+    return say(
+        "In paired tests on common classes, corrected by Holm, points over SALVE with 95 % interval: {listed}.",
+        listed=listed,
+    )
 
 
 def is_distinguished(summary: MethodSummary) -> bool:
@@ -121,7 +146,11 @@ def salve_interval(summary: MethodSummary) -> str | None:
     """The interval of the difference to SALVE in points."""
     if summary.to_salve_low is None or summary.to_salve_high is None:
         return None
-    return f"{points(summary.to_salve_low)} to {points(summary.to_salve_high)}"
+    return say(
+        "{to_salve_low} to {to_salve_high}",
+        to_salve_low=points(summary.to_salve_low),
+        to_salve_high=points(summary.to_salve_high),
+    )
 
 
 def _gap(summary: MethodSummary) -> str:
@@ -134,7 +163,9 @@ def _standing(summary: MethodSummary) -> str:
     some = (
         ""
         if summary.n_reached == summary.n_classes
-        else f"; reached in {summary.n_reached} of {summary.n_classes} classes"
+        else say(
+            "; reached in {n_reached} of {n_classes} classes", n_reached=summary.n_reached, n_classes=summary.n_classes
+        )
     )
     interval = percent_interval(summary.low, summary.high)
     return f"{label_method(summary.method)} {percent(summary.others_accuracy)} ({interval}{some})"
@@ -143,24 +174,44 @@ def _standing(summary: MethodSummary) -> str:
 def _against_trivial(salve: MethodSummary) -> str:
     """SALVE beside plain row scaling on the classes that both brought to the target."""
     if salve.difference is None or not salve.n_common:
-        return "SALVE and plain row scaling reached the target on no common class."
-    where = f"over the {plural(salve.n_common, 'class', 'classes')} that both bring to the target"
+        return say("SALVE and plain row scaling reached the target on no common class.")
+    where = say(
+        "over the {n_common} that both bring to the target", n_common=plural(salve.n_common, "class", "classes")
+    )
     interval = difference_interval(salve)
     if interval is None:
-        return f"SALVE less plain row scaling: {points(salve.difference)} points {where}, without an interval."
-    difference = f"{points(salve.difference)} points, 95 % interval {interval}"
+        return say(
+            "SALVE less plain row scaling: {difference} points {where}, without an interval.",
+            difference=points(salve.difference),
+            where=where,
+        )
+    difference = say(
+        "{difference} points, 95 % interval {interval}", difference=points(salve.difference), interval=interval
+    )
     if is_chance(salve):
-        return f"SALVE and plain row scaling show no difference beyond chance {where} ({difference})."
+        return say(
+            "SALVE and plain row scaling show no difference beyond chance {where} ({difference}).",
+            where=where,
+            difference=difference,
+        )
     if salve.difference < 0:
-        return f"Plain row scaling, which needs no autoencoder, keeps more than SALVE {where} ({difference})."
-    return f"SALVE keeps more than plain row scaling {where} ({difference})."
+        return say(
+            "Plain row scaling, which needs no autoencoder, keeps more than SALVE {where} ({difference}).",
+            where=where,
+            difference=difference,
+        )
+    return say("SALVE keeps more than plain row scaling {where} ({difference}).", where=where, difference=difference)
 
 
 def difference_interval(summary: MethodSummary) -> str | None:
     """The interval of the difference to row scaling in points."""
     if summary.difference_low is None or summary.difference_high is None:
         return None
-    return f"{points(summary.difference_low)} to {points(summary.difference_high)}"
+    return say(
+        "{difference_low} to {difference_high}",
+        difference_low=points(summary.difference_low),
+        difference_high=points(summary.difference_high),
+    )
 
 
 def is_chance(summary: MethodSummary) -> bool:
@@ -182,13 +233,23 @@ def compare_rome(rows: Sequence[InterventionResult]) -> str:
                 others_by_edit[ROME.key, target, name] - others_by_edit[STEERING.key, target, name] for name in both
             ]
             means.append(sum(gaps) / len(gaps))
-            said.append(f"{points(means[-1])} points at {100 * target:g} % ({plural(len(both), 'class', 'classes')})")
+            said.append(
+                say(
+                    "{means} points at {x} % ({both})",
+                    means=points(means[-1]),
+                    x=f"{100 * target:g}",
+                    both=plural(len(both), "class", "classes"),
+                )
+            )
     if not said:
         return ""
     alike = all(abs(mean) < _ALIKE for mean in means)
-    verdict = "act alike" if alike else "do not act alike"
-    return (
-        f"ROME and activation steering {verdict} here: on the classes that both bring to the target, the others' "
-        f"accuracy under ROME less that under steering is {' and '.join(said)}; alike means less than "
-        f"{100 * _ALIKE:g} point apart at every target."
+    verdict = say("act alike") if alike else say("do not act alike")
+    return say(
+        "ROME and activation steering {verdict} here: on the classes that both bring to the target, the others' "
+        "accuracy under ROME less that under steering is {said}; alike means less than {x} point apart at every "
+        "target.",
+        verdict=verdict,
+        said=" and ".join(said),
+        x=f"{100 * _ALIKE:g}",
     )

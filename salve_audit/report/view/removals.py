@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from salve_audit.report.numbers import count, percent, percent_interval, plural, points, strength
+from salve_audit.report.language import plural, say
+from salve_audit.report.numbers import count, percent, percent_interval, points, strength
 from salve_audit.report.tables import Column, Missing, Table, Value, make_table
 from salve_audit.results import Concept, ConceptEffect, ConceptRemoval
 
@@ -29,10 +30,12 @@ def build_removals(concepts: Sequence[Concept], limit: int) -> Table | None:
     if not pairs:
         return None
     pairs.sort(key=lambda pair: (-pair[1].drop, pair[0].index))
-    first = [Column("Concept", "name"), Column("Class", "text"), Column("Layer", "text")]
-    columns = [*first, *map(Column, _HEADS), Column("Hit most", "text")]
+    first = [Column(say("Concept"), "name"), Column(say("Class"), "text"), Column(say("Layer"), "text")]
+    columns = [*first, *(Column(say(head)) for head in _HEADS), Column(say("Hit most"), "text")]
     rows = [_row(concept, removal) for concept, removal in pairs]
-    return make_table("Concepts removed from a layer; with 95 % intervals", columns, rows, limit, "concepts[].removal")
+    return make_table(
+        say("Concepts removed from a layer; with 95 % intervals"), columns, rows, limit, "concepts[].removal"
+    )
 
 
 def conclude_removals(concepts: Sequence[Concept]) -> str:
@@ -41,13 +44,18 @@ def conclude_removals(concepts: Sequence[Concept]) -> str:
     if not pairs:
         return ""
     carried = [removal for concept, removal in pairs if _is_carried(concept, removal)]
-    text = f"Of {plural(len(pairs), 'concept')}, {count(len(carried))} {'has' if len(carried) == 1 else 'have'} "
-    text += "a projection without which about as much is lost as without the evidence regions"
+    text = say(
+        "Of {pairs}, {carried} {x} ",
+        pairs=plural(len(pairs), "concept"),
+        carried=count(len(carried)),
+        x=say("has") if len(carried) == 1 else say("have"),
+    )
+    text += say("a projection without which about as much is lost as without the evidence regions")
     if not carried:
         return f"{text}."
     spared = sum(removal.others is None or removal.others <= SPARED for removal in carried)
-    most = f"{100 * SPARED:.0f} points of the other classes' accuracy"
-    return f"{text}, {count(spared)} of them at no more than {most} on average."
+    most = say("{x} points of the other classes' accuracy", x=f"{100 * SPARED:.0f}")
+    return say("{x}, {spared} of them at no more than {most} on average.", x=text, spared=count(spared), most=most)
 
 
 def _all(concepts: Sequence[Concept]) -> list[tuple[Concept, ConceptRemoval]]:
@@ -89,4 +97,6 @@ def _row(concept: Concept, removal: ConceptRemoval) -> list[Value]:
 def _others(removal: ConceptRemoval) -> Value:
     if removal.others is None or removal.others_low is None or removal.others_high is None:
         return Missing(_NO_OTHERS)
-    return f"{points(-removal.others)} ({points(-removal.others_high)} to {points(-removal.others_low)})"
+    return say(
+        "{x} ({x2} to {x3})", x=points(-removal.others), x2=points(-removal.others_high), x3=points(-removal.others_low)
+    )

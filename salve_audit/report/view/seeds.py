@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from salve_audit.report.charts.axes import alpha_scale
 from salve_audit.report.charts.bands import BandPanel, draw_band, draw_band_legend
+from salve_audit.report.language import say
 from salve_audit.report.numbers import count, names, percent, strength, strength_interval
 from salve_audit.report.tables import Column, Missing, Table, Value, make_table
-from salve_audit.report.view.front import NO_CORRECT
-from salve_audit.report.view.order import fragile_first
+from salve_audit.report.view.cells import NO_CORRECT
+from salve_audit.report.view.order import ranked
 from salve_audit.report.view.page import Figure, Medium, Section
 from salve_audit.results import AuditResult, ClassReliance, SeedSpread
 
@@ -20,7 +21,7 @@ _NO_INTERVAL = "too few flips for an interval"
 
 def build_seeds(result: AuditResult, medium: Medium) -> Section | None:
     """The section; None where a single seed was trained."""
-    order = [class_info for class_info in fragile_first(result.classes) if class_info.seeds is not None]
+    order = [class_info for class_info in ranked(result) if class_info.seeds is not None]
     if not order:
         return None
     unstable = [class_info.name for class_info in order if class_info.stable is False]
@@ -33,7 +34,22 @@ def build_seeds(result: AuditResult, medium: Medium) -> Section | None:
         "table": seed_table(order, medium.table_rows),
         "figure": _figure(result, medium),
     }
-    return Section("seeds", "Stability over seeds", "seeds.html.j2", parts)
+    return Section("seeds", say("Stability over seeds"), "seeds.html.j2", parts)
+
+
+def seeds_sentence(result: AuditResult) -> str:
+    """How many findings of the head survive other seeds of the autoencoder; "" where one seed was trained."""
+    judged = [class_info for class_info in result.classes if class_info.stable is not None]
+    spreads = [class_info.seeds for class_info in result.classes if class_info.seeds is not None]
+    if not judged or not spreads:
+        return ""
+    return say(
+        "Edit sensitivity was measured with {n} autoencoders from different seeds: the dominant feature and its flip "
+        "median are found again for {stable} of {total} classes. Image reliance uses no autoencoder.",
+        n=count(max(spread.n_seeds for spread in spreads)),
+        stable=count(sum(class_info.stable is True for class_info in judged)),
+        total=count(len(judged)),
+    )
 
 
 def seed_table(order: Sequence[ClassReliance], limit: int) -> Table:
@@ -41,15 +57,17 @@ def seed_table(order: Sequence[ClassReliance], limit: int) -> Table:
     spreads = [class_info.seeds for class_info in order if class_info.seeds is not None]
     n = max((len(spread.medians) for spread in spreads), default=0)
     columns = [
-        Column("Class", "name"),
-        *(Column("Seed used" if i == 0 else f"Other {i}") for i in range(n)),
-        Column("95 % interval, images"),
-        Column("95 % interval, images and seeds"),
-        Column("SD of accuracy at the median"),
-        Column("Stable", "text"),
+        Column(say("Class"), "name"),
+        *(Column(say("Seed used") if i == 0 else say("Other {i}", i=i)) for i in range(n)),
+        Column(say("95 % interval, images")),
+        Column(say("95 % interval, images and seeds")),
+        Column(say("SD of accuracy at the median")),
+        Column(say("Stable"), "text"),
     ]
     rows = [_row(class_info, class_info.seeds, n) for class_info in order if class_info.seeds is not None]
-    return make_table("α̂ flip median under each seed's own dominant feature", columns, rows, limit, "classes[].seeds")
+    return make_table(
+        say("α̂ flip median under each seed's own dominant feature"), columns, rows, limit, "classes[].seeds"
+    )
 
 
 def _row(class_info: ClassReliance, spread: SeedSpread, n: int) -> list[Value]:
@@ -62,7 +80,11 @@ def _row(class_info: ClassReliance, spread: SeedSpread, n: int) -> list[Value]:
         strength_interval(flip.low, flip.high) or Missing(_NO_INTERVAL),
         strength_interval(spread.low, spread.high) or Missing(_NO_INTERVAL),
         _deviation(spread),
-        Missing("not checked for this feature") if class_info.stable is None else "yes" if class_info.stable else "no",
+        Missing("not checked for this feature")
+        if class_info.stable is None
+        else say("yes")
+        if class_info.stable
+        else say("no"),
     ]
 
 
@@ -75,18 +97,22 @@ def _deviation(spread: SeedSpread) -> Value:
 
 
 def _figure(result: AuditResult, medium: Medium) -> Figure | None:
-    every = [panel for panel in map(_panel, fragile_first(result.classes)) if panel is not None]
+    every = [panel for panel in map(_panel, ranked(result)) if panel is not None]
     panels = every[: min(_PANELS, medium.chart_classes)]
     if not panels:
         return None
     note = ""
     if len(panels) < len(every):
-        note = f"Shown are the {count(len(panels))} most fragile of {count(len(every))} classes with such a curve."
+        note = say(
+            "Shown are the first {panels} of {every} classes with such a curve.",
+            panels=count(len(panels)),
+            every=count(len(every)),
+        )
     ends = [next((a for a, m in zip(p.alpha_hat, p.mean, strict=True) if m <= _GONE), None) for p in panels]
     scale = alpha_scale([*ends, *(m for p in panels for m in p.medians)], 0, 1)
     return Figure(
         "figure-seeds",
-        "Accuracy of each class while each seed's own dominant feature is suppressed: mean and standard deviation",
+        say("Accuracy of each class while each seed's own dominant feature is suppressed: mean and standard deviation"),
         tuple(draw_band(panel, scale.high, scale.kind) for panel in panels),
         "classes[].seeds.curve",
         panels=True,

@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from salve_audit.report.numbers import NBSP, count, names, percent, plural, strength
+from salve_audit.report.language import plural, say
+from salve_audit.report.numbers import NBSP, count, names, percent, strength
 from salve_audit.report.view.page import Medium, Section
 from salve_audit.report.view.thumbnails import Strip, Tile, show
 from salve_audit.results import (
@@ -35,7 +36,8 @@ def build_seeing(result: AuditResult, medium: Medium) -> Section | None:
     galleries = seeing.features[: medium.strips]
     strips = [_feature_strip(gallery, result, seeing, medium) for gallery in galleries]
     parts: dict[str, Any] = {
-        "kinds": _kinds(seeing),
+        "kinds": _describe_maps(seeing),
+        "sharp": bool(seeing.sharp_layer),
         "coarse": _coarse_sentence(seeing),
         "strips": strips[:OPEN_STRIPS],
         "folded": strips[OPEN_STRIPS:],
@@ -47,7 +49,7 @@ def build_seeing(result: AuditResult, medium: Medium) -> Section | None:
         "fragile_left_out": _classes_left_out(seeing, medium),
         "lost": _lost_sentence(seeing),
     }
-    return Section("seeing", "What the features look at", "seeing.html.j2", parts)
+    return Section("seeing", say("What the features look at"), "seeing.html.j2", parts)
 
 
 def why_unseen(result: AuditResult) -> str:
@@ -55,12 +57,14 @@ def why_unseen(result: AuditResult) -> str:
     return result.seeing.why_absent if result.seeing is not None else ""
 
 
-def _kinds(seeing: Seeing) -> list[tuple[str, str, str]]:
+def _describe_maps(seeing: Seeing) -> str:
     """The heat maps below each image, in order: name in words, grid and layer of each."""
-    kinds = [("the paper's map, Grad-FAM", _grid(seeing.grid), seeing.layer)]
+    text = "{name} ({grid} cells, {layer})"
+    maps = [say(text, name=say("the paper's map, Grad-FAM"), grid=_grid(seeing.grid), layer=seeing.layer)]
     if seeing.sharp_layer:
-        kinds.append(("a sharper one, integrated gradients", _grid(seeing.sharp_grid), seeing.sharp_layer))
-    return kinds
+        name = say("a sharper one, integrated gradients")
+        maps.append(say(text, name=name, grid=_grid(seeing.sharp_grid), layer=seeing.sharp_layer))
+    return say(", then ").join(maps)
 
 
 def _grid(sides: Sequence[int]) -> str:
@@ -72,8 +76,8 @@ def _coarse_sentence(seeing: Seeing) -> str:
     n = math.prod(seeing.grid)
     if n >= FEW_CELLS:
         return ""
-    warning = f"With {plural(n, 'cell')} Grad-FAM hardly distinguishes one corner of the image from another."
-    return warning + (" Read the sharper map." if math.prod(seeing.sharp_grid) > n else "")
+    warning = say("With {n} Grad-FAM hardly distinguishes one corner of the image from another.", n=plural(n, "cell"))
+    return warning + (say(" Read the sharper map.") if math.prod(seeing.sharp_grid) > n else "")
 
 
 def _name(heat: HeatMap) -> str:
@@ -85,56 +89,86 @@ def _feature_strip(gallery: FeatureGallery, result: AuditResult, seeing: Seeing,
     info = next((feature for feature in result.features if feature.index == index), None)
     said = []
     if info is not None and info.dominant_for:
-        said.append(f"dominant for {names(info.dominant_for, min(medium.listed, 6))}")
+        said.append(say("dominant for {dominant_for}", dominant_for=names(info.dominant_for, min(medium.listed, 6))))
     elif any(class_info.dominant_feature == index for class_info in result.classes):
-        said.append(f"dominant for {names([c.name for c in result.classes if c.dominant_feature == index], 6)}")
+        said.append(
+            say("dominant for {x}", x=names([c.name for c in result.classes if c.dominant_feature == index], 6))
+        )
     if info is not None and info.cross_class:
         said.append(_shared(info, min(medium.listed, 6)))
     tiles = [_feature_tile(image, index, seeing) for image in gallery.images[: medium.tiles]]
     if gallery.synthetic is not None:
         tiles.insert(0, _visualisation_tile(gallery.synthetic, index))
-    empty = "" if gallery.images else "It fires on no audit image."
-    return Strip(f"Feature {index}", "; ".join(said), tuple(tiles), empty, f"feature-{index}")
+    empty = "" if gallery.images else say("It fires on no audit image.")
+    return Strip(say("Feature {index}", index=index), "; ".join(said), tuple(tiles), empty, f"feature-{index}")
 
 
 def _shared(info: FeatureInfo, limit: int) -> str:
     """The reason why a feature concerns several classes: it is strong on them, or suppressing it moves them."""
     if len(info.classes) > 1:
-        return f"shared: strong on {names(info.classes, limit)}"
-    return f"shared: suppressing it moves {names(info.affected, limit)}" if info.affected else "shared"
+        return say("shared: strong on {classes}", classes=names(info.classes, limit))
+    return (
+        say("shared: suppressing it moves {affected}", affected=names(info.affected, limit))
+        if info.affected
+        else say("shared")
+    )
 
 
 def _feature_tile(feature_image: FeatureImage, index: int, seeing: Seeing) -> Tile:
     image, code = seeing.images.get(feature_image.path), show_code(feature_image.code)
-    what = f"Feature {index} at strength {code}"
-    images = [] if image is None else [show(image, f"{what}: an image of the class {feature_image.class_name}")]
+    what = say("Feature {index} at strength {code}", index=index, code=code)
+    images = (
+        []
+        if image is None
+        else [
+            show(
+                image, say("{what}: an image of the class {class_name}", what=what, class_name=feature_image.class_name)
+            )
+        ]
+    )
     images += [
-        show(each.overlay, _alt(each, f"feature {index} ({code})", feature_image.class_name))
+        show(
+            each.overlay, _alt(each, say("feature {index} ({code})", index=index, code=code), feature_image.class_name)
+        )
         for each in feature_image.maps
     ]
-    lines = [feature_image.class_name, f"code {code}", *_focus(feature_image.maps)]
+    lines = [feature_image.class_name, say("code {code}", code=code), *_focus(feature_image.maps)]
     if feature_image.predicted != feature_image.class_name:
-        lines.insert(1, f"predicted as {feature_image.predicted}")
+        lines.insert(1, say("predicted as {predicted}", predicted=feature_image.predicted))
     return Tile(tuple(images), tuple(lines))
 
 
 def _alt(heat: HeatMap, of: str, class_name: str) -> str:
-    share = "the map is flat" if heat.in_top_fifth is None else f"{percent(heat.in_top_fifth)} of the heat outlined"
-    return f"{_name(heat)} of {of} in that image of the class {class_name}: {share}"
+    share = (
+        say("the map is flat")
+        if heat.in_top_fifth is None
+        else say("{in_top_fifth} of the heat outlined", in_top_fifth=percent(heat.in_top_fifth))
+    )
+    return say(
+        "{heat} of {of} in that image of the class {class_name}: {share}",
+        heat=_name(heat),
+        of=of,
+        class_name=class_name,
+        share=share,
+    )
 
 
 def _focus(maps: Sequence[HeatMap]) -> list[str]:
     """One line for all maps of an image; none where it has none."""
     shares = ["flat" if shown_map.in_top_fifth is None else f"{100 * shown_map.in_top_fifth:.0f}" for shown_map in maps]
     if set(shares) <= {"flat"}:
-        return ["a flat map"] if shares else []
-    return [f"{' / '.join(shares)}{NBSP}% outlined"]
+        return [say("a flat map")] if shares else []
+    return [say("{shares}{NBSP}% outlined", shares=" / ".join(shares), NBSP=NBSP)]
 
 
 def _visualisation_tile(synthetic: SyntheticImage, index: int) -> Tile:
-    times = "" if synthetic.ratio is None else f"{strength(synthetic.ratio)} × the strongest"
-    alt = f"Visualisation of feature {index}, optimised from noise: strength {show_code(synthetic.code)}"
-    lines = ("feature visualisation", f"code {show_code(synthetic.code)}", times)
+    times = "" if synthetic.ratio is None else say("{ratio} × the strongest", ratio=strength(synthetic.ratio))
+    alt = say(
+        "Visualisation of feature {index}, optimised from noise: strength {code}",
+        index=index,
+        code=show_code(synthetic.code),
+    )
+    lines = (say("feature visualisation"), say("code {code}", code=show_code(synthetic.code)), times)
     return Tile((show(synthetic.image, alt),), tuple(line for line in lines if line), visualisation=True)
 
 
@@ -153,9 +187,13 @@ def _focus_sentence(seeing: Seeing) -> str:
     if not shares:
         return ""
     flat = sum(shown_map.in_top_fifth is None for shown_map in maps)
-    medians = " and ".join(f"{percent(statistics.median(own))} ({name})" for name, own in shares.items())
-    said = f"In the median map {medians} of the heat lies inside the line."
-    return said + (f" {plural(flat, 'map')} of {count(len(maps))} {_are(flat)} flat." if flat else "")
+    medians = say(" and ").join(f"{percent(statistics.median(own))} ({name})" for name, own in shares.items())
+    said = say("In the median map {medians} of the heat lies inside the line.", medians=medians)
+    return said + (
+        say(" {flat} of {maps} {flat2} flat.", flat=plural(flat, "map"), maps=count(len(maps)), flat2=_are(flat))
+        if flat
+        else ""
+    )
 
 
 def _left_out(seeing: Seeing, medium: Medium) -> str:
@@ -163,16 +201,22 @@ def _left_out(seeing: Seeing, medium: Medium) -> str:
     said = []
     if hidden:
         more = plural(hidden, "more feature")
-        said.append(f"Shown are the dominant features of the most fragile classes; {more} are in the HTML report.")
+        said.append(
+            say(
+                "Shown are the dominant features of the most fragile classes; {more} are in the HTML report.", more=more
+            )
+        )
     if seeing.n_features_left_out:
         n = seeing.n_features_left_out
-        said.append(f"{plural(n, 'dominant or shared feature')} of less fragile classes {_are(n)} left out.")
+        said.append(
+            say("{n} of less fragile classes {n2} left out.", n=plural(n, "dominant or shared feature"), n2=_are(n))
+        )
     return " ".join(said)
 
 
 def _classes_left_out(seeing: Seeing, medium: Medium) -> str:
     n = seeing.n_classes_left_out + max(0, len(seeing.fragile) - medium.strips)
-    return f"{plural(n, 'less fragile class', 'less fragile classes')} {_are(n)} left out." if n else ""
+    return say("{n} {n2} left out.", n=plural(n, "less fragile class", "less fragile classes"), n2=_are(n)) if n else ""
 
 
 def _are(n: int) -> str:
@@ -181,16 +225,24 @@ def _are(n: int) -> str:
 
 def _class_strip(fragile: ClassFragile, seeing: Seeing, medium: Medium) -> Strip:
     tiles = tuple(_fragile_tile(image, fragile.class_name, seeing) for image in fragile.images[: medium.tiles])
-    empty = "" if fragile.images else "No image of it flips at any strength."
-    return Strip(fragile.class_name, f"feature {fragile.feature} suppressed", tiles, empty)
+    empty = "" if fragile.images else say("No image of it flips at any strength.")
+    return Strip(fragile.class_name, say("feature {feature} suppressed", feature=fragile.feature), tiles, empty)
 
 
 def _fragile_tile(fragile_image: FragileImage, class_name: str, seeing: Seeing) -> Tile:
     image, at = seeing.images.get(fragile_image.path), f"α̂ = {strength(fragile_image.alpha_hat)}"
-    alt = f"An image of the class {class_name} that flips to {fragile_image.flips_to} at {at}"
+    alt = say(
+        "An image of the class {class_name} that flips to {flips_to} at {at}",
+        class_name=class_name,
+        flips_to=fragile_image.flips_to,
+        at=at,
+    )
     images = [] if image is None else [show(image, alt)]
-    images += [show(each.overlay, _alt(each, f"the class {class_name}", class_name)) for each in fragile_image.maps]
-    lines = (f"to {fragile_image.flips_to}", at)
+    images += [
+        show(each.overlay, _alt(each, say("the class {class_name}", class_name=class_name), class_name))
+        for each in fragile_image.maps
+    ]
+    lines = (say("to {flips_to}", flips_to=fragile_image.flips_to), at)
     return Tile(tuple(images), lines)
 
 
@@ -199,4 +251,9 @@ def _lost_sentence(seeing: Seeing) -> str:
     if not lost:
         return ""
     which = names([f"{skipped.path} ({skipped.reason})" for skipped in lost], 3)
-    return f"{plural(len(lost), 'image')} could not be read again and {_are(len(lost))} not shown: {which}."
+    return say(
+        "{lost} could not be read again and {lost2} not shown: {which}.",
+        lost=plural(len(lost), "image"),
+        lost2=_are(len(lost)),
+        which=which,
+    )

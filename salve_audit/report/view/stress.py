@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from salve_audit.report.language import say
 from salve_audit.report.numbers import count
 from salve_audit.report.view.composition import (
     chain_table,
@@ -39,7 +40,7 @@ def build_stress(result: AuditResult, medium: Medium) -> Section | None:
         if stress.recovery and medium.numbers
         else None,
     }
-    return Section("stress", "Edits enhanced, added up and undone", "stress.html.j2", parts)
+    return Section("stress", say("Edits enhanced, added up and undone"), "stress.html.j2", parts)
 
 
 def _scope(stress: Stress) -> str:
@@ -47,7 +48,10 @@ def _scope(stress: Stress) -> str:
     if not stress.n_classes_left_out:
         return ""
     examined, left = len(stress.class_names), stress.n_classes_left_out
-    return (
-        f"Examined are the {count(examined)} most fragile classes; {count(left)} are left out. Accuracies are over "
-        f"{count(stress.n_samples)} audit images."
+    return say(
+        "Examined are the {examined} most fragile classes; {left} are left out. Accuracies are over {n_samples} "
+        "audit images.",
+        examined=count(examined),
+        left=count(left),
+        n_samples=count(stress.n_samples),
     )

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from salve_audit.report.charts.bundle import MOST_LINES, Axis, Line, draw_bundle
 from salve_audit.report.charts.svg import Drawing
-from salve_audit.report.numbers import count, names, percent_interval, plural, points
+from salve_audit.report.language import plural, say
+from salve_audit.report.numbers import count, names, percent_interval, points
 from salve_audit.report.tables import Column, Missing, Table, Value, make_table
 from salve_audit.report.view.page import Figure, Medium
 from salve_audit.report.view.thumbnails import thumbnails
@@ -55,8 +56,21 @@ def entangled_lines(swept: Sequence[Swept], limit: int = 12) -> list[str]:
             at = _widest(swept_feature.sweep, opposed)
             by_name = {c.class_name: _change(swept_feature.sweep, c, at.alpha_hat) for c in swept_feature.sweep.classes}
             low, high = min(at.falls, key=by_name.__getitem__), max(at.rises, key=by_name.__getitem__)
-            moves = f"{low} changes by {points(by_name[low])} and {high} by {points(by_name[high])} points"
-            said.append(f"Feature {swept_feature.info.index}: suppressed at α̂ = {-at.alpha_hat:g}, {moves}.")
+            moves = say(
+                "{low} changes by {by_name} and {high} by {by_name2} points",
+                low=low,
+                by_name=points(by_name[low]),
+                high=high,
+                by_name2=points(by_name[high]),
+            )
+            said.append(
+                say(
+                    "Feature {index}: suppressed at α̂ = {x}, {moves}.",
+                    index=swept_feature.info.index,
+                    x=f"{-at.alpha_hat:g}",
+                    moves=moves,
+                )
+            )
     return said
 
 
@@ -85,15 +99,29 @@ def sweep_sentence(swept: Sequence[Swept], stress: Stress | None) -> str:
     still = sum(not swept_feature.sweep.moves for swept_feature in swept)
     text = plural(len(swept), "cross-class feature")
     if not down and not up:
-        said = f"Up to α̂ = {top:g} none of {text} moves two classes in opposite directions beyond chance"
+        said = say(
+            "Up to α̂ = {top} none of {x} moves two classes in opposite directions beyond chance", top=f"{top:g}", x=text
+        )
     else:
-        said = f"Up to α̂ = {top:g}, {count(len(down))} of {text} {'moves' if len(down) == 1 else 'move'} classes in "
-        said += f"opposite directions beyond chance when suppressed (entangled), {count(len(up))} when enhanced"
-    said += f"; {count(still)} {'moves' if still == 1 else 'move'} no class at all." if still else "."
+        said = say(
+            "Up to α̂ = {top}, {down} of {x} {x2} classes in ",
+            top=f"{top:g}",
+            down=count(len(down)),
+            x=text,
+            x2="moves" if len(down) == 1 else "move",
+        )
+        said += say(
+            "opposite directions beyond chance when suppressed (entangled), {up} when enhanced", up=count(len(up))
+        )
+    said += (
+        say("; {still} {x} no class at all.", still=count(still), x="moves" if still == 1 else "move") if still else "."
+    )
     if stress is not None and stress.n_sweeps_left_out:
-        said += f" {plural(stress.n_sweeps_left_out, 'more feature')} were not swept."
+        said += say(
+            " {n_sweeps_left_out} were not swept.", n_sweeps_left_out=plural(stress.n_sweeps_left_out, "more feature")
+        )
     if stress is not None and stress.n_classes_left_out:
-        said += f" Classes are the {count(len(stress.class_names))} most fragile."
+        said += say(" Classes are the {class_names} most fragile.", class_names=count(len(stress.class_names)))
     return said
 
 
@@ -102,10 +130,14 @@ def sweep_figure(swept: Sequence[Swept], medium: Medium) -> Figure:
     shown = swept[:PANELS]
     note = ""
     if len(swept) > len(shown):
-        note = f"Shown are the {len(shown)} most entangled of {count(len(swept))} features; all are in the table."
+        note = say(
+            "Shown are the {shown} most entangled of {swept} features; all are in the table.",
+            shown=len(shown),
+            swept=count(len(swept)),
+        )
     return Figure(
         "figure-sweeps",
-        "Accuracy of the classes that a cross-class feature moves most, while it is suppressed or enhanced",
+        say("Accuracy of the classes that a cross-class feature moves most, while it is suppressed or enhanced"),
         tuple(_panel(swept_feature) for swept_feature in shown),
         "features[].sweep",
         panels=True,
@@ -118,20 +150,20 @@ def _numbers(shown: Sequence[Swept]) -> Table:
     """Accuracy with its interval of the classes drawn, at every strength."""
     strengths = shown[0].sweep.alpha_hat
     heads = [f"{'suppress' if s < 0 else 'enhance'} {abs(s):g}" if s else "unedited" for s in strengths]
-    columns = [Column("Feature", "name"), Column("Class", "text"), *(Column(head) for head in heads)]
+    columns = [Column(say("Feature"), "name"), Column(say("Class"), "text"), *(Column(head) for head in heads)]
     rows: list[list[Value]] = []
     for swept_feature in shown:
         for each in _chosen(swept_feature.sweep):
             bounds = zip(each.accuracy, each.low, each.high, strict=True)
             cells = [f"{100 * value:.1f} ({percent_interval(low, high)})" for value, low, high in bounds]
             rows.append([str(swept_feature.info.index), each.class_name, *cells])
-    return make_table("Accuracy and 95 % interval, %", columns, rows, len(rows), "features[].sweep")
+    return make_table(say("Accuracy and 95 % interval, %"), columns, rows, len(rows), "features[].sweep")
 
 
 def _panel(swept_feature: Swept) -> Drawing:
     lines = [Line(c.class_name, c.accuracy, c.low, c.high) for c in _chosen(swept_feature.sweep)]
-    axis = Axis(swept_feature.sweep.alpha_hat, "strength α̂", ("← suppressed", "enhanced →"))
-    entangled = " (entangled)" if swept_feature.size else ""
+    axis = Axis(swept_feature.sweep.alpha_hat, say("strength α̂"), (say("← suppressed"), say("enhanced →")))
+    entangled = say(" (entangled)") if swept_feature.size else ""
     return draw_bundle(f"Feature {swept_feature.info.index}{entangled}", axis, lines)
 
 
@@ -155,23 +187,23 @@ def _chosen(sweep: FeatureSweep) -> list[ClassSweep]:
 def sweep_table(swept: Sequence[Swept], medium: Medium) -> Table:
     """All swept features: which classes move against each other, and how far."""
     columns = [
-        Column("Feature", "name"),
-        Column("Strong on", "wrap"),
-        Column("Suppressed: falls / rises", "wrap"),
-        Column("Enhanced: falls / rises", "wrap"),
-        Column("Opposite by, points"),
+        Column(say("Feature"), "name"),
+        Column(say("Strong on"), "wrap"),
+        Column(say("Suppressed: falls / rises"), "wrap"),
+        Column(say("Enhanced: falls / rises"), "wrap"),
+        Column(say("Opposite by, points")),
     ]
     rows: list[list[Value]] = [
         [
             str(swept_feature.info.index),
-            names(swept_feature.info.classes, medium.listed) if swept_feature.info.classes else "none",
+            names(swept_feature.info.classes, medium.listed) if swept_feature.info.classes else say("none"),
             _opposed(swept_feature.sweep, -1, medium.listed),
             _opposed(swept_feature.sweep, 1, medium.listed),
             f"{100 * swept_feature.size:.1f}" if swept_feature.size else Missing(_NOT_OPPOSED),
         ]
         for swept_feature in swept
     ]
-    return make_table("Cross-class features over strengths", columns, rows, medium.table_rows, "features[].sweep")
+    return make_table(say("Cross-class features over strengths"), columns, rows, medium.table_rows, "features[].sweep")
 
 
 def _opposed(sweep: FeatureSweep, sign: int, limit: int) -> Value:
@@ -180,17 +212,20 @@ def _opposed(sweep: FeatureSweep, sign: int, limit: int) -> Value:
     sides = []
     for each in ([name for move in moves for name in move.falls], [name for move in moves for name in move.rises]):
         unique = list(dict.fromkeys(each))
-        sides.append(names(unique, limit) if unique else "none")
-    return "none" if sides == ["none", "none"] else " / ".join(sides)
+        sides.append(names(unique, limit) if unique else say("none"))
+    none = say("none")
+    return none if sides == [none, none] else " / ".join(sides)
 
 
 def images_table(swept: Sequence[Swept], seeing: Seeing | None, medium: Medium) -> Table:
     """The images on which each feature is strongest: those of its gallery, or their paths where there is none."""
-    columns = [Column("Feature", "name"), Column("Strongest audit images (class)", "wrap")]
+    columns = [Column(say("Feature"), "name"), Column(say("Strongest audit images (class)"), "wrap")]
     rows: list[list[Value]] = []
     for swept_feature in swept[: PANELS if not medium.numbers else None]:
         strongest = swept_feature.sweep.images[:IMAGES]
         shown = ", ".join(f"{each.path} ({each.class_name})" for each in strongest)
         images: Value = thumbnails(strongest, seeing, swept_feature.info.index) or shown
         rows.append([str(swept_feature.info.index), images if strongest else Missing("it fires on no audit image")])
-    return make_table("Where each feature is strongest", columns, rows, medium.table_rows, "features[].sweep.images")
+    return make_table(
+        say("Where each feature is strongest"), columns, rows, medium.table_rows, "features[].sweep.images"
+    )

@@ -1,0 +1,104 @@
+"""The commands that belong to an audit, as the reader would type them where model, data and audit.json lie."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from salve_audit.report.numbers import clean
+from salve_audit.results import AuditResult, Concept
+
+AUDIT = "audit.json"
+# Defaults of the options that audit.json records; what differs from them is a setting of this audit.
+DEFAULTS: Mapping[str, Any] = {
+    "activation_maximisation": "auto",
+    "batch_size": 128,
+    "deep_edits": "auto",
+    "device": "auto",
+    "evidence": "auto",
+    "follow_links": False,
+    "images": True,
+    "orientation": "auto",
+    "precision": "auto",
+    "sae": "auto",
+    "seed": 0,
+    "trust_model": False,
+    "evidence_budget": 300,
+}
+_NEGATIVE = {"images": "--no-images"}
+
+
+def changed_settings(result: AuditResult) -> dict[str, Any]:
+    """The settings of this audit that are not the defaults; lists that the tool fills in itself are left out."""
+    return {
+        key: value
+        for key, value in sorted(result.provenance.config.items())
+        if value != DEFAULTS.get(key) and value not in (None, [], ()) and not _is_whole_list(key, value, result)
+    }
+
+
+def _is_whole_list(key: str, value: Any, result: AuditResult) -> bool:
+    """The comparison of all methods is the default."""
+    from salve_audit.interventions.registry import METHODS
+
+    return key == "interventions" and list(value) == list(METHODS)
+
+
+def rerun(result: AuditResult) -> str:
+    """The command that repeats the audit."""
+    data = [result.data.root] if result.model.transform is not None else []
+    words = ["salve-audit", result.model.name, *data]
+    for key, value in changed_settings(result).items():
+        words += _flag(key, value)
+    return _join(words)
+
+
+def _flag(key: str, value: Any) -> list[str]:
+    if key in _NEGATIVE:
+        return [_NEGATIVE[key]]
+    flag = f"--{key.replace('_', '-')}"
+    if value is True:
+        return [flag]
+    return [flag, ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)]
+
+
+def edit_concept(result: AuditResult, concept: Concept) -> str:
+    """The command that removes a concept from the weights."""
+    model = PurePath(result.model.name)
+    out = f"{model.stem}-edited{model.suffix}"
+    return _join(["salve-audit", "edit", model.name, AUDIT, "--concept", str(concept.index), "-o", out])
+
+
+def edit_class(result: AuditResult, class_name: str) -> str:
+    """The command that weakens a class's dominant feature."""
+    model = PurePath(result.model.name)
+    out = f"{model.stem}-edited{model.suffix}"
+    return _join(["salve-audit", "edit", model.name, AUDIT, "--class", class_name, "--alpha-hat", "0.5", "-o", out])
+
+
+def explain(result: AuditResult, path: str) -> str:
+    """The command that takes one prediction apart."""
+    return _join(["salve-audit", "explain", result.model.name, str(PurePath(result.data.root) / path), AUDIT])
+
+
+def gate(key: str, limit: float) -> str:
+    """The command that judges this audit under a limit."""
+    return _join(["salve-audit", "gate", AUDIT, f"--{key.replace('_', '-')}", f"{limit:g}"])
+
+
+def gate_line(key: str, limit: float) -> str:
+    """The line of ``[tool.salve-audit]`` that sets the limit."""
+    return f"{key} = {json.dumps(limit)}"
+
+
+def rounded_up(value: float, step: float = 0.05) -> float:
+    """The next round limit above a value, at most 1."""
+    return min(1.0, round(math.ceil(value / step - 1e-9) * step, 10))
+
+
+def _join(words: list[str]) -> str:
+    return clean(shlex.join(words))

@@ -1,0 +1,280 @@
+"""Class cards: what one class depends on, what it looks like, how it is edited away, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from salve_audit.report.charts.axes import alpha_scale
+from salve_audit.report.charts.curves import Panel, draw_curve_legend, draw_panel
+from salve_audit.report.charts.lanes import Lane, draw_lane
+from salve_audit.report.charts.svg import Drawing
+from salve_audit.report.conclusions import Conclusion, Conclusions, Group, own_drop
+from salve_audit.report.language import plural, say
+from salve_audit.report.numbers import count, percent, percent_interval, strength
+from salve_audit.report.recommend import Advice, advise_class
+from salve_audit.report.sentences import GROUP_TITLES, REGION, class_sentence
+from salve_audit.report.tables import Chips, Column, Missing, Shown, Table, Value, make_table
+from salve_audit.report.view.cells import NO_CORRECT, accuracy_cell, interval_cell, median_cell, reliance_cell
+from salve_audit.report.view.front import chips
+from salve_audit.report.view.page import ClassName, Medium, Section
+from salve_audit.report.view.thresholds import censored_cells, threshold_cells
+from salve_audit.report.view.thumbnails import show
+from salve_audit.results import AuditResult, ClassReliance, Concept, ConceptImage, FactorEffect
+
+ROWS_OF_IMAGES = {"html": 3, "pdf": 2}
+FACTORS = 4  # global factors in a card, the largest first
+IMAGE = 72  # CSS pixels
+_GONE = 0.02
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that was removed: its words, its effect, and the lane that shows it."""
+
+    label: str
+    value: str
+    lane: Markup
+    inserted: str = ""
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """One image in the columns of a card; the last line says what the network answers without the thing."""
+
+    images: tuple[Shown, ...]
+    note: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """One class."""
+
+    name: ClassName
+    group: str
+    group_title: str
+    tone: str
+    chips: tuple[str, ...]
+    accuracy: str
+    sentence: str
+    parts: tuple[Part, ...]
+    columns: tuple[str, ...]
+    images: tuple[ImageRow, ...]
+    curve: Drawing | None
+    curve_key: int  # index of the class, for the page's slider
+    thresholds: Table
+    advice: Advice | None
+    flags: tuple[str, ...]
+
+
+def build_cards(
+    conclusions: Conclusions, names: Mapping[str, ClassName], reviewed: Mapping[int, str], medium: Medium
+) -> Section:
+    """Cards of the classes that need a look, worst first, and one table of the others."""
+    carded = choose_carded(conclusions, medium)
+    scale = _curve_scale(carded)
+    cards = tuple(_card(each, conclusions, (names, reviewed, medium), scale) for each in carded)
+    rest = [each for each in conclusions.ranked if each not in carded]
+    parts = {
+        "cards": cards,
+        "legend": draw_curve_legend() if any(card.curve for card in cards) else None,
+        "rest": _rest_table(rest, medium.table_rows) if rest else None,
+        "rest_title": say("Other classes: nothing found that more than this"),
+        "measured": conclusions.is_measured,
+    }
+    return Section("classes", say("Classes"), "cards.html.j2", parts)
+
+
+def choose_carded(conclusions: Conclusions, medium: Medium) -> tuple[Conclusion, ...]:
+    """The classes that get a card: all of a short list, else those that depend on something or break the policy."""
+    if medium.all_cards:
+        return conclusions.ranked[: medium.cards]
+    telling = (Group.DEPENDS, Group.UNDECIDED) if conclusions.is_measured else (Group.NOT_EXAMINED,)
+    wanted = [each for each in conclusions.ranked if each.group in telling or each.outcome == "fail"]
+    return tuple(wanted[: medium.cards])
+
+
+def _card(
+    conclusion: Conclusion,
+    conclusions: Conclusions,
+    context: tuple[Mapping[str, ClassName], Mapping[int, str], Medium],
+    scale: tuple[float, str],
+) -> Card:
+    names, reviewed, medium = context
+    info = conclusion.info
+    columns, images = _images(conclusion, conclusions.result, ROWS_OF_IMAGES[medium.name])
+    title = GROUP_TITLES[conclusion.group] if conclusions.is_measured else ""
+    return Card(
+        name=names[conclusion.name],
+        group=conclusion.group.value,
+        group_title=say(title) if title else "",
+        tone={Group.DEPENDS: "alarm", Group.UNDECIDED: "open"}.get(conclusion.group, "calm"),
+        chips=chips(conclusion, reviewed),
+        accuracy=_accuracy(info),
+        sentence=class_sentence(conclusion, conclusions.threshold),
+        parts=_parts(conclusion, conclusions.threshold),
+        columns=columns,
+        images=images,
+        curve=draw_panel(_panel(info), *scale) if info.curve.alpha_hat else None,
+        curve_key=info.index,
+        thresholds=_thresholds(info),
+        advice=advise_class(conclusion, conclusions),
+        flags=info.flags,
+    )  # fmt: skip
+
+
+def _accuracy(info: ClassReliance) -> str:
+    if not info.n:
+        return say("no images")
+    return say("{share} of {n} right", share=percent(info.accuracy, info.n), n=plural(info.n, "image"))
+
+
+def _parts(conclusion: Conclusion, threshold: float) -> tuple[Part, ...]:
+    """The strongest thing, the second strongest, and every global factor that matters most."""
+    reliance = conclusion.reliance
+    if reliance is None:
+        return ()
+    parts = []
+    for concept in filter(None, (conclusion.concept, conclusion.second)):
+        chance = reliance.chance if concept is conclusion.concept else None
+        if concept.kind == REGION:
+            parts.append(_concept_part(concept, reliance.n, chance, threshold))
+    by_size = sorted(reliance.factors, key=lambda factor: (-factor.strength, -factor.removed, factor.name))
+    parts += [_factor_part(factor, factor.n or reliance.n, threshold) for factor in by_size[:FACTORS]]
+    return tuple(parts)
+
+
+def _concept_part(concept: Concept, n: int, chance: float | None, threshold: float) -> Part:
+    own = next((e for e in concept.effect if e.class_name == concept.class_name), None)
+    low, high = (own.low, own.high) if own is not None else (0.0, 0.0)
+    value = f"{percent(own_drop(concept), n)} ({percent_interval(low, high, n)})"
+    label = say("concept {index}", index=concept.index)
+    tone = "alarm" if low > threshold else "open" if high > threshold else "calm"
+    lane = Lane(own_drop(concept), low, high, tone, f"{label}: {value}", chance, threshold)
+    return Part(label, value, draw_lane(lane))
+
+
+def _factor_part(factor: FactorEffect, n: int, threshold: float) -> Part:
+    value = f"{percent(factor.removed, n)} ({percent_interval(factor.low, factor.high, n)})"
+    tone = "alarm" if factor.low > threshold else "open" if factor.high > threshold else "calm"
+    label = say(factor.name)
+    lane = Lane(factor.removed, factor.low, factor.high, tone, f"{label}: {value}", factor.chance, threshold)
+    inserted = ""
+    if factor.inserted is not None:
+        inserted = say("put into other classes: {share} become it", share=percent(factor.inserted))
+        if factor.inserted_chance is not None:
+            inserted += say(" (by chance {share})", share=percent(factor.inserted_chance))
+    return Part(label, value, draw_lane(lane), inserted)
+
+
+def _images(conclusion: Conclusion, result: AuditResult, limit: int) -> tuple[tuple[str, ...], tuple[ImageRow, ...]]:
+    """Labelled columns: the image where it is kept, where the thing is, and the image without it."""
+    concept = conclusion.concept
+    if concept is None or not concept.images:
+        return (), ()
+    kept = result.seeing.images if result.seeing is not None else {}
+    shown = concept.images[:limit]
+    has_plain = all(image.path in kept for image in shown)
+    has_heat = all(image.heat is not None for image in shown)
+    columns = [
+        *([say("Image")] if has_plain else []),
+        say("Where"),
+        *([say("Evidence")] if has_heat else []),
+        say("Removed"),
+    ]
+    rows = []
+    for image in shown:
+        images = [*([show(kept[image.path], _alt(concept, "An image of {class_name}"), IMAGE)] if has_plain else [])]
+        images.append(
+            show(image.outlined, _alt(concept, "An image of {class_name} with concept {index} outlined"), IMAGE)
+        )
+        if image.heat is not None and has_heat:
+            images.append(show(image.heat, _alt(concept, "Where the evidence for {class_name} lies in it"), IMAGE))
+        images.append(show(image.without, _alt(concept, "The same image with concept {index} removed"), IMAGE))
+        rows.append(ImageRow(tuple(images), _answer(image)))
+    return tuple(columns), tuple(rows)
+
+
+def _answer(image: ConceptImage) -> str:
+    return say("the prediction flips") if image.flipped else say("the prediction stays")
+
+
+def _alt(concept: Concept, text: str) -> str:
+    return say(text, class_name=concept.class_name, index=concept.index)
+
+
+def _curve_scale(carded: Sequence[Conclusion]) -> tuple[float, str]:
+    scale = alpha_scale([a for each in carded for a in _telling(each.info)], 0, 1)
+    return scale.high, scale.kind
+
+
+def _telling(info: ClassReliance) -> list[float | None]:
+    """Strengths that a curve must show: its thresholds, and where next to nothing is left of the class."""
+    curve, hat = info.curve, info.alpha_hat
+    gone = next((a for a, accuracy in zip(curve.alpha_hat, curve.accuracy, strict=False) if accuracy <= _GONE), None)
+    return [gone, hat.flip.median, hat.empirical, hat.analytical]
+
+
+def _panel(info: ClassReliance) -> Panel:
+    hat = info.alpha_hat
+    marks = (("analytical", hat.analytical), ("numerical", hat.numerical), ("flip", hat.flip.median))
+    return Panel(info.name, info.curve.alpha_hat, info.curve.accuracy, info.curve.others, marks, hat.empirical)
+
+
+def _thresholds(info: ClassReliance) -> Table:
+    """The class's critical strengths in both units, and how many images never get there."""
+    heads = ("Analytical", "Numerical", "Flip", "Empirical")
+    columns = [Column("", "name"), *(Column(say(head)) for head in heads)]
+    rows: list[list[Value]] = [
+        ["α̂", *threshold_cells(info, info.alpha_hat)],
+        ["α", *threshold_cells(info, info.alpha)],
+        [say("never"), "–", *censored_cells(info), "–"],
+    ]
+    return make_table(
+        say("Critical suppression, feature {n}", n=info.dominant_feature), columns, rows, 3, "classes[].alpha_hat"
+    )
+
+
+def _rest_table(rest: Sequence[Conclusion], limit: int) -> Table:
+    """Everything that matters of a class in one row."""
+    has_reliance = any(each.reliance is not None for each in rest)
+    columns = [
+        Column(say("Class"), "name"),
+        *([Column(say("Image reliance, %")), Column(say("By chance"))] if has_reliance else []),
+        Column(say("Known"), "text"),
+        Column(say("Accuracy")),
+        Column(say("α̂ flip")),
+        Column(say("95 % interval")),
+        Column(say("Flags"), "text"),
+    ]
+    rows: list[list[Value]] = []
+    for each in rest:
+        reliance = each.reliance
+        chance: Value = Missing("nothing was removed at random")
+        if reliance is not None and reliance.chance is not None:
+            chance = percent(reliance.chance, reliance.n)
+        rows.append(
+            [
+                each.name,
+                *([reliance_cell(reliance), chance] if has_reliance else []),
+                say(GROUP_TITLES[each.group]),
+                accuracy_cell(each.info),
+                median_cell(each.info) if each.info.n_correct else Missing(NO_CORRECT),
+                interval_cell(each.info),
+                Chips(each.info.flags),
+            ]
+        )
+    return make_table(say("Other classes"), columns, rows, limit, "classes[]")
+
+
+def known(conclusion: Conclusion) -> str:
+    """The group of a class in words, with how many images say so."""
+    n = conclusion.reliance.n if conclusion.reliance is not None else 0
+    return f"{say(GROUP_TITLES[conclusion.group])} ({count(n)})" if n else say(GROUP_TITLES[conclusion.group])
+
+
+def flip_text(info: ClassReliance) -> str:
+    """The flip median, or a dash where no image is right."""
+    return strength(info.alpha_hat.flip.median) if info.n_correct else "–"

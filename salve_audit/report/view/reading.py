@@ -1,0 +1,110 @@
+"""How to read the report: one worked example, five words, and what the numbers do not say."""
+
+from __future__ import annotations
+
+from salve_audit.report.conclusions import Conclusion, Conclusions
+from salve_audit.report.language import say
+from salve_audit.report.numbers import count, name, percent, percent_interval
+from salve_audit.report.sentences import REGION, thing
+from salve_audit.report.tables import Shown
+from salve_audit.report.view.demo import sentence_on_truth
+from salve_audit.report.view.page import Section
+from salve_audit.report.view.thumbnails import show
+from salve_audit.results import Seeing
+
+_EXAMPLE = 104  # CSS pixels
+WORDS = (
+    (
+        "Image reliance",
+        "The share of a class's images that the model gets wrong once one thing is removed from each of them and the "
+        "network is run again: the largest over all things that were tried.",
+    ),
+    (
+        "Thing",
+        "A concept (regions of the image that the network reads alike) or a global factor of the image, such as its "
+        "border or its colours.",
+    ),
+    ("By chance", "What removing other places of the same size costs. Only a loss beyond it counts."),
+    ("95 % interval", "The range that the number would have in 95 of 100 audits of other images of the same kind."),
+    (
+        "α̂ flip",
+        "How much of one feature has to be suppressed in the final layer until half of a class's correct predictions "
+        "change. It says how easily a class is edited away, not what it depends on in the image.",
+    ),
+)
+
+
+def build_reading(conclusions: Conclusions) -> Section:
+    """The second page."""
+    example = _example(conclusions)
+    result = conclusions.result
+    parts = {
+        "example": example,
+        "words": [(say(word), say(meaning)) for word, meaning in WORDS],
+        "limits": [say(text) for text in _limits(conclusions)],
+        "truth": sentence_on_truth(result.demo) if result.demo is not None else "",
+    }
+    return Section("reading", say("How to read it"), "reading.html.j2", parts)
+
+
+def _limits(conclusions: Conclusions) -> list[str]:
+    texts = [
+        "A class that depends on one thing may depend on the right one: the network alone can't tell an object from a "
+        "shortcut. A person has to look.",
+        "“Not found” is not “absent”: only regions and the factors that were tried can be found.",
+        "Intervals are over images. On networks with known truth, image reliance is off by about 0.1 on average, and "
+        "by more for some classes.",
+        "Filling a thing in is not the same as its never having been there.",
+        "A small α̂ is no proof of a shortcut, and a large one none of robustness.",
+    ]
+    return (
+        texts
+        if conclusions.is_measured
+        else [texts[-1], "What the classes depend on in their images was not measured."]
+    )
+
+
+def _example(conclusions: Conclusions) -> dict[str, object] | None:
+    """The class that depends most on something that can be shown, step by step; None where there is no image."""
+    for conclusion in conclusions.ranked:
+        concept = conclusion.concept
+        if concept is None or not concept.images or not conclusion.is_beyond_chance:
+            continue
+        steps = _steps(conclusion, conclusions.result.seeing)
+        return {"class_name": conclusion.name, "steps": steps, "sentence": _sum_up(conclusion)}
+    return None
+
+
+def _steps(conclusion: Conclusion, seeing: Seeing | None) -> list[tuple[Shown, str]]:
+    concept = conclusion.concept
+    assert concept is not None, "examples are of a concept"
+    image = next((image for image in concept.images if image.flipped), concept.images[0])
+    words = {"class_name": concept.class_name, "index": concept.index}
+    steps = []
+    kept = seeing.images if seeing is not None else {}
+    if image.path in kept:
+        steps.append((show(kept[image.path], say("An image of {class_name}", **words), _EXAMPLE),
+                      say("An audit image of {class_name}.", class_name=name(concept.class_name))))  # fmt: skip
+    steps.append((show(image.outlined, say("The same image with concept {index} outlined", **words), _EXAMPLE),
+                  say("The network's evidence for {class_name} is found and outlined: {thing}.",
+                      class_name=name(concept.class_name), thing=thing(conclusion))))  # fmt: skip
+    answer = "It is removed and the network runs again: the prediction changes."
+    if not image.flipped:
+        answer = "It is removed and the network runs again: here the prediction stays."
+    steps.append((show(image.without, say("The same image without it", **words), _EXAMPLE), say(answer)))
+    return steps
+
+
+def _sum_up(conclusion: Conclusion) -> str:
+    reliance, concept = conclusion.reliance, conclusion.concept
+    assert reliance is not None, "examples are measured"
+    assert concept is not None, "examples are of a concept"
+    seen = ""
+    if concept.kind == REGION:
+        seen = say("It was found in {n} of {total} images. ", n=count(concept.n_images), total=count(reliance.n))
+    return seen + say(
+        "Over all images of {class_name}, {share} are lost without it ({interval} %): that is its image reliance.",
+        class_name=name(conclusion.name),
+        share=percent(reliance.reliance, reliance.n),
+        interval=percent_interval(reliance.low, reliance.high, reliance.n),
+    )

@@ -1,0 +1,34 @@
+"""What to do: class, evidence, action, how to check, and the line of the settings that guards it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from salve_audit.report.conclusions import Conclusions
+from salve_audit.report.language import say
+from salve_audit.report.numbers import count
+from salve_audit.report.recommend import Advice, recommend
+from salve_audit.report.view.page import ClassName, Medium, Section
+
+MOST = {"html": 200, "pdf": 14}
+
+
+@dataclass(frozen=True)
+class AdviceRow:
+    """One recommendation as it is printed."""
+
+    name: ClassName | None
+    advice: Advice
+
+
+def build_recommendations(conclusions: Conclusions, names: Mapping[str, ClassName], medium: Medium) -> Section:
+    """All recommendations, the most urgent first."""
+    advice = recommend(conclusions)
+    shown = advice[: MOST[medium.name]]
+    left = len(advice) - len(shown)
+    parts = {
+        "rows": [AdviceRow(names.get(each.class_name), each) for each in shown],
+        "more": say("{n} more, of lesser weight, are in the HTML report.", n=count(left)) if left else "",
+    }
+    return Section("recommendations", say("Recommendations"), "recommendations.html.j2", parts)

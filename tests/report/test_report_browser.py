@@ -1,0 +1,145 @@
+"""The page in Chromium: nothing overflows, nothing is logged, axe finds nothing, and the script does what it says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from report_reliance import build_scenario
+
+from salve_audit.report import render_html
+
+pytestmark = pytest.mark.slow
+CHROMIUM = Path("/usr/bin/chromium")
+WIDTHS = (390, 1280, 2560)
+OVERFLOW = "document.documentElement.scrollWidth > window.innerWidth"
+SMALL = """[...document.querySelectorAll("main *")].filter(e => e.children.length === 0 && e.textContent.trim()
+  && !e.closest("svg, .skip, sup, sub") && e.getClientRects().length && parseFloat(getComputedStyle(e).fontSize) < 11)
+  .map(e => e.outerHTML.slice(0, 80))"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        pytest.skip(f"no {CHROMIUM}")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("report") / "report.html"
+    file.write_text(render_html(build_scenario("mixed")), encoding="utf-8")
+    return file
+
+
+def _open(browser: Browser, file: Path, width: int = 1280, **options: object) -> tuple[Page, list[str]]:
+    context = browser.new_context(viewport={"width": width, "height": 900}, **options)  # type: ignore[arg-type]
+    context.route(re.compile(r"^(?!file:|data:)"), lambda route: pytest.fail(f"asked for {route.request.url}"))
+    page, said = context.new_page(), list[str]()
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("dialog", lambda dialog: said.append(dialog.message))
+    page.goto(file.as_uri())
+    return page, said
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_overflow_no_message_no_tiny_text(browser: Browser, report: Path, width: int) -> None:
+    page, said = _open(browser, report, width)
+    assert not page.evaluate(OVERFLOW)
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert not page.evaluate(OVERFLOW)
+    assert page.evaluate(SMALL) == []
+    assert said == []
+    page.context.close()
+
+
+def test_long_names_widen_nothing(browser: Browser, tmp_path: Path) -> None:
+    file = tmp_path / "long.html"
+    file.write_text(render_html(build_scenario("long")), encoding="utf-8")
+    for width in (390, 1280):
+        page, said = _open(browser, file, width)
+        page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        assert not page.evaluate(OVERFLOW)
+        assert said == []
+        page.context.close()
+
+
+@pytest.mark.skipif(find_spec("axe_playwright_python") is None, reason="axe-playwright-python is not installed")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_nothing(browser: Browser, report: Path, width: int, scheme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    page, _ = _open(browser, report, width, color_scheme=scheme, bypass_csp=True)
+    violations = Axe().run(page).response["violations"]
+    assert [(v["id"], v["nodes"][0]["html"][:120]) for v in violations] == []
+    page.context.close()
+
+
+def test_the_script_jumps_sorts_filters_and_suppresses(browser: Browser, report: Path) -> None:
+    page, said = _open(browser, report)
+    page.keyboard.press("/")
+    page.keyboard.type("truc")
+    page.keyboard.press("Enter")
+    assert page.evaluate("location.hash") == "#class-truck"
+    assert page.evaluate("document.activeElement.id") == "class-truck"
+    rows = page.locator("#index-table tbody tr:visible")
+    assert rows.count() == 10
+    page.locator("#filters select[name=group]").select_option("depends")
+    assert 0 < rows.count() < 10
+    page.locator("#filters select[name=group]").select_option("")
+    page.locator("#index-table th", has_text="Image reliance").locator("button").click()
+    shares = [
+        float(text.split()[0])
+        for text in page.locator("#index-table tbody td:nth-child(6)").all_inner_texts()
+        if text != "–"
+    ]
+    assert shares == sorted(shares)
+    slider = page.locator("#strength")
+    before = page.locator(".accuracies .own .num").first.inner_text()
+    slider.evaluate("e => { e.value = 1000; e.dispatchEvent(new Event('input')); }")
+    assert (before, page.locator(".accuracies .own .num").first.inner_text()) == ("100 %", "25 %")  # 30 of 40 left
+    own = page.locator(".confusion tbody tr").first.locator("td")
+    assert [text for text in own.all_inner_texts() if text] == ["10", "30"]
+    assert page.locator(".card .curve line.at").count() > 5
+    page.locator(".images img").first.click()
+    assert page.locator("dialog img").is_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("t")
+    assert page.evaluate("document.documentElement.dataset.theme") in ("dark", "light")
+    page.goto(report.as_uri() + "#method")
+    assert page.evaluate("document.getElementById('method').open")
+    assert said == []
+    page.context.close()
+
+
+def test_everything_is_there_without_script(browser: Browser, report: Path) -> None:
+    page, said = _open(browser, report, java_script_enabled=False)
+    assert page.locator(".tools").is_hidden()
+    assert page.locator("#index-table tbody tr").count() == 10
+    assert page.locator(".card").count() == 10
+    page.locator("#method summary").click()
+    assert page.locator("#method dl").first.is_visible()
+    assert said == []
+    page.context.close()
+
+
+def test_a_thousand_classes_are_paged_and_found(browser: Browser, tmp_path: Path) -> None:
+    file = tmp_path / "thousand.html"
+    file.write_text(render_html(build_scenario("thousand")), encoding="utf-8")
+    page, said = _open(browser, file, 390)
+    assert page.locator("#index-table tbody tr:visible").count() == 100
+    page.locator("#jump").fill("class 0777")
+    page.keyboard.press("Enter")
+    assert page.locator("#class-class-0777").is_visible()
+    assert not page.evaluate(OVERFLOW)
+    assert said == []
+    page.context.close()
