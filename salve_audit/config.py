@@ -128,17 +128,30 @@ class AuditConfig:
     limit: Annotated[
         int | None, Option("At most N images per class and split.", DATA, metavar="N", least=1, unset="all")
     ] = None
-    batch_size: Annotated[int, Option("Batch size of the backbone pass.", RUN, metavar="N", least=1)] = 128
+    batch_size: Annotated[
+        int | None,
+        Option("Batch size of the backbone pass.", RUN, metavar="N", least=1, unset="by image size, at most 128"),
+    ] = None
     workers: Annotated[
         int | None,
         Option(
-            "Processes that decode images.", RUN, metavar="N", least=0, unset="by cores and device", provenance=False
+            "Processes that decode images; on a CPU the threads of the pass do.",
+            RUN,
+            metavar="N",
+            least=0,
+            unset="by cores and device",
+            provenance=False,
         ),
     ] = None
     device: Annotated[str, Option("Device of the networks.", RUN, choices=DEVICES)] = "auto"
     precision: Annotated[
         str,
-        Option("Precision of the backbone pass; auto is fp32 on the CPU.", RUN, choices=("auto", "fp32", "bf16")),
+        Option(
+            "Precision of the backbone pass and of image reliance; auto is bf16 where a long pass on a CPU with units "
+            "for it is faster and predicts the same.",
+            RUN,
+            choices=("auto", "fp32", "bf16"),
+        ),
     ] = "auto"
     sae: Annotated[
         str,
@@ -217,6 +230,16 @@ class AuditConfig:
             old=OldSpelling("depth_layers", only="only one layer is looked at now", empty="auto"),
         ),
     ] = None
+    evidence_budget: Annotated[
+        int,
+        Option(
+            "Seconds for image reliance: the most fragile classes first, what is not finished by then is left out. A "
+            "limit on image reliance or redundancy lifts it.",
+            EVIDENCE,
+            metavar="SECONDS",
+            least=1,
+        ),
+    ] = 300
     fail_under: Annotated[
         float | None,
         Option("Exit 1 when the interval of a class's alpha_hat flip median lies below X.", LIMITS, metavar="X"),

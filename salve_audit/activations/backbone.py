@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch.utils.data import DataLoader
 
 from salve_audit.activations.cache import EntryWriter, Progress
-from salve_audit.activations.images import Batch, LoaderSettings, build_loader
+from salve_audit.activations.images import Batch, ImageDataset, LoaderSettings, build_loader, read_batch
+from salve_audit.activations.streams import computing, copy_for_streams, count_streams, run_streams
 from salve_audit.activations.unreadable import check_share_unreadable
 from salve_audit.errors import CheckpointError, DataError
 from salve_audit.inputs.data.imageset import ImageSet
@@ -51,12 +52,11 @@ def run_pass(classifier: Classifier, imageset: ImageSet, settings: PassSettings,
     paths = imageset.fit.paths + imageset.audit.paths
     first = writer.progress.n_seen
     loading = LoaderSettings(settings.batch_size, settings.workers, pin_memory=settings.device.type == "cuda")
-    loader = build_loader(imageset.reader, paths[first:], classifier.transform, loading)
-    with _computing(classifier, settings) as compute:
-        for batch in _load(loader, imageset.root):
-            rows = [first + row for row in batch.rows]
-            done = writer.progress
-            acts = compute(batch.images) if rows else np.zeros((0, done.d), np.float32)
+    batches = _load(imageset, paths[first:], classifier, loading)
+    with _computing(classifier, settings) as streams:
+        for batch, acts in run_streams(streams, _compute_batch, batches):
+            rows, done = [first + row for row in batch.rows], writer.progress
+            acts = acts if rows else np.zeros((0, done.d), np.float32)
             _check_finite(classifier, acts, [paths[row] for row in rows])
             if done.head_error is None and rows:
                 done = replace(done, head_error=verify_head(classifier, batch.images[:VERIFIED_IMAGES])[1])
@@ -67,7 +67,34 @@ def run_pass(classifier: Classifier, imageset: ImageSet, settings: PassSettings,
                 settings.advance(writer.progress.n_seen, len(paths))
 
 
-def _load(loader: DataLoader[Batch], root: Path) -> Iterator[Batch]:
+LoadedBatch = Callable[[], Batch]  # decodes where it is called, or holds what a process has decoded
+Compute = Callable[[torch.Tensor], Acts]  # images (b, c, h, w) to the head's inputs (b, d)
+
+
+def _compute_batch(compute: Compute, load: LoadedBatch) -> tuple[Batch, Acts]:
+    """A batch with its activations, none where no image can be read; images stay for the head's verification alone."""
+    batch = load()
+    return batch, compute(batch.images) if batch.rows else np.zeros((0, 0), np.float32)
+
+
+def _load(
+    imageset: ImageSet, paths: Sequence[str], classifier: Classifier, settings: LoaderSettings
+) -> Iterator[LoadedBatch]:
+    """The batches in order: without decoding processes each is decoded by the stream that computes it."""
+    if settings.workers:
+        loader = build_loader(imageset.reader, paths, classifier.transform, settings)
+        yield from (functools.partial(_give, batch) for batch in _iterate(loader, imageset.root))
+        return
+    dataset = ImageDataset(imageset.reader, paths, classifier.transform)
+    for start in range(0, len(paths), settings.batch_size):
+        yield functools.partial(read_batch, dataset, range(start, min(start + settings.batch_size, len(paths))))
+
+
+def _give(batch: Batch) -> Batch:
+    return batch
+
+
+def _iterate(loader: DataLoader[Batch], root: Path) -> Iterator[Batch]:
     """The loader's batches; a decoding process that dies (killed, no shared memory) becomes an error for the user."""
     batches = iter(loader)
     while True:
@@ -95,21 +122,26 @@ def _advance(done: Progress, rows: list[int], skipped: tuple[tuple[str, str], ..
 
 
 @contextmanager
-def _computing(classifier: Classifier, settings: PassSettings) -> Iterator[Callable[[torch.Tensor], Acts]]:
-    """A function from images (b, c, h, w) to the head's inputs (b, d), on a copy of the network."""
-    model = copy.deepcopy(classifier.model).to(settings.device)
-    model = model.to(memory_format=torch.channels_last)  # 4-D weights only; the faster layout for convolutions
-    reader, path = classifier.reader, str(classifier.path)
+def _computing(classifier: Classifier, settings: PassSettings) -> Iterator[list[Compute]]:
+    """A function for each stream, with a copy of the network of its own."""
+    copies = copy_for_streams(classifier, settings.device, count_streams(settings.device))
+    with exact_convolutions(), ExitStack() as stack:
+        yield [stack.enter_context(_watching(copy, settings)) for copy in copies]
+
+
+@contextmanager
+def _watching(classifier: Classifier, settings: PassSettings) -> Iterator[Compute]:
+    """A function from images to the head's inputs, by this network; its hooks are removed afterwards."""
+    model, reader, path = classifier.model, classifier.reader, str(classifier.path)
     inputs: dict[str, list[torch.Tensor]] = {}
     hooks = [watch_inputs(model, name, inputs) for name in reader.modules]
-    in_bf16 = settings.precision == "bf16"
 
     def compute(images: torch.Tensor) -> Acts:
         """The head's inputs, one row per image."""
         inputs.clear()
         on_device = images.to(settings.device, memory_format=torch.channels_last, non_blocking=True)
         try:
-            with torch.inference_mode(), torch.autocast(settings.device.type, torch.bfloat16, enabled=in_bf16):
+            with torch.inference_mode(), computing(settings.device, settings.precision):
                 model(on_device)
         except Exception as error:  # the network's own code may raise anything
             shape = " x ".join(map(str, images.shape))
@@ -118,8 +150,7 @@ def _computing(classifier: Classifier, settings: PassSettings) -> Iterator[Calla
         return reader.read(inputs, len(images), path).cpu().numpy()
 
     try:
-        with exact_convolutions():
-            yield compute
+        yield compute
     finally:
         for hook in hooks:
             hook.remove()

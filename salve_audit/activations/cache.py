@@ -6,6 +6,7 @@
     CACHE/<key>/meta.json         shape, head error, skipped images, hash of acts.npy and of itself
     CACHE/<key>.partial/          an interrupted pass, continued by the next one with the same key
     CACHE/<key>.<id>.work/        a pass that is running; its process renames it when done
+    CACHE/<key>.choice            a choice that was measured once for the same inputs and machine
 
 Renaming a folder is atomic, so audits that share a cache cannot see each other's unfinished work. Rows are appended
 with plain writes: a full disk is then an error to report, not a bus error inside a memory map.
@@ -23,10 +24,10 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Float
@@ -35,7 +36,7 @@ from salve_audit.errors import CacheError, OutputError
 from salve_audit.inputs.cache_dir import user_cache_dir
 from salve_audit.inputs.digest import hash_stream
 
-ACTS, META = "acts.npy", "meta.json"
+ACTS, META, CHOICE = "acts.npy", "meta.json", ".choice"
 ABANDONED_S = 7 * 24 * 3600  # a work folder this old belongs to a process that was killed
 HINT = "name another folder with --cache DIR, or use --no-cache"
 
@@ -99,6 +100,28 @@ def read_entry(cache_dir: Path, key: str) -> tuple[Float[np.ndarray, "n d"], Pro
     with contextlib.suppress(OSError):
         os.utime(folder)  # least recently used ones are pruned first
     return acts, progress
+
+
+def read_choice(cache_dir: Path, key: str) -> dict[str, Any] | None:
+    """What `write_choice` kept under `key`; None where there is nothing, or nothing that can be read."""
+    try:
+        choice = json.loads((cache_dir / f"{key}{CHOICE}").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return choice if isinstance(choice, dict) else None
+
+
+def write_choice(cache_dir: Path, key: str, choice: Mapping[str, Any]) -> None:
+    """Keeps a choice that depends on a measurement, so that the next run with these inputs makes the same.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    with as_output_error(cache_dir):
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        temporary = cache_dir / f"{key}.{uuid.uuid4().hex[:12]}.tmp"
+        temporary.write_text(json.dumps(choice), encoding="utf-8")
+        os.replace(temporary, cache_dir / f"{key}{CHOICE}")
 
 
 class EntryWriter:

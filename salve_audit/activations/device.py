@@ -1,4 +1,4 @@
-"""The device that the backbone runs on, its precision, and the number of decoding processes."""
+"""The device that the backbone runs on, and the number of decoding processes."""
 
 from __future__ import annotations
 
@@ -23,18 +23,11 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
-def choose_precision(name: str) -> str:
-    """``fp32`` or ``bf16``; ``auto`` is fp32 everywhere, so that machines agree on the numbers."""
-    assert name in ("auto", "fp32", "bf16"), f"unknown precision {name!r}"
-    return "bf16" if name == "bf16" else "fp32"
-
-
 def choose_workers(n_workers: int | None, device: torch.device) -> int:
     """The number of decoding processes, at most one per core; by default one per core for a GPU, at most 8.
 
-    For a network that runs on the CPU it is half the cores less one: the network keeps all of them busy, and on
-    two cores processes of their own made the pass slower (measured: 681 images/s without, 662 with one, 399 with
-    two, ResNet-18 at 64 px).
+    For a network that runs on the CPU it is half the cores less one: the network keeps all of them busy. The streams
+    of the backbone pass need none there, see `streams`.
     """
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if n_workers is None:

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,14 @@ import torch
 from jaxtyping import Float
 
 from salve_audit.activations.backbone import PassSettings, run_pass
-from salve_audit.activations.cache import EntryWriter, as_output_error, read_entry
-from salve_audit.activations.device import choose_precision, choose_workers
+from salve_audit.activations.cache import EntryWriter, as_output_error, read_choice, read_entry, write_choice
+from salve_audit.activations.device import choose_workers
 from salve_audit.activations.fingerprint import Fingerprint, compute_fingerprint
+from salve_audit.activations.images import LoaderSettings, load_batch
+from salve_audit.activations.precision import FP32, PROBED, Precision, choose_precision, describe_machine, needs_probe
+from salve_audit.activations.spread import spread_rows
 from salve_audit.activations.store import Activations, ActivationSplit, Skipped
+from salve_audit.activations.streams import choose_batch_size
 from salve_audit.activations.unreadable import check_classes_left
 from salve_audit.errors import OutputError, SalveError
 from salve_audit.inputs.data.imageset import ImageSet, ImageSplit
@@ -33,16 +37,16 @@ class ExtractSettings:
     """Settings of the backbone pass; only `precision` changes the activations.
 
     Attributes:
-        batch_size: images per forward pass.
-        workers: processes that decode images; None: see `choose_workers`; 0: none.
+        batch_size: images per forward pass; None: see `choose_batch_size`.
+        workers: processes that decode images; None: none on a CPU, else see `choose_workers`; 0: none.
         device: where the network runs, from `choose_device`.
-        precision: auto, fp32 or bf16. The head's verification is always in fp32.
+        precision: auto, fp32 or bf16, see `choose_precision`. The head's verification is always in fp32.
         cache_dir: folder of the cache. None: a temporary folder, removed before `extract` returns (on Windows the
             temporary folder stays).
         advance: is told how many images of how many are done.
     """
 
-    batch_size: int = 128
+    batch_size: int | None = None
     workers: int | None = None
     device: torch.device = torch.device("cpu")  # noqa: RUF009  immutable
     precision: str = "auto"
@@ -62,7 +66,7 @@ def extract(classifier: Classifier, imageset: ImageSet, settings: ExtractSetting
         OutputError: the cache cannot be written.
     """
     keyed = replace(classifier, head_name=classifier.reader.key)  # the kind of head changes the activations too
-    fingerprint = compute_fingerprint(keyed, imageset, choose_precision(settings.precision))
+    fingerprint = compute_fingerprint(keyed, imageset, settings.precision)
     imageset = replace(imageset, source=VerifiedSource(imageset.reader, fingerprint.digests))
     if settings.cache_dir is not None:
         return _extract_cached(classifier, imageset, settings, fingerprint)
@@ -79,10 +83,13 @@ def _extract_cached(
 ) -> Activations:
     cache_dir = settings.cache_dir
     assert cache_dir is not None, "extract chooses a folder"
+    precision = _choose_precision(classifier, imageset, settings, fingerprint)
+    fingerprint = fingerprint.at(precision.name)
     entry = read_entry(cache_dir, fingerprint.key)
     from_cache = entry is not None
     if entry is None:
-        _compute_entry(classifier, imageset, settings, EntryWriter(cache_dir, fingerprint.key))
+        chosen = replace(settings, precision=precision.name)
+        _compute_entry(classifier, imageset, chosen, EntryWriter(cache_dir, fingerprint.key))
         entry = read_entry(cache_dir, fingerprint.key)
     if entry is None:
         raise OutputError(str(cache_dir), "what was just written there cannot be read back", hint="see the warnings")
@@ -97,18 +104,40 @@ def _extract_cached(
         key=fingerprint.key,
         data_sha256=fingerprint.data_sha256,
         from_cache=from_cache,
+        precision=precision,
         skipped=tuple(Skipped(path, reason) for path, reason in progress.skipped),
         contents_sha256=fingerprint.contents_sha256,
     )
 
 
+def _choose_precision(
+    classifier: Classifier, imageset: ImageSet, settings: ExtractSettings, fingerprint: Fingerprint
+) -> Precision:
+    """The precision of the pass, remembered in the cache: the next audit of the same inputs here measures nothing."""
+    cache_dir, paths = settings.cache_dir, imageset.fit.paths + imageset.audit.paths
+    assert cache_dir is not None, "extract chooses a folder"
+    if not needs_probe(classifier, settings.precision, settings.device, len(paths)):
+        return Precision(FP32)
+    key = fingerprint.at(f"{settings.precision} {describe_machine(settings.device)}").key
+    remembered = read_choice(cache_dir, key)
+    if remembered is not None:
+        return Precision(**remembered)
+    probed = [paths[row] for row in spread_rows(np.arange(len(paths)), PROBED)]
+    loaded = load_batch(imageset.reader, probed, classifier.transform, LoaderSettings(len(probed), 0))
+    precision = choose_precision(classifier, settings.precision, settings.device, loaded.images)
+    write_choice(cache_dir, key, asdict(precision))
+    return precision
+
+
 def _compute_entry(classifier: Classifier, imageset: ImageSet, settings: ExtractSettings, writer: EntryWriter) -> None:
     """Runs one pass into `writer`: finished, suspended when interrupted, or discarded on an error."""
+    device, (_, height, width) = settings.device, classifier.transform.input_size
+    undecoded = settings.workers is None and device.type == "cpu"  # the streams do it
     pass_settings = PassSettings(
-        batch_size=settings.batch_size,
-        workers=choose_workers(settings.workers, settings.device),
-        device=settings.device,
-        precision=choose_precision(settings.precision),
+        batch_size=choose_batch_size(settings.batch_size, (height, width), device),
+        workers=0 if undecoded else choose_workers(settings.workers, device),
+        device=device,
+        precision=settings.precision,
         advance=settings.advance,
     )
     began, resumed = time.perf_counter(), writer.progress.n_seen

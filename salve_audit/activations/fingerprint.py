@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from salve_audit.inputs.data.imageset import ImageSet
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # images are hashed without torch
 
     from salve_audit.inputs.model.classifier import Classifier
 
-CODE_VERSION = 2  # raise it when decoding, transforming or the pass change what is stored
+CODE_VERSION = 3  # raise it when decoding, transforming or the pass change what is stored
 N_THREADS = 4
 FILES_PER_TASK = 1024  # small tasks would spend their time passing the interpreter lock around
 
@@ -28,7 +28,7 @@ class Fingerprint:
     """Hashes of one extraction.
 
     Attributes:
-        key: of weights, architecture, head, transform, precision, the files' names, contents, labels and split.
+        key: of weights, architecture, head, transform, the files' names, contents, labels and split, and a precision.
         data_sha256: of the files' contents, labels and split alone.
         contents_sha256: of the files' contents alone, in order.
         digests: of every image by its key; what the pass reads must still have them.
@@ -38,6 +38,11 @@ class Fingerprint:
     data_sha256: str
     contents_sha256: str
     digests: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    base: str = field(default="", compare=False, repr=False)
+
+    def at(self, precision: str) -> Fingerprint:
+        """The hashes of the same extraction in another precision."""
+        return replace(self, key=_join(self.base, precision))
 
 
 def compute_fingerprint(classifier: Classifier, imageset: ImageSet, precision: str) -> Fingerprint:
@@ -55,13 +60,16 @@ def compute_fingerprint(classifier: Classifier, imageset: ImageSet, precision: s
         "build": classifier.build_key or classifier.architecture,
         "head": classifier.head_name,
         "transform": transform,
-        "precision": precision,
         "data": data,
         "paths": paths,
     }
-    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    data_sha256 = hashlib.sha256(data.encode()).hexdigest()
-    return Fingerprint(key, data_sha256, hash_contents(digests), dict(zip(paths, digests, strict=True)))
+    base = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    data_sha256, key = hashlib.sha256(data.encode()).hexdigest(), _join(base, precision)
+    return Fingerprint(key, data_sha256, hash_contents(digests), dict(zip(paths, digests, strict=True)), base)
+
+
+def _join(*parts: str) -> str:
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def hash_contents(digests: Sequence[str]) -> str:

@@ -102,6 +102,11 @@ def build_loader(
     )
 
 
+def read_batch(dataset: ImageDataset, positions: Sequence[int]) -> Batch:
+    """Reads and prepares the images at these positions as one batch, in the caller's thread."""
+    return collate([dataset[position] for position in positions])
+
+
 def load_batch(source: ImageSource, paths: Sequence[str], spec: TransformSpec, settings: LoaderSettings) -> Batch:
     """Loads a few images as one batch; those that could not be read are in `skipped`."""
     batches = list(build_loader(source, paths, spec, settings))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from salve_audit.activations.precision import Precision
 from salve_audit.inputs.model.head.linear import LinearHead
 
 
@@ -45,6 +46,7 @@ class Activations:
         key: sha256 of weights, architecture, head, transform, precision and the files' contents.
         data_sha256: of the image files' contents and labels alone.
         from_cache: no backbone pass was needed.
+        precision: of the backbone pass; None: there was none.
         skipped: unreadable images.
         contents_sha256: of the image files' contents alone, in order; empty where there are no images.
     """
@@ -58,3 +60,4 @@ class Activations:
     from_cache: bool
     skipped: tuple[Skipped, ...]
     contents_sha256: str = ""
+    precision: Precision | None = None

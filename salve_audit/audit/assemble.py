@@ -194,6 +194,7 @@ def _now() -> str:
 
 
 def _provenance(config: AuditConfig, stages: StageResults) -> Provenance:
+    precision = stages.subject.activations.precision
     return Provenance(
         model_sha256=stages.subject.model_sha256,
         data_sha256=stages.subject.activations.data_sha256,
@@ -203,6 +204,8 @@ def _provenance(config: AuditConfig, stages: StageResults) -> Provenance:
         device=stages.device,
         trusted_code=stages.subject.trusted_code,
         decisions=stages.subject.decisions,
+        precision=None if precision is None else precision.name,
+        precision_agreement=None if precision is None else precision.agreement,
     )
 
 

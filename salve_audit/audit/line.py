@@ -109,7 +109,7 @@ IMAGE_RELIANCE = Stage(
     "what each class depends on in its images, by removing it from them",
     EvidenceOutcome,
     lambda given: find_image_reliance(given, given[RELIANCE]),
-    reads=("evidence", "evidence_layer", "evidence_needed", "images", "seed", "device"),
+    reads=("evidence", "evidence_layer", "evidence_budget", "evidence_needed", "images", "seed", "device"),
     after=(RELIANCE,),
     settled=lambda outcome: not _may_pass(outcome.evidence.why_absent),
 )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from salve_audit.activations.device import choose_device
+from salve_audit.activations.memory import keeping_freed_memory
 from salve_audit.activations.store import Activations
 from salve_audit.audit.assemble import StageResults, assemble
 from salve_audit.audit.first_result import tell_sensitivity
@@ -69,6 +70,7 @@ class Audit:
         return Measured(self.result, samples, self.sae_file, self.concepts_file, self.activations)
 
 
+@keeping_freed_memory()
 def measure(config: AuditConfig, reporter: Reporter | None = None, cache: StageCache | None = None) -> Audit:
     """All stages up to the result, without writing anything but the cache.
 

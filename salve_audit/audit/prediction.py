@@ -32,6 +32,7 @@ from salve_audit.audit.line import (
 )
 from salve_audit.audit.progress import StageTime
 from salve_audit.audit.stage_runner import Stage, StageRunner
+from salve_audit.audit.stages import choose_budget
 from salve_audit.audit.subject import PASS_STAGE
 from salve_audit.config import AuditConfig
 from salve_audit.sae.variant_names import AUTO
@@ -130,7 +131,8 @@ def _predict_autoencoder(load: Workload) -> float:
     """The search over variants, or one of them; it grows slower than the number of images."""
     share = 1.0 if load.config.sae == AUTO else 0.25
     seeds = (load.config.sae_seeds or 5) / 5
-    return share * seeds * SAE_S * (load.n_fit / 1000) ** 0.5 * max(load.d / 512, 0.25)
+    seconds = share * seeds * SAE_S * (load.n_fit / 1000) ** 0.5 * max(load.d / 512, 0.25)
+    return min(seconds, choose_budget(load.config.sae_budget, choose_device(load.config.device)) or seconds)
 
 
 def _predict_reliance(load: Workload) -> float:

@@ -163,9 +163,9 @@ class Reporter:
     def _draw(self, name: str, done: int, total: int) -> None:
         from tqdm import tqdm
 
-        if self._bar is None or self._bar.total != total or self._bar.n > done:
-            self._close_bar()
+        if self._bar is None:
             self._bar = tqdm(total=total, desc=name, initial=done, leave=False, file=sys.stderr, dynamic_ncols=True)
+        self._bar.total = total  # what is left may be known better now
         self._bar.update(done - self._bar.n)
 
     def _close_bar(self) -> None:

@@ -12,10 +12,12 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from salve_audit.activations.device import choose_device
-from salve_audit.audit.code_version import function_version, library_versions
+from salve_audit.audit import codec
+from salve_audit.audit.code_version import file_version, function_version, library_versions
 from salve_audit.audit.codec import hash_record
 from salve_audit.audit.progress import Advance, Reporter, hearing_warnings, log
 from salve_audit.audit.stage_cache import KeptResult, StageCache
@@ -130,7 +132,7 @@ class StageRunner:
             "stage": stage.name,
             "settings": {name: getattr(self.config, name) for name in stage.reads},
             "after": {earlier.name: self.key(earlier) for earlier in stage.after},
-            "code": function_version(stage.compute),
+            "code": [function_version(stage.compute), file_version(Path(codec.__file__))],
             "subject": self._subject_key,
             "libraries": dict(library_versions()),
             "device": str(choose_device(self.config.device)),

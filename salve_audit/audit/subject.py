@@ -143,7 +143,12 @@ def _from_images(path: Path, data: Path, config: AuditConfig, reporter: Reporter
         data_root=images.root.name,
         layout=images.layout,
         trusted_code=classifier.trusted_code,
-        notes=(*classifier.notes, *(str(decision) for decision in decisions if decision.conflict), *suspicion),
+        notes=(
+            *classifier.notes,
+            *_say_precision(activations),
+            *(str(decision) for decision in decisions if decision.conflict),
+            *suspicion,
+        ),
         decisions=decisions,
         mapping=ClassMapping(images.mapping, tuple(ClassPair(name, output) for name, output in images.pairs)),
         attributes=attributes,
@@ -209,6 +214,12 @@ def _warn_enlarged(classifier: Classifier, images: ImageSet) -> tuple[str, ...]:
     text = describe_enlarged(classifier, images)
     if text is not None:
         log.warning("%s", text)
+    return () if text is None else (text,)
+
+
+def _say_precision(activations: Activations) -> tuple[str, ...]:
+    """What the precision of the pass is worth, where it was compared with float32."""
+    text = None if activations.precision is None else activations.precision.describe()
     return () if text is None else (text,)
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from salve_audit.errors import LayerError
 from salve_audit.evidence.controls import (
+    N_DRAWS,
     Cover,
     checked_slots,
     count_passes,
@@ -23,9 +25,10 @@ from salve_audit.evidence.controls import (
     summarise_chance,
 )
 from salve_audit.evidence.factors.measure import ExaminedImages, FactorNetwork, FactorOutcome, FactorRuns
+from salve_audit.evidence.fast_network import Clock, FastNetwork, choose_batch_size, watch_streams
 from salve_audit.evidence.findings import EvidenceFindings, Share, assess_evidence
 from salve_audit.evidence.images import EvidenceImages
-from salve_audit.evidence.probe import Probe, watch_network
+from salve_audit.evidence.probe import Probe, RunPrecision
 from salve_audit.evidence.search import (
     Evidence,
     SearchSettings,
@@ -40,8 +43,7 @@ from salve_audit.inputs.reasons import summarise_error
 from salve_audit.results import OcclusionCheck
 from salve_audit.spatial.layers import SpatialLayer
 
-BATCH, BATCH_PIXELS = 100, 2**18  # images at once, and pixels of theirs: a backward pass keeps every layer's output
-ON_GPU = 4  # times the pixels, which a processor would not be faster with
+SEARCHED = 0.6  # of the time, at most, by when the search ends: controls and concepts take the rest
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class AuditedNetwork:
         head: that the audit works on.
         device: where the network runs.
         seed: of every random draw.
+        precision: of the passes.
+        clock: of the measure.
     """
 
     classifier: Classifier
@@ -61,6 +65,8 @@ class AuditedNetwork:
     head: LinearHead
     device: torch.device
     seed: int
+    precision: RunPrecision = field(default_factory=RunPrecision)
+    clock: Clock = field(default_factory=Clock)
 
     def rng(self, purpose: str) -> np.random.Generator:
         """Create a generator of its own for each purpose."""
@@ -84,79 +90,139 @@ class Controls:
     n_passes: int
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """Some of the images, on the device, with their evidence; `rows` are their positions among all."""
+
+    images: Float[Tensor, "b c h w"]
+    evidence: Evidence
+    rows: slice
+
+
 def search_evidence(network: AuditedNetwork, images: EvidenceImages) -> tuple[Evidence, EvidenceFindings, Controls]:
     """Search the evidence of all images, assess it, and measure its controls.
 
     Args:
-        network: on its device.
-        images: afterwards those that could be read.
+        network: on its device, with a clock.
+        images: class by class; afterwards those that could be read, of the classes that were finished in time.
 
     Raises:
-        LayerError: no image can be read, or the network fails.
+        LayerError: no image can be read, no class was finished in time, or the network fails.
     """
-    classifier, layer = network.classifier, network.layer
+    classifier = network.classifier
     try:
-        with watch_network(classifier, layer, network.head) as probe:
-            evidence = _search(probe, network, images)
+        with watch_streams(classifier, network.layer, network.head, network.precision, network.clock) as fast:
+            evidence = _search(fast, images)
             findings = assess_evidence(evidence, network.rng("concepts"))
-            runs = _ControlRuns(probe, network.device, images, evidence, findings)
-            controls = runs.measure(network.rng("random places"))
+            controls = _ControlRuns(fast, images, evidence, findings).measure(network.rng("random places"))
     except (RuntimeError, MemoryError) as error:  # a backward pass of the network's own code
         raise LayerError(str(classifier.path), f"the search failed ({summarise_error(error)})") from error
     return evidence, findings, controls
 
 
-def _search(probe: Probe, network: AuditedNetwork, images: EvidenceImages) -> Evidence:
-    """Search part by part; which regions are alike is judged once all images of a class are there."""
-    parts = []
+def _search(fast: FastNetwork, images: EvidenceImages) -> Evidence:
+    """Search until the time is over; which regions are alike is judged once all images of a class are there.
+
+    Raises:
+        LayerError: no class was finished in time.
+    """
+    parts: list[Evidence] = []
     for labels, part in images.read_first():
-        prepared = part.to(network.device)
-        settings = SearchSettings(batch_size=_batch_size(prepared), merged=False)
-        parts.append(find_evidence(probe, prepared, labels.to(network.device), settings))
+        n_before = len(parts)
+        batches = fast.batches(len(part), (part.shape[2], part.shape[3]))
+        parts += _search_part(fast, part.to(fast.device), labels.to(fast.device), batches)
+        if len(parts) - n_before < len(batches):
+            break
+    n_searched = sum(len(part.labels) for part in parts)
+    n_finished = images.keep_finished(n_searched)
+    if not n_finished:
+        raise LayerError("image reliance", f"no class was finished within {fast.clock.seconds:g} s")
     joined = join_evidence(parts)
     parts.clear()  # of a thousand classes a few hundred megabytes
-    return _judge(probe, network, images, merge_alike(joined))
+    finished = dataclasses.replace(joined.take(slice(n_finished)), n_passes=joined.n_passes)
+    return _judge(fast, images, merge_alike(finished))
 
 
-def _judge(probe: Probe, network: AuditedNetwork, images: EvidenceImages, evidence: Evidence) -> Evidence:
-    """Judge the regions with squares as well, part by part."""
-    parts = []
-    for positions, part in images.parts():
-        prepared = part.to(network.device)
-        parts.append(judge_with_squares(probe, prepared, evidence.take(positions), _batch_size(prepared)))
-    judged = join_evidence(parts)
+def _search_part(fast: FastNetwork, images: Tensor, labels: Int[Tensor, " n"], batches: list[slice]) -> list[Evidence]:
+    """Evidence batch by batch, up to the first that would have begun too late."""
+
+    def work(probe: Probe, rows: slice) -> Evidence | None:
+        if fast.clock.is_past(SEARCHED):
+            return None
+        settings = SearchSettings(batch_size=rows.stop - rows.start, merged=False)
+        return find_evidence(probe, images[rows], labels[rows], settings)
+
+    return _until_late(fast.map(work, batches))
+
+
+def _until_late(parts: Iterable[Evidence | None]) -> list[Evidence]:
+    in_time = []
+    for part in parts:
+        if part is None:
+            break
+        in_time.append(part)
+    return in_time
+
+
+def _judge(fast: FastNetwork, images: EvidenceImages, evidence: Evidence) -> Evidence:
+    """Judge the regions with squares as well."""
+
+    def work(probe: Probe, batch: _Batch) -> Evidence:
+        return judge_with_squares(probe, batch.images, batch.evidence, len(batch.images))
+
+    judged = join_evidence(fast.map(work, _iterate_batches(fast, images, evidence)))
     return dataclasses.replace(judged, n_passes=evidence.n_passes + judged.n_passes)
+
+
+def _iterate_batches(fast: FastNetwork, images: EvidenceImages, evidence: Evidence) -> Iterator[_Batch]:
+    for positions, part in images.parts():
+        for own in fast.batches(len(part), (part.shape[2], part.shape[3])):
+            rows = slice(positions.start + own.start, positions.start + own.stop)
+            yield _Batch(part[own].to(fast.device), evidence.take(rows), rows)
 
 
 @dataclass(frozen=True)
 class _ControlRuns:
     """The evidence with its findings, and the network for the runs that they are compared with."""
 
-    probe: Probe
-    device: torch.device
+    fast: FastNetwork
     images: EvidenceImages
     evidence: Evidence
     findings: EvidenceFindings
 
     def measure(self, rng: np.random.Generator) -> Controls:
-        """Measure all controls, part by part; `rng` draws the random places."""
-        evidence, findings = self.evidence, self.findings
-        colour = self.images.spread().mean((0, 2, 3), keepdim=True)
-        checked = checked_slots(evidence, findings)
-        moved, covered = [], []
-        for positions, part in self.images.parts():
-            images, own = part.to(self.device), evidence.take(positions)
-            size, cover = _batch_size(images), Cover(checked[positions], colour)
-            moved.append(flips_at_random(self.probe, images, own, size, rng))
-            covered.append(flips_under_cover(self.probe, images, own, cover, size))
-        network = FactorNetwork(self.probe, self.images.spec, self.device, _batch_size)
-        factors = FactorRuns(network, self.images, examined_images(evidence)).measure()
+        """Measure all controls, batch by batch; `rng` draws the random places."""
+        evidence, colour = self.evidence, self.images.spread().mean((0, 2, 3), keepdim=True)
+        checked = checked_slots(evidence, self.findings)
+
+        def work(probe: Probe, item: tuple[_Batch, np.random.Generator]) -> tuple[np.ndarray, np.ndarray]:
+            (batch, places), size = item, len(item[0].images)
+            moved = flips_at_random(probe, batch.images, batch.evidence, size, places)
+            cover = Cover(checked[batch.rows], colour)
+            return moved, flips_under_cover(probe, batch.images, batch.evidence, cover, size)
+
+        batches = _iterate_batches(self.fast, self.images, evidence)
+        columns = zip(*self.fast.map(work, _with_generators(batches, rng)), strict=True)
+        moved, covered = (np.concatenate(column) for column in columns)
+        factors = self._run_factors()
         return Controls(
-            chance=summarise_chance(evidence, np.concatenate(moved)),
+            chance=summarise_chance(evidence, moved),
             factors=factors,
-            checks=describe_checks(evidence, findings, np.concatenate(covered)),
+            checks=describe_checks(evidence, self.findings, covered),
             n_passes=factors.n_passes + count_passes(evidence) + int(checked.sum()),
         )
+
+    def _run_factors(self) -> FactorOutcome:
+        """Remove and insert the global factors while there is time."""
+        fast = self.fast
+        network = FactorNetwork(
+            fast.probe,
+            self.images.spec,
+            fast.device,
+            lambda images: choose_batch_size((images.shape[2], images.shape[3]), fast.device),
+            fast.map,
+        )
+        return FactorRuns(network, self.images, examined_images(self.evidence), fast.clock.is_past).measure()
 
 
 def examined_images(evidence: Evidence) -> ExaminedImages:
@@ -164,6 +230,10 @@ def examined_images(evidence: Evidence) -> ExaminedImages:
     return ExaminedImages(evidence.labels.cpu().numpy(), evidence.correct.cpu().numpy())
 
 
-def _batch_size(images: Float[Tensor, "n c h w"]) -> int:
-    pixels = BATCH_PIXELS * (ON_GPU if images.device.type != "cpu" else 1)
-    return max(1, min(BATCH, pixels // (images.shape[2] * images.shape[3])))
+def _with_generators(
+    batches: Iterable[_Batch], rng: np.random.Generator
+) -> Iterator[tuple[_Batch, np.random.Generator]]:
+    """Each batch with the generator as it would be once those before had drawn their places from it."""
+    for batch in batches:
+        yield batch, copy.deepcopy(rng)
+        rng.random((len(batch.images), N_DRAWS, 2))

@@ -53,6 +53,8 @@ class EvidenceImages:
     advance: Callable[[int, int], None] | None = None
     _seen: int = 0
     _all: Tensor | None = field(default=None, repr=False)
+    _readable: list[Int[np.ndarray, " r"]] = field(default_factory=list, repr=False)
+    _n_taken: int = field(default=0, repr=False)  # of `rows` by `read_first`, readable or not
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -105,23 +107,38 @@ class EvidenceImages:
         Raises:
             LayerError: none can be read.
         """
-        readable = []
+        self._readable.clear()
+        self._n_taken = 0
         for start in range(0, len(self), self.most):
             rows = self.rows[start : start + self.most]
             paths = [self.paths[row] for row in rows]
             loaded = load_batch(self.images.reader, paths, self.spec, self._settings(len(paths)))
             if len(rows) == len(self.rows):
                 self._all = loaded.images
-            readable.append(rows[loaded.rows])
+            self._readable.append(rows[loaded.rows])
+            self._n_taken += len(rows)
             if loaded.rows:
-                yield torch.from_numpy(self.audit_labels[readable[-1]]), loaded.images
+                yield torch.from_numpy(self.audit_labels[self._readable[-1]]), loaded.images
             self._tell(len(rows))
-        left = np.concatenate(readable)
+        left = np.concatenate(self._readable)
         if not len(left):
             raise LayerError(str(self.images.root), "none of the images can be read again")
         if len(left) < len(self):
             log.warning("%d images could not be read again and are left out", len(self) - len(left))
-        self.rows = left
+        self.rows, self._n_taken = left, len(left)
+
+    def keep_finished(self, n: int) -> int:
+        """Keep of the first `n` images that `read_first` gave those whose class has no other image; return how many.
+
+        Images are class by class.
+        """
+        read = np.concatenate(self._readable)
+        kept, rest = read[:n], np.concatenate([read[n:], self.rows[self._n_taken :]])
+        if len(rest):
+            kept = kept[self.audit_labels[kept] != self.audit_labels[rest[0]]]
+        self.rows = kept
+        self._all = None if self._all is None else self._all[: len(kept)]
+        return len(kept)
 
     def _tell(self, n: int) -> None:
         """Tell that so many more images were looked at."""

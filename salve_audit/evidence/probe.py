@@ -8,7 +8,7 @@ own forward pass with one layer and the head's inputs watched.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from salve_audit.activations.precision import FP32
+from salve_audit.activations.streams import computing
 from salve_audit.inputs.model.classifier import Classifier
 from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.inputs.model.head.trace import watch_inputs
@@ -53,8 +55,21 @@ def hard_margin(logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"]) -> Floa
     return logits[own] - logits.masked_fill(own, -torch.inf).amax(1)
 
 
+@dataclass(frozen=True)
+class RunPrecision:
+    """Precision of the passes, fp32 or bf16: without gradients, and of forward and backward passes."""
+
+    forward: str = FP32
+    gradient: str = FP32
+
+
 @contextmanager
-def watch_network(classifier: Classifier, layer: SpatialLayer, head: LinearHead | None = None) -> Iterator[Probe]:
+def watch_network(
+    classifier: Classifier,
+    layer: SpatialLayer,
+    head: LinearHead | None = None,
+    precision: RunPrecision | None = None,
+) -> Iterator[Probe]:
     """Yield the network as a probe while the block runs, and remove its hooks afterwards.
 
     Logits are those of the head the audit works on, two for a network with one output, whatever the network does
@@ -64,6 +79,7 @@ def watch_network(classifier: Classifier, layer: SpatialLayer, head: LinearHead 
         classifier: on the device of the images.
         layer: whose output becomes `ProbeOutput.maps`.
         head: that logits are computed with; None: the network's own.
+        precision: of the passes; None: as the caller has set it, float32 unless in an autocast block.
 
     Raises:
         HeadError: the head cannot be read in a pass.
@@ -80,9 +96,10 @@ def watch_network(classifier: Classifier, layer: SpatialLayer, head: LinearHead 
     def probe(images: Float[Tensor, "b c h w"]) -> ProbeOutput:
         inputs.clear()
         outputs.clear()
-        model(images)
+        with _computing(images, precision):
+            model(images.contiguous(memory_format=torch.channels_last))
         acts = reader.read(inputs, len(images), path)
-        positions = layer.layout.to_positions(outputs[0])
+        positions = layer.layout.to_positions(outputs[0].float())
         return ProbeOutput(acts @ weight.to(acts).T + bias.to(acts), layer.layout.to_map(positions.transpose(1, 2)))
 
     handles = [watch_inputs(model, name, inputs) for name in reader.modules]
@@ -92,3 +109,10 @@ def watch_network(classifier: Classifier, layer: SpatialLayer, head: LinearHead 
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _computing(images: Tensor, precision: RunPrecision | None) -> AbstractContextManager[None]:
+    if precision is None:
+        return nullcontext()
+    has_gradient = images.requires_grad and torch.is_grad_enabled()
+    return computing(images.device, precision.gradient if has_gradient else precision.forward)

@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from salve_audit.linear_algebra import decompose_symmetric, factorise, solve_symmetric
+
 SHRINKAGE = 0.01  # of the mean variance, added to every channel's
 LEAST_ENERGY = 1e-20
 LEAST_SHARE = 1e-9  # of the largest, for a further direction

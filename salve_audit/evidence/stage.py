@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,14 +17,24 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from salve_audit.activations.images import first_images
+from salve_audit.activations.precision import FP32
 from salve_audit.activations.spread import spread_rows
+from salve_audit.activations.streams import copy_for_streams
 from salve_audit.errors import DataError, SalveError
 from salve_audit.evidence.concept_file import serialise_concepts
 from salve_audit.evidence.drawing import ShownImages, draw_concepts, draw_factors
 from salve_audit.evidence.examine import AuditedNetwork, Controls, examined_images, search_evidence
+from salve_audit.evidence.fast_network import (
+    Clock,
+    FastNetwork,
+    choose_batch_size,
+    choose_run_precision,
+    run_gradient,
+    watch_streams,
+)
 from salve_audit.evidence.findings import EvidenceFindings
 from salve_audit.evidence.images import EvidenceImages
-from salve_audit.evidence.probe import watch_network
+from salve_audit.evidence.probe import Probe, watch_network
 from salve_audit.evidence.projection_fitting import ConceptProjections, project_concepts
 from salve_audit.evidence.records import add_factors, describe_classes, describe_concepts
 from salve_audit.evidence.removals import ExaminedNetwork, remove_projected
@@ -35,7 +46,6 @@ from salve_audit.results import ClassReliance, Concept, EvidenceInfo
 from salve_audit.spatial.blocks import first_block
 from salve_audit.spatial.cut import CutNetwork
 from salve_audit.spatial.layers import SpatialLayer, TraceLayers, find_spatial_layers, trace_layers
-from salve_audit.spatial.work import count_work
 
 log = logging.getLogger(__name__)
 METHOD = (
@@ -46,12 +56,9 @@ METHOD = (
     "compression) are brought to the other classes' values in its images, and to its own in theirs."
 )
 TRACED = 4  # images that layers are found on
-ON_GPU = 50  # times the work that is affordable on a processor
-MOST_PER_CLASS = 100  # images
-LEAST_PER_CLASS = 30  # below it a class is thin: rather fewer classes
-LEAST_CLASSES = 3
-PASSES = 31.0  # of a single image, about: 24 for its evidence, the rest are controls
-WORK = 6e12  # multiply-adds; a minute on two cores
+PER_CLASS = (100, 60, 40, 30)  # images; fewer where time is short, and below 30 a class is thin: rather fewer classes
+GRADIENTS, FORWARDS = 5, 14  # runs of a single image, about, controls included
+ROUNDS = 2  # of a batch that is timed
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,8 @@ class EvidenceInputs:
         workers: decoding processes.
         seed: of every random draw.
         layer: module whose activations distinguish evidence regions; None: the network's first block.
-        needed: a limit judges the numbers, so cost is no reason to leave anything out.
+        seconds: of wall time that the measure may take; None: as long as it takes, as where a limit judges the numbers.
+        precision: of the backbone pass, in which predictions agree.
         with_images: concepts are shown with images.
         trace: of a `LayerMemo`, so that other stages share the trace of the network; None: passes of its own.
         advance: is told how far it is, see `EvidenceImages`.
@@ -87,7 +95,8 @@ class EvidenceInputs:
     workers: int
     seed: int
     layer: str | None = None
-    needed: bool = False
+    seconds: float | None = None
+    precision: str = FP32
     with_images: bool = True
     trace: TraceLayers | None = None
     advance: Callable[[int, int], None] | None = None
@@ -115,7 +124,9 @@ class EvidenceOutcome:
 
 
 def measure_evidence(inputs: EvidenceInputs, classes: Sequence[ClassReliance]) -> EvidenceOutcome:
-    """Measure image reliance and redundancy of every class that can be afforded, or record why they are not measured.
+    """Measure image reliance and redundancy of the classes that there is time for, or record why nothing is measured.
+
+    Called with seconds left it measures the most fragile classes first, and returns those that it has finished.
 
     Args:
         inputs: network, images and settings.
@@ -148,9 +159,6 @@ class _Run:
 def _measure(inputs: EvidenceInputs, classes: Sequence[ClassReliance]) -> EvidenceOutcome:
     network = _prepare(inputs)
     sample = _choose(inputs, network)
-    if sample is None:
-        why = "the network is too large for it on this device (a GPU, or a limit on image reliance, turns it on)"
-        return absent_evidence(classes, why)
     log.info("evidence regions in %d images, at most %d per class", len(sample.rows), sample.n_per_class)
     images = EvidenceImages(
         inputs.images, inputs.paths, inputs.labels, network.classifier.transform, sample.rows, inputs.workers
@@ -164,15 +172,17 @@ def _measure(inputs: EvidenceInputs, classes: Sequence[ClassReliance]) -> Eviden
     records, concepts = add_factors(records, concepts, controls.factors.answers, examined, inputs.classes)
     if inputs.with_images:
         concepts = _draw(concepts, run, controls, inputs.classes)
+    n_left = len(np.unique(inputs.labels)) - len(np.unique(evidence.labels))
     info = EvidenceInfo(
         METHOD,
         network.layer.name,
         sample.n_per_class,
         evidence.n_passes + controls.n_passes + removed.n_passes,
-        sample.n_classes_left_out,
+        n_left,
         n_images=len(evidence.labels),
         share_of_audit=len(evidence.labels) / len(inputs.labels),
         not_removed=removed.why_absent,
+        why_left_out=f"the time for it was over ({inputs.seconds:g} s, --evidence-budget)" if n_left else "",
     )
     measured = tuple(dataclasses.replace(record, image_reliance=records.get(record.index)) for record in classes)
     return EvidenceOutcome(measured, concepts, info, projections)
@@ -235,11 +245,13 @@ def _draw(concepts: tuple[Concept, ...], run: _Run, controls: Controls, classes:
 
 
 def _prepare(inputs: EvidenceInputs) -> AuditedNetwork:
-    """Move the network to its device, and choose the layer whose activations distinguish evidence regions."""
-    classifier = inputs.classifier.on(inputs.device)
+    """Copy the network to its device, and choose the layer whose activations distinguish evidence regions."""
+    clock = Clock(inputs.seconds)
+    (classifier,) = copy_for_streams(inputs.classifier, inputs.device, 1)
     first = read_first_images(classifier, inputs.images, inputs.paths, TRACED).to(inputs.device)
     layer = choose_evidence_layer(classifier, first, inputs.layer, inputs.trace)
-    return AuditedNetwork(classifier, layer, inputs.head, inputs.device, inputs.seed)
+    precision = choose_run_precision(classifier, layer, inputs.head, first, inputs.precision)
+    return AuditedNetwork(classifier, layer, inputs.head, inputs.device, inputs.seed, precision, clock)
 
 
 def read_first_images(
@@ -278,53 +290,57 @@ class Sample:
     """Images to examine.
 
     Attributes:
-        rows: (n,) of the audit split, class by class.
+        rows: (n,) of the audit split, class by class, the most fragile class first.
         n_per_class: images per class, at most.
-        n_classes_left_out: less fragile classes that were too many.
     """
 
     rows: Int[np.ndarray, " n"]
     n_per_class: int
-    n_classes_left_out: int
 
 
-def _choose(inputs: EvidenceInputs, network: AuditedNetwork) -> Sample | None:
-    """Choose the sample that can be afforded, by what a pass of one image costs."""
-    image = read_first_images(network.classifier, inputs.images, inputs.paths, 1).to(network.device)
-    model = network.classifier.model
-    with torch.no_grad():
-        work = count_work(model.modules(), lambda: model(image))
-    allowed = WORK * (ON_GPU if network.device.type != "cpu" else 1)
-    return choose_sample(inputs.labels, inputs.fragility, work / allowed, needed=inputs.needed)
+def _choose(inputs: EvidenceInputs, network: AuditedNetwork) -> Sample:
+    """Choose the sample that there is time for, by what a real batch takes."""
+    if inputs.seconds is None:
+        return choose_sample(inputs.labels, inputs.fragility, None)
+    size = choose_batch_size(network.classifier.transform.input_size[1:], network.device)
+    batch = read_first_images(network.classifier, inputs.images, inputs.paths, size).to(network.device)
+    with watch_streams(network.classifier, network.layer, network.head, network.precision, network.clock) as fast:
+        seconds = time_image(fast, batch)
+    log.info("%.0f ms an image", 1000 * seconds)
+    return choose_sample(inputs.labels, inputs.fragility, int(inputs.seconds / seconds))
 
 
-def choose_sample(
-    labels: Int[np.ndarray, " n"], fragility: Float[np.ndarray, " k"], work: float, *, needed: bool
-) -> Sample | None:
-    """Choose images spread evenly over each class, of the most fragile classes where all would be too many.
+def time_image(fast: FastNetwork, batch: Float[Tensor, "n c h w"]) -> float:
+    """Measure the seconds that the examination of an image will take about, by a batch on each stream."""
+
+    def run(probe: Probe, forward: bool) -> None:
+        with torch.no_grad():
+            _ = probe(batch) if forward else run_gradient(probe, batch)
+
+    total = 0.0
+    for forward, n_runs in ((True, FORWARDS), (False, GRADIENTS)):
+        best = float("inf")
+        for _ in range(ROUNDS):
+            start = time.perf_counter()
+            fast.map(run, [forward] * len(fast.probes))
+            best = min(best, time.perf_counter() - start)
+        total += n_runs * best
+    return total / (len(batch) * len(fast.probes))
+
+
+def choose_sample(labels: Int[np.ndarray, " n"], fragility: Float[np.ndarray, " k"], affordable: int | None) -> Sample:
+    """Choose images spread evenly over each class, the most fragile class first.
 
     Args:
         labels: of the audit split.
         fragility: the smaller, the sooner a class is examined; nan: last.
-        work: multiply-adds of one forward pass of one image, as a share of those allowed.
-        needed: a limit asks for the numbers, so cost is no reason to leave anything out.
-
-    Returns:
-        None where not even the fewest images of the fewest classes are affordable.
+        affordable: images that there is time for, about; None: as many as wanted. Where even few of each class are too
+            many, the sample is larger, and the time ends the search.
     """
     present = np.unique(labels)
     order = present[np.argsort(np.where(np.isnan(fragility), np.inf, fragility)[present], kind="stable")]
-    affordable = int(1.0 / max(PASSES * work, 1e-12))  # images
     there = np.array([np.count_nonzero(labels == label) for label in order])
-    sizes = range(MOST_PER_CLASS, LEAST_PER_CLASS - 1, -1)  # classes with fewer images leave room for the others
-    per_class = next((size for size in sizes if np.minimum(there, size).sum() <= affordable), 0)
-    n_classes = len(order)
-    if not per_class:
-        per_class = LEAST_PER_CLASS
-        if not needed:
-            n_classes = int((np.minimum(there, per_class).cumsum() <= affordable).sum())
-    if n_classes < min(LEAST_CLASSES, len(order)):
-        return None
-    chosen = np.sort(order[:n_classes])
-    rows = [spread_rows(np.flatnonzero(labels == label), per_class) for label in chosen]
-    return Sample(np.concatenate(rows), per_class, len(order) - len(chosen))
+    fitting = (n for n in PER_CLASS if affordable is None or np.minimum(there, n).sum() <= affordable)
+    per_class = next(fitting, PER_CLASS[-1])
+    rows = [spread_rows(np.flatnonzero(labels == label), per_class) for label in order]
+    return Sample(np.concatenate(rows), per_class)

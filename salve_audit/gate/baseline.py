@@ -186,10 +186,10 @@ def _holm(values: Sequence[float]) -> list[float]:
 
 def _positions(compared: Compared) -> dict[str, np.ndarray]:
     """(pairs, 2) rows of the images that both audits have, by class: of the baseline, and of the audit."""
-    import numpy as np
-
     if compared.new_samples is None or compared.old_samples is None:
         return {}
+    import numpy as np
+
     rows = {path: i for i, path in enumerate(compared.old_samples.paths)}
     pairs: dict[str, list[tuple[int, int]]] = {}
     for i, (path, label) in enumerate(zip(compared.new_samples.paths, compared.new_samples.labels, strict=True)):
@@ -207,10 +207,10 @@ def _compare_paired(
     pairs: np.ndarray | None,
     seed: int,
 ) -> tuple[Estimate, float]:
-    import numpy as np
-
     if compared.new_samples is None or compared.old_samples is None:
         return unjudged(f"{SAMPLES} of both audits is needed, and is not there"), 1.0
+    import numpy as np
+
     n = 0 if pairs is None else len(pairs)
     if pairs is None or n < LEAST_PAIRED:
         return unjudged(f"{n} images are in both audits, {LEAST_PAIRED} are needed", thin=True, n=n), 1.0
@@ -316,13 +316,13 @@ def _p_from_interval(estimate: Estimate, limit: float) -> float:
 
 def _decide_overall(setting: Setting, policy: Policy, compared: Compared) -> tuple[Estimate, Decision]:
     """The loss of accuracy over all images that both audits have."""
-    import numpy as np
-
     assert setting.limit is not None, "a limit is set"
     positions = _positions(compared)
     if compared.new_samples is None or compared.old_samples is None or not positions:
         estimate = unjudged(f"no image is in both audits, or {SAMPLES} is not there")
         return estimate, decide(estimate, setting.limit, at_least=False)
+    import numpy as np
+
     old_rows, new_rows = np.concatenate(list(positions.values())).T
     values = compared.old_samples.correct[old_rows], compared.new_samples.correct[new_rows]
     point, draws = _draw_accuracy(*values, np.random.default_rng(0))

@@ -192,11 +192,11 @@ def _measure_damage(result: AuditResult, class_info: ClassReliance) -> Estimate:
         return unjudged("SALVE was not among the interventions")
     if not edit.reached:
         return unjudged(f"suppressing its dominant feature does not take the class to {EDITED_TO:.0%}", thin=True)
-    others = [other for other in result.classes if other.name != class_info.name and other.n]
-    if not others:
+    n_others, hits = result.counts[0] - class_info.n, result.counts[1] - class_info.n_correct
+    if not n_others:
         return unjudged("there is no other class")
-    before = sum(other.n_correct for other in others) / sum(other.n for other in others)
-    n = edit.n_others if edit.n_others is not None else sum(other.n for other in others)
+    before = hits / n_others
+    n = edit.n_others if edit.n_others is not None else n_others
     return Estimate(before - edit.others_accuracy, before - edit.high, before - edit.low, n)
 
 

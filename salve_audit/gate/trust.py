@@ -25,6 +25,7 @@ def find_problems(result: AuditResult, policy: Policy, today: datetime.date) -> 
         *(f"the audit's own warning: {note}" for note in find_distrust(result.notes)),
         *_find_skipped(result, policy),
         *_find_weak_autoencoder(result, policy),
+        *_find_unreviewable(result, policy),
         *_find_expired(policy, today),
         *_find_unmatched(result, policy),
     )
@@ -62,6 +63,15 @@ def _find_weak_autoencoder(result: AuditResult, policy: Policy) -> Iterator[str]
             f"{', '.join(resting)} rest on an autoencoder that misses its own goal: it keeps {kept:.0%} of the "
             f"accuracy at R² {sae.r2:.2f} (require_autoencoder = false in the policy takes it nevertheless)"
         )
+
+
+def _find_unreviewable(result: AuditResult, policy: Policy) -> Iterator[str]:
+    """A review says nothing of a class whose dependence was not measured."""
+    if policy.review is None:
+        return
+    missing = [part.name for part in result.classes if part.n > 0 and part.image_reliance is None]
+    if missing:
+        yield f"the review needs image reliance, which was not measured for {len(missing)} classes: {_names(missing)}"
 
 
 def _rests(setting: Setting) -> bool:

@@ -57,6 +57,8 @@ def judge(result: AuditResult, policy: Policy, given: Given | None = None) -> Ve
     judgement = _Judgement(result, policy, given)
     rules = judgement.judge_all()
     problems = (*given.problems, *find_problems(result, policy, given.today or today()), *judgement.problems)
+    if not rules and policy.review is None:
+        problems = (*problems, "no rule of the policy concerns a class of the audit: nothing was evaluated")
     failed = any(rule.effect == "fail" for rule in rules)
     return Verdict(
         passed=None if problems else not failed,
@@ -189,8 +191,7 @@ class _Judgement:
         """Accuracy over all images: below the limit, or beyond the loss against the baseline, nothing is trusted."""
         setting = settings.get(ACCURACY.key)
         if setting is not None and setting.limit is not None:
-            n = sum(class_info.n for class_info in self.classes)
-            hits = sum(class_info.n_correct for class_info in self.classes)
+            n, hits = self.result.counts
             estimate = measure_share(hits, n, self.policy.confidence)
             yield self._audit_rule(setting, estimate, decide(estimate, setting.limit, at_least=True))
         loss = self.given.losses.get(("", "accuracy"))

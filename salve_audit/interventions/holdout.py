@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from salve_audit.linear_algebra import factorise
+
 STEP = 5  # every fifth sample of a class is held out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,11 @@ class AuditResult:
     concepts: tuple[Concept, ...] = ()  # what was found in the image
     digest: str | None = field(default=None, compare=False)  # over all but this and `created`; see results.digest
     schema_version: int = field(default=SCHEMA_VERSION)
+
+    @functools.cached_property
+    def counts(self) -> tuple[int, int]:
+        """Audit images of all classes, and how many of them are classified correctly."""
+        return sum(part.n for part in self.classes), sum(part.n_correct for part in self.classes)
 
     def to_json(self) -> str:
         """The text of audit.json: sorted keys, finite numbers, a digest over them, a newline at the end."""

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 DIGEST = "digest"
 _LEFT_OUT = ("created", DIGEST)
-_LINES = re.compile(
-    rf'^ "(?:{"|".join(_LEFT_OUT)})": .*\n', re.MULTILINE
-)  # at the top level alone: strings have no lines
 _UNSET = "0" * 64
 
 
@@ -48,4 +44,15 @@ def is_sealed(text: str, value: Mapping[str, Any]) -> bool:
 
 
 def _hash(text: str) -> str:
-    return hashlib.sha256(_LINES.sub("", text).encode()).hexdigest()
+    for key in _LEFT_OUT:
+        text = _without_line(text, f'\n "{key}": ')
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _without_line(text: str, start: str) -> str:
+    """The text without the line that starts so: one space before a key is the top level, and strings have no lines."""
+    at = text.find(start)
+    if at < 0:
+        return text
+    end = text.find("\n", at + 1)
+    return text[:at] + (text[end:] if end >= 0 else "")

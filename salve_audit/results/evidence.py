@@ -162,8 +162,9 @@ class EvidenceInfo:
     layer: str = ""  # whose activations distinguish evidence regions
     n_per_class: int = 0  # images per class, at most
     n_passes: int = 0  # of one image through the network, a backward pass counted as two
-    n_classes_left_out: int = 0  # less fragile classes that were too many to measure
+    n_classes_left_out: int = 0  # less fragile classes that there was no time to measure
     why_absent: str = ""
     n_images: int = 0  # examined, of all classes
     share_of_audit: float | None = None  # what these are of the audit split; None: an earlier version wrote the audit
     not_removed: str = ""  # why no concept could be removed inside the network; empty: it could, or was not tried
+    why_left_out: str = ""  # why classes were left out; empty: none were, or an earlier version wrote the audit

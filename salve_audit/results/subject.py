@@ -22,6 +22,8 @@ class Provenance:
     device: str
     trusted_code: bool  # code named by the user was run (--arch FILE.py:FUNCTION)
     decisions: tuple[Decision, ...] = ()  # readings of the model and the data that were chosen between
+    precision: str | None = None  # of the backbone pass; None: there was none, or an earlier version wrote the audit
+    precision_agreement: float | None = None  # share of probed images that bf16 and fp32 predict alike; None: not tried
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from salve_audit.activations.images import ImageDataset, first_images
+from salve_audit.activations.images import Batch, ImageDataset, first_images, read_batch
 from salve_audit.activations.store import ActivationSplit
+from salve_audit.activations.streams import copy_for_streams, count_streams, run_streams
 from salve_audit.errors import DataError, LayerError
 from salve_audit.inputs.data.imageset import ImageSet
 from salve_audit.inputs.model.classifier import Classifier
@@ -22,7 +23,7 @@ from salve_audit.inputs.reasons import summarise_error
 from salve_audit.results import HeatMap, Thumbnail
 from salve_audit.sae.models import TrainedSae
 from salve_audit.saliency.gallery import Chosen
-from salve_audit.saliency.gallery_maps import PAPER, SHARP, GalleryMaps, MapRequest, place_maps
+from salve_audit.saliency.gallery_maps import PAPER, SHARP, GalleryMaps, MapRequest, Placing, place_maps
 from salve_audit.saliency.heat import overlay, share_in_hottest
 from salve_audit.saliency.thumbnails import encode_image, fit_side, resize_pixels, to_display_pixels
 from salve_audit.spatial.cut import CutNetwork, CutPass
@@ -30,7 +31,7 @@ from salve_audit.spatial.layers import SpatialLayer, TraceLayers
 from salve_audit.spatial.map_layers import last_spatial_layer, middle_spatial_layer
 
 log = logging.getLogger(__name__)
-BATCH, BATCH_PIXELS = 32, 2**19  # images in one pass, and how many pixels they may have together
+BATCH, BATCH_PIXELS = 32, 2**18  # images in one pass of a stream, and how many pixels they may have together
 TRIED = 4  # images that a layer is verified on
 CHANGED = "changed since its activations were computed"
 CHANGED_BY = 0.1  # relative distance of its activations; rounding to bfloat16 stays well below
@@ -76,6 +77,12 @@ class Drawn:
     lost: dict[int, str] = field(default_factory=dict)
     layers: tuple[SpatialLayer, ...] = ()  # of each map of an image, in order
 
+    def add(self, part: Drawn) -> None:
+        """Adds what was drawn of other rows."""
+        self.images.update(part.images)
+        self.maps.update(part.maps)
+        self.lost.update(part.lost)
+
     def find(self, row: int, kind: str, index: int) -> tuple[HeatMap, ...]:
         """The maps of one image; none where it was lost."""
         signs = (self.maps.get((row, MapRequest(kind, index, sign))) for sign in (1, -1))
@@ -116,23 +123,48 @@ def draw_shown(inputs: DrawingInputs) -> Drawn:
         LayerError: there is no layer for maps, or they cannot be computed.
         DataError: no image can be read.
     """
-    classifier = inputs.classifier.on(inputs.device)
-    tried = _first_images(classifier, inputs.images).to(inputs.device)
-    last = last_spatial_layer(classifier, tried, inputs.layer, inputs.trace)
-    layers = (last, middle_spatial_layer(classifier, tried, inputs.trace))
+    copies = copy_for_streams(inputs.classifier, inputs.device, count_streams(inputs.device))
+    tried = _first_images(copies[0], inputs.images).to(inputs.device)
+    last = last_spatial_layer(copies[0], tried, inputs.layer, inputs.trace)
+    layers = (last, middle_spatial_layer(copies[0], tried, inputs.trace))
     drawn, requests = Drawn(layers=layers), _requests(inputs)
     log.info("heat maps of %d images at %s", len(requests), " and ".join(layer.name for layer in layers))
+    dataset = ImageDataset(inputs.images.reader, inputs.audit.paths, inputs.classifier.transform)
+    placings = [place_maps(copies[0], layer, tried, fit_side(*tried.shape[2:])) for layer in layers]
+
+    def work(sources: Sequence[_Source], rows: list[int]) -> Drawn:
+        return _draw_batch(inputs, sources, read_batch(dataset, rows), requests)
+
     with ExitStack() as stack:
-        sources = []
-        for layer, methods in zip(layers, (PAPER, SHARP), strict=True):
-            placing = place_maps(classifier, layer, tried, fit_side(*tried.shape[2:]))
-            cut = stack.enter_context(CutNetwork(classifier.model, layer, classifier.reader, str(classifier.path)))
-            sources.append(_Source(cut, GalleryMaps(cut, inputs.sae, inputs.head, placing, methods)))
-        for rows, images in _read(inputs, drawn):
-            _draw_batch(inputs, sources, drawn, (rows, [requests[row] for row in rows], images))
+        streams = [
+            [_cut_at(inputs, stack, copy, *place) for place in zip(layers, placings, (PAPER, SHARP), strict=True)]
+            for copy in copies
+        ]
+        for part in run_streams(streams, work, _split_rows(inputs)):
+            drawn.add(part)
             if inputs.advance is not None:
                 inputs.advance(len(drawn.images) + len(drawn.lost), len(requests))
     return drawn
+
+
+def _cut_at(
+    inputs: DrawingInputs,
+    stack: ExitStack,
+    classifier: Classifier,
+    layer: SpatialLayer,
+    placing: Placing,
+    methods: Mapping[str, str],
+) -> _Source:
+    """The network cut at a layer until the stack is closed."""
+    cut = stack.enter_context(CutNetwork(classifier.model, layer, classifier.reader, str(classifier.path)))
+    return _Source(cut, GalleryMaps(cut, inputs.sae, inputs.head, placing, methods))
+
+
+def _split_rows(inputs: DrawingInputs) -> list[list[int]]:
+    """The rows that are shown, in batches."""
+    rows, (_, height, width) = inputs.chosen.rows, inputs.classifier.transform.input_size
+    size = max(1, min(BATCH, BATCH_PIXELS // (height * width)))
+    return [list(rows[start : start + size]) for start in range(0, len(rows), size)]
 
 
 def _requests(inputs: DrawingInputs) -> dict[int, list[MapRequest]]:
@@ -148,39 +180,25 @@ def _requests(inputs: DrawingInputs) -> dict[int, list[MapRequest]]:
     return wanted
 
 
-def _read(inputs: DrawingInputs, drawn: Drawn) -> Iterator[tuple[list[int], Float[Tensor, "b c h w"]]]:
-    """Batches of rows and images; those that cannot be read are noted."""
-    spec, rows = inputs.classifier.transform, inputs.chosen.rows
-    dataset = ImageDataset(inputs.images.reader, [inputs.audit.paths[row] for row in rows], spec)
-    _, height, width = spec.input_size
-    size = max(1, min(BATCH, BATCH_PIXELS // (height * width)))
-    for start in range(0, len(rows), size):
-        samples = [dataset[index] for index in range(start, min(start + size, len(rows)))]
-        drawn.lost.update({rows[sample.position]: sample.reason for sample in samples if sample.image is None})
-        images = [sample.image for sample in samples if sample.image is not None]
-        if images:
-            yield [rows[sample.position] for sample in samples if sample.image is not None], torch.stack(images)
-
-
 def _draw_batch(
-    inputs: DrawingInputs,
-    sources: Sequence[_Source],
-    drawn: Drawn,
-    batch: tuple[list[int], list[list[MapRequest]], Float[Tensor, "b c h w"]],
-) -> None:
-    """`batch`: rows, the requests of each, and the images."""
-    rows, requests, images = batch
-    passes = [source.cut.run(images.to(inputs.device)) for source in sources]
+    inputs: DrawingInputs, sources: Sequence[_Source], batch: Batch, requests: Mapping[int, list[MapRequest]]
+) -> Drawn:
+    """Thumbnails and maps of the images of a batch that could be read and have not changed."""
+    drawn, rows = Drawn(lost=dict(batch.skipped)), batch.rows
+    if not rows:
+        return drawn
+    passes = [source.cut.run(batch.images.to(inputs.device)) for source in sources]
     same = _unchanged(inputs, rows, passes[0].acts.float().cpu().numpy(), drawn)
-    wanted = [(place, request) for place in same for request in requests[place]]
+    wanted = [(place, request) for place in same for request in requests[rows[place]]]
     path = str(inputs.classifier.path)
     heats = [_compute(source.maps, passed, wanted, path) for source, passed in zip(sources, passes, strict=True)]
     spec = inputs.classifier.transform
-    pixels = to_display_pixels(images.numpy(), spec.mean, spec.std)
+    pixels = to_display_pixels(batch.images.numpy(), spec.mean, spec.std)
     shown = {place: resize_pixels(pixels[place], fit_side(*pixels.shape[1:3])) for place in same}
     drawn.images.update({rows[place]: encode_image(image) for place, image in shown.items()})
     for (place, request), *maps in zip(wanted, *heats, strict=True):
         drawn.maps[rows[place], request] = tuple(_lay_over(method, shown[place], heat) for method, heat in maps)
+    return drawn
 
 
 def _compute(

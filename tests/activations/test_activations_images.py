@@ -9,7 +9,7 @@ import pytest
 import torch
 from image_files import load_image
 
-from salve_audit.activations.device import choose_device, choose_precision, choose_workers
+from salve_audit.activations.device import choose_device, choose_workers
 from salve_audit.activations.images import ImageDataset, LoaderSettings, build_loader
 from salve_audit.errors import UsageError
 from salve_audit.inputs.model.transform import build_transform
@@ -53,10 +53,6 @@ def test_a_device_that_is_not_there() -> None:
         choose_device("cuda")
     assert str(caught.value) == "device: cuda was asked for, but torch finds no CUDA device"
     assert caught.value.hint == "--device cpu"
-
-
-def test_precision() -> None:
-    assert [choose_precision(name) for name in ("auto", "fp32", "bf16")] == ["fp32", "fp32", "bf16"]
 
 
 @pytest.mark.parametrize(

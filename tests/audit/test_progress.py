@@ -21,6 +21,17 @@ class Clock:
         monkeypatch.setattr(progress.time, "perf_counter", lambda: self.now)
 
 
+@pytest.fixture(autouse=True)
+def untouched_logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loggers as a library's user has them, whatever a command line before has set."""
+    package = logging.getLogger("salve_audit")
+    monkeypatch.setattr(package, "propagate", True)
+    monkeypatch.setattr(package, "handlers", [])
+    for logger in (package, progress.log):
+        monkeypatch.setattr(logger, "level", logging.NOTSET)
+        logger.manager._clear_cache()
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
@@ -30,6 +41,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def events(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, Any]]]:
     """Told so far, by name and fields."""
     caplog.set_level(logging.DEBUG, "salve_audit")
+    caplog.set_level(logging.DEBUG, progress.log.name)
 
     class Told(list[tuple[str, dict[str, Any]]]):
         def __iter__(self) -> Any:

@@ -99,7 +99,9 @@ def test_arrays_have_no_image_reliance_and_a_limit_on_it_is_exit_2(salve: Callab
     options = [*QUICK, "--format", "html,json", "--out", tmp_path / "out", "--quiet"]
     done = salve(tmp_path / "a.npz", *options, "--fail-over-reliance", 0.5)
     assert done.code == 2
-    assert "image reliance at most: no class could be judged (0: image reliance was not measured (activ" in done.err
+    assert (
+        "image reliance at most: no class could be judged (class 0: image reliance was not measured (activ" in done.err
+    )
     assert "Not measured: activations were audited" in (tmp_path / "out" / "report.html").read_text()
 
 

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from salve_audit.errors import DataError
+from salve_audit.errors import DataError, LayerError
+from salve_audit.evidence import fast_network, stage
 from salve_audit.evidence.controls import check_by_occlusion, flip_at_random
 from salve_audit.evidence.examine import AuditedNetwork, search_evidence
 from salve_audit.evidence.factors.bank import FACTORS
+from salve_audit.evidence.fast_network import Clock
 from salve_audit.evidence.findings import assess_evidence
 from salve_audit.evidence.images import HELD, EvidenceImages
 from salve_audit.evidence.probe import watch_network
@@ -81,7 +83,7 @@ def prepare(images: ImageSet, rows: np.ndarray, network: AuditedNetwork, held_by
     return EvidenceImages(images, images.audit.paths, labels, spec, rows, 0, held_bytes)
 
 
-def measure(images: ImageSet, network: AuditedNetwork) -> EvidenceOutcome:
+def measure(images: ImageSet, network: AuditedNetwork, seconds: float | None = None) -> EvidenceOutcome:
     """The outcome of the stage, for classes that no earlier stage has judged."""
     inputs = EvidenceInputs(
         classifier=network.classifier,
@@ -94,6 +96,7 @@ def measure(images: ImageSet, network: AuditedNetwork) -> EvidenceOutcome:
         device=network.device,
         workers=0,
         seed=network.seed,
+        seconds=seconds,
     )
     return measure_evidence(inputs, ())
 
@@ -164,6 +167,59 @@ def test_what_cannot_be_read_again_is_left_out(images: ImageSet, rows: np.ndarra
     assert partial.rows.tolist() == [row for position, row in enumerate(rows) if position != 7]
     assert evidence.labels.tolist() == partial.labels.tolist()
     assert len(evidence.labels) == len(controls.factors.answers["border"].removed) == 26
+
+
+class Steps(Clock):
+    """A clock that is past after some questions."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__(seconds=300.0)
+        object.__setattr__(self, "left", [None] * n)
+
+    def is_past(self, share: float = 1.0) -> bool:
+        if self.left:
+            self.left.pop()
+        return not self.left
+
+
+@pytest.mark.parametrize("held", [None, 5])
+def test_when_time_is_over_the_classes_finished_so_far_are_kept(
+    images: ImageSet, rows: np.ndarray, network: AuditedNetwork, held: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast_network, "BATCH_PIXELS", 4 * 32 * 32)  # batches of four
+    order = np.concatenate([rows[N : 2 * N], rows[:N], rows[2 * N :]])  # the second class first
+    whole = prepare(images, order, network)
+    everything, _, _ = search_evidence(network, whole)
+    examined = prepare(images, order, network, HELD if held is None else held * IMAGE + 1)
+    torch_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # one stream: the batches are asked for in order
+    n_batches = 6 if held is None else 8  # 20 to 24 of 27 images: the third class is begun
+    evidence, findings, controls = search_evidence(dataclasses.replace(network, clock=Steps(n_batches)), examined)
+    torch.set_num_threads(torch_threads)
+    assert examined.rows.tolist() == order[: 2 * N].tolist()
+    assert evidence.labels.tolist() == [1] * N + [0] * N
+    torch.testing.assert_close(evidence.alone, everything.alone[: 2 * N], equal_nan=True, atol=1e-4, rtol=1e-4)
+    assert sorted(finding.label for finding in findings.classes) == [0, 1]
+    assert controls.factors.answers == {}, "there was no time left for them"
+
+
+def test_without_a_finished_class_nothing_is_measured(
+    images: ImageSet, rows: np.ndarray, network: AuditedNetwork
+) -> None:
+    with pytest.raises(LayerError, match="no class was finished within 300 s"):
+        search_evidence(dataclasses.replace(network, clock=Steps(1)), prepare(images, rows, network))
+
+
+def test_the_stage_says_which_classes_there_was_no_time_for(
+    images: ImageSet, network: AuditedNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "time_image", lambda *_: 1.0)
+    monkeypatch.setattr(fast_network, "BATCH_PIXELS", 4 * 32 * 32)
+    monkeypatch.setattr(stage, "Clock", lambda seconds: Steps(6))
+    outcome = measure(images, network, seconds=300)
+    assert outcome.evidence.n_classes_left_out in (1, 2)
+    assert outcome.evidence.why_left_out == "the time for it was over (300 s, --evidence-budget)"
+    assert outcome.evidence.n_images == N_AUDIT * (3 - outcome.evidence.n_classes_left_out)
 
 
 def test_the_stage_is_handed_images_and_says_why_it_measured_nothing(images: ImageSet, network: AuditedNetwork) -> None:

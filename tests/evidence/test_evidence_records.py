@@ -20,7 +20,7 @@ from salve_audit.evidence.records import (
     widen_interval,
 )
 from salve_audit.evidence.search import SearchSettings, find_evidence
-from salve_audit.evidence.stage import LEAST_PER_CLASS, MOST_PER_CLASS, PASSES, choose_sample
+from salve_audit.evidence.stage import PER_CLASS, choose_sample
 from salve_audit.reliance.survival import wilson
 
 SIDE = 16
@@ -82,35 +82,31 @@ def labels() -> np.ndarray:
     return np.repeat(np.arange(10), 200)
 
 
-def test_a_cheap_network_is_examined_on_all_classes(labels: np.ndarray) -> None:
-    sample = choose_sample(labels, np.full(10, np.nan), 1e-9, needed=False)
-    assert sample.n_per_class == MOST_PER_CLASS
-    assert np.bincount(labels[sample.rows]).tolist() == [MOST_PER_CLASS] * 10
-    assert sample.n_classes_left_out == 0
+@pytest.mark.parametrize("affordable", [None, 10 * PER_CLASS[0]])
+def test_with_time_enough_many_images_of_all_classes_are_examined(labels: np.ndarray, affordable: int | None) -> None:
+    sample = choose_sample(labels, np.full(10, np.nan), affordable)
+    assert sample.n_per_class == PER_CLASS[0]
+    assert np.bincount(labels[sample.rows]).tolist() == [PER_CLASS[0]] * 10
 
 
-def test_a_dear_network_on_the_most_fragile_classes(labels: np.ndarray) -> None:
+@pytest.mark.parametrize("affordable", [10 * PER_CLASS[0] - 1, 10 * PER_CLASS[2], 1])
+def test_with_less_time_fewer_images_of_all_classes_are_examined(labels: np.ndarray, affordable: int) -> None:
+    sample = choose_sample(labels, np.ones(10), affordable)
+    expected = next((n for n in PER_CLASS if 10 * n <= affordable), PER_CLASS[-1])
+    assert np.bincount(labels[sample.rows]).tolist() == [expected] * 10
+
+
+def test_classes_come_one_after_the_other_the_most_fragile_first(labels: np.ndarray) -> None:
     fragility = np.arange(10, 0, -1.0)
     fragility[9] = np.nan  # known of no image: last
-    work = 1 / (PASSES * 4.5 * LEAST_PER_CLASS)
-    sample = choose_sample(labels, fragility, work, needed=False)
-    assert np.unique(labels[sample.rows]).tolist() == [5, 6, 7, 8]
-    assert (sample.n_per_class, sample.n_classes_left_out) == (LEAST_PER_CLASS, 6)
+    sample = choose_sample(labels, fragility, 1)
+    assert labels[sample.rows].tolist() == np.repeat([8, 7, 6, 5, 4, 3, 2, 1, 0, 9], PER_CLASS[-1]).tolist()
 
 
 def test_classes_with_few_images_cost_no_more_than_they_have() -> None:
-    few = np.repeat(np.arange(10), 8)
-    sample = choose_sample(few, np.ones(10), 1 / (PASSES * 85), needed=False)
-    assert np.bincount(few[sample.rows]).tolist() == [8] * 10
     uneven = np.repeat(np.arange(3), [5, 200, 200])
-    sample = choose_sample(uneven, np.ones(3), 1 / (PASSES * 165.5), needed=False)
-    assert np.bincount(uneven[sample.rows]).tolist() == [5, 80, 80]
-
-
-def test_a_network_that_is_too_dear_is_examined_where_a_limit_asks_for_it(labels: np.ndarray) -> None:
-    assert choose_sample(labels, np.ones(10), 1.0, needed=False) is None
-    sample = choose_sample(labels, np.ones(10), 1.0, needed=True)
-    assert np.bincount(labels[sample.rows]).tolist() == [LEAST_PER_CLASS] * 10
+    sample = choose_sample(uneven, np.ones(3), 5 + 2 * PER_CLASS[1])
+    assert np.bincount(uneven[sample.rows]).tolist() == [5, PER_CLASS[1], PER_CLASS[1]]
 
 
 def test_a_class_that_depends_on_no_place_is_found_by_its_global_factor() -> None:

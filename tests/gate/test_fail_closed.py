@@ -14,6 +14,7 @@ import pytest
 from gate_audits import of_class, policy, sample, save, with_accuracy, with_class, without_classes
 
 from salve_audit.cli.app import run
+from salve_audit.gate.review import Review
 from salve_audit.gate.run import Request, run_gate
 from salve_audit.gate.verdict import Given, judge
 from salve_audit.results import AuditResult, Verdict
@@ -79,6 +80,20 @@ def test_nothing_evaluated_is_no_pass() -> None:
     for class_info in thin.classes:
         thin = with_class(thin, class_info.name, image_reliance=None)
     holds_back(judged(thin, "max_image_reliance = 0.5"), "no class could be judged", "was not measured")
+
+
+def test_rules_that_concern_nobody_are_no_pass() -> None:
+    result = without_classes(sample(), "trio")
+    text = 'allow_missing = ["trio"]\n[classes.trio]\nmin_alpha_hat = 1.0'
+    holds_back(judged(result, text), "no rule of the policy concerns a class of the audit")
+    switched_off = "[classes.trio]\nmin_alpha_hat = false"
+    holds_back(judged(sample(), switched_off), "no rule of the policy concerns a class of the audit")
+
+
+def test_a_review_of_what_was_not_measured_is_no_pass() -> None:
+    blind = with_class(sample(), "trio", image_reliance=None)
+    verdict = judged(blind, 'review = "r.toml"', review=Review("r.toml", ()))
+    holds_back(verdict, "the review needs image reliance", "1 classes: trio")
 
 
 def test_an_autoencoder_below_its_goal_holds_back_what_rests_on_it() -> None:

@@ -56,6 +56,7 @@ class ImageParts(Protocol):
 
 
 Clock = Callable[[], bool]  # True: time is over
+Answers = Int[np.ndarray, " n"]  # predicted classes
 
 
 def never() -> bool:
@@ -146,23 +147,28 @@ class FactorNetwork:
         spec: how its images are prepared.
         device: where it runs.
         batch_size: of images, given some of them.
+        map: results of work on batches, by copies of the network beside one another; None: by the probe, in turn.
     """
 
     probe: Probe
     spec: TransformSpec
     device: torch.device
     batch_size: Callable[[Float[Tensor, "n c h w"]], int]
+    map: Callable[[Callable[[Probe, slice], Answers], list[slice]], list[Answers]] | None = None
 
-    @torch.no_grad()
-    def answer(self, images: Float[Tensor, "n c h w"], change: Change, shift: Shift) -> Int[np.ndarray, " n"]:
+    def answer(self, images: Float[Tensor, "n c h w"], change: Change, shift: Shift) -> Answers:
         """Predicted classes of the changed images."""
-        answers, size = [], self.batch_size(images)
-        for start in range(0, len(images), size):
-            rows = slice(start, start + size)
+
+        def work(probe: Probe, rows: slice) -> Answers:
             donors = None if shift.donors is None else shift.donors[rows]
             part = Shift(shift.source[rows], shift.target[rows], donors)
-            changed = change_prepared(images[rows].to(self.device), self.spec, change, part)
-            answers.append(predict(self.probe(changed).logits.cpu()))
+            with torch.no_grad():
+                changed = change_prepared(images[rows].to(self.device), self.spec, change, part)
+                return predict(probe(changed).logits.float().cpu())
+
+        size = self.batch_size(images)
+        batches = [slice(start, start + size) for start in range(0, len(images), size)]
+        answers = [work(self.probe, rows) for rows in batches] if self.map is None else self.map(work, batches)
         return np.concatenate(answers)
 
 

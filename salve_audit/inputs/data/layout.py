@@ -159,7 +159,7 @@ def _find_inner_splits(tree: Tree, base: str, names: list[str]) -> dict[str, str
 def _read_inner_splits(
     tree: Tree, base: str, names: list[str], inner: Mapping[str, str]
 ) -> tuple[dict[str, ClassKeys], tuple[Decision, ...]]:
-    parts = {}
+    parts: dict[str, ClassKeys] = {}
     for role in ("fit", "audit"):
         keys = {name: sorted(tree.walk(f"{base}{name}/{inner[role]}")) for name in names}
         empty = next((name for name, paths in keys.items() if not paths), None)

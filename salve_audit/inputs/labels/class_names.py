@@ -90,8 +90,8 @@ def _read_mapping(value: Mapping[Any, Any]) -> tuple[str, ...] | None:
     by_value = {index: name for name, number in value.items() if (index := _as_index(number)) is not None}
     if len(by_value) != len(value) or set(by_value) != set(range(len(value))):
         return None
-    names = [by_value[index] for index in range(len(by_value))]
-    return tuple(names) if all(isinstance(name, str) for name in names) else None
+    in_order = [by_value[index] for index in range(len(by_value))]
+    return tuple(in_order) if all(isinstance(name, str) for name in in_order) else None
 
 
 def _read_records(records: Sequence[Mapping[Any, Any]]) -> tuple[str, ...] | None:

@@ -62,7 +62,8 @@ def find_adapted(
     """
     for view in views:
         shapes = read_shapes(view.state)
-        near = name or next(iter(find_nearest(index, shapes) or ()), None)
+        nearest = find_nearest(index, shapes)
+        near = name or (nearest[0] if nearest else None)
         if near is None or all(entry.name != near for entry in index.entries):
             continue
         change = _compare(find_entry(index, near), shapes)

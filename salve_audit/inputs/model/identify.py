@@ -112,9 +112,9 @@ def _identify(checkpoint: Checkpoint, arch: str | None) -> Identified:
             identified = _build(checkpoint, candidate, kwargs)
             return replace(identified, notes=(*_explain_guess(candidate, checkpoint, index), *identified.notes))
     if known is not None or may_guess:
-        identified = _resemble(checkpoint, index, known, kwargs) or _load_hub(checkpoint)
-        if identified is not None:
-            return identified
+        resembled = _resemble(checkpoint, index, known, kwargs) or _load_hub(checkpoint)
+        if resembled is not None:
+            return resembled
     if name is None:
         raise _unknown(checkpoint)
     if is_known(name):

@@ -59,7 +59,7 @@ def apply_epsilons(network: Network, args: Mapping[str, Any]) -> tuple[Network, 
         norms = [module for module in network.model.modules() if isinstance(module, NORMS[name])]
         changed = [module for module in norms if module.eps != float(eps)]
         for module in changed:
-            module.eps = float(eps)
+            module.eps = float(eps)  # type: ignore[assignment]
         if changed:
             key[name] = float(eps)
             words = "batch" if name == "bn_eps" else "layer"

@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from salve_audit.activations.work import count_work
 from salve_audit.inputs.model.classifier import Classifier
 from salve_audit.inputs.model.head.trace import watch_inputs
 from salve_audit.interventions.deep.projection import Projection
 from salve_audit.interventions.deep.stream import ResidualStream, Scope
 from salve_audit.interventions.deep.writers import find_tensor, set_values
-from salve_audit.spatial.work import count_work
 
 BATCH_ROWS = 64
 Edits = Sequence[tuple[Projection, float]]  # projections with their strengths, in the order in which they are made

@@ -83,7 +83,10 @@ def _how(info: EvidenceInfo) -> str:
     left = ""
     if info.n_classes_left_out:
         n = info.n_classes_left_out
-        left = f" {plural(n, 'less fragile class', 'less fragile classes')} {'was' if n == 1 else 'were'} left out."
+        why = f": {info.why_left_out}" if info.why_left_out else ""
+        left = (
+            f" {plural(n, 'less fragile class', 'less fragile classes')} {'was' if n == 1 else 'were'} left out{why}."
+        )
     share = "" if info.share_of_audit is None else f" ({percent(info.share_of_audit)} of the audit images)"
     of = f", {count(info.n_images)} in all{share}" if info.n_images else ""
     return (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from salve_audit.interventions.registry import DEEP_METHODS, METHODS
-from salve_audit.report.numbers import count
+from salve_audit.report.numbers import count, percent
 from salve_audit.report.tables import Column, Table, Value, make_table
 from salve_audit.report.view.evidence import IMAGE_FLAG_MEANINGS
 from salve_audit.report.view.findings import FLAG_MEANINGS
@@ -59,10 +59,19 @@ def _inputs(result: AuditResult) -> list[tuple[str, str]]:
         ("Splits", f"{data.layout}: {count(data.n_fit)} images to fit, {count(data.n_audit)} to audit"),
         ("Head verified", _verification(result)),
         ("Device", provenance.device),
+        ("Precision of the pass", _precision(result)),
         ("User's code run", "yes" if provenance.trusted_code else "no"),
         ("Created", result.created),
         ("Schema of audit.json", str(result.schema_version)),
     ]
+
+
+def _precision(result: AuditResult) -> str:
+    name, agreement = result.provenance.precision, result.provenance.precision_agreement
+    if name is None:
+        return "not recorded"
+    share = "" if agreement is None else f"; bf16 and fp32 predict {percent(agreement)} of the probed images alike"
+    return f"{name}{share}"
 
 
 def _mapping(result: AuditResult, medium: Medium) -> Table | None:
@@ -100,6 +109,7 @@ def _transform(result: AuditResult) -> list[tuple[str, str]]:
         ("Interpolation", transform.interpolation),
         ("Crop", f"{transform.crop_pct:g} of the side"),
         ("Crop mode", transform.crop_mode),
+        ("EXIF orientation", transform.orientation),
     ]
 
 

@@ -127,7 +127,7 @@ def _make_unpickler(left_out: dict[str, type[LeftOut]]) -> type:
     """
     known = _list_known()
 
-    class AroundObjects(pickle._Unpickler):  # type: ignore[name-defined, misc]
+    class AroundObjects(pickle._Unpickler):
         def find_class(self, module: str, name: str) -> Any:
             full = f"{module}.{name}"
             if is_refused(full):
