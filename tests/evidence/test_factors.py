@@ -59,7 +59,7 @@ def test_images_are_brought_to_the_target(name: str) -> None:
 def test_names_and_kinds_are_those_of_records() -> None:
     assert all(name == factor.name for name, factor in FACTORS.items())
     assert all(factor.remove or factor.insert for factor in FACTORS.values())
-    assert {"border", "colour", "mean field", "sharpness", "compression"} == {f.kind for f in FACTORS.values()}
+    assert {"border", "colour", "mean field", "sharpness", "noise", "compression"} == {f.kind for f in FACTORS.values()}
     assert {f.kind for f in FACTORS.values()} <= set(FACTORS)  # a kind is the name of its first factor
 
 
@@ -104,6 +104,19 @@ def test_blurred_images_become_sharp_and_sharp_ones_blurred() -> None:
     assert (softened - blurred)[inside].std() < 0.5 * (sharp - blurred)[inside].std()
     assert (radial_spectrum(restored) - usual)[:, 2:8].abs().mean() < 0.2
     assert restored.mean().item() == pytest.approx(blurred.mean().item(), abs=1e-4)
+
+
+def test_noise_is_taken_away_and_added() -> None:
+    clean = smooth(6, (3, 64, 64))
+    noisy = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(2))
+    factor = FACTORS["noise"]
+    own, usual = (factor.statistics(images).mean(0, keepdim=True).expand(6, -1) for images in (noisy, clean))
+    inside = (slice(None), slice(None), slice(4, -4), slice(4, -4))
+    assert (factor.remove(noisy, Shift(own, usual)) - clean)[inside].std() < 0.5 * (noisy - clean)[inside].std()
+    assert factor.insert is not None
+    added = factor.insert(clean, Shift(usual, own)) - clean
+    assert 0.07 < added[inside].std() < 0.13
+    assert (added[:, 0] - added[:, 1]).std() > 0.07, "of each channel its own"
 
 
 def test_dark_corners_are_taken_away_by_the_mean_field() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,32 +18,62 @@ MOST_GAIN = 30.0  # what a blur has taken altogether is not there to be amplifie
 
 def radial_spectrum(images: Pixels) -> Statistics:
     """Logarithm of each image's mean power of brightness in bands of frequency."""
-    bright = to_luminance(images)[:, 0]
-    power = torch.fft.rfft2(_taper(bright), norm="ortho").abs().square()
-    bands, counts = _bands(images)
-    total = power.new_zeros(len(images), BANDS).index_add_(1, bands, power.flatten(1))
-    return (total / counts + FLOOR).log()
+    return _spectrum(to_luminance(images))
 
 
 def match_spectrum(images: Pixels, shift: Shift) -> Pixels:
     """Multiply each band, but for the slowest, by what brings its power to the target's; all channels alike."""
-    gain = ((shift.target - radial_spectrum(images)) / 2).exp().clamp(1 / MOST_GAIN, MOST_GAIN)
-    height, width = images.shape[2:]
-    place = (_radius(images) * (BANDS - 1)).flatten()
+    return _multiply(images, (shift.target - radial_spectrum(images)) / 2)
+
+
+def noise_spectrum(images: Pixels) -> Statistics:
+    """The radial spectrum of brightness, then that of colour: noise of a sensor is in both."""
+    return torch.cat([radial_spectrum(images), _spectrum(images - to_luminance(images))], 1)
+
+
+def quieten(images: Pixels, shift: Shift) -> Pixels:
+    """Bring bands of brightness and of colour, each by itself, down to the target's; none is amplified."""
+    gain = ((shift.target - noise_spectrum(images)) / 2).clamp(max=0)
+    bright = to_luminance(images)
+    return _multiply(bright, gain[:, :BANDS]) + _multiply(images - bright, gain[:, BANDS:])
+
+
+def add_noise(images: Pixels, shift: Shift) -> Pixels:
+    """Add noise of the power that the target has more; it is drawn alike for all images of one size."""
+    lacking = (shift.target.exp() - noise_spectrum(images).exp()).clamp(min=FLOOR).log() / 2
+    noise = torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(0)).to(images).expand_as(images)
+    bright, colour = to_luminance(noise), noise - to_luminance(noise)
+    own = noise_spectrum(noise).exp()  # tapered, as what is lacking
+    bright_gain = lacking[:, :BANDS] - own[:, :BANDS].mean(1, keepdim=True).log() / 2
+    colour_gain = lacking[:, BANDS:] - own[:, BANDS:].mean(1, keepdim=True).log() / 2
+    return images + _multiply(bright, bright_gain) + _multiply(colour, colour_gain)
+
+
+def _spectrum(maps: Float[Tensor, "b m h w"]) -> Statistics:
+    power = torch.fft.rfft2(_taper(maps), norm="ortho").abs().square().mean(1)
+    bands, counts = _bands(maps)
+    total = power.new_zeros(len(maps), BANDS).index_add_(1, bands, power.flatten(1))
+    return (total / counts + FLOOR).log()
+
+
+def _multiply(maps: Float[Tensor, "b m h w"], log_gain: Statistics) -> Float[Tensor, "b m h w"]:
+    """Filter by a gain in each band, at most `MOST_GAIN` and one over it, without steps, which would ring."""
+    height, width = maps.shape[2:]
+    gain = log_gain.clamp(-math.log(MOST_GAIN), math.log(MOST_GAIN))
+    place = (_radius(maps) * (BANDS - 1)).flatten()
     below = place.floor().long().clamp(max=BANDS - 2)
     part = (place - below).clamp(0, 1)
-    smooth = gain.log()[:, below] * (1 - part) + gain.log()[:, below + 1] * part  # no steps, which would ring
-    smooth = smooth * (_cycles(images) > FIELD_CYCLES).flatten()
-    filtered = torch.fft.rfft2(images) * smooth.exp().view(len(images), 1, height, width // 2 + 1)
+    smooth = (gain[:, below] * (1 - part) + gain[:, below + 1] * part) * (_cycles(maps) > FIELD_CYCLES).flatten()
+    filtered = torch.fft.rfft2(maps) * smooth.exp().view(len(maps), 1, height, width // 2 + 1)
     return torch.fft.irfft2(filtered, s=(height, width))
 
 
-def _taper(bright: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
-    """Let brightness go to its mean at the edges, which would else be steps with power of their own."""
-    height, width = bright.shape[1:]
-    rows = torch.hann_window(height, periodic=False, device=bright.device, dtype=bright.dtype)
-    columns = torch.hann_window(width, periodic=False, device=bright.device, dtype=bright.dtype)
-    return (bright - bright.mean((1, 2), keepdim=True)) * rows[:, None] * columns
+def _taper(maps: Float[Tensor, "b m h w"]) -> Float[Tensor, "b m h w"]:
+    """Let values go to their mean at the edges, which would else be steps with power of their own."""
+    height, width = maps.shape[2:]
+    rows = torch.hann_window(height, periodic=False, device=maps.device, dtype=maps.dtype)
+    columns = torch.hann_window(width, periodic=False, device=maps.device, dtype=maps.dtype)
+    return (maps - maps.mean((2, 3), keepdim=True)) * rows[:, None] * columns
 
 
 def _radius(images: Pixels) -> Float[Tensor, "h v"]:
@@ -65,4 +97,7 @@ def _bands(images: Pixels) -> tuple[Tensor, Tensor]:
     return bands, torch.bincount(bands, minlength=BANDS).clamp(min=1)
 
 
-FACTORS = (Factor("sharpness", "sharpness", 1.0, match_spectrum, match_spectrum, radial_spectrum),)
+FACTORS = (
+    Factor("sharpness", "sharpness", 1.0, match_spectrum, match_spectrum, radial_spectrum),
+    Factor("noise", "noise", 1.0, quieten, add_noise, noise_spectrum, coloured=True),
+)
