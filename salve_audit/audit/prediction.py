@@ -39,6 +39,7 @@ from salve_audit.sae.variant_names import AUTO
 
 FILE = "times.json"  # in the cache folder: by stage, actual over predicted seconds of the last audits
 REMEMBERED = 5
+LEAST_PASS_S = 3.0  # a shorter pass is mostly warming up
 LEAST_S = 0.5  # shorter stages say nothing about speed
 PRODUCT_SIZE = 384  # of the timed matrix product
 
@@ -98,13 +99,13 @@ def measure_workload(runner: StageRunner) -> Workload:
 
 
 def _time_image(runner: StageRunner) -> float:
-    """Seconds per image of the pass, or of a few runs where activations came from the cache."""
+    """Seconds per image of the pass, or of a few runs where it was short or its activations came from the cache."""
     classifier, activations = runner.subject.classifier, runner.subject.activations
     if classifier is None:
         return 0.0
     passes = [stage for stage in runner.reporter.times if stage.name == PASS_STAGE and not stage.from_cache]
-    if passes and passes[-1].seconds:
-        return passes[-1].seconds / (len(activations.fit.labels) + len(activations.audit.labels))
+    if passes and (passes[-1].seconds or 0.0) >= LEAST_PASS_S:
+        return (passes[-1].seconds or 0.0) / (len(activations.fit.labels) + len(activations.audit.labels))
     device = choose_device(runner.config.device)
     model, batch = classifier.on(device).model, torch.zeros((4, *classifier.transform.input_size), device=device)
     with torch.no_grad():
@@ -131,12 +132,13 @@ def _predict_autoencoder(load: Workload) -> float:
     """The search over variants, or one of them; it grows slower than the number of images."""
     share = 1.0 if load.config.sae == AUTO else 0.25
     seeds = (load.config.sae_seeds or 5) / 5
-    seconds = share * seeds * SAE_S * (load.n_fit / 1000) ** 0.5 * max(load.d / 512, 0.25)
+    seconds = share * seeds * SAE_S * (load.n_fit / 1000) ** 0.5 * max((load.d / 512) ** 0.5, 0.5)
     return min(seconds, choose_budget(load.config.sae_budget, choose_device(load.config.device)) or seconds)
 
 
 def _predict_reliance(load: Workload) -> float:
-    return 0.2 + CURVE_PRODUCTS * min(load.k, 50) * load.head_s + ROW_S * load.n_audit * max(load.d, 64)
+    controlled = min(len(load.per_class), 50)
+    return controlled * (CURVE_PRODUCTS * load.head_s + CONTROL_S * (1 + load.d / 512))
 
 
 def _predict_interventions(load: Workload) -> float:
@@ -165,17 +167,17 @@ def _predict_image_reliance(load: Workload) -> float:
     if load.config.evidence == "off" or not load.image_s:
         return 0.0
     examined = sum(min(count, EXAMINED) for count in load.per_class)
-    return 0.5 + examined * EVIDENCE_RUNS * load.image_s
+    return examined * (EVIDENCE_RUNS * load.image_s + EXAMINED_S)
 
 
-# Fitted to audits of networks with 32 to 1,280 activations; see `REMEMBERED` for what corrects them on a machine.
-SAE_S = 30.0
-CURVE_PRODUCTS, ROW_S = 60.0, 2e-6
-EDIT_PRODUCTS, EDIT_S = 12.0, 0.02
-STRESS_PRODUCTS, STRESS_S = 60.0, 0.1
-DEEP_RUNS, DEEP_MOST_S = 2000.0, 30.0
-SHOWN_PER_CLASS, MOST_SHOWN, MAP_RUNS, DRAWING_S = 20, 300, 3.0, 0.02
-EXAMINED, EVIDENCE_RUNS = 100, 40.0
+# From audits of a ResNet-18 and of a network with 32 activations; `read_ratios` corrects them for a machine.
+SAE_S = 20.0
+CURVE_PRODUCTS, CONTROL_S = 60.0, 0.2
+EDIT_PRODUCTS, EDIT_S = 12.0, 0.015
+STRESS_PRODUCTS, STRESS_S = 60.0, 0.4
+DEEP_RUNS, DEEP_MOST_S = 3000.0, 60.0
+SHOWN_PER_CLASS, MOST_SHOWN, MAP_RUNS, DRAWING_S = 16, 300, 5.0, 0.1
+EXAMINED, EVIDENCE_RUNS, EXAMINED_S = 100, 80.0, 0.02
 
 FORMULAS: Mapping[str, Callable[[Workload], float]] = {
     AUTOENCODER.name: _predict_autoencoder,

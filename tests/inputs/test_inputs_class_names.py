@@ -120,6 +120,23 @@ def test_an_unknown_origin_keeps_torchvisions_order_and_names_timms() -> None:
     assert "timm's train.py, which ignores case and counts numbers, would have 'apple' as output 0" in conflict
 
 
+def test_names_in_another_order_than_the_scripts_own_are_taken_and_said() -> None:
+    for names, conflict in (
+        (("b", "a"), "would number class folders otherwise, with 'a' as output 0"),
+        (("a", "b"), ""),
+    ):
+        matched = match_classes(folders("a", "b"), 2, names, order=SORTED)
+        assert dict(matched.pairs) == {name: index for index, name in enumerate(names)}
+        assert matched.decisions[-1].conflict.endswith(conflict)
+        assert bool(matched.decisions[-1].conflict) is bool(conflict)
+
+
+def test_a_class_map_that_is_not_in_the_file_is_said(save, tiny_state, tiny_arch) -> None:
+    classifier = load_classifier(save({"state_dict": tiny_state, "args": {"class_map": "map.txt"}}), tiny_arch)
+    said = next(decision for decision in classifier.decisions if decision.what == "class map")
+    assert "--classes FILE" in said.conflict
+
+
 def test_folders_called_by_numbers() -> None:
     names = tuple(sorted(map(str, range(11))))  # 0, 1, 10, 2, ...
     by_number = {str(index): index for index in range(11)}

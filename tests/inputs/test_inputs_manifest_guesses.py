@@ -101,6 +101,17 @@ def test_one_id_for_two_files_is_refused(tmp_path: Path) -> None:
         load_images(write_csv(tmp_path / "m.csv", {"id": NAMES, "label": LABELS}), seed=0)
 
 
+@pytest.mark.parametrize("folders", [["train_images"], ["train_images", "test_images"], ["images"]])
+def test_a_folder_that_holds_such_a_table_names_it(folders: list[str], tmp_path: Path) -> None:
+    for folder in folders:
+        write_images(tmp_path / folder, NAMES)
+    for name in ("sample_submission.csv", "test.csv", "train.csv"):
+        write_csv(tmp_path / name, {"id": NAMES, "label": LABELS})
+    with pytest.raises(DataError) as caught:
+        load_images(tmp_path, seed=0)
+    assert f"is the manifest {tmp_path / 'train.csv'}?" in (caught.value.hint or "")
+
+
 def test_names_of_nothing_say_where_images_lie(tmp_path: Path) -> None:
     write_images(tmp_path / "pictures", NAMES)
     file = write_csv(tmp_path / "m.csv", {"id": [f"q{i}" for i in range(20)], "label": LABELS})

@@ -12,8 +12,8 @@ import pytest
 from report_reliance import add_reliance
 from report_results import build_result
 
-from salve_audit.cli.app import run
 from salve_audit.compare import compare_audits
+from salve_audit.compare.text import as_json, as_markdown, comparison_rows, summary
 from salve_audit.errors import ResultError
 from salve_audit.report import Rendering, render_html
 from salve_audit.report.changes import Status
@@ -88,18 +88,17 @@ def test_unlike_audits_are_refused_by_name_unless_allowed(tmp_path: Path) -> Non
     assert "the classes are others" in page
 
 
-def test_the_command_prints_a_table_markdown_and_json(
-    pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(["compare", *map(str, pair)]) == 0
-    table = capsys.readouterr().out
-    assert table.splitlines()[2].startswith("class 0001  newly fragile")
-    assert "+88.0 (" in table
-    assert run(["compare", *map(str, pair), "--format", "md"]) == 0
-    assert capsys.readouterr().out.count("\n|") == 6
-    assert run(["compare", *map(str, pair), "--format", "json"]) == 0
-    value = json.loads(capsys.readouterr().out)
+def test_terminal_markdown_and_json_hold_the_same(pair: tuple[Path, Path]) -> None:
+    comparison = compare_audits(*pair)
+    first = comparison_rows(comparison)[0]
+    assert first[:3] == ["class 0001", "newly fragile", "2.0 % -> 90.0 %"]
+    assert first[3].startswith("+88.0 (")
+    assert first[3].endswith("*")
+    assert as_markdown(comparison).count("\n|") == 6
+    value = json.loads(as_json(comparison))
+    assert [part["class"] for part in value["classes"]] == [change.name for change in comparison.classes]
     assert value["classes"][0]["image_reliance"]["new"] == pytest.approx(0.9)
+    assert summary(comparison) == "1 newly fragile, 1 fixed, 1 still fragile, 1 changed."
 
 
 def test_a_report_against_another_audit_opens_with_what_changed(pair: tuple[Path, Path]) -> None:

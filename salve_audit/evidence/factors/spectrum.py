@@ -41,11 +41,13 @@ def quieten(images: Pixels, shift: Shift) -> Pixels:
 def add_noise(images: Pixels, shift: Shift) -> Pixels:
     """Add noise of the power that the target has more; it is drawn alike for all images of one size."""
     lacking = (shift.target.exp() - noise_spectrum(images).exp()).clamp(min=FLOOR).log() / 2
-    noise = torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(0)).to(images).expand_as(images)
-    bright, colour = to_luminance(noise), noise - to_luminance(noise)
+    noise = torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(0)).to(images)[None]
+    fast = torch.fft.irfft2(torch.fft.rfft2(noise) * (_cycles(images) > FIELD_CYCLES), s=images.shape[2:])
+    bright, colour = to_luminance(fast), fast - to_luminance(fast)
     own = noise_spectrum(noise).exp()  # tapered, as what is lacking
     bright_gain = lacking[:, :BANDS] - own[:, :BANDS].mean(1, keepdim=True).log() / 2
     colour_gain = lacking[:, BANDS:] - own[:, BANDS:].mean(1, keepdim=True).log() / 2
+    bright, colour = bright.expand_as(images[:, :1]), colour.expand_as(images)
     return images + _multiply(bright, bright_gain) + _multiply(colour, colour_gain)
 
 

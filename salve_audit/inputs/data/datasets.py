@@ -120,8 +120,8 @@ def _read_folder(root: Path, follow_links: bool) -> Catalogue:
     try:
         return read_folder(root, follow_links)
     except DataError as error:
-        listed = sorted(name for name in names if name.lower().endswith(ENDINGS))
-        if error.why not in NO_CLASSES:
+        listed = sorted((name for name in names if name.lower().endswith(ENDINGS)), key=_rank_manifest)
+        if error.why not in NO_CLASSES and not (listed and error.why.startswith("one class only")):
             raise
         if listed:
             hint = f"is the manifest {root / listed[0]}? Name it as DATA"
@@ -129,6 +129,13 @@ def _read_folder(root: Path, follow_links: bool) -> Catalogue:
         for name in names[:LOOKED_AT]:
             _refuse_known(root / name)
         raise
+
+
+def _rank_manifest(name: str) -> tuple[bool, bool, str]:
+    """The likeliest list of labels first: train.csv before sample_submission.csv and test.csv."""
+    low = name.lower()
+    is_likely = any(word in low for word in ("train", "label", "meta", "annot"))
+    return not is_likely, any(word in low for word in ("test", "submission", "sample")), low
 
 
 def _refuse_known(path: Path) -> None:

@@ -104,7 +104,7 @@ def match_classes(
         match = _by_hand(imageset, outputs, Path(classes_file))
     else:
         match = (
-            _by_labels(imageset, outputs)
+            _by_labels(imageset, outputs, order)
             or _by_index(imageset, outputs)
             or _by_number(imageset, outputs, order)
             or _by_imagenet(imageset, outputs)
@@ -157,7 +157,7 @@ def _relabel(split: ImageSplit, outputs: Sequence[int]) -> ImageSplit:
     return ImageSplit(split.paths, tuple(outputs[label] for label in split.labels))
 
 
-def _by_labels(imageset: ImageSet, outputs: _Outputs) -> _Match | None:
+def _by_labels(imageset: ImageSet, outputs: _Outputs, order: ClassOrder) -> _Match | None:
     """Matches by the checkpoint's own names, as they are or but for case, spaces, underscores and hyphens."""
     if outputs.labels is None:
         return None
@@ -168,9 +168,22 @@ def _by_labels(imageset: ImageSet, outputs: _Outputs) -> _Match | None:
         wanted = [key(name) for name in imageset.classes]
         if len(known) == outputs.n and len(set(wanted)) == len(wanted) and all(name in known for name in wanted):
             return _Match(
-                tuple(known[name] for name in wanted), "by the checkpoint's label names", own_names=True, by_name=True
+                tuple(known[name] for name in wanted),
+                "by the checkpoint's label names",
+                True,
+                True,
+                _contradict(outputs.labels, order),
             )
     return None
+
+
+def _contradict(labels: Sequence[str], order: ClassOrder) -> str:
+    """What the convention of the script that wrote the checkpoint says of the order of its own names."""
+    usual = sorted(labels, key=natural_key) if order.convention == TIMM_ORDER else sorted(labels)
+    if not order.convention or usual == list(labels):
+        return ""
+    at = next(place for place, name in enumerate(labels) if name != usual[place])
+    return f"{order.origin} would number class folders otherwise, with {usual[at]!r} as output {at}"
 
 
 def _by_index(imageset: ImageSet, outputs: _Outputs) -> _Match | None:

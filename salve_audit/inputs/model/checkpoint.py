@@ -20,6 +20,7 @@ from salve_audit.inputs.model.onnx.loading import is_onnx, load_onnx
 from salve_audit.inputs.model.traceless import decide_unlike_torchvision
 from salve_audit.inputs.model.transform import resolve_transform
 from salve_audit.inputs.model.weights import Checkpoint, read_checkpoint
+from salve_audit.inputs.names import show_name
 from salve_audit.results.decisions import Decision
 from salve_audit.results.transform import TransformSpec
 
@@ -84,6 +85,7 @@ def _assemble(checkpoint: Checkpoint, identified: Identified, arch: str | None, 
             *decide_unlike_torchvision(network.architecture, transform.mean),
             *decisions,
             *describe_class_names(checkpoint.named, n_classes),
+            *_decide_class_map(checkpoint),
         ),
         class_order=checkpoint.origin.class_order,
     )
@@ -100,6 +102,15 @@ def _decide_architecture(checkpoint: Checkpoint, arch: str | None, identified: I
     elif checkpoint.arch == name:
         why = "the checkpoint names it, and its tensors fit"
     return (Decision("architecture", name, why),)
+
+
+def _decide_class_map(checkpoint: Checkpoint) -> tuple[Decision, ...]:
+    """The decision about a file with the order of classes that timm's script was given, which the checkpoint lacks."""
+    given = checkpoint.args.get("class_map")
+    if not isinstance(given, str) or not given or checkpoint.named:
+        return ()
+    conflict = "it numbered the classes: --classes FILE maps them in the same order"
+    return (Decision("class map", "not read", f"args.class_map names {show_name(given)}", conflict),)
 
 
 def _load(checkpoint: Checkpoint, arch: str | None) -> tuple[Checkpoint, Identified]:
