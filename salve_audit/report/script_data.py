@@ -16,7 +16,7 @@ WORDS = (
     "{n} of {total} classes", "page {n} of {total}", "before / after", "Accuracy of every class", "Class", "Accuracy",
     "Unedited", "Images by class (rows) and prediction (columns)", "Suppress the feature of", "by",
     "Predictions at this strength", "Close", "copy", "copied", "jump to a class", "next, previous class",
-    "light or dark", "index of classes", "these keys", "close", "Keys",
+    "light or dark", "index of classes", "these keys", "close", "Keys", "{n} written",
 )  # fmt: skip
 
 

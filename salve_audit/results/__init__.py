@@ -39,6 +39,7 @@ from salve_audit.results.features import (
     Opposition,
     TopImage,
 )
+from salve_audit.results.looks import ConceptLook, ConceptProperties
 from salve_audit.results.methods import InterventionResult, MethodSpread, MethodSummary
 from salve_audit.results.seeing import (
     ClassFragile,
@@ -85,6 +86,8 @@ __all__ = [
     "Concept",
     "ConceptEffect",
     "ConceptImage",
+    "ConceptLook",
+    "ConceptProperties",
     "ConceptRemoval",
     "Confusion",
     "Curve",
