@@ -28,6 +28,7 @@ from salve_audit.results.evidence import (
     EvidenceInfo,
     FactorEffect,
     ImageReliance,
+    InsertedImage,
     OcclusionCheck,
 )
 from salve_audit.results.features import (
@@ -108,6 +109,7 @@ __all__ = [
     "FragileImage",
     "HeatMap",
     "ImageReliance",
+    "InsertedImage",
     "InterventionResult",
     "MethodSpread",
     "MethodSummary",
