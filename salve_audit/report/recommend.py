@@ -277,7 +277,7 @@ def _entangled(feature: FeatureInfo) -> Advice:
     return Advice(
         "",
         say(text, index=feature.index, names=names(feature.affected, 4)),
-        say("Don't edit this feature for one class alone."),
+        say("Don't edit feature {index} for one class alone.", index=feature.index),
         "",
         say("Other classes keep their accuracy after an edit."),
         "",

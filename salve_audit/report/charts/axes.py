@@ -125,5 +125,5 @@ def draw_y_axis(canvas: Canvas, scale: Scale, span: tuple[float, float], label: 
         canvas.text((left - 5, scale(tick) + 3.5), text, anchor="end", size=11)
     if label:
         middle = (scale.start + scale.end) / 2
-        x = left - 34
+        x = left - 30
         canvas.text((x, middle), label, anchor="middle", fill=MUTED, turn=-90)
