@@ -19,9 +19,9 @@ from salve_audit.activations.cache import EntryWriter, as_output_error, read_cho
 from salve_audit.activations.device import choose_workers
 from salve_audit.activations.fingerprint import Fingerprint, compute_fingerprint
 from salve_audit.activations.images import LoaderSettings, load_batch
-from salve_audit.activations.precision import FP32, PROBED, Precision, choose_precision, describe_machine, needs_probe
+from salve_audit.activations.precision import PROBED, choose_precision, describe_machine, needs_probe
 from salve_audit.activations.spread import spread_rows
-from salve_audit.activations.store import Activations, ActivationSplit, Skipped
+from salve_audit.activations.store import FP32, Activations, ActivationSplit, Precision, Skipped
 from salve_audit.activations.streams import choose_batch_size
 from salve_audit.activations.unreadable import check_classes_left
 from salve_audit.errors import OutputError, SalveError

@@ -17,8 +17,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from salve_audit.activations.images import first_images
-from salve_audit.activations.precision import FP32
 from salve_audit.activations.spread import spread_rows
+from salve_audit.activations.store import FP32
 from salve_audit.activations.streams import copy_for_streams
 from salve_audit.errors import DataError, SalveError
 from salve_audit.evidence.concept_file import serialise_concepts

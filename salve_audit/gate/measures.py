@@ -20,6 +20,7 @@ from salve_audit.gate.rules import (
     STABLE,
     RuleKind,
 )
+from salve_audit.interventions.registry import SALVE
 from salve_audit.results import AuditResult, ClassReliance, FactorEffect, ImageReliance
 
 THIN_IMAGES, THIN_FLIPS = 30, 20  # as in salve_audit.reliance.survival
@@ -186,7 +187,7 @@ def _why_no_reliance(result: AuditResult, class_info: ClassReliance) -> Estimate
 
 
 def _measure_damage(result: AuditResult, class_info: ClassReliance) -> Estimate:
-    edits = (edit for edit in result.interventions if edit.method == "salve" and edit.class_name == class_info.name)
+    edits = (edit for edit in result.interventions if edit.method == SALVE.key and edit.class_name == class_info.name)
     edit = next((edit for edit in edits if edit.target_accuracy == EDITED_TO), None)
     if edit is None:
         return unjudged("SALVE was not among the interventions")

@@ -16,7 +16,6 @@ AUDIT = "audit.json"
 # Defaults of the options that audit.json records; what differs from them is a setting of this audit.
 DEFAULTS: Mapping[str, Any] = {
     "activation_maximisation": "auto",
-    "batch_size": 128,
     "deep_edits": "auto",
     "device": "auto",
     "evidence": "auto",
