@@ -24,6 +24,7 @@ from salve_audit.errors import DataError, SalveError
 from salve_audit.evidence.concept_file import serialise_concepts
 from salve_audit.evidence.drawing import ShownImages, draw_concepts, draw_factors
 from salve_audit.evidence.examine import AuditedNetwork, Controls, examined_images, search_evidence
+from salve_audit.evidence.factors.measure import TIED, predict
 from salve_audit.evidence.fast_network import (
     Clock,
     FastNetwork,
@@ -243,8 +244,13 @@ def _draw(concepts: tuple[Concept, ...], run: _Run, controls: Controls, classes:
         def heat(images: Float[Tensor, "m c h w"], labels: Int[Tensor, " m"]) -> Float[Tensor, "m 1 gh gw"]:
             return find_heat(probe, images.to(network.device), labels.to(network.device)).cpu()
 
-        shown = ShownImages(run.images.load, run.images.path, network.classifier.transform, heat)
-        concepts = draw_concepts(concepts, run.findings, run.evidence, shown)
+        def answer(images: Float[Tensor, "m c h w"]) -> list[str]:
+            with torch.no_grad():
+                predicted = predict(probe(images.to(network.device)).logits.float().cpu())
+            return ["" if label == TIED else classes[label] for label in predicted.tolist()]
+
+        shown = ShownImages(run.images.load, run.images.path, network.classifier.transform, heat, answer)
+        concepts = draw_concepts(concepts, run.findings, run.evidence, shown, classes)
         return draw_factors(concepts, controls.factors, run.evidence, shown, classes)
 
 

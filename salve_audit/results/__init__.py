@@ -28,6 +28,7 @@ from salve_audit.results.evidence import (
     EvidenceInfo,
     FactorEffect,
     ImageReliance,
+    InsertedImage,
     OcclusionCheck,
 )
 from salve_audit.results.features import (
@@ -111,6 +112,7 @@ __all__ = [
     "FragileImage",
     "HeatMap",
     "ImageReliance",
+    "InsertedImage",
     "InterventionResult",
     "MethodSpread",
     "MethodSummary",

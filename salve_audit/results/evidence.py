@@ -106,14 +106,27 @@ class ConceptEffect:
 
 
 @dataclass(frozen=True)
+class InsertedImage:
+    """An image of another class with what one class depends on put into it."""
+
+    path: str
+    class_name: str = field(metadata=AS_CLASS)  # of the image
+    image: Thumbnail
+    predicted: str  # class that it then gets; empty: a tie
+
+
+@dataclass(frozen=True)
 class ConceptImage:
     """An image that shows a concept, and the same image without it."""
 
     path: str
-    outlined: Thumbnail
+    outlined: Thumbnail  # of a global factor: the image as it is
     without: Thumbnail
     flipped: bool  # the prediction flips without it
     heat: Thumbnail | None = None  # evidence for the class once stronger regions are gone, this one outlined
+    image: Thumbnail | None = None  # as it is; None: not kept
+    predicted: str = ""  # class that it gets without the concept; empty: not recorded, or a tie
+    inserted: InsertedImage | None = None  # what is removed here, in an image of another class; None: not tried
 
 
 @dataclass(frozen=True)
