@@ -56,8 +56,8 @@ def _check_factors(reliance: dict[str, Any]) -> None:
     assert set(factors) == set(FACTORS)
     for name, factor in factors.items():
         assert factor["kind"] == FACTORS[name].kind
-        assert (factor["removed"] is None) == (FACTORS[name].remove is None)
-        if factor["removed"] is not None:
+        assert (factor["excess"] is None) == (FACTORS[name].remove is None)
+        if factor["excess"] is not None:
             assert 0 <= factor["low"] <= factor["removed"] <= factor["high"] <= 1
             assert factor["excess_low"] <= factor["excess"] <= factor["excess_high"]
         assert (factor["inserted"] is None) == (FACTORS[name].insert is None)
