@@ -17,6 +17,7 @@ AUDIT = "audit.json"
 DEFAULTS: Mapping[str, Any] = {
     "activation_maximisation": "auto",
     "batch_size": 128,
+    "decide": False,
     "deep_edits": "auto",
     "device": "auto",
     "evidence": "auto",
