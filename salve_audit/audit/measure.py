@@ -30,7 +30,7 @@ from salve_audit.audit.samples import samples_bytes
 from salve_audit.audit.stage_cache import StageCache
 from salve_audit.audit.stage_runner import StageRunner
 from salve_audit.audit.stages import check_layers
-from salve_audit.audit.subject import load_subject
+from salve_audit.audit.subject import Subject, load_subject
 from salve_audit.config import AuditConfig
 from salve_audit.reliance.assess import Reliance
 from salve_audit.results import AuditResult
@@ -71,16 +71,22 @@ class Audit:
 
 
 @keeping_freed_memory()
-def measure(config: AuditConfig, reporter: Reporter | None = None, cache: StageCache | None = None) -> Audit:
+def measure(
+    config: AuditConfig,
+    reporter: Reporter | None = None,
+    cache: StageCache | None = None,
+    subject: Subject | None = None,
+) -> Audit:
     """All stages up to the result, without writing anything but the cache.
 
     Args:
         config: what to do.
         reporter: is told of every stage; None: nobody listens.
         cache: of the stages' results; None: they are neither recalled nor kept.
+        subject: what is audited; None: what `config` names.
     """
     reporter, cache = reporter or Reporter(), cache or StageCache(None, 0)
-    subject = load_subject(config, reporter)
+    subject = subject or load_subject(config, reporter)
     if cache.folder is not None:
         cache.used.add(cache.folder / subject.activations.key)
     check_layers(config, subject)

@@ -69,7 +69,9 @@ def run_audit(
         with reporter.stage("report", REPORT):
             write_audit(measured, config, cache)
     reporter.tell_finished()
-    return measured.result
+    from salve_audit.audit.kept_files import keep_files
+
+    return keep_files(measured, config)
 
 
 def open_cache(config: AuditConfig) -> StageCache:
