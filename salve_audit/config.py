@@ -339,6 +339,9 @@ class AuditConfig:
     )
 
     def __post_init__(self) -> None:
+        if hasattr(self.model, "named_parameters"):
+            hint = "audit_model(model, train, val) audits a module in memory"
+            raise UsageError("model", f"expected str or Path, got {type(self.model).__name__}", hint=hint)
         check_options(AuditConfig, self)
         _check_combinations(self)
 

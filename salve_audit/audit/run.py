@@ -24,6 +24,7 @@ from salve_audit.audit.publish import check_writable, publishing
 from salve_audit.audit.recall import Measured, find_audit, keep_audit
 from salve_audit.audit.stage_cache import KeptResult, StageCache
 from salve_audit.config import AuditConfig, described
+from salve_audit.errors import UsageError
 from salve_audit.results import AuditResult
 from salve_audit.results.stale import mark_stale
 
@@ -53,6 +54,9 @@ def run_audit(
     Raises:
         SalveError: an input cannot be used or the results cannot be written; nothing is left in `config.out`.
     """
+    if not isinstance(config, AuditConfig):
+        hint = "run_audit(AuditConfig(model=PATH, data=DIR)); audit_model(model, train, val) audits a module in memory"
+        raise UsageError("run_audit", f"expected an AuditConfig, got {type(config).__name__}", hint=hint)
     reporter = reporter or Reporter(bars=config.progress)
     if config.out is not None:
         check_writable(Path(config.out))

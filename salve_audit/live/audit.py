@@ -22,6 +22,7 @@ from salve_audit.audit.run import open_cache, write_audit
 from salve_audit.audit.subject import INPUTS, Subject, compute_subject
 from salve_audit.config import AuditConfig
 from salve_audit.errors import UsageError
+from salve_audit.inputs.reasons import nearest_names
 from salve_audit.live.images import Inverse, LiveImages, Shown, read_images, with_classes
 from salve_audit.live.module import require_module
 from salve_audit.live.network import LiveNetwork, find_device, open_network
@@ -94,9 +95,10 @@ def _configure(name: str, head: str | None, device: torch.device, options: dict[
     known = declared_options(AuditConfig)
     for key in options:
         if key not in known or key in OF_FILES:
+            usable = [option for option in known if option not in OF_FILES]
+            near = nearest_names(key, usable) or usable
             why = "is an option of audits of files" if key in known else "is no option"
-            usable = ", ".join(option for option in known if option not in OF_FILES)
-            raise UsageError(key, why, hint=f"options: {usable}")
+            raise UsageError(key, why, hint=f"options: {', '.join(near)}")
     options.setdefault("device", "cuda" if device.type == "cuda" else "cpu")
     return AuditConfig(model=name, head=head, workers=0, **options)
 

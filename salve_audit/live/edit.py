@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from salve_audit.activations.images import LoaderSettings
 from salve_audit.edit.apply import apply_steps
@@ -103,16 +105,25 @@ def _write(opened: Reopened, values: Mapping[str, np.ndarray]) -> nn.Module:
     edited = copy_module(opened.module, opened.audit.result.model.name)
     part = edited.get_submodule(opened.network.part)
     for name, value in values.items():
-        try:
-            parameter = part.get_parameter(name)
-        except AttributeError as error:
-            hint = "remove the parametrisation (torch.nn.utils.parametrize), then edit"
-            raise CheckpointError(
-                opened.audit.result.model.name, f"its {name!r} is computed, no parameter", hint
-            ) from error
-        with torch.no_grad():
-            new = torch.from_numpy(np.ascontiguousarray(value)).to(parameter.device)
-            if not torch.isfinite(new.to(parameter.dtype)).all():
-                raise UsageError("strength", f"takes {name} out of the range of {parameter.dtype}")
-            parameter.copy_(new)
+        module_name, _, own = name.rpartition(".")
+        _set(part.get_submodule(module_name), own, value, f"{opened.audit.result.model.name}: {name}")
     return edited
+
+
+@torch.no_grad()
+def _set(module: nn.Module, name: str, value: np.ndarray, path: str) -> None:
+    """Sets a parameter, or, where it is computed from others (weight_norm), these so that it comes out."""
+    before = getattr(module, name)
+    new = torch.from_numpy(np.ascontiguousarray(value)).to(before.device, before.dtype)
+    if not torch.isfinite(new).all():
+        raise UsageError("strength", f"takes {path} out of the range of {before.dtype}")
+    if name in dict(module.named_parameters(recurse=False)):
+        before.copy_(new)
+        return
+    if is_parametrized(module, name):
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            setattr(module, name, new)
+        if torch.allclose(getattr(module, name), new, rtol=1e-4, atol=1e-6):
+            return
+    hint = "remove the parametrisation (torch.nn.utils.parametrize), then edit"
+    raise CheckpointError(path, "is computed, and cannot be set", hint)
