@@ -43,6 +43,13 @@ class AuditConfig:
 
     Raises:
         UsageError: a value has the wrong type, is out of range, or excludes another option; names the option.
+
+    >>> import salve_audit
+    >>> salve_audit.AuditConfig(model="model.pt", data="data/", limit=200).seed
+    0
+    >>> salve_audit.AuditConfig(model="model.pt", limit="60")
+    Traceback (most recent call last):
+    salve_audit.errors.UsageError: limit: expected int, got str
     """
 
     model: Annotated[

@@ -53,6 +53,15 @@ def run_audit(
 
     Raises:
         SalveError: an input cannot be used or the results cannot be written; nothing is left in `config.out`.
+
+    >>> import numpy as np, salve_audit
+    >>> rng = np.random.default_rng(0)
+    >>> arrays = {"acts": rng.normal(size=(60, 8)).astype("float32"), "labels": np.arange(60) % 2}
+    >>> np.savez("arrays.npz", weight=rng.normal(size=(2, 8)).astype("float32"), **arrays)
+    >>> quick = {"sae": "linear-l1", "sae_seeds": 1, "interventions": ["salve"], "use_cache": False}
+    >>> result = salve_audit.run_audit(salve_audit.AuditConfig(model="arrays.npz", **quick))
+    >>> len(result.classes), result.data.n_audit
+    (2, 24)
     """
     if not isinstance(config, AuditConfig):
         hint = "run_audit(AuditConfig(model=PATH, data=DIR)); audit_model(model, train, val) audits a module in memory"

@@ -28,9 +28,9 @@ def compare(
         UsageError: an argument has the wrong type.
 
     >>> import salve_audit
-    >>> same = salve_audit.compare("sample_reports/demo", salve_audit.load_audit("sample_reports/demo"))
-    >>> same.to_frame().loc["castle", "status"]
-    'no change shown'
+    >>> same = salve_audit.compare("salve-report", salve_audit.load_audit("salve-report"))
+    >>> float(same.to_frame().loc["castle", "accuracy_change"])
+    0.0
     """
     for name, audit in (("old", old), ("new", new)):
         if not isinstance(audit, (AuditResult, str, Path)):

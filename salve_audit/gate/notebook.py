@@ -81,6 +81,10 @@ def judge_for_people(
 
     Raises:
         SalveError: audit, policy or a limit is wrong.
+
+    >>> import salve_audit
+    >>> salve_audit.gate("salve-report", fail_over_reliance=1.0).exit_code
+    0
     """
     file = open_audit(audit)
     request = Request(
@@ -121,8 +125,8 @@ def judge(
         ResultError: an audit cannot be read.
 
     >>> import salve_audit
-    >>> salve_audit.judge("sample_reports/demo", max_image_reliance=0.5).passed
-    False
+    >>> salve_audit.judge("salve-report", max_image_reliance=1.0).passed
+    True
     """
     unknown = next((key for key in limits if key not in KINDS and key not in SHORTHANDS), None)
     if unknown is not None:

@@ -68,8 +68,7 @@ def apply_edit(
         SalveError: the audit is of another model, or the edit cannot be written into this one.
 
     >>> import torch, salve_audit
-    >>> result = salve_audit.audit_model(model, train, val, classes=names, evidence="off")
-    >>> edited = salve_audit.apply_edit(model, result, "castle", alpha_hat=0.8)
+    >>> edited = salve_audit.apply_edit(model, "salve-report", "castle", alpha_hat=0.8)
     >>> torch.equal(edited.fc.weight, model.fc.weight), torch.equal(edited.conv.weight, model.conv.weight)
     (False, True)
     """

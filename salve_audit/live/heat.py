@@ -59,7 +59,7 @@ def heat_map(
         LayerError: the network has no spatial layer, or the named one is none.
 
     >>> import salve_audit
-    >>> maps = salve_audit.heat_map(model, val[0][:4], feature=1, result="salve-report", check=False)
+    >>> maps = salve_audit.heat_map(model, val[0][:4], feature=1, result="salve-report")
     >>> tuple(maps.shape)
     (4, 16, 16)
     """

@@ -97,6 +97,6 @@ def _to_row(change: ClassChange) -> dict[str, Any]:
         for end in ("old", "new", "value", "low", "high"):
             number = None if difference is None else getattr(difference, end)
             column = f"{name}_change" if end == "value" else f"{name}_{end}"
-            row[column] = float("nan") if number is None else number
+            row[column] = float("nan") if number is None else number + 0.0  # no -0.0
         row[f"{name}_shown"] = difference is not None and difference.is_shown
     return row

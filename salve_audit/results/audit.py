@@ -35,11 +35,11 @@ class AuditResult(ResultView):
     ``result["castle"]`` is the record of a class, ``to_frame()`` the table of all, ``samples`` the table of images,
     ``save(folder)`` writes what the command line writes; notebooks show a small table.
 
-    >>> import salve_audit, tempfile
-    >>> result = salve_audit.load_audit("sample_reports/demo")
-    >>> result["castle"].n, "castle" in result
-    (80, True)
-    >>> result.to_frame().loc["castle", "accuracy"] == result["castle"].accuracy
+    >>> import salve_audit
+    >>> result = salve_audit.load_audit("salve-report")
+    >>> result["castle"].n, "castle" in result, len(result.samples)
+    (32, True, 96)
+    >>> float(result.to_frame().loc["castle", "accuracy"]) == result["castle"].accuracy
     True
     """
 
@@ -102,7 +102,7 @@ def load_audit(path: str | Path) -> AuditResult:
         UsageError: `path` is no path.
 
     >>> import salve_audit
-    >>> salve_audit.load_audit("sample_reports/demo/audit.json").schema_version
+    >>> salve_audit.load_audit("salve-report").schema_version
     2
     """
     if not isinstance(path, (str, Path)):
