@@ -149,9 +149,10 @@ class _Store:
         """All images."""
         if self._file is None:
             return TensorSource(np.concatenate(self._parts), self._rows)
-        self._file.flush()
-        shape = (len(self._rows), *self.shape)
-        return TensorSource(np.memmap(self._file, np.float32, "r", shape=shape), self._rows)
+        with self._file as stream:  # what is mapped stays after the file is closed
+            stream.flush()
+            values = np.memmap(stream, np.float32, "r", shape=(len(self._rows), *self.shape))
+        return TensorSource(values, self._rows)
 
     def _prepare(self, given: Given, batch: Batch) -> np.ndarray:
         images = batch.images
@@ -188,7 +189,7 @@ class _Store:
     def _keep(self, values: np.ndarray) -> None:
         self._n_bytes += values.nbytes
         if self._file is None and self._n_bytes > HELD:
-            self._file = tempfile.TemporaryFile(prefix="salve-audit-")  # noqa: SIM115  open as long as it is mapped
+            self._file = tempfile.TemporaryFile(prefix="salve-audit-")  # noqa: SIM115  closed once it is mapped
             for part in self._parts:
                 self._file.write(part.data)
             self._parts = []

@@ -43,7 +43,12 @@ class LiveNetwork:
 
 
 def open_network(
-    model: object, batch: Tensor, spec: TransformSpec, head: str | None = None, name: str | None = None
+    model: object,
+    batch: Tensor,
+    spec: TransformSpec,
+    head: str | None = None,
+    name: str | None = None,
+    likely: str | None = None,
 ) -> LiveNetwork:
     """Copies a module, finds its head and hashes it; the module stays as it is.
 
@@ -53,6 +58,7 @@ def open_network(
         spec: how they were prepared.
         head: dotted path of the final linear layer; None: found by itself.
         name: in reports; None: the class's.
+        likely: the head that an audit found, which is taken if the module has it.
 
     Raises:
         UsageError: it is no module, or has no parameters.
@@ -65,8 +71,11 @@ def open_network(
     copied = copy_module(given, name).to("cpu").float().eval().requires_grad_(False)
     part = find_part(copied, batch[:1], name)
     network = copied.get_submodule(part.name)
+    modules = dict(network.named_modules())
+    if head is None and likely is not None and all(part_name in modules for part_name in likely.split(",")):
+        head = likely
     with exact_convolutions():
-        reader = find_head(network, tuple(batch.shape[1:]), name, _within(head, part.name))
+        reader = find_head(network, tuple(batch.shape[1:]), name, _within(head, part.name, modules))
         outputs = trace(network, (), batch[:PROBED], name).output
     notes = (*((part.note,) if part.note else ()), *_describe_type(given), *reader.notes)
     classifier = Classifier(
@@ -123,10 +132,12 @@ def _fitting(classifier: Classifier) -> tuple[str, ...] | None:
     return names if names is not None and len(names) == classifier.n_outputs else None
 
 
-def _within(head: str | None, part: str) -> str | None:
-    """The head's path within the part that is run."""
-    prefix = f"{part}."
-    return head.removeprefix(prefix) if head is not None and part else head
+def _within(head: str | None, part: str, modules: Mapping[str, nn.Module]) -> str | None:
+    """The head's path within the part that is run, and without the names of wrappers."""
+    for prefix in (f"{part}.", "module.", "_orig_mod."):
+        if head is not None and head not in modules:
+            head = head.removeprefix(prefix)
+    return head
 
 
 def _describe_type(model: nn.Module) -> tuple[str, ...]:

@@ -89,9 +89,8 @@ def reopen(
     batch = torch.randn(TRIED, *spec.input_size, generator=torch.Generator().manual_seed(0))
     if images is not None:
         batch = check_images(images, spec.input_size)[:TRIED].detach().float().cpu()
-    head = audited.model.head
     with undisturbed(audited.seed), _find_files(audited) as saved:
-        network = open_network(module, batch, spec, _find_head(module, head), audited.model.name)
+        network = open_network(module, batch, spec, name=audited.model.name, likely=audited.model.head)
         if check:
             _check_weights(audited, network)
         label = find_audited_label(audited, network.classifier)
@@ -130,14 +129,6 @@ def check_images(images: object, size: tuple[int, int, int] | None = None) -> Te
     if tensor.ndim != 4 or not len(tensor) or (size is not None and tuple(tensor.shape[1:]) != tuple(size)):
         raise UsageError("images", f"expected {expected}, got {tuple(tensor.shape)}")
     return tensor
-
-
-def _find_head(module: nn.Module, head: str) -> str | None:
-    """The audited head's name where the module has one of that name, as it is or within the part that is run."""
-    names = dict(module.named_modules())
-    if all(any(name == known or known.endswith(f".{name}") for known in names) for name in head.split(",")):
-        return head
-    return None
 
 
 def _check_weights(result: AuditResult, network: LiveNetwork) -> None:

@@ -66,8 +66,10 @@ def read_batches(given: Given) -> Iterator[Batch]:
         names = name_items(given.data)
         for index in range(len(given.data)):
             item = _fetch(given, index)
-            name = names[index] if names is not None else f"{index:06d}"
-            yield from (batch._replace(names=[f"{given.name}/{name}"]) for batch in [_read_item(given, item, index)])
+            batch, name = _read_item(given, item, index), names[index] if names is not None else f"{index:06d}"
+            n = len(batch.labels)  # above 1 in a list of batches
+            own = [name] if n == 1 else [f"{name}-{row:04d}" for row in range(n)]
+            yield batch._replace(names=[f"{given.name}/{part}" for part in own])
     elif isinstance(given.data, Iterable) and not isinstance(given.data, (str, bytes)):
         yield from _number(given, (_read_item(given, item, place) for place, item in enumerate(given.data)))
     else:
