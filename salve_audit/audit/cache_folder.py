@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from salve_audit.activations.cache import ABANDONED_S, ACTS, META, default_cache_dir
+from salve_audit.activations.cache import ABANDONED_S, META, PARTIAL, default_cache_dir, find_worker
+from salve_audit.activations.shards import ACTS
 from salve_audit.errors import CacheError
 
 STAGES, SUFFIX = "stages", ".npz"
@@ -106,7 +107,8 @@ def prune(folder: Path, max_bytes: int, keep: Collection[Path]) -> list[CacheEnt
 
 def _find_activations(folder: Path) -> Iterator[CacheEntry]:
     for acts in folder.glob(f"*/{ACTS}"):
-        if acts.parent.suffix == ".work":
+        key, suffix = acts.parent.stem, acts.parent.suffix
+        if suffix == ".work" or (suffix == PARTIAL and find_worker(folder, key) is not None):
             continue
         with contextlib.suppress(OSError):
             used, n_bytes = acts.parent.stat().st_mtime, acts.stat().st_size
@@ -137,7 +139,7 @@ def _describe_result(file: Path) -> str:
 
 
 def _describe_activations(folder: Path) -> str:
-    if folder.suffix == ".partial":
+    if folder.suffix == PARTIAL:
         return "an interrupted pass"
     try:
         progress = json.loads(json.loads((folder / META).read_text(encoding="utf-8"))["progress"])
