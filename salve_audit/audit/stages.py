@@ -332,5 +332,6 @@ def find_image_reliance(given: Given, reliance: Reliance) -> EvidenceOutcome:
         with_images=config.images,
         trace=subject.layers.trace,
         advance=given.advance,
+        parts=given.parts,
     )
     return measure_evidence(inputs, reliance.classes)
