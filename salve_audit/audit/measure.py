@@ -30,13 +30,8 @@ from salve_audit.audit.recall import Measured
 from salve_audit.audit.samples import samples_bytes
 from salve_audit.audit.stage_cache import StageCache
 from salve_audit.audit.stage_runner import StageRunner
-<<<<<<< HEAD
 from salve_audit.audit.stages import check_layers, examine_further
-from salve_audit.audit.subject import load_subject
-=======
-from salve_audit.audit.stages import check_layers
 from salve_audit.audit.subject import Subject, load_subject
->>>>>>> 8a553c5da3fb8f96aebe7b25c3c620d03db70653
 from salve_audit.config import AuditConfig
 from salve_audit.reliance.assess import Reliance
 from salve_audit.results import AuditResult
@@ -83,11 +78,8 @@ def measure(
     config: AuditConfig,
     reporter: Reporter | None = None,
     cache: StageCache | None = None,
-<<<<<<< HEAD
     ask_for_more: AskForMore | None = None,
-=======
     subject: Subject | None = None,
->>>>>>> 8a553c5da3fb8f96aebe7b25c3c620d03db70653
 ) -> Audit:
     """All stages up to the result, without writing anything but the cache.
 
@@ -95,11 +87,8 @@ def measure(
         config: what to do.
         reporter: is told of every stage; None: nobody listens.
         cache: of the stages' results; None: they are neither recalled nor kept.
-<<<<<<< HEAD
         ask_for_more: names the images that further classes are to be examined on, once there is a result.
-=======
         subject: what is audited; None: what `config` names.
->>>>>>> 8a553c5da3fb8f96aebe7b25c3c620d03db70653
     """
     reporter, cache = reporter or Reporter(), cache or StageCache(None, 0)
     subject = subject or load_subject(config, reporter)

@@ -356,4 +356,5 @@ def _gather_evidence_inputs(given: Given, reliance: Reliance) -> EvidenceInputs:
         with_images=config.images,
         trace=subject.layers.trace,
         advance=given.advance,
+        parts=given.parts,
     )

@@ -37,6 +37,7 @@ from salve_audit.evidence.fast_network import (
 from salve_audit.evidence.findings import EvidenceFindings
 from salve_audit.evidence.images import EvidenceImages
 from salve_audit.evidence.looks import RegionSources
+from salve_audit.evidence.parts import PartStore
 from salve_audit.evidence.probe import Probe, watch_network
 from salve_audit.evidence.projection_fitting import ConceptProjections, project_concepts
 from salve_audit.evidence.properties import add_looks
@@ -89,6 +90,7 @@ class EvidenceInputs:
         with_images: concepts are shown with images.
         trace: of a `LayerMemo`, so that other stages share the trace of the network; None: passes of its own.
         advance: is told how far it is, see `EvidenceImages`.
+        parts: gives a store for the batches of the search that its name describes; None: nothing is kept of it.
     """
 
     classifier: Classifier
@@ -108,6 +110,7 @@ class EvidenceInputs:
     with_images: bool = True
     trace: TraceLayers | None = None
     advance: Callable[[int, int], None] | None = None
+    parts: Callable[[str], PartStore] | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,8 @@ def _measure(inputs: EvidenceInputs, classes: Sequence[ClassReliance]) -> Eviden
         inputs.images, inputs.paths, inputs.labels, network.classifier.transform, sample.rows, inputs.workers
     )
     images.advance = inputs.advance
+    if inputs.parts is not None:
+        network = dataclasses.replace(network, parts=inputs.parts(f"{sample.rows.tolist()} {network.precision}"))
     evidence, findings, controls = search_evidence(network, images)
     run = _Run(network, images, evidence, findings, inputs.trace)
     concepts, projections, removed = _remove_inside(run, inputs.classes)

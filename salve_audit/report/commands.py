@@ -20,11 +20,7 @@ AUDIT = "audit.json"
 # Defaults of the options that audit.json records; what differs from them is a setting of this audit.
 DEFAULTS: Mapping[str, Any] = {
     "activation_maximisation": "auto",
-<<<<<<< HEAD
-=======
-    "batch_size": 128,
     "decide": False,
->>>>>>> e873fe2720648126c7b85bb4468f555258a1a461
     "deep_edits": "auto",
     "device": "auto",
     "evidence": "auto",

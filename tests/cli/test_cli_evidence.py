@@ -62,7 +62,9 @@ def _check_factors(reliance: dict[str, Any]) -> None:
             assert factor["excess_low"] <= factor["excess"] <= factor["excess_high"]
         assert (factor["inserted"] is None) == (FACTORS[name].insert is None)
     if reliance["kind"] in KINDS:
-        assert any(factor["kind"] == reliance["kind"] and (factor["excess_low"] or 0) > 0 for factor in factors.values())
+        assert any(
+            factor["kind"] == reliance["kind"] and (factor["excess_low"] or 0) > 0 for factor in factors.values()
+        )
 
 
 def test_two_runs_give_the_same_bytes(
