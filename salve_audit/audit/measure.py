@@ -15,6 +15,7 @@ from salve_audit.audit.assemble import StageResults, assemble
 from salve_audit.audit.first_result import tell_sensitivity
 from salve_audit.audit.line import (
     AUTOENCODER,
+    DATA_CHECK,
     DEEP_EDITS,
     IMAGE_RELIANCE,
     INTERVENTIONS,
@@ -93,6 +94,7 @@ def measure(config: AuditConfig, reporter: Reporter | None = None, cache: StageC
     stress = runner.run(STRESS)
     deep_edits = runner.run(DEEP_EDITS)
     seeing = runner.run(SALIENCY)
+    data_check = runner.run(DATA_CHECK)
     evidence = runner.run(IMAGE_RELIANCE)
     remember_ratios(cache.folder, reporter.times)
     hashes = {"model_sha256": subject.model_sha256, "data_sha256": subject.activations.data_sha256}
@@ -108,6 +110,7 @@ def measure(config: AuditConfig, reporter: Reporter | None = None, cache: StageC
         deep_edits=deep_edits,
         seeing=seeing,
         evidence=evidence,
+        data_check=data_check,
     )
     return Audit(
         result=assemble(config, stages),
