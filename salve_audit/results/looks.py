@@ -29,7 +29,7 @@ class ConceptLook:
     """How the regions of a concept look and where they lie, without the network.
 
     Attributes:
-        values: what `encode_values` makes of the regions' mean appearance; see `salve_audit.evidence.looks`.
+        values: what `encode_values` makes of the regions' mean appearance; see the evidence package.
         places: bounding boxes in a few images, as `encode_places` writes them.
     """
 
