@@ -249,6 +249,30 @@
     code.after(button);
   }
 
+  // review: what is said in the form, as the file that the gate reads
+  const review = $("#review-form");
+  if (review) {
+    const quote = text => JSON.stringify(text).replace(/\x7f/g, "\\u007f");
+    const write = () => {
+      const who = review.elements.who, said = $$("fieldset", review).filter(f => $("input:checked", f));
+      if (!who.reportValidity()) return;
+      const entries = said.map(f => {
+        const img = $("img", f), value = name => $(`[name="${name}"]`, f).value.trim(), lines = [];
+        if (img) lines.push(`crop = ${quote(img.src)}`);
+        for (const [key, text] of [["name", value("name")], ["verdict", $("input:checked", f).value], ["who", who.value.trim()]]) lines.push(`${key} = ${quote(text)}`);
+        lines.push(`when = ${new Date().toISOString().slice(0, 10)}`, `why = ${quote(value("why"))}`);
+        return `${f.dataset.head.trimEnd()}\n${lines.join("\n")}\n`;
+      });
+      const url = URL.createObjectURL(new Blob([entries.join("\n")], { type: "application/toml" }));
+      make("a", { href: url, download: "salve-review.toml" }).click();
+      setTimeout(() => URL.revokeObjectURL(url), 10000);
+      $("output", review).textContent = say("{n} written", { n: entries.length });
+    };
+    $("button", review).onclick = write;
+    review.addEventListener("submit", e => { e.preventDefault(); write(); });
+    review.hidden = false;
+  }
+
   // keyboard
   const help = () => {
     const keys = [["/", "jump to a class"], ["j, k", "next, previous class"], ["t", "light or dark"], ["i", "index of classes"], ["?", "these keys"], ["Esc", "close"]];

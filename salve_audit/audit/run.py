@@ -151,7 +151,10 @@ def write_audit(measured: Measured, config: AuditConfig, cache: StageCache | Non
     out = Path(config.out)
     rendering = choose_rendering(measured, config)
     if config.anonymise:
-        measured, rendering = anonymise_measured(measured, out), dataclasses.replace(rendering, samples_csv=None)
+        measured, rendering = (
+            anonymise_measured(measured, out),
+            dataclasses.replace(rendering, samples_csv=None, review_form=False),
+        )
     result = measured.result
     text = result.to_json().encode("utf-8")
     with publishing(out) as stage:

@@ -35,8 +35,10 @@ from salve_audit.evidence.fast_network import (
 )
 from salve_audit.evidence.findings import EvidenceFindings
 from salve_audit.evidence.images import EvidenceImages
+from salve_audit.evidence.looks import RegionSources
 from salve_audit.evidence.probe import Probe, watch_network
 from salve_audit.evidence.projection_fitting import ConceptProjections, project_concepts
+from salve_audit.evidence.properties import add_looks
 from salve_audit.evidence.records import add_factors, describe_classes, describe_concepts
 from salve_audit.evidence.removals import ExaminedNetwork, remove_projected
 from salve_audit.evidence.search import Evidence, find_heat
@@ -168,6 +170,8 @@ def _measure(inputs: EvidenceInputs, classes: Sequence[ClassReliance]) -> Eviden
     evidence, findings, controls = search_evidence(network, images)
     run = _Run(network, images, evidence, findings, inputs.trace)
     concepts, projections, removed = _remove_inside(run, inputs.classes)
+    sources = RegionSources(images.load, images.path, images.spec)
+    concepts = add_looks(concepts, findings, evidence, sources, network.rng("properties"))
     records = describe_classes(findings, controls.chance, controls.checks)
     examined = examined_images(evidence)
     records, concepts = add_factors(records, concepts, controls.factors.answers, examined, inputs.classes)

@@ -17,7 +17,7 @@ WORDS = (
     "Accuracy, and images by class (rows) and prediction (columns)", "The {n} of {total} classes that change most.",
     "Suppress the feature of", "by", "Predictions at this strength", "Accuracy of {name} and of the others",
     "Close", "copy", "copied", "jump to a class", "next, previous class", "light or dark", "index of classes",
-    "these keys", "close", "Keys",
+    "these keys", "close", "Keys", "{n} written",
 )  # fmt: skip
 
 

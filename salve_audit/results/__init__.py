@@ -40,6 +40,7 @@ from salve_audit.results.features import (
     Opposition,
     TopImage,
 )
+from salve_audit.results.looks import ConceptLook, ConceptProperties
 from salve_audit.results.methods import InterventionResult, MethodSpread, MethodSummary
 from salve_audit.results.seeing import (
     ClassFragile,
@@ -86,6 +87,8 @@ __all__ = [
     "Concept",
     "ConceptEffect",
     "ConceptImage",
+    "ConceptLook",
+    "ConceptProperties",
     "ConceptRemoval",
     "Confusion",
     "Curve",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from salve_audit.results.looks import ConceptLook, ConceptProperties
 from salve_audit.results.schema import AS_CLASS
 from salve_audit.results.seeing import Thumbnail
 
@@ -165,6 +166,8 @@ class Concept:
     images: tuple[ConceptImage, ...] = ()  # empty too where images are kept out of the report
     removal: ConceptRemoval | None = None  # of the concepts that classes depend on most, where a projection exists
     factor: str = ""  # name of the global factor; empty: a region, or, in files of before, the kind is the name
+    look: ConceptLook | None = None  # by which a later audit knows it again; None: a global factor, or an earlier file
+    properties: ConceptProperties | None = None  # None: too few regions, or as above
 
 
 @dataclass(frozen=True)

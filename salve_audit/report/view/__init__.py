@@ -23,6 +23,7 @@ from salve_audit.report.view.provenance import build_method, build_provenance
 from salve_audit.report.view.reading import build_reading
 from salve_audit.report.view.recommendations import build_recommendations
 from salve_audit.report.view.rendering import Rendering
+from salve_audit.report.view.review import build_review
 from salve_audit.report.view.seeds import build_seeds
 from salve_audit.report.view.seeing import build_seeing
 from salve_audit.report.view.stress import build_stress
@@ -49,6 +50,7 @@ def build_view(result: AuditResult, medium: Medium = HTML, rendering: Rendering 
         build_thresholds(labelled, medium),
         build_effects(labelled, medium),
         build_recommendations(conclusions, names, medium),
+        build_review(result, names, labels, rendering.reviewed, medium) if rendering.review_form else None,
         build_confidence(labelled, medium),
         build_provenance(labelled, medium),
         build_index(conclusions, names, medium),
