@@ -12,7 +12,7 @@ import pytest
 import salve_audit
 
 PACKAGE = Path(salve_audit.__file__).parent
-FOUNDATIONS = ("errors", "linear_algebra")  # which every package may import
+FOUNDATIONS = ("callable_package", "errors", "linear_algebra")  # which every package may import
 HEAVY = ("torch", "timm", "torchvision")
 
 # In the order of the line; each package may import those named, and the foundations. CONTRIBUTING.md has the order.
@@ -40,6 +40,7 @@ ABOVE = {
     "audit": {*STAGES, "config"},
     "edit": {*STAGES, "audit"} - {"compare", "gate", "report", "stress"},
     "explain": {*STAGES, "audit", "edit"} - {"compare", "gate", "stress"},
+    "live": {*STAGES, "audit", "config", "edit", "explain", "options"} - {"compare", "gate", "report", "stress"},
     "demo": {"audit", "config", "results"},
     "pytest_plugin": {"audit", "config", "gate"},
     "cli": {*STAGES, "audit", "config", "demo", "edit", "explain", "options", "settings"},

@@ -29,6 +29,7 @@ from salve_audit.results.evidence import (
     EvidenceInfo,
     FactorEffect,
     ImageReliance,
+    InsertedImage,
     OcclusionCheck,
 )
 from salve_audit.results.features import (
@@ -115,6 +116,7 @@ __all__ = [
     "FragileImage",
     "HeatMap",
     "ImageReliance",
+    "InsertedImage",
     "InterventionResult",
     "MethodSpread",
     "MethodSummary",

@@ -79,6 +79,7 @@ class ImageReliance:
     check: OcclusionCheck | None = None
     factors: tuple[FactorEffect, ...] = ()  # every global factor, that with the largest excess over chance first
     sufficient: str | None = None  # the one whose insertion turns most other images into the class, beyond chance
+    examinations: int = 1  # 2: examined again on more images, since the first did not decide; the gate allows for it
 
     @property
     def is_by_chance(self) -> bool:
@@ -106,14 +107,27 @@ class ConceptEffect:
 
 
 @dataclass(frozen=True)
+class InsertedImage:
+    """An image of another class with what one class depends on put into it."""
+
+    path: str
+    class_name: str = field(metadata=AS_CLASS)  # of the image
+    image: Thumbnail
+    predicted: str  # class that it then gets; empty: a tie
+
+
+@dataclass(frozen=True)
 class ConceptImage:
     """An image that shows a concept, and the same image without it."""
 
     path: str
-    outlined: Thumbnail
+    outlined: Thumbnail  # of a global factor: the image as it is
     without: Thumbnail
     flipped: bool  # the prediction flips without it
     heat: Thumbnail | None = None  # evidence for the class once stronger regions are gone, this one outlined
+    image: Thumbnail | None = None  # as it is; None: not kept
+    predicted: str = ""  # class that it gets without the concept; empty: not recorded, or a tie
+    inserted: InsertedImage | None = None  # what is removed here, in an image of another class; None: not tried
 
 
 @dataclass(frozen=True)

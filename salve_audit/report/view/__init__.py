@@ -41,13 +41,13 @@ def build_view(result: AuditResult, medium: Medium = HTML, rendering: Rendering 
     labels = label_classes(class_names(result))
     names = _name_classes(result, labels)
     labelled = relabel_classes(result, labels)
-    conclusions = Conclusions(labelled)
-    front = build_front(conclusions, names, rendering.reviewed)
+    conclusions = Conclusions(labelled, rendering.reviewed)
+    front = build_front(conclusions, names)
     compared = rendering.comparison
     main = [
         None if compared is None else build_changes(compared, names, labels, medium),
         build_reading(conclusions),
-        build_cards(conclusions, names, rendering.reviewed, medium),
+        build_cards(conclusions, names, medium),
         build_thresholds(labelled, medium),
         build_effects(labelled, medium),
         build_recommendations(conclusions, names, medium),
