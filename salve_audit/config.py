@@ -43,6 +43,13 @@ class AuditConfig:
 
     Raises:
         UsageError: a value has the wrong type, is out of range, or excludes another option; names the option.
+
+    >>> import salve_audit
+    >>> salve_audit.AuditConfig(model="model.pt", data="data/", limit=200).seed
+    0
+    >>> salve_audit.AuditConfig(model="model.pt", limit="60")
+    Traceback (most recent call last):
+    salve_audit.errors.UsageError: limit: expected int, got str
     """
 
     model: Annotated[
@@ -346,6 +353,9 @@ class AuditConfig:
     )
 
     def __post_init__(self) -> None:
+        if hasattr(self.model, "named_parameters"):
+            hint = "audit_model(model, train, val) audits a module in memory"
+            raise UsageError("model", f"expected str or Path, got {type(self.model).__name__}", hint=hint)
         check_options(AuditConfig, self)
         _check_combinations(self)
 

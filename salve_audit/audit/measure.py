@@ -16,6 +16,7 @@ from salve_audit.audit.assemble import StageResults, assemble
 from salve_audit.audit.first_result import tell_sensitivity
 from salve_audit.audit.line import (
     AUTOENCODER,
+    DATA_CHECK,
     DEEP_EDITS,
     IMAGE_RELIANCE,
     INTERVENTIONS,
@@ -31,7 +32,7 @@ from salve_audit.audit.samples import samples_bytes
 from salve_audit.audit.stage_cache import StageCache
 from salve_audit.audit.stage_runner import StageRunner
 from salve_audit.audit.stages import check_layers, examine_further
-from salve_audit.audit.subject import load_subject
+from salve_audit.audit.subject import Subject, load_subject
 from salve_audit.config import AuditConfig
 from salve_audit.reliance.assess import Reliance
 from salve_audit.results import AuditResult
@@ -79,6 +80,7 @@ def measure(
     reporter: Reporter | None = None,
     cache: StageCache | None = None,
     ask_for_more: AskForMore | None = None,
+    subject: Subject | None = None,
 ) -> Audit:
     """All stages up to the result, without writing anything but the cache.
 
@@ -87,9 +89,10 @@ def measure(
         reporter: is told of every stage; None: nobody listens.
         cache: of the stages' results; None: they are neither recalled nor kept.
         ask_for_more: names the images that further classes are to be examined on, once there is a result.
+        subject: what is audited; None: what `config` names.
     """
     reporter, cache = reporter or Reporter(), cache or StageCache(None, 0)
-    subject = load_subject(config, reporter)
+    subject = subject or load_subject(config, reporter)
     if cache.folder is not None:
         cache.used.add(cache.folder / subject.activations.key)
     check_layers(config, subject)
@@ -102,6 +105,7 @@ def measure(
     stress = runner.run(STRESS)
     deep_edits = runner.run(DEEP_EDITS)
     seeing = runner.run(SALIENCY)
+    data_check = runner.run(DATA_CHECK)
     evidence = runner.run(IMAGE_RELIANCE)
     remember_ratios(cache.folder, reporter.times)
     hashes = {"model_sha256": subject.model_sha256, "data_sha256": subject.activations.data_sha256}
@@ -117,6 +121,7 @@ def measure(
         deep_edits=deep_edits,
         seeing=seeing,
         evidence=evidence,
+        data_check=data_check,
     )
     result = assemble(config, stages)
     if ask_for_more is not None:

@@ -15,6 +15,8 @@ from salve_audit.activations.store import Activations, ActivationSplit
 from salve_audit.audit.stage_runner import Given
 from salve_audit.audit.subject import Subject
 from salve_audit.config import AuditConfig
+from salve_audit.data_check.duplicates import Split
+from salve_audit.data_check.stage import DataCheckInputs, check_data
 from salve_audit.evidence.second_look import look_again
 from salve_audit.evidence.stage import (
     TRACED,
@@ -34,7 +36,7 @@ from salve_audit.reliance.assess import Reliance, RelianceInputs, assess_relianc
 from salve_audit.reliance.features import FeatureUse, describe_blocks
 from salve_audit.reliance.scaling import Samples
 from salve_audit.reliance.spread import OtherSeed
-from salve_audit.results import DeepComparison, FeatureInfo, SaeFidelity, SaeInfo, Seeing, nothing_seen
+from salve_audit.results import DataCheck, DeepComparison, FeatureInfo, SaeFidelity, SaeInfo, Seeing, nothing_seen
 from salve_audit.sae.metrics import measure_quality
 from salve_audit.sae.models import CHUNK_ROWS, TrainedSae
 from salve_audit.sae.settings import SaeSettings
@@ -303,6 +305,17 @@ def _gather_drawing(
     )
 
 
+def check_images(given: Given) -> DataCheck:
+    """What the images give away of their labels without a model, or why that was not looked at."""
+    subject = given.subject
+    if subject.images is None:
+        return DataCheck(why_absent=NO_IMAGES)
+    fit, audit = (
+        Split(part.paths, part.labels, part.acts) for part in (subject.activations.fit, subject.activations.audit)
+    )
+    return check_data(DataCheckInputs(subject.images.reader, fit, audit, subject.classes, given.advance))
+
+
 def find_image_reliance(given: Given, reliance: Reliance) -> EvidenceOutcome:
     """Image reliance of every class that can be afforded, or a record that says why it was not measured.
 
@@ -356,4 +369,5 @@ def _gather_evidence_inputs(given: Given, reliance: Reliance) -> EvidenceInputs:
         with_images=config.images,
         trace=subject.layers.trace,
         advance=given.advance,
+        parts=given.parts,
     )

@@ -18,13 +18,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from salve_audit.activations.images import first_images
-from salve_audit.activations.precision import FP32
 from salve_audit.activations.spread import spread_rows
+from salve_audit.activations.store import FP32
 from salve_audit.activations.streams import copy_for_streams
 from salve_audit.errors import DataError, LayerError, SalveError
 from salve_audit.evidence.concept_file import serialise_concepts
 from salve_audit.evidence.drawing import ShownImages, draw_concepts, draw_factors
 from salve_audit.evidence.examine import AuditedNetwork, Controls, examined_images, search_evidence
+from salve_audit.evidence.factors.measure import TIED, predict
 from salve_audit.evidence.fast_network import (
     Clock,
     FastNetwork,
@@ -35,8 +36,11 @@ from salve_audit.evidence.fast_network import (
 )
 from salve_audit.evidence.findings import EvidenceFindings
 from salve_audit.evidence.images import EvidenceImages
+from salve_audit.evidence.looks import RegionSources
+from salve_audit.evidence.parts import PartStore
 from salve_audit.evidence.probe import Probe, watch_network
 from salve_audit.evidence.projection_fitting import ConceptProjections, project_concepts
+from salve_audit.evidence.properties import add_looks
 from salve_audit.evidence.records import add_factors, describe_classes, describe_concepts
 from salve_audit.evidence.removals import ExaminedNetwork, remove_projected
 from salve_audit.evidence.search import Evidence, find_heat
@@ -86,6 +90,7 @@ class EvidenceInputs:
         with_images: concepts are shown with images.
         trace: of a `LayerMemo`, so that other stages share the trace of the network; None: passes of its own.
         advance: is told how far it is, see `EvidenceImages`.
+        parts: gives a store for the batches of the search that its name describes; None: nothing is kept of it.
     """
 
     classifier: Classifier
@@ -105,6 +110,7 @@ class EvidenceInputs:
     with_images: bool = True
     trace: TraceLayers | None = None
     advance: Callable[[int, int], None] | None = None
+    parts: Callable[[str], PartStore] | None = None
 
 
 @dataclass(frozen=True)
@@ -169,9 +175,13 @@ def _measure(inputs: EvidenceInputs, classes: Sequence[ClassReliance]) -> Eviden
         inputs.images, inputs.paths, inputs.labels, network.classifier.transform, sample.rows, inputs.workers
     )
     images.advance = inputs.advance
+    if inputs.parts is not None:
+        network = dataclasses.replace(network, parts=inputs.parts(f"{sample.rows.tolist()} {network.precision}"))
     evidence, findings, controls = search_evidence(network, images)
     run = _Run(network, images, evidence, findings, inputs.trace)
     concepts, projections, removed = _remove_inside(run, inputs.classes)
+    sources = RegionSources(images.load, images.path, images.spec)
+    concepts = add_looks(concepts, findings, evidence, sources, network.rng("properties"))
     records = describe_classes(findings, controls.chance, controls.checks)
     examined = examined_images(evidence)
     records, concepts = add_factors(records, concepts, controls.factors.answers, examined, inputs.classes)
@@ -244,8 +254,13 @@ def _draw(concepts: tuple[Concept, ...], run: _Run, controls: Controls, classes:
         def heat(images: Float[Tensor, "m c h w"], labels: Int[Tensor, " m"]) -> Float[Tensor, "m 1 gh gw"]:
             return find_heat(probe, images.to(network.device), labels.to(network.device)).cpu()
 
-        shown = ShownImages(run.images.load, run.images.path, network.classifier.transform, heat)
-        concepts = draw_concepts(concepts, run.findings, run.evidence, shown)
+        def answer(images: Float[Tensor, "m c h w"]) -> list[str]:
+            with torch.no_grad():
+                predicted = predict(probe(images.to(network.device)).logits.float().cpu())
+            return ["" if label == TIED else classes[label] for label in predicted.tolist()]
+
+        shown = ShownImages(run.images.load, run.images.path, network.classifier.transform, heat, answer)
+        concepts = draw_concepts(concepts, run.findings, run.evidence, shown, classes)
         return draw_factors(concepts, controls.factors, run.evidence, shown, classes)
 
 

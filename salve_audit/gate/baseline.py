@@ -7,6 +7,7 @@ is compared by the intervals of both, as if they were independent: that is rathe
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from salve_audit.gate.policy import Policy, Setting
 from salve_audit.gate.review import Review, review_class
 from salve_audit.gate.rules import DAMAGE, DROP, REDUNDANCY, RELIANCE
 from salve_audit.results import AuditResult, ClassReliance
+from salve_audit.results.view import companions_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,6 +99,18 @@ def read_samples(folder: Path) -> Samples | None:
     """
     file = folder / SAMPLES
     return parse_samples(file, str(file)) if file.is_file() else None
+
+
+def samples_of(audit: AuditFile) -> Samples | None:
+    """The images of an audit, saved or in memory; None: they are not at hand.
+
+    Raises:
+        ResultError: the file is damaged.
+    """
+    if audit.is_on_disk:
+        return read_samples(audit.folder)
+    companions = companions_of(audit.result)
+    return None if companions is None else parse_samples(io.BytesIO(companions.read(SAMPLES)), SAMPLES)
 
 
 def parse_samples(source: Path | IO[bytes], name: str) -> Samples:

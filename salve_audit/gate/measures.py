@@ -20,7 +20,9 @@ from salve_audit.gate.rules import (
     STABLE,
     RuleKind,
 )
+from salve_audit.interventions.registry import SALVE
 from salve_audit.results import AuditResult, ClassReliance, FactorEffect, ImageReliance
+from salve_audit.results.reviewable import REGION, is_beyond_control, is_concept_beyond_chance
 
 THIN_IMAGES, THIN_FLIPS = 30, 20  # as in salve_audit.reliance.survival
 EDITED_TO = 0.05  # accuracy at which damage to other classes is read
@@ -35,6 +37,8 @@ class Dependence:
         name: for messages.
         drop, low, high: of the class's accuracy without it.
         concept: its index in concepts[]; None: a global factor.
+        family: kind of related global factors; ``region`` of a concept.
+        is_beyond_chance: False where its control costs as much.
     """
 
     kind: str
@@ -43,28 +47,34 @@ class Dependence:
     low: float
     high: float
     concept: int | None
+    family: str = ""
+    is_beyond_chance: bool = True
 
 
 def find_dependences(result: AuditResult, class_info: ClassReliance) -> tuple[Dependence, ...]:
     """What the class depends on, by falling drop: its concepts and the global factors that were removed."""
     if class_info.image_reliance is None:
         return ()
-    listed = [*_of_concepts(result, class_info.name), *_of_factors(class_info.image_reliance)]
+    reliance = class_info.image_reliance
+    listed = [*_of_concepts(result, class_info.name, reliance), *_of_factors(reliance)]
     return tuple(sorted(listed, key=lambda dependence: -dependence.drop))
 
 
-def _of_concepts(result: AuditResult, class_name: str) -> Iterator[Dependence]:
+def _of_concepts(result: AuditResult, class_name: str, reliance: ImageReliance) -> Iterator[Dependence]:
     for concept in result.concepts:
-        if concept.class_name == class_name and concept.kind == "region":
+        if concept.class_name == class_name and concept.kind == REGION:
+            beyond = is_concept_beyond_chance(concept, reliance)
             for effect in concept.effect:
                 if effect.class_name == class_name:
-                    name = f"concept {concept.index}"
-                    yield Dependence(concept.kind, name, effect.drop, effect.low, effect.high, concept.index)
+                    name, bounds = f"concept {concept.index}", (effect.drop, effect.low, effect.high)
+                    yield Dependence(REGION, name, *bounds, concept.index, REGION, beyond)
 
 
 def _of_factors(reliance: ImageReliance) -> Iterator[Dependence]:
     for factor in reliance.factors:
-        yield Dependence(factor.name, factor.name, factor.removed, factor.low, factor.high, None)
+        bounds = (factor.removed, factor.low, factor.high)
+        family = factor.kind or factor.name
+        yield Dependence(factor.name, factor.name, *bounds, None, family, is_beyond_control(factor))
 
 
 def measure(
@@ -195,8 +205,7 @@ def _measure_factor(result: AuditResult, class_info: ClassReliance, name: str) -
 
 
 def _factor_doubt(factor: FactorEffect) -> str:
-    beyond = factor.excess_low > 0 if factor.excess_low is not None else factor.low > (factor.chance or -1.0)
-    if factor.chance is None or beyond:
+    if factor.chance is None or is_beyond_control(factor):
         return ""
     return f"not distinguished from its control, which takes {factor.chance:.2f}"
 
@@ -216,7 +225,7 @@ def _why_no_reliance(result: AuditResult, class_info: ClassReliance) -> Estimate
 
 
 def _measure_damage(result: AuditResult, class_info: ClassReliance) -> Estimate:
-    edits = (edit for edit in result.interventions if edit.method == "salve" and edit.class_name == class_info.name)
+    edits = (edit for edit in result.interventions if edit.method == SALVE.key and edit.class_name == class_info.name)
     edit = next((edit for edit in edits if edit.target_accuracy == EDITED_TO), None)
     if edit is None:
         return unjudged("SALVE was not among the interventions")
