@@ -30,7 +30,6 @@ from PIL import Image
 from safetensors.torch import save as save_safetensors
 from torch import nn
 
-from salve_audit.config import read_settings
 from salve_audit.errors import DataError
 from salve_audit.inputs.arrays.arrayset import load_arrays
 from salve_audit.inputs.data.datasets import load_images
@@ -41,6 +40,7 @@ from salve_audit.inputs.model.head.verification import verify_head
 from salve_audit.results.audit import parse_audit
 from salve_audit.sae.files import FORMAT, read_sae
 from salve_audit.sae.variants import VARIANTS
+from salve_audit.settings import read_settings
 
 KWARGS = {"channels": (8, 8, 16, 32), "stem_width": 8}
 ROW_LABELS = np.arange(9) % 3

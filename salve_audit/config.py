@@ -302,6 +302,13 @@ class AuditConfig:
             provenance=False,
         ),
     ] = None
+    decide: Annotated[
+        bool,
+        Option(
+            "Examine more images of the classes that the policy leaves undecided, for at most --evidence-budget.",
+            LIMITS,
+        ),
+    ] = False
     cache: Annotated[
         str | Path | None,
         Option(
@@ -372,6 +379,9 @@ def _check_combinations(config: AuditConfig) -> None:
     if policy.in_image and config.evidence == "off":
         needs = f" ({policy.source})" if policy.file else ""
         raise UsageError("evidence", f"is off, but a limit on redundancy or image reliance needs it{needs}")
+    if config.decide and not policy.in_image:
+        hint = "name a policy with --policy, or a limit such as --fail-over-reliance X"
+        raise UsageError("decide", "there is no rule on what is measured in the image", hint=hint)
 
 
 def policy_of(config: AuditConfig) -> Policy:

@@ -27,7 +27,8 @@ LINE = {
     "stress": {"interventions", "reliance", "results"},
     "saliency": {"activations", "inputs", "reliance", "results", "sae", "spatial", "stress"},
     "evidence": {"activations", "inputs", "reliance", "results", "sae", "saliency", "spatial"},
-    "gate": {"inputs", "results"},  # of inputs the hash of a file alone, see below
+    "data_check": {"activations", "inputs", "results"},  # of activations the spreading of rows alone, see below
+    "gate": {"inputs", "interventions", "results"},  # the hash of a file and the names of methods alone, see below
     "report": {"interventions", "results"},  # of interventions the names alone, see below
     "compare": {"gate", "report", "results"},
 }
@@ -47,7 +48,8 @@ ABOVE = {
 NAMES_ONLY = {
     "config": {f"salve_audit.gate.{name}" for name in ("policy", "policy_file", "rules")}
     | {"salve_audit.interventions.registry", "salve_audit.sae.variant_names"},
-    "gate": {"salve_audit.inputs.digest"},
+    "data_check": {"salve_audit.activations.spread"},
+    "gate": {"salve_audit.inputs.digest", "salve_audit.interventions.registry"},
     "report": {"salve_audit.interventions.registry"},
 }
 

@@ -23,6 +23,7 @@ import torch
 from salve_audit.activations.device import choose_device
 from salve_audit.audit.line import (
     AUTOENCODER,
+    DATA_CHECK,
     DEEP_EDITS,
     IMAGE_RELIANCE,
     INTERVENTIONS,
@@ -163,6 +164,10 @@ def _predict_saliency(load: Workload) -> float:
     return 0.5 + shown * (MAP_RUNS * load.image_s + DRAWING_S)
 
 
+def _predict_data_check(load: Workload) -> float:
+    return LOOKED_AT_S * min(load.n_fit + load.n_audit, LOOKED_AT) if load.image_s else 0.0
+
+
 def _predict_image_reliance(load: Workload) -> float:
     if load.config.evidence == "off" or not load.image_s:
         return 0.0
@@ -177,6 +182,7 @@ EDIT_PRODUCTS, EDIT_S = 12.0, 0.015
 STRESS_PRODUCTS, STRESS_S = 60.0, 0.4
 DEEP_RUNS, DEEP_MOST_S = 3000.0, 60.0
 SHOWN_PER_CLASS, MOST_SHOWN, MAP_RUNS, DRAWING_S = 16, 300, 5.0, 0.1
+LOOKED_AT, LOOKED_AT_S = 800, 0.005
 EXAMINED, EVIDENCE_RUNS, EXAMINED_S = 100, 80.0, 0.02
 
 FORMULAS: Mapping[str, Callable[[Workload], float]] = {
@@ -186,6 +192,7 @@ FORMULAS: Mapping[str, Callable[[Workload], float]] = {
     STRESS.name: _predict_stress,
     DEEP_EDITS.name: _predict_deep_edits,
     SALIENCY.name: _predict_saliency,
+    DATA_CHECK.name: _predict_data_check,
     IMAGE_RELIANCE.name: _predict_image_reliance,
 }
 

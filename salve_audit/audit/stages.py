@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +15,9 @@ from salve_audit.activations.store import Activations, ActivationSplit
 from salve_audit.audit.stage_runner import Given
 from salve_audit.audit.subject import Subject
 from salve_audit.config import AuditConfig
+from salve_audit.data_check.duplicates import Split
+from salve_audit.data_check.stage import DataCheckInputs, check_data
+from salve_audit.evidence.second_look import look_again
 from salve_audit.evidence.stage import (
     TRACED,
     EvidenceInputs,
@@ -33,7 +36,7 @@ from salve_audit.reliance.assess import Reliance, RelianceInputs, assess_relianc
 from salve_audit.reliance.features import FeatureUse, describe_blocks
 from salve_audit.reliance.scaling import Samples
 from salve_audit.reliance.spread import OtherSeed
-from salve_audit.results import DeepComparison, FeatureInfo, SaeFidelity, SaeInfo, Seeing, nothing_seen
+from salve_audit.results import DataCheck, DeepComparison, FeatureInfo, SaeFidelity, SaeInfo, Seeing, nothing_seen
 from salve_audit.sae.metrics import measure_quality
 from salve_audit.sae.models import CHUNK_ROWS, TrainedSae
 from salve_audit.sae.settings import SaeSettings
@@ -302,6 +305,17 @@ def _gather_drawing(
     )
 
 
+def check_images(given: Given) -> DataCheck:
+    """What the images give away of their labels without a model, or why that was not looked at."""
+    subject = given.subject
+    if subject.images is None:
+        return DataCheck(why_absent=NO_IMAGES)
+    fit, audit = (
+        Split(part.paths, part.labels, part.acts) for part in (subject.activations.fit, subject.activations.audit)
+    )
+    return check_data(DataCheckInputs(subject.images.reader, fit, audit, subject.classes, given.advance))
+
+
 def find_image_reliance(given: Given, reliance: Reliance) -> EvidenceOutcome:
     """Image reliance of every class that can be afforded, or a record that says why it was not measured.
 
@@ -309,13 +323,36 @@ def find_image_reliance(given: Given, reliance: Reliance) -> EvidenceOutcome:
         given: settings, network, images and activations.
         reliance: classes with their thresholds; the most fragile ones are examined first.
     """
-    config, subject = given.config, given.subject
-    if config.evidence == "off":
+    if given.config.evidence == "off":
         return absent_evidence(reliance.classes, "it was turned off (--evidence off)")
-    if subject.classifier is None or subject.images is None:
+    if given.subject.classifier is None or given.subject.images is None:
         return absent_evidence(reliance.classes, NO_IMAGES)
+    return measure_evidence(_gather_evidence_inputs(given, reliance), reliance.classes)
+
+
+def examine_further(
+    given: Given, reliance: Reliance, first: EvidenceOutcome, sizes: Mapping[str, int]
+) -> EvidenceOutcome:
+    """Image reliance with some classes examined again on more images, for as long as the budget lasts.
+
+    Args:
+        given: as for the first look.
+        reliance: classes with their thresholds.
+        first: outcome of the first look.
+        sizes: images by name of the class, the first classes first.
+    """
+    places = {name: i for i, name in enumerate(given.subject.classes)}
+    inputs = _gather_evidence_inputs(given, reliance)
+    wanted = {places[name]: n for name, n in sizes.items()}
+    return look_again(dataclasses.replace(inputs, sizes=wanted, seconds=given.config.evidence_budget), first)
+
+
+def _gather_evidence_inputs(given: Given, reliance: Reliance) -> EvidenceInputs:
+    config, subject = given.config, given.subject
+    assert subject.classifier is not None, "there is a network"
+    assert subject.images is not None, "there are images"
     device, audit = choose_device(config.device), subject.activations.audit
-    inputs = EvidenceInputs(
+    return EvidenceInputs(
         classifier=subject.classifier,
         images=subject.images,
         paths=audit.paths,
@@ -332,5 +369,5 @@ def find_image_reliance(given: Given, reliance: Reliance) -> EvidenceOutcome:
         with_images=config.images,
         trace=subject.layers.trace,
         advance=given.advance,
+        parts=given.parts,
     )
-    return measure_evidence(inputs, reliance.classes)

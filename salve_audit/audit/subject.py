@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from salve_audit.activations.cache import SuspendedError
 from salve_audit.activations.device import choose_device
 from salve_audit.activations.extraction import ExtractSettings, extract
 from salve_audit.activations.store import Activations, ActivationSplit
@@ -327,7 +328,7 @@ def extract_anyway(classifier: Classifier, images: ImageSet, settings: ExtractSe
     try:
         return extract(classifier, images, settings)
     except OutputError as error:
-        if settings.cache_dir is None:
+        if settings.cache_dir is None or isinstance(error, SuspendedError):
             raise
         cache_log.warning("%s: %s; activations are not kept for the next audit", error.what, error.why)
     return extract(classifier, images, dataclasses.replace(settings, cache_dir=None))

@@ -11,6 +11,7 @@ from typing import Any
 
 from salve_audit.errors import ResultError, UsageError
 from salve_audit.inputs.digest import hash_stream
+from salve_audit.interventions.registry import SALVE
 from salve_audit.results import AuditResult
 from salve_audit.results.audit import find_audit, read_audit_text
 from salve_audit.results.companions import FolderCompanions
@@ -30,6 +31,7 @@ _EMPTY: Mapping[str, Any] = {  # parts that no rule reads, and that are large
     "stress": None,
     "deep_edits": None,
     "seeing": None,
+    "data_check": None,
     "demo": None,
 }
 _NO_CURVE = {"alpha_hat": [], "accuracy": [], "others": [], "non_monotone": False}
@@ -126,7 +128,7 @@ def _lighten_class(record: Any) -> Any:
 
 
 def _is_salve(edit: Any) -> bool:
-    return not isinstance(edit, dict) or edit.get("method") == "salve"
+    return not isinstance(edit, dict) or edit.get("method") == SALVE.key
 
 
 def check_model(file: AuditFile, model: Path) -> str | None:

@@ -314,9 +314,10 @@ def _compare_intervals(
     value = worse.value - better.value
     low = value - math.hypot(worse.value - worse.low, better.high - better.value)
     high = value + math.hypot(worse.high - worse.value, better.value - better.low)
-    estimate = Estimate(value, low, high, min(old.n, new.n), whole=old.whole)
+    estimate = Estimate(value, low, high, min(old.n, new.n), whole=old.whole, looks=max(old.looks, new.looks))
     assert setting.limit is not None, "a limit is set"
-    return at_confidence(estimate, policy.confidence), _p_from_interval(estimate, setting.limit)
+    p = min(1.0, estimate.looks * _p_from_interval(estimate, setting.limit))
+    return at_confidence(estimate, policy.confidence), p
 
 
 def _p_from_interval(estimate: Estimate, limit: float) -> float:

@@ -20,7 +20,7 @@ AUDIT = "audit.json"
 # Defaults of the options that audit.json records; what differs from them is a setting of this audit.
 DEFAULTS: Mapping[str, Any] = {
     "activation_maximisation": "auto",
-    "batch_size": 128,
+    "decide": False,
     "deep_edits": "auto",
     "device": "auto",
     "evidence": "auto",

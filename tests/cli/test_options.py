@@ -122,7 +122,7 @@ def test_help_groups_the_flags(salve: Callable) -> None:
     text = salve("audit", "--help").out
     headings = [line[:-1] for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert headings == [*dict.fromkeys(o.about.section for o in flag_options(AuditConfig).values()), "Other options"]
-    assert "Batch size of the backbone pass. [default: 128]" in " ".join(text.split())
+    assert "Batch size of the backbone pass. [default: by image size, at most 128]" in " ".join(text.split())
 
 
 def parse(*arguments: object) -> AuditConfig:
