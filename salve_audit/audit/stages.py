@@ -45,6 +45,7 @@ from salve_audit.sae.supervised_concepts import gather_concepts
 from salve_audit.sae.variant_names import PAPER, SUPERVISED
 from salve_audit.saliency.drawing import DrawingInputs, find_layer
 from salve_audit.saliency.gallery import choose_images
+from salve_audit.saliency.shown_source import shown_source
 from salve_audit.saliency.stage import SeeingInputs, see_features
 from salve_audit.saliency.visualisation import VisualisationInputs, add_visualisations
 from salve_audit.stress.stage import StressInputs, StressOutcome, stress_edits
@@ -308,12 +309,13 @@ def _gather_drawing(
 def check_images(given: Given) -> DataCheck:
     """What the images give away of their labels without a model, or why that was not looked at."""
     subject = given.subject
-    if subject.images is None:
+    if subject.images is None or subject.classifier is None:
         return DataCheck(why_absent=NO_IMAGES)
+    source = shown_source(subject.images.reader, subject.classifier.transform)
     fit, audit = (
         Split(part.paths, part.labels, part.acts) for part in (subject.activations.fit, subject.activations.audit)
     )
-    return check_data(DataCheckInputs(subject.images.reader, fit, audit, subject.classes, given.advance))
+    return check_data(DataCheckInputs(source, fit, audit, subject.classes, given.advance))
 
 
 def find_image_reliance(given: Given, reliance: Reliance) -> EvidenceOutcome:
