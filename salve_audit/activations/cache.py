@@ -81,6 +81,11 @@ def as_output_error(cache_dir: Path) -> Iterator[None]:
         raise OutputError(str(cache_dir), why, hint=HINT) from error
 
 
+def warn_unwritable(error: OutputError) -> None:
+    """Tell that a pass does without the cache."""
+    logger.warning("%s; activations are kept in a temporary folder, for this run alone", error)
+
+
 def read_entry(cache_dir: Path, key: str) -> tuple[Float[np.ndarray, "n d"], Progress] | None:
     """The memory-mapped activations under `key`; None where there are none, or damaged ones (a warning says so)."""
     folder = cache_dir / key

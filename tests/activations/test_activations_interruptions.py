@@ -8,9 +8,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from activation_entries import leftovers, same
 
@@ -44,7 +46,7 @@ class FullDisk:
 
 
 @pytest.mark.parametrize("room", [10, 400, 128 + 60 * 5 * 4])  # the header, the rows, the final header
-def test_a_full_disk(room: int, classifier, imageset, settings, monkeypatch) -> None:
+def test_a_full_disk(room: int, classifier, imageset, settings, monkeypatch, tmp_path, caplog) -> None:
     original = EntryWriter._claim
 
     def claim(self):
@@ -52,19 +54,24 @@ def test_a_full_disk(room: int, classifier, imageset, settings, monkeypatch) -> 
         return progress, FullDisk(stream, room)
 
     monkeypatch.setattr(EntryWriter, "_claim", claim)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
     with pytest.raises(OutputError) as caught:
         extract(classifier, imageset, settings)
-    assert str(caught.value) == f"{settings.cache_dir}: the disk is full"
+    assert f"{settings.cache_dir}: the disk is full; activations are kept in a temporary folder" in caplog.text
+    assert str(caught.value).startswith(f"{tmp_path / 'tmp'}/")
+    assert str(caught.value).endswith(": the disk is full")
+    assert list((tmp_path / "tmp").iterdir()) == []
     assert caught.value.hint == "name another folder with --cache DIR, or use --no-cache"
     assert leftovers(settings.cache_dir) == []
 
 
-def test_a_cache_that_cannot_be_written(classifier, imageset, settings, tmp_path) -> None:
+def test_a_cache_that_cannot_be_written_is_a_warning(classifier, imageset, settings, tmp_path, caplog) -> None:
     (tmp_path / "file").write_text("")
     cache = tmp_path / "file" / "cache"
-    with pytest.raises(OutputError) as caught:
-        extract(classifier, imageset, dataclasses.replace(settings, cache_dir=cache))
-    assert str(caught.value) == f"{cache}: cannot be written (Not a directory)"
+    there = extract(classifier, imageset, dataclasses.replace(settings, cache_dir=cache))
+    assert f"{cache}: cannot be written (Not a directory); activations are kept in a temporary" in caplog.text
+    np.testing.assert_array_equal(there.audit.acts, extract(classifier, imageset, settings).audit.acts)
 
 
 def interrupt_after(n_batches: int, monkeypatch: pytest.MonkeyPatch) -> None:
