@@ -49,6 +49,13 @@ class AuditConfig:
 
     Raises:
         UsageError: a value has the wrong type, is out of range, or excludes another option; names the option.
+
+    >>> import salve_audit
+    >>> salve_audit.AuditConfig(model="model.pt", data="data/", limit=200).seed
+    0
+    >>> salve_audit.AuditConfig(model="model.pt", limit="60")
+    Traceback (most recent call last):
+    salve_audit.errors.UsageError: limit: expected int, got str
     """
 
     model: Annotated[
@@ -306,6 +313,13 @@ class AuditConfig:
             provenance=False,
         ),
     ] = None
+    decide: Annotated[
+        bool,
+        Option(
+            "Examine more images of the classes that the policy leaves undecided, for at most --evidence-budget.",
+            LIMITS,
+        ),
+    ] = False
     cache: Annotated[
         str | Path | None,
         Option(
@@ -356,6 +370,9 @@ class AuditConfig:
     ] = False
 
     def __post_init__(self) -> None:
+        if hasattr(self.model, "named_parameters"):
+            hint = "audit_model(model, train, val) audits a module in memory"
+            raise UsageError("model", f"expected str or Path, got {type(self.model).__name__}", hint=hint)
         check_options(AuditConfig, self)
         _check_combinations(self)
 
@@ -379,6 +396,9 @@ def _check_combinations(config: AuditConfig) -> None:
     if policy.in_image and config.evidence == "off":
         needs = f" ({policy.source})" if policy.file else ""
         raise UsageError("evidence", f"is off, but a limit on redundancy or image reliance needs it{needs}")
+    if config.decide and not policy.in_image:
+        hint = "name a policy with --policy, or a limit such as --fail-over-reliance X"
+        raise UsageError("decide", "there is no rule on what is measured in the image", hint=hint)
 
 
 def policy_of(config: AuditConfig) -> Policy:

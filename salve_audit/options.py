@@ -180,7 +180,8 @@ class DeclaredOption:
         """
         mismatch = self.kind.describe_mismatch(value)
         if mismatch is not None:
-            raise UsageError(self.name, mismatch)
+            is_single = self.kind.listed and isinstance(value, str)
+            raise UsageError(self.name, mismatch, hint=f"write [{value!r}]" if is_single else None)
         if value is None:
             return
         choices, least, most = self.about.choices, self.about.least, self.about.most

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +15,7 @@ from salve_audit.activations.store import Activations, ActivationSplit
 from salve_audit.audit.stage_runner import Given
 from salve_audit.audit.subject import Subject
 from salve_audit.config import AuditConfig
+from salve_audit.evidence.second_look import look_again
 from salve_audit.evidence.stage import (
     TRACED,
     EvidenceInputs,
@@ -309,13 +310,36 @@ def find_image_reliance(given: Given, reliance: Reliance) -> EvidenceOutcome:
         given: settings, network, images and activations.
         reliance: classes with their thresholds; the most fragile ones are examined first.
     """
-    config, subject = given.config, given.subject
-    if config.evidence == "off":
+    if given.config.evidence == "off":
         return absent_evidence(reliance.classes, "it was turned off (--evidence off)")
-    if subject.classifier is None or subject.images is None:
+    if given.subject.classifier is None or given.subject.images is None:
         return absent_evidence(reliance.classes, NO_IMAGES)
+    return measure_evidence(_gather_evidence_inputs(given, reliance), reliance.classes)
+
+
+def examine_further(
+    given: Given, reliance: Reliance, first: EvidenceOutcome, sizes: Mapping[str, int]
+) -> EvidenceOutcome:
+    """Image reliance with some classes examined again on more images, for as long as the budget lasts.
+
+    Args:
+        given: as for the first look.
+        reliance: classes with their thresholds.
+        first: outcome of the first look.
+        sizes: images by name of the class, the first classes first.
+    """
+    places = {name: i for i, name in enumerate(given.subject.classes)}
+    inputs = _gather_evidence_inputs(given, reliance)
+    wanted = {places[name]: n for name, n in sizes.items()}
+    return look_again(dataclasses.replace(inputs, sizes=wanted, seconds=given.config.evidence_budget), first)
+
+
+def _gather_evidence_inputs(given: Given, reliance: Reliance) -> EvidenceInputs:
+    config, subject = given.config, given.subject
+    assert subject.classifier is not None, "there is a network"
+    assert subject.images is not None, "there are images"
     device, audit = choose_device(config.device), subject.activations.audit
-    inputs = EvidenceInputs(
+    return EvidenceInputs(
         classifier=subject.classifier,
         images=subject.images,
         paths=audit.paths,
@@ -332,5 +356,5 @@ def find_image_reliance(given: Given, reliance: Reliance) -> EvidenceOutcome:
         with_images=config.images,
         trace=subject.layers.trace,
         advance=given.advance,
+        parts=given.parts,
     )
-    return measure_evidence(inputs, reliance.classes)

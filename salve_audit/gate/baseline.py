@@ -7,6 +7,7 @@ is compared by the intervals of both, as if they were independent: that is rathe
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from salve_audit.gate.measures import measure
 from salve_audit.gate.policy import Policy, Setting
 from salve_audit.gate.rules import DAMAGE, DROP, REDUNDANCY, RELIANCE
 from salve_audit.results import AuditResult, ClassReliance
+from salve_audit.results.view import companions_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,6 +96,18 @@ def read_samples(folder: Path) -> Samples | None:
     """
     file = folder / SAMPLES
     return parse_samples(file, str(file)) if file.is_file() else None
+
+
+def samples_of(audit: AuditFile) -> Samples | None:
+    """The images of an audit, saved or in memory; None: they are not at hand.
+
+    Raises:
+        ResultError: the file is damaged.
+    """
+    if audit.is_on_disk:
+        return read_samples(audit.folder)
+    companions = companions_of(audit.result)
+    return None if companions is None else parse_samples(io.BytesIO(companions.read(SAMPLES)), SAMPLES)
 
 
 def parse_samples(source: Path | IO[bytes], name: str) -> Samples:
@@ -300,9 +314,10 @@ def _compare_intervals(
     value = worse.value - better.value
     low = value - math.hypot(worse.value - worse.low, better.high - better.value)
     high = value + math.hypot(worse.high - worse.value, better.value - better.low)
-    estimate = Estimate(value, low, high, min(old.n, new.n), whole=old.whole)
+    estimate = Estimate(value, low, high, min(old.n, new.n), whole=old.whole, looks=max(old.looks, new.looks))
     assert setting.limit is not None, "a limit is set"
-    return at_confidence(estimate, policy.confidence), _p_from_interval(estimate, setting.limit)
+    p = min(1.0, estimate.looks * _p_from_interval(estimate, setting.limit))
+    return at_confidence(estimate, policy.confidence), p
 
 
 def _p_from_interval(estimate: Estimate, limit: float) -> float:

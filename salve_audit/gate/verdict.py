@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from salve_audit.gate.deciding import describe_second_looks, offer_more
 from salve_audit.gate.estimates import Decision, Estimate, at_confidence, decide, finite, unjudged
-from salve_audit.gate.measures import Dependence, measure, measure_share
+from salve_audit.gate.measures import Dependence, estimate_drop, measure, measure_share
 from salve_audit.gate.policy import FAIL, SKIP, WARN, Exemption, Policy, Setting
 from salve_audit.gate.review import Review, ReviewedClass, review_class
 from salve_audit.gate.rules import ACCURACY, DROP, ERROR, FACTOR, FRAGILE_SHARE, SHORTCUT, UNREVIEWED
@@ -60,12 +61,13 @@ def judge(result: AuditResult, policy: Policy, given: Given | None = None) -> Ve
     if not rules and policy.review is None:
         problems = (*problems, "no rule of the policy concerns a class of the audit: nothing was evaluated")
     failed = any(rule.effect == "fail" for rule in rules)
+    looks = describe_second_looks(rules, result, policy.confidence)
     return Verdict(
         passed=None if problems else not failed,
         policy=policy.words,
         rules=rules,
         problems=tuple(dict.fromkeys(problems)),
-        notes=(*given.notes, *judgement.notes),
+        notes=(*given.notes, *judgement.notes, *([looks] if looks is not None else [])),
         source=policy.source,
         policy_file=policy.file,
         table=policy.table,
@@ -100,6 +102,7 @@ class _Judgement:
                 estimate = measure(setting, self.result, class_info, reviewed.accepted)
                 estimate = at_confidence(estimate, self.policy.confidence)
                 decision = decide(estimate, setting.limit, setting.kind.at_least)
+            decision = offer_more(decision, setting, class_info)
             rule = self._rule(setting, class_info.name, estimate, decision)
             if setting.kind is ACCURACY and rule.effect == "fail":
                 self.problems.append(_words_of(rule))
@@ -219,17 +222,17 @@ class _Judgement:
 
     def _judge_review(self, class_info: ClassReliance, reviewed: ReviewedClass) -> Iterator[Rule]:
         """Shortcuts beyond their limit fail; strong dependences that nobody has looked at do what the policy says."""
-        n = 0 if class_info.image_reliance is None else class_info.image_reliance.n
         for entry, dependence in reviewed.shortcuts:
             limit = self.policy.shortcut_limit if entry.limit is None else entry.limit
             setting = Setting(SHORTCUT, limit, name=entry.name or dependence.name)
-            estimate = at_confidence(
-                Estimate(dependence.drop, dependence.low, dependence.high, n), self.policy.confidence
-            )
-            yield self._rule(setting, class_info.name, estimate, decide(estimate, limit, at_least=False))
+            estimate = estimate_drop(dependence, class_info.image_reliance)
+            estimate = at_confidence(estimate, self.policy.confidence)
+            decision = offer_more(decide(estimate, limit, at_least=False), setting, class_info)
+            yield self._rule(setting, class_info.name, estimate, decision)
         for dependence in reviewed.unreviewed:
             setting = Setting(UNREVIEWED, self.policy.strong, name=dependence.name)
-            rule = self._rule(setting, class_info.name, _as_estimate(dependence, n), Decision("undecided", _UNSEEN))
+            estimate = estimate_drop(dependence, class_info.image_reliance)
+            rule = self._rule(setting, class_info.name, estimate, Decision("undecided", _UNSEEN))
             word = self.policy.on_unreviewed
             exempt = word == FAIL and self._exempts(class_info.name, UNREVIEWED.key) is not None
             yield replace(rule, effect="exempt" if exempt else word)
@@ -241,10 +244,6 @@ _NO_BASELINE = (
     Decision("thin", "there is no baseline to compare with"),
 )
 _UNSEEN = "strong, and the review file does not name it"
-
-
-def _as_estimate(dependence: Dependence, n: int) -> Estimate:
-    return Estimate(dependence.drop, dependence.low, dependence.high, n)
 
 
 def _expanded(settings: Iterable[Setting], class_info: ClassReliance) -> Iterator[Setting]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from salve_audit.report import commands
-from salve_audit.report.conclusions import Conclusion, Conclusions, Doubt, Group, images_to_decide
+from salve_audit.report.conclusions import SHORTCUT, Conclusion, Conclusions, Doubt, Group, images_to_decide
 from salve_audit.report.language import say
 from salve_audit.report.numbers import count, name, names, percent
 from salve_audit.report.sentences import MOST_IMAGES, REGION, class_sentence, factor_name
@@ -92,15 +92,19 @@ def _region(conclusion: Conclusion, conclusions: Conclusions) -> Advice:
         command = commands.edit_concept(conclusions.result, concept)
     elif concept is not None and concept.images:
         command = commands.explain(conclusions.result, concept.images[0].path)
+    texts = {
+        "seen": "Decide whether the outlined thing is the object itself or a shortcut. If a shortcut, collect images "
+        "of {class_name} without it and of other classes with it, and retrain, or edit it out.",
+        "unseen": "Find out whether concept {index} is the object itself or a shortcut. If a shortcut, collect images "
+        "of {class_name} without it and of other classes with it, and retrain, or edit it out.",
+        SHORTCUT: "Collect images of {class_name} without the shortcut and of other classes with it. Retrain, or edit "
+        "it out.",
+    }
+    key = SHORTCUT if conclusion.review == SHORTCUT else "seen" if concept is not None and concept.images else "unseen"
     return Advice(
         conclusion.name,
         class_sentence(conclusion, conclusions.threshold),
-        say(
-            "Decide whether concept {index} is the object itself or a shortcut. If a shortcut, collect images of "
-            "{class_name} without it and of other classes with it, and retrain, or edit it out.",
-            index="?" if concept is None else concept.index,
-            class_name=name(conclusion.name),
-        ),
+        say(texts[key], index="?" if concept is None else concept.index, class_name=name(conclusion.name)),
         command,
         _check(conclusions),
         commands.gate_line(RELIANCE_KEY, conclusions.threshold),
@@ -230,7 +234,7 @@ def _of_audit(conclusions: Conclusions) -> Iterator[Advice]:
     result = conclusions.result
     if not conclusions.is_measured:
         yield _measure(conclusions)
-    elif not conclusions.of(Group.DEPENDS, Group.UNDECIDED) and conclusions.n_judged:
+    elif not conclusions.of(Group.DEPENDS, Group.UNDECIDED, Group.ACCEPTED) and conclusions.n_judged:
         yield _keep_it_so(conclusions)
     if not result.sae.satisfied:
         yield Advice(
@@ -273,7 +277,7 @@ def _entangled(feature: FeatureInfo) -> Advice:
     return Advice(
         "",
         say(text, index=feature.index, names=names(feature.affected, 4)),
-        say("Don't edit this feature for one class alone."),
+        say("Don't edit feature {index} for one class alone.", index=feature.index),
         "",
         say("Other classes keep their accuracy after an edit."),
         "",

@@ -28,6 +28,7 @@ from salve_audit.results.evidence import (
     EvidenceInfo,
     FactorEffect,
     ImageReliance,
+    InsertedImage,
     OcclusionCheck,
 )
 from salve_audit.results.features import (
@@ -39,6 +40,7 @@ from salve_audit.results.features import (
     Opposition,
     TopImage,
 )
+from salve_audit.results.looks import ConceptLook, ConceptProperties
 from salve_audit.results.methods import InterventionResult, MethodSpread, MethodSummary
 from salve_audit.results.seeing import (
     ClassFragile,
@@ -85,6 +87,8 @@ __all__ = [
     "Concept",
     "ConceptEffect",
     "ConceptImage",
+    "ConceptLook",
+    "ConceptProperties",
     "ConceptRemoval",
     "Confusion",
     "Curve",
@@ -108,6 +112,7 @@ __all__ = [
     "FragileImage",
     "HeatMap",
     "ImageReliance",
+    "InsertedImage",
     "InterventionResult",
     "MethodSpread",
     "MethodSummary",

@@ -56,11 +56,15 @@ def _check_factors(reliance: dict[str, Any]) -> None:
     assert set(factors) == set(FACTORS)
     for name, factor in factors.items():
         assert factor["kind"] == FACTORS[name].kind
-        assert 0 <= factor["low"] <= factor["removed"] <= factor["high"] <= 1
-        assert factor["excess_low"] <= factor["excess"] <= factor["excess_high"]
+        assert (factor["excess"] is None) == (FACTORS[name].remove is None)
+        if factor["excess"] is not None:
+            assert 0 <= factor["low"] <= factor["removed"] <= factor["high"] <= 1
+            assert factor["excess_low"] <= factor["excess"] <= factor["excess_high"]
         assert (factor["inserted"] is None) == (FACTORS[name].insert is None)
     if reliance["kind"] in KINDS:
-        assert any(factor["kind"] == reliance["kind"] and factor["excess_low"] > 0 for factor in factors.values())
+        assert any(
+            factor["kind"] == reliance["kind"] and (factor["excess_low"] or 0) > 0 for factor in factors.values()
+        )
 
 
 def test_two_runs_give_the_same_bytes(

@@ -98,12 +98,12 @@ def _draw_x(canvas: Canvas, axis: Axis, places: Sequence[float], width: float) -
             continue
         canvas.path(segment(place, TOP, place, bottom), stroke=MUTED if value == 0 else RULE, width=0.6)
         if place - last >= 18:
-            canvas.text((place, bottom + 13), tick_label(abs(value)), anchor="middle", size=10.5)
+            canvas.text((place, bottom + 13), tick_label(abs(value)), anchor="middle", size=11)
             last = place
     middle = (LEFT + width - RIGHT) / 2
-    canvas.text((LEFT, bottom + 27), axis.ends[0], size=10.5, fill=MUTED)
-    canvas.text((middle, bottom + 27), axis.label, anchor="middle", size=10.5, fill=MUTED)
-    canvas.text((width - RIGHT, bottom + 27), axis.ends[1], anchor="end", size=10.5, fill=MUTED)
+    canvas.text((LEFT, bottom + 27), axis.ends[0], size=11, fill=MUTED)
+    canvas.text((middle, bottom + 27), axis.label, anchor="middle", size=11, fill=MUTED)
+    canvas.text((width - RIGHT, bottom + 27), axis.ends[1], anchor="end", size=11, fill=MUTED)
 
 
 def _band(places: Sequence[float], line: Line, y: Scale) -> str:

@@ -23,6 +23,7 @@ from salve_audit.report.view.provenance import build_method, build_provenance
 from salve_audit.report.view.reading import build_reading
 from salve_audit.report.view.recommendations import build_recommendations
 from salve_audit.report.view.rendering import Rendering
+from salve_audit.report.view.review import build_review
 from salve_audit.report.view.seeds import build_seeds
 from salve_audit.report.view.seeing import build_seeing
 from salve_audit.report.view.stress import build_stress
@@ -39,16 +40,17 @@ def build_view(result: AuditResult, medium: Medium = HTML, rendering: Rendering 
     labels = label_classes(class_names(result))
     names = _name_classes(result, labels)
     labelled = relabel_classes(result, labels)
-    conclusions = Conclusions(labelled)
-    front = build_front(conclusions, names, rendering.reviewed)
+    conclusions = Conclusions(labelled, rendering.reviewed)
+    front = build_front(conclusions, names)
     compared = rendering.comparison
     main = [
         None if compared is None else build_changes(compared, names, labels, medium),
         build_reading(conclusions),
-        build_cards(conclusions, names, rendering.reviewed, medium),
+        build_cards(conclusions, names, medium),
         build_thresholds(labelled, medium),
         build_effects(labelled, medium),
         build_recommendations(conclusions, names, medium),
+        build_review(result, names, labels, rendering.reviewed, medium) if rendering.review_form else None,
         build_confidence(labelled, medium),
         build_provenance(labelled, medium),
         build_index(conclusions, names, medium),
