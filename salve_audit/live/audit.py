@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 
 from salve_audit import __version__
-from salve_audit.audit.judgement import judge_audit, prepare_judgement
+from salve_audit.audit.judgement import choose_more_images, judge_audit, prepare_judgement
 from salve_audit.audit.kept_files import keep_files
 from salve_audit.audit.measure import measure
 from salve_audit.audit.progress import Reporter, emit
@@ -117,7 +118,8 @@ def _run(
     emit("audit_started", f"salve-audit {__version__}: {name}", logging.DEBUG, version=__version__, model=name)
     judgement, cache = prepare_judgement(config), open_cache(config)
     subject = _load(model, given, shown, classes, (config, reporter))
-    measured = measure(config, reporter, cache, subject).measured()
+    more = functools.partial(choose_more_images, judgement) if config.decide else None
+    measured = measure(config, reporter, cache, more, subject).measured()
     judged = judge_audit(judgement, measured.result, measured.samples)
     measured = dataclasses.replace(measured, result=judged)
     if config.out is not None:

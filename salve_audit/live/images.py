@@ -229,7 +229,8 @@ def _number_labels(
 
 
 def _divide(paths: Sequence[str], labels: Sequence[int], seed: int) -> list[ImageSplit]:
-    fit, audit = [], []
+    fit: list[int] = []
+    audit: list[int] = []
     numbers = np.asarray(labels)
     for label in np.unique(numbers):
         rows = np.flatnonzero(numbers == label)
