@@ -115,6 +115,7 @@ def read_images(
     else:
         chosen = [ImageSplit(tuple(paths), tuple(own)) for (paths, _), own in zip(splits, numbers, strict=True)]
         layout = f"{fit.name} to fit, {audit.name} to audit"
+    _check_classes(chosen, [part.name for part in given])
     if limit is not None:
         chosen = [_cut(split, limit, seed, part + 1) for part, split in enumerate(chosen)]
     source = store.finish()
@@ -239,6 +240,16 @@ def _divide(paths: Sequence[str], labels: Sequence[int], seed: int) -> list[Imag
         to_fit, to_audit = split_class(len(rows), seed, int(label))
         fit, audit = [*fit, *rows[to_fit]], [*audit, *rows[to_audit]]
     return [_take(paths, labels, sorted(rows)) for rows in (fit, audit)]
+
+
+def _check_classes(splits: Sequence[ImageSplit], names: Sequence[str]) -> None:
+    """Checks that there are two classes to measure, and images to fit of each."""
+    fit, audit = (sorted(set(split.labels)) for split in splits)
+    if len(audit) < 2:
+        raise DataError(names[-1], f"one class only ({audit[0]}), an audit needs two or more")
+    lacking = next((label for label in audit if label not in fit), None)
+    if lacking is not None:
+        raise DataError(names[-1], f"class {lacking} is in {names[-1]} and not in {names[0]}")
 
 
 def _cut(split: ImageSplit, limit: int, seed: int, part: int) -> ImageSplit:
