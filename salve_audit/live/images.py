@@ -13,11 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from salve_audit.errors import DataError, UsageError
+from salve_audit.errors import DataError, OutputError, UsageError
 from salve_audit.inputs.data.imageset import ImageSet, ImageSplit
 from salve_audit.inputs.reasons import nearest_names, summarise_error
 from salve_audit.inputs.splitting import draw_from_class, split_class
 from salve_audit.live.samples import Batch, Given, find_classes, read_batches
+from salve_audit.live.selection import limit_items
 from salve_audit.results.transform import PREPARED, STORED, TransformSpec
 
 HELD = 1024**3  # bytes of prepared images in memory; beyond them a temporary file holds all
@@ -102,6 +103,8 @@ def read_images(
     """
     given = [fit] if audit is None else [fit, audit]
     names = tuple(classes) if classes is not None else find_classes(fit.data) or find_classes(given[-1].data)
+    if limit is not None and audit is not None:
+        given = [limit_items(part, limit, seed, place + 1) for place, part in enumerate(given)]
     store, splits = _Store(shown), []
     for part in given:
         paths, labels = store.add(part)
@@ -191,13 +194,21 @@ class _Store:
         self._n_bytes += values.nbytes
         if self._file is None and self._n_bytes > HELD:
             self._file = tempfile.TemporaryFile(prefix="salve-audit-")  # noqa: SIM115  closed once it is mapped
-            for part in self._parts:
-                self._file.write(part.data)
-            self._parts = []
+            before, self._parts = self._parts, []
+            for part in before:
+                self._write(part)
         if self._file is None:
             self._parts.append(values)
         else:
+            self._write(values)
+
+    def _write(self, values: np.ndarray) -> None:
+        try:
             self._file.write(values.data)
+        except OSError as error:
+            why = f"{self._n_bytes / 1024**3:.1f} GiB of images cannot be kept there ({error.strerror or error})"
+            hint = "limit=N takes fewer images; TMPDIR names another folder"
+            raise OutputError(tempfile.gettempdir(), why, hint=hint) from error
 
 
 def per_channel(value: Sequence[float] | float, n_channels: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,10 +17,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 import salve_audit
-from salve_audit.errors import DataError, SalveError, UsageError
+from salve_audit.errors import DataError, OutputError, SalveError, UsageError
 from salve_audit.live import images as live_images
 from salve_audit.live.images import LiveImages, Shown, read_images
 from salve_audit.live.samples import Given
+from salve_audit.live.selection import find_targets
 from salve_audit.live.words import to_keywords
 
 
@@ -100,12 +102,41 @@ def test_a_limit_is_one_of_each_class_and_split() -> None:
     assert live.images.layout == "train to fit, val to audit"
 
 
+class Counting(Dataset[Any]):
+    """Counts what is read of it."""
+
+    def __init__(self) -> None:
+        self.targets, self.n_read = LABELS.tolist(), 0
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> Any:
+        self.n_read += 1
+        return IMAGES[index], self.targets[index]
+
+
+def test_under_a_limit_no_more_is_read_than_is_taken() -> None:
+    train, val = Counting(), Counting()
+    live = read(Subset(train, range(24)), DataLoader(val, batch_size=4, shuffle=True), limit=3)
+    assert (train.n_read, val.n_read) == (9, 9)
+    assert sorted(contents(live)) == sorted(live.images.fit.paths + live.images.audit.paths)
+    train.target_transform = lambda label: label
+    assert find_targets(train) is None
+    sampled = DataLoader(val, sampler=torch.utils.data.SubsetRandomSampler([0, 1, 2, 3, 4, 5]))
+    assert len(read(train, sampled, limit=3).images.audit.paths) == 6
+
+
 def test_more_images_than_memory_is_granted_for_lie_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(read(FORMS["batches"]))
     monkeypatch.setattr(live_images, "HELD", IMAGES.nbytes // 2)
     live = read(FORMS["batches"])
     assert isinstance(live.images.reader.values, np.memmap)
     assert contents(live) == before
+    full = SimpleNamespace(write=Mock(side_effect=OSError(28, "No space left on device")))
+    monkeypatch.setattr(live_images.tempfile, "TemporaryFile", lambda **_: full)
+    with pytest.raises(OutputError, match=r"of images cannot be kept there .No space left"):
+        read(FORMS["batches"])
 
 
 class Normalize:
