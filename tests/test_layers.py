@@ -40,10 +40,11 @@ ABOVE = {
     "audit": {*STAGES, "config"},
     "edit": {*STAGES, "audit"} - {"compare", "gate", "report", "stress"},
     "explain": {*STAGES, "audit", "edit"} - {"compare", "gate", "stress"},
+    "export": {"audit", "gate", "report", "results"},
     "live": {*STAGES, "audit", "config", "edit", "explain", "options"} - {"compare", "gate", "report", "stress"},
     "demo": {"audit", "config", "results"},
     "pytest_plugin": {"audit", "config", "gate"},
-    "cli": {*STAGES, "audit", "config", "demo", "edit", "explain", "options", "settings"},
+    "cli": {*STAGES, "audit", "config", "demo", "edit", "explain", "export", "options", "settings"},
 }
 NAMES_ONLY = {
     "config": {f"salve_audit.gate.{name}" for name in ("policy", "policy_file", "rules")}

@@ -67,6 +67,23 @@ def _check_factors(reliance: dict[str, Any]) -> None:
         )
 
 
+def test_concepts_have_looks_and_the_data_are_checked(salve: Callable, audited: Path, tmp_path: Path) -> None:
+    audit = json.loads((audited / "out" / "audit.json").read_text())
+    regions = [concept for concept in audit["concepts"] if concept["kind"] == "region"]
+    assert regions
+    for concept in regions:
+        assert concept["look"]["values"]
+        assert len(concept["look"]["places"].split()) == min(16, concept["n_images"])
+        if concept["properties"] is not None:
+            assert -1 <= concept["properties"]["alike"] <= 1
+            assert concept["properties"]["place_spread"] >= 0
+    check = audit["data_check"]
+    assert check["why_absent"] == ""
+    assert {cue["class"] for cue in check["cues"] if cue["kind"] == "colour"}  # the classes are colours
+    listed = salve("review", audited / "out", "--list", "--least", "0", "--file", tmp_path / "none.toml")
+    assert listed.code == 0, listed.err
+
+
 def test_two_runs_give_the_same_bytes(
     salve: Callable, audited: Path, colour_model: Path, colour_data: Path, tmp_path: Path
 ) -> None:
