@@ -30,7 +30,6 @@ from PIL import Image
 from safetensors.torch import save as save_safetensors
 from torch import nn
 
-from salve_audit.config import read_settings
 from salve_audit.errors import DataError
 from salve_audit.inputs.arrays.arrayset import load_arrays
 from salve_audit.inputs.data.datasets import load_images
@@ -39,8 +38,9 @@ from salve_audit.inputs.labels.class_file import read_class_file
 from salve_audit.inputs.model.checkpoint import load_classifier
 from salve_audit.inputs.model.head.verification import verify_head
 from salve_audit.results.audit import parse_audit
-from salve_audit.sae.files import FORMAT, load_sae
+from salve_audit.sae.files import FORMAT, read_sae
 from salve_audit.sae.variants import VARIANTS
+from salve_audit.settings import read_settings
 
 KWARGS = {"channels": (8, 8, 16, 32), "stem_width": 8}
 ROW_LABELS = np.arange(9) % 3
@@ -228,7 +228,7 @@ def _others() -> list[Seed]:
     saved = Path(__file__).parents[1] / "sample_reports" / "demo" / "audit.json"
     audit = saved.read_bytes() if saved.is_file() else json.dumps({"schema_version": 1}).encode()
     return [
-        Seed("sae.safetensors", _sae(), load_sae),
+        Seed("sae.safetensors", _sae(), read_sae),
         Seed("settings.toml", b'seed = 3\nlimit = 10\nformat = ["json"]\nfail-under = 1.5\n', settings),
         Seed("classes.csv", b"zebra,0\nape,1\nmonkey,2\n", read_class_file),
         Seed("classes.json", b'{"zebra": 0, "ape": "monkey", "dog": 2}', read_class_file),

@@ -2,8 +2,9 @@
 
 A world of eight classes is drawn once; network 0 of it is audited, and its audit proposes the policy (``gate --init``)
 and is the baseline. Further networks are trained with other seeds: on the same world (a gate that does not hold is a
-false alarm), and on worlds with one regression each (every gate that holds is a miss). Audit images come from the world
-that the network was trained on, drawn from the same seeds, so that images pair with the baseline's.
+false alarm), and on worlds with one regression each (every gate that holds is a miss; whether a warning names the class
+that changed is counted apart). Audit images come from the world that the network was trained on, drawn from the same
+seeds, so that images pair with the baseline's.
 
     python benchmarks/gate.py --out runs/gate --networks 200 --regressed 40 --images 40 70 100
     python benchmarks/gate.py --out runs/gate --networks 200 --regressed 40 --images 40 70 100 --part 2/2

@@ -105,61 +105,105 @@
   }
 
   // suppression: one strength moves curves, accuracies and the confusion matrix together, from exact changes
-  const trace = data.suppression, box = $("#explorer");
+  const trace = data.suppression, box = $("#explorer"), MOST = 30, SVG = "http://www.w3.org/2000/svg";
+  const draw2 = (tag, props, ...kids) => {
+    const e = document.createElementNS(SVG, tag);
+    for (const [key, v] of Object.entries(props)) e.setAttribute(key, v);
+    e.append(...kids);
+    return e;
+  };
   if (trace && trace.traces.length && box) {
-    const counts = trace.counts, labels = trace.labels, k = labels.length;
+    const labels = trace.labels, k = labels.length, totals = Array(k).fill(0), start = Array(k).fill(0);
+    for (const [i, j, n] of trace.counts) { totals[i] += n; if (i === j) start[i] += n; }
     const pick = make("select", { id: "feature" }, ...trace.traces.map((t, i) => make("option", { value: i, textContent: t.label })));
     const slider = make("input", { type: "range", min: 0, max: 1000, value: 0, id: "strength" });
-    const out = make("output"), edit = make("button", { type: "button", textContent: say("before / after") });
-    const result = make("div", { className: "result" });
+    const out = make("output"), edit = make("button", { type: "button", textContent: say("before / after") }), result = $("#suppressed");
     let last = 300;
-    const matrixAt = (t, a) => {
-      const m = counts.map(row => row.slice());
-      for (let i = 0; i < t.at.length && t.at[i] <= a; i++) { m[t.of[i]][t.from[i]]--; m[t.of[i]][t.to[i]]++; }
-      return m;
-    };
-    const strengthOf = t => t.upTo * (Number(slider.value) / 1000) ** 2;
-    const accuracy = (m, i) => { const n = m[i].reduce((a, b) => a + b, 0); return n ? m[i][i] / n : null; };
+    const shareOf = (hits, i) => totals[i] ? hits[i] / totals[i] : null;
     const percent = v => v === null ? "–" : `${(100 * v).toFixed(1).replace(/\.0$/, "")} %`;
-    const drawMark = (a) => {
+    const strengthOf = t => t.upTo * (Number(slider.value) / 1000) ** 2;
+    const at = (t, a) => { // images by class and prediction, and how many of each class are right
+      const cells = new Map(trace.counts.map(([i, j, n]) => [i * k + j, n])), hits = start.slice(), moved = new Map();
+      const add = (i, j, n) => { cells.set(i * k + j, (cells.get(i * k + j) || 0) + n); if (i === j) hits[i] += n; };
+      for (let i = 0; i < t.at.length && t.at[i] <= a; i++) {
+        add(t.of[i], t.from[i], -1);
+        add(t.of[i], t.to[i], 1);
+        for (const c of [t.of[i], t.to[i]]) moved.set(c, (moved.get(c) || 0) + 1);
+      }
+      return { cells, hits, moved };
+    };
+    const chosen = (t, moved) => {
+      if (k <= MOST) return labels.map((_, i) => i);
+      const others = [...moved.keys()].filter(c => c !== t.index).sort((x, y) => moved.get(y) - moved.get(x));
+      return [t.index, ...others.slice(0, MOST - 1)];
+    };
+    const curve = (t, a) => { // exact: one step for each change of a prediction
+      const W = 300, H = 110, L = 8, B = 90, x = v => L + (W - 2 * L) * Math.sqrt(v / t.upTo), rest = totals.reduce((s, n) => s + n, 0) - totals[t.index];
+      let own = start[t.index], others = start.reduce((s, n) => s + n, 0) - own;
+      const y = (hits, n) => B - (B - 10) * (n ? hits / n : 0), path = (hits, n) => `M${L} ${y(hits, n)}`;
+      let mine = path(own, totals[t.index]), theirs = path(others, rest);
+      for (let i = 0; i < t.at.length; i++) {
+        const change = (t.to[i] === t.of[i]) - (t.from[i] === t.of[i]), px = x(t.at[i]).toFixed(1);
+        if (!change) continue;
+        if (t.of[i] === t.index) mine += `H${px}V${y(own += change, totals[t.index]).toFixed(1)}`;
+        else theirs += `H${px}V${y(others += change, rest).toFixed(1)}`;
+      }
+      const text = say("Accuracy of {name} and of the others", { name: t.label }), now = x(a);
+      return draw2("svg", { viewBox: `0 0 ${W} ${H}`, width: W, height: H, role: "img", "aria-label": text, class: "steps-curve" },
+        draw2("path", { d: `M${L} 10H${W - L}M${L} ${B}H${W - L}`, stroke: "#d4d4d4", fill: "none" }),
+        draw2("path", { d: `${theirs}H${W - L}`, stroke: "#e69f00", fill: "none", "stroke-width": 2, "stroke-dasharray": "4 2.5" }),
+        draw2("path", { d: `${mine}H${W - L}`, stroke: "#0072b2", fill: "none", "stroke-width": 2.4 }),
+        draw2("path", { d: `M${now} 4V${B}`, stroke: "#d55e00", "stroke-width": 2, class: "now" }),
+        draw2("text", { x: L, y: H - 6, "font-size": 11, fill: "#595959" }, "0"),
+        draw2("text", { x: W - L, y: H - 6, "font-size": 11, fill: "#595959", "text-anchor": "end" }, `α̂ = ${t.upTo.toPrecision(3)}`));
+    };
+    const drawMark = a => {
       for (const svg of $$(".card .curve svg[data-axis]")) {
         const [x0, x1, high, kind, top, bottom] = svg.dataset.axis.split(" ");
         const bend = v => kind === "log1p" ? Math.log1p(v) : v;
         const x = Number(x0) + Math.min(1, bend(a) / bend(Number(high))) * (x1 - x0);
         let line = svg.querySelector(".at");
-        if (!line) svg.append(line = document.createElementNS("http://www.w3.org/2000/svg", "line"));
-        for (const [key, v] of Object.entries({ class: "at", x1: x, x2: x, y1: top, y2: bottom, stroke: "#d55e00", "stroke-width": 1.5 })) line.setAttribute(key, v);
+        if (!line) svg.append(line = draw2("line", { class: "at", stroke: "#d55e00", "stroke-width": 1.5 }));
+        for (const [key, v] of Object.entries({ x1: x, x2: x, y1: top, y2: bottom })) line.setAttribute(key, v);
       }
+    };
+    const bar = v => {
+      const meter = make("span", { className: "meter" }), fill = make("i");
+      fill.style.width = `${100 * (v || 0)}%`;
+      meter.append(fill);
+      return meter;
     };
     const draw = () => {
-      const t = trace.traces[pick.value], a = strengthOf(t), m = matrixAt(t, a);
+      const t = trace.traces[pick.value], a = strengthOf(t), { cells, hits, moved } = at(t, a), shown = chosen(t, moved);
       out.textContent = `α̂ = ${a.toPrecision(3)}`;
       slider.setAttribute("aria-valuetext", out.textContent);
-      const bars = labels.map((name, i) => {
-        const v = accuracy(m, i), meter = make("span", { className: "meter" }), fill = make("i");
-        fill.style.width = `${100 * (v || 0)}%`;
-        meter.append(fill);
-        const row = make("tr", {}, make("th", { scope: "row", textContent: name }), make("td", {}, meter), make("td", { className: "num", textContent: percent(v) }), make("td", { className: "num", textContent: percent(accuracy(counts, i)) }));
-        if (i === t.index) row.className = "own";
+      const top = Math.max(1, ...shown.flatMap(i => shown.map(j => cells.get(i * k + j) || 0)));
+      const rows = shown.map(i => {
+        const v = shareOf(hits, i), row = make("tr", { className: i === t.index ? "own" : "" },
+          make("th", { scope: "row", textContent: labels[i], title: labels[i] }), make("td", {}, bar(v)),
+          make("td", { className: "num now", textContent: percent(v) }), make("td", { className: "num", textContent: percent(shareOf(start, i)) }));
+        for (const j of shown) {
+          const n = cells.get(i * k + j) || 0, cell = make("td", { className: "cell", textContent: n || "", title: `${labels[i]} → ${labels[j]}: ${n}` });
+          if (n) cell.style.background = `rgb(${i === j ? "0 114 178" : "213 94 0"} / ${Math.round(8 + 52 * n / top)}%)`;
+          row.append(cell);
+        }
         return row;
       });
-      const head = make("thead", {}, make("tr", {}, ...["Class", "", "Accuracy", "Unedited"].map(h => make("th", { scope: "col", textContent: say(h) }))));
-      result.replaceChildren(make("table", { className: "accuracies" }, make("caption", { textContent: say("Accuracy of every class") }), head, make("tbody", {}, ...bars)));
-      if (k <= 40) {
-        const top = Math.max(...m.flat());
-        const rows = m.map((row, i) => make("tr", {}, make("th", { scope: "row", textContent: labels[i], title: labels[i] }), ...row.map((n, j) => {
-          const cell = make("td", { textContent: n || "", title: `${labels[i]} → ${labels[j]}: ${n}` });
-          if (n) cell.style.background = `rgb(${i === j ? "0 114 178" : "213 94 0"} / ${Math.round(8 + 52 * n / top)}%)`;
-          return cell;
-        })));
-        const heads = make("thead", {}, make("tr", {}, make("td"), ...labels.map(l => make("th", { scope: "col", textContent: l, title: l }))));
-        result.append(make("table", { className: "confusion" }, make("caption", { textContent: say("Images by class (rows) and prediction (columns)") }), heads, make("tbody", {}, ...rows)));
-      }
+      const heads = ["Class", "", "Accuracy", "Unedited"].map(h => h ? make("th", { scope: "col", textContent: say(h) }) : make("td"));
+      const others = shown.map(j => make("th", { scope: "col", className: "tilted", title: labels[j] }, make("span", { textContent: labels[j] })));
+      const caption = say("Accuracy, and images by class (rows) and prediction (columns)") + (shown.length < k ? ". " + say("The {n} of {total} classes that change most.", { n: shown.length, total: k }) : "");
+      const left = result.scrollLeft;
+      result.replaceChildren(curve(t, a), make("table", { className: "confusion" }, make("caption", { textContent: caption }),
+        make("thead", {}, make("tr", {}, ...heads, ...others)), make("tbody", {}, ...rows)));
+      result.scrollLeft = left;
       drawMark(a);
     };
-    box.append(make("div", { className: "row" }, make("label", { htmlFor: "feature", textContent: say("Suppress the feature of") }), pick,
-      make("label", { htmlFor: "strength", textContent: say("by") }), slider, out, edit), result);
-    box.hidden = false;
+    box.append(make("label", { htmlFor: "feature", textContent: say("Suppress the feature of") }), pick,
+      make("label", { htmlFor: "strength", textContent: say("by") }), slider, out, edit);
+    box.hidden = result.hidden = false;
+    const below = () => { const b = $("#bar"); box.style.top = getComputedStyle(b).position === "sticky" ? `${b.offsetHeight}px` : 0; };
+    addEventListener("resize", below);
+    below();
     result.tabIndex = 0;
     result.setAttribute("role", "region");
     result.setAttribute("aria-label", say("Predictions at this strength"));
@@ -189,12 +233,44 @@
   for (const img of $$(zoomable)) { img.tabIndex = 0; img.setAttribute("role", "button"); }
   document.addEventListener("click", e => { if (e.target.matches(zoomable)) enlarge(e.target); });
 
+  // the bar's downloads start at once; rerun and cite are copied as well
+  for (const link of $$(".acts a")) link.addEventListener("click", e => {
+    const target = document.getElementById(link.hash.slice(1));
+    if (target.download) { e.preventDefault(); target.click(); }
+    const text = $("code, .cite", target.parentElement) && target.nextElementSibling;
+    if (!target.download && text && navigator.clipboard) navigator.clipboard.writeText(text.firstChild.textContent.trim()).catch(() => {});
+  });
+
   // commands and citations: copied by a button
   for (const code of $$("code.command, .cite")) {
     if (!navigator.clipboard) break;
     const button = make("button", { type: "button", className: "copy", textContent: say("copy") });
     button.onclick = () => navigator.clipboard.writeText(code.textContent).then(() => { button.textContent = say("copied"); });
     code.after(button);
+  }
+
+  // review: what is said in the form, as the file that the gate reads
+  const review = $("#review-form");
+  if (review) {
+    const quote = text => JSON.stringify(text).replace(/\x7f/g, "\\u007f");
+    const write = () => {
+      const who = review.elements.who, said = $$("fieldset", review).filter(f => $("input:checked", f));
+      if (!who.reportValidity()) return;
+      const entries = said.map(f => {
+        const img = $("img", f), value = name => $(`[name="${name}"]`, f).value.trim(), lines = [];
+        if (img) lines.push(`crop = ${quote(img.src)}`);
+        for (const [key, text] of [["name", value("name")], ["verdict", $("input:checked", f).value], ["who", who.value.trim()]]) lines.push(`${key} = ${quote(text)}`);
+        lines.push(`when = ${new Date().toISOString().slice(0, 10)}`, `why = ${quote(value("why"))}`);
+        return `${f.dataset.head.trimEnd()}\n${lines.join("\n")}\n`;
+      });
+      const url = URL.createObjectURL(new Blob([entries.join("\n")], { type: "application/toml" }));
+      make("a", { href: url, download: "salve-review.toml" }).click();
+      setTimeout(() => URL.revokeObjectURL(url), 10000);
+      $("output", review).textContent = say("{n} written", { n: entries.length });
+    };
+    $("button", review).onclick = write;
+    review.addEventListener("submit", e => { e.preventDefault(); write(); });
+    review.hidden = false;
   }
 
   // keyboard

@@ -12,7 +12,7 @@ import pytest
 import salve_audit
 
 PACKAGE = Path(salve_audit.__file__).parent
-FOUNDATIONS = ("errors", "linear_algebra")  # which every package may import
+FOUNDATIONS = ("callable_package", "errors", "linear_algebra")  # which every package may import
 HEAVY = ("torch", "timm", "torchvision")
 
 # In the order of the line; each package may import those named, and the foundations. CONTRIBUTING.md has the order.
@@ -27,7 +27,8 @@ LINE = {
     "stress": {"interventions", "reliance", "results"},
     "saliency": {"activations", "inputs", "reliance", "results", "sae", "spatial", "stress"},
     "evidence": {"activations", "inputs", "reliance", "results", "sae", "saliency", "spatial"},
-    "gate": {"inputs", "results"},  # of inputs the hash of a file alone, see below
+    "data_check": {"activations", "inputs", "results"},  # of activations the spreading of rows alone, see below
+    "gate": {"inputs", "interventions", "results"},  # the hash of a file and the names of methods alone, see below
     "report": {"interventions", "results"},  # of interventions the names alone, see below
     "compare": {"gate", "report", "results"},
 }
@@ -39,14 +40,17 @@ ABOVE = {
     "audit": {*STAGES, "config"},
     "edit": {*STAGES, "audit"} - {"compare", "gate", "report", "stress"},
     "explain": {*STAGES, "audit", "edit"} - {"compare", "gate", "stress"},
+    "export": {"audit", "gate", "report", "results"},
+    "live": {*STAGES, "audit", "config", "edit", "explain", "options"} - {"compare", "gate", "report", "stress"},
     "demo": {"audit", "config", "results"},
     "pytest_plugin": {"audit", "config", "gate"},
-    "cli": {*STAGES, "audit", "config", "demo", "edit", "explain", "options", "settings"},
+    "cli": {*STAGES, "audit", "config", "demo", "edit", "explain", "export", "options", "settings"},
 }
 NAMES_ONLY = {
     "config": {f"salve_audit.gate.{name}" for name in ("policy", "policy_file", "rules")}
     | {"salve_audit.interventions.registry", "salve_audit.sae.variant_names"},
-    "gate": {"salve_audit.inputs.digest"},
+    "data_check": {"salve_audit.activations.spread"},
+    "gate": {"salve_audit.inputs.digest", "salve_audit.interventions.registry"},
     "report": {"salve_audit.interventions.registry"},
 }
 

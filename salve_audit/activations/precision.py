@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from salve_audit.activations.store import BF16, FP32, Precision
 from salve_audit.activations.streams import computing, copy_for_streams, single_thread
 from salve_audit.activations.work import count_work
 from salve_audit.inputs.model.classifier import Classifier
@@ -25,40 +25,13 @@ from salve_audit.inputs.model.head.trace import watch_inputs
 from salve_audit.inputs.reasons import summarise_error
 
 log = logging.getLogger(__name__)
-FP32, BF16, AUTO = "fp32", "bf16", "auto"
+AUTO = "auto"
 PROBED = 64  # images whose predictions are compared
 TIMED = 8  # of them
 LEAST_AGREEMENT = 0.98  # of the probed images: one of 64 may differ
 LEAST_GAIN = 1.25  # times faster; what gains gain far more, so that two runs decide alike
 LEAST_WORK = 1e11  # multiply-adds of the pass: a few seconds of a core
 ROUNDS = 3
-
-
-@dataclass(frozen=True)
-class Precision:
-    """The precision of a pass, and how it was chosen.
-
-    Attributes:
-        name: fp32 or bf16.
-        agreement: share of the probed images that both precisions predict alike; None: they were not compared.
-        n_probed: images of that.
-        gain: how many times faster a batch was in bf16; None: not timed.
-    """
-
-    name: str
-    agreement: float | None = None
-    n_probed: int = 0
-    gain: float | None = None
-
-    def describe(self) -> str | None:
-        """What the reader of a report should know; None where nothing but float32 was tried."""
-        if self.agreement is None:
-            return None
-        share = f"{self.agreement:.1%} of {self.n_probed} predictions are those of float32"
-        faster = "" if self.gain is None else f", a batch is {self.gain:.1f} times faster"
-        if self.name == BF16:
-            return f"activations were computed in bfloat16: {share}{faster}"
-        return f"activations were computed in float32; in bfloat16 {share}{faster}"
 
 
 def choose_precision(classifier: Classifier, requested: str, device: torch.device, images: Tensor) -> Precision:

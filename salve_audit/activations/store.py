@@ -7,8 +7,36 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from salve_audit.activations.precision import Precision
 from salve_audit.inputs.model.head.linear import LinearHead
+
+FP32, BF16 = "fp32", "bf16"
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The precision of a pass, and how it was chosen.
+
+    Attributes:
+        name: fp32 or bf16.
+        agreement: share of the probed images that both precisions predict alike; None: they were not compared.
+        n_probed: images of that.
+        gain: how many times faster a batch was in bf16; None: not timed.
+    """
+
+    name: str
+    agreement: float | None = None
+    n_probed: int = 0
+    gain: float | None = None
+
+    def describe(self) -> str | None:
+        """What the reader of a report should know; None where nothing but float32 was tried."""
+        if self.agreement is None:
+            return None
+        share = f"{self.agreement:.1%} of {self.n_probed} predictions are those of float32"
+        faster = "" if self.gain is None else f", a batch is {self.gain:.1f} times faster"
+        if self.name == BF16:
+            return f"activations were computed in bfloat16: {share}{faster}"
+        return f"activations were computed in float32; in bfloat16 {share}{faster}"
 
 
 @dataclass(frozen=True)

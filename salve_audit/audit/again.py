@@ -57,7 +57,13 @@ def render_again(choice: RenderAgain) -> Path:
         comparison = compare_audits(choice.against, choice.audit, choice.allow_mismatch)
     reviewed = {} if choice.review is None else reviewed_concepts(load_review(choice.review), result)
     rendering = Rendering(
-        choice.paper, choice.pdf, choice.lang, reviewed=reviewed, samples_csv=samples, comparison=comparison
+        choice.paper,
+        choice.pdf,
+        choice.lang,
+        reviewed=reviewed,
+        samples_csv=samples,
+        comparison=comparison,
+        review_form=not choice.anonymise,
     )
     bare = _bare(result, choice, home)
     text = source if bare is result else bare.to_json().encode("utf-8")

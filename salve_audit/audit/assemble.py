@@ -26,6 +26,7 @@ from salve_audit.reliance.assess import Reliance
 from salve_audit.results import (
     AuditResult,
     ClassReliance,
+    DataCheck,
     DataInfo,
     DeepComparison,
     InterventionResult,
@@ -155,6 +156,7 @@ class StageResults:
     deep_edits: DeepComparison | None = None
     seeing: Seeing | None = None
     evidence: EvidenceOutcome | None = None
+    data_check: DataCheck | None = None
 
 
 def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
@@ -178,6 +180,7 @@ def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
         suppression=stages.reliance.suppression,
         seeing=stages.seeing,
         evidence=None if stages.evidence is None else stages.evidence.evidence,
+        data_check=stages.data_check,
         concepts=() if stages.evidence is None else stages.evidence.concepts,
         verdict=NO_VERDICT,
         notes=(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from salve_audit.gate.review import REGION, Entry, Review, match
 from salve_audit.gate.review import VERDICTS as _VERDICTS
-from salve_audit.results import AuditResult, Concept
+from salve_audit.gate.review import Review, match_among
+from salve_audit.results import AuditResult
+from salve_audit.results.reviewable import REGION
 
 _STRICTEST = ("shortcut", "unclear", "accepted")
 assert set(_STRICTEST) == set(_VERDICTS), "every verdict has a rank"
@@ -14,15 +15,12 @@ assert set(_STRICTEST) == set(_VERDICTS), "every verdict has a rank"
 
 def reviewed_concepts(review: Review, result: AuditResult) -> Mapping[int, str]:
     """The verdict on each concept or global factor that the review names; of several the strictest."""
-    said: dict[int, str] = {}
-    for concept in result.concepts:
-        verdicts = [entry.verdict for entry in review.entries if _speaks_of(entry, concept)]
-        if verdicts:
-            said[concept.index] = min(verdicts, key=_STRICTEST.index)
-    return said
-
-
-def _speaks_of(entry: Entry, concept: Concept) -> bool:
-    if concept.kind == REGION:
-        return match(entry, concept)
-    return entry.class_name == concept.class_name and entry.kind in (concept.factor, concept.kind)
+    verdicts: dict[int, list[str]] = {}
+    for entry in review.entries:
+        own = [concept for concept in result.concepts if concept.class_name == entry.class_name]
+        factors = [
+            concept for concept in own if concept.kind != REGION and entry.kind in (concept.factor, concept.kind)
+        ]
+        for concept in (*match_among(entry, own), *factors):
+            verdicts.setdefault(concept.index, []).append(entry.verdict)
+    return {index: min(said, key=_STRICTEST.index) for index, said in sorted(verdicts.items())}

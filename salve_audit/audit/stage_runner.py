@@ -125,6 +125,13 @@ class StageRunner:
         self.results[stage.name] = kept.record
         return cast(T, kept.record)
 
+    def amend(self, stage: Stage[T], purpose: str, compute: Callable[[Given], T]) -> T:
+        """The result of a stage that was run, made anew by `compute` of what the stage is given, and not kept."""
+        with self.reporter.stage(f"{stage.name}, continued", purpose):
+            result = compute(self._give(stage))
+        self.results[stage.name] = result
+        return result
+
     def is_ready(self, stage: Stage[Any]) -> bool:
         """True if the result need not be computed."""
         return self.cache.holds(stage.name, self.key(stage))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,9 @@ from salve_audit.activations.store import Activations, ActivationSplit
 from salve_audit.audit.stage_runner import Given
 from salve_audit.audit.subject import Subject
 from salve_audit.config import AuditConfig
+from salve_audit.data_check.duplicates import Split
+from salve_audit.data_check.stage import DataCheckInputs, check_data
+from salve_audit.evidence.second_look import look_again
 from salve_audit.evidence.stage import (
     TRACED,
     EvidenceInputs,
@@ -37,7 +40,7 @@ from salve_audit.reliance.assess import Reliance, RelianceInputs, assess_relianc
 from salve_audit.reliance.features import FeatureUse, describe_blocks
 from salve_audit.reliance.scaling import Samples
 from salve_audit.reliance.spread import OtherSeed
-from salve_audit.results import DeepComparison, FeatureInfo, SaeFidelity, SaeInfo, Seeing, nothing_seen
+from salve_audit.results import DataCheck, DeepComparison, FeatureInfo, SaeFidelity, SaeInfo, Seeing, nothing_seen
 from salve_audit.sae.metrics import measure_quality
 from salve_audit.sae.models import CHUNK_ROWS, TrainedSae
 from salve_audit.sae.normalisation import read_rows, release_pages
@@ -47,6 +50,7 @@ from salve_audit.sae.supervised_concepts import gather_concepts
 from salve_audit.sae.variant_names import PAPER, SUPERVISED
 from salve_audit.saliency.drawing import DrawingInputs, find_layer
 from salve_audit.saliency.gallery import choose_images
+from salve_audit.saliency.shown_source import shown_source
 from salve_audit.saliency.stage import SeeingInputs, see_features
 from salve_audit.saliency.visualisation import VisualisationInputs, add_visualisations
 from salve_audit.stress.stage import StressInputs, StressOutcome, stress_edits
@@ -349,6 +353,18 @@ def _gather_drawing(
     )
 
 
+def check_images(given: Given) -> DataCheck:
+    """What the images give away of their labels without a model, or why that was not looked at."""
+    subject = given.subject
+    if subject.images is None or subject.classifier is None:
+        return DataCheck(why_absent=NO_IMAGES)
+    source = shown_source(subject.images.reader, subject.classifier.transform)
+    fit, audit = (
+        Split(part.paths, part.labels, part.acts) for part in (subject.activations.fit, subject.activations.audit)
+    )
+    return check_data(DataCheckInputs(source, fit, audit, subject.classes, given.advance))
+
+
 def find_image_reliance(given: Given, reliance: Reliance) -> EvidenceOutcome:
     """Image reliance of every class that can be afforded, or a record that says why it was not measured.
 
@@ -356,13 +372,36 @@ def find_image_reliance(given: Given, reliance: Reliance) -> EvidenceOutcome:
         given: settings, network, images and activations.
         reliance: classes with their thresholds; the most fragile ones are examined first.
     """
-    config, subject = given.config, given.subject
-    if config.evidence == "off":
+    if given.config.evidence == "off":
         return absent_evidence(reliance.classes, "it was turned off (--evidence off)")
-    if subject.classifier is None or subject.images is None:
+    if given.subject.classifier is None or given.subject.images is None:
         return absent_evidence(reliance.classes, NO_IMAGES)
+    return measure_evidence(_gather_evidence_inputs(given, reliance), reliance.classes)
+
+
+def examine_further(
+    given: Given, reliance: Reliance, first: EvidenceOutcome, sizes: Mapping[str, int]
+) -> EvidenceOutcome:
+    """Image reliance with some classes examined again on more images, for as long as the budget lasts.
+
+    Args:
+        given: as for the first look.
+        reliance: classes with their thresholds.
+        first: outcome of the first look.
+        sizes: images by name of the class, the first classes first.
+    """
+    places = {name: i for i, name in enumerate(given.subject.classes)}
+    inputs = _gather_evidence_inputs(given, reliance)
+    wanted = {places[name]: n for name, n in sizes.items()}
+    return look_again(dataclasses.replace(inputs, sizes=wanted, seconds=given.config.evidence_budget), first)
+
+
+def _gather_evidence_inputs(given: Given, reliance: Reliance) -> EvidenceInputs:
+    config, subject = given.config, given.subject
+    assert subject.classifier is not None, "there is a network"
+    assert subject.images is not None, "there are images"
     device, audit = choose_device(config.device), subject.activations.audit
-    inputs = EvidenceInputs(
+    return EvidenceInputs(
         classifier=subject.classifier,
         images=subject.images,
         paths=audit.paths,
@@ -381,4 +420,3 @@ def find_image_reliance(given: Given, reliance: Reliance) -> EvidenceOutcome:
         advance=given.advance,
         parts=given.parts,
     )
-    return measure_evidence(inputs, reliance.classes)

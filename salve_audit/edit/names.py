@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ from salve_audit.errors import UsageError
 from salve_audit.inputs.reasons import nearest_names
 from salve_audit.results import AuditResult
 
+log = logging.getLogger(__name__)
 SHOWN = 8
 REGION = "region"  # the kind of concept that can be projected out
 
@@ -47,7 +49,7 @@ def near_hint(names: Sequence[str]) -> str | None:
 
 
 def find_concept(text: str, result: AuditResult) -> int:
-    """The index in ``concepts`` that `text` is, or of the concept that the class `text` depends on most.
+    """The index in ``concepts`` that `text` is, or of the place in the image that the class `text` depends on most.
 
     Raises:
         UsageError: nothing was measured in the image, there is no such concept, or it is no region of the image.
@@ -59,13 +61,15 @@ def find_concept(text: str, result: AuditResult) -> int:
     index = _find_index(text, result)
     concept = result.concepts[index]
     if concept.kind != REGION:
-        why = f"{index} (of {concept.class_name}) is the {concept.kind}, a global factor, which cannot be projected out"
         regions = [
-            str(other.index)
-            for other in result.concepts
-            if other.kind == REGION and other.class_name == concept.class_name
+            each.index for each in result.concepts if (each.kind, each.class_name) == (REGION, concept.class_name)
         ]
-        hint = f"evidence regions of {concept.class_name}: {', '.join(regions[:SHOWN])}" if regions else None
+        if regions and not text.isdigit():
+            told = "%r depends more on the %s, which cannot be projected out: its place %d is taken"
+            log.warning(told, concept.class_name, concept.kind, regions[0])
+            return regions[0]
+        why = f"{index} (of {concept.class_name}) is the {concept.kind}, a global factor, which cannot be projected out"
+        hint = f"evidence regions of {concept.class_name}: {', '.join(map(str, regions[:SHOWN]))}" if regions else None
         raise UsageError("concept", why, hint=hint)
     return index
 

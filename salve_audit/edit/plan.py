@@ -220,7 +220,7 @@ class EditRequest:
     audit: Path
     out: Path
     steps: tuple[Step, ...]
-    batch_size: int
+    batch_size: int | None
     data: Path | None = None
     classes: Path | None = None
     verify: bool = True

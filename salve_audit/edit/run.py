@@ -13,6 +13,7 @@ import numpy as np
 
 from salve_audit.activations.device import choose_device, choose_workers
 from salve_audit.activations.images import LoaderSettings
+from salve_audit.activations.streams import choose_batch_size
 from salve_audit.audit.progress import Reporter
 from salve_audit.audit.saved import check_model, load_saved_audit
 from salve_audit.edit.apply import AppliedStep, EditedHead, apply_steps, describe_steps
@@ -33,6 +34,7 @@ from salve_audit.inputs.model.checkpoint import load_classifier
 from salve_audit.inputs.model.classifier import Classifier
 from salve_audit.inputs.model.network import is_known
 from salve_audit.inputs.model.weights import read_checkpoint
+from salve_audit.results.transform import TransformSpec
 
 log = logging.getLogger(__name__)
 SLACK = 1e-9
@@ -136,15 +138,16 @@ def _edit(
     """The edit and the new values of the network's parameters."""
     if request.is_deep:
         apply_them = apply_concept_steps if targets[0].step.method == CONCEPT else apply_deep_steps
-        edit = apply_them(targets, subject, _passes(request).loading)
+        edit = apply_them(targets, subject, _passes(request, subject.classifier.transform).loading)
         return edit, edit.values
     edited = apply_steps(targets, subject.evidence)
     return edited, unfold(subject.classifier, edited, subject.label)
 
 
-def _passes(request: EditRequest) -> Passes:
+def _passes(request: EditRequest, transform: TransformSpec) -> Passes:
     device = choose_device(request.device)
-    return Passes(device, LoaderSettings(request.batch_size, choose_workers(request.workers, device)))
+    batch_size = choose_batch_size(request.batch_size, transform.input_size[1:], device)
+    return Passes(device, LoaderSettings(batch_size, choose_workers(request.workers, device)))
 
 
 def _verify(
@@ -159,7 +162,8 @@ def _verify(
         if not request.verify:  # nothing but runs of the network could say what it will do
             return None
         dtypes = [change.tensor.dtype for change in changes]
-        return verify_deep(edited, subject, _load_written(request, subject, target), dtypes, _passes(request))
+        passes = _passes(request, subject.classifier.transform)
+        return verify_deep(edited, subject, _load_written(request, subject, target), dtypes, passes)
     classifier, evidence = subject.classifier, subject.evidence
     if evidence.splits is None:
         return None
@@ -172,7 +176,7 @@ def _verify(
     )
     if not request.verify or subject.images is None:
         return predict(expected)
-    written, passes = _load_written(request, subject, target), _passes(request)
+    written, passes = _load_written(request, subject, target), _passes(request, classifier.transform)
     outputs = run_model(written, subject.images.reader, subject.paths, passes.device, passes.loading)
     return verify(expected, classifier, outputs)
 

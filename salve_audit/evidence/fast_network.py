@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from salve_audit.activations.precision import BF16, FP32, LEAST_GAIN, measure_gain
+from salve_audit.activations.precision import LEAST_GAIN, measure_gain
+from salve_audit.activations.store import BF16, FP32
 from salve_audit.activations.streams import copy_for_streams, count_streams, run_streams, single_thread
 from salve_audit.evidence.parts import PartStore, remember
 from salve_audit.evidence.probe import Probe, RunPrecision, soft_margin, watch_network

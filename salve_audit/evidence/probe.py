@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from salve_audit.activations.precision import FP32
+from salve_audit.activations.store import FP32
 from salve_audit.activations.streams import computing
 from salve_audit.inputs.model.classifier import Classifier
 from salve_audit.inputs.model.head.linear import LinearHead

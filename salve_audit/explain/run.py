@@ -39,7 +39,9 @@ def explain_images(request: ExplainRequest) -> tuple[Explanation, ...]:
     """
     subject = load_explain_subject(request)
     plan_edits(request, subject.audit, 0)  # names are checked before the images are
-    return tuple(_explain(request, subject, read_image(path, subject.classifier), str(path)) for path in request.images)
+    return tuple(
+        explain_prepared(request, subject, read_image(path, subject.classifier), str(path)) for path in request.images
+    )
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,14 @@ class _Seen:
         return self.head.weight @ self.acts + self.head.bias
 
 
-def _explain(
+def explain_prepared(
     request: ExplainRequest, subject: ExplainSubject, images: Float[Tensor, "1 c h w"], name: str
 ) -> Explanation:
+    """One image that is prepared for the network; `name` is for readers.
+
+    Raises:
+        SalveError: an edit names what is not there, or the network cannot be run.
+    """
     acts, result = subject.read_acts(images), subject.audit.result
     codes = subject.audit.sae.encode(acts)[0].astype(np.float64)
     state = _Seen(acts[0].astype(np.float64), codes, float64_head(subject.head), result.data.classes)

@@ -1,11 +1,14 @@
 """The review file: what people have said of the concepts and global factors that classes depend on.
 
-``salve-review.toml`` has one ``[[entry]]`` a concept or factor::
+``salve-review.toml``, which ``salve-audit review`` writes, has one ``[[entry]]`` a concept or factor::
 
     [[entry]]
     class = "husky"
-    kind = "region"            # or a global factor: border, colour, ...
+    kind = "region"            # or a global factor, by name or family: border, colour, ...
     fingerprint = "5c1f09ab"   # of a concept; a factor needs none
+    look = "gH+B..."           # of a concept, by which it is found again in audits of other networks
+    places = "1f2e3d4c:3,10,12,20 ..."
+    crop = "data:image/jpeg;base64,..."
     name = "snow"
     verdict = "shortcut"       # accepted | shortcut | unclear
     who = "A. Reviewer"
@@ -14,14 +17,15 @@
     limit = 0.1                # of a shortcut, where the policy's is not meant
 
 What is judged a shortcut fails beyond its limit, what is accepted never does, what is unclear counts as not reviewed.
+In another audit of the same network a concept is known by its fingerprint, in one of another network by look and places
+(`salve_audit.results.looks`, which says how near is near enough; docs/review.md how well that works).
 """
 
 from __future__ import annotations
 
 import datetime
-import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +33,8 @@ from typing import Any
 from salve_audit.errors import UsageError
 from salve_audit.gate.measures import Dependence, find_dependences
 from salve_audit.results import AuditResult, ClassReliance, Concept
+from salve_audit.results.looks import ConceptLook, is_same_look
+from salve_audit.results.reviewable import REGION, fingerprint
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -37,9 +43,9 @@ else:
 
 ACCEPTED, SHORTCUT, UNCLEAR = "accepted", "shortcut", "unclear"
 VERDICTS = (ACCEPTED, SHORTCUT, UNCLEAR)
-REGION = "region"
 REQUIRED = ("class", "kind", "name", "verdict", "who", "when", "why")
-KNOWN = (*REQUIRED, "fingerprint", "limit")
+OPTIONAL = ("fingerprint", "look", "places", "crop")
+KNOWN = (*REQUIRED, *OPTIONAL, "limit")
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,9 @@ class Entry:
     when: str
     why: str
     limit: float | None = None
+    look: str = ""
+    places: str = ""
+    crop: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,16 +89,21 @@ class ReviewedClass:
     unreviewed: tuple[Dependence, ...] = ()
 
 
-def fingerprint(concept: Concept) -> str:
-    """The identity of a concept over audits of one model: a hash of its class, layer and strongest channels."""
-    text = f"{concept.class_name}\n{concept.layer}\n{','.join(map(str, concept.channels))}"
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
 def match(entry: Entry, concept: Concept) -> bool:
-    """True where the entry speaks of the concept: the same kind, class and fingerprint."""
-    of_concept = (concept.kind, concept.class_name, fingerprint(concept))
-    return (entry.kind, entry.class_name, entry.fingerprint) == of_concept
+    """True where the entry speaks of the concept: the same kind and class, and the same fingerprint or look."""
+    if (entry.kind, entry.class_name) != (concept.kind, concept.class_name):
+        return False
+    if entry.fingerprint == fingerprint(concept):
+        return True
+    known = ConceptLook(entry.look, entry.places)
+    return bool(entry.look) and concept.look is not None and is_same_look(known, concept.look)
+
+
+def match_among(entry: Entry, concepts: Sequence[Concept]) -> tuple[Concept, ...]:
+    """The concepts of an audit that the entry speaks of: that with its fingerprint alone, where there is one."""
+    matching = [concept for concept in concepts if match(entry, concept)]
+    exact = [concept for concept in matching if entry.fingerprint == fingerprint(concept)]
+    return tuple(exact or matching)
 
 
 def load_review(path: Path) -> Review:
@@ -121,25 +135,30 @@ def review_class(review: Review, result: AuditResult, class_info: ClassReliance,
         class_info: the class.
         strong: drop of accuracy from which a dependence has to be reviewed; the interval has to lie above it.
     """
-    accepted, shortcuts, unreviewed = [], [], []
+    accepted, unreviewed = [], []
+    shortcuts: dict[Entry, Dependence] = {}  # of the related factors that one entry speaks of, the strongest
+    families = set()
     for dependence in find_dependences(result, class_info):
         entry = _find_entry(review, result, class_info.name, dependence)
         if entry is not None and entry.verdict == ACCEPTED:
             accepted.append(dependence)
         elif entry is not None and entry.verdict == SHORTCUT:
-            shortcuts.append((entry, dependence))
-        elif dependence.low > strong:
+            shortcuts.setdefault(entry, dependence)
+        elif dependence.low > strong and dependence.is_beyond_chance and dependence.family not in families:
             unreviewed.append(dependence)
-    return ReviewedClass(tuple(accepted), tuple(shortcuts), tuple(unreviewed))
+            families |= {dependence.family} - {REGION}
+    return ReviewedClass(tuple(accepted), tuple(shortcuts.items()), tuple(unreviewed))
 
 
 def _find_entry(review: Review, result: AuditResult, class_name: str, dependence: Dependence) -> Entry | None:
     """The entry on a dependence; of several the strictest verdict counts."""
+    mine = [entry for entry in review.entries if entry.class_name == class_name]
     if dependence.concept is None:
-        named = [entry for entry in review.entries if (entry.class_name, entry.kind) == (class_name, dependence.kind)]
+        named = [entry for entry in mine if entry.kind in (dependence.kind, dependence.family)]
     else:
-        concept = next(concept for concept in result.concepts if concept.index == dependence.concept)
-        named = [entry for entry in review.entries if match(entry, concept)]
+        own = [concept for concept in result.concepts if concept.class_name == class_name]
+        indices = {entry: {concept.index for concept in match_among(entry, own)} for entry in mine}
+        named = [entry for entry in mine if dependence.concept in indices[entry]]
     order = (SHORTCUT, UNCLEAR, ACCEPTED)
     return min(named, key=lambda entry: order.index(entry.verdict), default=None)
 
@@ -153,7 +172,7 @@ def _read_entry(value: Any, at: str, source: str) -> Entry:
     for key in REQUIRED:
         if key not in value:
             raise UsageError(source, f"missing key {key!r} in {at!r}")
-    texts = {key: _read_text(value, key, at, source) for key in (*REQUIRED, "fingerprint") if key != "when"}
+    texts = {key: _read_text(value, key, at, source) for key in (*REQUIRED, *OPTIONAL) if key != "when"}
     if texts["verdict"] not in VERDICTS:
         words = f"expected {', '.join(VERDICTS)}, got {texts['verdict']!r} in '{at}.verdict'"
         raise UsageError(source, words)
@@ -169,6 +188,7 @@ def _read_entry(value: Any, at: str, source: str) -> Entry:
         when=_read_day(value["when"], at, source),
         why=texts["why"],
         limit=_read_limit(value.get("limit"), at, source),
+        **{key: texts[key] for key in OPTIONAL if key != "fingerprint"},
     )
 
 

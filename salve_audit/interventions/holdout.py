@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -82,4 +83,11 @@ def ridge_solver(
     d = len(covariance)
     ridge = max(share * float(np.trace(covariance)) / d, np.finfo(np.float64).tiny)
     factor = (factorise((1.0 - share) * covariance + ridge * np.eye(d)), True)
-    return lambda columns: np.asarray(cho_solve(factor, columns), dtype=np.float64)
+    inverse = functools.cache(lambda: cho_solve(factor, np.eye(d)))
+
+    def solve(columns: Float[np.ndarray, "d r"]) -> Float[np.ndarray, "d r"]:
+        if columns.shape[1] > 1:
+            return np.asarray(cho_solve(factor, columns), dtype=np.float64)
+        return np.asarray(inverse() @ columns, dtype=np.float64)  # hundreds of single columns are asked for
+
+    return solve

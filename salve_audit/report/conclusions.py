@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 
 from salve_audit.results import AuditResult, ClassReliance, Concept, ImageReliance
 
@@ -23,6 +24,7 @@ class Group(enum.Enum):
 
     DEPENDS = "depends"
     UNDECIDED = "undecided"
+    ACCEPTED = "accepted"  # depends on one thing, which a review says is the object itself
     NOT_FOUND = "not-found"
     NOT_EXAMINED = "not-examined"
     TOO_FEW = "too-few"
@@ -36,6 +38,11 @@ class Doubt(enum.Enum):
     OCCLUSION = "occlusion"
 
 
+JUDGED = (Group.DEPENDS, Group.UNDECIDED, Group.ACCEPTED, Group.NOT_FOUND)
+ACCEPTED, SHORTCUT, UNREVIEWED = "accepted", "shortcut", "unreviewed"
+_NO_REVIEW: Mapping[int, str] = MappingProxyType({})
+
+
 @dataclass(frozen=True)
 class Conclusion:
     """What is concluded on one class.
@@ -46,6 +53,8 @@ class Conclusion:
         concept: the thing that it depends on most, where that is an evidence region or has a record of its own.
         second: the next strongest concept.
         outcome: of the policy, "" without one.
+        review: what a person said of the concept, of a class that depends on one: "accepted", "shortcut", "unclear"
+            or "unreviewed"; "": it depends on none.
     """
 
     info: ClassReliance
@@ -55,6 +64,7 @@ class Conclusion:
     concept: Concept | None
     second: Concept | None
     outcome: str
+    review: str
 
     @property
     def name(self) -> str:
@@ -73,10 +83,15 @@ class Conclusion:
 
 
 class Conclusions:
-    """The conclusions on all classes, in the order in which a reader should meet them."""
+    """The conclusions on all classes, in the order in which a reader should meet them.
 
-    def __init__(self, result: AuditResult) -> None:
-        self.result = result
+    Args:
+        result: the audit.
+        reviewed: what a person said of concepts, by index.
+    """
+
+    def __init__(self, result: AuditResult, reviewed: Mapping[int, str] = _NO_REVIEW) -> None:
+        self.result, self.reviewed = result, reviewed
         self.threshold = reliance_limit(result) or HALF
         outcomes = result.verdict.outcomes
         own: dict[str, list[Concept]] = {}
@@ -94,7 +109,11 @@ class Conclusions:
             first = next((concept for concept in strongest if concept.index == reliance.concept), None)
         second = next((concept for concept in strongest if concept is not first and own_drop(concept) > 0), None)
         excess = None if reliance is None else reliance.reliance - (reliance.chance or 0.0)
-        return Conclusion(info, group, excess, doubt, first, second, outcomes.get(info.name, ""))
+        review = ""
+        if group is Group.DEPENDS:
+            review = UNREVIEWED if first is None else self.reviewed.get(first.index, UNREVIEWED)
+            group = Group.ACCEPTED if review == ACCEPTED else group
+        return Conclusion(info, group, excess, doubt, first, second, outcomes.get(info.name, ""), review)
 
     @cached_property
     def is_measured(self) -> bool:
@@ -106,14 +125,19 @@ class Conclusions:
         return tuple(each for each in self.ranked if each.group in groups)
 
     @property
+    def dependent(self) -> tuple[Conclusion, ...]:
+        """The classes that depend on one thing, whatever a review says of it."""
+        return self.of(Group.DEPENDS, Group.ACCEPTED)
+
+    @property
     def n_judged(self) -> int:
         """Classes with enough images for a judgement on image reliance."""
-        return len(self.of(Group.DEPENDS, Group.UNDECIDED, Group.NOT_FOUND))
+        return len(self.of(*JUDGED))
 
     @cached_property
     def detectable(self) -> float | None:
         """The smallest loss that would have been told from chance in every class that was judged; None: in none."""
-        judged = self.of(Group.DEPENDS, Group.UNDECIDED, Group.NOT_FOUND)
+        judged = self.of(*JUDGED)
         smallest = [smallest_detectable(each.reliance) for each in judged if each.reliance is not None]
         known = [share for share in smallest if share is not None]
         return max(known, default=None) if len(known) == len(smallest) else None

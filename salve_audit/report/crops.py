@@ -7,6 +7,7 @@ import io
 from typing import TYPE_CHECKING
 
 from salve_audit.results import ConceptImage, Thumbnail
+from salve_audit.results.reviewable import Reviewable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -16,6 +17,7 @@ MARGIN = 0.12  # of the longer side, around the thing
 LEAST = 0.3  # of the longer side: a smaller crop shows no surroundings
 MOST = 0.75  # beyond which the whole image is shown
 QUALITY = 88
+REVIEWED_SIDE, REVIEWED_QUALITY = 96, 80  # of a crop that a review file holds
 
 
 def crop_thing(image: ConceptImage) -> Thumbnail:
@@ -37,6 +39,23 @@ def crop_thing(image: ConceptImage) -> Thumbnail:
     outlined.crop(square).save(buffer, "JPEG", quality=QUALITY)
     side = square[2] - square[0]
     return Thumbnail(side, side, base64.b64encode(buffer.getvalue()).decode("ascii"))
+
+
+def crop_reviewed(thing: Reviewable) -> Thumbnail | None:
+    """A small crop of what a class depends on, for the review; None: there is no image of it."""
+    from PIL import Image
+
+    if thing.concept is None or not thing.concept.images:
+        return None
+    crop = crop_thing(thing.concept.images[0])
+    try:
+        image = _decode(crop)
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+    image.thumbnail((REVIEWED_SIDE, REVIEWED_SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=REVIEWED_QUALITY)
+    return Thumbnail(*image.size, base64.b64encode(buffer.getvalue()).decode("ascii"))
 
 
 def _decode(image: Thumbnail) -> Image.Image:

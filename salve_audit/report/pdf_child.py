@@ -32,6 +32,8 @@ def main(stdin: BinaryIO, stdout: BinaryIO) -> None:
 def _convert(page: str, files: Mapping[str, bytes], created: datetime.datetime) -> bytes:
     import weasyprint
 
+    from salve_audit.report.pdf_structure import finish_structure
+
     fetcher = weasyprint.URLFetcher(allowed_protocols={"data"}, allow_redirects=False)
     document: Any = weasyprint.HTML(string=page, url_fetcher=fetcher, media_type="print")
     attachments = [
@@ -46,7 +48,7 @@ def _convert(page: str, files: Mapping[str, bytes], created: datetime.datetime) 
         )
         for name, content in files.items()
     ]
-    pdf: bytes = document.write_pdf(pdf_variant="pdf/a-3a", attachments=attachments)
+    pdf: bytes = document.write_pdf(pdf_variant="pdf/a-3a", attachments=attachments, finisher=finish_structure)
     return pdf
 
 

@@ -11,12 +11,13 @@ from salve_audit.report.numbers import clean
 from salve_audit.results import AuditResult, SuppressionTrace
 from salve_audit.results.relabel import class_names
 
-MOST_OUTPUTS = 100  # beyond which a confusion matrix says nothing to a reader
+MOST_OUTPUTS = 2000  # beyond which the confusion matrix would be most of the page
 WORDS = (
-    "{n} of {total} classes", "page {n} of {total}", "before / after", "Accuracy of every class", "Class", "Accuracy",
-    "Unedited", "Images by class (rows) and prediction (columns)", "Suppress the feature of", "by",
-    "Predictions at this strength", "Close", "copy", "copied", "jump to a class", "next, previous class",
-    "light or dark", "index of classes", "these keys", "close", "Keys",
+    "{n} of {total} classes", "page {n} of {total}", "before / after", "Class", "Accuracy", "Unedited",
+    "Accuracy, and images by class (rows) and prediction (columns)", "The {n} of {total} classes that change most.",
+    "Suppress the feature of", "by", "Predictions at this strength", "Accuracy of {name} and of the others",
+    "Close", "copy", "copied", "jump to a class", "next, previous class", "light or dark", "index of classes",
+    "these keys", "close", "Keys", "{n} written",
 )  # fmt: skip
 
 
@@ -34,14 +35,12 @@ def page_data(result: AuditResult) -> dict[str, Any]:
 
 
 def _suppression(result: AuditResult, labels: Mapping[str, str]) -> dict[str, Any] | None:
-    """Counts by class and prediction without an edit, and the changes under each traced feature."""
+    """Counts by class and prediction without an edit, (class, prediction, n), and the changes under each feature."""
     record = result.suppression
     outputs = result.data.classes
     if record is None or not record.traces or len(outputs) > MOST_OUTPUTS:
         return None
-    counts = [[0] * len(outputs) for _ in outputs]
-    for entry in record.start:
-        counts[entry.label][entry.predicted] = entry.n
+    counts = [[entry.label, entry.predicted, entry.n] for entry in record.start]
     by_name = {info.name: info.index for info in result.classes}
     traces = [
         _trace(trace, by_name[trace.class_name], labels) for trace in record.traces if trace.class_name in by_name

@@ -5,7 +5,16 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from salve_audit.report.conclusions import HALF, Conclusion, Conclusions, Doubt, Group, images_to_decide
+from salve_audit.report.conclusions import (
+    ACCEPTED,
+    HALF,
+    SHORTCUT,
+    Conclusion,
+    Conclusions,
+    Doubt,
+    Group,
+    images_to_decide,
+)
 from salve_audit.report.language import plural, say
 from salve_audit.report.numbers import count, name, names, percent, percent_interval, strength, strength_interval
 from salve_audit.results import AuditResult, ImageReliance
@@ -16,6 +25,7 @@ MOST_IMAGES = 5000  # beyond which "more images" is no advice
 GROUP_TITLES = {
     Group.DEPENDS: "Depends on one thing",
     Group.UNDECIDED: "Undecided",
+    Group.ACCEPTED: "Depends on one thing, accepted in review",
     Group.NOT_FOUND: "Not found",
     Group.NOT_EXAMINED: "Not examined",
     Group.TOO_FEW: "Too few images",
@@ -26,7 +36,7 @@ def headline(conclusions: Conclusions) -> str:
     """The first sentence of the report: how many classes depend on one thing, as surely as the images allow."""
     if not conclusions.is_measured:
         return _headline_at_head(conclusions.result)
-    fragile, open_ = len(conclusions.of(Group.DEPENDS)), len(conclusions.of(Group.UNDECIDED))
+    fragile, open_ = len(conclusions.dependent), len(conclusions.of(Group.UNDECIDED))
     total = conclusions.n_judged
     if not total:
         return say("No class has enough images for a judgement on what it depends on.")
@@ -43,6 +53,22 @@ def headline(conclusions: Conclusions) -> str:
         "Nothing fragile was found: none of {total} loses {share} of its images when any one thing is removed.",
         total=plural(total, "class", "classes"),
         share=more_than(conclusions.threshold),
+    )
+
+
+def reviewed_words(conclusions: Conclusions) -> str:
+    """What people have said of the things that classes depend on; "" where no class depends on one."""
+    said = [each.review for each in conclusions.dependent]
+    if not said:
+        return ""
+    accepted, shortcuts = said.count(ACCEPTED), said.count(SHORTCUT)
+    if not accepted and not shortcuts:
+        return say("Whether that thing is the object itself or a shortcut has not been reviewed.")
+    return say(
+        "Reviewed: {accepted} accepted as the object itself, {shortcuts} judged a shortcut, {n} not reviewed.",
+        accepted=count(accepted),
+        shortcuts=count(shortcuts),
+        n=count(len(said) - accepted - shortcuts),
     )
 
 
@@ -191,7 +217,7 @@ def trust_ticks(conclusions: Conclusions) -> tuple[Tick, ...]:
 def _chance_tick(conclusions: Conclusions) -> Tick:
     title = say("Beyond chance")
     doubted = [each.name for each in conclusions.ranked if each.doubt is Doubt.CHANCE]
-    fragile = [each.reliance for each in conclusions.of(Group.DEPENDS) if each.reliance is not None]
+    fragile = [each.reliance for each in conclusions.dependent if each.reliance is not None]
     if doubted:
         text = say("Not for {names}: other places of the same size cost about as much.", names=names(doubted, 3))
         return Tick("partly" if fragile else "no", title, text)

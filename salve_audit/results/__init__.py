@@ -17,6 +17,7 @@ from salve_audit.results.classes import (
     SeedSpread,
     StatusCounts,
 )
+from salve_audit.results.data_check import DataCheck, DataCue, DuplicatePair
 from salve_audit.results.decisions import Decision
 from salve_audit.results.deep import DeepComparison, DeepResult, DeepScope
 from salve_audit.results.demo import DemoTruth, PlantedClass, RankCorrelation
@@ -28,6 +29,7 @@ from salve_audit.results.evidence import (
     EvidenceInfo,
     FactorEffect,
     ImageReliance,
+    InsertedImage,
     OcclusionCheck,
 )
 from salve_audit.results.features import (
@@ -39,6 +41,7 @@ from salve_audit.results.features import (
     Opposition,
     TopImage,
 )
+from salve_audit.results.looks import ConceptLook, ConceptProperties
 from salve_audit.results.methods import InterventionResult, MethodSpread, MethodSummary
 from salve_audit.results.seeing import (
     ClassFragile,
@@ -85,9 +88,13 @@ __all__ = [
     "Concept",
     "ConceptEffect",
     "ConceptImage",
+    "ConceptLook",
+    "ConceptProperties",
     "ConceptRemoval",
     "Confusion",
     "Curve",
+    "DataCheck",
+    "DataCue",
     "DataInfo",
     "Decision",
     "DeepComparison",
@@ -95,6 +102,7 @@ __all__ = [
     "DeepScope",
     "DemoTruth",
     "Distribution",
+    "DuplicatePair",
     "EnhancementCurve",
     "EvidenceInfo",
     "FactorEffect",
@@ -108,6 +116,7 @@ __all__ = [
     "FragileImage",
     "HeatMap",
     "ImageReliance",
+    "InsertedImage",
     "InterventionResult",
     "MethodSpread",
     "MethodSummary",

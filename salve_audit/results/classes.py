@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from salve_audit.results.evidence import ImageReliance
 
@@ -131,3 +132,13 @@ class ClassReliance:
         """95 % interval of the alpha_hat flip median: over samples and, where several were trained, over seeds."""
         flip = self.alpha_hat.flip
         return (flip.low, flip.high) if self.seeds is None else (self.seeds.low, self.seeds.high)
+
+    def plot(self, ax: Any = None) -> Any:
+        """A chart of accuracy over the strength of the suppression, on `ax` or new axes, which are returned.
+
+        Raises:
+            UsageError: matplotlib (``pip install 'salve-audit[plot]'``) is not installed.
+        """
+        from salve_audit.results.plot import plot_class
+
+        return plot_class(self, ax)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from salve_audit.results.looks import ConceptLook, ConceptProperties
 from salve_audit.results.schema import AS_CLASS
 from salve_audit.results.seeing import Thumbnail
 
@@ -78,6 +79,7 @@ class ImageReliance:
     check: OcclusionCheck | None = None
     factors: tuple[FactorEffect, ...] = ()  # every global factor, that with the largest excess over chance first
     sufficient: str | None = None  # the one whose insertion turns most other images into the class, beyond chance
+    examinations: int = 1  # 2: examined again on more images, since the first did not decide; the gate allows for it
 
     @property
     def is_by_chance(self) -> bool:
@@ -105,14 +107,27 @@ class ConceptEffect:
 
 
 @dataclass(frozen=True)
+class InsertedImage:
+    """An image of another class with what one class depends on put into it."""
+
+    path: str
+    class_name: str = field(metadata=AS_CLASS)  # of the image
+    image: Thumbnail
+    predicted: str  # class that it then gets; empty: a tie
+
+
+@dataclass(frozen=True)
 class ConceptImage:
     """An image that shows a concept, and the same image without it."""
 
     path: str
-    outlined: Thumbnail
+    outlined: Thumbnail  # of a global factor: the image as it is
     without: Thumbnail
     flipped: bool  # the prediction flips without it
     heat: Thumbnail | None = None  # evidence for the class once stronger regions are gone, this one outlined
+    image: Thumbnail | None = None  # as it is; None: not kept
+    predicted: str = ""  # class that it gets without the concept; empty: not recorded, or a tie
+    inserted: InsertedImage | None = None  # what is removed here, in an image of another class; None: not tried
 
 
 @dataclass(frozen=True)
@@ -152,6 +167,8 @@ class Concept:
     images: tuple[ConceptImage, ...] = ()  # empty too where images are kept out of the report
     removal: ConceptRemoval | None = None  # of the concepts that classes depend on most, where a projection exists
     factor: str = ""  # name of the global factor; empty: a region, or, in files of before, the kind is the name
+    look: ConceptLook | None = None  # by which a later audit knows it again; None: a global factor, or an earlier file
+    properties: ConceptProperties | None = None  # None: too few regions, or as above
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 from salve_audit.results.audit import AuditResult
 from salve_audit.results.classes import ClassReliance
+from salve_audit.results.evidence import Concept
 from salve_audit.results.schema import JSON_KEY
 from salve_audit.results.seeing import Seeing, Thumbnail, nothing_seen
 from salve_audit.results.subject import ClassPair, DataInfo, ModelInfo, Provenance, SkippedFile
@@ -84,6 +85,7 @@ def anonymise(result: AuditResult) -> tuple[AuditResult, Key]:
     anonymous = dataclasses.replace(
         bare,
         notes=("Names of classes and files were left out of this audit.",),
+        concepts=tuple(map(_without_places, bare.concepts)),
         model=dataclasses.replace(result.model, name="model"),
         verdict=_anonymous_verdict(bare.verdict),
         data=_anonymous_data(bare.data, paths),
@@ -126,11 +128,18 @@ def _strip_paths(record: T, paths: dict[str, str]) -> T:
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(value):
         before = getattr(value, field.name)
-        if field.name == "path":
-            changes["path"] = anonymous_path(before, paths)
+        if field.name in ("path", "other_path"):
+            changes[field.name] = anonymous_path(before, paths)
         elif isinstance(before, tuple) or dataclasses.is_dataclass(before) or field.name == "images":
             changes[field.name] = _strip_paths(before, paths)
     return cast("T", dataclasses.replace(cast("Any", value), **changes) if changes else value)
+
+
+def _without_places(concept: Concept) -> Concept:
+    """A place names its image by a hash, which whoever has the names can undo."""
+    if concept.look is None:
+        return concept
+    return dataclasses.replace(concept, look=dataclasses.replace(concept.look, places=""))
 
 
 def anonymous_path(path: str, paths: dict[str, str]) -> str:

@@ -90,6 +90,11 @@ class TrainedSae:
             release_pages(acts)
         return codes
 
+    def decode_tensor(self, codes: Float[Tensor, "n m"]) -> Float[Tensor, "n d"]:
+        """Reconstructed activations of float32 codes on any device, differentiable in `codes`."""
+        weight, bias = (torch.from_numpy(array).to(codes.device) for array in (self.dictionary, self.decoder_bias))
+        return torch.addmm(bias, codes, weight)
+
     def decode(self, codes: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "n d"]:
         """Reconstructed activations (n, d), float32, of codes (n, m)."""
         assert codes.shape[1:] == (self.n_latents,), f"expected (n, {self.n_latents}) codes, got {codes.shape}"

@@ -12,7 +12,8 @@ from torch import nn
 from salve_audit.activations import precision
 from salve_audit.activations.extraction import ExtractSettings, extract
 from salve_audit.activations.images import first_images
-from salve_audit.activations.precision import Precision, choose_precision, needs_probe
+from salve_audit.activations.precision import choose_precision, needs_probe
+from salve_audit.activations.store import Precision
 
 CPU = torch.device("cpu")
 

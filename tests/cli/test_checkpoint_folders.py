@@ -92,7 +92,8 @@ def test_a_hugging_face_folder(n_shards: int, tmp_path: Path, show: Callable, hu
     assert shown["format"].startswith("Hugging Face folder (")
     assert shown["architecture"] == "vit_tiny_patch16_224"
     assert shown["class names"] == "x, y, z"
-    assert shown["input"] == "3x96x96, bilinear, squash crop 1, from: checkpoint"
+    said = "input size, mean, std, interpolation, crop, crop mode: checkpoint"
+    assert shown["input"].startswith(f"3x96x96, bilinear, squash crop 1, from: {said}; orientation: convention of ")
     assert "its tensors have the names of Hugging Face ViT; they were renamed to timm's" in notes(shown)
 
 

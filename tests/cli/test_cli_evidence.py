@@ -56,11 +56,32 @@ def _check_factors(reliance: dict[str, Any]) -> None:
     assert set(factors) == set(FACTORS)
     for name, factor in factors.items():
         assert factor["kind"] == FACTORS[name].kind
-        assert 0 <= factor["low"] <= factor["removed"] <= factor["high"] <= 1
-        assert factor["excess_low"] <= factor["excess"] <= factor["excess_high"]
+        assert (factor["excess"] is None) == (FACTORS[name].remove is None)
+        if factor["excess"] is not None:
+            assert 0 <= factor["low"] <= factor["removed"] <= factor["high"] <= 1
+            assert factor["excess_low"] <= factor["excess"] <= factor["excess_high"]
         assert (factor["inserted"] is None) == (FACTORS[name].insert is None)
     if reliance["kind"] in KINDS:
-        assert any(factor["kind"] == reliance["kind"] and factor["excess_low"] > 0 for factor in factors.values())
+        assert any(
+            factor["kind"] == reliance["kind"] and (factor["excess_low"] or 0) > 0 for factor in factors.values()
+        )
+
+
+def test_concepts_have_looks_and_the_data_are_checked(salve: Callable, audited: Path, tmp_path: Path) -> None:
+    audit = json.loads((audited / "out" / "audit.json").read_text())
+    regions = [concept for concept in audit["concepts"] if concept["kind"] == "region"]
+    assert regions
+    for concept in regions:
+        assert concept["look"]["values"]
+        assert len(concept["look"]["places"].split()) == min(16, concept["n_images"])
+        if concept["properties"] is not None:
+            assert -1 <= concept["properties"]["alike"] <= 1
+            assert concept["properties"]["place_spread"] >= 0
+    check = audit["data_check"]
+    assert check["why_absent"] == ""
+    assert {cue["class"] for cue in check["cues"] if cue["kind"] == "colour"}  # the classes are colours
+    listed = salve("review", audited / "out", "--list", "--least", "0", "--file", tmp_path / "none.toml")
+    assert listed.code == 0, listed.err
 
 
 def test_two_runs_give_the_same_bytes(

@@ -96,12 +96,9 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def strongest(audit: dict[str, Any]) -> list[int | None]:
-    """Per class the index of the place that it depends on most."""
-    concepts = [class_record["image_reliance"]["concept"] for class_record in audit["classes"]]
-    return [
-        concept if concept is not None and audit["concepts"][concept]["kind"] == "region" else None
-        for concept in concepts
-    ]
+    """Per class the index of the place that it depends on most; None: on none."""
+    places = [(index, concept) for index, concept in enumerate(audit["concepts"]) if concept["kind"] == "region"]
+    return [next((index for index, concept in places if concept["class"] == name), None) for name in CLASSES]
 
 
 @pytest.fixture

@@ -48,7 +48,9 @@ def test_swapped_rows_of_the_head_are_2_everywhere_alike(salve: Callable, arrays
     verdict = json.loads(Path("out/audit.json").read_text())["verdict"]
     assert verdict["passed"] is None
     assert any("probably mapped to the wrong outputs" in problem for problem in verdict["problems"])
-    assert "Verdict: Not judged" in Path("out/report.html").read_text()
+    report = Path("out/report.html").read_text()
+    assert ">Not decided</p>" in report
+    assert "classes are probably mapped to the wrong outputs" in report
     assert salve("gate", "out").code == 2
 
 
@@ -81,7 +83,10 @@ def test_the_baseline_is_compared_image_by_image(salve: Callable, arrays: Callab
     assert salve("gate", "out", "--policy", policy).code == 0
     assert salve("gate", "out").code == 0  # the saved policy names the baseline, too
     compared = salve("compare", "main", "out")
-    assert (compared.code, compared.out.startswith("no change beyond chance")) == (0, True)
+    assert compared.code == 0, compared.err
+    assert not {"newly fragile", "fixed", "*"} & set(
+        " ".join(compared.out.split("* beyond chance")[0].split("  ")).split()
+    )
     Path("main/audit.json").unlink()
     gone = salve(good, *QUICK, "--policy", policy, "--out", "out")
     assert (gone.code, "main/audit.json: No such file" in gone.err) == (2, True)

@@ -228,6 +228,11 @@ def test_the_stage_is_handed_images_and_says_why_it_measured_nothing(images: Ima
     drops = {concept.class_name: concept.effect[0].drop for concept in outcome.concepts if concept.kind == "region"}
     assert drops["b"] == 1.0
     assert all(concept.images for concept in outcome.concepts if concept.class_name == "b")
+    strongest = next(concept for concept in outcome.concepts if concept.class_name == "b" and concept.kind == "region")
+    assert all(image.image is not None and image.predicted in ("a", "c") for image in strongest.images)
+    inserted = [image.inserted for image in strongest.images if image.inserted is not None]
+    assert [image.class_name for image in inserted] == ["a", "a", "c"]  # spread over the others
+    assert "b" in {image.predicted for image in inserted}  # what shows class b alone makes others it
     lost = measure(without(images, list(images.audit.paths)), network)
     assert lost.evidence.why_absent == "memory: no image to audit can be read"
     assert (lost.classes, lost.concepts, lost.projections) == ((), (), None)

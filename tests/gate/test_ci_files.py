@@ -221,7 +221,7 @@ def run_pytest(place: Path) -> tuple[subprocess.CompletedProcess[str], dict[str,
     command = [sys.executable, "-m", "pytest", "-p", "salve_audit.pytest_plugin", "-q", "--junitxml", "j.xml"]
     hidden = ("PYTEST", "GITHUB", "GITLAB")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
-    environment["PYTHONPATH"] = str(ROOT)
+    environment |= {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # whether it is installed or not
     done = subprocess.run(
         [*command, "--strict-markers", "--rootdir", "."], cwd=place, capture_output=True, text=True, env=environment
     )

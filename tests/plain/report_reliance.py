@@ -26,6 +26,7 @@ from salve_audit.results import (
     EvidenceInfo,
     FactorEffect,
     ImageReliance,
+    InsertedImage,
     OcclusionCheck,
     Suppression,
     SuppressionTrace,
@@ -55,14 +56,19 @@ def _image(seed: int, outline: bool, thing: bool) -> Thumbnail:
     return Thumbnail(SIDE, SIDE, base64.b64encode(buffer.getvalue()).decode("ascii"))
 
 
-def _images(index: int, name: str, with_images: bool) -> tuple[ConceptImage, ...]:
+def _images(index: int, name: str, others: Sequence[str], with_images: bool) -> tuple[ConceptImage, ...]:
     if not with_images:
         return ()
     seeds = [(7 * index + i) % 12 for i in range(4)]
+    other = others[(index + 1) % len(others)]
     return tuple(
-        ConceptImage(f"val/{name}/{i}.png", _image(seed, True, True), _image(seed, False, False), i != 3)
+        ConceptImage(
+            f"val/{name}/{i}.png", _image(seed, True, True), _image(seed, False, False), i != 3, None,
+            _image(seed, False, True), name if i == 3 else other,
+            InsertedImage(f"val/{other}/{i}.png", other, _image(seed + 40, False, True), other if i == 1 else name),
+        )
         for i, seed in enumerate(seeds)
-    )
+    )  # fmt: skip
 
 
 def _measure(info: ClassReliance, reliance: float, concept: Concept, kind: str, chance: float) -> ImageReliance:
@@ -74,7 +80,7 @@ def _measure(info: ClassReliance, reliance: float, concept: Concept, kind: str, 
     factors = tuple(
         FactorEffect(
             name, share := (reliance if name == kind else 0.02 * i), *wilson(round(share * N), N), 0.01, 0.5 * share,
-            name, N, excess=share - 0.01, inserted_chance=0.02,
+            name, N, excess=share - 0.01, n_inserted=N, inserted_chance=0.02,
         )
         for i, name in enumerate(FACTORS)
     )  # fmt: skip
@@ -99,7 +105,7 @@ def add_reliance(result: AuditResult, shares: Sequence[float], *, with_images: b
         removal = ConceptRemoval("layer1", 30, reliance, low, high, 0.7, effect, 0.02, 0.0, 0.05, 0.05, 2)
         concept = Concept(
             i, "layer1" if kind == "region" else "image", info.name, (3, 5), 0.1, round(0.92 * N), effect, kind, (0.5,),
-            _images(i, info.name, with_images), removal if i % 2 == 0 else None,
+            _images(i, info.name, result.data.classes, with_images), removal if i % 2 == 0 else None,
         )  # fmt: skip
         concepts.append(concept)
         measured = _measure(info, reliance, concept, kind, min(reliance, 0.1)) if info.n else None

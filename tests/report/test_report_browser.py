@@ -11,7 +11,9 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from report_reliance import build_scenario
 
+from salve_audit.gate.review import load_review
 from salve_audit.report import render_html
+from salve_audit.results.reviewable import list_reviewable
 
 pytestmark = pytest.mark.slow
 CHROMIUM = Path("/usr/bin/chromium")
@@ -141,5 +143,28 @@ def test_a_thousand_classes_are_paged_and_found(browser: Browser, tmp_path: Path
     page.keyboard.press("Enter")
     assert page.locator("#class-class-0777").is_visible()
     assert not page.evaluate(OVERFLOW)
+    assert said == []
+    page.context.close()
+
+
+def test_the_review_form_writes_the_file_that_the_gate_reads(browser: Browser, report: Path, tmp_path: Path) -> None:
+    page, said = _open(browser, report, accept_downloads=True)
+    fields = page.locator("#review-form fieldset")
+    first, second = fields.nth(0), fields.nth(1)
+    first.locator("input[value=shortcut]").check()
+    first.locator("input[name=name]").fill('a "tag"')
+    second.locator("input[value=accepted]").check()
+    page.locator("#review-form button").first.click()
+    assert page.locator("#review-form output").text_content() == ""  # nobody says so yet
+    page.locator("#review-form input[name=who]").fill("Zoë")
+    with page.expect_download() as download:
+        page.locator("#review-form button").first.click()
+    download.value.save_as(tmp_path / "salve-review.toml")
+    entries = load_review(tmp_path / "salve-review.toml").entries
+    things = list_reviewable(build_scenario("mixed"))
+    assert [(entry.class_name, entry.kind) for entry in entries] == [(t.class_name, t.kind) for t in things[:2]]
+    assert (entries[0].name, entries[0].verdict, entries[0].who) == ('a "tag"', "shortcut", "Zoë")
+    assert entries[0].fingerprint == things[0].fingerprint
+    assert entries[0].crop.startswith("data:image/jpeg;base64,")
     assert said == []
     page.context.close()

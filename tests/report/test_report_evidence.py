@@ -70,7 +70,7 @@ def test_classes_are_grouped_and_every_control_has_its_column(deep: AuditResult)
     assert table is not None
     first, second = table.rows[:2]
     assert [cell.text for cell in first] == [
-        sole, "60", "95\u00a0% (87–100)", "2.0\u00a0%", "–", "–", "1 (1 to > 5)", "concept 0", "–"
+        sole, "60", "95\u00a0% (87–100)", "2\u00a0%", "–", "–", "1 (1 to > 5)", "concept 0", "–"
     ]  # fmt: skip
     assert second[0].text == many
     assert second[6].text == "> 5"
@@ -116,7 +116,7 @@ def test_a_class_that_loses_as_much_by_chance_is_not_said_to_depend_on_one_thing
     table = controls_table(same, 10)
     assert table is not None
     row = next(row for row in table.rows if row[0].text == conclusion.name)
-    assert row[3].text == "93.0\u00a0% (85.0–97.0)"
+    assert row[3].text == "93\u00a0% (85–97)"
     assert row[8].words == ("not beyond chance",)
 
 
@@ -131,7 +131,7 @@ def test_what_occlusion_bears_out_is_said_and_what_it_contradicts(deep: AuditRes
     agreeing = _first(deep, check=OcclusionCheck(0, 40, 0.95, 0.84, 0.99, None, 0.92, 0.83, 0.96))
     table = controls_table(agreeing, 10)
     assert table is not None
-    assert [cell.text for cell in table.rows[0][4:6]] == ["92.0\u00a0% (83.0–96.0)", "38 of 40"]
+    assert [cell.text for cell in table.rows[0][4:6]] == ["92\u00a0% (83–96)", "38 of 40"]
     checks = unmarked(build_confidence(agreeing, HTML).parts["checks"])
     assert checks.endswith("agrees with inpainting them on 38 of 40 images (95.0\u00a0%).")
     audit = _first(deep, check=OcclusionCheck(0, 40, 0.3, 0.18, 0.45, 0.01, 0.2, 0.12, 0.3))

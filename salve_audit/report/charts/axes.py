@@ -110,7 +110,7 @@ def draw_x_axis(canvas: Canvas, scale: Scale, span: tuple[float, float], label: 
     canvas.path(segment(scale.start, bottom, scale.end, bottom), stroke=MUTED)
     for tick in ticks:
         text = percent_label(tick) if percent else tick_label(tick)
-        canvas.text((scale(tick), bottom + 14), text, anchor="middle", size=10.5)
+        canvas.text((scale(tick), bottom + 14), text, anchor="middle", size=11)
     if label:
         canvas.text(((scale.start + scale.end) / 2, bottom + 29), label, anchor="middle", fill=MUTED)
 
@@ -122,8 +122,8 @@ def draw_y_axis(canvas: Canvas, scale: Scale, span: tuple[float, float], label: 
     canvas.path("".join(segment(left, scale(t), right, scale(t)) for t in ticks), stroke=RULE, width=0.7)
     for tick in ticks:
         text = percent_label(tick) if percent else tick_label(tick)
-        canvas.text((left - 5, scale(tick) + 3.5), text, anchor="end", size=10.5)
+        canvas.text((left - 5, scale(tick) + 3.5), text, anchor="end", size=11)
     if label:
         middle = (scale.start + scale.end) / 2
-        x = left - 34
+        x = left - 30
         canvas.text((x, middle), label, anchor="middle", fill=MUTED, turn=-90)

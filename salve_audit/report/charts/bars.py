@@ -28,6 +28,6 @@ def draw_histogram(values: Sequence[float], limit: float, title: str) -> Drawing
             left, right, height = x(place / BINS), x((place + 1) / BINS), max(1.5, y(n))
             fill = VERMILLION if place / BINS >= limit - 1e-9 else BLUE
             canvas.path(box(left + 1, BOTTOM - height, right - left - 2, height), fill=fill)
-            canvas.text(((left + right) / 2, BOTTOM - height - 3), count(n), anchor="middle", size=9.5)
+            canvas.text(((left + right) / 2, BOTTOM - height - 3), count(n), anchor="middle", size=11)
     canvas.path(segment(x(limit), TOP - 6, x(limit), BOTTOM), stroke=INK, width=1.2, dash="4 3")
     return canvas.render()

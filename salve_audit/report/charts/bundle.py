@@ -60,7 +60,8 @@ class Axis:
 def draw_bundle(title: str, axis: Axis, lines: Sequence[Line], width: float = 332) -> Drawing:
     """One panel; at most `MOST_LINES` lines, named below it."""
     desc = say("Accuracy in percent against {label}, with 95 % intervals as bands.", label=axis.label)
-    canvas = Canvas(width, TOP + PLOT + 40 + 16 * len(lines), title, desc)
+    about = say("{what}: accuracy against {label}", what=title, label=axis.label)
+    canvas = Canvas(width, TOP + PLOT + 40 + 16 * len(lines), about, desc)
     canvas.text((4, 13), shortened(title, width - 8, 12), size=12, bold=True)
     at = tuple(range(len(axis.places))) if axis.ordinal else axis.places
     x = Scale(min(at, default=0.0), max(at, default=1.0), LEFT + 10, width - RIGHT - 10)
@@ -98,12 +99,12 @@ def _draw_x(canvas: Canvas, axis: Axis, places: Sequence[float], width: float) -
             continue
         canvas.path(segment(place, TOP, place, bottom), stroke=MUTED if value == 0 else RULE, width=0.6)
         if place - last >= 18:
-            canvas.text((place, bottom + 13), tick_label(abs(value)), anchor="middle", size=10.5)
+            canvas.text((place, bottom + 13), tick_label(abs(value)), anchor="middle", size=11)
             last = place
     middle = (LEFT + width - RIGHT) / 2
-    canvas.text((LEFT, bottom + 27), axis.ends[0], size=10.5, fill=MUTED)
-    canvas.text((middle, bottom + 27), axis.label, anchor="middle", size=10.5, fill=MUTED)
-    canvas.text((width - RIGHT, bottom + 27), axis.ends[1], anchor="end", size=10.5, fill=MUTED)
+    canvas.text((LEFT, bottom + 27), axis.ends[0], size=11, fill=MUTED)
+    canvas.text((middle, bottom + 27), axis.label, anchor="middle", size=11, fill=MUTED)
+    canvas.text((width - RIGHT, bottom + 27), axis.ends[1], anchor="end", size=11, fill=MUTED)
 
 
 def _band(places: Sequence[float], line: Line, y: Scale) -> str:

@@ -77,7 +77,7 @@ def _draw_marks(canvas: Canvas, panel: Panel, x: Scale) -> None:
         canvas.path(segment(at, TOP - 4, at, BOTTOM), stroke=INK, width=width, dash=dash)
         canvas.path(segment(place, TOP - 10, at, TOP - 4), stroke=MUTED, width=0.8)
         beyond = "→" if value > x.high else ""
-        canvas.text((place, TOP - 13), letter + beyond, anchor="middle", size=10.5, bold=True)
+        canvas.text((place, TOP - 13), letter + beyond, anchor="middle", size=11, bold=True)
 
 
 def _until(strengths: Sequence[float], values: Sequence[float], high: float) -> list[tuple[float, float]]:

@@ -63,12 +63,10 @@ def draw_effects(strengths: Sequence[float], lines: Sequence[EffectLine], title:
     for place, strength in zip(places, strengths, strict=True):
         canvas.path(segment(place, TOP, place, TOP + PLOT), stroke=RULE, width=0.5)
         if strength == 0 or all(abs(place - x(s)) >= _LABEL for s in strengths if abs(s) < abs(strength)):
-            canvas.text((place, TOP + PLOT + 13), f"{abs(strength):g}", anchor="middle", size=10.5)
-    canvas.text((LEFT, TOP + PLOT + 27), say("← suppressed"), size=10.5, fill=MUTED)
-    canvas.text(
-        ((LEFT + WIDTH - RIGHT) / 2, TOP + PLOT + 27), say("strength α̂"), anchor="middle", size=10.5, fill=MUTED
-    )
-    canvas.text((WIDTH - RIGHT, TOP + PLOT + 27), say("enhanced →"), anchor="end", size=10.5, fill=MUTED)
+            canvas.text((place, TOP + PLOT + 13), f"{abs(strength):g}", anchor="middle", size=11)
+    canvas.text((LEFT, TOP + PLOT + 27), say("← suppressed"), size=11, fill=MUTED)
+    canvas.text(((LEFT + WIDTH - RIGHT) / 2, TOP + PLOT + 27), say("strength α̂"), anchor="middle", size=11, fill=MUTED)
+    canvas.text((WIDTH - RIGHT, TOP + PLOT + 27), say("enhanced →"), anchor="end", size=11, fill=MUTED)
     for i, (line, style) in enumerate(zip(lines, _STYLES, strict=False)):
         color, dash, shape = style
         points = [(place, y(v)) for place, v in zip(places, line.changes, strict=True) if v is not None]

@@ -90,9 +90,9 @@ def _draw_legend(canvas: Canvas, variants: Sequence[str]) -> None:
     for variant, (color, dash, shape) in zip(variants, _STYLES * len(variants), strict=False):
         canvas.path(segment(at, 10, at + 26, 10), stroke=color, width=1.6, dash=dash)
         canvas.path(shape(at + 13, 10, 3.8), fill=color)
-        canvas.text((at + 32, 14), variant, size=10.5)
+        canvas.text((at + 32, 14), variant, size=11)
         at += 48 + 6.2 * len(variant)
     canvas.path(circle(at + 8, 10, 7), stroke=VERMILLION, width=2)
-    canvas.text((at + 22, 14), "chosen", size=10.5)
+    canvas.text((at + 22, 14), "chosen", size=11)
     canvas.path(segment(at + 80, 10, at + 106, 10), stroke=INK, width=1.1, dash="5 3")
-    canvas.text((at + 112, 14), say("goal: R² 90 %, accuracy kept 99 %"), size=10.5)
+    canvas.text((at + 112, 14), say("goal: R² 90 %, accuracy kept 99 %"), size=11)

@@ -38,8 +38,8 @@ class GridRow:
 def draw_grid(rows: Sequence[GridRow], columns: Sequence[str], title: str) -> Drawing:
     """The map with one row per feature and one column per class."""
     cell = max(11.0, min(26.0, (680 - LEFT - RIGHT) / max(1, len(columns)), TALLEST / max(1, len(rows))))
-    short = distinct_labels(columns, 120, 10.5)
-    head = LEGEND + 16 + 0.87 * max((text_width(name, 10.5) for name in short), default=20)
+    short = distinct_labels(columns, 120, 11)
+    head = LEGEND + 16 + 0.87 * max((text_width(name, 11) for name in short), default=20)
     height = head + cell * len(rows) + 22
     desc = say(
         "Rows are features, columns are classes. Filled squares are positive mean codes, open ones negative; the "
@@ -50,12 +50,12 @@ def draw_grid(rows: Sequence[GridRow], columns: Sequence[str], title: str) -> Dr
     lines = [segment(LEFT, head + cell * i, right, head + cell * i) for i in range(len(rows) + 1)]
     lines += [segment(LEFT + cell * j, head, LEFT + cell * j, bottom) for j in range(len(columns) + 1)]
     canvas.path("".join(lines), stroke=RULE, width=0.6)
-    size = min(10.5, 0.75 * cell)
+    size = min(11, 0.75 * cell)
     for j, name in enumerate(short):
         x, y = LEFT + cell * (j + 0.5) + 3, head - 5
         canvas.text((x, y), name, size=size, turn=-60)
     for i, row in enumerate(rows):
-        canvas.text((LEFT - 8, head + cell * (i + 0.5) + 3.5), row.label, anchor="end", size=min(10.5, cell - 1))
+        canvas.text((LEFT - 8, head + cell * (i + 0.5) + 3.5), row.label, anchor="end", size=min(11, cell - 1))
     largest = max((abs(v) for row in rows for v in row.values if v is not None), default=0.0) or 1.0
     _draw_cells(canvas, rows, (cell, head, largest))
     canvas.text(
@@ -63,7 +63,7 @@ def draw_grid(rows: Sequence[GridRow], columns: Sequence[str], title: str) -> Dr
         say("class (columns), feature (rows)"),
         anchor="middle",
         fill=MUTED,
-        size=10.5,
+        size=11,
     )
     _draw_legend(canvas, largest)
     return canvas.render()
@@ -94,10 +94,10 @@ def _draw_cells(canvas: Canvas, rows: Sequence[GridRow], layout: tuple[float, fl
 
 def _draw_legend(canvas: Canvas, largest: float) -> None:
     canvas.path(square(14, 12, 6), fill=BLUE)
-    canvas.text((26, 16), say("positive (full size: {largest})", largest=f"{largest:.3g}"), size=10.5)
+    canvas.text((26, 16), say("positive (full size: {largest})", largest=f"{largest:.3g}"), size=11)
     canvas.path(square(182, 12, 6), fill="#ffffff", stroke=VERMILLION, width=1.4)
-    canvas.text((194, 16), "negative", size=10.5)
+    canvas.text((194, 16), "negative", size=11)
     canvas.path(box(262, 5, 14, 14), stroke=INK, width=1.3)
-    canvas.text((282, 16), say("dominant feature of the class"), size=10.5)
+    canvas.text((282, 16), say("dominant feature of the class"), size=11)
     canvas.path(segment(450, 10, 454, 14) + segment(450, 14, 454, 10), stroke=MUTED, width=0.9)
-    canvas.text((462, 16), say("no samples"), size=10.5)
+    canvas.text((462, 16), say("no samples"), size=11)

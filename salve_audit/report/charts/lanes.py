@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from salve_audit.report.charts.svg import BLUE, FONT, INK, MUTED, RULE, VERMILLION
+from salve_audit.report.language import say
 from salve_audit.report.numbers import clean
 
 HEIGHT, AXIS_HEIGHT = 18, 15
@@ -63,13 +64,15 @@ def draw_lane(lane: Lane) -> Markup:
 def draw_lane_axis(ticks: Sequence[tuple[float, str]]) -> Markup:
     """The labels above the lanes."""
     parts = []
-    for position, label in ticks:
+    for i, (position, label) in enumerate(ticks):
         anchor = "start" if position <= 0.01 else "end" if position >= 0.99 else "middle"
-        text = html.escape(label)
+        minor = ' class="minor"' if i % 2 else ""  # left out on narrow screens
         parts.append(
-            f'<text x="{_at(position)}" y="11" font-size="10.5" text-anchor="{anchor}" fill="{MUTED}">{text}</text>'
+            f'<text x="{_at(position)}" y="11" font-size="11" text-anchor="{anchor}" fill="{MUTED}"{minor}>'
+            f"{html.escape(label)}</text>"
         )
-    return _svg(AXIS_HEIGHT, " – ".join((ticks[0][1], ticks[-1][1])) if ticks else "", parts)
+    about = say("Axis from {low} to {high}", low=ticks[0][1], high=ticks[-1][1]) if ticks else ""
+    return _svg(AXIS_HEIGHT, about, parts)
 
 
 def _svg(height: float, description: str, parts: Sequence[str]) -> Markup:

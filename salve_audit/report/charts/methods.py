@@ -81,12 +81,12 @@ def _draw_row(canvas: Canvas, row: MethodRow, y: float, scale: Scale) -> None:
     shape, color = _STYLES[row.role]
     if row.mean is None:
         canvas.text(
-            ((scale.start + scale.end) / 2, y + 3.5), say("target not reached"), anchor="middle", size=9.5, fill=MUTED
+            ((scale.start + scale.end) / 2, y + 3.5), say("target not reached"), anchor="middle", size=11, fill=MUTED
         )
         return
     if row.mean < scale.low:
         canvas.path(arrow(scale.start + 2, y, -4), stroke=color, width=1.6)
-        canvas.text((scale.start + 11, y + 3.5), f"{100 * row.mean:.1f} %", size=9.5, fill=MUTED)
+        canvas.text((scale.start + 11, y + 3.5), f"{100 * row.mean:.1f} %", size=11, fill=MUTED)
         return
     if row.low is not None and row.high is not None:
         canvas.path(segment(scale.clipped(row.low), y, scale.clipped(row.high), y), stroke=color, width=1.7)
@@ -98,6 +98,6 @@ def _draw_legend(canvas: Canvas) -> None:
     for x, (role, text) in zip((8, 80, 188), texts.items(), strict=True):
         shape, color = _STYLES[role]
         canvas.path(shape(x + 6, 10, 4.6), fill=color, stroke=color)
-        canvas.text((x + 16, 14), text, size=10.5)
+        canvas.text((x + 16, 14), text, size=11)
     canvas.path(segment(296, 10, 320, 10), stroke=INK, width=1.2, dash="5 3")
-    canvas.text((326, 14), say("unedited model"), size=10.5)
+    canvas.text((326, 14), say("unedited model"), size=11)

@@ -76,7 +76,7 @@ def draw_thresholds(
             (scale(limit), top - 8),
             say("flip limit {limit}", limit=tick_label(limit)),
             anchor="middle",
-            size=10.5,
+            size=11,
             bold=True,
         )
     labels = distinct_labels([row.label for row in rows], left - 18)
@@ -112,6 +112,6 @@ def _draw_legend(canvas: Canvas, stacked: bool) -> None:
         if stacked and i == 2:
             x, y = 10.0, 23.0
         canvas.path(shape(x, y, radius), fill=fill, stroke=stroke, width=1.5)
-        canvas.text((x + 10, y + 3.5), say(name), size=10.5)
-        x += 110
-    canvas.text((x, y + 3.5), say("→ beyond, or not reached"), size=10.5, fill=MUTED)
+        canvas.text((x + 10, y + 3.5), say(name), size=11)
+        x += 100 if stacked else 110
+    canvas.text((x, y + 3.5), say("→ beyond, or not reached"), size=11, fill=MUTED)

@@ -12,6 +12,7 @@ from salve_audit.report.view.autoencoder import build_autoencoder
 from salve_audit.report.view.cards import build_cards, choose_carded
 from salve_audit.report.view.changes import build_changes
 from salve_audit.report.view.confidence import build_confidence
+from salve_audit.report.view.data_check import build_data_check
 from salve_audit.report.view.demo import build_demo
 from salve_audit.report.view.evidence import build_concepts
 from salve_audit.report.view.features import build_effects, build_map
@@ -23,6 +24,7 @@ from salve_audit.report.view.provenance import build_method, build_provenance
 from salve_audit.report.view.reading import build_reading
 from salve_audit.report.view.recommendations import build_recommendations
 from salve_audit.report.view.rendering import Rendering
+from salve_audit.report.view.review import build_review
 from salve_audit.report.view.seeds import build_seeds
 from salve_audit.report.view.seeing import build_seeing
 from salve_audit.report.view.stress import build_stress
@@ -39,16 +41,18 @@ def build_view(result: AuditResult, medium: Medium = HTML, rendering: Rendering 
     labels = label_classes(class_names(result))
     names = _name_classes(result, labels)
     labelled = relabel_classes(result, labels)
-    conclusions = Conclusions(labelled)
-    front = build_front(conclusions, names, rendering.reviewed)
+    conclusions = Conclusions(labelled, rendering.reviewed)
+    front = build_front(conclusions, names)
     compared = rendering.comparison
     main = [
         None if compared is None else build_changes(compared, names, labels, medium),
         build_reading(conclusions),
-        build_cards(conclusions, names, rendering.reviewed, medium),
+        build_cards(conclusions, names, medium),
         build_thresholds(labelled, medium),
         build_effects(labelled, medium),
         build_recommendations(conclusions, names, medium),
+        build_review(result, names, labels, rendering.reviewed, medium) if rendering.review_form else None,
+        build_data_check(labelled, medium),
         build_confidence(labelled, medium),
         build_provenance(labelled, medium),
         build_index(conclusions, names, medium),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,39 +14,30 @@ from salve_audit.report.charts.lanes import Lane, draw_lane
 from salve_audit.report.charts.svg import Drawing
 from salve_audit.report.conclusions import Conclusion, Conclusions, Group, own_drop
 from salve_audit.report.language import plural, say
-from salve_audit.report.numbers import count, percent, percent_interval, strength
+from salve_audit.report.numbers import count, name, percent, percent_interval, strength
 from salve_audit.report.recommend import Advice, advise_class
 from salve_audit.report.sentences import GROUP_TITLES, REGION, class_sentence
-from salve_audit.report.tables import Chips, Column, Missing, Shown, Table, Value, make_table
+from salve_audit.report.tables import Chips, Column, Missing, Table, Value, make_table
+from salve_audit.report.view.card_images import Pictures, picture_concept
 from salve_audit.report.view.cells import NO_CORRECT, accuracy_cell, interval_cell, median_cell, reliance_cell
 from salve_audit.report.view.front import chips
 from salve_audit.report.view.page import ClassName, Medium, Section
 from salve_audit.report.view.thresholds import censored_cells, threshold_cells
-from salve_audit.report.view.thumbnails import show
-from salve_audit.results import AuditResult, ClassReliance, Concept, ConceptImage, FactorEffect
+from salve_audit.results import ClassReliance, Concept, FactorEffect
 
 ROWS_OF_IMAGES = {"html": 3, "pdf": 2}
 FACTORS = 4  # global factors in a card, the largest first
-IMAGE = 72  # CSS pixels
 _GONE = 0.02
 
 
 @dataclass(frozen=True)
 class Part:
-    """One thing that was removed: its words, its effect, and the lane that shows it."""
+    """One thing that was removed: its words, its effect, the lane that shows it, and what inserting it does."""
 
     label: str
     value: str
     lane: Markup
     inserted: str = ""
-
-
-@dataclass(frozen=True)
-class ImageRow:
-    """One image in the columns of a card; the last line says what the network answers without the thing."""
-
-    images: tuple[Shown, ...]
-    note: str
 
 
 @dataclass(frozen=True)
@@ -60,22 +52,25 @@ class Card:
     accuracy: str
     sentence: str
     parts: tuple[Part, ...]
-    columns: tuple[str, ...]
-    images: tuple[ImageRow, ...]
+    becomes: str
+    pictures: Pictures
     curve: Drawing | None
     curve_key: int  # index of the class, for the page's slider
     thresholds: Table
     advice: Advice | None
     flags: tuple[str, ...]
 
+    @property
+    def has_inserted(self) -> bool:
+        """True where anything was put into other classes' images."""
+        return any(part.inserted for part in self.parts)
 
-def build_cards(
-    conclusions: Conclusions, names: Mapping[str, ClassName], reviewed: Mapping[int, str], medium: Medium
-) -> Section:
+
+def build_cards(conclusions: Conclusions, names: Mapping[str, ClassName], medium: Medium) -> Section:
     """Cards of the classes that need a look, worst first, and one table of the others."""
     carded = choose_carded(conclusions, medium)
     scale = _curve_scale(carded)
-    cards = tuple(_card(each, conclusions, (names, reviewed, medium), scale) for each in carded)
+    cards = tuple(_card(each, conclusions, (names, medium), scale) for each in carded)
     rest = [each for each in conclusions.ranked if each not in carded]
     parts = {
         "cards": cards,
@@ -99,24 +94,24 @@ def choose_carded(conclusions: Conclusions, medium: Medium) -> tuple[Conclusion,
 def _card(
     conclusion: Conclusion,
     conclusions: Conclusions,
-    context: tuple[Mapping[str, ClassName], Mapping[int, str], Medium],
+    context: tuple[Mapping[str, ClassName], Medium],
     scale: tuple[float, str],
 ) -> Card:
-    names, reviewed, medium = context
+    names, medium = context
     info = conclusion.info
-    columns, images = _images(conclusion, conclusions.result, ROWS_OF_IMAGES[medium.name])
+    limit, with_heat = ROWS_OF_IMAGES[medium.name], medium.name == "html"
     title = GROUP_TITLES[conclusion.group] if conclusions.is_measured else ""
     return Card(
         name=names[conclusion.name],
         group=conclusion.group.value,
         group_title=say(title) if title else "",
         tone={Group.DEPENDS: "alarm", Group.UNDECIDED: "open"}.get(conclusion.group, "calm"),
-        chips=chips(conclusion, reviewed),
+        chips=chips(conclusion),
         accuracy=_accuracy(info),
         sentence=class_sentence(conclusion, conclusions.threshold),
         parts=_parts(conclusion, conclusions.threshold),
-        columns=columns,
-        images=images,
+        becomes=_becomes(conclusion),
+        pictures=picture_concept(conclusion, conclusions.result, limit, with_heat),
         curve=draw_panel(_panel(info), *scale) if info.curve.alpha_hat else None,
         curve_key=info.index,
         thresholds=_thresholds(info),
@@ -129,6 +124,19 @@ def _accuracy(info: ClassReliance) -> str:
     if not info.n:
         return say("no images")
     return say("{share} of {n} right", share=percent(info.accuracy, info.n), n=plural(info.n, "image"))
+
+
+def _becomes(conclusion: Conclusion) -> str:
+    """What the images that are shown become without the thing; "" where it was not recorded."""
+    concept = conclusion.concept
+    if concept is None:
+        return ""
+    predicted = Counter(image.predicted for image in concept.images if image.flipped and image.predicted)
+    predicted.pop(concept.class_name, None)
+    if not predicted:
+        return ""
+    named = [f"{name(other)} ({count(n)})" for other, n in predicted.most_common(3)]
+    return say("Without it, images shown here become {others}.", others=", ".join(named))
 
 
 def _parts(conclusion: Conclusion, threshold: float) -> tuple[Part, ...]:
@@ -163,46 +171,11 @@ def _factor_part(factor: FactorEffect, n: int, threshold: float) -> Part:
     lane = Lane(factor.removed, factor.low, factor.high, tone, f"{label}: {value}", factor.chance, threshold)
     inserted = ""
     if factor.inserted is not None:
-        inserted = say("put into other classes: {share} become it", share=percent(factor.inserted))
+        n = factor.n_inserted or None
+        inserted = percent(factor.inserted, n)
         if factor.inserted_chance is not None:
-            inserted += say(" (by chance {share})", share=percent(factor.inserted_chance))
+            inserted += f" ({percent(factor.inserted_chance, n)})"
     return Part(label, value, draw_lane(lane), inserted)
-
-
-def _images(conclusion: Conclusion, result: AuditResult, limit: int) -> tuple[tuple[str, ...], tuple[ImageRow, ...]]:
-    """Labelled columns: the image where it is kept, where the thing is, and the image without it."""
-    concept = conclusion.concept
-    if concept is None or not concept.images:
-        return (), ()
-    kept = result.seeing.images if result.seeing is not None else {}
-    shown = concept.images[:limit]
-    has_plain = all(image.path in kept for image in shown)
-    has_heat = all(image.heat is not None for image in shown)
-    columns = [
-        *([say("Image")] if has_plain else []),
-        say("Where"),
-        *([say("Evidence")] if has_heat else []),
-        say("Removed"),
-    ]
-    rows = []
-    for image in shown:
-        images = [*([show(kept[image.path], _alt(concept, "An image of {class_name}"), IMAGE)] if has_plain else [])]
-        images.append(
-            show(image.outlined, _alt(concept, "An image of {class_name} with concept {index} outlined"), IMAGE)
-        )
-        if image.heat is not None and has_heat:
-            images.append(show(image.heat, _alt(concept, "Where the evidence for {class_name} lies in it"), IMAGE))
-        images.append(show(image.without, _alt(concept, "The same image with concept {index} removed"), IMAGE))
-        rows.append(ImageRow(tuple(images), _answer(image)))
-    return tuple(columns), tuple(rows)
-
-
-def _answer(image: ConceptImage) -> str:
-    return say("the prediction flips") if image.flipped else say("the prediction stays")
-
-
-def _alt(concept: Concept, text: str) -> str:
-    return say(text, class_name=concept.class_name, index=concept.index)
 
 
 def _curve_scale(carded: Sequence[Conclusion]) -> tuple[float, str]:

@@ -20,8 +20,9 @@ def chance_cell(reliance: ImageReliance) -> Value:
     if reliance.chance is None:
         return Missing(NO_CHANCE)
     if reliance.chance_low is None or reliance.chance_high is None:
-        return percent(reliance.chance)
-    return f"{percent(reliance.chance)} ({percent_interval(reliance.chance_low, reliance.chance_high)})"
+        return percent(reliance.chance, reliance.n)
+    interval = percent_interval(reliance.chance_low, reliance.chance_high, reliance.n)
+    return f"{percent(reliance.chance, reliance.n)} ({interval})"
 
 
 def check_cell(reliance: ImageReliance) -> Value:
@@ -29,7 +30,8 @@ def check_cell(reliance: ImageReliance) -> Value:
     check = reliance.check
     if check is None:
         return Missing(NO_CHECK)
-    return f"{percent(check.occluded)} ({percent_interval(check.occluded_low, check.occluded_high)})"
+    interval = percent_interval(check.occluded_low, check.occluded_high, reliance.n)
+    return f"{percent(check.occluded, reliance.n)} ({interval})"
 
 
 def alike_cell(reliance: ImageReliance) -> Value:

@@ -14,7 +14,7 @@ from salve_audit.report.conclusions import Conclusion, Conclusions, Group
 from salve_audit.report.crops import crop_thing
 from salve_audit.report.language import plural, say
 from salve_audit.report.numbers import count, moment, percent, percent_interval, strength, strength_interval
-from salve_audit.report.recommend import recommend
+from salve_audit.report.recommend import group_alike, recommend
 from salve_audit.report.sentences import (
     GROUP_TITLES,
     REGION,
@@ -22,6 +22,7 @@ from salve_audit.report.sentences import (
     headline,
     missing_measure,
     more_than,
+    reviewed_words,
     trust_ticks,
     would_have_found,
 )
@@ -32,27 +33,27 @@ from salve_audit.report.view.verdict import build_banner
 from salve_audit.results import AuditResult, Verdict
 
 ALL_UP_TO = 12  # classes, all of which fit on the first page
-ROOMY_UP_TO = 8  # classes, whose rows may be taller
-STEPS = 3
+ROOMY_UP_TO, DENSE_FROM = 8, 10  # classes, whose rows may be taller, or have to be lower
+STEPS, NAMED = 3, 4  # lines of "do next", and classes in one of them
 CROP = 40  # CSS pixels
-_TONES = {Group.DEPENDS: "alarm", Group.UNDECIDED: "open", Group.NOT_FOUND: "calm"}
+_TONES = {Group.DEPENDS: "alarm", Group.UNDECIDED: "open", Group.ACCEPTED: "calm", Group.NOT_FOUND: "calm"}
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the page's rows need beside the conclusions: names, accepted things, and the axis of flip medians."""
+    """What the page's rows need beside the conclusions: names, the axis of flip medians, whether there is a review."""
 
     names: Mapping[str, ClassName]
-    reviewed: Mapping[int, str]
+    is_reviewed: bool
     limit: float | None
     scale: Scale
 
 
-def build_front(conclusions: Conclusions, names: Mapping[str, ClassName], reviewed: Mapping[int, str]) -> Front:
+def build_front(conclusions: Conclusions, names: Mapping[str, ClassName]) -> Front:
     """The first page."""
     result = conclusions.result
     usable = conclusions.ranked if len(conclusions.ranked) <= ALL_UP_TO else conclusions.ranked[:FRONT_ROWS]
-    reading = Reading(names, reviewed, _limit(conclusions), _flip_scale(conclusions.ranked))
+    reading = Reading(names, bool(conclusions.reviewed), _limit(conclusions), _flip_scale(conclusions.ranked))
     return Front(
         kicker=_kicker(result),
         facts=_facts(result),
@@ -67,6 +68,7 @@ def build_front(conclusions: Conclusions, names: Mapping[str, ClassName], review
         note=_note(conclusions),
         next_steps=_next_steps(conclusions, names),
         is_roomy=len(conclusions.ranked) <= ROOMY_UP_TO,
+        is_dense=len(conclusions.ranked) > DENSE_FROM,
         ticks=trust_ticks(conclusions),
     )
 
@@ -101,8 +103,9 @@ def _facts(result: AuditResult) -> tuple[str, ...]:
 def _also(conclusions: Conclusions) -> tuple[str, ...]:
     """Sentences below the headline: what a null result means, what is missing."""
     said = []
-    if conclusions.is_measured and not conclusions.of(Group.DEPENDS) and conclusions.n_judged:
+    if conclusions.is_measured and not conclusions.dependent and conclusions.n_judged:
         said.append(would_have_found(conclusions))
+    said.append(reviewed_words(conclusions))
     said.append(missing_measure(conclusions.result))
     if conclusions.result.provenance.trusted_code:
         said.append(
@@ -131,7 +134,7 @@ def _caption(conclusions: Conclusions) -> str:
 
 def _heads(conclusions: Conclusions) -> tuple[str, ...]:
     if conclusions.is_measured:
-        return (say("Class"), say("Image reliance"), say("95 % interval"), say("The thing"), say("α̂ flip"))
+        return (say("Class"), say("Image reliance"), say("Images lost"), say("The thing"), say("α̂ flip"))
     return (say("Class"), say("α̂ flip median"), say("95 % interval"), "", say("Accuracy"))
 
 
@@ -166,6 +169,7 @@ def _group_note(group: Group, conclusions: Conclusions) -> str:
     notes = {
         Group.DEPENDS: say("{share} lost without it, interval included, and beyond chance", share=share),
         Group.UNDECIDED: say("the images, chance or the check leave it open"),
+        Group.ACCEPTED: say("a person has said that it is the object itself"),
         Group.NOT_FOUND: say("no one thing costs {share}", share=share),
     }
     return notes.get(group, "")
@@ -191,7 +195,8 @@ def _row(conclusion: Conclusion, reading: Reading) -> FrontRow:
     )
     crop, note = _thing(conclusion)
     flip = strength(conclusion.info.alpha_hat.flip.median) if conclusion.info.n_correct else "–"
-    return FrontRow(name, draw_lane(lane), value, interval, crop, note, flip, tone, chips(conclusion, reading.reviewed))
+    marks = chips(conclusion, reading.is_reviewed)
+    return FrontRow(name, draw_lane(lane), value, interval, crop, note, flip, tone, marks)
 
 
 def _head_row(conclusion: Conclusion, reading: Reading, name: ClassName) -> FrontRow:
@@ -208,18 +213,15 @@ def _head_row(conclusion: Conclusion, reading: Reading, name: ClassName) -> Fron
     lane = Lane(at(flip.median), at(low), at(high), tone, f"{info.name}: {value} ({interval})", None,
                 at(reading.limit))  # fmt: skip
     accuracy = percent(info.accuracy, info.n) if info.n else "–"
-    return FrontRow(
-        name, draw_lane(lane), value, interval, None, "", accuracy, tone, chips(conclusion, reading.reviewed)
-    )
+    return FrontRow(name, draw_lane(lane), value, interval, None, "", accuracy, tone, chips(conclusion))
 
 
-def chips(conclusion: Conclusion, reviewed: Mapping[int, str]) -> tuple[str, ...]:
+def chips(conclusion: Conclusion, with_review: bool = True) -> tuple[str, ...]:
     """The policy's outcome where it is no pass, and what a person said of the thing."""
-    words = [say(conclusion.outcome)] if conclusion.outcome in ("fail", "undecided") else []
-    if conclusion.group is Group.DEPENDS and reviewed:
-        index = conclusion.concept.index if conclusion.concept is not None else -1
-        words.append(say(reviewed.get(index, "unreviewed")))
-    return tuple(words)
+    words = [conclusion.outcome] if conclusion.outcome in ("fail", "undecided") else []
+    if conclusion.review and with_review:
+        words.append(conclusion.review)
+    return tuple(say(word) for word in words)
 
 
 def _thing(conclusion: Conclusion) -> tuple[Shown | None, str]:
@@ -266,5 +268,9 @@ def _note(conclusions: Conclusions) -> str:
 
 
 def _next_steps(conclusions: Conclusions, names: Mapping[str, ClassName]) -> tuple[NextStep, ...]:
-    advice = recommend(conclusions)[:STEPS]
-    return tuple(NextStep(names.get(each.class_name), each.brief, each.command) for each in advice)
+    steps = []
+    for group in group_alike(recommend(conclusions))[:STEPS]:
+        own = [names[each.class_name] for each in group if each.class_name in names]
+        more = say("and {n} more", n=count(len(own) - NAMED)) if len(own) > NAMED else ""
+        steps.append(NextStep(tuple(own[:NAMED]), more, group[0].brief, group[0].command))
+    return tuple(steps)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from salve_audit.report.charts.curves import draw_curve_legend
 from salve_audit.report.conclusions import Conclusion, Conclusions
 from salve_audit.report.language import say
 from salve_audit.report.numbers import count, name, percent, percent_interval
 from salve_audit.report.sentences import REGION, thing
 from salve_audit.report.tables import Shown
+from salve_audit.report.view.card_images import answer_inserted, answer_without
 from salve_audit.report.view.demo import sentence_on_truth
 from salve_audit.report.view.page import Section
 from salve_audit.report.view.thumbnails import show
-from salve_audit.results import Seeing
+from salve_audit.results import Concept, ConceptImage, Seeing
 
 _EXAMPLE = 104  # CSS pixels
 WORDS = (
@@ -42,6 +44,7 @@ def build_reading(conclusions: Conclusions) -> Section:
         "example": example,
         "words": [(say(word), say(meaning)) for word, meaning in WORDS],
         "limits": [say(text) for text in _limits(conclusions)],
+        "legend": draw_curve_legend() if any(each.info.curve.alpha_hat for each in conclusions.ranked) else None,
         "truth": sentence_on_truth(result.demo) if result.demo is not None else "",
     }
     return Section("reading", say("How to read it"), "reading.html.j2", parts)
@@ -78,21 +81,34 @@ def _example(conclusions: Conclusions) -> dict[str, object] | None:
 def _steps(conclusion: Conclusion, seeing: Seeing | None) -> list[tuple[Shown, str]]:
     concept = conclusion.concept
     assert concept is not None, "examples are of a concept"
-    image = next((image for image in concept.images if image.flipped), concept.images[0])
+    image = max(concept.images, key=lambda each: (each.flipped, _is_taken(each, concept)))
     words = {"class_name": concept.class_name, "index": concept.index}
+    own = name(concept.class_name)
     steps = []
-    kept = seeing.images if seeing is not None else {}
-    if image.path in kept:
-        steps.append((show(kept[image.path], say("An image of {class_name}", **words), _EXAMPLE),
-                      say("An audit image of {class_name}.", class_name=name(concept.class_name))))  # fmt: skip
-    steps.append((show(image.outlined, say("The same image with concept {index} outlined", **words), _EXAMPLE),
-                  say("The network's evidence for {class_name} is found and outlined: {thing}.",
-                      class_name=name(concept.class_name), thing=thing(conclusion))))  # fmt: skip
-    answer = "It is removed and the network runs again: the prediction changes."
-    if not image.flipped:
-        answer = "It is removed and the network runs again: here the prediction stays."
-    steps.append((show(image.without, say("The same image without it", **words), _EXAMPLE), say(answer)))
+    kept = image.image or (seeing.images.get(image.path) if seeing is not None else None)
+    if concept.kind != REGION:
+        kept = kept or image.outlined
+    if kept is not None:
+        steps.append((show(kept, say("An image of {class_name}", **words), _EXAMPLE),
+                      say("An audit image of {class_name}.", class_name=own)))  # fmt: skip
+    if concept.kind == REGION:
+        text = say("The network's evidence for {class_name} is found and outlined: {thing}.",
+                   class_name=own, thing=thing(conclusion))  # fmt: skip
+        steps.append(
+            (show(image.outlined, say("The same image with concept {index} outlined", **words), _EXAMPLE), text)
+        )
+    answer = say("Without {thing} the network runs again: the prediction {answer}.", thing=thing(conclusion),
+                 answer=answer_without(image, concept))  # fmt: skip
+    steps.append((show(image.without, say("The same image without it", **words), _EXAMPLE), answer))
+    if image.inserted is not None:
+        put_in = say("Put into an image of another class: {answer}.", answer=answer_inserted(image))
+        steps.append((show(image.inserted.image, say("An image of another class with it"), _EXAMPLE), put_in))
     return steps
+
+
+def _is_taken(image: ConceptImage, concept: Concept) -> bool:
+    """Tells whether another image becomes the class with the concept put into it."""
+    return image.inserted is not None and image.inserted.predicted == concept.class_name
 
 
 def _sum_up(conclusion: Conclusion) -> str:

@@ -20,6 +20,7 @@ class Rendering:
         extent: of the PDF, "full" or "short"; short leaves the appendix out.
         language: of all texts.
         reviewed: what a person said of concepts, by index: "accepted", "shortcut" or "unclear".
+        review_form: the page asks what is an object and what a shortcut.
         comparison: with an earlier audit, whose changes are shown; None: there is none.
         samples_csv: the per-image table, for the downloads; None: it is not at hand.
 
@@ -33,6 +34,7 @@ class Rendering:
     reviewed: Mapping[int, str] = field(default_factory=dict)
     samples_csv: bytes | None = None
     comparison: Comparison | None = None
+    review_form: bool = True
 
     def __post_init__(self) -> None:
         for option, value, known in (

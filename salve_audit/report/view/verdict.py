@@ -15,6 +15,7 @@ IN_WORDS = {
     "redundancy in the image at least": "redundancy in the image",
     "image reliance at most": "image reliance",
 }
+_COUNTS = ("redundancy",)
 _SHARES = ("reliance", "accuracy", "share", "shortcut", "factor")  # in the name of a rule whose values are shares
 _OPEN = (
     ("undecided", "Undecided{under}, which does not fail: {names}."),
@@ -26,7 +27,7 @@ def build_banner(verdict: Verdict) -> Banner | None:
     """The verdict under the policy; None where no policy was given."""
     if verdict.policy is None and not verdict.problems:
         return None
-    policy = say("Policy: {policy}.", policy=(verdict.policy or "").rstrip("."))
+    policy = say("Policy: {policy}.", policy=_policy_words(verdict.policy or ""))
     details = (*_open_rules(verdict.rules), *_exempt(verdict.rules), *verdict.notes[:LISTED])
     if verdict.passed is None or verdict.problems:
         problems = [_sentence(problem) for problem in verdict.problems]
@@ -38,6 +39,11 @@ def build_banner(verdict: Verdict) -> Banner | None:
     text = "None of {n} breaks it, 95 % intervals considered."
     held = say(text, n=plural(len([each for each in judged if each]), "judged class", "judged classes"))
     return Banner("pass", say("Pass"), f"{policy} {held}", (), "", details)
+
+
+def _policy_words(policy: str) -> str:
+    """The rules in a line, measures called as everywhere else."""
+    return policy.rstrip(".").replace("alpha_hat", "α̂")
 
 
 def _failure(verdict: Verdict, policy: str, details: tuple[str, ...]) -> Banner:
@@ -105,26 +111,31 @@ def rule_words(rule: str) -> str:
 
 def describe(rule: Rule) -> str:
     """Measure, value, interval and limit of a broken rule."""
-    is_share = any(word in rule.rule for word in _SHARES)
-    value = say("not measured") if rule.value is None else _show(rule.value, is_share)
     return say(
         "{measure} {value}{interval}, limit {limit}",
         measure=rule_words(rule.rule),
-        value=value,
-        interval=_interval(rule, is_share),
-        limit=_show(rule.limit, is_share),
+        value=say("not measured") if rule.value is None else _show(rule.value, rule.rule),
+        interval=_interval(rule),
+        limit=_show(rule.limit, rule.rule),
     )
 
 
-def _show(value: float, is_share: bool) -> str:
-    return percent(value, 100) if is_share else strength(value)
+def _show(value: float, rule: str) -> str:
+    if any(word in rule for word in _COUNTS):
+        return f"{value:g}"
+    return percent(value, 100) if any(word in rule for word in _SHARES) else strength(value)
 
 
-def _interval(rule: Rule, is_share: bool) -> str:
-    if is_share:
-        both = rule.low is not None and rule.high is not None
-        return f" ({percent_interval(rule.low or 0.0, rule.high or 0.0, 100)} %)" if both else ""
-    text = strength_interval(rule.low, rule.high)
+def _interval(rule: Rule) -> str:
+    """The interval in brackets; "" where there is none, or it is a single count."""
+    ends = (rule.low, rule.high)
+    if any(word in rule.rule for word in _COUNTS):
+        if None in ends or ends[0] == ends[1]:
+            return ""
+        return " (" + say("{low} to {high}", low=_show(ends[0] or 0.0, rule.rule), high=f"{ends[1]:g}") + ")"
+    if any(word in rule.rule for word in _SHARES):
+        return f" ({percent_interval(ends[0], ends[1], 100)} %)" if ends[0] is not None and ends[1] is not None else ""
+    text = strength_interval(*ends)
     return f" ({text})" if text else ""
 
 
