@@ -38,7 +38,7 @@ from salve_audit.inputs.labels.class_file import read_class_file
 from salve_audit.inputs.model.checkpoint import load_classifier
 from salve_audit.inputs.model.head.verification import verify_head
 from salve_audit.results.audit import parse_audit
-from salve_audit.sae.files import FORMAT, load_sae
+from salve_audit.sae.files import FORMAT, read_sae
 from salve_audit.sae.variants import VARIANTS
 from salve_audit.settings import read_settings
 
@@ -228,7 +228,7 @@ def _others() -> list[Seed]:
     saved = Path(__file__).parents[1] / "sample_reports" / "demo" / "audit.json"
     audit = saved.read_bytes() if saved.is_file() else json.dumps({"schema_version": 1}).encode()
     return [
-        Seed("sae.safetensors", _sae(), load_sae),
+        Seed("sae.safetensors", _sae(), read_sae),
         Seed("settings.toml", b'seed = 3\nlimit = 10\nformat = ["json"]\nfail-under = 1.5\n', settings),
         Seed("classes.csv", b"zebra,0\nape,1\nmonkey,2\n", read_class_file),
         Seed("classes.json", b'{"zebra": 0, "ape": "monkey", "dog": 2}', read_class_file),

@@ -27,6 +27,13 @@ class SalveError(Exception):
         what: what is wrong, starting with the file or option it concerns, for instance ``model.pt``.
         why: the cause in a few words. The message is ``<what>: <why>``.
         hint: what to do about it, or None.
+
+    >>> import salve_audit
+    >>> try:
+    ...     salve_audit.load_audit("gone")
+    ... except salve_audit.SalveError as error:
+    ...     print(error.what, "-", error.why, "-", error.exit_code)
+    gone - No such file or directory - 2
     """
 
     exit_code = 2

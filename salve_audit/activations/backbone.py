@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Float
 from torch.utils.data import DataLoader
 
-from salve_audit.activations.cache import EntryWriter, Progress
+from salve_audit.activations.cache import EntryWriter
 from salve_audit.activations.images import Batch, ImageDataset, LoaderSettings, build_loader, read_batch
-from salve_audit.activations.streams import computing, copy_for_streams, count_streams, run_streams
+from salve_audit.activations.shards import Progress
+from salve_audit.activations.streams import computing, copy_for_streams, run_streams
 from salve_audit.activations.unreadable import check_share_unreadable
 from salve_audit.errors import CheckpointError, DataError
 from salve_audit.inputs.data.imageset import ImageSet
@@ -26,18 +27,40 @@ from salve_audit.inputs.model.head.verification import verify_head
 from salve_audit.inputs.reasons import summarise_error
 
 VERIFIED_IMAGES = 32
+OUT_OF_MEMORY = ("can't allocate memory", "could not create a primitive", "can't start new thread", "bad_alloc")
 Acts = Float[np.ndarray, "n d"]
 
 
 @dataclass(frozen=True)
 class PassSettings:
-    """Settings of a pass: images per batch, decoding processes, device, fp32 or bf16, and who is told how far it is."""
+    """Settings of a pass.
+
+    Attributes:
+        batch_size: images.
+        workers: decoding processes.
+        device: where the network runs.
+        precision: fp32 or bf16.
+        advance: is told (images done, of how many).
+        n_streams: copies of the network that run at once.
+    """
 
     batch_size: int
     workers: int
     device: torch.device
     precision: str
-    advance: Callable[[int, int], None] | None = None  # (images done, of how many)
+    advance: Callable[[int, int], None] | None = None
+    n_streams: int = 1
+
+    @property
+    def least(self) -> bool:
+        """No smaller pass is possible."""
+        return self.batch_size == 1 and self.n_streams == 1
+
+    def halve(self) -> PassSettings:
+        """The settings of a pass that takes half of the memory, about: fewer streams first, as these have copies."""
+        if self.n_streams > 1:
+            return replace(self, n_streams=self.n_streams // 2)
+        return replace(self, batch_size=max(1, self.batch_size // 2))
 
 
 def run_pass(classifier: Classifier, imageset: ImageSet, settings: PassSettings, writer: EntryWriter) -> None:
@@ -124,7 +147,7 @@ def _advance(done: Progress, rows: list[int], skipped: tuple[tuple[str, str], ..
 @contextmanager
 def _computing(classifier: Classifier, settings: PassSettings) -> Iterator[list[Compute]]:
     """A function for each stream, with a copy of the network of its own."""
-    copies = copy_for_streams(classifier, settings.device, count_streams(settings.device))
+    copies = copy_for_streams(classifier, settings.device, settings.n_streams)
     with exact_convolutions(), ExitStack() as stack:
         yield [stack.enter_context(_watching(copy, settings)) for copy in copies]
 
@@ -156,8 +179,15 @@ def _watching(classifier: Classifier, settings: PassSettings) -> Iterator[Comput
             hook.remove()
 
 
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether the network failed for want of memory, or of the threads that memory limits forbid."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
+
+
 def _hint(error: Exception) -> str | None:
-    return "try a smaller --batch-size" if isinstance(error, (MemoryError, torch.OutOfMemoryError)) else None
+    return "even one image at a time is too much for the memory there is" if is_out_of_memory(error) else None
 
 
 def _check_finite(classifier: Classifier, acts: Acts, paths: list[str]) -> None:

@@ -4,8 +4,9 @@
 
     CACHE/<key>/acts.npy          fit rows, then audit rows; float32
     CACHE/<key>/meta.json         shape, head error, skipped images, hash of acts.npy and of itself
-    CACHE/<key>.partial/          an interrupted pass, continued by the next one with the same key
-    CACHE/<key>.<id>.work/        a pass that is running; its process renames it when done
+    CACHE/<key>.partial/          a pass that is running, or was ended: its shards, continued by the next one (`shards`)
+    CACHE/<key>.lock              of the run that works on it (`lock`)
+    CACHE/<key>.<id>.work/        a pass beside one that hangs, or where there are no locks
     CACHE/<key>.choice            a choice that was measured once for the same inputs and machine
 
 Renaming a folder is atomic, so audits that share a cache cannot see each other's unfinished work. Rows are appended
@@ -17,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import io
 import json
 import logging
 import os
@@ -25,44 +25,25 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from salve_audit.activations.lock import EntryLock, Owner, can_lock, find_owner, take_lock
+from salve_audit.activations.shards import ACTS, SHARDS, Progress, ShardWriter
 from salve_audit.errors import CacheError, OutputError
 from salve_audit.inputs.cache_dir import user_cache_dir
 from salve_audit.inputs.digest import hash_stream
 
-ACTS, META, CHOICE = "acts.npy", "meta.json", ".choice"
+META, CHOICE, PARTIAL, LOCK = "meta.json", ".choice", ".partial", ".lock"
 ABANDONED_S = 7 * 24 * 3600  # a work folder this old belongs to a process that was killed
+FULL = (errno.ENOSPC, errno.EDQUOT)
 HINT = "name another folder with --cache DIR, or use --no-cache"
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The state of a pass: how far it has come, and in the end its result.
-
-    Attributes:
-        n_seen: images taken from the list, readable or not.
-        n_fit, n_audit: rows of the two splits.
-        d: activations per image, 0 before the first.
-        head_error: of the head's verification; None before it.
-        skipped: (path, reason) of unreadable images.
-        sha256: of acts.npy once it is complete.
-    """
-
-    n_seen: int = 0
-    n_fit: int = 0
-    n_audit: int = 0
-    d: int = 0
-    head_error: float | None = None
-    skipped: tuple[tuple[str, str], ...] = ()
-    sha256: str = ""
 
 
 def default_cache_dir() -> Path:
@@ -76,9 +57,14 @@ def as_output_error(cache_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        why = "the disk is full" if full else f"cannot be written ({error.strerror or error})"
-        raise OutputError(str(cache_dir), why, hint=HINT) from error
+        if error.errno in FULL:
+            raise OutputError(str(cache_dir), "the disk is full", hint=HINT) from error
+        raise UnwritableError(str(cache_dir), f"cannot be written ({error.strerror or error})", hint=HINT) from error
+
+
+def warn_unwritable(error: UnwritableError) -> None:
+    """Tell that a pass does without the cache."""
+    logger.warning("%s; activations are kept in a temporary folder, for this run alone", error)
 
 
 def read_entry(cache_dir: Path, key: str) -> tuple[Float[np.ndarray, "n d"], Progress] | None:
@@ -124,8 +110,19 @@ def write_choice(cache_dir: Path, key: str, choice: Mapping[str, Any]) -> None:
         os.replace(temporary, cache_dir / f"{key}{CHOICE}")
 
 
+class UnwritableError(OutputError):
+    """The cache cannot be written, whatever room there is: a pass does without it."""
+
+
+class SuspendedError(OutputError):
+    """The disk is full in the midst of a pass; what is done is kept, and the next run goes on from there."""
+
+
 class EntryWriter:
-    """Appends rows to a folder of its own; `finish` makes it the entry, `suspend` leaves it to be resumed."""
+    """Appends rows to a folder of its own; `finish` makes it the entry, `suspend` leaves it to be resumed.
+
+    A pass that is killed, or whose process ends without either, is resumed as a suspended one.
+    """
 
     def __init__(self, cache_dir: Path, key: str) -> None:
         """Claims an interrupted pass with the same key, or starts a new one.
@@ -134,45 +131,42 @@ class EntryWriter:
             OutputError: the folder cannot be written.
         """
         self.cache_dir, self.final = cache_dir, cache_dir / key
-        self.partial = cache_dir / f"{key}.partial"
-        self.work = cache_dir / f"{key}.{uuid.uuid4().hex[:12]}.work"
+        self.partial = cache_dir / f"{key}{PARTIAL}"
         with as_output_error(cache_dir):
             cache_dir.mkdir(parents=True, exist_ok=True)
             _sweep(cache_dir)
-            self.progress, self.stream = self._claim()
-
-    def _claim(self) -> tuple[Progress, BinaryIO]:
-        with contextlib.suppress(OSError):  # there is none, or another process was faster
-            os.rename(self.partial, self.work)
+            self.lock = _take_lock(cache_dir, key)
+            self.work = self.partial if self.lock else cache_dir / f"{key}.{uuid.uuid4().hex[:12]}.work"
             try:
-                progress = _read_meta(self.work / META)
-                stream = (self.work / ACTS).open("r+b")
-                n_values = progress.d * (progress.n_fit + progress.n_audit)
-                expected = len(_header(progress)) + 4 * n_values if progress.d else 0
-                if stream.seek(0, os.SEEK_END) < expected:
-                    stream.close()
-                    raise CacheError(str(self.work), "shorter than it says")
-                stream.truncate(expected)
-                stream.seek(expected)
-                return progress, stream
-            except (CacheError, OSError) as error:
-                logger.warning("an interrupted pass cannot be resumed: %s", error)
-                shutil.rmtree(self.work)
-        self.work.mkdir()
-        return Progress(), (self.work / ACTS).open("w+b")
+                if self.lock is None and not can_lock(cache_dir):
+                    with contextlib.suppress(OSError):  # there is none, or another process was faster
+                        os.rename(self.partial, self.work)
+                self.shards = ShardWriter(self.work)
+            except BaseException:
+                self._release()
+                raise
+
+    @property
+    def progress(self) -> Progress:
+        """How far the pass has come."""
+        return self.shards.progress
+
+    @property
+    def n_saved(self) -> int:
+        """Images that a next run need not see again if this one ended now."""
+        return self.shards.state.saved.n_seen
 
     def append(self, acts: Float[np.ndarray, "n d"], advanced: Progress) -> None:
-        """Writes rows; `advanced` is the progress with them counted, and holds from then on.
+        """Takes rows; `advanced` is the progress with them counted, and holds from then on.
 
         Raises:
             OutputError: the disk is full.
         """
         assert acts.dtype == np.float32, f"activations are {acts.dtype}"
         with as_output_error(self.cache_dir):
-            if self.progress.d == 0 and advanced.d:
-                self.stream.write(_header(advanced))
-            self.stream.write(np.ascontiguousarray(acts).data)
-        self.progress = advanced  # one assignment: an interrupt finds the old state or the new one
+            written = self.shards.append(acts, advanced)
+        if written and self.lock is not None:
+            self.lock.touch()
 
     def finish(self) -> None:
         """Completes the files and renames the folder to its key; an entry that is there gives way.
@@ -181,41 +175,48 @@ class EntryWriter:
             OutputError: the folder cannot be written.
         """
         with as_output_error(self.cache_dir):
-            self.stream.seek(0)
-            self.stream.write(_header(self.progress))
-            self.stream.flush()
-            os.fsync(self.stream.fileno())
-            self.stream.close()
-            _write_meta(self.work / META, replace(self.progress, sha256=_hash_file(self.work / ACTS)))
+            digest = self.shards.complete()
+            _write_meta(self.work / META, replace(self.progress, sha256=digest))
             _replace(self.work, self.final)
+            (self.final / SHARDS).unlink(missing_ok=True)
+        self._release()
         size = (self.final / ACTS).stat().st_size
         logger.info("activations cached: %.1f MB in %s", size / 1e6, self.final)
 
     def suspend(self) -> None:
-        """Leaves what there is for the next pass with this key; gives it up if that cannot be written."""
+        """Leaves what there is for the next pass with this key; of what cannot be written, what was before it."""
         if self.progress.n_seen == 0:
             return self.discard()
+        with contextlib.suppress(OSError):
+            self.shards.flush()
         try:
-            self.stream.close()
-            _write_meta(self.work / META, self.progress)
-            os.rename(self.work, self.partial)
+            self.shards.close()
+            if self.work != self.partial:
+                os.rename(self.work, self.partial)
         except OSError:
-            self.discard()
+            return self.discard()
+        self._release()
         return None
 
     def discard(self) -> None:
         """Removes everything this pass has written."""
         with contextlib.suppress(OSError):
-            self.stream.close()
+            self.shards.close()
         shutil.rmtree(self.work, ignore_errors=True)
+        self._release()
+
+    def _release(self) -> None:
+        if self.lock is not None:
+            self.lock.release()
 
 
-def _header(progress: Progress) -> bytes:
-    """The .npy header; numpy pads it so that its length does not depend on the number of rows."""
-    stream = io.BytesIO()
-    shape = (progress.n_fit + progress.n_audit, progress.d)
-    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
-    return stream.getvalue()
+def find_worker(cache_dir: Path, key: str) -> Owner | None:
+    """The run that works on this entry now; None: there is none."""
+    return find_owner(cache_dir / f"{key}{LOCK}")
+
+
+def _take_lock(cache_dir: Path, key: str) -> EntryLock | None:
+    return take_lock(cache_dir / f"{key}{LOCK}") if can_lock(cache_dir) else None
 
 
 def _write_meta(path: Path, progress: Progress) -> None:
@@ -261,8 +262,19 @@ def _replace(folder: Path, target: Path) -> None:
 
 
 def _sweep(cache_dir: Path) -> None:
-    """Removes the work folders of processes that were killed long ago."""
-    for folder in cache_dir.glob("*.work"):
+    """Removes the work folders and locks of processes that were killed long ago."""
+    for path in (*cache_dir.glob("*.work"), *cache_dir.glob(f"*{LOCK}")):
         with contextlib.suppress(OSError):
-            if time.time() - folder.stat().st_mtime > ABANDONED_S:
-                shutil.rmtree(folder, ignore_errors=True)
+            if time.time() - path.stat().st_mtime <= ABANDONED_S:
+                continue
+            if path.suffix == LOCK:
+                _remove_lock(path)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_lock(path: Path) -> None:
+    """Removes a lock that nobody holds."""
+    lock = take_lock(path) if can_lock(path.parent) else None
+    if lock is not None:
+        lock.release()

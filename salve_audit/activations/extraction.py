@@ -14,20 +14,37 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from salve_audit.activations.backbone import PassSettings, run_pass
-from salve_audit.activations.cache import EntryWriter, as_output_error, read_choice, read_entry, write_choice
+from salve_audit.activations.backbone import PassSettings, is_out_of_memory, run_pass
+from salve_audit.activations.cache import (
+    FULL,
+    HINT,
+    PARTIAL,
+    EntryWriter,
+    SuspendedError,
+    UnwritableError,
+    as_output_error,
+    find_worker,
+    read_choice,
+    read_entry,
+    warn_unwritable,
+    write_choice,
+)
 from salve_audit.activations.device import choose_workers
 from salve_audit.activations.fingerprint import Fingerprint, compute_fingerprint
 from salve_audit.activations.images import LoaderSettings, load_batch
 from salve_audit.activations.precision import PROBED, choose_precision, describe_machine, needs_probe
+from salve_audit.activations.room import SPARE_BYTES, available_memory, check_room, describe_bytes, fit_batches
+from salve_audit.activations.shards import ACTS, Progress
 from salve_audit.activations.spread import spread_rows
 from salve_audit.activations.store import FP32, Activations, ActivationSplit, Precision, Skipped
-from salve_audit.activations.streams import choose_batch_size
+from salve_audit.activations.streams import choose_batch_size, count_streams
 from salve_audit.activations.unreadable import check_classes_left
-from salve_audit.errors import OutputError, SalveError
+from salve_audit.errors import CheckpointError, OutputError, SalveError
 from salve_audit.inputs.data.imageset import ImageSet, ImageSplit
 from salve_audit.inputs.data.sources.verified import VerifiedSource
 from salve_audit.inputs.model.classifier import Classifier
+
+WAIT_S = 0.5  # between two looks at whether another run is done
 
 logger = logging.getLogger(__name__)
 
@@ -63,13 +80,17 @@ def extract(classifier: Classifier, imageset: ImageSet, settings: ExtractSetting
         HeadError: the head is not what makes the logits.
         CheckpointError: the forward pass fails or gives NaN or infinite activations.
         DataError: over 5 % of a split's images cannot be read, or a class has none left.
-        OutputError: the cache cannot be written.
+        OutputError: the disk is full, or not even a temporary folder can be written; a cache that cannot be written for
+            another reason is a warning.
     """
     keyed = replace(classifier, head_name=classifier.reader.key)  # the kind of head changes the activations too
     fingerprint = compute_fingerprint(keyed, imageset, settings.precision)
     imageset = replace(imageset, source=VerifiedSource(imageset.reader, fingerprint.digests))
     if settings.cache_dir is not None:
-        return _extract_cached(classifier, imageset, settings, fingerprint)
+        try:
+            return _extract_cached(classifier, imageset, settings, fingerprint)
+        except UnwritableError as error:
+            warn_unwritable(error)
     with as_output_error(Path(tempfile.gettempdir())):
         folder = Path(tempfile.mkdtemp(prefix="salve-audit-"))
     try:
@@ -85,12 +106,11 @@ def _extract_cached(
     assert cache_dir is not None, "extract chooses a folder"
     precision = _choose_precision(classifier, imageset, settings, fingerprint)
     fingerprint = fingerprint.at(precision.name)
-    entry = read_entry(cache_dir, fingerprint.key)
+    entry = _read_or_wait(cache_dir, fingerprint.key)
     from_cache = entry is not None
     if entry is None:
         chosen = replace(settings, precision=precision.name)
-        _compute_entry(classifier, imageset, chosen, EntryWriter(cache_dir, fingerprint.key))
-        entry = read_entry(cache_dir, fingerprint.key)
+        entry = _compute_missing(classifier, imageset, chosen, fingerprint.key)
     if entry is None:
         raise OutputError(str(cache_dir), "what was just written there cannot be read back", hint="see the warnings")
     acts, progress = entry
@@ -129,24 +149,81 @@ def _choose_precision(
     return precision
 
 
-def _compute_entry(classifier: Classifier, imageset: ImageSet, settings: ExtractSettings, writer: EntryWriter) -> None:
-    """Runs one pass into `writer`: finished, suspended when interrupted, or discarded on an error."""
+Entry = tuple[Float[np.ndarray, "n d"], Progress]
+
+
+def _read_or_wait(cache_dir: Path, key: str) -> Entry | None:
+    """The entry, waited for while another run makes it; None: it has to be made here."""
+    waiting_for = None
+    while (entry := read_entry(cache_dir, key)) is None:
+        owner = find_worker(cache_dir, key)
+        if owner is None:
+            return read_entry(cache_dir, key) if waiting_for is not None else None  # finished in between, or given up
+        if owner.hangs:
+            logger.warning("%s has shown no sign of life for %.0f s: not waited for", owner, owner.idle_s)
+            return None
+        if owner.pid != waiting_for:
+            waiting_for = owner.pid
+            logger.warning("%s computes the same activations in this cache: waiting for it", owner)
+        time.sleep(WAIT_S)
+    return entry
+
+
+def _compute_missing(classifier: Classifier, imageset: ImageSet, settings: ExtractSettings, key: str) -> Entry | None:
+    """Makes the entry, in smaller batches where memory is short."""
+    cache_dir, n_images = settings.cache_dir, len(imageset.fit.paths) + len(imageset.audit.paths)
+    assert cache_dir is not None, "extract chooses a folder"
+    d = classifier.reader.fold(classifier.model).d
+    with as_output_error(cache_dir):
+        cache_dir.mkdir(parents=True, exist_ok=True)
+    done = settings.cache_dir / f"{key}{PARTIAL}" / ACTS
+    n_bytes = 4 * d * n_images - (done.stat().st_size if done.exists() else 0)
+    check_room(cache_dir, n_bytes, f"{n_images:,} images' activations", HINT)
+    pass_settings = _plan_pass(classifier, settings)
+    while True:
+        try:
+            _compute_entry(classifier, imageset, pass_settings, EntryWriter(cache_dir, key))
+            return read_entry(cache_dir, key)
+        except (CheckpointError, MemoryError, RuntimeError) as error:
+            if not _is_short_of_memory(error) or pass_settings.least:
+                raise
+        pass_settings = pass_settings.halve()
+        logger.warning("memory is short: on in batches of %d", pass_settings.batch_size)
+
+
+def _plan_pass(classifier: Classifier, settings: ExtractSettings) -> PassSettings:
+    """Batches as asked for, or as many images as memory and size allow."""
     device, (_, height, width) = settings.device, classifier.transform.input_size
     undecoded = settings.workers is None and device.type == "cpu"  # the streams do it
-    pass_settings = PassSettings(
-        batch_size=choose_batch_size(settings.batch_size, (height, width), device),
+    batch_size, n_streams = choose_batch_size(settings.batch_size, (height, width), device), count_streams(device)
+    if device.type == "cpu":
+        fitting, n_streams = fit_batches(batch_size, n_streams, height * width, available_memory())
+        batch_size = batch_size if settings.batch_size is not None else fitting
+    return PassSettings(
+        batch_size=batch_size,
         workers=0 if undecoded else choose_workers(settings.workers, device),
         device=device,
         precision=settings.precision,
         advance=settings.advance,
+        n_streams=n_streams,
     )
+
+
+def _compute_entry(classifier: Classifier, imageset: ImageSet, settings: PassSettings, writer: EntryWriter) -> None:
+    """Runs one pass into `writer`: finished; suspended where another may go on; or discarded on an error."""
     began, resumed = time.perf_counter(), writer.progress.n_seen
     try:
-        run_pass(classifier, imageset, pass_settings, writer)
+        run_pass(classifier, imageset, settings, writer)
         check_classes_left(imageset, writer.progress.skipped)
         writer.finish()
-    except SalveError:
-        writer.discard()
+    except SalveError as error:
+        if _is_short_of_memory(error):
+            writer.suspend()
+        elif writer.n_saved and getattr(error.__cause__, "errno", None) in FULL:
+            writer.suspend()
+            raise _describe_full(classifier, imageset, writer) from error
+        else:
+            writer.discard()
         raise
     except BaseException:
         writer.suspend()
@@ -154,6 +231,17 @@ def _compute_entry(classifier: Classifier, imageset: ImageSet, settings: Extract
     seconds = time.perf_counter() - began
     n_new = writer.progress.n_seen - resumed
     logger.info("%d images in %.1f s (%.0f/s), %d resumed", n_new, seconds, n_new / seconds, resumed)
+
+
+def _is_short_of_memory(error: BaseException) -> bool:
+    return is_out_of_memory(error) or is_out_of_memory(error.__cause__)
+
+
+def _describe_full(classifier: Classifier, imageset: ImageSet, writer: EntryWriter) -> SuspendedError:
+    n_images, n_saved = len(imageset.fit.paths) + len(imageset.audit.paths), writer.n_saved
+    needed = describe_bytes(4 * writer.progress.d * (n_images - n_saved) + SPARE_BYTES)
+    why = f"the disk is full after {n_saved:,} of {n_images:,} images; the others need {needed}"
+    return SuspendedError(str(writer.cache_dir), why, hint="make room and run it again: what is done is kept")
 
 
 def _to_split(acts: Float[np.ndarray, "n d"], split: ImageSplit, lost: set[str]) -> ActivationSplit:

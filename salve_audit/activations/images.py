@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch.utils.data import DataLoader, Dataset
@@ -53,7 +54,7 @@ class ImageDataset(Dataset[PreparedImage]):
         self.n_channels = spec.input_size[0]
         self.shown_side = math.ceil(max(spec.input_size[1:]) / spec.crop_pct)
         self.is_upright = spec.orientation == UPRIGHT
-        self.transform = build_transform(spec)
+        self.transform = None if spec.is_prepared else build_transform(spec)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -61,7 +62,10 @@ class ImageDataset(Dataset[PreparedImage]):
     def __getitem__(self, index: int) -> PreparedImage:
         key = self.paths[index]
         try:
-            image = decode_image(self.source.read(key), key, self.n_channels, self.shown_side, self.is_upright)
+            content = self.source.read(key)
+            if self.transform is None:
+                return PreparedImage(index, torch.from_numpy(np.asarray(content, np.float32)), "")
+            image = decode_image(content, key, self.n_channels, self.shown_side, self.is_upright)
         except DataError as error:
             return PreparedImage(index, None, error.why)
         except OSError as error:

@@ -19,10 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from salve_audit.activations.cache import ABANDONED_S, ACTS, META, default_cache_dir
+from salve_audit.activations.cache import ABANDONED_S, META, PARTIAL, default_cache_dir, find_worker
+from salve_audit.activations.shards import ACTS
 from salve_audit.errors import CacheError
 
-STAGES, SUFFIX = "stages", ".npz"
+STAGES, SUFFIX, PARTS = "stages", ".npz", ".parts"
 ABOUT = "about"  # name of the text in a result's file that says what it is about
 DAMAGED = (  # whatever zipfile and numpy raise for a file that is not what it was
     *(CacheError, OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, SyntaxError, OverflowError),
@@ -106,7 +107,8 @@ def prune(folder: Path, max_bytes: int, keep: Collection[Path]) -> list[CacheEnt
 
 def _find_activations(folder: Path) -> Iterator[CacheEntry]:
     for acts in folder.glob(f"*/{ACTS}"):
-        if acts.parent.suffix == ".work":
+        key, suffix = acts.parent.stem, acts.parent.suffix
+        if suffix == ".work" or (suffix == PARTIAL and find_worker(folder, key) is not None):
             continue
         with contextlib.suppress(OSError):
             used, n_bytes = acts.parent.stat().st_mtime, acts.stat().st_size
@@ -114,6 +116,10 @@ def _find_activations(folder: Path) -> Iterator[CacheEntry]:
 
 
 def _find_results(folder: Path) -> Iterator[CacheEntry]:
+    for parts in (folder / STAGES).glob(f"*/*{PARTS}"):
+        with contextlib.suppress(OSError):
+            sizes = [file.stat().st_size for file in parts.glob("*/*")]
+            yield CacheEntry(parts.parent.name, parts.name, parts, sum(sizes), parts.stat().st_mtime)
     for file in (folder / STAGES).glob(f"*/*{SUFFIX}"):
         with contextlib.suppress(OSError):
             status = file.stat()
@@ -122,13 +128,16 @@ def _find_results(folder: Path) -> Iterator[CacheEntry]:
 
 def _sweep(folder: Path) -> None:
     """Remove what processes that were killed long ago have left unfinished."""
-    for file in (folder / STAGES).glob("*/*.tmp"):
-        with contextlib.suppress(OSError):
-            if time.time() - file.stat().st_mtime > ABANDONED_S:
-                file.unlink()
+    for pattern in ("*/*.tmp", f"*/*{PARTS}"):
+        for path in (folder / STAGES).glob(pattern):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > ABANDONED_S:
+                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
 
 
 def _describe_result(file: Path) -> str:
+    if file.suffix == PARTS:
+        return "a stage that runs or was ended"
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as members:
             return str(members[ABOUT])
@@ -137,7 +146,7 @@ def _describe_result(file: Path) -> str:
 
 
 def _describe_activations(folder: Path) -> str:
-    if folder.suffix == ".partial":
+    if folder.suffix == PARTIAL:
         return "an interrupted pass"
     try:
         progress = json.loads(json.loads((folder / META).read_text(encoding="utf-8"))["progress"])

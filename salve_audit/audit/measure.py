@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from salve_audit.audit.assemble import StageResults, assemble
 from salve_audit.audit.first_result import tell_sensitivity
 from salve_audit.audit.line import (
     AUTOENCODER,
+    DATA_CHECK,
     DEEP_EDITS,
     IMAGE_RELIANCE,
     INTERVENTIONS,
@@ -29,13 +31,15 @@ from salve_audit.audit.recall import Measured
 from salve_audit.audit.samples import samples_bytes
 from salve_audit.audit.stage_cache import StageCache
 from salve_audit.audit.stage_runner import StageRunner
-from salve_audit.audit.stages import check_layers
-from salve_audit.audit.subject import load_subject
+from salve_audit.audit.stages import check_layers, examine_further
+from salve_audit.audit.subject import Subject, load_subject
 from salve_audit.config import AuditConfig
 from salve_audit.reliance.assess import Reliance
 from salve_audit.results import AuditResult
 from salve_audit.sae.files import serialise_sae
 from salve_audit.sae.stage import SaeOutcome
+
+AskForMore = Callable[[AuditResult, bytes], Mapping[str, int]]  # result, samples.parquet -> images by class
 
 
 @dataclass(frozen=True)
@@ -71,16 +75,24 @@ class Audit:
 
 
 @keeping_freed_memory()
-def measure(config: AuditConfig, reporter: Reporter | None = None, cache: StageCache | None = None) -> Audit:
+def measure(
+    config: AuditConfig,
+    reporter: Reporter | None = None,
+    cache: StageCache | None = None,
+    ask_for_more: AskForMore | None = None,
+    subject: Subject | None = None,
+) -> Audit:
     """All stages up to the result, without writing anything but the cache.
 
     Args:
         config: what to do.
         reporter: is told of every stage; None: nobody listens.
         cache: of the stages' results; None: they are neither recalled nor kept.
+        ask_for_more: names the images that further classes are to be examined on, once there is a result.
+        subject: what is audited; None: what `config` names.
     """
     reporter, cache = reporter or Reporter(), cache or StageCache(None, 0)
-    subject = load_subject(config, reporter)
+    subject = subject or load_subject(config, reporter)
     if cache.folder is not None:
         cache.used.add(cache.folder / subject.activations.key)
     check_layers(config, subject)
@@ -93,6 +105,7 @@ def measure(config: AuditConfig, reporter: Reporter | None = None, cache: StageC
     stress = runner.run(STRESS)
     deep_edits = runner.run(DEEP_EDITS)
     seeing = runner.run(SALIENCY)
+    data_check = runner.run(DATA_CHECK)
     evidence = runner.run(IMAGE_RELIANCE)
     remember_ratios(cache.folder, reporter.times)
     hashes = {"model_sha256": subject.model_sha256, "data_sha256": subject.activations.data_sha256}
@@ -108,9 +121,20 @@ def measure(config: AuditConfig, reporter: Reporter | None = None, cache: StageC
         deep_edits=deep_edits,
         seeing=seeing,
         evidence=evidence,
+        data_check=data_check,
     )
+    result = assemble(config, stages)
+    if ask_for_more is not None:
+        wanted = ask_for_more(result, samples_bytes(subject.activations.audit, reliance.samples, subject.classes))
+        if wanted:
+            evidence = runner.amend(
+                IMAGE_RELIANCE,
+                "more images of undecided classes",
+                lambda given: examine_further(given, reliance, evidence, wanted),
+            )
+            result = assemble(config, dataclasses.replace(stages, evidence=evidence))
     return Audit(
-        result=assemble(config, stages),
+        result=result,
         activations=subject.activations,
         outcome=trained.outcome,
         sae_file=sae_file,

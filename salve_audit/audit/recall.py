@@ -98,10 +98,10 @@ def hash_settings(config: AuditConfig) -> str | None:
     """Hash of the model's files, of the settings that change results, and of code, libraries and machine.
 
     None where files that nobody names may have a part in it: where the network is code, or ONNX, which may keep its
-    weights in files of any name.
+    weights in files of any name. None too where the policy has a say in what is measured (`decide`).
     """
     model = Path(config.model)
-    if config.trust_model or ".py:" in (config.arch or "") or model.suffix == ".onnx":
+    if config.decide or config.trust_model or ".py:" in (config.arch or "") or model.suffix == ".onnx":
         return None
     try:
         files = _model_files(model)

@@ -6,6 +6,7 @@ Torch is loaded only where something has to be measured.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 from collections.abc import Callable
@@ -18,12 +19,13 @@ from salve_audit import __version__
 from salve_audit.activations.cache import read_entry
 from salve_audit.activations.store import Activations
 from salve_audit.audit.cache_folder import GIGABYTE, find_cache_dir
-from salve_audit.audit.judgement import Judgement, judge_audit, prepare_judgement
+from salve_audit.audit.judgement import Judgement, choose_more_images, judge_audit, prepare_judgement
 from salve_audit.audit.progress import Reporter, emit, hearing_warnings, log
 from salve_audit.audit.publish import check_writable, publishing
 from salve_audit.audit.recall import Measured, find_audit, keep_audit
 from salve_audit.audit.stage_cache import KeptResult, StageCache
 from salve_audit.config import AuditConfig, described
+from salve_audit.errors import UsageError
 from salve_audit.results import AuditResult
 from salve_audit.results.stale import mark_stale
 
@@ -52,7 +54,19 @@ def run_audit(
 
     Raises:
         SalveError: an input cannot be used or the results cannot be written; nothing is left in `config.out`.
+
+    >>> import numpy as np, salve_audit
+    >>> rng = np.random.default_rng(0)
+    >>> arrays = {"acts": rng.normal(size=(60, 8)).astype("float32"), "labels": np.arange(60) % 2}
+    >>> np.savez("arrays.npz", weight=rng.normal(size=(2, 8)).astype("float32"), **arrays)
+    >>> quick = {"sae": "linear-l1", "sae_seeds": 1, "interventions": ["salve"], "use_cache": False}
+    >>> result = salve_audit.run_audit(salve_audit.AuditConfig(model="arrays.npz", **quick))
+    >>> len(result.classes), result.data.n_audit
+    (2, 24)
     """
+    if not isinstance(config, AuditConfig):
+        hint = "run_audit(AuditConfig(model=PATH, data=DIR)); audit_model(model, train, val) audits a module in memory"
+        raise UsageError("run_audit", f"expected an AuditConfig, got {type(config).__name__}", hint=hint)
     reporter = reporter or Reporter(bars=config.progress)
     if config.out is not None:
         check_writable(Path(config.out))
@@ -63,13 +77,15 @@ def run_audit(
     cache = open_cache(config)
     measured = None if finish is not None else _recall(config, cache)
     if measured is None:
-        measured = _measure(config, finish, cache, reporter)
+        measured = _measure(config, finish, cache, reporter, judgement)
     measured = _judge(judgement, measured)
     if config.out is not None:
         with reporter.stage("report", REPORT):
             write_audit(measured, config, cache)
     reporter.tell_finished()
-    return measured.result
+    from salve_audit.audit.kept_files import keep_files
+
+    return keep_files(measured, config)
 
 
 def open_cache(config: AuditConfig) -> StageCache:
@@ -123,12 +139,14 @@ def _measure(
     finish: Callable[[Audit], AuditResult] | None,
     cache: StageCache,
     reporter: Reporter,
+    judgement: Judgement,
 ) -> Measured:
     """Measure everything that the cache lacks, and keep the whole for the next audit."""
     from salve_audit.audit.measure import measure, without_values
 
+    ask_for_more = functools.partial(choose_more_images, judgement) if config.decide else None
     with hearing_warnings() as heard:
-        audit = measure(config, reporter, cache)
+        audit = measure(config, reporter, cache, ask_for_more)
     if finish is not None:
         audit = dataclasses.replace(audit, result=finish(audit))
     measured = audit.measured()

@@ -14,7 +14,7 @@ from salve_audit.inputs.model.classifier import Classifier
 from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.inputs.model.network import names_file
 from salve_audit.results import AuditResult, load_audit
-from salve_audit.sae.files import load_sae
+from salve_audit.sae.files import read_sae
 from salve_audit.sae.models import TrainedSae
 
 
@@ -54,7 +54,7 @@ def load_saved_audit(path: Path) -> SavedAudit:
         why = "is an audit of arrays, in which there was no model"
         raise ResultError(str(path), why, hint="audit the checkpoint on its images")
     file = folder / "sae.safetensors"
-    sae = load_sae(file)
+    sae = read_sae(file)
     if hashlib.sha256(file.read_bytes()).hexdigest() != result.provenance.sae_sha256:
         raise ResultError(str(file), "is not the autoencoder of this audit (its hash is another)")
     if sae.d != result.model.d:

@@ -4,6 +4,7 @@
 
     CACHE/stages/<stage>/<key>.npz              a result: its record, the warnings it was made with, what it is about
     CACHE/stages/<stage>/<key>.npz.<id>.tmp     one that is being written; renamed when done
+    CACHE/stages/<stage>/<key>.parts/           parts of a long stage until it is done, should it be ended before
 
 Renaming is atomic, so audits that share a cache see whole results or none; two that make the same one write the same.
 A zip archive has a checksum for each of its parts: a torn or damaged file is noticed and made again. Nothing in it is
@@ -13,16 +14,19 @@ executed (see `codec`).
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
+import shutil
 import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from salve_audit.audit.cache_folder import ABOUT, DAMAGED, STAGES, SUFFIX, prune
+from salve_audit.audit.cache_folder import ABOUT, DAMAGED, PARTS, STAGES, SUFFIX, prune
 from salve_audit.audit.codec import decode, encode
 
 log = logging.getLogger(__name__)
@@ -95,6 +99,22 @@ class StageCache:
         self.used.add(file)
         prune(self.folder, self.max_bytes, self.used)
 
+    def parts(self, stage: str, key: str) -> Callable[[str], StageParts] | None:
+        """Gives a store for parts of a stage by what they are of; None: nothing is kept."""
+        if self.folder is None:
+            return None
+        folder = self._file(self.folder, stage, key).with_suffix(PARTS)
+
+        def store(of: str) -> StageParts:
+            return StageParts(folder / hashlib.sha256(of.encode()).hexdigest()[:16])
+
+        return store
+
+    def drop_parts(self, stage: str, key: str) -> None:
+        """Remove the parts of a stage that is done."""
+        if self.folder is not None:
+            shutil.rmtree(self._file(self.folder, stage, key).with_suffix(PARTS), ignore_errors=True)
+
     def give_up(self, why: str) -> None:
         """Warn that nothing is kept, and keep nothing from now on."""
         log.warning("%s: the cache cannot be written (%s); nothing is kept for the next audit", self.folder, why)
@@ -103,3 +123,31 @@ class StageCache:
     @staticmethod
     def _file(folder: Path, stage: str, key: str) -> Path:
         return folder / STAGES / stage.replace(" ", "-") / f"{key}{SUFFIX}"
+
+
+@dataclass
+class StageParts:
+    """Arrays by name in a folder, each complete or absent; one that cannot be read is absent."""
+
+    folder: Path
+
+    def recall(self, name: str) -> dict[str, np.ndarray] | None:
+        """What was kept under `name`; None: nothing, or nothing whole."""
+        try:
+            file = self.folder / f"{name}{SUFFIX}"
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as members:
+                return {key: members[key] for key in members.files}
+        except DAMAGED:
+            return None
+
+    def keep(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep arrays."""
+        part = self.folder / f"{name}.{uuid.uuid4().hex[:12]}.tmp"
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with part.open("wb") as stream:
+                np.savez(stream, **arrays)  # type: ignore[arg-type]  # a keyword of its own
+            part.replace(self.folder / f"{name}{SUFFIX}")
+        except OSError:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from salve_audit.audit import codec
 from salve_audit.audit.code_version import file_version, function_version, library_versions
 from salve_audit.audit.codec import hash_record
 from salve_audit.audit.progress import Advance, Reporter, hearing_warnings, log
-from salve_audit.audit.stage_cache import KeptResult, StageCache
+from salve_audit.audit.stage_cache import KeptResult, StageCache, StageParts
 from salve_audit.audit.subject import Subject
 from salve_audit.config import AuditConfig, idle_settings
 
@@ -73,6 +73,7 @@ class Given:
         advance: tells how far the stage is.
         results: of the stages before it, by name.
         stage: that is run.
+        parts: gives a store for parts of a long stage; None: nothing is kept.
     """
 
     subject: Subject
@@ -80,6 +81,7 @@ class Given:
     advance: Advance
     results: Mapping[str, Any]
     stage: Stage[Any]
+    parts: Callable[[str], StageParts] | None = None
 
     def __getitem__(self, stage: Stage[T]) -> T:
         """The result of a stage that is declared in `after`."""
@@ -115,12 +117,20 @@ class StageRunner:
                     kept = KeptResult(stage.compute(self._give(stage)), ())
                 if stage.settled(kept.record):
                     self.cache.keep(stage.name, self.key(stage), KeptResult(kept.record, tuple(heard.texts)))
+                    self.cache.drop_parts(stage.name, self.key(stage))
                 else:
                     self.settled = False
             for text in kept.warnings:
                 log.warning("%s", text)
         self.results[stage.name] = kept.record
         return cast(T, kept.record)
+
+    def amend(self, stage: Stage[T], purpose: str, compute: Callable[[Given], T]) -> T:
+        """The result of a stage that was run, made anew by `compute` of what the stage is given, and not kept."""
+        with self.reporter.stage(f"{stage.name}, continued", purpose):
+            result = compute(self._give(stage))
+        self.results[stage.name] = result
+        return result
 
     def is_ready(self, stage: Stage[Any]) -> bool:
         """True if the result need not be computed."""
@@ -141,7 +151,8 @@ class StageRunner:
 
     def _give(self, stage: Stage[Any]) -> Given:
         settings = cast(AuditConfig, Settings(self.config, stage.name, stage.reads))
-        return Given(self.subject, settings, self.reporter.advance, self.results, stage)
+        parts = self.cache.parts(stage.name, self.key(stage))
+        return Given(self.subject, settings, self.reporter.advance, self.results, stage, parts)
 
     @functools.cached_property
     def _subject_key(self) -> str:

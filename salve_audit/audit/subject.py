@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from salve_audit.activations.cache import SuspendedError
 from salve_audit.activations.device import choose_device
 from salve_audit.activations.extraction import ExtractSettings, extract
 from salve_audit.activations.store import Activations, ActivationSplit
 from salve_audit.audit.cache_folder import find_cache_dir
-from salve_audit.audit.first_result import tell_first
+from salve_audit.audit.first_result import predict_classes, tell_first
 from salve_audit.audit.progress import Advance, Reporter
 from salve_audit.audit.progress import log as stage_log
 from salve_audit.audit.recall import hash_listing
@@ -43,6 +44,7 @@ from salve_audit.inputs.model.decisions import list_decisions
 from salve_audit.inputs.model.enlarged import describe_enlarged
 from salve_audit.inputs.model.identify import ALSO_FIT
 from salve_audit.results import ClassMapping, ClassPair, Decision, ModelInfo
+from salve_audit.results.subject import LIVE
 from salve_audit.sae.supervised_concepts import gather_concepts, select_columns
 from salve_audit.sae.variant_names import SUPERVISED
 from salve_audit.spatial.layers import LayerMemo
@@ -50,6 +52,7 @@ from salve_audit.spatial.layers import LayerMemo
 log = logging.getLogger(__name__)
 cache_log = logging.getLogger(f"{__name__}.cache")  # what it says is not of the result, see `hearing_warnings`
 PASS_STAGE = "activations"
+BY_HAND, LIVE_REMEDY = "--classes FILE maps them by hand", "bring labels and classes into the order of the outputs"
 INPUTS, PASS = "model and data, matched", "one pass of all images through the network"
 
 
@@ -123,17 +126,40 @@ def _from_images(path: Path, data: Path, config: AuditConfig, reporter: Reporter
         images = match_classes(
             images, classifier.n_outputs, classifier.class_names, config.classes, classifier.class_order
         )
-        decisions = list_decisions(classifier, images)
-        _say(decisions)
-        _check_label(classifier, images.classes, config.label)
-        attributes = _find_attributes(images, config)
+    return compute_subject(classifier, images, config, reporter, listing)
+
+
+def compute_subject(
+    classifier: Classifier, images: ImageSet, config: AuditConfig, reporter: Reporter, listing: str
+) -> Subject:
+    """The subject of a network and images with one class name per output: one pass, or activations from the cache.
+
+    Args:
+        classifier: the network.
+        images: matched with its outputs.
+        config: of the audit.
+        reporter: is told of the pass.
+        listing: hash of the images before they were matched.
+
+    Raises:
+        SalveError: the images cannot be read, or the network cannot be run on them.
+    """
+    decisions = list_decisions(classifier, images)
+    _say(decisions)
+    _check_label(classifier, images.classes, config.label)
+    attributes = _find_attributes(images, config)
     with reporter.stage(PASS_STAGE, PASS) as time:
         activations = _extract(classifier, images, config, reporter.advance)
         time.from_cache = activations.from_cache
     tell_first(activations, images.classes, classifier.notes, images.mapping)
     suspicion = (
         *_warn_enlarged(classifier, images),
-        *_suspect(activations, images.classes, matched_by_name=images.matched_by_name),
+        *_suspect(
+            activations,
+            images.classes,
+            LIVE_REMEDY if classifier.format == LIVE else BY_HAND,
+            matched_by_name=images.matched_by_name,
+        ),
     )
     subject = Subject(
         activations=activations,
@@ -226,13 +252,12 @@ def _say_precision(activations: Activations) -> tuple[str, ...]:
 def _suspect(
     activations: Activations,
     classes: tuple[str, ...],
-    remedy: str = "--classes FILE maps them by hand",
+    remedy: str,
     matched_by_name: bool = False,
 ) -> tuple[str, ...]:
     """A warning, said and kept, where the classes are probably not the outputs they were matched with."""
     head, audit = activations.head, activations.audit
-    logits = np.asarray(audit.acts) @ head.weight.T + head.bias
-    text = suspect_mapping(logits, audit.labels, head.n_classes, classes, remedy, matched_by_name)
+    text = suspect_mapping(predict_classes(audit, head), audit.labels, head.n_classes, classes, remedy, matched_by_name)
     if text is not None:
         log.warning("%s", text)
     return () if text is None else (text,)
@@ -302,7 +327,7 @@ def extract_anyway(classifier: Classifier, images: ImageSet, settings: ExtractSe
     try:
         return extract(classifier, images, settings)
     except OutputError as error:
-        if settings.cache_dir is None:
+        if settings.cache_dir is None or isinstance(error, SuspendedError):
             raise
         cache_log.warning("%s: %s; activations are not kept for the next audit", error.what, error.why)
     return extract(classifier, images, dataclasses.replace(settings, cache_dir=None))

@@ -16,26 +16,32 @@ PAIRED = "Accuracies and flip medians are compared image by image; image relianc
 UNPAIRED = "Image reliance is compared by the intervals of both audits; accuracies and flip medians are not compared."
 
 
-def compare_audits(old_path: str | Path, new_path: str | Path, allowed: tuple[str, ...] = ()) -> Comparison:
+def compare_audits(
+    old_audit: str | Path | AuditResult, new_audit: str | Path | AuditResult, allowed: tuple[str, ...] = ()
+) -> Comparison:
     """What changed from the old audit to the new one.
 
     Args:
-        old_path, new_path: each an audit.json or the folder that holds one.
+        old_audit, new_audit: each a result, an audit.json or the folder that holds one.
         allowed: what the two need not share, by the words of ``--allow-mismatch``; what differs is named in the result.
 
     Raises:
         ResultError: one of them cannot be read, or they differ in more than the model; names what.
         UsageError: an unknown mismatch is allowed.
     """
-    compared = compare_numbers(Path(old_path), Path(new_path), allowed)
+    old, new = (audit if isinstance(audit, AuditResult) else load_audit(audit) for audit in (old_audit, new_audit))
+    compared = compare_numbers(old, new, allowed)
     if compared.refused:
         more = f" (and {len(compared.refused) - 1} more)" if len(compared.refused) > 1 else ""
-        raise ResultError(str(new_path), compared.refused[0] + more)
-    old, new = load_audit(old_path), load_audit(new_path)
+        raise ResultError(_name(new_audit), compared.refused[0] + more)
     changes = {(change.class_name, change.measure): change for change in compared.changes}
     is_paired = any(change.measure == "accuracy" and change.loss is not None for change in compared.changes)
     ranked = sorted(_classes(old, new, changes), key=_rank)
     return Comparison(old, new, compared.notes, PAIRED if is_paired else UNPAIRED, tuple(ranked))
+
+
+def _name(audit: str | Path | AuditResult) -> str:
+    return audit.model.name if isinstance(audit, AuditResult) else str(audit)
 
 
 def _rank(change: ClassChange) -> tuple[int, float, str]:

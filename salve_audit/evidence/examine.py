@@ -28,6 +28,7 @@ from salve_audit.evidence.factors.measure import ExaminedImages, FactorNetwork, 
 from salve_audit.evidence.fast_network import Clock, FastNetwork, choose_batch_size, watch_streams
 from salve_audit.evidence.findings import EvidenceFindings, Share, assess_evidence
 from salve_audit.evidence.images import EvidenceImages
+from salve_audit.evidence.parts import PartStore
 from salve_audit.evidence.probe import Probe, RunPrecision
 from salve_audit.evidence.search import (
     Evidence,
@@ -58,6 +59,7 @@ class AuditedNetwork:
         seed: of every random draw.
         precision: of the passes.
         clock: of the measure.
+        parts: see `FastNetwork`.
     """
 
     classifier: Classifier
@@ -67,6 +69,7 @@ class AuditedNetwork:
     seed: int
     precision: RunPrecision = field(default_factory=RunPrecision)
     clock: Clock = field(default_factory=Clock)
+    parts: PartStore | None = None
 
     def rng(self, purpose: str) -> np.random.Generator:
         """Create a generator of its own for each purpose."""
@@ -109,9 +112,9 @@ def search_evidence(network: AuditedNetwork, images: EvidenceImages) -> tuple[Ev
     Raises:
         LayerError: no image can be read, no class was finished in time, or the network fails.
     """
-    classifier = network.classifier
+    classifier, clock = network.classifier, network.clock
     try:
-        with watch_streams(classifier, network.layer, network.head, network.precision, network.clock) as fast:
+        with watch_streams(classifier, network.layer, network.head, network.precision, clock, network.parts) as fast:
             evidence = _search(fast, images)
             findings = assess_evidence(evidence, network.rng("concepts"))
             controls = _ControlRuns(fast, images, evidence, findings).measure(network.rng("random places"))

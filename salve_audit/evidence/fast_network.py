@@ -6,6 +6,7 @@ streams, and `Clock` says when to stop.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,7 @@ from torch import Tensor
 from salve_audit.activations.precision import LEAST_GAIN, measure_gain
 from salve_audit.activations.store import BF16, FP32
 from salve_audit.activations.streams import copy_for_streams, count_streams, run_streams, single_thread
+from salve_audit.evidence.parts import PartStore, remember
 from salve_audit.evidence.probe import Probe, RunPrecision, soft_margin, watch_network
 from salve_audit.inputs.model.classifier import Classifier
 from salve_audit.inputs.model.exact import exact_convolutions
@@ -57,11 +59,14 @@ class FastNetwork:
         probes: one for each stream; they share the weights.
         device: where images are moved to.
         clock: of the measure.
+        parts: results of batches that an interrupted run has left; None: none are kept.
     """
 
     probes: tuple[Probe, ...]
     device: torch.device
     clock: Clock = field(default_factory=Clock)
+    parts: PartStore | None = None
+    _calls: Iterator[int] = field(default_factory=itertools.count, init=False, repr=False)
 
     @property
     def probe(self) -> Probe:
@@ -70,7 +75,14 @@ class FastNetwork:
 
     def map(self, work: Callable[[Probe, T], R], items: Iterable[T]) -> list[R]:
         """Results of ``work(probe, item)`` in the order of the items, of which a few are taken ahead."""
-        return list(run_streams(self.probes, work, items))
+        if self.parts is None:
+            return list(run_streams(self.probes, work, items))
+        parts, call = self.parts, next(self._calls)  # the calls of a measure come in the same order every time
+
+        def recall_or_work(probe: Probe, numbered: tuple[int, T]) -> R:
+            return remember(parts, f"{call}-{numbered[0]}", lambda: work(probe, numbered[1]))
+
+        return list(run_streams(self.probes, recall_or_work, enumerate(items)))
 
     def batches(self, n: int, size: tuple[int, int]) -> list[slice]:
         """`n` images of this height and width in batches that a backward pass has memory for."""
@@ -90,7 +102,12 @@ def choose_batch_size(size: tuple[int, int], device: torch.device) -> int:
 
 @contextmanager
 def watch_streams(
-    classifier: Classifier, layer: SpatialLayer, head: LinearHead, precision: RunPrecision, clock: Clock
+    classifier: Classifier,
+    layer: SpatialLayer,
+    head: LinearHead,
+    precision: RunPrecision,
+    clock: Clock,
+    parts: PartStore | None = None,
 ) -> Iterator[FastNetwork]:
     """Yield the network as probes while the block runs: copies that share their weights, the network is untouched.
 
@@ -100,12 +117,13 @@ def watch_streams(
         head: that logits are computed with.
         precision: of passes with and without gradients.
         clock: of the measure.
+        parts: see `FastNetwork`.
     """
     device = next((tensor.device for tensor in classifier.model.parameters()), torch.device("cpu"))
     copies = copy_for_streams(classifier, device, count_streams(device))
     with exact_convolutions(), ExitStack() as stack:
         probes = tuple(stack.enter_context(watch_network(copy, layer, head, precision)) for copy in copies)
-        yield FastNetwork(probes, device, clock)
+        yield FastNetwork(probes, device, clock, parts)
 
 
 def choose_run_precision(

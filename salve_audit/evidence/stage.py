@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -20,10 +21,11 @@ from salve_audit.activations.images import first_images
 from salve_audit.activations.spread import spread_rows
 from salve_audit.activations.store import FP32
 from salve_audit.activations.streams import copy_for_streams
-from salve_audit.errors import DataError, SalveError
+from salve_audit.errors import DataError, LayerError, SalveError
 from salve_audit.evidence.concept_file import serialise_concepts
 from salve_audit.evidence.drawing import ShownImages, draw_concepts, draw_factors
 from salve_audit.evidence.examine import AuditedNetwork, Controls, examined_images, search_evidence
+from salve_audit.evidence.factors.class_means import ClassMeans, gather_class_means
 from salve_audit.evidence.factors.measure import TIED, predict
 from salve_audit.evidence.fast_network import (
     Clock,
@@ -36,6 +38,7 @@ from salve_audit.evidence.fast_network import (
 from salve_audit.evidence.findings import EvidenceFindings
 from salve_audit.evidence.images import EvidenceImages
 from salve_audit.evidence.looks import RegionSources
+from salve_audit.evidence.parts import PartStore
 from salve_audit.evidence.probe import Probe, watch_network
 from salve_audit.evidence.projection_fitting import ConceptProjections, project_concepts
 from salve_audit.evidence.properties import add_looks
@@ -62,6 +65,7 @@ TRACED = 4  # images that layers are found on
 PER_CLASS = (100, 60, 40, 30)  # images; fewer where time is short, and below 30 a class is thin: rather fewer classes
 GRADIENTS, FORWARDS = 5, 14  # runs of a single image, about, controls included
 ROUNDS = 2  # of a batch that is timed
+CONTROLS, MOST_CONTROLS = 16, 256  # images of every other class beside classes that are examined again, and of all
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,13 @@ class EvidenceInputs:
         seed: of every random draw.
         layer: module whose activations distinguish evidence regions; None: the network's first block.
         seconds: of wall time that the measure may take; None: as long as it takes, as where a limit judges the numbers.
+        sizes: images of the classes to examine, by class index, the first ones first, beside a few of the others as
+            control; empty: of every class as many as there is time for.
         precision: of the backbone pass, in which predictions agree.
         with_images: concepts are shown with images.
         trace: of a `LayerMemo`, so that other stages share the trace of the network; None: passes of its own.
         advance: is told how far it is, see `EvidenceImages`.
+        parts: gives a store for the batches of the search that its name describes; None: nothing is kept of it.
     """
 
     classifier: Classifier
@@ -99,10 +106,12 @@ class EvidenceInputs:
     seed: int
     layer: str | None = None
     seconds: float | None = None
+    sizes: Mapping[int, int] = field(default_factory=dict)
     precision: str = FP32
     with_images: bool = True
     trace: TraceLayers | None = None
     advance: Callable[[int, int], None] | None = None
+    parts: Callable[[str], PartStore] | None = None
 
 
 @dataclass(frozen=True)
@@ -114,16 +123,22 @@ class EvidenceOutcome:
         concepts: evidence regions and global factors that classes depend on, in the order of audit.json.
         evidence: how it was measured, or why it was not.
         projections: of the concepts, for an edit; None: nothing was measured.
+        means: statistics of global factors by class, for the explanation of single images.
     """
 
     classes: tuple[ClassReliance, ...]
     concepts: tuple[Concept, ...]
     evidence: EvidenceInfo
     projections: ConceptProjections | None = None
+    means: ClassMeans = field(default_factory=ClassMeans)
 
     def serialise(self, hashes: Mapping[str, str]) -> bytes | None:
         """The content of concepts.safetensors with these hashes of the model and data; None: nothing was measured."""
-        return None if self.projections is None else serialise_concepts(self.projections, self.concepts, hashes)
+        return (
+            None
+            if self.projections is None
+            else serialise_concepts(self.projections, self.concepts, hashes, self.means)
+        )
 
 
 def measure_evidence(inputs: EvidenceInputs, classes: Sequence[ClassReliance]) -> EvidenceOutcome:
@@ -167,6 +182,8 @@ def _measure(inputs: EvidenceInputs, classes: Sequence[ClassReliance]) -> Eviden
         inputs.images, inputs.paths, inputs.labels, network.classifier.transform, sample.rows, inputs.workers
     )
     images.advance = inputs.advance
+    if inputs.parts is not None:
+        network = dataclasses.replace(network, parts=inputs.parts(f"{sample.rows.tolist()} {network.precision}"))
     evidence, findings, controls = search_evidence(network, images)
     run = _Run(network, images, evidence, findings, inputs.trace)
     concepts, projections, removed = _remove_inside(run, inputs.classes)
@@ -190,7 +207,8 @@ def _measure(inputs: EvidenceInputs, classes: Sequence[ClassReliance]) -> Eviden
         why_left_out=f"the time for it was over ({inputs.seconds:g} s, --evidence-budget)" if n_left else "",
     )
     measured = tuple(dataclasses.replace(record, image_reliance=records.get(record.index)) for record in classes)
-    return EvidenceOutcome(measured, concepts, info, projections)
+    means = gather_class_means(controls.factors.statistics, len(inputs.classes))
+    return EvidenceOutcome(measured, concepts, info, projections, means)
 
 
 @dataclass(frozen=True)
@@ -311,13 +329,19 @@ class Sample:
 def _choose(inputs: EvidenceInputs, network: AuditedNetwork) -> Sample:
     """Choose the sample that there is time for, by what a real batch takes."""
     if inputs.seconds is None:
-        return choose_sample(inputs.labels, inputs.fragility, None)
+        return _choose_for(inputs, None)
     size = choose_batch_size(network.classifier.transform.input_size[1:], network.device)
     batch = read_first_images(network.classifier, inputs.images, inputs.paths, size).to(network.device)
     with watch_streams(network.classifier, network.layer, network.head, network.precision, network.clock) as fast:
         seconds = time_image(fast, batch)
     log.info("%.0f ms an image", 1000 * seconds)
-    return choose_sample(inputs.labels, inputs.fragility, int(inputs.seconds / seconds))
+    return _choose_for(inputs, int(inputs.seconds / seconds))
+
+
+def _choose_for(inputs: EvidenceInputs, affordable: int | None) -> Sample:
+    if inputs.sizes:
+        return choose_again(inputs.labels, inputs.sizes, affordable)
+    return choose_sample(inputs.labels, inputs.fragility, affordable)
 
 
 def time_image(fast: FastNetwork, batch: Float[Tensor, "n c h w"]) -> float:
@@ -354,3 +378,30 @@ def choose_sample(labels: Int[np.ndarray, " n"], fragility: Float[np.ndarray, " 
     per_class = next(fitting, PER_CLASS[-1])
     rows = [spread_rows(np.flatnonzero(labels == label), per_class) for label in order]
     return Sample(np.concatenate(rows), per_class)
+
+
+def choose_again(labels: Int[np.ndarray, " n"], sizes: Mapping[int, int], affordable: int | None) -> Sample:
+    """Choose so many images of these classes, as far as there is time, after a few of the other classes as control.
+
+    Args:
+        labels: of the audit split.
+        sizes: images by class index; the first classes are chosen first, and none in part.
+        affordable: images that there is time for, about; None: any number.
+
+    Raises:
+        LayerError: there is no time for any of the classes.
+    """
+    others = [label for label in np.unique(labels).tolist() if label not in sizes]
+    each = max(1, min(CONTROLS, MOST_CONTROLS // max(1, len(others))))
+    chosen = [spread_rows(np.flatnonzero(labels == label), each) for label in others[:MOST_CONTROLS]]
+    left = math.inf if affordable is None else affordable - sum(map(len, chosen))
+    n_controls = len(chosen)
+    for label, n in sizes.items():
+        rows = spread_rows(np.flatnonzero(labels == label), n)
+        if len(rows) > left:
+            break
+        chosen.append(rows)
+        left -= len(rows)
+    if len(chosen) == n_controls:
+        raise LayerError("image reliance", "the time does not suffice for more images of any class")
+    return Sample(np.concatenate(chosen), max(map(len, chosen)))

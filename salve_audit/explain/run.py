@@ -11,6 +11,7 @@ from torch import Tensor
 from salve_audit.errors import LayerError
 from salve_audit.explain.decomposition import LogitParts, decompose
 from salve_audit.explain.edits import edit_head, plan_edits
+from salve_audit.explain.factors import find_factors
 from salve_audit.explain.findings import (
     ClassScore,
     Decomposition,
@@ -39,7 +40,9 @@ def explain_images(request: ExplainRequest) -> tuple[Explanation, ...]:
     """
     subject = load_explain_subject(request)
     plan_edits(request, subject.audit, 0)  # names are checked before the images are
-    return tuple(_explain(request, subject, read_image(path, subject.classifier), str(path)) for path in request.images)
+    return tuple(
+        explain_prepared(request, subject, read_image(path, subject.classifier), str(path)) for path in request.images
+    )
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,14 @@ class _Seen:
         return self.head.weight @ self.acts + self.head.bias
 
 
-def _explain(
+def explain_prepared(
     request: ExplainRequest, subject: ExplainSubject, images: Float[Tensor, "1 c h w"], name: str
 ) -> Explanation:
+    """One image that is prepared for the network; `name` is for readers.
+
+    Raises:
+        SalveError: an edit names what is not there, or the network cannot be run.
+    """
     acts, result = subject.read_acts(images), subject.audit.result
     codes = subject.audit.sae.encode(acts)[0].astype(np.float64)
     state = _Seen(acts[0].astype(np.float64), codes, float64_head(subject.head), result.data.classes)
@@ -88,6 +96,7 @@ def _explain(
         why_no_maps=why,
         regions=evidence,
         why_no_regions=why_no_regions,
+        factors=find_factors(subject, images, scores[0].index, request.insert),
     )
 
 

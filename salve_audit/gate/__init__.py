@@ -3,20 +3,6 @@
 See `salve_audit.gate.notebook.judge_for_people` for the arguments and the result.
 """
 
-from __future__ import annotations
+from salve_audit.callable_package import make_callable
 
-import sys
-import types
-from typing import Any
-
-
-class _CallablePackage(types.ModuleType):
-    """The package as a function, so that a notebook needs no second name for it."""
-
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        from salve_audit.gate.notebook import judge_for_people
-
-        return judge_for_people(*arguments, **options)
-
-
-sys.modules[__name__].__class__ = _CallablePackage
+make_callable(__name__, "salve_audit.gate.notebook", "judge_for_people")

@@ -14,11 +14,13 @@ from salve_audit.inputs.digest import hash_stream
 from salve_audit.interventions.registry import SALVE
 from salve_audit.results import AuditResult
 from salve_audit.results.audit import find_audit, read_audit_text
+from salve_audit.results.companions import FolderCompanions
 from salve_audit.results.consistency import check_consistency
 from salve_audit.results.digest import DIGEST, is_sealed
 from salve_audit.results.schema import from_dict
 from salve_audit.results.stale import read_stale
 from salve_audit.results.upgrade import upgrade
+from salve_audit.results.view import companions_of
 
 SEALED, UNSEALED, BROKEN = "sealed", "unsealed", "broken"
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".onnx")
@@ -29,6 +31,7 @@ _EMPTY: Mapping[str, Any] = {  # parts that no rule reads, and that are large
     "stress": None,
     "deep_edits": None,
     "seeing": None,
+    "data_check": None,
     "demo": None,
 }
 _NO_CURVE = {"alpha_hat": [], "accuracy": [], "others": [], "non_monotone": False}
@@ -58,6 +61,21 @@ class AuditFile:
     def folder(self) -> Path:
         """Where the other files of the audit lie."""
         return self.path.parent
+
+
+def open_audit(audit: AuditResult | str | Path) -> AuditFile:
+    """An audit as the gate reads it: a result in memory, or a saved one, read again with its digest and its mark.
+
+    Raises:
+        ResultError: there is no such file, or it does not fit the schema.
+        UsageError: neither a result nor a path.
+    """
+    if isinstance(audit, (str, Path)):
+        return read_audit_file(Path(audit))
+    if not isinstance(audit, AuditResult):
+        raise UsageError("audit", f"expected a result or a path, got {type(audit).__name__}")
+    companions = companions_of(audit)
+    return read_audit_file(companions.audit) if isinstance(companions, FolderCompanions) else wrap_result(audit)
 
 
 def wrap_result(result: AuditResult) -> AuditFile:

@@ -7,6 +7,7 @@ is compared by the intervals of both, as if they were independent: that is rathe
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ from typing import IO, TYPE_CHECKING
 from salve_audit.errors import ResultError, UsageError
 from salve_audit.gate.audit_file import BROKEN, UNSEALED, AuditFile
 from salve_audit.gate.estimates import AUDITED, Decision, Estimate, at_confidence, decide, unjudged
-from salve_audit.gate.measures import measure
+from salve_audit.gate.measures import Dependence, measure
 from salve_audit.gate.policy import Policy, Setting
+from salve_audit.gate.review import Review, review_class
 from salve_audit.gate.rules import DAMAGE, DROP, REDUNDANCY, RELIANCE
 from salve_audit.results import AuditResult, ClassReliance
+from salve_audit.results.view import companions_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,6 +62,7 @@ class Compared:
         new, old: both audits.
         new_samples, old_samples: their images; None: samples.parquet is not there.
         name: of the baseline, for messages.
+        review: what people have said of dependences; those that are accepted are no loss.
     """
 
     new: AuditResult
@@ -66,6 +70,7 @@ class Compared:
     new_samples: Samples | None
     old_samples: Samples | None
     name: str
+    review: Review | None = None
 
 
 def find_mismatches(new: AuditFile, old: AuditFile) -> dict[str, str]:
@@ -94,6 +99,18 @@ def read_samples(folder: Path) -> Samples | None:
     """
     file = folder / SAMPLES
     return parse_samples(file, str(file)) if file.is_file() else None
+
+
+def samples_of(audit: AuditFile) -> Samples | None:
+    """The images of an audit, saved or in memory; None: they are not at hand.
+
+    Raises:
+        ResultError: the file is damaged.
+    """
+    if audit.is_on_disk:
+        return read_samples(audit.folder)
+    companions = companions_of(audit.result)
+    return None if companions is None else parse_samples(io.BytesIO(companions.read(SAMPLES)), SAMPLES)
 
 
 def parse_samples(source: Path | IO[bytes], name: str) -> Samples:
@@ -289,8 +306,11 @@ def _compare_intervals(
     name: str, setting: Setting, policy: Policy, compared: Compared, classes: tuple[ClassReliance, ClassReliance]
 ) -> tuple[Estimate, float]:
     """A loss from two estimates with intervals: bounds by Newcombe's method 10, p-value from the nearer bound."""
-    rule = Setting(BY_INTERVAL[name], 0.0)
-    old, new = measure(rule, compared.old, classes[0]), measure(rule, compared.new, classes[1])
+    rule, audits = Setting(BY_INTERVAL[name], 0.0), (compared.old, compared.new)
+    old, new = (
+        measure(rule, audit, part, _find_accepted(compared.review, audit, part, policy))
+        for audit, part in zip(audits, classes, strict=True)
+    )
     for part in (new, old):
         if part.reason:
             return part, 1.0
@@ -300,9 +320,16 @@ def _compare_intervals(
     value = worse.value - better.value
     low = value - math.hypot(worse.value - worse.low, better.high - better.value)
     high = value + math.hypot(worse.high - worse.value, better.value - better.low)
-    estimate = Estimate(value, low, high, min(old.n, new.n), whole=old.whole)
+    estimate = Estimate(value, low, high, min(old.n, new.n), whole=old.whole, looks=max(old.looks, new.looks))
     assert setting.limit is not None, "a limit is set"
-    return at_confidence(estimate, policy.confidence), _p_from_interval(estimate, setting.limit)
+    p = min(1.0, estimate.looks * _p_from_interval(estimate, setting.limit))
+    return at_confidence(estimate, policy.confidence), p
+
+
+def _find_accepted(
+    review: Review | None, result: AuditResult, class_info: ClassReliance, policy: Policy
+) -> tuple[Dependence, ...]:
+    return () if review is None else review_class(review, result, class_info, policy.strong).accepted
 
 
 def _p_from_interval(estimate: Estimate, limit: float) -> float:

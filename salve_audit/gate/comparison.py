@@ -7,18 +7,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from salve_audit.gate.audit_file import AuditFile, read_audit_file
+from salve_audit.gate.audit_file import AuditFile, open_audit
 from salve_audit.gate.baseline import (
     SAMPLES,
     Compared,
     check_mismatches,
     compare_with_baseline,
     find_mismatches,
-    read_samples,
+    samples_of,
 )
 from salve_audit.gate.estimates import finite
 from salve_audit.gate.policy import Policy, Setting
 from salve_audit.gate.rules import DROP, DROP_MEASURES
+from salve_audit.results import AuditResult
 
 BETTER, WORSE, ALIKE, UNKNOWN = "better", "worse", "not distinguished", "not compared"
 
@@ -61,19 +62,19 @@ class Comparison:
     notes: tuple[str, ...]
 
 
-def compare_audits(old: Path, new: Path, allowed: tuple[str, ...] = ()) -> Comparison:
+def compare_audits(old: Path | AuditResult, new: Path | AuditResult, allowed: tuple[str, ...] = ()) -> Comparison:
     """Every measure that both audits have.
 
     Raises:
         ResultError: one of them cannot be read.
         UsageError: an unknown mismatch is allowed.
     """
-    before, after = read_audit_file(old), read_audit_file(new)
+    before, after = open_audit(old), open_audit(new)
     mismatches = find_mismatches(after, before)
     refused = check_mismatches(mismatches, allowed)
     if refused:
         return Comparison((), refused, ())
-    samples = read_samples(after.folder), read_samples(before.folder)
+    samples = samples_of(after), samples_of(before)
     compared = Compared(after.result, before.result, *samples, str(before.folder))
     notes = [why for word, why in mismatches.items() if word in allowed]
     notes += [f"{SAMPLES} is missing: accuracy and flips are not compared"] * (None in samples)

@@ -23,6 +23,7 @@ class Estimate:
         doubt_needs: images that would settle the doubt; None: no number would, or there is none.
         on_log_scale: the interval is symmetrical in the logarithm.
         whole: the value is a count.
+        looks: times that images were examined for it; after the first the interval has to be wider.
     """
 
     value: float = math.nan
@@ -35,6 +36,7 @@ class Estimate:
     doubt_needs: int | None = None
     on_log_scale: bool = False
     whole: bool = False
+    looks: int = 1
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,10 @@ def at_confidence(estimate: Estimate, confidence: float) -> Estimate:
     """The estimate with the interval of another confidence.
 
     Half-widths scale with the normal quantile, on the scale on which the interval is symmetrical: that is exact for
-    normal estimates and close for the others. Counts cannot be scaled: their interval is only ever widened.
+    normal estimates and close for the others. Counts cannot be scaled: their interval is only ever widened. Where
+    images were examined more than once, the confidence allows for it.
     """
+    confidence = allow_for(confidence, estimate.looks)
     if estimate.reason or confidence == AUDITED:
         return estimate
     ratio = _quantile(confidence) / _quantile(AUDITED)
@@ -72,6 +76,11 @@ def at_confidence(estimate: Estimate, confidence: float) -> Estimate:
         return replace(estimate, low=math.floor(low), high=math.ceil(high) if math.isfinite(high) else high)
     low, high = (_scaled(estimate, bound, ratio) for bound in (estimate.low, estimate.high))
     return replace(estimate, low=low, high=high)
+
+
+def allow_for(confidence: float, looks: int) -> float:
+    """The confidence of each of several looks that err together as seldom as one of `confidence` (Bonferroni)."""
+    return 1 - (1 - confidence) / looks
 
 
 def _scaled(estimate: Estimate, bound: float, ratio: float) -> float:

@@ -105,14 +105,21 @@ def why_thin(class_info: ClassReliance) -> Estimate | None:
     Too few images, or too few flips, are nobody's fault; images enough of which few are classified correctly are the
     model's.
     """
-    if class_info.n < THIN_IMAGES:
-        return unjudged(f"{class_info.n} audit images, {THIN_IMAGES} are needed", thin=True, n=class_info.n)
-    if class_info.n_correct < THIN_IMAGES:
-        return unjudged(
-            f"only {class_info.n_correct} of {class_info.n} images are classified correctly, {THIN_IMAGES} are needed"
-        )
+    few = _why_few(class_info)
+    if few is not None:
+        return few
     if class_info.thin:
         return unjudged(f"fewer than {THIN_FLIPS} predictions flip at any strength", thin=True, n=class_info.n)
+    return None
+
+
+def _why_few(class_info: ClassReliance) -> Estimate | None:
+    """The reason why nothing can be said of a class's feature: too few images, or too few that are right."""
+    n, n_correct = class_info.n, class_info.n_correct
+    if n < THIN_IMAGES:
+        return unjudged(f"{n} audit images, {THIN_IMAGES} are needed", thin=True, n=n)
+    if n_correct < THIN_IMAGES:
+        return unjudged(f"only {n_correct} of {n} images are classified correctly, {THIN_IMAGES} are needed")
     return None
 
 
@@ -134,7 +141,7 @@ def _measure_redundancy(result: AuditResult, class_info: ClassReliance, limit: f
     if limit > reliance.redundancy_limit and reliance.redundancy_high is None:
         return unjudged(f"at most {reliance.redundancy_limit} regions were removed, which says nothing of {limit:g}")
     low, high = _or_inf(reliance.redundancy_low), _or_inf(reliance.redundancy_high)
-    return Estimate(_or_inf(reliance.redundancy), low, high, reliance.n, whole=True)
+    return Estimate(_or_inf(reliance.redundancy), low, high, reliance.n, whole=True, looks=reliance.examinations)
 
 
 def _measure_reliance(result: AuditResult, class_info: ClassReliance, accepted: tuple[Dependence, ...]) -> Estimate:
@@ -148,9 +155,23 @@ def _measure_reliance(result: AuditResult, class_info: ClassReliance, accepted: 
             return known(0.0, reliance.n)
         strongest = rest[0]
         if strongest.drop < reliance.reliance:
-            return Estimate(strongest.drop, strongest.low, strongest.high, reliance.n)
+            return estimate_drop(strongest, reliance)
     doubt, needed = _doubt(reliance)
-    return Estimate(reliance.reliance, reliance.low, reliance.high, reliance.n, doubt=doubt, doubt_needs=needed)
+    return Estimate(
+        reliance.reliance,
+        reliance.low,
+        reliance.high,
+        reliance.n,
+        doubt=doubt,
+        doubt_needs=needed,
+        looks=reliance.examinations,
+    )
+
+
+def estimate_drop(dependence: Dependence, reliance: ImageReliance | None) -> Estimate:
+    """A dependence as an estimate; `reliance`: of its class."""
+    n, looks = (0, 1) if reliance is None else (reliance.n, reliance.examinations)
+    return Estimate(dependence.drop, dependence.low, dependence.high, n, looks=looks)
 
 
 def _doubt(reliance: ImageReliance) -> tuple[str, int | None]:
@@ -173,7 +194,14 @@ def _measure_factor(result: AuditResult, class_info: ClassReliance, name: str) -
     factor = next((factor for factor in reliance.factors if factor.name == name), None)
     if factor is None:
         return unjudged(f"the factor {name!r} was not measured")
-    return Estimate(factor.removed, factor.low, factor.high, reliance.n, doubt=_factor_doubt(factor))
+    return Estimate(
+        factor.removed,
+        factor.low,
+        factor.high,
+        reliance.n,
+        doubt=_factor_doubt(factor),
+        looks=reliance.examinations,
+    )
 
 
 def _factor_doubt(factor: FactorEffect) -> str:
@@ -187,10 +215,12 @@ def _why_no_reliance(result: AuditResult, class_info: ClassReliance) -> Estimate
     if reliance is None:
         absent = "" if result.evidence is None else result.evidence.why_absent
         return unjudged("image reliance was not measured" + (f" ({absent})" if absent else ""))
-    if reliance.thin or reliance.n < THIN_IMAGES:
+    if reliance.n < THIN_IMAGES:
         return unjudged(f"{reliance.n} images were examined, {THIN_IMAGES} are needed", thin=True, n=reliance.n)
     if 2 * reliance.n_correct < reliance.n:
         return unjudged(f"only {reliance.n_correct} of {reliance.n} images examined are classified correctly")
+    if reliance.thin:
+        return unjudged("too few images were examined", thin=True, n=reliance.n)
     return None
 
 
@@ -199,6 +229,9 @@ def _measure_damage(result: AuditResult, class_info: ClassReliance) -> Estimate:
     edit = next((edit for edit in edits if edit.target_accuracy == EDITED_TO), None)
     if edit is None:
         return unjudged("SALVE was not among the interventions")
+    few = _why_few(class_info)
+    if few is not None:
+        return few
     if not edit.reached:
         return unjudged(f"suppressing its dominant feature does not take the class to {EDITED_TO:.0%}", thin=True)
     n_others, hits = result.counts[0] - class_info.n, result.counts[1] - class_info.n_correct
@@ -212,17 +245,25 @@ def _measure_damage(result: AuditResult, class_info: ClassReliance) -> Estimate:
 def _measure_null(class_info: ClassReliance) -> Estimate:
     if class_info.null_p is None:
         return why_thin(class_info) or unjudged("no null control could be drawn")
-    return known(class_info.null_p, class_info.null.n_samples)
+    return _why_few(class_info) or known(class_info.null_p, class_info.null.n_samples)
 
 
 def _measure_stability(class_info: ClassReliance) -> Estimate:
     if class_info.stable is None:
         return unjudged("a single autoencoder was trained, so stability was not measured")
-    return known(float(class_info.stable), class_info.n)
+    return _why_few(class_info) or known(float(class_info.stable), class_info.n)
 
 
 def _measure_accuracy(class_info: ClassReliance) -> Estimate:
     return measure_share(class_info.n_correct, class_info.n)
+
+
+def _measure_presence(class_info: ClassReliance) -> Estimate:
+    """Whether image reliance was measured, on a class that is right often enough for it to mean something."""
+    reliance = class_info.image_reliance
+    if reliance is not None and reliance.n >= THIN_IMAGES and 2 * reliance.n_correct < reliance.n:
+        return unjudged(f"only {reliance.n_correct} of {reliance.n} images examined are classified correctly")
+    return known(float(reliance is not None), class_info.n)
 
 
 def measure_share(hits: int, n: int, confidence: float = 0.95) -> Estimate:
@@ -241,5 +282,5 @@ _BY_CLASS: Mapping[RuleKind, Callable[[ClassReliance], Estimate]] = {
     NULL_P: _measure_null,
     STABLE: _measure_stability,
     ACCURACY: _measure_accuracy,
-    MEASURED: lambda class_info: known(float(class_info.image_reliance is not None), class_info.n),
+    MEASURED: _measure_presence,
 }

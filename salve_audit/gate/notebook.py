@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from salve_audit.errors import SalveError
-from salve_audit.gate.audit_file import read_audit_file, wrap_result
+from salve_audit.errors import SalveError, UsageError
+from salve_audit.gate.audit_file import open_audit
 from salve_audit.gate.output.markdown import render_markdown
 from salve_audit.gate.output.text import render_text
 from salve_audit.gate.policy import Policy
 from salve_audit.gate.policy_file import load_policy, read_policy
+from salve_audit.gate.rules import KINDS, SHORTHANDS
 from salve_audit.gate.run import Request, judge_file
 from salve_audit.results import AuditResult, Verdict
 
@@ -62,7 +64,7 @@ def judge_for_people(
     audit: AuditResult | str | Path,
     policy: str | Path | Mapping[str, Any] | None = None,
     *,
-    baseline: str | Path | None = None,
+    baseline: AuditResult | str | Path | None = None,
     model: str | Path | None = None,
     allow_mismatch: Sequence[str] = (),
     **limits: float,
@@ -79,19 +81,69 @@ def judge_for_people(
 
     Raises:
         SalveError: audit, policy or a limit is wrong.
+
+    >>> import salve_audit
+    >>> salve_audit.gate("salve-report", fail_over_reliance=1.0).exit_code
+    0
     """
-    if isinstance(audit, AuditResult):
-        file = wrap_result(audit)
-    else:
-        file = read_audit_file(Path(audit))
+    file = open_audit(audit)
     request = Request(
         audit=file.path,
         limits=limits,
-        baseline=None if baseline is None else Path(baseline),
+        baseline=None if baseline is None else open_audit(baseline),
         model=None if model is None else Path(model),
         allow_mismatch=tuple(allow_mismatch),
     )
     return GateResult(judge_file(file, request, _read(policy)).verdict)
+
+
+def judge(
+    audit: AuditResult | str | Path,
+    policy: str | Path | Mapping[str, Any] | None = None,
+    *,
+    baseline: AuditResult | str | Path | None = None,
+    allow_mismatch: Sequence[str] = (),
+    **limits: Any,
+) -> GateResult:
+    """Judge an audit under limits; needs no torch.
+
+    Args:
+        audit: a result, a result folder, or its audit.json.
+        policy: a policy file, or its table as a mapping; None: the one that the audit was made with, if there is one.
+        baseline: an earlier audit, for ``max_drop``.
+        allow_mismatch: what audit and baseline need not share.
+        limits: rules by their keys in a policy: ``max_image_reliance=0.5``, ``min_redundancy=2``,
+            ``min_alpha_hat=0.3``, ``max_global_factor``, ``max_drop``, ``min_accuracy`` and so on (docs/ci.md); they
+            tighten the policy.
+
+    Returns:
+        The verdict: ``passed`` is True, False, or None where nothing can be said; ``require()`` raises if it does not
+        hold.
+
+    Raises:
+        UsageError: an unknown limit, or a value out of range.
+        ResultError: an audit cannot be read.
+
+    >>> import salve_audit
+    >>> salve_audit.judge("salve-report", max_image_reliance=1.0).passed
+    True
+    """
+    unknown = next((key for key in limits if key not in KINDS and key not in SHORTHANDS), None)
+    if unknown is not None:
+        near = get_close_matches(unknown, [*KINDS, *SHORTHANDS], n=3) or list(KINDS)
+        raise UsageError(unknown, "is no limit", hint=f"nearest: {', '.join(near)}")
+    short = {KINDS[key].flag if key in KINDS else key: value for key, value in limits.items() if not _is_table(key)}
+    tables = {key: value for key, value in limits.items() if _is_table(key)}
+    if tables and policy is not None and not isinstance(policy, Mapping):
+        raise UsageError(next(iter(tables)), f"belongs into the policy file {policy}")
+    if tables:
+        policy = {**(policy or {}), **tables}
+    return judge_for_people(audit, policy, baseline=baseline, allow_mismatch=allow_mismatch, **short)
+
+
+def _is_table(key: str) -> bool:
+    """True for a rule that only a policy can hold, since no option of the command line stands for it."""
+    return key in KINDS and not KINDS[key].flag
 
 
 def _read(policy: str | Path | Mapping[str, Any] | None) -> Policy | None:

@@ -10,6 +10,7 @@ from salve_audit.gate.measures import THIN_FLIPS, THIN_IMAGES
 from salve_audit.results import AuditResult, ClassReliance, FactorEffect, ImageReliance
 
 CLOSE = 1e-6
+LEAST_CORRECT = 6  # as in salve_audit.evidence.records
 MOST = 5  # contradictions that are named
 
 
@@ -96,8 +97,9 @@ def _check_reliance(result: AuditResult, class_info: ClassReliance) -> Iterator[
     shares = (0.0, reliance.low, reliance.high, 1.0)  # of a maximum: the value may lie below its interval
     if list(shares) != sorted(shares) or not 0 <= reliance.reliance <= 1:
         yield "image reliance or its interval is outside of 0..1"
-    if reliance.thin != (reliance.n < THIN_IMAGES):
-        yield f"image reliance is thin: {reliance.thin}, with {reliance.n} images"
+    if reliance.thin != (reliance.n < THIN_IMAGES or reliance.n_correct < LEAST_CORRECT):
+        counts = f"{reliance.n_correct} of {reliance.n} images classified correctly"
+        yield f"image reliance is thin: {reliance.thin}, with {counts}"
     if not _ordered(reliance.redundancy_low, reliance.redundancy, reliance.redundancy_high):
         yield "redundancy is outside of its interval"
     for factor in reliance.factors:

@@ -16,7 +16,7 @@ from salve_audit.gate.baseline import (
     check_mismatches,
     compare_with_baseline,
     find_mismatches,
-    read_samples,
+    samples_of,
 )
 from salve_audit.gate.policy import Policy, tighten
 from salve_audit.gate.policy_file import load_policy, read_policy
@@ -44,7 +44,7 @@ class Request:
     policy: Path | None = None
     project: Path | None = None
     limits: Mapping[str, float | None] = field(default_factory=dict)
-    baseline: Path | None = None
+    baseline: Path | AuditFile | None = None
     model: Path | None = None
     allow_mismatch: tuple[str, ...] = ()
 
@@ -87,7 +87,7 @@ def judge_file(file: AuditFile, request: Request, policy: Policy | None = None) 
         raise UsageError(str(request.audit), "was audited without a limit", hint=hint)
     inputs = load_inputs(policy, request.baseline, request.allow_mismatch)
     problems = [*_find_file_problems(request, file), *inputs.problems]
-    samples = read_samples(file.folder) if inputs.baseline is not None and file.is_on_disk else None
+    samples = samples_of(file) if inputs.baseline is not None else None
     losses, mismatched = compare(policy, inputs, file, samples)
     problems += mismatched
     given = Given(inputs.review, losses, tuple(problems), tuple(_find_notes(file, policy)))
@@ -112,7 +112,7 @@ class Inputs:
     problems: tuple[str, ...] = ()
 
 
-def load_inputs(policy: Policy, baseline: Path | None = None, allowed: tuple[str, ...] = ()) -> Inputs:
+def load_inputs(policy: Policy, baseline: Path | AuditFile | None = None, allowed: tuple[str, ...] = ()) -> Inputs:
     """The review and the baseline of a policy.
 
     Raises:
@@ -127,8 +127,8 @@ def load_inputs(policy: Policy, baseline: Path | None = None, allowed: tuple[str
         raise UsageError(policy.source or "policy", "max_drop needs a baseline", hint="name one with --baseline AUDIT")
     if not needs or path is None:
         return Inputs(review, allowed=allowed)
-    earlier = read_audit_file(path)
-    stale = () if earlier.stale is None else (f"the baseline {path} is stale: {earlier.stale}",)
+    earlier = path if isinstance(path, AuditFile) else read_audit_file(path)
+    stale = () if earlier.stale is None else (f"the baseline {earlier.path} is stale: {earlier.stale}",)
     return Inputs(review, earlier, allowed, stale)
 
 
@@ -142,7 +142,7 @@ def compare(
     if refused:
         return {}, refused
     old = inputs.baseline
-    compared = Compared(file.result, old.result, samples, read_samples(old.folder), str(old.folder))
+    compared = Compared(file.result, old.result, samples, samples_of(old), str(old.folder), inputs.review)
     return compare_with_baseline(policy, compared), ()
 
 

@@ -30,6 +30,10 @@ class Thresholds:
         status: (n,) of "crossed", "erased" (z_i reaches 0 only when every weight is gone), "never", "not_applicable".
         empirical: smallest α at which at most half of the samples are classified as the target.
         correct: (n,) classified as the target at α = 0; ties count as wrong.
+
+    >>> import salve_audit
+    >>> salve_audit.thresholds([[2.0]], [[1.0], [0.5]], None, [0.0], target=0).correct.tolist()
+    [True]
     """
 
     analytical: Float[np.ndarray, " n"]
@@ -58,6 +62,11 @@ def thresholds(
 
     Raises:
         ValueError: shapes do not fit, a value is not finite, a coupling is negative, or the target is out of range.
+
+    >>> import salve_audit
+    >>> found = salve_audit.thresholds([[2.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]], None, [1.0, 0.0], target=0)
+    >>> found.flip.tolist(), found.status.tolist()
+    ([0.5], ['crossed'])
     """
     case = _validated(acts, weight, bias, coupling, target)
     top = float(case.coupling.max(initial=0.0))

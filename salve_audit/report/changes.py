@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from salve_audit.results import AuditResult, ClassReliance
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_ROWS = 60  # of a table in a notebook
 
 
 class Status(enum.Enum):
@@ -69,3 +75,28 @@ class Comparison:
     def of(self, status: Status) -> tuple[ClassChange, ...]:
         """The classes of one status."""
         return tuple(change for change in self.classes if change.status is status)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A pandas table with one row per class, by name; ``shown``: the change is beyond chance.
+
+        Of image reliance and accuracy the change is a difference of shares, of the flip median the share it rose by.
+        """
+        import pandas as pd
+
+        return pd.DataFrame([_to_row(change) for change in self.classes]).set_index("class")
+
+    def _repr_html_(self) -> str:
+        """The table, for notebooks."""
+        return str(self.to_frame().to_html(max_rows=MOST_ROWS))
+
+
+def _to_row(change: ClassChange) -> dict[str, Any]:
+    row: dict[str, Any] = {"class": change.name, "status": change.status.value}
+    parts = {"image_reliance": change.reliance, "accuracy": change.accuracy, "alpha_hat": change.flip}
+    for name, difference in parts.items():
+        for end in ("old", "new", "value", "low", "high"):
+            number = None if difference is None else getattr(difference, end)
+            column = f"{name}_change" if end == "value" else f"{name}_{end}"
+            row[column] = float("nan") if number is None else number + 0.0  # no -0.0
+        row[f"{name}_shown"] = difference is not None and difference.is_shown
+    return row

@@ -1,4 +1,7 @@
-"""The commands that belong to an audit, as the reader would type them where model, data and audit.json lie."""
+"""The commands that belong to an audit, as the reader would type them where model, data and audit.json lie.
+
+Of a module that was audited in memory there is no file; its commands are calls of the library.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,13 @@ from typing import Any
 
 from salve_audit.report.numbers import clean
 from salve_audit.results import AuditResult, Concept
+from salve_audit.results.subject import LIVE
 
 AUDIT = "audit.json"
 # Defaults of the options that audit.json records; what differs from them is a setting of this audit.
 DEFAULTS: Mapping[str, Any] = {
     "activation_maximisation": "auto",
+    "decide": False,
     "deep_edits": "auto",
     "device": "auto",
     "evidence": "auto",
@@ -49,6 +54,10 @@ def _is_whole_list(key: str, value: Any, result: AuditResult) -> bool:
 
 def rerun(result: AuditResult) -> str:
     """The command that repeats the audit."""
+    if is_live(result):
+        changed = {key: value for key, value in changed_settings(result).items() if key != "device"}  # the model's own
+        settings = [f"{key}={list(value) if isinstance(value, tuple) else value!r}" for key, value in changed.items()]
+        return _call("audit_model", "model", "train", "val", *settings)
     data = [result.data.root] if result.model.transform is not None else []
     words = ["salve-audit", result.model.name, *data]
     for key, value in changed_settings(result).items():
@@ -67,6 +76,8 @@ def _flag(key: str, value: Any) -> list[str]:
 
 def edit_concept(result: AuditResult, concept: Concept) -> str:
     """The command that removes a concept from the weights."""
+    if is_live(result):
+        return _call("apply_edit", "model", repr(AUDIT), f"concept={concept.index}")
     model = PurePath(result.model.name)
     out = f"{model.stem}-edited{model.suffix}"
     return _join(["salve-audit", "edit", model.name, AUDIT, "--concept", str(concept.index), "-o", out])
@@ -74,6 +85,8 @@ def edit_concept(result: AuditResult, concept: Concept) -> str:
 
 def edit_class(result: AuditResult, class_name: str) -> str:
     """The command that weakens a class's dominant feature."""
+    if is_live(result):
+        return _call("apply_edit", "model", repr(AUDIT), repr(class_name), "alpha_hat=0.5")
     model = PurePath(result.model.name)
     out = f"{model.stem}-edited{model.suffix}"
     return _join(["salve-audit", "edit", model.name, AUDIT, "--class", class_name, "--alpha-hat", "0.5", "-o", out])
@@ -86,6 +99,8 @@ def review() -> str:
 
 def explain(result: AuditResult, path: str) -> str:
     """The command that takes one prediction apart."""
+    if is_live(result):
+        return _call("explain", "model", "image", repr(AUDIT)) + f"  # {clean(path)}"
     return _join(["salve-audit", "explain", result.model.name, str(PurePath(result.data.root) / path), AUDIT])
 
 
@@ -102,6 +117,15 @@ def gate_line(key: str, limit: float) -> str:
 def rounded_up(value: float, step: float = 0.05) -> float:
     """The next round limit above a value, at most 1."""
     return min(1.0, round(math.ceil(value / step - 1e-9) * step, 10))
+
+
+def is_live(result: AuditResult) -> bool:
+    """True for an audit of a module in memory."""
+    return result.model.format == LIVE
+
+
+def _call(function: str, *arguments: str) -> str:
+    return clean(f"salve_audit.{function}({', '.join(arguments)})")
 
 
 def _join(words: list[str]) -> str:

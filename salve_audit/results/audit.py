@@ -7,10 +7,12 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from salve_audit.errors import ResultError
+from salve_audit.errors import ResultError, UsageError
 from salve_audit.results.autoencoder import SaeInfo
 from salve_audit.results.classes import ClassReliance
+from salve_audit.results.companions import FolderCompanions
 from salve_audit.results.consistency import check_consistency
+from salve_audit.results.data_check import DataCheck
 from salve_audit.results.deep import DeepComparison
 from salve_audit.results.demo import DemoTruth
 from salve_audit.results.digest import seal
@@ -24,11 +26,23 @@ from salve_audit.results.subject import DataInfo, ModelInfo, Provenance
 from salve_audit.results.suppression import Suppression
 from salve_audit.results.upgrade import SCHEMA_VERSION, upgrade
 from salve_audit.results.verdict import Verdict
+from salve_audit.results.view import ResultView, attach
 
 
-@dataclass(frozen=True)
-class AuditResult:
-    """Everything an audit found; see the module docstring."""
+@dataclass(frozen=True, repr=False)
+class AuditResult(ResultView):
+    """Everything an audit found, key by key as in audit.json.
+
+    ``result["castle"]`` is the record of a class, ``to_frame()`` the table of all, ``samples`` the table of images,
+    ``save(folder)`` writes what the command line writes; notebooks show a small table.
+
+    >>> import salve_audit
+    >>> result = salve_audit.load_audit("salve-report")
+    >>> result["castle"].n, "castle" in result, len(result.samples)
+    (32, True, 96)
+    >>> float(result.to_frame().loc["castle", "accuracy"]) == result["castle"].accuracy
+    True
+    """
 
     tool_version: str
     created: str  # ISO 8601, UTC
@@ -50,6 +64,7 @@ class AuditResult:
     seeing: Seeing | None = None  # images and heat maps; None: an earlier version wrote this
     evidence: EvidenceInfo | None = None  # how image reliance was measured; None: an earlier version wrote this
     concepts: tuple[Concept, ...] = ()  # what was found in the image
+    data_check: DataCheck | None = None  # the images without the model; None: an earlier version wrote this
     suppression: Suppression | None = None  # predictions under suppression; None: an earlier version, or too many
     digest: str | None = field(default=None, compare=False)  # over all but this and `created`; see results.digest
     schema_version: int = field(default=SCHEMA_VERSION)
@@ -82,13 +97,20 @@ def parse_audit(text: str, source: str = "audit.json") -> AuditResult:
 
 
 def load_audit(path: str | Path) -> AuditResult:
-    """The result saved in `path`, an audit.json or the folder that holds one.
+    """The result saved in `path`, an audit.json or the folder that holds one; needs no torch.
 
     Raises:
         ResultError: there is no such file or it does not fit the schema.
+        UsageError: `path` is no path.
+
+    >>> import salve_audit
+    >>> salve_audit.load_audit("salve-report").schema_version
+    2
     """
+    if not isinstance(path, (str, Path)):
+        raise UsageError("load_audit", f"expected a path, got {type(path).__name__}")
     file = find_audit(path)
-    return parse_audit(read_audit_text(file), str(file))
+    return attach(parse_audit(read_audit_text(file), str(file)), FolderCompanions(file))
 
 
 def find_audit(path: str | Path) -> Path:

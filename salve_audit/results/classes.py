@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from salve_audit.results.evidence import ImageReliance
 
@@ -118,7 +119,9 @@ class ClassReliance:
     feature_redundancy_limit: int
     null_p: float | None  # the larger p of the null controls that could be drawn (see `null`)
     null: NullControl
-    differs_from: tuple[str, ...]  # classes whose flip distribution differs (log-rank, corrected, p < 0.05)
+    differs_from: tuple[
+        str, ...
+    ]  # classes whose flip distribution differs (log-rank, corrected, p < 0.05), 100 at most
     curve: Curve
     distributions: tuple[Distribution, ...]
     flags: tuple[str, ...]  # "thin", "unstable", "erased", "non-monotone", "wrong from the start", "not beyond null"
@@ -129,3 +132,13 @@ class ClassReliance:
         """95 % interval of the alpha_hat flip median: over samples and, where several were trained, over seeds."""
         flip = self.alpha_hat.flip
         return (flip.low, flip.high) if self.seeds is None else (self.seeds.low, self.seeds.high)
+
+    def plot(self, ax: Any = None) -> Any:
+        """A chart of accuracy over the strength of the suppression, on `ax` or new axes, which are returned.
+
+        Raises:
+            UsageError: matplotlib (``pip install 'salve-audit[plot]'``) is not installed.
+        """
+        from salve_audit.results.plot import plot_class
+
+        return plot_class(self, ax)

@@ -79,6 +79,7 @@ class ImageReliance:
     check: OcclusionCheck | None = None
     factors: tuple[FactorEffect, ...] = ()  # every global factor, that with the largest excess over chance first
     sufficient: str | None = None  # the one whose insertion turns most other images into the class, beyond chance
+    examinations: int = 1  # 2: examined again on more images, since the first did not decide; the gate allows for it
 
     @property
     def is_by_chance(self) -> bool:

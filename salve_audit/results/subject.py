@@ -9,6 +9,8 @@ from typing import Any
 from salve_audit.results.decisions import Decision
 from salve_audit.results.transform import TransformSpec
 
+LIVE = "live module"  # format of a model that was given as a module in memory
+
 
 @dataclass(frozen=True)
 class Provenance:

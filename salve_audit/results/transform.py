@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 STORED, UPRIGHT = "stored", "upright"  # what becomes of an EXIF orientation
+PREPARED = "none"  # in place of an interpolation: images were given as tensors that the network takes
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class TransformSpec:
     Attributes:
         input_size: (channels, height, width).
         mean, std: per channel, in 0..1.
-        interpolation: timm's name, for instance ``bicubic``.
+        interpolation: timm's name, for instance ``bicubic``; `PREPARED`: images were given as tensors.
         crop_pct: share of the resized image that the crop keeps.
         source: "checkpoint" or "architecture default (timm)", or a mixture in words.
         crop_mode: timm's name for how the crop is taken: ``center``, ``squash`` or ``border``. An audit.json written
@@ -31,6 +32,11 @@ class TransformSpec:
     source: str
     crop_mode: str = "center"
     orientation: str = UPRIGHT
+
+    @property
+    def is_prepared(self) -> bool:
+        """True where images were given as the network takes them, so that mean and std only show them."""
+        return self.interpolation == PREPARED
 
 
 # What a file may say of it: checkpoints, JSON files, ONNX metadata and the user's code all use these names.

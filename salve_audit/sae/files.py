@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from salve_audit import __version__
 from salve_audit.errors import ResultError
@@ -47,13 +47,32 @@ def serialise_sae(sae: TrainedSae, hashes: Mapping[str, str] | None = None) -> b
     return with_sorted_header(save(arrays, {**metadata, **(hashes or {})}))
 
 
-def load_sae(path: str | Path) -> TrainedSae:
+def read_sae(path: str | Path) -> TrainedSae:
     """The autoencoder in a file of the bytes that `serialise_sae` makes, bit for bit.
 
     Raises:
         ResultError: there is no such file, or it is no autoencoder of this tool.
     """
     metadata, arrays = _read(Path(path))
+    return _make(metadata, arrays, path)
+
+
+def parse_sae(content: bytes, name: str) -> TrainedSae:
+    """The autoencoder in the bytes that `serialise_sae` makes; `name` is for messages.
+
+    Raises:
+        ResultError: it is no autoencoder of this tool.
+    """
+    try:
+        (length,) = struct.unpack_from("<Q", content)
+        metadata = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+        arrays = load(content)
+    except (SafetensorError, ValueError, struct.error) as error:
+        raise ResultError(name, f"not a safetensors file ({error})") from error
+    return _make(metadata, arrays, name)
+
+
+def _make(metadata: Mapping[str, str], arrays: dict[str, np.ndarray], path: str | Path) -> TrainedSae:
     variant = metadata.get("variant", "")
     if metadata.get("format") != FORMAT:
         raise ResultError(str(path), f"not an autoencoder of salve-audit (format {metadata.get('format')!r})")

@@ -60,7 +60,7 @@ class Spectrum(Parametrisation):
         b, c, h, w = shape
         self.shape = shape
         self.scale = _falling_amplitudes(h, w)
-        self.colours = _colour_axes() if c == 3 else torch.ones(1, 1)
+        self.colours = _colour_axes() if c == 3 else torch.eye(c)
         flat = self._contrast(torch.randn(b, c, h, w // 2 + 1, 2, generator=generator))
         noise = torch.randn(b, c, h, w // 2 + 1, 2, generator=generator)
         self.parameters = (noise * (NOISE / float(flat.std()))).requires_grad_()

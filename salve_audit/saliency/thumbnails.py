@@ -22,11 +22,20 @@ QUALITY = 55
 def to_display_pixels(
     images: Float[np.ndarray, "b c h w"], mean: Sequence[float], std: Sequence[float]
 ) -> UInt8[np.ndarray, "b h w 3"]:
-    """Prepared images back in colours (grey where there is one channel): the transform's normalisation undone."""
+    """Prepared images back in colours: the transform's normalisation undone.
+
+    One or two channels are shown as the first in grey, more than three as the first three.
+    """
     shape = (1, -1, 1, 1)
     colours = images * np.asarray(std, np.float32).reshape(shape) + np.asarray(mean, np.float32).reshape(shape)
     pixels = np.rint(np.clip(np.nan_to_num(colours), 0.0, 1.0) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:3], 3)))
+    return as_colours(pixels)
+
+
+def as_colours(pixels: np.ndarray) -> np.ndarray:
+    """(..., 3) of (..., c): one or two channels are the first in grey, more than three the first three."""
+    shown = pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., :1]
+    return np.ascontiguousarray(np.broadcast_to(shown, (*pixels.shape[:-1], 3)))
 
 
 def fit_side(height: int, width: int, side: int = SIDE) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from salve_audit.saliency.activation_maximisation import (
     choose_targets,
     maximise_features,
 )
-from salve_audit.saliency.thumbnails import encode_image, fit_side, resize_pixels
+from salve_audit.saliency.thumbnails import as_colours, encode_image, fit_side, resize_pixels
 
 log = logging.getLogger(__name__)
 TURNED_OFF = "Feature visualisations were not computed (--activation-maximisation off)."
@@ -98,6 +98,6 @@ def _mean_code(info: FeatureInfo | None, codes: Float[np.ndarray, " n"], classes
 
 def _record(visualisation: Visualisation) -> SyntheticImage:
     """The visualisation as it is shown: grey in three channels, enlarged."""
-    pixels = np.rint(np.broadcast_to(visualisation.pixels, (*visualisation.pixels.shape[:2], 3)) * 255).astype(np.uint8)
+    pixels = np.rint(as_colours(visualisation.pixels) * 255).astype(np.uint8)
     shown = resize_pixels(pixels, fit_side(*pixels.shape[:2]))
     return SyntheticImage(encode_image(shown), visualisation.code, visualisation.ratio)

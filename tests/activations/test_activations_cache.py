@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from salve_audit.activations.cache import (
-    ABANDONED_S,
-    ACTS,
-    META,
-    EntryWriter,
-    Progress,
-    default_cache_dir,
-    read_entry,
-)
+from salve_audit.activations import shards
+from salve_audit.activations.cache import ABANDONED_S, META, EntryWriter, default_cache_dir, find_worker, read_entry
+from salve_audit.activations.shards import ACTS, SHARDS, Progress
 
 ROWS = np.random.default_rng(0).normal(size=(11, 4)).astype(np.float32)
 
@@ -144,7 +143,8 @@ def test_images_skipped_before_the_first_row_are_resumed(tmp_path: Path) -> None
 def test_half_a_row_is_cut_off_when_resuming(tmp_path: Path) -> None:
     writer = EntryWriter(tmp_path, "key")
     write_rows(writer, ROWS[:6])
-    writer.stream.write(b"half a row")
+    writer.shards.flush()
+    writer.shards.stream.write(b"half a row")
     writer.suspend()
     again = EntryWriter(tmp_path, "key")
     write_rows(again, ROWS)
@@ -152,18 +152,72 @@ def test_half_a_row_is_cut_off_when_resuming(tmp_path: Path) -> None:
     assert np.array_equal(read_entry(tmp_path, "key")[0], ROWS)
 
 
-@pytest.mark.parametrize("spoil", [cut_the_end, lambda folder: (folder / META).write_text("[")])
-def test_damaged_suspended_work_is_thrown_away(spoil, tmp_path: Path, caplog) -> None:
+def spoil_second_line(folder: Path) -> None:
+    lines = (folder / SHARDS).read_bytes().splitlines(keepends=True)
+    (folder / SHARDS).write_bytes(b"".join([lines[0], lines[1].replace(b"0", b"1", 1), *lines[2:]]))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "n_left"),
+    [
+        (cut_the_end, 6),
+        (flip_a_byte, 6),
+        (lambda folder: (folder / SHARDS).write_bytes((folder / SHARDS).read_bytes()[:-5]), 6),
+        (spoil_second_line, 3),
+        (lambda folder: (folder / SHARDS).write_bytes(b"\xff["), 0),
+        (lambda folder: (folder / SHARDS).unlink(), 0),
+        (lambda folder: (folder / ACTS).unlink(), 0),
+    ],
+)
+def test_whole_shards_are_resumed_and_torn_ones_made_again(
+    spoil, n_left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "SHARD_BYTES", 1)  # every batch
     writer = EntryWriter(tmp_path, "key")
-    write_rows(writer, ROWS[:6])
+    write_rows(writer, ROWS[:9])
     writer.suspend()
     spoil(tmp_path / "key.partial")
-    with caplog.at_level(logging.WARNING):
-        again = EntryWriter(tmp_path, "key")
-    assert caplog.messages[0].startswith("an interrupted pass cannot be resumed: ")
-    assert again.progress == Progress()
-    again.discard()
-    assert names_in(tmp_path) == []
+    again = EntryWriter(tmp_path, "key")
+    assert again.progress.n_seen == again.n_saved == n_left
+    write_rows(again, ROWS)
+    again.finish()
+    write_entry(tmp_path, "undisturbed")
+    for name in (ACTS, META):
+        assert (tmp_path / "key" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+    assert names_in(tmp_path / "key") == [ACTS, META]
+
+
+def test_a_pass_that_ended_before_its_last_step_is_finished(tmp_path: Path) -> None:
+    writer = EntryWriter(tmp_path, "key")
+    write_rows(writer, ROWS)
+    writer.shards.complete()  # and is killed
+    writer.lock.release()
+    again = EntryWriter(tmp_path, "key")
+    assert again.progress.n_seen == len(ROWS)
+    again.finish()
+    assert np.array_equal(read_entry(tmp_path, "key")[0], ROWS)
+
+
+def test_an_interrupted_write_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, write_at, n_calls = EntryWriter(tmp_path, "key"), shards._write_at, 0
+
+    def interrupted(*arguments: Any) -> int:
+        nonlocal n_calls
+        end, n_calls = write_at(*arguments), n_calls + 1
+        if n_calls == 3:  # the list's line is written, and nobody has noted it
+            raise KeyboardInterrupt
+        return end
+
+    write_rows(writer, ROWS[:6])
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "_write_at", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            writer.shards.flush()
+    writer.suspend()
+    again = EntryWriter(tmp_path, "key")
+    write_rows(again, ROWS)
+    again.finish()
+    assert np.array_equal(read_entry(tmp_path, "key")[0], ROWS)
 
 
 def test_two_audits_at_once(tmp_path: Path) -> None:
@@ -187,6 +241,47 @@ def test_suspended_work_goes_to_one_audit_only(tmp_path: Path) -> None:
     for each in (first_writer, other):
         each.suspend()
     assert names_in(tmp_path) == ["key.partial"]
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from salve_audit.activations.cache import EntryWriter
+from salve_audit.activations.shards import Progress
+writer = EntryWriter(Path(sys.argv[1]), "key")
+writer.append(np.zeros((3, 4), np.float32), Progress(3, 3, 0, 4, 1e-7))
+writer.shards.flush()
+print(__import__("os").getpid(), flush=True)
+__import__("os").fork() if sys.argv[2] == "fork" else None  # as decoding processes are
+time.sleep(3600)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such locks")
+@pytest.mark.parametrize("how", ["alone", "fork"])
+def test_the_lock_names_its_owner_and_ends_with_it(how: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDER, str(tmp_path), how]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            pid = int(process.stdout.readline())
+            owner = find_worker(tmp_path, "key")
+            assert (owner.pid, owner.hangs) == (pid, False)
+            os.utime(tmp_path / "key.lock", (time.time() - 3600,) * 2)
+            assert find_worker(tmp_path, "key").hangs
+            beside = EntryWriter(tmp_path, "key")
+            assert (beside.progress.n_seen, beside.work.suffix) == (0, ".work")
+            beside.discard()
+            os.kill(process.pid, signal.SIGKILL)  # the child, if there is one, lives on
+            process.wait()
+            assert find_worker(tmp_path, "key") is None
+            resumed = EntryWriter(tmp_path, "key")
+            assert resumed.progress.n_seen == 3
+            resumed.discard()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert names_in(tmp_path) == []
 
 
 def test_work_of_killed_processes_is_swept_after_a_week(tmp_path: Path) -> None:

@@ -11,13 +11,17 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from activation_entries import leftovers, same
 
-from salve_audit.activations import backbone
+from salve_audit.activations import backbone, extraction, room, shards
 from salve_audit.activations.cache import EntryWriter
 from salve_audit.activations.extraction import ExtractSettings, extract
-from salve_audit.errors import OutputError
+from salve_audit.activations.room import fit_batches
+from salve_audit.activations.shards import ACTS
+from salve_audit.audit.subject import extract_anyway
+from salve_audit.errors import CheckpointError, OutputError
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
 
@@ -39,19 +43,17 @@ class FullDisk:
             raise OSError(errno.ENOSPC, "No space left on device")
         return self.stream.write(data)
 
+    def __iter__(self):
+        return iter(self.stream)
+
     def __getattr__(self, name: str):
         return getattr(self.stream, name)
 
 
-@pytest.mark.parametrize("room", [10, 400, 128 + 60 * 5 * 4])  # the header, the rows, the final header
+@pytest.mark.parametrize("room", [10, 400])  # the header, the rows
 def test_a_full_disk(room: int, classifier, imageset, settings, monkeypatch) -> None:
-    original = EntryWriter._claim
-
-    def claim(self):
-        progress, stream = original(self)
-        return progress, FullDisk(stream, room)
-
-    monkeypatch.setattr(EntryWriter, "_claim", claim)
+    opened = shards._open
+    monkeypatch.setattr(shards, "_open", lambda path: FullDisk(opened(path), room if path.name == ACTS else 10**6))
     with pytest.raises(OutputError) as caught:
         extract(classifier, imageset, settings)
     assert str(caught.value) == f"{settings.cache_dir}: the disk is full"
@@ -59,12 +61,78 @@ def test_a_full_disk(room: int, classifier, imageset, settings, monkeypatch) -> 
     assert leftovers(settings.cache_dir) == []
 
 
-def test_a_cache_that_cannot_be_written(classifier, imageset, settings, tmp_path) -> None:
+def test_a_disk_that_fills_up_keeps_what_is_done(classifier, imageset, settings, monkeypatch, tmp_path) -> None:
+    whole = extract(classifier, imageset, dataclasses.replace(settings, cache_dir=tmp_path / "whole"))
+    monkeypatch.setattr(shards, "SHARD_BYTES", 1)
+    with monkeypatch.context() as patch:
+        opened = shards._open
+        patch.setattr(shards, "_open", lambda path: FullDisk(opened(path), 600 if path.name == ACTS else 10**6))
+        with pytest.raises(OutputError) as caught:
+            extract_anyway(classifier, imageset, settings)  # nor does it begin anew without a cache
+    assert caught.value.why == "the disk is full after 21 of 60 images; the others need 16.8 MB"
+    assert leftovers(settings.cache_dir) == [".partial"]
+    assert same(extract(classifier, imageset, settings), whole)
+
+
+def test_a_full_disk_is_known_before_the_pass(classifier, imageset, settings, monkeypatch) -> None:
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    monkeypatch.setattr(extraction, "run_pass", lambda *_: pytest.fail("it began"))
+    with pytest.raises(OutputError) as caught:
+        extract(classifier, imageset, settings)
+    assert caught.value.why == "60 images' activations need 16.8 MB, 1 kB are free on its disk"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_batches_shrink_until_memory_suffices(error, classifier, imageset, settings, monkeypatch, caplog) -> None:
+    whole = extract(classifier, imageset, dataclasses.replace(settings, cache_dir=settings.cache_dir / "whole"))
+    sizes, forward = [], type(classifier.model).forward
+
+    def fails_on_many(self, images):
+        sizes.append(len(images))
+        if len(images) > 3:
+            raise error
+        return forward(self, images)
+
+    monkeypatch.setattr(type(classifier.model), "forward", fails_on_many)
+    with caplog.at_level("WARNING"):
+        again = extract(classifier, imageset, settings)
+    assert caplog.messages == ["memory is short: on in batches of 3"]
+    assert [size for size in sizes if size > 3] == [7]
+    np.testing.assert_allclose(again.fit.acts, whole.fit.acts, rtol=1e-5, atol=1e-6)
+    monkeypatch.setattr(type(classifier.model), "forward", lambda self, images: (_ for _ in ()).throw(error))
+    with pytest.raises(CheckpointError, match=r"a forward pass of 1 x 3 x 16 x 16 failed") as caught:
+        extract(classifier, imageset, dataclasses.replace(settings, cache_dir=settings.cache_dir / "third"))
+    assert caught.value.hint == "even one image at a time is too much for the memory there is"
+
+
+@pytest.mark.parametrize(
+    ("memory", "expected"), [(2**40, (16, 4)), (2**27, (16, 4)), (2**25, (6, 4)), (2**21, (1, 1)), (0, (1, 1))]
+)
+def test_batches_are_planned_by_memory(memory: int, expected: tuple[int, int]) -> None:
+    assert fit_batches(16, 4, 32 * 32, memory) == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are asked for in Linux's way")
+def test_the_limits_that_memory_is_planned_by(tmp_path: Path, monkeypatch) -> None:
+    code = (
+        "import resource; from salve_audit.activations.room import available_memory;"
+        "resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30)); print(available_memory())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0 < int(done.stdout) < 2**30
+    for name, value in (("max", "3000"), ("current", "2500"), ("stat", "anon 7\ninactive_file 400\n")):
+        (tmp_path / f"memory.{name}").write_text(value)
+    assert room._within_cgroups(tmp_path) == 900
+    (tmp_path / "memory.max").write_text("max")
+    assert room._within_cgroups(tmp_path) == room.UNLIMITED
+
+
+def test_a_cache_that_cannot_be_written_is_a_warning(classifier, imageset, settings, tmp_path, caplog) -> None:
     (tmp_path / "file").write_text("")
     cache = tmp_path / "file" / "cache"
-    with pytest.raises(OutputError) as caught:
-        extract(classifier, imageset, dataclasses.replace(settings, cache_dir=cache))
-    assert str(caught.value) == f"{cache}: cannot be written (Not a directory)"
+    there = extract(classifier, imageset, dataclasses.replace(settings, cache_dir=cache))
+    assert f"{cache}: cannot be written (Not a directory); activations are kept in a temporary" in caplog.text
+    np.testing.assert_array_equal(there.audit.acts, extract(classifier, imageset, settings).audit.acts)
 
 
 def interrupt_after(n_batches: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +141,7 @@ def interrupt_after(n_batches: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def append(self, acts, advanced):
         calls.append(len(acts))
         if len(calls) > n_batches:
-            self.stream.write(b"half a row")
+            self.shards.stream.write(b"half a row")
             raise KeyboardInterrupt
         original(self, acts, advanced)
 

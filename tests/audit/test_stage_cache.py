@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from salve_audit.activations.cache import ABANDONED_S, ACTS
+from salve_audit.activations.cache import ABANDONED_S, EntryWriter
+from salve_audit.activations.shards import ACTS
 from salve_audit.audit.cache_folder import find_cache_dir, list_entries, prune, remove_entry
 from salve_audit.audit.stage_cache import KeptResult, StageCache
 
@@ -188,7 +189,11 @@ def test_work_of_running_and_killed_audits(tmp_path: Path) -> None:
         (folder / name).write_bytes(b"")
         used_before(folder / name, age)
     make_activations(tmp_path, "key.0.work", 10)
+    running = EntryWriter(tmp_path, "running")
     assert list_entries(tmp_path) == []
+    prune(tmp_path, 0, keep=())
+    assert running.partial.is_dir()
+    running.discard()
     prune(tmp_path, 0, keep=())
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [ACTS, "b.npz.0.tmp"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from salve_audit.sae.files import load_sae
+from salve_audit.sae.files import read_sae
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +64,7 @@ def test_classes_of_folders_are_concepts(
     audit = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert audit["sae"]["variant"] == "supervised"
     assert audit["sae"]["concepts"] == CLASSES
-    sae = load_sae(tmp_path / "out" / "sae.safetensors")
+    sae = read_sae(tmp_path / "out" / "sae.safetensors")
     assert list(sae.concepts) == [*CLASSES, *[None] * 9]
     assert "It knows 3 concepts (blue, green, red)" in (tmp_path / "out" / "report.html").read_text()
     assert [class_record["dominant_feature"] for class_record in audit["classes"]] == [0, 1, 2]

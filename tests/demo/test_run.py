@@ -16,7 +16,7 @@ from salve_audit.inputs.data.datasets import load_images
 from salve_audit.inputs.model.checkpoint import load_classifier
 from salve_audit.inputs.model.transform import build_transform
 from salve_audit.results import AuditResult, load_audit
-from salve_audit.sae.files import load_sae
+from salve_audit.sae.files import read_sae
 
 pytestmark = pytest.mark.slow
 
@@ -89,7 +89,7 @@ def test_firing_is_recomputed_from_the_files(audited: tuple[Path, AuditResult]) 
     assert result.demo is not None
     classifier = load_classifier(out / "world" / "model.pt")
     images = load_images(out / "world" / "data", seed=4)
-    transform, sae = build_transform(classifier.transform), load_sae(out / "sae.safetensors")
+    transform, sae = build_transform(classifier.transform), read_sae(out / "sae.safetensors")
     splits = {}
     for name, split in (("fit", images.fit), ("audit", images.audit)):
         batch = torch.stack([transform(load_image(images.root / path)) for path in split.paths])

@@ -66,6 +66,27 @@ def test_classes_at_zero_are_not_passed_over() -> None:
     holds_back(judged(result), "6 classes could be judged, 8 are needed")
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "max_image_reliance = 1.0",
+        "min_redundancy = 1",
+        "min_alpha_hat = 0.01",
+        "max_global_factor = 1.0",
+        "max_cross_class_damage = 1.0",
+        "max_null_p = 1.0",
+        "require_stable = true",
+        "require_measured = true",
+    ],
+)
+def test_no_rule_passes_over_a_class_that_is_always_wrong(rule: str) -> None:
+    """Real audits mark such a class thin, as if it had too few images."""
+    result = with_accuracy(sample(), "trio", 0)
+    verdict = judged(result, f'{rule}\non_thin = "skip"')
+    holds_back(verdict, "7 classes could be judged, 8 are needed", "trio: only 0 of")
+    assert not any("contradicts itself" in problem for problem in verdict.problems)
+
+
 def test_classes_without_images_are_missing_unless_the_policy_says_so() -> None:
     result = without_classes(sample(), "castle", "pair", "trio")
     holds_back(judged(result), "3 of 8 classes have no audit images: castle, pair, trio")

@@ -173,13 +173,18 @@ def test_a_scaled_output_is_no_verification(last: nn.Module, classifier) -> None
         verify_head(with_model(classifier, Net(last), "out"), torch.ones(2, *SIZE))
 
 
-def test_a_tuple_is_no_logits(classifier) -> None:
+def test_the_first_part_of_a_tuple_is_the_logits(classifier) -> None:
     class Pair(Net):
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return super().forward(x), x
 
-    with pytest.raises(HeadError, match=r"^model.pt: the network returns a tuple, expected logits"):
-        verify_head(with_model(classifier, Pair(), "out"), torch.ones(2, *SIZE))
+    class Turned(Net):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return x, super().forward(x)
+
+    assert verify_head(with_model(classifier, Pair(), "out"), torch.ones(2, *SIZE))[1] < 1e-4
+    with pytest.raises(HeadError, match=r"^model.pt: the network returns \(2, 3, 8, 8\), expected logits"):
+        verify_head(with_model(classifier, Turned(), "out"), torch.ones(2, *SIZE))
 
 
 def test_a_failing_forward_pass(classifier) -> None:

@@ -13,6 +13,7 @@ from salve_audit.gate.policy_file import read_policy, tomllib
 from salve_audit.results import AuditResult, ClassReliance, load_audit
 from salve_audit.results.verdict import NO_VERDICT
 
+LEAST_CORRECT = 6  # images, below which image reliance is called thin, as in salve_audit.evidence.records
 SAMPLE = Path(__file__).resolve().parents[2] / "sample_reports" / "demo" / "audit.json"
 
 
@@ -55,7 +56,7 @@ def with_accuracy(result: AuditResult, name: str, n_correct: int) -> AuditResult
     reliance = record.image_reliance
     if reliance is not None:
         right = min(reliance.n, round(reliance.n * n_correct / record.n))
-        reliance = dataclasses.replace(reliance, n_correct=right)
+        reliance = dataclasses.replace(reliance, n_correct=right, thin=right < LEAST_CORRECT)
     return with_class(
         result,
         name,

@@ -18,7 +18,7 @@ from salve_audit.sae.batchtopk import (
     matryoshka_parameters,
     prefix_lengths,
 )
-from salve_audit.sae.files import load_sae, serialise_sae
+from salve_audit.sae.files import read_sae, serialise_sae
 from salve_audit.sae.parameters import encode_linear, unit_rows
 
 pytestmark = pytest.mark.slow
@@ -77,7 +77,7 @@ def test_the_threshold_is_in_the_file_and_without_it_the_file_is_refused(variant
     data = (tmp_path / "sae.safetensors").read_bytes().replace(b'"threshold":{', b'"thresholt":{')
     (tmp_path / "sae.safetensors").write_bytes(data)
     with pytest.raises(ResultError, match="lacks its k or threshold"):
-        load_sae(tmp_path / "sae.safetensors")
+        read_sae(tmp_path / "sae.safetensors")
 
 
 @pytest.mark.parametrize("variant", ["batchtopk", "matryoshka"])

@@ -11,7 +11,7 @@ import torch
 
 from salve_audit.results.schema import to_dict
 from salve_audit.sae.consolidation import consolidate
-from salve_audit.sae.files import load_sae, serialise_sae
+from salve_audit.sae.files import read_sae, serialise_sae
 from salve_audit.sae.metrics import measure_quality
 from salve_audit.sae.models import TENSORS
 from salve_audit.sae.parameters import BUFFERS, Parameters, decode, encode_linear, select_problem
@@ -131,7 +131,7 @@ def test_another_seed_gives_another_autoencoder(variant, world, quick):
 def test_saved_and_loaded_bit_for_bit(variant, train_quickly, world, tmp_path: Path):
     sae = train_quickly(variant).sae
     (tmp_path / "sae.safetensors").write_bytes(serialise_sae(sae, {"model_sha256": "ab"}))
-    loaded = load_sae(tmp_path / "sae.safetensors")
+    loaded = read_sae(tmp_path / "sae.safetensors")
     for name in TENSORS:
         assert getattr(loaded, name).tobytes() == getattr(sae, name).tobytes()
     assert (loaded.variant, loaded.hyperparameters) == (sae.variant, sae.hyperparameters)

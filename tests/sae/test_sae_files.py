@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from salve_audit import __version__
 from salve_audit.errors import ResultError
-from salve_audit.sae.files import load_sae, serialise_sae
+from salve_audit.sae.files import read_sae, serialise_sae
 from salve_audit.sae.models import TENSORS, TrainedSae
 
 
@@ -75,7 +75,7 @@ def test_a_file_that_does_not_fit_says_why(sae, tmp_path: Path, changed, metadat
     path = tmp_path / "odd.safetensors"
     save_file(_arrays(sae, **changed), path, METADATA | metadata)
     with pytest.raises(ResultError, match=message) as caught:
-        load_sae(path)
+        read_sae(path)
     assert str(caught.value).startswith(str(path))
 
 
@@ -84,23 +84,23 @@ def test_a_truncated_file_is_refused(sae, tmp_path: Path, cut):
     path = tmp_path / "cut.safetensors"
     path.write_bytes(serialise_sae(sae)[:cut])
     with pytest.raises(ResultError, match="not a safetensors file"):
-        load_sae(path)
+        read_sae(path)
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path):
     for path in (tmp_path / "none.safetensors", tmp_path):
         with pytest.raises(ResultError, match="no such file"):
-            load_sae(path)
+            read_sae(path)
 
 
 def test_foreign_safetensors_are_refused(tmp_path: Path):
     save_file({"weight": np.zeros(3)}, tmp_path / "model.safetensors")
     with pytest.raises(ResultError, match="not an autoencoder of salve-audit"):
-        load_sae(tmp_path / "model.safetensors")
+        read_sae(tmp_path / "model.safetensors")
 
 
 def test_hyperparameters_come_back_as_they_were(sae, tmp_path: Path):
     (tmp_path / "sae.safetensors").write_bytes(serialise_sae(sae))
-    assert load_sae(tmp_path / "sae.safetensors").hyperparameters == sae.hyperparameters
+    assert read_sae(tmp_path / "sae.safetensors").hyperparameters == sae.hyperparameters
     with safe_open(tmp_path / "sae.safetensors", framework="numpy") as opened:
         assert json.loads(opened.metadata()["hyperparameters"]) == sae.hyperparameters

@@ -11,7 +11,7 @@ import torch
 
 from salve_audit.errors import DataError, UsageError
 from salve_audit.inputs.model.head.linear import LinearHead
-from salve_audit.sae.files import load_sae, serialise_sae
+from salve_audit.sae.files import read_sae, serialise_sae
 from salve_audit.sae.normalisation import fit_normalisation, normalise
 from salve_audit.sae.problem import prepare_problem
 from salve_audit.sae.settings import SaeSettings
@@ -152,7 +152,7 @@ def test_concepts_given_by_the_caller(world, tmp_path):
     known = class_concepts(world.labels, ["p", "q", "r", "s"]).beside(Concepts(("rare",), rare[:, None]))
     sae = train_sae(world.acts, world.labels, world.head, QUICK, known).sae
     (tmp_path / "sae.safetensors").write_bytes(serialise_sae(sae))
-    loaded = load_sae(tmp_path / "sae.safetensors")
+    loaded = read_sae(tmp_path / "sae.safetensors")
     assert loaded.concepts[:6] == ("p", "q", "r", "s", "rare", None)
     assert len(loaded.concepts) == 16
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from salve_audit.sae.activation import Activation, keep_largest
-from salve_audit.sae.files import load_sae, serialise_sae
+from salve_audit.sae.files import read_sae, serialise_sae
 from salve_audit.sae.metrics import count_active
 from salve_audit.sae.parameters import BUFFERS
 from salve_audit.sae.settings import SaeSettings
@@ -133,7 +133,7 @@ def test_signed_codes_keep_both_signs_and_are_measured_as_such(world, tmp_path):
     positive = count_active(np.maximum(codes, 0))[0]
     assert positive < count_active(codes)[0] <= 3
     (tmp_path / "sae.safetensors").write_bytes(serialise_sae(sae))
-    loaded = load_sae(tmp_path / "sae.safetensors")
+    loaded = read_sae(tmp_path / "sae.safetensors")
     assert (loaded.activation.kind, loaded.activation.k) == ("signed-topk", 3)
     assert loaded.encode(world.acts).tobytes() == codes.tobytes()
 
@@ -151,7 +151,7 @@ def test_chosen_k_is_a_whole_number_that_the_file_keeps(train_quickly, tmp_path)
     assert outcome.info.satisfied
     assert outcome.info.sparsity == outcome.sae.activation.k
     (tmp_path / "sae.safetensors").write_bytes(serialise_sae(outcome.sae))
-    assert load_sae(tmp_path / "sae.safetensors").activation.k == outcome.info.sparsity
+    assert read_sae(tmp_path / "sae.safetensors").activation.k == outcome.info.sparsity
 
 
 def test_activation_describes_itself():

@@ -113,9 +113,10 @@ class ClassStatistics:
         return self.total[labels] / self.counts[labels].clamp(min=1)[:, None]
 
     def others(self, labels: Int[Tensor, " b"]) -> Statistics:
-        """Mean of all other classes' images; of the class itself where there is no other."""
-        rest = self.counts.sum() - self.counts[labels]
-        mean = (self.total.sum(0) - self.total[labels]) / rest.clamp(min=1)[:, None]
+        """Mean of all other classes, each counting alike; of the class itself where there is no other."""
+        means = self.total / self.counts.clamp(min=1)[:, None]
+        rest = (self.counts > 0).sum() - (self.counts[labels] > 0).int()
+        mean = (means.sum(0) - means[labels]) / rest.clamp(min=1)[:, None]
         return torch.where(rest[:, None] > 0, mean, self.own(labels))
 
     def away(self, labels: Int[Tensor, " b"]) -> Shift:
@@ -296,6 +297,8 @@ class FactorRuns:
                 n_passes += len(rows)
         for label in np.unique(self._labels).tolist():
             others = np.flatnonzero(self._labels[rows] != label)
+            if not len(others):  # all images that are right are of this class
+                continue
             donors = self._donors(label, len(others))
             for name, factor in factors.items():
                 if factor.insert is None or factor.same_for_all or self.clock():

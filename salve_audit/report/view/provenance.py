@@ -163,11 +163,16 @@ def _transform(result: AuditResult) -> list[tuple[str, str]]:
     transform = result.model.transform
     if transform is None:
         return [(say("Source"), say("none: activations were given, no images"))]
-    return [
+    shared = [
         (say("Source"), transform.source),
         (say("Input size"), " × ".join(map(str, transform.input_size))),
         (say("Mean"), ", ".join(f"{v:.4g}" for v in transform.mean)),
         (say("Standard deviation"), ", ".join(f"{v:.4g}" for v in transform.std)),
+    ]
+    if transform.is_prepared:
+        return shared
+    return [
+        *shared,
         (say("Interpolation"), transform.interpolation),
         (say("Crop"), say("{crop_pct} of the side", crop_pct=f"{transform.crop_pct:g}")),
         (say("Crop mode"), transform.crop_mode),

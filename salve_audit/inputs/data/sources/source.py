@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 MAX_BYTES = 256 * 1024**2  # of one image's file; 50 million pixels of four bytes are 200 MB
-Content: TypeAlias = "bytes | npt.NDArray[np.uint8]"
+Content: TypeAlias = "bytes | npt.NDArray[np.uint8] | npt.NDArray[np.float32]"
 
 
 class ImageSource(Protocol):
@@ -23,7 +23,7 @@ class ImageSource(Protocol):
         """Bytes held in memory, which every spawned process would hold again."""
 
     def read(self, key: str) -> Content:
-        """An encoded image, or its pixels as (h, w) or (h, w, c).
+        """An encoded image, its pixels as (h, w) or (h, w, c), or (c, h, w) float32 as the network takes them.
 
         Raises:
             OSError: the file cannot be read.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,9 +81,16 @@ def _first_tensor(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Tenso
 
 
 def as_logits(output: Any, n: int, path: str) -> Tensor:
-    """The network's output as (n, k); (n,) is one output."""
-    named = getattr(output, "logits", None)  # what Hugging Face's classifiers return
-    tensor = named if isinstance(named, Tensor) else output
+    """The network's output as (n, k); (n,) is one output.
+
+    Of an object or a mapping its ``logits`` (Hugging Face), of a tuple its first part (auxiliary outputs follow).
+    """
+    if isinstance(output, Mapping):
+        tensor = output.get("logits", output)
+    elif isinstance(getattr(output, "logits", None), Tensor):
+        tensor = output.logits
+    else:
+        tensor = output[0] if isinstance(output, (tuple, list)) and output else output
     if isinstance(tensor, Tensor) and tensor.ndim > 2 and tensor.shape[2:].numel() == 1:
         tensor = tensor.flatten(1)
     if isinstance(tensor, Tensor) and tensor.shape == (n,):

@@ -1,0 +1,174 @@
+"""One run at a time works on an entry of a shared cache: a lock that says whose it is, and ends with its owner.
+
+::
+
+    CACHE/<key>.lock              locked while its owner lives; names it, and is touched as it works
+
+The lock is the kernel's (flock): it is gone the moment its owner is, however that ends, so there is nothing to clean up
+after a kill. An owner that has not touched it for long hangs; whoever waits then works on its own, in a folder of its
+own. Where there are no such locks (Windows, some network file systems), every run works in a folder of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
+
+HANGS_S = 600  # an owner that shows no sign of life for so long is not waited for
+ATTEMPTS = 3
+_held: set[int] = set()  # file descriptors of locks; a forked child would keep them locked beyond our end
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who works on an entry.
+
+    Attributes:
+        pid: its process.
+        host: its machine.
+        idle_s: seconds since its last sign of life.
+    """
+
+    pid: int
+    host: str
+    idle_s: float = 0.0
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+    @property
+    def hangs(self) -> bool:
+        """No sign of life for `HANGS_S`."""
+        return self.idle_s > HANGS_S
+
+
+class EntryLock:
+    """A lock that is held; `release` it, or end."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path, self._descriptor = path, descriptor
+        _held.add(descriptor)
+
+    def touch(self) -> None:
+        """Show a sign of life to whoever waits."""
+        with contextlib.suppress(OSError):
+            os.utime(self._descriptor)
+
+    def release(self) -> None:
+        """Let others have it; a second call does nothing."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor < 0:
+            return
+        with contextlib.suppress(OSError):
+            self.path.unlink()  # while it is locked, so that nobody has opened it in vain without noticing
+        _held.discard(descriptor)
+        os.close(descriptor)
+
+
+def can_lock(folder: Path) -> bool:
+    """Whether the system and the file system of `folder`, which exists, know locks."""
+    if sys.platform == "win32":
+        return False
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        finally:
+            os.close(descriptor)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def take_lock(path: Path) -> EntryLock | None:
+    """The lock; None while another has it.
+
+    Raises:
+        OSError: the file cannot be made, or the file system knows no locks.
+    """
+    assert sys.platform != "win32", "see can_lock"
+    for attempt in range(ATTEMPTS):
+        lock = _try_lock(path)
+        if lock is not None:
+            return lock
+        if attempt < ATTEMPTS - 1:
+            time.sleep(0.02)  # somebody may only be looking whose it is
+    return None
+
+
+def _try_lock(path: Path) -> EntryLock | None:
+    assert sys.platform != "win32", "see can_lock"
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_at(path, descriptor):  # released and removed between the two steps
+                os.close(descriptor)
+                continue
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, json.dumps(asdict(Owner(os.getpid(), socket.gethostname()))).encode())
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return EntryLock(path, descriptor)
+
+
+def find_owner(path: Path) -> Owner | None:
+    """Who holds the lock; None: nobody does, whatever lies there."""
+    if sys.platform == "win32":
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        idle = max(0.0, time.time() - os.fstat(descriptor).st_mtime)
+        return _read_owner(os.read(descriptor, 4096), idle)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _read_owner(content: bytes, idle_s: float) -> Owner:
+    try:
+        values = json.loads(content)
+        return Owner(int(values["pid"]), str(values["host"]), idle_s)
+    except (ValueError, KeyError, TypeError):  # not written yet
+        return Owner(0, "this machine or another", idle_s)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        there, own = os.stat(path), os.fstat(descriptor)
+    except FileNotFoundError:
+        return False
+    return (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino)
+
+
+def _close_in_child() -> None:
+    for descriptor in _held:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)
