@@ -27,6 +27,7 @@ LINE = {
     "stress": {"interventions", "reliance", "results"},
     "saliency": {"activations", "inputs", "reliance", "results", "sae", "spatial", "stress"},
     "evidence": {"activations", "inputs", "reliance", "results", "sae", "saliency", "spatial"},
+    "data_check": {"activations", "inputs", "results"},  # of activations the spreading of rows alone, see below
     "gate": {"inputs", "interventions", "results"},  # the hash of a file and the names of methods alone, see below
     "report": {"interventions", "results"},  # of interventions the names alone, see below
     "compare": {"gate", "report", "results"},
@@ -48,6 +49,7 @@ ABOVE = {
 NAMES_ONLY = {
     "config": {f"salve_audit.gate.{name}" for name in ("policy", "policy_file", "rules")}
     | {"salve_audit.interventions.registry", "salve_audit.sae.variant_names"},
+    "data_check": {"salve_audit.activations.spread"},
     "gate": {"salve_audit.inputs.digest", "salve_audit.interventions.registry"},
     "report": {"salve_audit.interventions.registry"},
 }
@@ -129,6 +131,15 @@ def test_the_configuration_loads_neither_numpy_nor_click() -> None:
 def test_help_loads_only_click() -> None:
     code = "from salve_audit.cli.app import run\nassert run(['--help']) == 0\nimport os; os.write(1, b'')"
     assert not loaded_after(code) & {"numpy", "pandas", "weasyprint", "jinja2", *HEAVY}
+
+
+def test_results_are_read_judged_and_compared_without_torch(tmp_path: Path) -> None:
+    code = "import sys\nfrom salve_audit import compare, explain, judge, load_audit, gate, SalveError\n"
+    run = f"try: judge({str(tmp_path)!r}, max_image_reliance=0.5)\nexcept SalveError: pass\n"
+    assert not loaded_after(code + run + run.replace("judge", "compare").replace("max_image_reliance=0.5", "'x'")) & {
+        "click",
+        *HEAVY,
+    }
 
 
 def test_thresholds_need_no_torch() -> None:

@@ -44,7 +44,7 @@ from salve_audit.results.looks import (
 from salve_audit.results.transform import TransformSpec
 
 log = logging.getLogger("matching")
-DEVELOPMENT = ("market/resnet", "court/resnet", "shelf/resnet")
+DEVELOPMENT = ("market/resnet", "court/resnet")
 UNTOUCHED = ("attic/resnet", "quay/resnet")
 LEAST_DROP = 0.1  # of a class's accuracy: who would review less
 PURE = 0.6  # share of a concept's regions on one cue, for it to be named after it

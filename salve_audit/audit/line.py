@@ -6,9 +6,13 @@ in the cache of them.
 
 from __future__ import annotations
 
+import dataclasses
+
 from salve_audit.audit.stage_runner import Given, Stage
 from salve_audit.audit.stages import (
     Autoencoder,
+    check_images,
+    describe_compared,
     edit_deeply,
     find_image_reliance,
     gather_comparison,
@@ -21,7 +25,7 @@ from salve_audit.evidence.stage import EvidenceOutcome
 from salve_audit.interventions.comparison import Comparison, ComparisonSettings
 from salve_audit.interventions.matched import compare_interventions
 from salve_audit.reliance.assess import Reliance
-from salve_audit.results import DeepComparison, Seeing
+from salve_audit.results import DataCheck, DeepComparison, Seeing
 from salve_audit.stress.stage import StressOutcome
 
 PASSING = ("memory", "failed", "read")  # words of reasons that may be gone another time
@@ -51,7 +55,8 @@ RELIANCE = Stage(
 def _compare(given: Given) -> Comparison:
     compared = gather_comparison(given.subject, given[AUTOENCODER], given[RELIANCE])
     settings = ComparisonSettings(methods=given.config.interventions, seed=given.config.seed)
-    return compare_interventions(settings, compared, given.advance)
+    outcome = compare_interventions(settings, compared, given.advance)
+    return dataclasses.replace(outcome, notes=(*describe_compared(given.subject), *outcome.notes))
 
 
 INTERVENTIONS = Stage(
@@ -104,6 +109,13 @@ SALIENCY = Stage(
     after=(AUTOENCODER, RELIANCE, STRESS),
     settled=lambda seeing: not seeing.unreadable and not _may_pass(seeing.why_absent),
 )
+DATA_CHECK = Stage(
+    "data check",
+    "what the images give away of their labels without a model, and images that are there twice",
+    DataCheck,
+    check_images,
+    settled=lambda check: not check.unread,
+)
 IMAGE_RELIANCE = Stage(
     "image reliance",
     "what each class depends on in its images, by removing it from them",
@@ -113,4 +125,4 @@ IMAGE_RELIANCE = Stage(
     after=(RELIANCE,),
     settled=lambda outcome: not _may_pass(outcome.evidence.why_absent),
 )
-LINE = (AUTOENCODER, RELIANCE, INTERVENTIONS, STRESS, DEEP_EDITS, SALIENCY, IMAGE_RELIANCE)
+LINE = (AUTOENCODER, RELIANCE, INTERVENTIONS, STRESS, DEEP_EDITS, SALIENCY, DATA_CHECK, IMAGE_RELIANCE)

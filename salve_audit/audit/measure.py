@@ -16,6 +16,7 @@ from salve_audit.audit.assemble import StageResults, assemble
 from salve_audit.audit.first_result import tell_sensitivity
 from salve_audit.audit.line import (
     AUTOENCODER,
+    DATA_CHECK,
     DEEP_EDITS,
     IMAGE_RELIANCE,
     INTERVENTIONS,
@@ -104,6 +105,7 @@ def measure(
     stress = runner.run(STRESS)
     deep_edits = runner.run(DEEP_EDITS)
     seeing = runner.run(SALIENCY)
+    data_check = runner.run(DATA_CHECK)
     evidence = runner.run(IMAGE_RELIANCE)
     remember_ratios(cache.folder, reporter.times)
     hashes = {"model_sha256": subject.model_sha256, "data_sha256": subject.activations.data_sha256}
@@ -119,6 +121,7 @@ def measure(
         deep_edits=deep_edits,
         seeing=seeing,
         evidence=evidence,
+        data_check=data_check,
     )
     result = assemble(config, stages)
     if ask_for_more is not None:

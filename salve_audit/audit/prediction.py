@@ -23,6 +23,7 @@ import torch
 from salve_audit.activations.device import choose_device
 from salve_audit.audit.line import (
     AUTOENCODER,
+    DATA_CHECK,
     DEEP_EDITS,
     IMAGE_RELIANCE,
     INTERVENTIONS,
@@ -163,11 +164,16 @@ def _predict_saliency(load: Workload) -> float:
     return 0.5 + shown * (MAP_RUNS * load.image_s + DRAWING_S)
 
 
+def _predict_data_check(load: Workload) -> float:
+    return LOOKED_AT_S * min(load.n_fit + load.n_audit, LOOKED_AT) if load.image_s else 0.0
+
+
 def _predict_image_reliance(load: Workload) -> float:
     if load.config.evidence == "off" or not load.image_s:
         return 0.0
     examined = sum(min(count, EXAMINED) for count in load.per_class)
-    return examined * (EVIDENCE_RUNS * load.image_s + EXAMINED_S)
+    seconds = examined * (EVIDENCE_RUNS * load.image_s + EXAMINED_S)
+    return seconds if load.config.evidence_needed else min(seconds, OVER_BUDGET * load.config.evidence_budget)
 
 
 # From audits of a ResNet-18 and of a network with 32 activations; `read_ratios` corrects them for a machine.
@@ -177,7 +183,8 @@ EDIT_PRODUCTS, EDIT_S = 12.0, 0.015
 STRESS_PRODUCTS, STRESS_S = 60.0, 0.4
 DEEP_RUNS, DEEP_MOST_S = 3000.0, 60.0
 SHOWN_PER_CLASS, MOST_SHOWN, MAP_RUNS, DRAWING_S = 16, 300, 5.0, 0.1
-EXAMINED, EVIDENCE_RUNS, EXAMINED_S = 100, 80.0, 0.02
+LOOKED_AT, LOOKED_AT_S = 800, 0.005
+EXAMINED, EVIDENCE_RUNS, EXAMINED_S, OVER_BUDGET = 100, 80.0, 0.02, 1.2  # drawing follows the time that was given
 
 FORMULAS: Mapping[str, Callable[[Workload], float]] = {
     AUTOENCODER.name: _predict_autoencoder,
@@ -186,6 +193,7 @@ FORMULAS: Mapping[str, Callable[[Workload], float]] = {
     STRESS.name: _predict_stress,
     DEEP_EDITS.name: _predict_deep_edits,
     SALIENCY.name: _predict_saliency,
+    DATA_CHECK.name: _predict_data_check,
     IMAGE_RELIANCE.name: _predict_image_reliance,
 }
 

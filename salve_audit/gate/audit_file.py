@@ -31,6 +31,7 @@ _EMPTY: Mapping[str, Any] = {  # parts that no rule reads, and that are large
     "stress": None,
     "deep_edits": None,
     "seeing": None,
+    "data_check": None,
     "demo": None,
 }
 _NO_CURVE = {"alpha_hat": [], "accuracy": [], "others": [], "non_monotone": False}

@@ -17,6 +17,7 @@ from salve_audit.results.classes import (
     SeedSpread,
     StatusCounts,
 )
+from salve_audit.results.data_check import DataCheck, DataCue, DuplicatePair
 from salve_audit.results.decisions import Decision
 from salve_audit.results.deep import DeepComparison, DeepResult, DeepScope
 from salve_audit.results.demo import DemoTruth, PlantedClass, RankCorrelation
@@ -92,6 +93,8 @@ __all__ = [
     "ConceptRemoval",
     "Confusion",
     "Curve",
+    "DataCheck",
+    "DataCue",
     "DataInfo",
     "Decision",
     "DeepComparison",
@@ -99,6 +102,7 @@ __all__ = [
     "DeepScope",
     "DemoTruth",
     "Distribution",
+    "DuplicatePair",
     "EnhancementCurve",
     "EvidenceInfo",
     "FactorEffect",

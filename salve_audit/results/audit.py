@@ -12,6 +12,7 @@ from salve_audit.results.autoencoder import SaeInfo
 from salve_audit.results.classes import ClassReliance
 from salve_audit.results.companions import FolderCompanions
 from salve_audit.results.consistency import check_consistency
+from salve_audit.results.data_check import DataCheck
 from salve_audit.results.deep import DeepComparison
 from salve_audit.results.demo import DemoTruth
 from salve_audit.results.digest import seal
@@ -63,6 +64,7 @@ class AuditResult(ResultView):
     seeing: Seeing | None = None  # images and heat maps; None: an earlier version wrote this
     evidence: EvidenceInfo | None = None  # how image reliance was measured; None: an earlier version wrote this
     concepts: tuple[Concept, ...] = ()  # what was found in the image
+    data_check: DataCheck | None = None  # the images without the model; None: an earlier version wrote this
     suppression: Suppression | None = None  # predictions under suppression; None: an earlier version, or too many
     digest: str | None = field(default=None, compare=False)  # over all but this and `created`; see results.digest
     schema_version: int = field(default=SCHEMA_VERSION)

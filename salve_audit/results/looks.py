@@ -16,9 +16,9 @@ from dataclasses import dataclass
 CELLS = 64  # of an image's side, in which places are given
 MOST_PLACES = 16
 LEAST_SHARED = 4  # images that both audits examined, for their places to say anything
-SAME_PLACE = 0.3  # mean overlap of places in shared images from which two concepts may be the same
-SAME_LOOK = 0.28  # distance of looks below which they are, where their places agree
-SAME_LOOK_ALONE = 0.16  # where no images are shared
+SAME_PLACE = 0.5  # mean overlap of places in shared images from which two concepts may be the same
+SAME_LOOK = 0.09  # distance of looks below which they are, where their places agree
+SAME_LOOK_ALONE = 0.055  # where no images are shared
 _LEVELS = 127
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right in cells; the last two exclusive
@@ -29,7 +29,7 @@ class ConceptLook:
     """How the regions of a concept look and where they lie, without the network.
 
     Attributes:
-        values: what `encode_values` makes of the regions' mean appearance; see `salve_audit.evidence.looks`.
+        values: what `encode_values` makes of the regions' mean appearance; see the evidence package.
         places: bounding boxes in a few images, as `encode_places` writes them.
     """
 

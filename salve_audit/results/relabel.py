@@ -128,8 +128,8 @@ def _strip_paths(record: T, paths: dict[str, str]) -> T:
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(value):
         before = getattr(value, field.name)
-        if field.name == "path":
-            changes["path"] = anonymous_path(before, paths)
+        if field.name in ("path", "other_path"):
+            changes[field.name] = anonymous_path(before, paths)
         elif isinstance(before, tuple) or dataclasses.is_dataclass(before) or field.name == "images":
             changes[field.name] = _strip_paths(before, paths)
     return cast("T", dataclasses.replace(cast("Any", value), **changes) if changes else value)

@@ -12,6 +12,7 @@ from salve_audit.report.view.autoencoder import build_autoencoder
 from salve_audit.report.view.cards import build_cards, choose_carded
 from salve_audit.report.view.changes import build_changes
 from salve_audit.report.view.confidence import build_confidence
+from salve_audit.report.view.data_check import build_data_check
 from salve_audit.report.view.demo import build_demo
 from salve_audit.report.view.evidence import build_concepts
 from salve_audit.report.view.features import build_effects, build_map
@@ -51,6 +52,7 @@ def build_view(result: AuditResult, medium: Medium = HTML, rendering: Rendering 
         build_effects(labelled, medium),
         build_recommendations(conclusions, names, medium),
         build_review(result, names, labels, rendering.reviewed, medium) if rendering.review_form else None,
+        build_data_check(labelled, medium),
         build_confidence(labelled, medium),
         build_provenance(labelled, medium),
         build_index(conclusions, names, medium),
