@@ -51,3 +51,10 @@ fuzz: $(INSTALLED_DEV)  # mutated files into every loader; prints inputs and fin
 .PHONY: docs
 docs: $(INSTALLED)  # docs/options.md is made by this command alone, never edited
 	$(BIN)/python scripts/write_options.py
+
+.PHONY: kills scale
+kills: $(INSTALLED_DEV)  # audits killed at random moments; what comes out in the end is compared byte for byte
+	$(BIN)/python benchmarks/kills.py --kills 30
+
+scale: $(INSTALLED_DEV)  # time and memory by stage at 10,000 and 100,000 images; 1,000,000 takes hours
+	$(BIN)/python benchmarks/scale.py
