@@ -67,3 +67,9 @@ test-oldest: pyproject.toml  # the fast tests with the oldest versions that pypr
 	uv pip compile --quiet --python-version 3.10 --resolution lowest-direct --extra dev pyproject.toml -o build/oldest.txt
 	uv pip install --quiet --python $(OLDEST) -r build/oldest.txt -e .
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n auto --dist loadfile -m "not slow"
+.PHONY: kills scale
+kills: $(INSTALLED_DEV)  # audits killed at random moments; what comes out in the end is compared byte for byte
+	$(BIN)/python benchmarks/kills.py --kills 30
+
+scale: $(INSTALLED_DEV)  # time and memory by stage at 10,000 and 100,000 images; 1,000,000 takes hours
+	$(BIN)/python benchmarks/scale.py
