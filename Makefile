@@ -48,6 +48,10 @@ FUZZ_SECONDS ?= 3600
 fuzz: $(INSTALLED_DEV)  # mutated files into every loader; prints inputs and findings
 	$(BIN)/python benchmarks/fuzz.py --seconds $(FUZZ_SECONDS)
 
+.PHONY: report-limits
+report-limits: $(INSTALLED_DEV)  # sizes, times and pages of reports of 10 to 1,000 classes beside what they may be
+	$(BIN)/python benchmarks/report_limits.py
+
 .PHONY: docs
 docs: $(INSTALLED)  # docs/options.md is made by this command alone, never edited
 	$(BIN)/python scripts/write_options.py

@@ -1,12 +1,16 @@
 """How often the gate errs: networks trained again without any change, and with a planted regression.
 
-A world of eight classes is drawn once; network 0 of it is audited, and its audit proposes the policy (``gate --init``)
-and is the baseline. Further networks are trained with other seeds: on the same world (a gate that does not hold is a
-false alarm), and on worlds with one regression each (every gate that holds is a miss). Audit images come from the world
-that the network was trained on, drawn from the same seeds, so that images pair with the baseline's.
+A world of four of the demo's classes, at 40 pixels, is drawn once; network 0 of it is audited, and its audit proposes
+the policy (``gate --init``) and is the baseline. Further networks are trained with other seeds: on the same world (a
+gate that does not hold is a false alarm), and on worlds with one regression each (every gate that holds is a miss;
+whether a warning names the class that changed is counted apart). Audit images come from the world that the network was
+trained on, drawn from the same seeds, so that images pair with the baseline's. A gate with a review has a person's word
+on the baseline's concepts: what covers the planted shortcut is one, the rest is accepted.
 
-    python benchmarks/gate.py --out runs/gate --networks 200 --regressed 40 --images 40 70 100
-    python benchmarks/gate.py --out runs/gate --networks 200 --regressed 40 --images 40 70 100 --part 2/2
+    python benchmarks/gate.py --out runs/gate --networks 200 --regressed 40 --images 60
+    python benchmarks/gate.py --out runs/gate --networks 200 --regressed 40 --images 60 --part 2/2
+    python benchmarks/gate.py --out runs/gate --networks 30 --regressed 20 --images 30 120
+    python benchmarks/gate.py --out runs/gate --networks 0 --regressed 0 --images 30 60 120   # prints alone
 
 Every audit is a file in the folder: a second call takes up where the first ended, and several parts can run side by
 side. The table, and a plot in the folder, are made of what is there.
@@ -15,10 +19,14 @@ side. The table, and a plot in the folder, are made of what is there.
 from __future__ import annotations
 
 import argparse
+import atexit
 import dataclasses
+import functools
 import json
+import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -32,18 +40,27 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from salve_audit.audit.run import run_audit
 from salve_audit.config import AuditConfig
 from salve_audit.demo.files import image_path
-from salve_audit.demo.images import DrawnSplit, draw_split
+from salve_audit.demo.images import DrawnSplit, class_keys, draw, draw_split
 from salve_audit.demo.training import NetworkRecipe, one_thread, save_checkpoint, train_network
 from salve_audit.demo.world import Planted, PlantedClassSpec, World, demo_world
 from salve_audit.gate.audit_file import read_audit_file
 from salve_audit.gate.estimates import wilson
-from salve_audit.gate.init import propose_policy
+from salve_audit.gate.init import MARGIN, propose_policy
+from salve_audit.gate.review import Entry, Review
+from salve_audit.gate.review_file import write_review
 from salve_audit.gate.run import Request, run_gate
+from salve_audit.results import AuditResult, Verdict
+from salve_audit.results.looks import CELLS, ConceptLook, decode_places, name_image
+from salve_audit.results.reviewable import REGION, fingerprint
 
 N_TRAIN, DATA_SEED = 200, 0
-SHORTCUT, BLURRED, BLUR_RADIUS = "clinic", "plain", 1.2
+SIZE, CLUTTER, CLASSES = 40, 5, ("clinic", "ember", "plain", "trio")
+SHORTCUT, TAG, BLURRED, BLUR_RADIUS = "clinic", "tag", "plain", 1.2
+WITHOUT = "without a baseline"
+DASHES = {WITHOUT: "5 3", "with the baseline": "none", "with a review": "1 4"}  # of lines in the plot
+SAME = 0.3  # overlap of a concept's places with the shortcut's, from which a person would call it that
 LOSSES = "max_drop = { accuracy = 0.03, image_reliance = 0.2, alpha_hat = 0.5 }\n"
-RECIPE = NetworkRecipe(epochs=4)
+RECIPE = NetworkRecipe(epochs=4, batch_size=32)
 
 
 @dataclass(frozen=True)
@@ -53,24 +70,29 @@ class Case:
     Attributes:
         name: for tables.
         world: that networks are trained and audited on.
+        changed: the class that got worse; empty: none did.
         blurred: a class whose images are blurred; empty: none.
     """
 
     name: str
     world: World
+    changed: str = ""
     blurred: str = ""
 
 
 def make_cases() -> tuple[Case, ...]:
     """The world without a change first, then one case a regression."""
-    base = _with_cues(demo_world(), SHORTCUT, (Planted("cross"), Planted("tag", 0.6)))
+    whole = demo_world()
+    few = tuple(kind for kind in whole.classes if kind.name in CLASSES)
+    small = dataclasses.replace(whole, size=SIZE, clutter=CLUTTER, classes=few)
+    base = _with_cues(small, SHORTCUT, (Planted("cross"), Planted(TAG, 0.6)))
     fewer = _with_cues(base, "trio", (Planted("bar", 0.85), Planted("checkerboard", 0.85)))
-    stronger = _with_cues(base, SHORTCUT, (Planted("cross"), Planted("tag", 0.95)))
+    stronger = _with_cues(base, SHORTCUT, (Planted("cross"), Planted(TAG, 0.95)))
     return (
         Case("no change", base),
-        Case("one of three redundant cues removed", fewer),
-        Case("a shortcut raised from 60 % to 95 %", stronger),
-        Case("a blur shortcut added", base, blurred=BLURRED),
+        Case("one of three redundant cues removed", fewer, "trio"),
+        Case("a shortcut raised from 60 % to 95 %", stronger, SHORTCUT),
+        Case("a blur shortcut added", base, BLURRED, blurred=BLURRED),
     )
 
 
@@ -85,7 +107,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--networks", type=int, default=200, help="networks without a change, beside the baseline's")
     parser.add_argument("--regressed", type=int, default=40, help="networks of every regression")
-    parser.add_argument("--images", type=int, nargs="+", default=[40, 70, 100], help="audit images per class")
+    parser.add_argument("--images", type=int, nargs="+", default=[60], help="audit images per class")
     parser.add_argument("--part", default="1/1", help="I/N: every N-th network, from the I-th")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no network after this many")
     options = parser.parse_args()
@@ -120,21 +142,30 @@ def _run(case: Case, seed: int, images: tuple[int, ...], out: Path) -> None:
     missing = [n for n in images if not (_folder(out, case, seed, n) / "audit.json").is_file()]
     if not missing:
         return
-    place = _folder(out, case, seed, 0).with_name("making")
+    place = _folder(out, case, seed, 0).with_name(f"making-{os.getpid()}")
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     started = time.process_time()
-    splits = {split: _draw(case, split, n) for split, n in (("train", N_TRAIN), ("val", max(images)))}
-    model = train_network(splits["train"].pixels, splits["train"].labels, RECIPE, 1000 + seed)
+    train, data = _prepare(case, max(images))
+    model = train_network(train.pixels, train.labels, RECIPE, 1000 + seed)
     save_checkpoint(model, RECIPE, place / "model.pt", case.world.size, case.world.class_names)
-    for drawn in splits.values():
-        _write(case, place / "data", drawn)
     for n in missing:
-        _audit(place, n, _folder(out, case, seed, n))
+        _audit(place / "model.pt", data, n, _folder(out, case, seed, n))
     seconds = time.process_time() - started
     (place.parent / "seconds.json").write_text(json.dumps(seconds))
     shutil.rmtree(place)
     print(f"{case.name}, network {seed}: {seconds:.0f} s of one core", flush=True)
+
+
+@functools.cache
+def _prepare(case: Case, n: int) -> tuple[DrawnSplit, Path]:
+    """The training images of a world, and a folder with both splits, which all of its networks share."""
+    folder = Path(tempfile.mkdtemp(prefix="salve-gate-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    train, val = _draw(case, "train", N_TRAIN), _draw(case, "val", n)
+    for drawn in (train, val):
+        _write(case, folder, drawn)
+    return train, folder
 
 
 def _draw(case: Case, split: str, n: int) -> DrawnSplit:
@@ -154,14 +185,14 @@ def _write(case: Case, folder: Path, drawn: DrawnSplit) -> None:
         Image.fromarray(pixels).save(file, compress_level=1)
 
 
-def _audit(place: Path, n: int, out: Path) -> None:
+def _audit(model: Path, data: Path, n: int, out: Path) -> None:
     """What the default policy judges: accuracy, α̂ with one autoencoder, image reliance; no edits, no heat maps.
 
     The limit of images is of both splits: the autoencoder is trained on as many per class.
     """
     config = AuditConfig(
-        model=place / "model.pt",
-        data=place / "data",
+        model=model,
+        data=data,
         out=out,
         format=("json",),
         limit=n,
@@ -176,15 +207,28 @@ def _audit(place: Path, n: int, out: Path) -> None:
     run_audit(config)
 
 
-def judge_all(out: Path, n: int) -> dict[str, dict[str, list[int]]]:
-    """Exit codes of every network's gate, by case, without and with the baseline."""
+@dataclass(frozen=True)
+class Outcome:
+    """What a gate said: its exit code, and whether it found the changed class beyond a limit, be it with a warning."""
+
+    code: int
+    named: bool
+
+
+def judge_all(out: Path, n: int) -> dict[str, dict[str, list[Outcome]]]:
+    """Outcomes of every network's gate, by case and by kind of gate."""
     cases = make_cases()
     baseline = _folder(out, cases[0], 0, n)
     if not (baseline / "audit.json").is_file():
         return {}
     proposed = propose_policy(read_audit_file(baseline).result)
-    policies = {"without a baseline": proposed, "with the baseline": _add_losses(proposed)}
-    codes: dict[str, dict[str, list[int]]] = {case.name: {way: [] for way in policies} for case in cases}
+    write_review(Review(str(out / f"review-{n}.toml"), tuple(_review(cases[0], read_audit_file(baseline).result))))
+    policies = {
+        WITHOUT: proposed,
+        "with the baseline": LOSSES + proposed,  # keys come first, for tables of classes follow
+        "with a review": f'review = "review-{n}.toml"\n{proposed}',
+    }
+    outcomes: dict[str, dict[str, list[Outcome]]] = {case.name: {way: [] for way in policies} for case in cases}
     for way, text in policies.items():
         file = out / f"policy-{n}-{way.replace(' ', '-')}.toml"
         file.write_text(text)
@@ -192,32 +236,74 @@ def judge_all(out: Path, n: int) -> dict[str, dict[str, list[int]]]:
             for folder in sorted((out / _folder(out, case, 0, n).parent.parent.name).glob(f"*/{n}")):
                 if folder != baseline and (folder / "audit.json").is_file():
                     request = Request(folder, policy=file, baseline=baseline, allow_mismatch=("data", "autoencoder"))
-                    codes[case.name][way].append(run_gate(request).verdict.exit_code)
-    return codes
+                    outcomes[case.name][way].append(_read(run_gate(request).verdict, case))
+    return outcomes
 
 
-def _add_losses(text: str) -> str:
-    """The policy with its rules on losses switched on; they come first, for tables of classes follow."""
-    return LOSSES + text
+def _read(verdict: Verdict, case: Case) -> Outcome:
+    beyond = {rule.class_name for rule in verdict.rules if rule.outcome == "fail"}
+    return Outcome(verdict.exit_code, case.changed in beyond if case.changed else bool(beyond))
+
+
+def _review(case: Case, result: AuditResult) -> Iterator[Entry]:
+    """A person's word on every concept: a shortcut where its places are those of the tag, accepted elsewhere."""
+    for concept in result.concepts:
+        is_tag = concept.class_name == SHORTCUT and concept.look is not None and _covers_tag(case, concept.look)
+        verdict = "shortcut" if is_tag else "accepted"
+        drop = concept.effect[0]
+        yield Entry(
+            concept.class_name,
+            concept.kind,
+            fingerprint(concept) if concept.kind == REGION else "",
+            TAG if is_tag else "object",
+            verdict,
+            "A. Reviewer",
+            "2026-11-29",
+            "planted",
+            min(1.0, drop.high + MARGIN) if is_tag else None,
+            concept.look.values if concept.look is not None else "",
+            concept.look.places if concept.look is not None else "",
+        )
+
+
+def _covers_tag(case: Case, look: ConceptLook) -> bool:
+    """True where the concept's places lie on the tag, in the images that have one."""
+    label = case.world.class_names.index(SHORTCUT)
+    places, overlaps = decode_places(look.places), []
+    for key in class_keys("val", label, 500, DATA_SEED):
+        place = places.get(name_image(str(image_path(case.world, key))))
+        if place is not None:
+            changed = draw(case.world, key).pixels != draw(case.world, key, (TAG,)).pixels
+            rows, columns = np.nonzero(changed.any(2))
+            overlaps.append(_overlap(place, rows * CELLS / case.world.size, columns * CELLS / case.world.size))
+    return bool(overlaps) and float(np.mean(overlaps)) >= SAME
+
+
+def _overlap(place: tuple[int, int, int, int], rows: np.ndarray, columns: np.ndarray) -> float:
+    """Share of the tag's pixels inside of a place; 0 without a tag."""
+    if not len(rows):
+        return 0.0
+    top, left, bottom, right = place
+    return float(((rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)).mean())
 
 
 def _report(out: Path, images: tuple[int, ...]) -> str:
     lines = [
-        "| images per class | case | gate | networks | exit 1 | exit 2 | not held | 95 % interval |",
-        "|---|" + "---|" * 7,
+        "| images per class | case | gate | networks | exit 1 | exit 2 | not held | 95 % interval | named |",
+        "|---|" + "---|" * 8,
     ]
     shares: dict[tuple[str, str], dict[int, tuple[float, float, float]]] = {}
     for n in images:
         for name, ways in judge_all(out, n).items():
-            for way, codes in ways.items():
-                if codes:
-                    caught = sum(code != 0 for code in codes)
-                    low, high = wilson(caught, len(codes))
-                    shares.setdefault((name, way), {})[n] = (caught / len(codes), low, high)
-                    said = f"{caught / len(codes):.3f} | {low:.3f} .. {high:.3f}"
-                    lines.append(
-                        f"| {n} | {name} | {way} | {len(codes)} | {codes.count(1)} | {codes.count(2)} | {said} |"
-                    )
+            for way, outcomes in ways.items():
+                if outcomes:
+                    codes = [outcome.code for outcome in outcomes]
+                    caught, total = sum(code != 0 for code in codes), len(codes)
+                    low, high = wilson(caught, total)
+                    shares.setdefault((name, way), {})[n] = (caught / total, low, high)
+                    named = sum(outcome.named or outcome.code != 0 for outcome in outcomes)
+                    said = f"{caught / total:.3f} | {low:.3f} .. {high:.3f} | {named / total:.3f}"
+                    lines.append(f"| {n} | {name} | {way} | {total} | {codes.count(1)} | {codes.count(2)} | {said} |")
     seconds = [json.loads(file.read_text()) for file in out.glob("*/*/seconds.json")]
     if seconds:
         lines += ["", f"{len(seconds)} networks, {sum(seconds) / 60:.0f} minutes of one core in all."]
@@ -226,7 +312,7 @@ def _report(out: Path, images: tuple[int, ...]) -> str:
 
 
 def _plot(shares: Mapping[tuple[str, str], Mapping[int, tuple[float, float, float]]], images: tuple[int, ...]) -> str:
-    """Share of gates that do not hold, against images per class, one line a case; dashed: without a baseline."""
+    """Share of gates that do not hold, against images per class, one line a case and gate."""
     colours = ("#555555", "#0072b2", "#d55e00", "#009e73")
     names = list(dict.fromkeys(name for name, _ in shares))
     span = max(max(images) - min(images), 1)
@@ -238,7 +324,7 @@ def _plot(shares: Mapping[tuple[str, str], Mapping[int, tuple[float, float, floa
         )
     parts += [f'<text x="{50 + 370 * (n - min(images)) / span - 8:.0f}" y="300">{n}</text>' for n in images]
     for (name, way), points in shares.items():
-        colour, dash = colours[names.index(name) % 4], "5 3" if "without" in way else "none"
+        colour, dash = colours[names.index(name) % 4], DASHES[way]
         places = [(50 + 370 * (n - min(images)) / span, 280 - 240 * part[0]) for n, part in sorted(points.items())]
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         parts.append(
@@ -246,7 +332,8 @@ def _plot(shares: Mapping[tuple[str, str], Mapping[int, tuple[float, float, floa
         )
     for i, name in enumerate(names):
         parts.append(f'<text x="435" y="{60 + 20 * i}" fill="{colours[i % 4]}">{name}</text>')
-    parts.append('<text x="435" y="160">dashed: without a baseline</text></svg>')
+    parts.append('<text x="435" y="160">dashed: without a baseline</text>')
+    parts.append('<text x="435" y="180">dotted: with a review</text></svg>')
     return "\n".join(parts) + "\n"
 
 

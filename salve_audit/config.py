@@ -31,8 +31,14 @@ FORMATS = ("html", "pdf", "json")
 DEVICES = ("auto", "cpu", "cuda")
 DEFAULT_OUT = "salve-report"  # of the command line; the library writes nothing unless it is told where
 
-MODEL, DATA, RUN, RESULTS, LIMITS = "Model", "Data", "Run", "Results", "Limits"
-AUTOENCODER, INTERVENTIONS, EVIDENCE, MAPS = "Autoencoder", "Interventions", "Evidence in the image", "Heat maps"
+# The headings under which help and documentation list the options, in this order.
+SECTIONS = AUDITED, MEASURED, WRITTEN, LIMITS, MACHINE = (
+    "What is audited",
+    "What is measured",
+    "What is written",
+    "Limits",
+    "Machine",
+)
 
 
 @dataclass(frozen=True)
@@ -55,65 +61,68 @@ class AuditConfig:
     model: Annotated[
         str | Path,
         Option(
-            "The checkpoint, or a file of arrays (activations, labels, head).", MODEL, place=ARGUMENT, provenance=False
+            "The checkpoint, or a file of arrays (activations, labels, head).",
+            AUDITED,
+            place=ARGUMENT,
+            provenance=False,
         ),
     ]
     data: Annotated[
         str | Path | None,
-        Option("The labelled images; none for a file of arrays.", DATA, place=ARGUMENT, provenance=False),
+        Option("The labelled images; none for a file of arrays.", AUDITED, place=ARGUMENT, provenance=False),
     ] = None
     arch: Annotated[
         str | None,
         Option(
             "Architecture, where the file does not say it: a timm name or a function of your own.",
-            MODEL,
+            AUDITED,
             metavar="NAME|FILE.py:FUNCTION",
         ),
     ] = None
     head: Annotated[
-        str | None, Option("Dotted path of the final linear layer, where it is not found.", MODEL, metavar="MODULE")
+        str | None, Option("Dotted path of the final linear layer, where it is not found.", AUDITED, metavar="MODULE")
     ] = None
     weights: Annotated[
         str | None,
         Option(
-            "Dotted path of the weights in MODEL, where it has several.", MODEL, metavar="KEY", unset="the likeliest"
+            "Dotted path of the weights in MODEL, where it has several.", AUDITED, metavar="KEY", unset="the likeliest"
         ),
     ] = None
     trust_model: Annotated[
         bool,
         Option(
             "Run the code in MODEL, if it needs that to load: pickled modules, torch.export, TorchScript (deprecated).",
-            MODEL,
+            AUDITED,
         ),
     ] = False
     classes: Annotated[
         str | Path | None,
         Option(
             "Lines 'class,output' that map classes of DATA to outputs by hand.",
-            DATA,
+            AUDITED,
             metavar="FILE",
             unset="by name, number or order",
             provenance=False,
         ),
     ] = None
-    follow_links: Annotated[bool, Option("Read what links in DATA lead to outside of it.", DATA)] = False
+    follow_links: Annotated[bool, Option("Read what links in DATA lead to outside of it.", AUDITED)] = False
     orientation: Annotated[
         str,
         Option(
             "EXIF orientation of images: stored ignores it, as torchvision's and timm's loaders do, upright turns "
             "images by it; auto is stored, and upright for a model of Hugging Face's.",
-            DATA,
+            AUDITED,
             choices=("auto", "stored", "upright"),
         ),
     ] = "auto"
     label: Annotated[
-        str | None, Option("The label to audit, where outputs do not exclude each other.", DATA, metavar="NAME")
+        str | None, Option("The label to audit, where outputs do not exclude each other.", AUDITED, metavar="NAME")
     ] = None
     out: Annotated[
         str | Path | None,
         Option(
             "Folder for the results, written all or nothing; - with --format json writes to stdout.",
-            RESULTS,
+            WRITTEN,
             metavar="DIR",
             unset=DEFAULT_OUT,
             provenance=False,
@@ -123,7 +132,7 @@ class AuditConfig:
         tuple[str, ...],
         Option(
             "What is rendered; samples.parquet and sae.safetensors are always written.",
-            RESULTS,
+            WRITTEN,
             metavar="html,pdf,json",
             choices=FORMATS,
             provenance=False,
@@ -133,49 +142,50 @@ class AuditConfig:
         str,
         Option(
             "How much the PDF holds; short leaves the appendix out.",
-            RESULTS,
+            WRITTEN,
             choices=("full", "short"),
             provenance=False,
         ),
     ] = "full"
-    paper: Annotated[str, Option("Paper of the PDF.", RESULTS, choices=("a4", "letter"), provenance=False)] = "a4"
-    lang: Annotated[str, Option("Language of the report.", RESULTS, choices=("en", "de"), provenance=False)] = "en"
+    paper: Annotated[str, Option("Paper of the PDF.", WRITTEN, choices=("a4", "letter"), provenance=False)] = "a4"
+    lang: Annotated[str, Option("Language of the report.", WRITTEN, choices=("en", "de"), provenance=False)] = "en"
     anonymise: Annotated[
         bool,
         Option(
             "Keep names of classes, files and folders out of the results; a key lies beside the folder, never in it.",
-            RESULTS,
+            WRITTEN,
             provenance=False,
         ),
     ] = False
     seed: Annotated[
-        int, Option("Seed of the split, the autoencoder and every resampling.", RUN, metavar="N", least=0, most=2**62)
+        int,
+        Option("Seed of the split, the autoencoder and every resampling.", MEASURED, metavar="N", least=0, most=2**62),
     ] = 0
     limit: Annotated[
-        int | None, Option("At most N images per class and split.", DATA, metavar="N", least=1, unset="all")
+        int | None, Option("At most N images per class and split.", AUDITED, metavar="N", least=1, unset="all")
     ] = None
     batch_size: Annotated[
         int | None,
-        Option("Batch size of the backbone pass.", RUN, metavar="N", least=1, unset="by image size, at most 128"),
+        Option("Batch size of the backbone pass.", MACHINE, metavar="N", least=1, unset="by image size, at most 128"),
     ] = None
     workers: Annotated[
         int | None,
         Option(
             "Processes that decode images; on a CPU the threads of the pass do.",
-            RUN,
+            MACHINE,
             metavar="N",
             least=0,
             unset="by cores and device",
             provenance=False,
         ),
     ] = None
-    device: Annotated[str, Option("Device of the networks.", RUN, choices=DEVICES)] = "auto"
+    device: Annotated[str, Option("Device of the networks.", MACHINE, choices=DEVICES)] = "auto"
     precision: Annotated[
         str,
         Option(
             "Precision of the backbone pass and of image reliance; auto is bf16 where a long pass on a CPU with units "
             "for it is faster and predicts the same.",
-            RUN,
+            MACHINE,
             choices=("auto", "fp32", "bf16"),
         ),
     ] = "auto"
@@ -183,20 +193,21 @@ class AuditConfig:
         str,
         Option(
             "Variant of the autoencoder; auto tries several and takes the best.",
-            AUTOENCODER,
+            MEASURED,
+            metavar="VARIANT",
             choices=(AUTO, *VARIANT_NAMES),
         ),
     ] = AUTO
     n_latents: Annotated[
         int | None,
-        Option("Latents of the autoencoder.", AUTOENCODER, metavar="N", least=2, most=2**20, unset="chosen"),
+        Option("Latents of the autoencoder.", MEASURED, metavar="N", least=2, most=2**20, unset="chosen"),
     ] = None
     sae_seeds: Annotated[
         int | None,
         Option(
             "Autoencoders trained with other seeds side by side; with 1, stability is not measured and auto takes the "
             "sparsest variant.",
-            AUTOENCODER,
+            MEASURED,
             metavar="N",
             least=1,
             most=100,
@@ -207,7 +218,7 @@ class AuditConfig:
         float | None,
         Option(
             "Seconds after which the search for the autoencoder ends with what it has; the report says so.",
-            AUTOENCODER,
+            MEASURED,
             metavar="SECONDS",
             least=1,
             unset="60, no limit on a GPU",
@@ -217,7 +228,7 @@ class AuditConfig:
         tuple[str, ...] | None,
         Option(
             "Columns of the manifest that the variant supervised knows besides the classes: a,b or none.",
-            AUTOENCODER,
+            MEASURED,
             metavar="COLUMNS",
             unset="all",
             empty="none",
@@ -226,14 +237,14 @@ class AuditConfig:
     ] = None
     interventions: Annotated[
         tuple[str, ...],
-        Option("Methods to compare.", INTERVENTIONS, metavar="LIST", choices=METHODS),
+        Option("Methods to compare.", MEASURED, metavar="LIST", choices=METHODS),
     ] = tuple(METHODS)
     deep_edits: Annotated[
         str,
         Option(
             "Edits of layers before the head; auto makes them where SALVE and steering are compared and the "
             "architecture is known.",
-            INTERVENTIONS,
+            MEASURED,
             choices=("auto", "off"),
         ),
     ] = "auto"
@@ -241,7 +252,7 @@ class AuditConfig:
         str,
         Option(
             "Measure what the network depends on in the image; auto does where there are images and a spatial layer.",
-            EVIDENCE,
+            MEASURED,
             choices=("auto", "off"),
             old=OldSpelling("depth"),
         ),
@@ -250,7 +261,7 @@ class AuditConfig:
         str | None,
         Option(
             "The layer whose activations distinguish evidence regions.",
-            EVIDENCE,
+            MEASURED,
             metavar="MODULE",
             unset="the first block",
             old=OldSpelling("depth_layers", only="only one layer is looked at now", empty="auto"),
@@ -261,7 +272,7 @@ class AuditConfig:
         Option(
             "Seconds for image reliance: the most fragile classes first, what is not finished by then is left out. A "
             "limit on image reliance or redundancy lifts it.",
-            EVIDENCE,
+            MEASURED,
             metavar="SECONDS",
             least=1,
         ),
@@ -313,7 +324,7 @@ class AuditConfig:
         str | Path | None,
         Option(
             "Folder in which activations and the results of stages are kept for the next audit.",
-            RUN,
+            MACHINE,
             metavar="DIR",
             unset="the user's cache folder",
             provenance=False,
@@ -323,7 +334,7 @@ class AuditConfig:
         float,
         Option(
             "Size of the cache; beyond it the least recently used results are removed, never those in use.",
-            RUN,
+            MACHINE,
             metavar="GB",
             least=0,
             provenance=False,
@@ -331,26 +342,32 @@ class AuditConfig:
     ] = 5.0
     use_cache: Annotated[
         bool,
-        Option("Keep nothing for the next audit, and use nothing kept.", RUN, negative="--no-cache", provenance=False),
+        Option(
+            "Keep results for the next audit, and use those kept.", MACHINE, negative="--no-cache", provenance=False
+        ),
     ] = True
-    keep_activations: Annotated[bool, Option("Also write activations.safetensors.", RESULTS, provenance=False)] = False
-    images: Annotated[bool, Option("Keep every image out of the results.", RESULTS, negative="--no-images")] = True
+    keep_activations: Annotated[bool, Option("Also write activations.safetensors.", WRITTEN, provenance=False)] = False
+    images: Annotated[
+        bool, Option("Show images in the results; --no-images keeps every one out.", WRITTEN, negative="--no-images")
+    ] = True
     saliency_layer: Annotated[
         str | None,
-        Option("The layer whose output heat maps are made of.", MAPS, metavar="MODULE", unset="the last spatial one"),
+        Option(
+            "The layer whose output heat maps are made of.", MEASURED, metavar="MODULE", unset="the last spatial one"
+        ),
     ] = None
     activation_maximisation: Annotated[
         str,
         Option(
             "Feature visualisations, optimised from noise: of dominant features or of all that are shown; auto makes "
             "those of dominant features where there is a GPU.",
-            MAPS,
+            MEASURED,
             choices=("auto", "off", "dominant", "all"),
         ),
     ] = "auto"
-    progress: Annotated[bool, Option("Show a progress bar on a terminal.", RUN, place=LIBRARY, provenance=False)] = (
-        False
-    )
+    progress: Annotated[
+        bool, Option("Show a progress bar on a terminal.", MACHINE, place=LIBRARY, provenance=False)
+    ] = False
 
     def __post_init__(self) -> None:
         if hasattr(self.model, "named_parameters"):

@@ -8,11 +8,12 @@ the table in the documentation are derived from them. Importing this module load
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import logging
 import types
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,13 @@ class DeclaredOption:
         return self.about.negative or _flag(self.name)
 
     @property
+    def flags(self) -> tuple[str, ...]:
+        """All flags of the option: of a switch, the one that turns it on and the one that turns it off."""
+        if self.kind.types != (bool,):
+            return (self.flag,)
+        return _flag(self.name), self.about.negative or "--no-" + _flag(self.name).removeprefix("--")
+
+    @property
     def default_words(self) -> str:
         """The default as help and documentation show it; empty for a switch and where nothing is to be said."""
         if self.default is None:
@@ -225,25 +233,37 @@ def read_table(owner: type, table: Mapping[str, Any], source: str) -> dict[str, 
 
     Args:
         owner: the dataclass that declares the options.
-        table: keys with hyphens or underscores.
+        table: keys are the flags without the hyphens in front; underscores do, too.
         source: names the table in messages.
 
     Raises:
-        UsageError: a key is unknown or given in both spellings, or a value has the wrong type.
+        UsageError: a key is unknown or given in two spellings, or a value is wrong; names the source and the key.
     """
-    options = flag_options(owner)
+    options, keys = flag_options(owner), keys_of(owner)
     renamed = {option.about.old.key: option for option in options.values() if option.about.old is not None}
     settings: dict[str, Any] = {}
     for key, value in table.items():
-        name = key.replace("-", "_")
-        option = options.get(name) or renamed.get(name)
+        name = key.replace("_", "-")
+        option = keys.get(name) or renamed.get(name.replace("-", "_"))
         if option is None:
-            raise UsageError(source, f"unknown option {key!r}", hint="known: " + ", ".join(sorted(options)))
+            raise UsageError(source, f"unknown option {key!r}", hint=_near_keys(name, keys))
         if option.name in settings:
             raise UsageError(source, f"{option.name!r} is given twice, the second time as {key!r}")
-        old = option.about.old if name in renamed else None
-        settings[option.name] = _read_value(option, old, value, key, source)
+        old = None if name in keys else option.about.old
+        value = _read_value(option, old, value, key, source)
+        settings[option.name] = not value if f"--{name}" in option.flags[1:] else value
     return settings
+
+
+def keys_of(owner: type) -> Mapping[str, DeclaredOption]:
+    """The options by the keys of a TOML file, which are the flags without the hyphens in front."""
+    options = flag_options(owner).values()
+    return {flag.removeprefix("--"): option for option in options for flag in option.flags}
+
+
+def _near_keys(name: str, keys: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, keys, n=1, cutoff=0.7)
+    return f"did you mean {near[0]}?" if near else "known: " + ", ".join(sorted(keys))
 
 
 def _read_value(option: DeclaredOption, old: OldSpelling | None, value: Any, key: str, source: str) -> Any:
@@ -254,6 +274,10 @@ def _read_value(option: DeclaredOption, old: OldSpelling | None, value: Any, key
     if old is not None:
         log.warning("%s: %s", source, describe_renaming(key, option.name))
         value = old.convert(value, f"{source}: {key}")
+    try:
+        option.check(value)
+    except UsageError as error:
+        raise UsageError(source, f"{error.why} in {key!r}", error.hint) from None
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -262,10 +286,9 @@ def describe_renaming(old: str, new: str) -> str:
     return f"{old} is now {new}; the old spelling goes in the next release"
 
 
-def render_options(owner: type) -> str:
-    """The options of a dataclass as Markdown, one table per section."""
+def render_options(owner: type, sections: Sequence[str]) -> str:
+    """The options of a dataclass as Markdown, one table per section, in this order of sections."""
     lines: list[str] = []
-    sections = dict.fromkeys(option.about.section for option in flag_options(owner).values())
     for section in sections:
         lines += ["", f"## {section}", "", TABLE_HEAD, "|---|---|---|---|---|"]
         lines += [_render_row(option) for option in flag_options(owner).values() if option.about.section == section]
@@ -275,12 +298,11 @@ def render_options(owner: type) -> str:
 def _render_row(option: DeclaredOption) -> str:
     about = option.about
     choices = f": {', '.join(about.choices)}" if about.choices else ""
-    switched = ", false with the flag" if about.negative else ""
-    key = f"`{option.name}`, {option.kind.in_file.words}{switched}{choices}"
+    key = f"`{option.name}`, {option.kind.in_file.words}{choices}"
     default = str(option.default).lower() if isinstance(option.default, bool) else option.default_words
     recorded = "yes" if about.provenance else "no"
-    flag = " ".join(filter(None, (option.flag, about.metavar))).replace("|", "\\|")
-    return f"| `{flag}` | {key} | {default} | {recorded} | {about.help} |"
+    flags = [" ".join(filter(None, (flag, about.metavar))).replace("|", "\\|") for flag in option.flags]
+    return f"| {', '.join(f'`{flag}`' for flag in flags)} | {key} | {default} | {recorded} | {about.help} |"
 
 
 def _read_kind(annotation: Any) -> ValueKind:

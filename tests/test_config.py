@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from salve_audit.config import METHODS, AuditConfig, described
+from salve_audit.config import METHODS, SECTIONS, AuditConfig, described
 from salve_audit.errors import UsageError
 from salve_audit.options import (
     ARGUMENT,
@@ -60,7 +60,7 @@ def test_provenance_holds_what_changes_the_measurements() -> None:
 def test_the_document_is_the_one_made_from_the_fields() -> None:
     """``make docs`` writes it anew."""
     written = runpy.run_path(str(SCRIPT))
-    assert written["DOCUMENT"].read_text(encoding="utf-8") == written["HEAD"] + render_options(AuditConfig)
+    assert written["DOCUMENT"].read_text(encoding="utf-8") == written["HEAD"] + render_options(AuditConfig, SECTIONS)
 
 
 def test_variants_are_the_named_ones() -> None:
@@ -129,4 +129,4 @@ def test_nothing_but_the_field_says_what_an_option_is() -> None:
         Own(size=0.5)
     with pytest.raises(UsageError, match=r"^names: 'c' is not one of a, b$"):
         Own(names=("a", "c"))
-    assert "| `--size X` | `size`, int or float | 2.5 | yes | Its size. |" in render_options(Own)
+    assert "| `--size X` | `size`, int or float | 2.5 | yes | Its size. |" in render_options(Own, ["Own"])

@@ -40,10 +40,11 @@ ABOVE = {
     "audit": {*STAGES, "config"},
     "edit": {*STAGES, "audit"} - {"compare", "gate", "report", "stress"},
     "explain": {*STAGES, "audit", "edit"} - {"compare", "gate", "stress"},
+    "export": {"audit", "gate", "report", "results"},
     "live": {*STAGES, "audit", "config", "edit", "explain", "options"} - {"compare", "gate", "report", "stress"},
     "demo": {"audit", "config", "results"},
     "pytest_plugin": {"audit", "config", "gate"},
-    "cli": {*STAGES, "audit", "config", "demo", "edit", "explain", "options", "settings"},
+    "cli": {*STAGES, "audit", "config", "demo", "edit", "explain", "export", "options", "settings"},
 }
 NAMES_ONLY = {
     "config": {f"salve_audit.gate.{name}" for name in ("policy", "policy_file", "rules")}
@@ -130,6 +131,15 @@ def test_the_configuration_loads_neither_numpy_nor_click() -> None:
 def test_help_loads_only_click() -> None:
     code = "from salve_audit.cli.app import run\nassert run(['--help']) == 0\nimport os; os.write(1, b'')"
     assert not loaded_after(code) & {"numpy", "pandas", "weasyprint", "jinja2", *HEAVY}
+
+
+def test_results_are_read_judged_and_compared_without_torch(tmp_path: Path) -> None:
+    code = "import sys\nfrom salve_audit import compare, explain, judge, load_audit, gate, SalveError\n"
+    run = f"try: judge({str(tmp_path)!r}, max_image_reliance=0.5)\nexcept SalveError: pass\n"
+    assert not loaded_after(code + run + run.replace("judge", "compare").replace("max_image_reliance=0.5", "'x'")) & {
+        "click",
+        *HEAVY,
+    }
 
 
 def test_thresholds_need_no_torch() -> None:

@@ -57,8 +57,14 @@ def as_output_error(cache_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = "the disk is full" if error.errno in FULL else f"cannot be written ({error.strerror or error})"
-        raise OutputError(str(cache_dir), why, hint=HINT) from error
+        if error.errno in FULL:
+            raise OutputError(str(cache_dir), "the disk is full", hint=HINT) from error
+        raise UnwritableError(str(cache_dir), f"cannot be written ({error.strerror or error})", hint=HINT) from error
+
+
+def warn_unwritable(error: UnwritableError) -> None:
+    """Tell that a pass does without the cache."""
+    logger.warning("%s; activations are kept in a temporary folder, for this run alone", error)
 
 
 def read_entry(cache_dir: Path, key: str) -> tuple[Float[np.ndarray, "n d"], Progress] | None:
@@ -102,6 +108,10 @@ def write_choice(cache_dir: Path, key: str, choice: Mapping[str, Any]) -> None:
         temporary = cache_dir / f"{key}.{uuid.uuid4().hex[:12]}.tmp"
         temporary.write_text(json.dumps(choice), encoding="utf-8")
         os.replace(temporary, cache_dir / f"{key}{CHOICE}")
+
+
+class UnwritableError(OutputError):
+    """The cache cannot be written, whatever room there is: a pass does without it."""
 
 
 class SuspendedError(OutputError):

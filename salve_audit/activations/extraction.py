@@ -21,10 +21,12 @@ from salve_audit.activations.cache import (
     PARTIAL,
     EntryWriter,
     SuspendedError,
+    UnwritableError,
     as_output_error,
     find_worker,
     read_choice,
     read_entry,
+    warn_unwritable,
     write_choice,
 )
 from salve_audit.activations.device import choose_workers
@@ -78,13 +80,17 @@ def extract(classifier: Classifier, imageset: ImageSet, settings: ExtractSetting
         HeadError: the head is not what makes the logits.
         CheckpointError: the forward pass fails or gives NaN or infinite activations.
         DataError: over 5 % of a split's images cannot be read, or a class has none left.
-        OutputError: the cache cannot be written.
+        OutputError: the disk is full, or not even a temporary folder can be written; a cache that cannot be written for
+            another reason is a warning.
     """
     keyed = replace(classifier, head_name=classifier.reader.key)  # the kind of head changes the activations too
     fingerprint = compute_fingerprint(keyed, imageset, settings.precision)
     imageset = replace(imageset, source=VerifiedSource(imageset.reader, fingerprint.digests))
     if settings.cache_dir is not None:
-        return _extract_cached(classifier, imageset, settings, fingerprint)
+        try:
+            return _extract_cached(classifier, imageset, settings, fingerprint)
+        except UnwritableError as error:
+            warn_unwritable(error)
     with as_output_error(Path(tempfile.gettempdir())):
         folder = Path(tempfile.mkdtemp(prefix="salve-audit-"))
     try:

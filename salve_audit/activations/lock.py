@@ -15,14 +15,13 @@ import contextlib
 import json
 import os
 import socket
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 HANGS_S = 600  # an owner that shows no sign of life for so long is not waited for
 ATTEMPTS = 3
@@ -77,7 +76,7 @@ class EntryLock:
 
 def can_lock(folder: Path) -> bool:
     """Whether the system and the file system of `folder`, which exists, know locks."""
-    if fcntl is None:
+    if sys.platform == "win32":
         return False
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -98,7 +97,7 @@ def take_lock(path: Path) -> EntryLock | None:
     Raises:
         OSError: the file cannot be made, or the file system knows no locks.
     """
-    assert fcntl is not None, "see can_lock"
+    assert sys.platform != "win32", "see can_lock"
     for attempt in range(ATTEMPTS):
         lock = _try_lock(path)
         if lock is not None:
@@ -109,6 +108,7 @@ def take_lock(path: Path) -> EntryLock | None:
 
 
 def _try_lock(path: Path) -> EntryLock | None:
+    assert sys.platform != "win32", "see can_lock"
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -129,7 +129,7 @@ def _try_lock(path: Path) -> EntryLock | None:
 
 def find_owner(path: Path) -> Owner | None:
     """Who holds the lock; None: nobody does, whatever lies there."""
-    if fcntl is None:
+    if sys.platform == "win32":
         return None
     try:
         descriptor = os.open(path, os.O_RDONLY)

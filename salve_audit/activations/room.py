@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from salve_audit.errors import OutputError
 
-try:
+if sys.platform != "win32":
     import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
 
 SPARE_BYTES = 16 * 2**20  # for what else is written there
 PIXEL_BYTES = 600  # of layers' outputs for each pixel of an input, about: 300 MB for 2**19 (see `streams.BATCH_PIXELS`)
@@ -68,7 +67,7 @@ def fit_batches(batch_size: int, n_streams: int, n_pixels: int, memory: int) -> 
 
 
 def _within_limit() -> int:
-    if resource is None:
+    if sys.platform == "win32":
         return UNLIMITED
     soft = resource.getrlimit(resource.RLIMIT_AS)[0]
     if soft == resource.RLIM_INFINITY:

@@ -11,6 +11,7 @@ from salve_audit.activations.store import Activations, ActivationSplit
 from salve_audit.audit.progress import emit
 from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.results import ClassReliance
+from salve_audit.sae.normalisation import release_pages
 
 BLOCK_ROWS = 8192
 MOST_SHOWN = 5  # of the classes with the lowest accuracy
@@ -51,6 +52,7 @@ def predict_classes(split: ActivationSplit, head: LinearHead) -> Int[np.ndarray,
     for start in range(0, len(predicted), BLOCK_ROWS):
         block = np.asarray(split.acts[start : start + BLOCK_ROWS])
         predicted[start : start + BLOCK_ROWS] = (block @ head.weight.T + head.bias).argmax(1)
+        release_pages(split.acts)
     return predicted
 
 

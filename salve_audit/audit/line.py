@@ -6,10 +6,13 @@ in the cache of them.
 
 from __future__ import annotations
 
+import dataclasses
+
 from salve_audit.audit.stage_runner import Given, Stage
 from salve_audit.audit.stages import (
     Autoencoder,
     check_images,
+    describe_compared,
     edit_deeply,
     find_image_reliance,
     gather_comparison,
@@ -52,7 +55,8 @@ RELIANCE = Stage(
 def _compare(given: Given) -> Comparison:
     compared = gather_comparison(given.subject, given[AUTOENCODER], given[RELIANCE])
     settings = ComparisonSettings(methods=given.config.interventions, seed=given.config.seed)
-    return compare_interventions(settings, compared, given.advance)
+    outcome = compare_interventions(settings, compared, given.advance)
+    return dataclasses.replace(outcome, notes=(*describe_compared(given.subject), *outcome.notes))
 
 
 INTERVENTIONS = Stage(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,12 +59,16 @@ def write_reports(
     }
     files: dict[str, bytes] = {}
     failures: list[OutputError] = []
-    for name in RENDERED:
-        if name in formats:
-            try:
-                files[f"report.{name}"] = renderers[name]()
-            except Exception as error:
-                failures.append(_explain(name, error))
+    with ThreadPoolExecutor(len(RENDERED)) as pool:  # the PDF is mostly made by a process of its own
+        started = {name: pool.submit(renderers[name]) for name in RENDERED if name in formats}
+    for name, rendered in started.items():
+        error = rendered.exception()
+        if error is None:
+            files[f"report.{name}"] = rendered.result()
+        elif isinstance(error, Exception):
+            failures.append(_explain(name, error))
+        else:
+            raise error
     if files:
         with publishing(out, replaces=()) as stage:
             for file, content in files.items():

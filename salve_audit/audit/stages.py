@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from salve_audit.activations.device import choose_device, choose_workers
+from salve_audit.activations.room import check_room
+from salve_audit.activations.spread import spread_rows
 from salve_audit.activations.store import Activations, ActivationSplit
 from salve_audit.audit.stage_runner import Given
 from salve_audit.audit.subject import Subject
@@ -39,18 +43,22 @@ from salve_audit.reliance.spread import OtherSeed
 from salve_audit.results import DataCheck, DeepComparison, FeatureInfo, SaeFidelity, SaeInfo, Seeing, nothing_seen
 from salve_audit.sae.metrics import measure_quality
 from salve_audit.sae.models import CHUNK_ROWS, TrainedSae
+from salve_audit.sae.normalisation import read_rows, release_pages
 from salve_audit.sae.settings import SaeSettings
 from salve_audit.sae.stage import SaeOutcome, train_sae
 from salve_audit.sae.supervised_concepts import gather_concepts
 from salve_audit.sae.variant_names import PAPER, SUPERVISED
 from salve_audit.saliency.drawing import DrawingInputs, find_layer
 from salve_audit.saliency.gallery import choose_images
+from salve_audit.saliency.shown_source import shown_source
 from salve_audit.saliency.stage import SeeingInputs, see_features
 from salve_audit.saliency.visualisation import VisualisationInputs, add_visualisations
 from salve_audit.stress.stage import StressInputs, StressOutcome, stress_edits
 
 TRANSFORMERS = ("vit", "deit", "beit", "eva", "cait", "swin", "maxvit", "flexivit")  # by the start of timm's names
 SAE_BUDGET = 60.0  # seconds
+MOST_CODES = 2**27  # of a split in memory, 512 MB; more lie in a temporary file
+MOST_COMPARED = 1.6e8  # activations and logits in float64 that edits are compared on, 1.3 GB
 PAPER_BATCH_TRANSFORMER = 16  # docs/method.md §1: 32 for convolutional networks
 NO_IMAGES = "activations were audited, and there are no images of them"
 LEFT_OUT = "images are kept out of this report (--no-images)"
@@ -97,8 +105,22 @@ class Autoencoder:
     def encode(self, split: ActivationSplit) -> Float[np.ndarray, "n m"]:
         """Codes of a split, computed once: they are large, and quicker to compute than to keep."""
         if id(split.acts) not in self._codes:
-            self._codes[id(split.acts)] = self.sae.encode(split.acts)
+            n_values = len(split.acts) * self.sae.n_latents
+            encode = self.sae.encode if n_values <= MOST_CODES else self._encode_to_disk
+            self._codes[id(split.acts)] = encode(split.acts)
         return self._codes[id(split.acts)]
+
+    def _encode_to_disk(self, acts: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n m"]:
+        """Codes in a file that nobody else sees and that goes with the array; those of a latent lie side by side."""
+        folder = Path(tempfile.gettempdir())
+        shape = (len(acts), self.sae.n_latents)
+        check_room(folder, 4 * shape[0] * shape[1], "the autoencoder's codes", "name another folder with TMPDIR")
+        with tempfile.TemporaryFile(dir=folder) as file:
+            codes = np.memmap(file, np.float32, "w+", shape=shape, order="F")
+        for start in range(0, len(acts), CHUNK_ROWS):
+            codes[start : start + CHUNK_ROWS] = self.sae.encode(acts[start : start + CHUNK_ROWS])
+            release_pages(acts)
+        return codes
 
 
 def choose_budget(seconds: float | None, device: torch.device) -> float | None:
@@ -136,7 +158,7 @@ def train_autoencoder(given: Given) -> Autoencoder:
 def _measure_fidelity(sae: TrainedSae, activations: Activations) -> SaeFidelity:
     """The autoencoder on the audit split, which had no part in choosing it."""
     audit = activations.audit
-    quality = measure_quality(sae, np.asarray(audit.acts), audit.labels, activations.head)
+    quality = measure_quality(sae, audit.acts, audit.labels, activations.head)
     return SaeFidelity(quality.r2, quality.accuracy_original, quality.accuracy_reconstructed, quality.logit_kl)
 
 
@@ -179,9 +201,35 @@ def order_by_fragility(reliance: Reliance, head: LinearHead) -> Float[np.ndarray
     return medians
 
 
+def rows_to_compare(activations: Activations) -> Int[np.ndarray, " some"] | None:
+    """Rows of the audit split on which edits are compared, the same share of every class; None: all of them.
+
+    Edits of a class are measured on all others' samples, held as (n, d) and (k, n) in float64.
+    """
+    labels, head = activations.audit.labels, activations.head
+    most = int(MOST_COMPARED / (head.d + head.n_classes))
+    if len(labels) <= most:
+        return None
+    order = np.argsort(labels, kind="stable")
+    return np.sort(order[spread_rows(np.arange(len(labels)), most)])
+
+
+def describe_compared(subject: Subject) -> tuple[str, ...]:
+    """A note where edits are compared on a part of the images."""
+    rows, n = rows_to_compare(subject.activations), len(subject.activations.audit.labels)
+    if rows is None:
+        return ()
+    return (
+        f"Edits are compared on {len(rows):,} of the {n:,} images to audit, spread evenly over the classes; "
+        "their intervals are those of so many images.",
+    )
+
+
 def gather_comparison(subject: Subject, trained: Autoencoder, reliance: Reliance) -> ComparisonInputs:
     """All that edits of the head are compared on."""
     activations = subject.activations
+    rows = rows_to_compare(activations)
+    audit_acts, audit_labels = activations.audit.acts, activations.audit.labels
     return ComparisonInputs(
         head=activations.head,
         class_names=subject.classes,
@@ -191,8 +239,8 @@ def gather_comparison(subject: Subject, trained: Autoencoder, reliance: Reliance
         alive=reliance.use.alive,
         fit_acts=activations.fit.acts,
         fit_labels=activations.fit.labels,
-        audit_acts=activations.audit.acts,
-        audit_labels=activations.audit.labels,
+        audit_acts=audit_acts if rows is None else read_rows(audit_acts, rows),
+        audit_labels=audit_labels if rows is None else audit_labels[rows],
         other_seeds=trained.other_seeds,
         fragility=order_by_fragility(reliance, activations.head),
     )
@@ -308,12 +356,13 @@ def _gather_drawing(
 def check_images(given: Given) -> DataCheck:
     """What the images give away of their labels without a model, or why that was not looked at."""
     subject = given.subject
-    if subject.images is None:
+    if subject.images is None or subject.classifier is None:
         return DataCheck(why_absent=NO_IMAGES)
+    source = shown_source(subject.images.reader, subject.classifier.transform)
     fit, audit = (
         Split(part.paths, part.labels, part.acts) for part in (subject.activations.fit, subject.activations.audit)
     )
-    return check_data(DataCheckInputs(subject.images.reader, fit, audit, subject.classes, given.advance))
+    return check_data(DataCheckInputs(source, fit, audit, subject.classes, given.advance))
 
 
 def find_image_reliance(given: Given, reliance: Reliance) -> EvidenceOutcome:

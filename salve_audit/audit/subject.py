@@ -18,7 +18,7 @@ from salve_audit.activations.device import choose_device
 from salve_audit.activations.extraction import ExtractSettings, extract
 from salve_audit.activations.store import Activations, ActivationSplit
 from salve_audit.audit.cache_folder import find_cache_dir
-from salve_audit.audit.first_result import tell_first
+from salve_audit.audit.first_result import predict_classes, tell_first
 from salve_audit.audit.progress import Advance, Reporter
 from salve_audit.audit.progress import log as stage_log
 from salve_audit.audit.recall import hash_listing
@@ -257,8 +257,7 @@ def _suspect(
 ) -> tuple[str, ...]:
     """A warning, said and kept, where the classes are probably not the outputs they were matched with."""
     head, audit = activations.head, activations.audit
-    logits = np.asarray(audit.acts) @ head.weight.T + head.bias
-    text = suspect_mapping(logits, audit.labels, head.n_classes, classes, remedy, matched_by_name)
+    text = suspect_mapping(predict_classes(audit, head), audit.labels, head.n_classes, classes, remedy, matched_by_name)
     if text is not None:
         log.warning("%s", text)
     return () if text is None else (text,)

@@ -12,8 +12,10 @@ import traceback
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from salve_audit import __version__
+from salve_audit.cli.first_words import as_typed, put_command_first
 from salve_audit.cli.printing import say_end
 from salve_audit.errors import SalveError
 from salve_audit.results.plain_text import plain
@@ -26,17 +28,24 @@ COMMANDS = {
     "gate": "Judge a saved audit.json under a policy.",
     "review": "Say what is an object and what a shortcut of what classes depend on.",
     "compare": "Compare two saved audits, with statistics.",
-    "cache": "List or clear what earlier audits have left for the next one.",
-    "edit": "Write a checkpoint with a permanent edit, in the format it came in.",
-    "explain": "Explain one image: prediction, features, thresholds, heat maps.",
+    "explain": "Explain one image: prediction, features, evidence, heat maps.",
+    "edit": "Write a checkpoint with a permanent edit, in its own format.",
+    "export": "Write an audit as a model card, as CSV or for MLflow.",
+    "cache": "List or clear what audits have left for the next one.",
 }
+OWN_FLAGS = ("-h", "--help", "-V", "--version")
+EPILOG = """\b
+COMMAND --help has all its options; -V tells the version.
+Exit codes: 0 audited (and the policy holds), 1 the policy is violated,
+2 nothing trustworthy was measured, 130 interrupted.
+"""
 INTERRUPTED, FAILED = 130, 2
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENXIO, errno.EBADF)  # of standard output
 LONGEST = 1500  # characters of a message; names in it may be of any length
 
 
 class AuditGroup(click.Group):
-    """Commands by name; a first word that names none is taken for the model of an audit."""
+    """Commands by name, loaded when they are needed; a first word that names none is the model of an audit."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -49,13 +58,24 @@ class AuditGroup(click.Group):
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in {*COMMANDS, "--help", "-h", "--version"}:
-            args = ["audit", *args]
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help())
+            ctx.exit(FAILED)  # nothing was measured: a script without its arguments must not pass
+        if args and args[0] not in OWN_FLAGS:
+            args = put_command_first(args, COMMANDS, lambda name: self.get_command(ctx, name))
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands, and files: the first word may be a model."""
+        return [CompletionItem(incomplete, type="file"), *super().shell_complete(ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands alone: the text below them has the flags."""
+        self.format_commands(ctx, formatter)
 
 
 @click.group(
@@ -63,19 +83,16 @@ class AuditGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     options_metavar="",
     subcommand_metavar="MODEL DATA [OPTIONS] | COMMAND [ARGS]...",
+    epilog=EPILOG,
 )
-@click.version_option(__version__, prog_name="salve-audit")
+@click.version_option(__version__, "-V", "--version", prog_name="salve-audit")
 def cli() -> None:
-    """Tell how much an image classifier depends on single features.
+    """Tell how much an image classifier depends on single things in its images.
 
     \b
-      salve-audit model.pt data/                      audit; the report lies in salve-report/
-      salve-audit model.pt data/ --policy FILE        the same as a gate: exit 1 on fragile classes
-      salve-audit weights.pth data/ --arch resnet18   the architecture, where it is not found
-      salve-audit audit --help                        all options of an audit
-
-    Exit codes: 0 audited (and the policy holds), 1 the policy is violated, 2 nothing trustworthy was measured,
-    130 interrupted.
+      salve-audit demo               no model at hand: audit a generated world
+      salve-audit model.pt data/     audit; the report lies in salve-report/
+      salve-audit gate salve-report  exit 1 where a class breaks the policy
     """
 
 
@@ -92,7 +109,7 @@ def run(arguments: list[str]) -> int:
             sys.stdout.flush()
         return int(code or 0)
     except SalveError as error:
-        return _fail(str(error), error.hint, error.exit_code)
+        return _fail(as_typed(error, arguments), error.hint, error.exit_code)
     except click.UsageError as error:
         hint = error.ctx.command_path + " --help" if error.ctx else None
         return _fail(error.format_message(), f"see {hint}" if hint else None, FAILED)

@@ -9,8 +9,10 @@ from typing import Any
 
 import click
 
+from salve_audit.cli.arguments import check_subject
+from salve_audit.cli.class_table import class_table
 from salve_audit.cli.options import SectionedCommand, audit_options, build_config
-from salve_audit.cli.printing import class_table, set_up_logging
+from salve_audit.cli.printing import set_up_logging
 from salve_audit.config import DEFAULT_OUT, AuditConfig
 from salve_audit.errors import SalveError, UsageError
 from salve_audit.results import AuditResult, Verdict
@@ -20,8 +22,8 @@ from salve_audit.results.verdict import UNTRUSTED
 
 
 @click.command("audit", cls=SectionedCommand)
-@click.argument("model")
-@click.argument("data", required=False)
+@click.argument("model", type=click.Path())
+@click.argument("data", required=False, type=click.Path())
 @audit_options
 @click.option("--log-json", is_flag=True, help="Progress as JSON, one object per line on stderr (docs/log-json.md).")
 def command(model: str, data: str | None, verbose: int, quiet: bool, log_json: bool, **flags: Any) -> int:
@@ -33,6 +35,7 @@ def command(model: str, data: str | None, verbose: int, quiet: bool, log_json: b
     Without DATA, MODEL is a file of arrays (.npz, .safetensors): acts, labels, weight, bias.
     """
     set_up_logging(verbose, quiet, log_json)
+    check_subject("salve-audit", model, data)
     config = _configure(model, data, flags)
     to_stdout = config.out == "-"
     if to_stdout:

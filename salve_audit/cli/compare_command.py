@@ -6,13 +6,16 @@ from pathlib import Path
 
 import click
 
+from salve_audit.cli.arguments import AUDIT, check_order
 from salve_audit.cli.gate_command import MISMATCH_NAMES
-from salve_audit.cli.options import CommaList, verbosity_options
+from salve_audit.cli.options import CommaList, SectionedCommand, own_option, verbosity_options
 from salve_audit.cli.printing import MAX_ROWS, aligned, set_up_logging
+from salve_audit.config import LIMITS, WRITTEN
 from salve_audit.results.plain_text import plain
 
 FORMS = ("text", "json", "md")
-mismatch_option = click.option(
+mismatch_option = own_option(
+    LIMITS,
     "--allow-mismatch",
     type=CommaList(MISMATCH_NAMES),
     default=(),
@@ -21,10 +24,12 @@ mismatch_option = click.option(
 )
 
 
-@click.command("compare")
+@click.command("compare", cls=SectionedCommand)
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
-@click.option("--format", "form", type=click.Choice(FORMS), default="text", show_default=True)
+@own_option(
+    WRITTEN, "--format", "form", type=click.Choice(FORMS), default="text", show_default=True, help="What stdout is in."
+)
 @mismatch_option
 @verbosity_options
 def command(old: Path, new: Path, form: str, allow_mismatch: tuple[str, ...], verbose: int, quiet: bool) -> int:
@@ -34,6 +39,7 @@ def command(old: Path, new: Path, form: str, allow_mismatch: tuple[str, ...], ve
     over classes. Exit code 0 whatever changed: `gate --baseline` judges.
     """
     set_up_logging(verbose, quiet)
+    check_order("salve-audit compare", (AUDIT, AUDIT), (old, new))
     from salve_audit.compare import compare_audits
     from salve_audit.compare.text import HEAD, about, as_json, as_markdown, comparison_rows, summary
 

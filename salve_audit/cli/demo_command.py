@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from salve_audit.cli.audit_command import print_result
-from salve_audit.cli.options import config_option, verbosity_options
+from salve_audit.cli.options import SectionedCommand, config_option, verbosity_options
 from salve_audit.cli.printing import set_up_logging
 from salve_audit.config import FORMATS, AuditConfig
 from salve_audit.results import DemoTruth
@@ -14,7 +14,7 @@ from salve_audit.results.plain_text import plain
 DEFAULT_OUT = "salve-demo"
 
 
-@click.command("demo")
+@click.command("demo", cls=SectionedCommand)
 @config_option("out", default=DEFAULT_OUT, help=f"Folder for world and results  [default: {DEFAULT_OUT}]")
 @config_option("seed", default=0, help="Seed of images, training and audit  [default: 0]")
 @config_option("format", "formats", default=FORMATS)

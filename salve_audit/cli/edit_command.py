@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from salve_audit.cli.options import AS_AUDITED, shared_option, verbosity_options
+from salve_audit.cli.arguments import AUDIT, MODEL, check_order
+from salve_audit.cli.options import AS_AUDITED, EDITED, SectionedCommand, own_option, shared_option, verbosity_options
 from salve_audit.cli.printing import MAX_ROWS, aligned, set_up_logging
+from salve_audit.config import AUDITED, WRITTEN
 from salve_audit.errors import UsageError
 from salve_audit.interventions.registry import ABLATION, ALL_WRITERS, SALVE
 from salve_audit.results.plain_text import plain
@@ -26,35 +28,35 @@ PATH = click.Path(path_type=Path)
 SHOWN_TENSORS = 8
 SINGLE = ("class_names", "features", "concepts", "alpha_hat", "strength", "to_accuracy", "method", "enhance")
 _OPTIONS = [
-    click.option(
-        "--class", "class_names", multiple=True, metavar="NAME",
+    own_option(
+        EDITED, "--class", "class_names", multiple=True, metavar="NAME",
         help="The class to suppress, by its dominant feature; again for more classes, edited alike.",
     ),
-    click.option(
-        "--feature", "features", multiple=True, metavar="N",
+    own_option(
+        EDITED, "--feature", "features", multiple=True, metavar="N",
         help="The feature, by number or name, in place of the dominant one; again for more.",
     ),
-    click.option(
-        "--concept", "concepts", multiple=True, metavar="N|NAME",
+    own_option(
+        EDITED, "--concept", "concepts", multiple=True, metavar="N|NAME",
         help="A concept found in the image, by its number in audit.json, or the one that class NAME depends on most.",
     ),
-    click.option("--alpha-hat", type=float, metavar="X", help="SALVE's strength; at 1 the feature's peak is gone."),
-    click.option("--strength", type=float, metavar="X", help="Of any method, in its own unit, as in audit.json."),
-    click.option("--to-accuracy", type=float, metavar="P", help="In place of a strength: down to this share, exactly."),
-    click.option(
-        "--method", metavar="NAME",
-        help=f"{SALVE.key}, {ABLATION.key}, ..., {ALL_WRITERS.key}  [default: {SALVE.key}]",
+    own_option(EDITED, "--alpha-hat", type=float, metavar="X", help="SALVE's strength; 1 removes the feature's peak."),
+    own_option(EDITED, "--strength", type=float, metavar="X", help="Of any method, in its own unit, as in audit.json."),
+    own_option(EDITED, "--to-accuracy", type=float, metavar="P", help="Not a strength, but this share, exactly."),
+    own_option(
+        EDITED, "--method", metavar="NAME",
+        help=f"One of {SALVE.key}, {ABLATION.key}, ..., {ALL_WRITERS.key}  [default: {SALVE.key}]",
     ),
-    click.option("--enhance", is_flag=True, help="Strengthen the feature instead."),
-    click.option(
-        "--edit", "specs", multiple=True, metavar="SPEC",
-        help="Several edits, in this order: class=church,alpha-hat=0.8; keys are the options above.",
+    own_option(EDITED, "--enhance", is_flag=True, help="Strengthen the feature instead."),
+    own_option(
+        EDITED, "--edit", "specs", multiple=True, metavar="SPEC",
+        help="Several edits, in this order: class=church,alpha-hat=0.8; keys are these options.",
     ),
-    click.option("-o", "--out", type=PATH, required=True, metavar="PATH", help="Where the edited checkpoint goes."),
-    click.option("--force", is_flag=True, help="Replace what is there; never the input."),
-    click.option("--data", type=PATH, metavar="DATA", help="The audit's images, to run the edited model on."),
+    own_option(WRITTEN, "-o", "--out", type=PATH, required=True, metavar="PATH", help="The edited checkpoint."),
+    own_option(WRITTEN, "--force", is_flag=True, help="Replace what is there; never the input."),
+    own_option(AUDITED, "--data", type=PATH, metavar="DATA", help="The audit's images, to run the edited model on."),
     shared_option("classes", type=PATH),
-    click.option("--no-verify", is_flag=True, help="Write without running the edited model."),
+    own_option(WRITTEN, "--no-verify", is_flag=True, help="Write without running the edited model."),
     shared_option("arch", unset=AS_AUDITED),
     shared_option("head", unset=AS_AUDITED),
     shared_option("weights", unset=AS_AUDITED),
@@ -74,7 +76,7 @@ def edit_options(command: Any) -> Any:
     return verbosity_options(command)
 
 
-@click.command("edit")
+@click.command("edit", cls=SectionedCommand)
 @click.argument("model", type=PATH)
 @click.argument("audit", type=PATH)
 @edit_options
@@ -88,6 +90,7 @@ def command(model: Path, audit: Path, verbose: int, quiet: bool, **flags: Any) -
     model in it was run on the audit's images (--data) and did what was predicted.
     """
     set_up_logging(verbose, quiet)
+    check_order("salve-audit edit", (MODEL, AUDIT), (model, audit))
     steps = read_steps(flags)
     from salve_audit.edit.plan import EditRequest
     from salve_audit.edit.run import run_edit
@@ -99,7 +102,7 @@ def command(model: Path, audit: Path, verbose: int, quiet: bool, **flags: Any) -
         audit=audit,
         steps=steps,
         verify=not flags["no_verify"],
-        use_cache=not flags["no_cache"],
+        use_cache=flags["use_cache"],
         progress=not quiet,
         **named,
         **passed,

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from salve_audit.cli.options import AS_AUDITED, shared_option, verbosity_options
+from salve_audit.cli.arguments import AUDIT, IMAGE, MODEL, check_order
+from salve_audit.cli.options import AS_AUDITED, EDITED, SectionedCommand, own_option, shared_option, verbosity_options
 from salve_audit.cli.printing import set_up_logging
+from salve_audit.config import WRITTEN
 from salve_audit.explain.output import FORMATS, check_explanation_out, choose_format, write_whole
 from salve_audit.results.plain_text import plain
 
@@ -19,13 +21,29 @@ if TYPE_CHECKING:
 PATH = click.Path(path_type=Path)
 _EDIT = "by number or name; a class for its dominant one; alone: the one that speaks most for the prediction."
 _OPTIONS = [
-    click.option("--suppress", is_flag=False, flag_value="", metavar="[FEATURE|CLASS]", help=f"A feature, {_EDIT}"),
-    click.option("--enhance", is_flag=False, flag_value="", metavar="[FEATURE|CLASS]", help="Likewise, strengthened."),
-    click.option("--insert", metavar="CLASS", help="Also give the images the global factors of CLASS, one by one."),
-    click.option("--alpha-hat", type=float, default=1.0, metavar="X", help="Strength of the edits  [default: 1]"),
-    click.option("--features", "n_features", type=int, default=10, metavar="N", help="How many to list  [default: 10]"),
-    click.option("--format", "chosen", type=click.Choice(FORMATS), help="[default: by FILE's suffix, else text]"),
-    click.option("-o", "--out", type=PATH, metavar="FILE", help=".html, .png, .json or .txt  [default: stdout]"),
+    own_option(
+        EDITED, "--suppress", is_flag=False, flag_value="", metavar="[FEATURE|CLASS]", help=f"A feature, {_EDIT}"
+    ),
+    own_option(
+        EDITED, "--enhance", is_flag=False, flag_value="", metavar="[FEATURE|CLASS]", help="Likewise, strengthened."
+    ),
+    own_option(
+        EDITED, "--insert", metavar="CLASS", help="Also give the images the global factors of CLASS, one by one."
+    ),
+    own_option(EDITED, "--alpha-hat", type=float, default=1.0, metavar="X", help="Strength of the edits  [default: 1]"),
+    own_option(
+        WRITTEN, "--features", "n_features", type=int, default=10, metavar="N", help="How many to list  [default: 10]"
+    ),
+    own_option(
+        WRITTEN,
+        "--format",
+        "chosen",
+        type=click.Choice(FORMATS),
+        help="Of the explanation.  [default: by FILE's suffix, else text]",
+    ),
+    own_option(
+        WRITTEN, "-o", "--out", type=PATH, metavar="FILE", help="A .html, .png, .json or .txt.  [default: stdout]"
+    ),
     shared_option("saliency_layer"),
     shared_option("arch", unset=AS_AUDITED),
     shared_option("head", unset=AS_AUDITED),
@@ -42,7 +60,7 @@ def explain_options(command: Any) -> Any:
     return verbosity_options(command)
 
 
-@click.command("explain")
+@click.command("explain", cls=SectionedCommand)
 @click.argument("model", type=PATH)
 @click.argument("images", type=PATH, nargs=-1, required=True, metavar="IMAGE...")
 @click.argument("audit", type=PATH)
@@ -69,6 +87,7 @@ def command(
       salve-audit explain model.pt church.jpg salve-report --suppress church --alpha-hat 1.5 -o church.html
     """
     set_up_logging(verbose, quiet)
+    check_order("salve-audit explain", (MODEL, IMAGE, AUDIT), (model, *images, audit))
     check_explanation_out(out, (model, *images, audit))
     kind = choose_format(chosen, out)
     from salve_audit.explain.request import ExplainRequest

@@ -9,9 +9,12 @@ from typing import Any
 
 import click
 
+from salve_audit.cli.arguments import AUDIT, check_order
 from salve_audit.cli.audit_command import exit_code
-from salve_audit.cli.options import CommaList, SectionedCommand, SectionedOption, shared_option, verbosity_options
+from salve_audit.cli.class_table import class_table
+from salve_audit.cli.options import CommaList, SectionedCommand, own_option, shared_option, verbosity_options
 from salve_audit.cli.printing import set_up_logging
+from salve_audit.config import AUDITED, LIMITS, WRITTEN
 from salve_audit.errors import UsageError
 from salve_audit.gate.rules import SHORTHANDS
 from salve_audit.results.plain_text import plain
@@ -32,25 +35,29 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("gate", cls=SectionedCommand)
 @click.argument("audit", type=_PATH)
 @limit_options
-@click.option(
+@own_option(
+    WRITTEN,
     "--format",
     "formats",
     multiple=True,
     metavar="NAME[=FILE]",
-    cls=SectionedOption,
-    section="Results",
     help=f"Out of {', '.join(FORMAT_NAMES)}; several times.  [default: text, and what the CI that runs this shows]",
 )
-@click.option("--model", type=_PATH, metavar="FILE", help="The audit has to be one of this file, by its hash.")
-@click.option(
+@own_option(AUDITED, "--model", type=_PATH, metavar="FILE", help="The audit has to be one of this file, by its hash.")
+@own_option(
+    LIMITS,
     "--allow-mismatch",
     type=CommaList(MISMATCH_NAMES),
     default=(),
     metavar="LIST",
     help=f"What audit and baseline need not share: {', '.join(MISMATCH_NAMES)}.",
 )
-@click.option("--init", is_flag=True, help="Write a commented policy from AUDIT: limits just beyond what holds today.")
-@click.option("--out", type=_PATH, metavar="FILE", help=f"With --init: the file to write.  [default: {DEFAULT_POLICY}]")
+@own_option(
+    WRITTEN, "--init", is_flag=True, help="Write a commented policy from AUDIT: limits just beyond what holds today."
+)
+@own_option(
+    WRITTEN, "--out", type=_PATH, metavar="FILE", help=f"With --init: the file to write.  [default: {DEFAULT_POLICY}]"
+)
 @verbosity_options
 def command(audit: Path, verbose: int, quiet: bool, **options: Any) -> int:
     """Judge AUDIT (an audit.json or its folder): exit 1 when the policy is violated, 2 when it cannot be trusted.
@@ -59,6 +66,7 @@ def command(audit: Path, verbose: int, quiet: bool, **options: Any) -> int:
     the one that the audit was made with. Limits given here tighten it and never loosen it.
     """
     set_up_logging(verbose, quiet)
+    check_order("salve-audit gate", (AUDIT,), (audit,))
     if options["init"]:
         return _write_policy(audit, options["out"] or Path(DEFAULT_POLICY))
     if options["out"] is not None:
@@ -78,6 +86,8 @@ def command(audit: Path, verbose: int, quiet: bool, **options: Any) -> int:
             allow_mismatch=options["allow_mismatch"],
         )
     )
+    if any(target.format == "text" and target.path is None for target in targets):
+        click.echo(class_table(gated.file.result, gated.verdict))
     write_verdict(gated.verdict, targets, str(gated.file.path), lambda text: click.echo(text, nl=False))
     return exit_code(gated.verdict)
 

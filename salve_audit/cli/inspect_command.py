@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from salve_audit.cli.options import shared_option, verbosity_options
+from salve_audit.cli.arguments import check_subject
+from salve_audit.cli.options import SectionedCommand, shared_option, verbosity_options
 from salve_audit.cli.printing import set_up_logging
 from salve_audit.errors import UsageError
 from salve_audit.results.plain_text import plain
@@ -22,9 +23,9 @@ SHOWN_ELSEWHERE = ("num_classes", "in_chans")
 MAX_NAME, MAX_ARGUMENTS = 48, 160  # characters
 
 
-@click.command("inspect")
-@click.argument("model")
-@click.argument("data", required=False)
+@click.command("inspect", cls=SectionedCommand)
+@click.argument("model", type=click.Path())
+@click.argument("data", required=False, type=click.Path())
 @shared_option("arch")
 @shared_option("head")
 @shared_option("weights")
@@ -38,6 +39,7 @@ MAX_NAME, MAX_ARGUMENTS = 48, 160  # characters
 def command(model: str, data: str | None, verbose: int, quiet: bool, **flags: Any) -> int:
     """Show format, architecture, head, transform, classes and counts of MODEL and DATA."""
     set_up_logging(verbose, quiet)
+    check_subject("salve-audit inspect", model, data)
     from salve_audit.inputs.arrays.array_file import is_array_file
 
     lines = _describe_arrays(model, data, flags) if is_array_file(Path(model)) else _describe_model(model, data, flags)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from salve_audit.config import DEFAULT_OUT, AuditConfig
+from salve_audit.config import DEFAULT_OUT, SECTIONS, AuditConfig
 from salve_audit.errors import UsageError
 from salve_audit.options import DeclaredOption, OldSpelling, describe_renaming, flag_options
 from salve_audit.settings import read_settings
@@ -17,6 +19,7 @@ from salve_audit.settings import read_settings
 log = logging.getLogger(__name__)
 
 OTHERS = "Other options"
+EDITED = "What is edited"
 AS_AUDITED = "as for the audit"  # default of commands that take up a saved audit
 
 
@@ -34,8 +37,19 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]  # older clicks cann
         chosen = tuple(word.strip() for word in value.split(",") if word.strip())
         for word in chosen:
             if word not in self.words:
-                self.fail(f"{word!r} is not one of {', '.join(self.words)}", param, ctx)
+                near = difflib.get_close_matches(word, self.words, n=1)
+                meant = f"; did you mean {near[0]}?" if near else ""
+                self.fail(f"{word!r} is not one of {', '.join(self.words)}{meant}", param, ctx)
         return chosen
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The words that are not yet in the list."""
+        *before, last = incomplete.split(",")
+        return [
+            CompletionItem(",".join([*before, word]))
+            for word in self.words
+            if word.startswith(last) and word not in before
+        ]
 
 
 class Names(click.ParamType):  # type: ignore[type-arg]
@@ -64,23 +78,29 @@ class SectionedCommand(click.Command):
     """A command whose ``--help`` lists flags under the headings of their sections."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes the sections in the order of their first flags, and flags without one at the end."""
-        sections: dict[str, list[tuple[str, str]]] = {}
+        """Writes the sections in their order, in each the shortest flags first."""
+        sections: dict[str, list[tuple[str, str]]] = {title: [] for title in (EDITED, *SECTIONS, OTHERS)}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             if record is not None:
-                sections.setdefault(getattr(parameter, "section", OTHERS), []).append(record)
-        for title in sorted(sections, key=lambda title: title == OTHERS):
-            with formatter.section(title):
-                formatter.write_dl(sections[title])
+                sections[getattr(parameter, "section", OTHERS)].append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(sorted(records, key=lambda record: len(record[0])))
+
+
+def own_option(section: str, *declarations: Any, **settings: Any) -> Callable[..., Any]:
+    """A flag of one command alone, under the heading of a section."""
+    return click.option(*declarations, cls=SectionedOption, section=section, **settings)
 
 
 def config_option(name: str, parameter: str | None = None, **changes: Any) -> Callable[..., Any]:
-    """The flag of a field of `AuditConfig`.
+    """The flag of a field of `AuditConfig`; of a switch, both flags.
 
     Args:
         name: of the field.
-        parameter: name of the command's parameter, where it is not the flag's.
+        parameter: name of the command's parameter, where it is not the field's.
         changes: settings of `click.option` that differ from the derived ones.
     """
     option = flag_options(AuditConfig)[name]
@@ -90,7 +110,7 @@ def config_option(name: str, parameter: str | None = None, **changes: Any) -> Ca
         **_values(option),
     }
     settings |= {"default": None, "section": option.about.section, "cls": SectionedOption, **changes}
-    return click.option(option.flag, *([parameter] if parameter else []), **settings)
+    return click.option("/".join(option.flags), parameter or name, **settings)
 
 
 def shared_option(name: str, *, unset: str | None = None, **changes: Any) -> Callable[..., Any]:
@@ -107,16 +127,17 @@ def shared_option(name: str, *, unset: str | None = None, **changes: Any) -> Cal
         option.check(value)
         return value
 
-    default = False if option.about.negative else option.default
     help_text = _help(option, option.default_words if unset is None else unset)
-    return config_option(name, **{"default": default, "callback": check, "help": help_text, **changes})
+    return config_option(name, **{"default": option.default, "callback": check, "help": help_text, **changes})
 
 
 def audit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """All flags of an audit, and the hidden old spellings of those that were renamed."""
     command = verbosity_options(command)
     path = click.Path(path_type=Path)
-    command = click.option("--config", type=path, metavar="FILE", help="TOML file with these options.")(command)
+    command = click.option(
+        "--config", type=path, metavar="FILE", help="TOML file with these options, keys as flags: no-images = true."
+    )(command)
     for name, option in reversed(list(flag_options(AuditConfig).items())):
         if option.about.old is not None:
             command = _old_option(option, option.about.old)(command)
@@ -138,7 +159,7 @@ def build_config(model: str, data: str | None, flags: dict[str, Any]) -> AuditCo
     """
     settings = read_settings(flags.get("config"))
     for name, option in flag_options(AuditConfig).items():
-        value = flags.get(_parameter(option.flag))
+        value = flags.get(name)
         old = option.about.old
         if old is not None and flags.get(old.key) is not None:
             if value is not None:
@@ -146,13 +167,9 @@ def build_config(model: str, data: str | None, flags: dict[str, Any]) -> AuditCo
             log.warning("%s", describe_renaming(old.flag, option.flag))
             settings[name] = old.convert(flags[old.key], old.flag)
         elif value is not None:
-            settings[name] = not value if option.about.negative else value
+            settings[name] = value
     settings.setdefault("out", DEFAULT_OUT)
     return AuditConfig(model=model, data=data, **settings)
-
-
-def _parameter(flag: str) -> str:
-    return flag.removeprefix("--").replace("-", "_")
 
 
 def _old_option(option: DeclaredOption, old: OldSpelling) -> Callable[..., Any]:
@@ -171,10 +188,11 @@ def _values(option: DeclaredOption) -> dict[str, Any]:
         return {"type": CommaList(choices) if choices else Names(option.about.empty)}
     if choices:
         return {"type": click.Choice(tuple(choices))}
-    return {"type": kind.in_file.types[0]}
+    return {"type": click.Path() if Path in kind.types else kind.in_file.types[0]}  # shells complete paths
 
 
 def _help(option: DeclaredOption, default: str) -> str:
     about = option.about
-    listed = f" Out of {', '.join(about.choices)}." if option.kind.listed and about.metavar == "LIST" else ""
+    named = about.metavar is None or all(choice in about.metavar for choice in about.choices)
+    listed = "" if named else f" Out of {', '.join(about.choices)}."
     return about.help + listed + (f"  [default: {default}]" if default else "")

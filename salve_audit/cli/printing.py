@@ -1,4 +1,4 @@
-"""Output of the commands: plain tables on stdout, one line per event on stderr."""
+"""Output of the commands: lines of tables for stdout, one line per event on stderr."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import datetime
 import json
 import logging
 import sys
-from collections.abc import Sequence
 from typing import TextIO
 
 import click
 
 from salve_audit.audit import progress
-from salve_audit.results import AuditResult, ClassReliance
 from salve_audit.results.plain_text import plain
 
 MAX_ROWS = 40
-MAX_NAME = 32
 
 
 def set_up_logging(verbose: int, quiet: bool, as_json: bool = False) -> None:
@@ -75,52 +72,6 @@ class _JsonFormatter(logging.Formatter):
 
 def _now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def class_table(result: AuditResult) -> str:
-    """The verdict table as text, most fragile first."""
-    outcomes = result.verdict.outcomes
-    header = ["class", "n", "accuracy", "feature", "alpha_hat flip", "95 % interval", "feature redundancy", "flags"]
-    rows = [_row(class_info, outcomes.get(class_info.name)) for class_info in _by_fragility(result.classes)]
-    lines = aligned([header, *rows[:MAX_ROWS]])
-    if len(rows) > MAX_ROWS:
-        lines.append(f"... {len(rows) - MAX_ROWS} more classes, all in audit.json")
-    return "\n".join(lines)
-
-
-def _by_fragility(classes: Sequence[ClassReliance]) -> list[ClassReliance]:
-    def key(class_info: ClassReliance) -> tuple[bool, float, int]:
-        median = class_info.alpha_hat.flip.median
-        return (median is None, median or 0.0, class_info.index)
-
-    return sorted(classes, key=key)
-
-
-def _row(class_info: ClassReliance, outcome: str | None) -> list[str]:
-    name = plain(class_info.name)
-    flags = [*([outcome] if outcome in ("fail", "undecided") else []), *class_info.flags]
-    return [
-        name if len(name) <= MAX_NAME else name[: MAX_NAME - 3] + "...",
-        str(class_info.n),
-        f"{100 * class_info.accuracy:.1f} %",
-        str(class_info.dominant_feature),
-        _number(class_info.alpha_hat.flip.median),
-        _interval(*class_info.judged_interval),
-        str(class_info.feature_redundancy)
-        if class_info.feature_redundancy is not None
-        else f"none of {class_info.feature_redundancy_limit}",
-        ", ".join(flags) or "-",
-    ]
-
-
-def _number(value: float | None) -> str:
-    return "not reached" if value is None else f"{value:.3g}"
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    if low is None and high is None:
-        return "-"
-    return f"{'?' if low is None else f'{low:.3g}'} .. {'inf' if high is None else f'{high:.3g}'}"
 
 
 def aligned(rows: list[list[str]]) -> list[str]:

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
+from salve_audit.results.plain_text import plain
+
+REPR_FEATURES = 5
+
 
 @dataclass(frozen=True)
 class ClassScore:
@@ -230,7 +234,7 @@ class ExplainedFactors:
     is_complete: bool = True
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
     """One image explained.
 
@@ -266,3 +270,12 @@ class Explanation:
     @property
     def predicted(self) -> ClassScore:
         return self.scores[0]
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{plain(score.name)} {score.probability:.0%}" for score in self.scores)
+        parts = ", ".join(f"{part.feature} ({part.part:+.3g})" for part in self.decomposition.features[:REPR_FEATURES])
+        lines = [f"<Explanation of {plain(self.image)}: {scores}", f"  features of its logit: {parts or 'none'}"]
+        if self.edit is not None:
+            after = self.edit.after[0]
+            lines.append(f"  after {'; '.join(self.edit.steps)}: {plain(after.name)} {after.probability:.0%}")
+        return "\n".join(lines) + ">"

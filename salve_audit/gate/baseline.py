@@ -18,8 +18,9 @@ from typing import IO, TYPE_CHECKING
 from salve_audit.errors import ResultError, UsageError
 from salve_audit.gate.audit_file import BROKEN, UNSEALED, AuditFile
 from salve_audit.gate.estimates import AUDITED, Decision, Estimate, at_confidence, decide, unjudged
-from salve_audit.gate.measures import measure
+from salve_audit.gate.measures import Dependence, measure
 from salve_audit.gate.policy import Policy, Setting
+from salve_audit.gate.review import Review, review_class
 from salve_audit.gate.rules import DAMAGE, DROP, REDUNDANCY, RELIANCE
 from salve_audit.results import AuditResult, ClassReliance
 from salve_audit.results.view import companions_of
@@ -61,6 +62,7 @@ class Compared:
         new, old: both audits.
         new_samples, old_samples: their images; None: samples.parquet is not there.
         name: of the baseline, for messages.
+        review: what people have said of dependences; those that are accepted are no loss.
     """
 
     new: AuditResult
@@ -68,6 +70,7 @@ class Compared:
     new_samples: Samples | None
     old_samples: Samples | None
     name: str
+    review: Review | None = None
 
 
 def find_mismatches(new: AuditFile, old: AuditFile) -> dict[str, str]:
@@ -303,8 +306,11 @@ def _compare_intervals(
     name: str, setting: Setting, policy: Policy, compared: Compared, classes: tuple[ClassReliance, ClassReliance]
 ) -> tuple[Estimate, float]:
     """A loss from two estimates with intervals: bounds by Newcombe's method 10, p-value from the nearer bound."""
-    rule = Setting(BY_INTERVAL[name], 0.0)
-    old, new = measure(rule, compared.old, classes[0]), measure(rule, compared.new, classes[1])
+    rule, audits = Setting(BY_INTERVAL[name], 0.0), (compared.old, compared.new)
+    old, new = (
+        measure(rule, audit, part, _find_accepted(compared.review, audit, part, policy))
+        for audit, part in zip(audits, classes, strict=True)
+    )
     for part in (new, old):
         if part.reason:
             return part, 1.0
@@ -318,6 +324,12 @@ def _compare_intervals(
     assert setting.limit is not None, "a limit is set"
     p = min(1.0, estimate.looks * _p_from_interval(estimate, setting.limit))
     return at_confidence(estimate, policy.confidence), p
+
+
+def _find_accepted(
+    review: Review | None, result: AuditResult, class_info: ClassReliance, policy: Policy
+) -> tuple[Dependence, ...]:
+    return () if review is None else review_class(review, result, class_info, policy.strong).accepted
 
 
 def _p_from_interval(estimate: Estimate, limit: float) -> float:

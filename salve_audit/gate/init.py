@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from salve_audit.gate.estimates import Estimate
 from salve_audit.gate.measures import measure, measure_share
 from salve_audit.gate.policy import CONFIDENCE, MAX_SKIPPED, Setting
-from salve_audit.gate.rules import ACCURACY, ALPHA_HAT, FACTOR, NULL_P, REDUNDANCY, RELIANCE, RuleKind
+from salve_audit.gate.rules import ACCURACY, ALPHA_HAT, FACTOR, NULL_P, REDUNDANCY, RELIANCE, WARNING, RuleKind
 from salve_audit.results import AuditResult, ClassReliance
 
 MARGIN = 0.1  # of shares: what retraining alone changes, beyond the interval (docs/ci.md)
@@ -53,12 +53,14 @@ def _audit_rules(classes: list[ClassReliance]) -> Iterator[str]:
 
 
 def _class_rules(result: AuditResult, classes: list[ClassReliance]) -> Iterator[str]:
-    for kind in (RELIANCE, ALPHA_HAT, REDUNDANCY):
+    if result.evidence is not None and not result.evidence.why_absent:
+        yield "# A class may depend on its object alone: these two warn; what a review calls a shortcut fails (review)."
+    for kind in (RELIANCE, REDUNDANCY, ALPHA_HAT):
         limits = {part.name: limit for part in classes if (limit := _limit(kind, result, part)) is not None}
         if limits:
             loosest = (min if kind.at_least else max)(limits.values())
             yield f"# {kind.meaning}"
-            yield f"{kind.key} = {loosest:g}"
+            yield f"{kind.key} = {_setting(kind, loosest)}"
     factors = _factor_limits(result, classes)
     if factors:
         yield f"# {FACTOR.meaning}"
@@ -124,12 +126,17 @@ def _overrides(result: AuditResult, classes: list[ClassReliance]) -> Iterator[st
     if len(tighter) > MOST_OVERRIDES:
         yield f"# {len(tighter)} classes would hold a tighter {RELIANCE.key}; name them by glob:"
         yield '# [classes."*_vehicle"]'
-        yield f"# {RELIANCE.key} = {min(limits.values()):g}"
+        yield f"# {RELIANCE.key} = {_setting(RELIANCE, min(limits.values()))}"
         return
     yield "# Overrides of classes, by name or glob; `false` turns a rule off."
     for name in tighter:
         yield f"[classes.{_quote(name)}]"
-        yield f"{RELIANCE.key} = {limits[name]:g}"
+        yield f"{RELIANCE.key} = {_setting(RELIANCE, limits[name])}"
+
+
+def _setting(kind: RuleKind, limit: float) -> str:
+    """A class may depend on its object alone: that warns, and a person's word (review) makes it fail or accepts it."""
+    return f'{{ limit = {limit:g}, severity = "{WARNING}" }}' if kind in (RELIANCE, REDUNDANCY) else f"{limit:g}"
 
 
 def _quote(name: str) -> str:

@@ -142,7 +142,7 @@ def compare(
     if refused:
         return {}, refused
     old = inputs.baseline
-    compared = Compared(file.result, old.result, samples, samples_of(old), str(old.folder))
+    compared = Compared(file.result, old.result, samples, samples_of(old), str(old.folder), inputs.review)
     return compare_with_baseline(policy, compared), ()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from salve_audit.gate.policy import Policy, Setting
 from salve_audit.gate.recompute import find_contradictions
+from salve_audit.gate.review import Review
 from salve_audit.results import AuditResult
 from salve_audit.results.notes import find_distrust
 
@@ -92,6 +93,13 @@ def _find_unmatched(result: AuditResult, policy: Policy) -> Iterator[str]:
     for pattern, word in patterns:
         if pattern and not any(name == pattern or fnmatch.fnmatchcase(name, pattern) for name in result.data.classes):
             yield f"the policy has an {word} for {pattern!r}, and no class of the audit is called so"
+
+
+def find_strangers(result: AuditResult, review: Review | None) -> tuple[str, ...]:
+    """Entries of a review for classes that the audit does not have: misspelt, or the audit is of other classes."""
+    entries = () if review is None else review.entries
+    strangers = dict.fromkeys(part.class_name for part in entries if part.class_name not in result.data.classes)
+    return tuple(f"the review has an entry for {name!r}, and no class of the audit is called so" for name in strangers)
 
 
 def _names(names: list[str]) -> str:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 
 from salve_audit.gate.deciding import describe_second_looks, offer_more
 from salve_audit.gate.estimates import Decision, Estimate, at_confidence, decide, finite, unjudged
-from salve_audit.gate.measures import Dependence, estimate_drop, measure, measure_share
+from salve_audit.gate.measures import Dependence, estimate_drop, find_dependences, measure, measure_share
 from salve_audit.gate.policy import FAIL, SKIP, WARN, Exemption, Policy, Setting
-from salve_audit.gate.review import Review, ReviewedClass, review_class
-from salve_audit.gate.rules import ACCURACY, DROP, ERROR, FACTOR, FRAGILE_SHARE, SHORTCUT, UNREVIEWED
-from salve_audit.gate.trust import find_problems
+from salve_audit.gate.review import REGION, Review, ReviewedClass, review_class
+from salve_audit.gate.review import SHORTCUT as ENTRY_SHORTCUT
+from salve_audit.gate.rules import ACCURACY, DROP, ERROR, FACTOR, FRAGILE_SHARE, REDUNDANCY, SHORTCUT, UNREVIEWED
+from salve_audit.gate.trust import find_problems, find_strangers
 from salve_audit.results import AuditResult, ClassReliance, Rule, Verdict
 from salve_audit.results.verdict import NO_VERDICT
 
@@ -58,6 +59,7 @@ def judge(result: AuditResult, policy: Policy, given: Given | None = None) -> Ve
     judgement = _Judgement(result, policy, given)
     rules = judgement.judge_all()
     problems = (*given.problems, *find_problems(result, policy, given.today or today()), *judgement.problems)
+    problems += find_strangers(result, given.review)
     if not rules and policy.review is None:
         problems = (*problems, "no rule of the policy concerns a class of the audit: nothing was evaluated")
     failed = any(rule.effect == "fail" for rule in rules)
@@ -106,7 +108,7 @@ class _Judgement:
             rule = self._rule(setting, class_info.name, estimate, decision)
             if setting.kind is ACCURACY and rule.effect == "fail":
                 self.problems.append(_words_of(rule))
-            yield rule
+            yield self._accept(rule, setting, class_info, reviewed)
         yield from self._judge_review(class_info, reviewed)
 
     def _rule(self, setting: Setting, class_name: str, estimate: Estimate, decision: Decision) -> Rule:
@@ -144,6 +146,21 @@ class _Judgement:
             return ("fail" if setting.severity == ERROR else "warn"), why
         effects = {WARN: "warn", SKIP: "skip", "pass": "pass", "unjudged": "unjudged"}
         return effects[word], why
+
+    def _accept(self, rule: Rule, setting: Setting, class_info: ClassReliance, reviewed: ReviewedClass) -> Rule:
+        """The rule, exempt where what breaks it is what the review accepts: a factor, or the strongest dependence."""
+        if rule.outcome not in ("fail", "undecided") or not reviewed.accepted:
+            return rule
+        accepted = None
+        if setting.kind is FACTOR:
+            named = (part for part in reviewed.accepted if part.concept is None and part.kind == setting.name)
+            accepted = next(named, None)
+        elif setting.kind is REDUNDANCY or (setting.kind is DROP and setting.name == "redundancy"):
+            strongest = find_dependences(self.result, class_info)[0]
+            accepted = strongest if strongest in reviewed.accepted else None
+        if accepted is None:
+            return rule
+        return replace(rule, effect="exempt", why=f"the review accepts what it depends on ({accepted.name})")
 
     def _exempts(self, class_name: str, key: str) -> Exemption | None:
         day = (self.given.today or today()).isoformat()
@@ -216,12 +233,15 @@ class _Judgement:
         return replace(rule, effect="error")
 
     def _review(self, class_info: ClassReliance) -> ReviewedClass:
-        if self.given.review is None:
+        if self.given.review is None or class_info.image_reliance is None:
             return ReviewedClass()
         return review_class(self.given.review, self.result, class_info, self.policy.strong)
 
     def _judge_review(self, class_info: ClassReliance, reviewed: ReviewedClass) -> Iterator[Rule]:
         """Shortcuts beyond their limit fail; strong dependences that nobody has looked at do what the policy says."""
+        if self.given.review is None or class_info.image_reliance is None:
+            return  # the latter is a problem of the audit: see salve_audit.gate.trust
+        self._ask_for_unseen(class_info, reviewed)
         for entry, dependence in reviewed.shortcuts:
             limit = self.policy.shortcut_limit if entry.limit is None else entry.limit
             setting = Setting(SHORTCUT, limit, name=entry.name or dependence.name)
@@ -237,6 +257,23 @@ class _Judgement:
             exempt = word == FAIL and self._exempts(class_info.name, UNREVIEWED.key) is not None
             yield replace(rule, effect="exempt" if exempt else word)
             self.notes.append(_describe_unreviewed(self.result, class_info.name, dependence))
+
+    def _ask_for_unseen(self, class_info: ClassReliance, reviewed: ReviewedClass) -> None:
+        """Shortcuts of the review that the audit has no counterpart of: factors were not measured, concepts not found.
+
+        A factor that was not measured is nothing that a verdict may pass over. A concept may be gone, or look
+        otherwise to this network: whatever the class depends on now has to be looked at.
+        """
+        assert self.given.review is not None, "there is a review"
+        met = [entry for entry, _ in reviewed.shortcuts]
+        for entry in self.given.review.entries:
+            if entry.class_name != class_info.name or entry.verdict != ENTRY_SHORTCUT or entry in met:
+                continue
+            said = f"the review calls {entry.name} of {entry.class_name} a shortcut, and"
+            if entry.kind != REGION:
+                self.problems.append(f"{said} the factor {entry.kind!r} was not measured")
+            else:
+                self.notes.append(f"{said} no concept of this audit is the same: it is gone, or looks otherwise now")
 
 
 _NO_BASELINE = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from jaxtyping import Float, Int
 from salve_audit.linear_algebra import factorise
 
 STEP = 5  # every fifth sample of a class is held out
+MOST_VALUES = 2**26  # activations of the part held out, about, 512 MB
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def hold_out(
     share: float,
     n_classes: int,
 ) -> HeldOut:
-    """Holds out every `STEP`-th sample of each class, in the order of the split.
+    """Holds out every `STEP`-th sample of each class, in the order of the split; fewer of a huge split.
 
     Args:
         acts: (n, d), n > 0.
@@ -50,7 +52,9 @@ def hold_out(
     order = np.argsort(labels, kind="stable")
     counts = np.bincount(labels, minlength=n_classes)
     place = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)  # within the class
-    chosen = np.sort(order[place % STEP == STEP - 1])
+    wider = max(STEP, -(-acts.size // MOST_VALUES))
+    steps = np.clip(counts, STEP, wider)[labels[order]]
+    chosen = np.sort(order[place % steps == steps - 1])
     held, held_labels = np.asarray(acts[chosen], dtype=np.float64), labels[chosen]
     sums = _sums(acts, labels, n_classes) - _sums(held, held_labels, n_classes)
     left = counts - np.bincount(held_labels, minlength=n_classes)  # at least one in every class that has any
@@ -79,4 +83,11 @@ def ridge_solver(
     d = len(covariance)
     ridge = max(share * float(np.trace(covariance)) / d, np.finfo(np.float64).tiny)
     factor = (factorise((1.0 - share) * covariance + ridge * np.eye(d)), True)
-    return lambda columns: np.asarray(cho_solve(factor, columns), dtype=np.float64)
+    inverse = functools.cache(lambda: cho_solve(factor, np.eye(d)))
+
+    def solve(columns: Float[np.ndarray, "d r"]) -> Float[np.ndarray, "d r"]:
+        if columns.shape[1] > 1:
+            return np.asarray(cho_solve(factor, columns), dtype=np.float64)
+        return np.asarray(inverse() @ columns, dtype=np.float64)  # hundreds of single columns are asked for
+
+    return solve

@@ -22,7 +22,7 @@ def undisturbed(seed: int) -> Iterator[None]:
         seed: of the states in the block, which only the caller's own code reads, as augmentations do.
     """
     numpy_state, python_state, dtype = np.random.get_state(), random.getstate(), torch.get_default_dtype()  # noqa: NPY002
-    cuda = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    cuda = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=cuda))
         stack.enter_context(torch.inference_mode(False))
@@ -33,7 +33,9 @@ def undisturbed(seed: int) -> Iterator[None]:
             stack.enter_context(torch.device("cpu"))
         try:
             torch.set_default_dtype(torch.float32)
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would seed a CUDA that is yet to start
+            if cuda:
+                torch.cuda.manual_seed_all(seed)
             np.random.seed(seed % 2**32)  # noqa: NPY002  what the caller's augmentations draw from
             random.seed(seed)
             yield

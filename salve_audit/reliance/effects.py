@@ -15,6 +15,7 @@ from salve_audit.results import FeatureEffect, FeatureEffects, FeatureInfo
 
 STRENGTHS = (0.5, 1.0, 2.0)
 MAX_FEATURES = 64  # described in full; the dominant ones first
+EFFECTS_BUDGET, LEAST_MEASURED = 3e10, 4096  # multiply-adds of one head on all samples; beyond it on fewer of them
 SCREENING_BUDGET = 5e12  # multiply-adds spent on screening all latents for effects
 
 
@@ -49,8 +50,11 @@ def describe_features(
 
     A feature is cross-class when its mean code is at least half of its maximum over classes on two or more of them,
     or when suppressing it at α̂ = 1 moves a class other than the one that uses it most beyond that class's interval.
+    Of very many samples a part is measured on, the same share of every class; a class's interval is then of that part.
     At most `MAX_FEATURES` are described: the dominant ones, then those that move most classes, then the largest.
     """
+    k, d = samples.head.weight.shape
+    samples = samples.at_most(max(LEAST_MEASURED, int(EFFECTS_BUDGET / (float(k) * d))))
     baseline = measure_baseline(samples)
     occupied = np.bincount(samples.labels, minlength=len(classes)) > 0
     dominant = {int(use.dominant[i]) for i in np.flatnonzero(~np.isnan(use.mean_codes[:, 0]))}

@@ -28,6 +28,7 @@ from jaxtyping import Bool, Float, Int
 
 BLOCK_SIZE = 32  # coordinates; smaller costs calls, larger leaves more to resolve
 MAX_PAIRS = 2_000_000  # (sample, rival) pairs held at once: bounds memory at any n and k
+MAX_SUMS = 2**26  # of these in all blocks, 512 MB; several classes are worked on at a time
 TINY = 1e-290  # relative couplings below this clamp at no strength that float64 can hold
 
 
@@ -91,7 +92,8 @@ def find_margin_events(
     # (d, r): a block of coordinates is then contiguous; (r, d) with d a power of two thrashes the cache
     lead = (weight[target] - weight[rivals]).T[coupling.order]
     offset = bias[target] - bias[rivals]  # (r,)
-    chunk = max(1, MAX_PAIRS // max(1, len(rivals)))
+    sums = 2 * (2 + coupling.n_coupled // BLOCK_SIZE)  # that are held for every pair
+    chunk = max(1, min(MAX_PAIRS, MAX_SUMS // sums) // max(1, len(rivals)))
     parts = [
         _BlockWalk(acts[start : start + chunk][:, coupling.order], lead, offset, coupling).run()
         for start in range(0, max(1, len(acts)), chunk)

@@ -15,6 +15,8 @@ from jaxtyping import Float, Int
 from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.reliance.margins import relative_coupling
 
+BLOCK_ROWS = 16_384  # whose logits are held at a time
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -29,6 +31,14 @@ class Samples:
     acts: Float[np.ndarray, "n d"]
     labels: npt.NDArray[np.integer]
     head: LinearHead
+
+    def at_most(self, n: int) -> Samples:
+        """These samples, or about `n` of them, the same share of every class."""
+        if len(self.labels) <= n:
+            return self
+        order = np.argsort(self.labels, kind="stable")
+        rows = np.sort(order[np.linspace(0, len(order) - 1, max(1, n)).astype(np.intp)])
+        return Samples(np.asarray(self.acts[rows]), self.labels[rows], self.head)
 
     def of_class(self, index: int) -> Samples:
         """The samples of one class."""
@@ -49,11 +59,15 @@ def enhancing(coupling: Float[np.ndarray, " d"], alpha_hat: float) -> Float[np.n
 def correct_under(samples: Samples, factors: Float[np.ndarray, " d"]) -> npt.NDArray[np.bool_]:
     """(n,) True where a sample's own logit is above every other after the columns are scaled; ties count as wrong."""
     weight = (samples.head.weight * factors).astype(np.float32)
-    logits = np.asarray(samples.acts, dtype=np.float32) @ weight.T + samples.head.bias
-    rows = np.arange(len(logits))
-    own = logits[rows, samples.labels].copy()
-    logits[rows, samples.labels] = -np.inf
-    return own > logits.max(1, initial=-np.inf)
+    correct = np.empty(len(samples.labels), dtype=bool)
+    for start in range(0, len(correct), BLOCK_ROWS):
+        part = slice(start, start + BLOCK_ROWS)
+        logits = np.asarray(samples.acts[part], dtype=np.float32) @ weight.T + samples.head.bias
+        rows, labels = np.arange(len(logits)), samples.labels[part]
+        own = logits[rows, labels].copy()
+        logits[rows, labels] = -np.inf
+        correct[part] = own > logits.max(1, initial=-np.inf)
+    return correct
 
 
 def class_accuracy(

@@ -27,6 +27,8 @@ from salve_audit.results import AlphaSummary, ClassReliance, Curve, Distribution
 REDUNDANCY_LIMIT = 50
 CURVE_POINTS = 41
 CURVE_BUDGET = 4e12  # multiply-adds for all curves: beyond it the others' accuracy is left out of them
+ENHANCE_BUDGET, LEAST_ENHANCED = 8e12, 1000  # multiply-adds for all classes, beyond which fewer samples are enhanced
+MOST_DIFFERENT = 100  # classes named by each
 FAR = 100.0  # α̂ up to which every curve runs: coordinates with over 1 % of the largest coupling are gone there
 RISE = 0.02  # a rise of accuracy by more than this under growing suppression is called non-monotone
 
@@ -90,7 +92,7 @@ def summarise_class(
         feature_redundancy_limit=len(order),
         null_p=_largest(evidence.null.permuted_p, evidence.null.random_p),
         null=evidence.null,
-        differs_from=tuple(name for name, yes in zip(classes, evidence.differs, strict=True) if yes),
+        differs_from=tuple(classes[other] for other in np.flatnonzero(evidence.differs)[:MOST_DIFFERENT].tolist()),
         curve=curve,
         flags=_flags(evidence, numbers["alpha_hat"], curve),
     )
@@ -180,7 +182,9 @@ def _clamped_share(thresholds: Thresholds, coupling: Float[np.ndarray, " d"]) ->
 
 
 def _enhance(audit: Samples, coupling: Float[np.ndarray, " d"], index: int) -> FlipSummary:
-    return _flip_summary(estimate_median(censor(enhancement_thresholds(audit, coupling, index), float("inf"))))
+    k, d = audit.head.weight.shape
+    some = audit.at_most(max(LEAST_ENHANCED, int(ENHANCE_BUDGET / (2.0 * k * k * d))))
+    return _flip_summary(estimate_median(censor(enhancement_thresholds(some, coupling, index), float("inf"))))
 
 
 def _edit_size(audit: Samples, coupling: Float[np.ndarray, " d"], strength: float | None) -> float | None:

@@ -92,6 +92,11 @@ def edit_class(result: AuditResult, class_name: str) -> str:
     return _join(["salve-audit", "edit", model.name, AUDIT, "--class", class_name, "--alpha-hat", "0.5", "-o", out])
 
 
+def review() -> str:
+    """The command that asks what is an object and what a shortcut."""
+    return _join(["salve-audit", "review", AUDIT])
+
+
 def explain(result: AuditResult, path: str) -> str:
     """The command that takes one prediction apart."""
     if is_live(result):

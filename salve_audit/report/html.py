@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 from typing import Any
@@ -93,8 +94,9 @@ def _data_url(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
+@functools.cache
 def make_environment() -> jinja2.Environment:
-    """Templates that escape all they are given.
+    """Templates that escape all they are given, each compiled once.
 
     Raises:
         OutputError: the installation lacks them.

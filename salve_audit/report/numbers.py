@@ -128,6 +128,8 @@ def moment(created: str) -> datetime.datetime:
 
 def clean(text: str) -> str:
     """Text whose control, format and unassigned characters are shown as their codes instead of obeyed."""
+    if text.isprintable():  # nearly all; none of what is shown as a code counts as printable
+        return text
     return "".join(c if c == "\n" or _is_text(c) else f"‹U+{ord(c):04X}›" for c in text)
 
 

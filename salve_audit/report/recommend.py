@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from salve_audit.report import commands
 from salve_audit.report.conclusions import SHORTCUT, Conclusion, Conclusions, Doubt, Group, images_to_decide
 from salve_audit.report.language import say
-from salve_audit.report.numbers import count, name, names, percent
+from salve_audit.report.numbers import count, names, percent
 from salve_audit.report.sentences import MOST_IMAGES, REGION, class_sentence, factor_name
 from salve_audit.results import FeatureInfo
 
@@ -42,6 +42,7 @@ class Advice:
         check: how to see that it worked.
         gate: the line of the settings that guards it.
         weight: where it stands among the others, the smallest first.
+        then: the command that follows once this is decided; "": there is none.
     """
 
     class_name: str
@@ -51,6 +52,7 @@ class Advice:
     check: str
     gate: str
     weight: int
+    then: str = ""
 
     @property
     def brief(self) -> str:
@@ -72,6 +74,14 @@ def recommend(conclusions: Conclusions) -> tuple[Advice, ...]:
     return tuple(sorted(advice, key=lambda each: each.weight))
 
 
+def group_alike(advice: Iterable[Advice]) -> tuple[tuple[Advice, ...], ...]:
+    """Advice that asks for the same of several classes, together; the order is that of the first of each."""
+    groups: dict[tuple[str, ...], list[Advice]] = {}
+    for each in advice:
+        groups.setdefault((each.action, each.command, each.check, each.gate), []).append(each)
+    return tuple(tuple(group) for group in groups.values())
+
+
 def _of_classes(conclusions: Conclusions) -> Iterator[Advice]:
     for conclusion in conclusions.ranked:
         rule = next((rule for rule in RULES if rule.applies(conclusion)), None)
@@ -87,28 +97,29 @@ def advise_class(conclusion: Conclusion, conclusions: Conclusions) -> Advice | N
 
 def _region(conclusion: Conclusion, conclusions: Conclusions) -> Advice:
     concept = conclusion.concept
-    command = ""
+    remedy = ""
     if concept is not None and concept.removal is not None:
-        command = commands.edit_concept(conclusions.result, concept)
+        remedy = commands.edit_concept(conclusions.result, concept)
     elif concept is not None and concept.images:
-        command = commands.explain(conclusions.result, concept.images[0].path)
+        remedy = commands.explain(conclusions.result, concept.images[0].path)
     texts = {
         "seen": "Decide whether the outlined thing is the object itself or a shortcut. If a shortcut, collect images "
-        "of {class_name} without it and of other classes with it, and retrain, or edit it out.",
+        "of the class without it and of other classes with it, and retrain, or edit it out.",
         "unseen": "Find out whether concept {index} is the object itself or a shortcut. If a shortcut, collect images "
-        "of {class_name} without it and of other classes with it, and retrain, or edit it out.",
-        SHORTCUT: "Collect images of {class_name} without the shortcut and of other classes with it. Retrain, or edit "
-        "it out.",
+        "of the class without it and of other classes with it, and retrain, or edit it out.",
+        SHORTCUT: "Collect images of the class without the shortcut and of other classes with it. Retrain, or edit it "
+        "out.",
     }
     key = SHORTCUT if conclusion.review == SHORTCUT else "seen" if concept is not None and concept.images else "unseen"
     return Advice(
         conclusion.name,
         class_sentence(conclusion, conclusions.threshold),
-        say(texts[key], index="?" if concept is None else concept.index, class_name=name(conclusion.name)),
-        command,
+        say(texts[key], index="?" if concept is None else concept.index),
+        remedy if key == SHORTCUT else commands.review(),
         _check(conclusions),
         commands.gate_line(RELIANCE_KEY, conclusions.threshold),
         0,
+        "" if key == SHORTCUT else remedy,
     )
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.special import log_softmax
 
 from salve_audit.errors import DataError
 from salve_audit.inputs.model.head.linear import LinearHead
-from salve_audit.sae.models import TrainedSae
+from salve_audit.sae.models import CHUNK_ROWS, TrainedSae
+from salve_audit.sae.normalisation import release_pages
 from salve_audit.sae.parameters import DEAD_SHARE
 
 LEAST_R2 = 0.9  # docs/method.md §1.4
+MOST_CODES = 2**26  # held at once, 256 MB: of more samples each block is encoded twice
+SAME = "they are the same for every validation sample, R² is undefined"
 ACTIVE_SHARE = 0.01  # of a latent's largest |code|: below it a signed code counts as zero (docs/method.md §1)
 
 
@@ -51,22 +54,64 @@ def measure_quality(
     Raises:
         DataError: the samples have no variance, so that R² is undefined.
     """
-    codes = sae.encode(acts)
-    recon = sae.decode(codes)
-    original, reconstructed = _logits(acts, head), _logits(recon, head)
-    before = float((original.argmax(axis=1) == labels).mean())
-    after = float((reconstructed.argmax(axis=1) == labels).mean())
-    l0, n_dead = count_active(codes)
+    n, blocks = len(acts), [slice(start, start + CHUNK_ROWS) for start in range(0, len(acts), CHUNK_ROWS)]
+    keeps = n * sae.n_latents <= MOST_CODES
+    encoded: dict[int, np.ndarray] = {}
+    mean = sum((acts[rows].sum(axis=0, dtype=np.float64) for rows in blocks), np.zeros(sae.d)) / n
+    largest, sums = np.zeros(sae.n_latents, np.float32), _Sums()
+    for rows in blocks:
+        block = np.asarray(acts[rows])
+        codes = sae.encode(block)
+        if keeps:
+            encoded[rows.start] = codes
+        np.maximum(largest, np.abs(codes).max(axis=0), out=largest)
+        sums.add(block - mean, (block, sae.decode(codes)), labels[rows], head)
+        sums.codes += float(np.abs(codes).sum(dtype=np.float64))
+        release_pages(acts)
+    if not sums.total > 0:
+        raise DataError("activations", SAME)
+    n_active, n_dead = 0, 0
+    for rows in blocks:
+        active, n_dead = find_active(encoded[rows.start] if keeps else sae.encode(acts[rows]), largest)
+        n_active += int(active.sum())
+    before, after = sums.right / n, sums.right_after / n
     return Quality(
-        r2=explained_variance(acts, recon),
-        l0=l0,
+        r2=1 - sums.error / sums.total,
+        l0=n_active / n,
         n_dead=n_dead,
         accuracy_original=before,
         accuracy_reconstructed=after,
         accuracy_kept=after / before if before > 0 else 1.0,
-        logit_kl=mean_kl(original, reconstructed),
-        mean_abs_code=float(np.abs(codes).mean(dtype=np.float64)),
+        logit_kl=sums.kl / n,
+        mean_abs_code=sums.codes / (n * sae.n_latents),
     )
+
+
+@dataclass
+class _Sums:
+    """Sums over blocks of samples."""
+
+    total: float = 0.0
+    error: float = 0.0
+    right: int = 0
+    right_after: int = 0
+    kl: float = 0.0
+    codes: float = 0.0
+
+    def add(
+        self,
+        centred: Float[np.ndarray, "b d"],
+        pair: tuple[Float[np.ndarray, "b d"], Float[np.ndarray, "b d"]],
+        labels: Int[np.ndarray, " b"],
+        head: LinearHead,
+    ) -> None:
+        """Count a block, given with its reconstruction."""
+        self.total += float(np.square(centred).sum())
+        self.error += float(np.square(np.subtract(*pair, dtype=np.float64)).sum())
+        original, reconstructed = (_logits(acts, head) for acts in pair)
+        self.right += int((original.argmax(axis=1) == labels).sum())
+        self.right_after += int((reconstructed.argmax(axis=1) == labels).sum())
+        self.kl += mean_kl(original, reconstructed) * len(labels)
 
 
 def explained_variance(acts: Float[np.ndarray, "n d"], recon: Float[np.ndarray, "n d"]) -> float:
@@ -78,17 +123,22 @@ def explained_variance(acts: Float[np.ndarray, "n d"], recon: Float[np.ndarray, 
     mean = acts.mean(axis=0, dtype=np.float64)
     total = float(np.square(acts - mean).sum())
     if not total > 0:
-        raise DataError("activations", "they are the same for every validation sample, R² is undefined")
+        raise DataError("activations", SAME)
     return 1 - float(np.square(np.subtract(acts, recon, dtype=np.float64)).sum()) / total
 
 
 def count_active(codes: Float[np.ndarray, "n m"]) -> tuple[float, int]:
     """(L0, number of dead latents) of signed codes; see `Quality`."""
-    magnitude = np.abs(codes)
-    largest = magnitude.max(axis=0)
+    active, n_dead = find_active(codes, np.abs(codes).max(axis=0))
+    return float(active.sum(axis=1).mean()), n_dead
+
+
+def find_active(
+    codes: Float[np.ndarray, "n m"], largest: Float[np.ndarray, " m"]
+) -> tuple[Bool[np.ndarray, "n m"], int]:
+    """Which codes are active, and the number of dead latents, given each latent's largest |code| over all samples."""
     dead = largest <= DEAD_SHARE * largest.max()
-    active = (magnitude > ACTIVE_SHARE * largest) & ~dead
-    return float(active.sum(axis=1).mean()), int(dead.sum())
+    return (np.abs(codes) > ACTIVE_SHARE * largest) & ~dead, int(dead.sum())
 
 
 def mean_kl(original: Float[np.ndarray, "n k"], reconstructed: Float[np.ndarray, "n k"]) -> float:

@@ -216,3 +216,32 @@ def test_images_of_concepts_have_heat_maps_of_their_own(audited: Path) -> None:
         sizes = {(image[part]["width"], image[part]["height"]) for part in ("outlined", "without", "heat")}
         assert len(sizes) == 1
         assert image["heat"]["jpeg"] not in (image["outlined"]["jpeg"], image["without"]["jpeg"])
+
+
+def test_a_second_look_examines_undecided_classes_alone(
+    salve: Callable, colour_model: Path, colour_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("salve_audit.evidence.stage.PER_CLASS", (30,))  # of 32
+    options = [*QUICK, "--format", "json", "--quiet", "--cache", tmp_path / "cache", "--out", tmp_path / "out"]
+    file = tmp_path / "out" / "audit.json"
+    assert salve(colour_model, colour_data, *options, "--fail-over-reliance", "1").code == 0
+    first = {part["name"]: part["image_reliance"] for part in json.loads(file.read_text())["classes"]}
+    name, value = min(first.items(), key=lambda item: item[1]["reliance"])
+    limit = value["reliance"] + 0.9 * (value["high"] - value["reliance"])  # within the interval, near its end
+    policy = tmp_path / "policy.toml"
+    policy.write_text(f'[classes."{name}"]\nmax_image_reliance = {limit}\n')
+    done = salve(colour_model, colour_data, *options, "--policy", policy, "--decide")
+    assert done.code in (0, 1), done.err
+    audit = json.loads(file.read_text())
+    for part in audit["classes"]:
+        reliance, again = part["image_reliance"], part["name"] == name
+        assert (reliance["n"], reliance["examinations"]) == ((32, 2) if again else (30, 1))
+        if reliance["concept"] is not None:
+            assert audit["concepts"][reliance["concept"]]["class"] == part["name"]
+        if not again:
+            before = first[part["name"]]
+            assert (reliance["reliance"], reliance["factors"]) == (before["reliance"], before["factors"])
+    assert f"examined a second time, since the first did not decide: {name} (32 images)" in done.out
+    assert salve("gate", tmp_path / "out").code == done.code
+    refused = salve(colour_model, colour_data, *options, "--fail-under", "1", "--decide")
+    assert (refused.code, "there is no rule on what is measured in the image" in refused.err) == (2, True)

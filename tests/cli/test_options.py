@@ -10,18 +10,19 @@ from pathlib import Path
 import click
 import pytest
 
+from salve_audit.cli.app import COMMANDS
 from salve_audit.cli.audit_command import command as audit_command
 from salve_audit.cli.edit_command import command as edit_command
 from salve_audit.cli.explain_command import command as explain_command
 from salve_audit.cli.gate_command import command as gate_command
 from salve_audit.cli.inspect_command import command as inspect_command
 from salve_audit.cli.options import SectionedOption, build_config
-from salve_audit.config import AuditConfig
+from salve_audit.config import SECTIONS, AuditConfig
 from salve_audit.errors import UsageError
 from salve_audit.options import DeclaredOption, flag_options
 from salve_audit.settings import read_settings
 
-FLAGS = {"config": None, "no_cache": None, "no_images": None, "seed": None, "out": None}
+FLAGS = {"config": None, "seed": None, "out": None}
 
 
 def test_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,19 +37,24 @@ def test_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_cache_is_a_flag_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert build_config("m", "d", {**FLAGS, "no_cache": True}).use_cache is False
-    assert build_config("m", "d", dict(FLAGS)).use_cache is True
+    assert parse("--no-cache").use_cache is False
+    assert parse().use_cache is True
 
 
 def test_no_images_is_a_flag_of_its_own_and_may_stand_in_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert build_config("m", "d", dict(FLAGS)).images is True
-    assert build_config("m", "d", {**FLAGS, "no_images": True}).images is False
-    (tmp_path / "own.toml").write_text("images = false\nsaliency-layer = 'layer3'\n")
-    config = build_config("m", "d", {**FLAGS, "config": tmp_path / "own.toml"})
-    assert (config.images, config.saliency_layer) == (False, "layer3")
+    assert parse().images is True
+    assert parse("--no-images").images is False
+    for text in ("images = false", "no-images = true", "no_images = true"):
+        (tmp_path / "own.toml").write_text(f"{text}\nsaliency-layer = 'layer3'\nno-cache = true\n")
+        config = parse("--config", "own.toml")
+        assert (config.images, config.saliency_layer, config.use_cache) == (False, "layer3", False)
+        assert parse("--config", "own.toml", "--images", "--use-cache").images is True
+    (tmp_path / "own.toml").write_text("no-images = true\nimages = true\n")
+    with pytest.raises(UsageError, match=r"own.toml: 'images' is given twice, the second time as 'images'"):
+        parse("--config", "own.toml")
 
 
 def test_unknown_keys_name_file_and_key(tmp_path: Path) -> None:
@@ -60,7 +66,7 @@ def test_unknown_keys_name_file_and_key(tmp_path: Path) -> None:
 def test_help_lists_every_option_and_command(salve: Callable) -> None:
     top = salve("--help")
     assert top.code == 0
-    for command in ("inspect", "demo", "report", "gate"):
+    for command in COMMANDS:
         assert f"\n  {command} " in top.out
     options = salve("audit", "--help").out
     for name in ("arch", "head", "out", "format", "seed", "limit", "batch-size", "workers", "device", "precision"):
@@ -72,14 +78,17 @@ def test_help_lists_every_option_and_command(salve: Callable) -> None:
 @pytest.mark.parametrize("option", flag_options(AuditConfig).values(), ids=lambda option: option.name)
 def test_every_option_is_a_flag_under_its_section_and_a_key_of_a_file(option: DeclaredOption, tmp_path: Path) -> None:
     flags = {parameter.opts[0]: parameter for parameter in audit_command.params if isinstance(parameter, click.Option)}
-    flag = flags[option.flag]
+    flag = flags[option.flags[0]]
+    assert (*flag.opts, *flag.secondary_opts) == option.flags
     assert isinstance(flag, SectionedOption)
     assert flag.section == option.about.section
+    assert flag.section in SECTIONS
     assert flag.default is None
     assert flag.help is not None
     assert flag.help.startswith(option.about.help)
-    (tmp_path / "own.toml").write_text(f"{option.name.replace('_', '-')} = {_toml(option)}\n")
-    assert set(read_settings(tmp_path / "own.toml", tmp_path)) == {option.name}
+    for typed in option.flags:
+        (tmp_path / "own.toml").write_text(f"{typed.removeprefix('--')} = {_toml(option)}\n")
+        assert set(read_settings(tmp_path / "own.toml", tmp_path)) == {option.name}
 
 
 def _toml(option: DeclaredOption) -> str:
@@ -104,25 +113,25 @@ def _toml(option: DeclaredOption) -> str:
 def test_other_commands_have_the_options_of_an_audit(command: click.Command, names: str) -> None:
     flags = {parameter.opts[0]: parameter for parameter in command.params if isinstance(parameter, click.Option)}
     for option in (flag_options(AuditConfig)[name] for name in names.split()):
-        flag = flags[option.flag]
+        flag = flags[option.flags[0]]
         assert flag.help is not None
         assert flag.help.startswith(option.about.help) or option.name in ("label", "seed"), option.name
-        assert flag.default == (False if option.about.negative else option.default)
+        assert flag.default == option.default
         assert flag.metavar == option.about.metavar
 
 
 def test_options_of_other_commands_are_checked_as_those_of_an_audit(salve: Callable) -> None:
     done = salve("edit", "m.pt", "audit", "--class", "red", "--alpha-hat", "1", "-o", "x.pt", "--batch-size", "0")
-    assert (done.code, done.err) == (2, "error: batch_size: 0 is below 1\n")
+    assert (done.code, done.err) == (2, "error: --batch-size: 0 is below 1\n")
     done = salve("inspect", "m.pt", "--seed", "-1")
-    assert (done.code, done.err) == (2, "error: seed: -1 is below 0\n")
+    assert (done.code, done.err) == (2, "error: --seed: -1 is below 0\n")
 
 
 def test_help_groups_the_flags(salve: Callable) -> None:
     text = salve("audit", "--help").out
     headings = [line[:-1] for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
-    assert headings == [*dict.fromkeys(o.about.section for o in flag_options(AuditConfig).values()), "Other options"]
-    assert "Batch size of the backbone pass. [default: by image size, at most 128]" in " ".join(text.split())
+    assert headings == [*SECTIONS, "Other options"]
+    assert "Batch size of the backbone pass. [default: by image size" in " ".join(text.split())
 
 
 def parse(*arguments: object) -> AuditConfig:
@@ -209,7 +218,10 @@ def test_old_keys_of_files_still_work_with_one_warning(
         ("depth = 'off'\nevidence = 'off'", "own.toml: 'evidence' is given twice, the second time as 'evidence'"),
         ("batch-size = 1\nbatch_size = 2", "own.toml: 'batch_size' is given twice, the second time as 'batch_size'"),
         ("progress = true", "own.toml: unknown option 'progress'"),
-        ("no-cache = true", "own.toml: unknown option 'no-cache'"),
+        ("sede = 1", "own.toml: unknown option 'sede'"),
+        ("seed = -1", "own.toml: -1 is below 0 in 'seed'"),
+        ("paper = 'a5'", "own.toml: 'a5' is not one of a4, letter in 'paper'"),
+        ("no-cache = 'yes'", "own.toml: expected bool, got str in 'no-cache'"),
         ("out = 1", "own.toml: expected str, got int in 'out'"),
         ("seed = true", "own.toml: expected int, got bool in 'seed'"),
         ("fail-under = 'x'", "own.toml: expected int or float, got str in 'fail-under'"),
@@ -224,4 +236,4 @@ def test_wrong_keys_of_files_are_named(tmp_path: Path, text: str, why: str) -> N
 
 
 def test_version(salve: Callable) -> None:
-    assert salve("--version").out == "salve-audit, version 0.1.0\n"
+    assert salve("--version").out == salve("-V").out == "salve-audit, version 0.1.0\n"

@@ -215,6 +215,14 @@ def test_the_rest_is_run_where_a_class_loses_more_than_the_others() -> None:
     assert choose_rest(removed, screened, labels, ~correct).tolist() == []
 
 
+def test_nothing_is_inserted_where_all_images_that_are_right_are_of_the_class() -> None:
+    images, examined = examine()
+    outcome, _ = run(images, ExaminedImages(examined.labels, examined.correct & (examined.labels == 1)))
+    colour = outcome.answers["colour"].inserted
+    assert (colour[1] == UNSEEN).all()
+    assert (colour[0] != UNSEEN).any()
+
+
 def test_images_to_insert_into_are_of_all_classes() -> None:
     labels = np.repeat(np.arange(12), 30)
     rows = choose_recipients(labels, np.arange(360) % 2 == 0)

@@ -11,8 +11,9 @@ import shutil
 import stat
 import subprocess
 import sys
+import types
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from xml.etree import ElementTree
 
 import jsonschema
@@ -20,7 +21,9 @@ import pytest
 import yaml
 from gate_audits import policy, sample, save
 
+from salve_audit import pytest_plugin
 from salve_audit.cli.app import run
+from salve_audit.config import AuditConfig
 from salve_audit.gate.verdict import judge
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -215,6 +218,43 @@ def test_the_plugin_fails_on_what_cannot_be_trusted_and_on_bad_marks(tmp_path: P
     done, _ = run_pytest(tmp_path)
     assert done.returncode != 0
     assert "gone: No such file" in done.stdout
+
+
+def test_the_plugin_keeps_its_audit_until_something_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[AuditConfig] = []
+
+    def audit(config: AuditConfig) -> None:
+        made.append(config)
+        assert config.out is not None
+        save(sample(), Path(config.out))
+
+    monkeypatch.setattr("salve_audit.audit.run.run_audit", audit)
+    for name in ("model.pt", "policy.toml"):
+        (tmp_path / name).write_text("max_image_reliance = 0.5\n")
+    (tmp_path / "data").mkdir()
+    pytest_config = types.SimpleNamespace(
+        rootpath=tmp_path, cache=types.SimpleNamespace(mkdir=lambda _: tmp_path / "kept")
+    )
+
+    def checks(**options: Any) -> list[pytest_plugin.Check]:
+        mark = {"model": "model.pt", "data": "data", "policy": "policy.toml", **options}
+        return pytest_plugin._make_checks((), mark, cast(pytest.Config, pytest_config))
+
+    assert len(checks()) == 8
+    assert next(check.name for check in checks() if check.effect == "fail") == "chapel-max_image_reliance"
+    assert len(made) == 1
+    assert (made[0].model, made[0].policy) == (tmp_path / "model.pt", tmp_path / "policy.toml")
+    (tmp_path / "data" / "more.png").write_text("an image")
+    checks()
+    checks(seed=3)
+    (tmp_path / "model.pt").write_text("trained on")
+    checks()
+    assert [config.seed for config in made] == [0, 0, 3, 0]
+    assert not list((tmp_path / "kept").glob("tmp*"))
+    with pytest.raises(pytest.UsageError, match=r"needs audit=\.\.\., or model"):
+        pytest_plugin._make_checks((), {"policy": "policy.toml"}, cast(pytest.Config, pytest_config))
+    with pytest.raises(pytest.UsageError, match="a saved audit takes no model, data"):
+        checks(audit="kept")
 
 
 def run_pytest(place: Path) -> tuple[subprocess.CompletedProcess[str], dict[str, ElementTree.Element]]:

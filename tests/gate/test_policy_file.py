@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from gate_audits import policy, sample, save
+from gate_audits import policy, sample, save, with_class
 
 from salve_audit.cli.app import run
 from salve_audit.errors import UsageError
@@ -126,6 +126,23 @@ def test_the_proposed_policy_holds_what_holds_today(tmp_path: Path, capsys: pyte
     assert {rule["outcome"] for rule in verdict["rules"]} <= {"pass", "undecided"}
     assert run(["gate", str(tmp_path), "--init", "--out", str(out)]) == 2  # never over a file that is there
     assert "is there already" in capsys.readouterr().err
+
+
+def test_the_proposed_policy_fails_no_class_for_depending_on_its_object_alone() -> None:
+    """Every class comes to depend on one region, which lies in all of its images, and on nothing else."""
+    proposed = policy(propose_policy(sample()))
+    result = sample()
+    for record in sample().classes:
+        reliance = record.image_reliance
+        assert reliance is not None
+        changed = dataclasses.replace(
+            reliance, kind="region", concept=None, check=None, reliance=1.0, low=0.96, high=1.0, chance=0.05,
+            chance_low=0.0, chance_high=0.1, redundancy=1, redundancy_low=1, redundancy_high=1,
+        )  # fmt: skip
+        result = with_class(result, record.name, image_reliance=changed)
+    verdict = judge(result, proposed)
+    assert verdict.exit_code == 0
+    assert {rule.effect for rule in verdict.rules if rule.outcome == "fail"} == {"warn"}
 
 
 def test_a_proposal_has_every_name_and_stays_readable() -> None:

@@ -6,9 +6,10 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from gate_audits import policy, sample
+from gate_audits import of_class, policy, sample, with_class
 
 from salve_audit.errors import UsageError
+from salve_audit.gate.baseline import Compared, compare_with_baseline
 from salve_audit.gate.measures import find_dependences
 from salve_audit.gate.review import Entry, Review, fingerprint, load_review, match
 from salve_audit.gate.verdict import Given, judge
@@ -50,6 +51,44 @@ def test_an_accepted_object_never_fails() -> None:
     assert {part.class_name for part in judged(rule, entry("ripple", "accepted")).by_effect("fail")} == failing - {
         "ripple"
     }
+
+
+def test_an_accepted_factor_and_an_accepted_only_cue_never_fail() -> None:
+    factor = "max_global_factor = { colour = 0.05 }"
+    assert "castle" in {part.class_name for part in judged(factor).by_effect("fail")}
+    accepted = judged(factor, entry("castle", "accepted", kind="colour"))
+    assert "castle" not in {part.class_name for part in accepted.by_effect("fail")}
+    assert accepted.by_effect("exempt")[0].why == "the review accepts what it depends on (colour)"
+    redundancy = judged("min_redundancy = 2", entry("ripple", "accepted"))
+    assert "ripple" in {part.class_name for part in redundancy.by_effect("exempt")}
+    assert "ember" in {part.class_name for part in redundancy.by_effect("fail")}
+
+
+def test_an_accepted_object_is_no_loss_against_the_baseline() -> None:
+    """A class that came to depend on its accepted object alone; nothing else of it got worse."""
+    concept, record = strongest("ripple"), of_class(sample(), "ripple")
+    assert record.image_reliance is not None
+    weaker = dataclasses.replace(record.image_reliance, reliance=0.3, low=0.2, high=0.4, redundancy=2)
+    effect = dataclasses.replace(concept.effect[0], drop=0.3, low=0.2, high=0.4)
+    concepts = tuple(
+        dataclasses.replace(part, effect=(effect,)) if part is concept else part for part in sample().concepts
+    )
+    old = dataclasses.replace(with_class(sample(), "ripple", image_reliance=weaker), concepts=concepts)
+    text = 'review = "r.toml"\nmax_drop = { image_reliance = 0.2 }'
+    for review, outcome in ((None, "fail"), (Review("r.toml", (entry("ripple", "accepted"),)), "pass")):
+        losses = compare_with_baseline(policy(text), Compared(sample(), old, None, None, "old", review))
+        assert losses["ripple", "image_reliance"][1].outcome == outcome
+
+
+def test_a_shortcut_that_the_audit_has_no_counterpart_of_is_not_passed_over() -> None:
+    gone = judged("", dataclasses.replace(entry("ripple", "shortcut"), fingerprint="0" * 8))
+    said = "the review calls the thing of ripple a shortcut, and no concept of this audit is the same"
+    assert any(note.startswith(said) for note in gone.notes)
+    unmeasured = judged("", entry("ripple", "shortcut", kind="watermark"))
+    assert unmeasured.exit_code == 2
+    assert "the factor 'watermark' was not measured" in unmeasured.problems[0]
+    stranger = judged("", dataclasses.replace(entry("ripple", "accepted"), class_name="rippel"))
+    assert stranger.problems == ("the review has an entry for 'rippel', and no class of the audit is called so",)
 
 
 @pytest.mark.parametrize(("word", "code"), [("warn", 0), ("fail", 1), ("pass", 0)])

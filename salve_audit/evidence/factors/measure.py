@@ -297,6 +297,8 @@ class FactorRuns:
                 n_passes += len(rows)
         for label in np.unique(self._labels).tolist():
             others = np.flatnonzero(self._labels[rows] != label)
+            if not len(others):  # all images that are right are of this class
+                continue
             donors = self._donors(label, len(others))
             for name, factor in factors.items():
                 if factor.insert is None or factor.same_for_all or self.clock():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -25,6 +25,9 @@ class Misfit(NamedTuple):
 
     hint: str
     why: str = ""
+
+
+Describe = Callable[[Index, str, Shapes], "str | Misfit | None"]
 
 
 def suggest_architecture(states: Iterable[Mapping[str, torch.Tensor]]) -> str:
@@ -49,10 +52,12 @@ def explain_misfit(states: Iterable[Mapping[str, torch.Tensor]]) -> Misfit:
         return Misfit(f"no known architecture is near; {OWN_CLASS}")
     name, n_fit, n_own = max((near for near, _ in nearest), key=lambda near: near[1])
     best = [shapes for near, shapes in nearest if near[:2] == (name, n_fit)]
-    for describe in (_describe_head, _describe_headless, _describe_sizes, _describe_few):
-        said = next(filter(None, (describe(index, name, shapes) for shapes in best)), None)
-        if said:
-            return said if isinstance(said, Misfit) else Misfit(said)
+    described: tuple[Describe, ...] = (_describe_head, _describe_headless, _describe_sizes, _describe_few)
+    for describe in described:
+        for shapes in best:
+            said = describe(index, name, shapes)
+            if said:
+                return Misfit(said) if isinstance(said, str) else said
     return Misfit(f"nearest by its keys: {name} ({n_fit} of its {n_own} fit); {OWN_CLASS}")
 
 

@@ -60,7 +60,8 @@ class Axis:
 def draw_bundle(title: str, axis: Axis, lines: Sequence[Line], width: float = 332) -> Drawing:
     """One panel; at most `MOST_LINES` lines, named below it."""
     desc = say("Accuracy in percent against {label}, with 95 % intervals as bands.", label=axis.label)
-    canvas = Canvas(width, TOP + PLOT + 40 + 16 * len(lines), title, desc)
+    about = say("{what}: accuracy against {label}", what=title, label=axis.label)
+    canvas = Canvas(width, TOP + PLOT + 40 + 16 * len(lines), about, desc)
     canvas.text((4, 13), shortened(title, width - 8, 12), size=12, bold=True)
     at = tuple(range(len(axis.places))) if axis.ordinal else axis.places
     x = Scale(min(at, default=0.0), max(at, default=1.0), LEFT + 10, width - RIGHT - 10)

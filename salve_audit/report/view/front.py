@@ -14,7 +14,7 @@ from salve_audit.report.conclusions import Conclusion, Conclusions, Group
 from salve_audit.report.crops import crop_thing
 from salve_audit.report.language import plural, say
 from salve_audit.report.numbers import count, moment, percent, percent_interval, strength, strength_interval
-from salve_audit.report.recommend import recommend
+from salve_audit.report.recommend import group_alike, recommend
 from salve_audit.report.sentences import (
     GROUP_TITLES,
     REGION,
@@ -33,8 +33,8 @@ from salve_audit.report.view.verdict import build_banner
 from salve_audit.results import AuditResult, Verdict
 
 ALL_UP_TO = 12  # classes, all of which fit on the first page
-ROOMY_UP_TO = 8  # classes, whose rows may be taller
-STEPS = 3
+ROOMY_UP_TO, DENSE_FROM = 8, 10  # classes, whose rows may be taller, or have to be lower
+STEPS, NAMED = 3, 4  # lines of "do next", and classes in one of them
 CROP = 40  # CSS pixels
 _TONES = {Group.DEPENDS: "alarm", Group.UNDECIDED: "open", Group.ACCEPTED: "calm", Group.NOT_FOUND: "calm"}
 
@@ -68,6 +68,7 @@ def build_front(conclusions: Conclusions, names: Mapping[str, ClassName]) -> Fro
         note=_note(conclusions),
         next_steps=_next_steps(conclusions, names),
         is_roomy=len(conclusions.ranked) <= ROOMY_UP_TO,
+        is_dense=len(conclusions.ranked) > DENSE_FROM,
         ticks=trust_ticks(conclusions),
     )
 
@@ -267,5 +268,9 @@ def _note(conclusions: Conclusions) -> str:
 
 
 def _next_steps(conclusions: Conclusions, names: Mapping[str, ClassName]) -> tuple[NextStep, ...]:
-    advice = recommend(conclusions)[:STEPS]
-    return tuple(NextStep(names.get(each.class_name), each.brief, each.command) for each in advice)
+    steps = []
+    for group in group_alike(recommend(conclusions))[:STEPS]:
+        own = [names[each.class_name] for each in group if each.class_name in names]
+        more = say("and {n} more", n=count(len(own) - NAMED)) if len(own) > NAMED else ""
+        steps.append(NextStep(tuple(own[:NAMED]), more, group[0].brief, group[0].command))
+    return tuple(steps)

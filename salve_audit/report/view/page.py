@@ -145,9 +145,10 @@ class FrontGroup:
 
 @dataclass(frozen=True)
 class NextStep:
-    """A line of "do next"."""
+    """A line of "do next": the classes that it is for, how many more there are, what to do, and the command."""
 
-    class_name: ClassName | None
+    names: tuple[ClassName, ...]
+    more: str
     action: str
     command: str
 
@@ -169,6 +170,7 @@ class Front:
     note: str
     next_steps: tuple[NextStep, ...]
     is_roomy: bool
+    is_dense: bool
     ticks: tuple[Tick, ...]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from salve_audit.report.conclusions import Conclusions
 from salve_audit.report.language import say
 from salve_audit.report.numbers import count
-from salve_audit.report.recommend import Advice, recommend
+from salve_audit.report.recommend import Advice, group_alike, recommend
 from salve_audit.report.view.page import ClassName, Medium, Section
 
 MOST = {"html": 200, "pdf": 14}
@@ -16,10 +16,11 @@ MOST = {"html": 200, "pdf": 14}
 
 @dataclass(frozen=True)
 class AdviceRow:
-    """One recommendation as it is printed."""
+    """One recommendation as it is printed, of all the classes that it is for; without a class it is for the audit."""
 
-    name: ClassName | None
+    names: tuple[ClassName, ...]
     advice: Advice
+    all: tuple[Advice, ...]
 
 
 def build_recommendations(conclusions: Conclusions, names: Mapping[str, ClassName], medium: Medium) -> Section:
@@ -28,7 +29,10 @@ def build_recommendations(conclusions: Conclusions, names: Mapping[str, ClassNam
     shown = advice[: MOST[medium.name]]
     left = len(advice) - len(shown)
     parts = {
-        "rows": [AdviceRow(names.get(each.class_name), each) for each in shown],
+        "rows": [
+            AdviceRow(tuple(names[each.class_name] for each in group if each.class_name in names), group[0], group)
+            for group in group_alike(shown)
+        ],
         "more": say("{n} more, of lesser weight, are in the HTML report.", n=count(left)) if left else "",
     }
     return Section("recommendations", say("Recommendations"), "recommendations.html.j2", parts)

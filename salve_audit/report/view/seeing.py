@@ -100,7 +100,7 @@ def _feature_strip(gallery: FeatureGallery, result: AuditResult, seeing: Seeing,
         said.append(_shared(info, min(medium.listed, 6)))
     tiles = [_feature_tile(image, index, seeing) for image in gallery.images[: medium.tiles]]
     if gallery.synthetic is not None:
-        tiles.insert(0, _visualisation_tile(gallery.synthetic, index))
+        tiles = [_visualisation_tile(gallery.synthetic, index), *tiles][: medium.tiles]
     empty = "" if gallery.images else say("It fires on no audit image.")
     return Strip(say("Feature {index}", index=index), "; ".join(said), tuple(tiles), empty, f"feature-{index}")
 

@@ -1,0 +1,1 @@
+"""A saved audit for other tools: a model card, tables, a run of MLflow. Needs no torch, and none of these tools."""
