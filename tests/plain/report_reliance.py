@@ -133,6 +133,7 @@ def _suppression(result: AuditResult) -> Suppression:
 MIXED = (0.98, 0.03, 0.72, 0.39, 0.5, 0.9, 0.05, 0.61, 0.17, 1.0)
 
 
+@cache
 def build_scenario(name: str) -> AuditResult:
     """An audit for each state that a report has to survive."""
     if name == "arrays":  # no image was ever there

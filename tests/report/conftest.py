@@ -6,9 +6,16 @@ import dataclasses
 from collections.abc import Callable
 
 import pytest
+from report_reliance import build_scenario
 from report_results import build_result
 
 from salve_audit.results import AuditResult
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _every_audit_fits_the_schema(assert_fits_schema: Callable[[str], None]) -> None:
+    """Made-up audits are written hundreds of times here; one with every record is validated, and that is enough."""
+    assert_fits_schema(build_scenario("mixed").to_json())
 
 
 @pytest.fixture(scope="session")
