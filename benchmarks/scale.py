@@ -6,8 +6,8 @@
 
 Activations come from a memory-mapped file as after a backbone pass; there are no images, so that what is measured is
 all that follows the pass. Memory is the highest that the process holds of its own (RssAnon: what an audit needs) and
-with pages of mapped files (VmHWM: the system takes these back when it needs them). An exponent of 1 is time or memory
-in proportion to n.
+with pages of mapped files (VmHWM: the system takes these back when it needs them). Time is that of the clock and, in
+brackets, of all cores, which a busy machine changes little. An exponent of 1 is core time or memory in proportion to n.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ STAGES: tuple[Stage, ...] = (AUTOENCODER, RELIANCE, INTERVENTIONS, STRESS)
 
 @dataclass
 class Cost:
-    """Seconds, and bytes at most: the process's own, and with mapped files."""
+    """Seconds of the clock and of all cores, and bytes at most: the process's own, and with mapped files."""
 
     seconds: float = 0.0
+    core_seconds: float = 0.0
     own: int = 0
     resident: int = 0
 
@@ -104,12 +105,12 @@ def measuring(cost: Cost) -> Iterator[None]:
             cost.own = max(cost.own, _status("RssAnon"))
 
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
-    watcher, began = threading.Thread(target=watch, daemon=True), time.perf_counter()
+    watcher, began, worked = threading.Thread(target=watch, daemon=True), time.perf_counter(), time.process_time()
     watcher.start()
     try:
         yield
     finally:
-        cost.seconds = time.perf_counter() - began
+        cost.seconds, cost.core_seconds = time.perf_counter() - began, time.process_time() - worked
         done.set()
         watcher.join()
         cost.own = max(cost.own, _status("RssAnon"))
@@ -158,11 +159,13 @@ def print_table(sizes: list[int], found: list[Measured]) -> None:
     print("|---" * (len(sizes) + 3) + "|")
     for name in found[0].costs:
         costs = [each.costs[name] for each in found]
-        cells = [f"{c.seconds:.1f} s, {c.own / 1e9:.2f} GB ({c.resident / 1e9:.2f})" for c in costs]
+        cells = [
+            f"{c.seconds:.0f} s ({c.core_seconds:.0f}), {c.own / 1e9:.2f} GB ({c.resident / 1e9:.2f})" for c in costs
+        ]
         grown = ["", ""]
         if len(sizes) > 1:
             step = math.log(sizes[-1] / sizes[-2])
-            ratios = (costs[-1].seconds / costs[-2].seconds, costs[-1].own / costs[-2].own)
+            ratios = (costs[-1].core_seconds / costs[-2].core_seconds, costs[-1].own / costs[-2].own)
             grown = [f"{math.log(ratio) / step:.2f}" for ratio in ratios]
         print(f"| {name} | {' | '.join(cells)} | {grown[0]} | {grown[1]} |")
     written = [f"{each.audit_json / 1e6:.1f} MB, {each.samples / 1e6:.1f} MB" for each in found]

@@ -133,5 +133,14 @@ def test_help_loads_only_click() -> None:
     assert not loaded_after(code) & {"numpy", "pandas", "weasyprint", "jinja2", *HEAVY}
 
 
+def test_results_are_read_judged_and_compared_without_torch(tmp_path: Path) -> None:
+    code = "import sys\nfrom salve_audit import compare, explain, judge, load_audit, gate, SalveError\n"
+    run = f"try: judge({str(tmp_path)!r}, max_image_reliance=0.5)\nexcept SalveError: pass\n"
+    assert not loaded_after(code + run + run.replace("judge", "compare").replace("max_image_reliance=0.5", "'x'")) & {
+        "click",
+        *HEAVY,
+    }
+
+
 def test_thresholds_need_no_torch() -> None:
     assert "torch" not in loaded_after("from salve_audit import thresholds")

@@ -7,12 +7,14 @@ kept, the analytical threshold a lower bound, ROME and steering alike.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
 from salve_audit import __version__
 from salve_audit.audit.subject import Subject
@@ -38,6 +40,7 @@ from salve_audit.stress.stage import StressOutcome
 
 NEAR_ZERO = 0.05
 MAX_NAMED = 5
+MANY_CLASSES, DIGITS = 200, 7
 
 
 def find_notes(
@@ -159,7 +162,7 @@ class StageResults:
 def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
     """The result of an audit; it is judged later."""
     classes = stages.reliance.classes if stages.evidence is None else stages.evidence.classes
-    return AuditResult(
+    result = AuditResult(
         tool_version=__version__,
         created=_now(),
         seed=config.seed,
@@ -186,6 +189,21 @@ def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
             *stages.comparison.notes,
         ),
     )
+    return result if len(classes) <= MANY_CLASSES else _shortened(result)
+
+
+def _shortened(value: Any) -> Any:
+    """A record with `DIGITS` digits of every number: audit.json grows with the classes, of which there are many."""
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, tuple):
+        return tuple(_shortened(item) for item in value)
+    if isinstance(value, Mapping):
+        return {key: _shortened(item) for key, item in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        own = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
+        return dataclasses.replace(value, **{name: _shortened(item) for name, item in own.items()})
+    return value
 
 
 def _now() -> str:

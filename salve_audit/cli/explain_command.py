@@ -27,6 +27,9 @@ _OPTIONS = [
     own_option(
         EDITED, "--enhance", is_flag=False, flag_value="", metavar="[FEATURE|CLASS]", help="Likewise, strengthened."
     ),
+    own_option(
+        EDITED, "--insert", metavar="CLASS", help="Also give the images the global factors of CLASS, one by one."
+    ),
     own_option(EDITED, "--alpha-hat", type=float, default=1.0, metavar="X", help="Strength of the edits  [default: 1]"),
     own_option(
         WRITTEN, "--features", "n_features", type=int, default=10, metavar="N", help="How many to list  [default: 10]"
@@ -76,7 +79,8 @@ def command(
 
     AUDIT is the folder that the audit of MODEL left. Shown are the prediction, how much every feature adds to the
     predicted class's logit, how far it must be suppressed before another class is predicted, where in the image it
-    looks, and what an edit of the final layer (--suppress, --enhance) changes. Nothing is written but FILE.
+    looks, what the prediction depends on in the image (regions, and global factors such as border, colour and
+    sharpness), and what an edit of the final layer (--suppress, --enhance) changes. Nothing is written but FILE.
 
     \b
       salve-audit explain model.pt church.jpg salve-report

@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from salve_audit.cli.printing import aligned
-from salve_audit.explain.findings import ClassScore, Decomposition, EditFinding, ExplainedRegions, Explanation
+from salve_audit.explain.findings import (
+    ClassScore,
+    Decomposition,
+    EditFinding,
+    ExplainedFactors,
+    ExplainedRegions,
+    Explanation,
+)
 from salve_audit.explain.words import (
     conclude,
     conclude_edit,
+    conclude_factors,
+    conclude_insertion,
     conclude_regions,
+    describe_factor,
     describe_flip,
     describe_region,
     list_parts,
+    list_telling,
     name_feature,
     name_region,
     show_share,
@@ -40,6 +51,8 @@ def _explain(explanation: Explanation) -> str:
     ]
     if explanation.regions is not None:
         blocks.append("\n".join(_plain(line) for line in _regions(explanation.regions, explanation.predicted.name)))
+    if explanation.factors is not None:
+        blocks.append("\n".join(_plain(line) for line in _factors(explanation.factors, explanation.predicted.name)))
     if explanation.edit is not None:
         table = _table([["class", "before", "after", "logit after"], *_changes(explanation.edit)])
         lines = ["after the edit: " + "; ".join(explanation.edit.steps), conclude_edit(explanation.edit)]
@@ -54,6 +67,15 @@ def _regions(evidence: ExplainedRegions, own: str) -> list[str]:
         lines.append(
             f"  {name_region(region, number)}, {percent(region.area)} of the area: {describe_region(region, own)}"
         )
+    return lines
+
+
+def _factors(factors: ExplainedFactors, own: str) -> list[str]:
+    lines = [f"of the image as a whole: {conclude_factors(factors, own)}"]
+    lines += [f"  without its {each.name}: {describe_factor(each, own)}" for each in list_telling(factors, own)]
+    if factors.into is not None:
+        lines.append(f"with what {factors.into} has: {conclude_insertion(factors)}")
+        lines += [f"  with its {each.name}: {describe_factor(each, own)}" for each in factors.inserted]
     return lines
 
 

@@ -1,6 +1,7 @@
 """concepts.safetensors: concepts as projections, for ``salve-audit edit --concept``.
 
-Tensors: concept.N.directions and concept.N.readout (r, d), float64, for N as in audit.json's ``concepts``. Metadata
+Tensors: concept.N.directions and concept.N.readout (r, d), float64, for N as in audit.json's ``concepts``; and for
+``salve-audit explain`` the classes' statistics of global factors, as `ClassMeans` names them. Metadata
 (strings): format, tool_version, layer (the module whose output is projected), concepts (JSON, N to the class that it
 was found in), why_absent (empty, or why there are none), and the hashes that the caller gives.
 """
@@ -19,6 +20,7 @@ from safetensors.numpy import save
 
 from salve_audit import __version__
 from salve_audit.errors import ResultError
+from salve_audit.evidence.factors.class_means import ClassMeans, read_class_means
 from salve_audit.evidence.projection import ConceptProjection
 from salve_audit.evidence.projection_fitting import ConceptProjections
 from salve_audit.results import Concept
@@ -38,11 +40,13 @@ class SavedProjections:
         concepts: the projections, or why there are none.
         classes: name of the class that each concept was found in, by index of the concept.
         hashes: of the model, as the audit gave them.
+        means: statistics of global factors by class.
     """
 
     concepts: ConceptProjections
     classes: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
     hashes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    means: ClassMeans = field(default_factory=ClassMeans)
 
 
 def serialise_projections(saved: SavedProjections) -> bytes:
@@ -63,11 +67,11 @@ def serialise_projections(saved: SavedProjections) -> bytes:
         for index, projection in sorted(concepts.projections.items())
         for part in PARTS
     }
-    return with_sorted_header(save(arrays, {**metadata, **saved.hashes}))
+    return with_sorted_header(save({**arrays, **saved.means.arrays()}, {**metadata, **saved.hashes}))
 
 
 def serialise_concepts(
-    projections: ConceptProjections, concepts: Sequence[Concept], hashes: Mapping[str, str]
+    projections: ConceptProjections, concepts: Sequence[Concept], hashes: Mapping[str, str], means: ClassMeans
 ) -> bytes:
     """Serialise the projections of an audit to the bytes of the file.
 
@@ -75,9 +79,19 @@ def serialise_concepts(
         projections: of the audit, or why there are none.
         concepts: of the audit, in the order of audit.json; they name the classes.
         hashes: of the model, written into the metadata.
+        means: statistics of global factors by class.
     """
     names = {index: concepts[index].class_name for index in projections.projections}
-    return serialise_projections(SavedProjections(projections, names, hashes))
+    return serialise_projections(SavedProjections(projections, names, hashes, means))
+
+
+def load_class_means(path: Path, n_classes: int) -> ClassMeans:
+    """The statistics of global factors in a concepts file; nothing where there is no such file or none in it.
+
+    Raises:
+        ResultError: the file is damaged.
+    """
+    return read_class_means(_read(path)[1], n_classes) if path.is_file() else ClassMeans()
 
 
 def load_projections(path: Path) -> SavedProjections:

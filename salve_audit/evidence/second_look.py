@@ -60,7 +60,7 @@ def join_looks(first: EvidenceOutcome, second: EvidenceOutcome, labels: Sequence
     )
     concepts = (*_at(old, old_places), *_at(new, new_places))
     projections = _join_projections((first.projections, old_places), (second.projections, new_places))
-    return EvidenceOutcome(classes, concepts, evidence, projections)
+    return EvidenceOutcome(classes, concepts, evidence, projections, first.means)
 
 
 def _renumber(record: ClassReliance, places: Mapping[int, int], before: ClassReliance | None = None) -> ClassReliance:

@@ -25,6 +25,7 @@ from salve_audit.errors import DataError, LayerError, SalveError
 from salve_audit.evidence.concept_file import serialise_concepts
 from salve_audit.evidence.drawing import ShownImages, draw_concepts, draw_factors
 from salve_audit.evidence.examine import AuditedNetwork, Controls, examined_images, search_evidence
+from salve_audit.evidence.factors.class_means import ClassMeans, gather_class_means
 from salve_audit.evidence.factors.measure import TIED, predict
 from salve_audit.evidence.fast_network import (
     Clock,
@@ -122,16 +123,22 @@ class EvidenceOutcome:
         concepts: evidence regions and global factors that classes depend on, in the order of audit.json.
         evidence: how it was measured, or why it was not.
         projections: of the concepts, for an edit; None: nothing was measured.
+        means: statistics of global factors by class, for the explanation of single images.
     """
 
     classes: tuple[ClassReliance, ...]
     concepts: tuple[Concept, ...]
     evidence: EvidenceInfo
     projections: ConceptProjections | None = None
+    means: ClassMeans = field(default_factory=ClassMeans)
 
     def serialise(self, hashes: Mapping[str, str]) -> bytes | None:
         """The content of concepts.safetensors with these hashes of the model and data; None: nothing was measured."""
-        return None if self.projections is None else serialise_concepts(self.projections, self.concepts, hashes)
+        return (
+            None
+            if self.projections is None
+            else serialise_concepts(self.projections, self.concepts, hashes, self.means)
+        )
 
 
 def measure_evidence(inputs: EvidenceInputs, classes: Sequence[ClassReliance]) -> EvidenceOutcome:
@@ -200,7 +207,8 @@ def _measure(inputs: EvidenceInputs, classes: Sequence[ClassReliance]) -> Eviden
         why_left_out=f"the time for it was over ({inputs.seconds:g} s, --evidence-budget)" if n_left else "",
     )
     measured = tuple(dataclasses.replace(record, image_reliance=records.get(record.index)) for record in classes)
-    return EvidenceOutcome(measured, concepts, info, projections)
+    means = gather_class_means(controls.factors.statistics, len(inputs.classes))
+    return EvidenceOutcome(measured, concepts, info, projections, means)
 
 
 @dataclass(frozen=True)

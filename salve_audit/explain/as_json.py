@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from salve_audit.explain.findings import ClassScore, Decomposition, ExplainedRegions, Explanation, FeaturePart, Maps
+from salve_audit.explain.findings import (
+    ClassScore,
+    Decomposition,
+    ExplainedFactors,
+    ExplainedRegions,
+    Explanation,
+    FeaturePart,
+    Maps,
+)
 
 
 def render_json(explanations: Sequence[Explanation]) -> str:
@@ -44,6 +53,7 @@ def _entry(explanation: Explanation) -> dict[str, Any]:
         "why_no_maps": explanation.why_no_maps,
         "regions": None if explanation.regions is None else _regions(explanation.regions),
         "why_no_regions": explanation.why_no_regions,
+        "factors": None if explanation.factors is None else _factors(explanation.factors),
     }
 
 
@@ -78,6 +88,11 @@ def _regions(evidence: ExplainedRegions) -> dict[str, Any]:
         for region in evidence.regions
     ]
     return {"found": regions, "redundancy": evidence.redundancy}
+
+
+def _factors(factors: ExplainedFactors) -> dict[str, Any]:
+    removed, inserted = ([dataclasses.asdict(each) for each in part] for part in (factors.removed, factors.inserted))
+    return {"removed": removed, "inserted": inserted, "into": factors.into, "complete": factors.is_complete}
 
 
 def _maps(maps: Maps) -> dict[str, Any]:

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
+from salve_audit.results.plain_text import plain
+
+REPR_FEATURES = 5
+
 
 @dataclass(frozen=True)
 class ClassScore:
@@ -193,7 +197,44 @@ class ExplainedRegions:
     redundancy: int | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
+class ExplainedFactor:
+    """A global factor of the image, removed or brought to another class's.
+
+    Attributes:
+        name, kind: as in the audit.
+        predicted, probability: the leading class then.
+        own_probability: of the class that was predicted before.
+        of_class: share of that class's images that are misclassified without it, or of others' that become the class
+            with it; None: the audit did not measure it.
+        chance: the same of its control.
+    """
+
+    name: str
+    kind: str
+    predicted: str
+    probability: float
+    own_probability: float
+    of_class: float | None
+    chance: float | None
+
+
+@dataclass(frozen=True)
+class ExplainedFactors:
+    """Factors removed, those first that cost most; and those of another class inserted.
+
+    Attributes:
+        into: the class whose factors were inserted; None: none was asked for.
+        is_complete: the audit kept the statistics that some factors need.
+    """
+
+    removed: tuple[ExplainedFactor, ...]
+    inserted: tuple[ExplainedFactor, ...] = ()
+    into: str | None = None
+    is_complete: bool = True
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
     """One image explained.
 
@@ -209,6 +250,7 @@ class Explanation:
         why_no_maps: the reason, where there are none.
         regions: what the prediction depends on in the image; None: not searched.
         why_no_regions: the reason.
+        factors: global factors of the image; None: not tried.
     """
 
     image: str
@@ -223,7 +265,17 @@ class Explanation:
     why_no_maps: str
     regions: ExplainedRegions | None = None
     why_no_regions: str = ""
+    factors: ExplainedFactors | None = None
 
     @property
     def predicted(self) -> ClassScore:
         return self.scores[0]
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{plain(score.name)} {score.probability:.0%}" for score in self.scores)
+        parts = ", ".join(f"{part.feature} ({part.part:+.3g})" for part in self.decomposition.features[:REPR_FEATURES])
+        lines = [f"<Explanation of {plain(self.image)}: {scores}", f"  features of its logit: {parts or 'none'}"]
+        if self.edit is not None:
+            after = self.edit.after[0]
+            lines.append(f"  after {'; '.join(self.edit.steps)}: {plain(after.name)} {after.probability:.0%}")
+        return "\n".join(lines) + ">"

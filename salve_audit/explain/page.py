@@ -14,6 +14,7 @@ from salve_audit.explain.findings import (
     ClassScore,
     Decomposition,
     EditFinding,
+    ExplainedFactor,
     ExplainedRegions,
     Explanation,
     FeaturePart,
@@ -23,10 +24,14 @@ from salve_audit.explain.words import (
     SUM,
     conclude,
     conclude_edit,
+    conclude_factors,
+    conclude_insertion,
     conclude_regions,
+    describe_factor,
     describe_flip,
     describe_region,
     list_parts,
+    list_telling,
     name_feature,
     name_region,
     show_share,
@@ -99,6 +104,12 @@ class _View:
         own = explanation.predicted.name
         self.regions = [] if explanation.regions is None else _region_tiles(explanation.regions, own)
         self.regions_conclusion = "" if explanation.regions is None else conclude_regions(explanation.regions, own)
+        factors = explanation.factors
+        self.factors_conclusion = "" if factors is None else conclude_factors(factors, own)
+        self.factors = [] if factors is None else [_factor_row(each, own) for each in list_telling(factors, own)]
+        has_insertion = factors is not None and factors.into is not None
+        self.insertion_conclusion = conclude_insertion(factors) if factors is not None and has_insertion else ""
+        self.insertions = [] if factors is None else [_factor_row(each, own) for each in factors.inserted]
         after = () if edit is None or maps is None else maps.after
         self.after = [_cam(each, "after", () if edit is None else edit.after) for each in after]
 
@@ -139,6 +150,10 @@ def _region_tiles(evidence: ExplainedRegions, own: str) -> list[CaptionedTile]:
         without = _show(region.without, f"The image with {name} removed")
         tiles.append(CaptionedTile((outlined, without), name, describe_region(region, own)))
     return tiles
+
+
+def _factor_row(factor: ExplainedFactor, own: str) -> tuple[str, str]:
+    return factor.name, describe_factor(factor, own)
 
 
 def _show(pixels: UInt8[np.ndarray, "h w 3"], alt: str) -> Shown:

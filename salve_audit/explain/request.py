@@ -28,6 +28,7 @@ class ExplainRequest:
         saliency_layer: module whose output the maps are made of; None: the last spatial layer.
         arch, head, weights, trust_model: as for the audit; None: the setting of the audit, as far as that runs no code.
         device: auto, cpu or cuda.
+        insert: the class whose global factors are inserted into the images; None: none.
     """
 
     model: Path
@@ -43,6 +44,7 @@ class ExplainRequest:
     weights: str | None = None
     trust_model: bool = False
     device: str = "auto"
+    insert: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha_hat < math.inf:

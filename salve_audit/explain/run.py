@@ -11,6 +11,7 @@ from torch import Tensor
 from salve_audit.errors import LayerError
 from salve_audit.explain.decomposition import LogitParts, decompose
 from salve_audit.explain.edits import edit_head, plan_edits
+from salve_audit.explain.factors import find_factors
 from salve_audit.explain.findings import (
     ClassScore,
     Decomposition,
@@ -95,6 +96,7 @@ def explain_prepared(
         why_no_maps=why,
         regions=evidence,
         why_no_regions=why_no_regions,
+        factors=find_factors(subject, images, scores[0].index, request.insert),
     )
 
 

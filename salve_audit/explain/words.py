@@ -5,6 +5,8 @@ from __future__ import annotations
 from salve_audit.explain.findings import (
     Decomposition,
     EditFinding,
+    ExplainedFactor,
+    ExplainedFactors,
     ExplainedRegion,
     ExplainedRegions,
     Explanation,
@@ -14,6 +16,7 @@ from salve_audit.explain.findings import (
 from salve_audit.report.language import plural
 from salve_audit.report.numbers import percent, strength
 
+NEAREST = 3  # factors that are named where none is decisive
 SUM = (
     "The logit is exactly the sum of these parts: what each feature writes along the class's row of the final layer, "
     "the decoder's bias, what the autoencoder does not reproduce, and the layer's own bias."
@@ -91,6 +94,47 @@ def conclude_regions(evidence: ExplainedRegions, own: str) -> str:
     if evidence.redundancy is not None:
         return f"No single region decides it; {evidence.redundancy} together do."
     return f"{own} is still predicted with {plural(n, 'region')} removed."
+
+
+def list_telling(factors: ExplainedFactors, own: str) -> tuple[ExplainedFactor, ...]:
+    """Removed factors that change the prediction, or else the few that come nearest to it."""
+    decisive = tuple(factor for factor in factors.removed if factor.predicted != own)
+    return decisive or factors.removed[:NEAREST]
+
+
+def conclude_factors(factors: ExplainedFactors, own: str) -> str:
+    """A sentence on how much the prediction depends on single global factors."""
+    n, decisive = len(factors.removed), [factor for factor in factors.removed if factor.predicted != own]
+    missing = "" if factors.is_complete else " The audit kept no statistics of the others; a new audit does."
+    if not n:
+        return f"No global factor could be removed.{missing}"
+    if not decisive:
+        return f"{own} is still predicted with any one of {plural(n, 'global factor')} removed.{missing}"
+    beyond = [factor for factor in decisive if (factor.of_class or 0.0) > (factor.chance or 0.0)]
+    names = ", ".join(factor.name for factor in decisive)
+    known = "" if beyond else " In the audit the class does not depend on any of these beyond chance."
+    return f"Without one of these global factors the prediction is no longer {own}: {names}.{known}{missing}"
+
+
+def conclude_insertion(factors: ExplainedFactors) -> str:
+    """A sentence on what becomes of the image with another class's factors."""
+    turned = [factor.name for factor in factors.inserted if factor.predicted == factors.into]
+    if not factors.inserted:
+        return f"No global factor of {factors.into} could be inserted."
+    if not turned:
+        return f"None of {plural(len(factors.inserted), 'global factor')} of {factors.into} turns the image into it."
+    return f"With its {', '.join(turned)} alone the image becomes {factors.into}."
+
+
+def describe_factor(factor: ExplainedFactor, own: str) -> str:
+    """A phrase on the prediction then, and on the whole class in the audit."""
+    own_share = f"{own} {percent(factor.own_probability)}"
+    same = factor.predicted == own
+    said = f"still {own_share}" if same else f"{factor.predicted} {percent(factor.probability)}, {own_share}"
+    if factor.of_class is None:
+        return said
+    chance = "" if factor.chance is None else f", by chance {percent(factor.chance)}"
+    return f"{said} (in the audit {percent(factor.of_class)} of images{chance})"
 
 
 def conclude_edit(edit: EditFinding) -> str:

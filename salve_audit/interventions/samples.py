@@ -37,7 +37,7 @@ class AuditSamples:
     """Activations sorted by class, with the original head's logits.
 
     Attributes:
-        acts: (n, d) float64.
+        acts: (n, d) float64; of a huge split float32, as they came.
         labels: (n,) ascending.
         logits: (k, n) of the original head.
         counts: (k,) samples per class.
@@ -72,16 +72,15 @@ class AuditSamples:
         labels = self.labels[rows]
         counts = np.bincount(labels, minlength=len(self.counts))
         logits = np.ascontiguousarray(self.logits[:, rows])
-        return AuditSamples(self.acts[rows], labels, logits, counts, np.cumsum(counts) - counts)
+        return AuditSamples(self.exact(rows), labels, logits, counts, np.cumsum(counts) - counts)
 
-    @functools.cached_property
-    def single_acts(self) -> Float[np.ndarray, "n d"]:
-        """The activations in float32, as they came."""
-        return self.acts.astype(np.float32)
+    def exact(self, rows: slice | Int[np.ndarray, " some"]) -> Float[np.ndarray, "some d"]:
+        """Activations in float64; not a copy where they are."""
+        return self.acts[rows].astype(np.float64, copy=False)
 
     @property
     def huge(self) -> bool:
-        """True if there are so many activations that products over all samples are float32, for many classesat once."""
+        """True if there are too many activations for float64: products over all samples are then float32."""
         return self.acts.size > SINGLE_VALUES
 
     def reach(
@@ -94,17 +93,16 @@ class AuditSamples:
         In a huge split it is precise on the samples of the class that a direction is for (`owners`, one each) alone.
         """
         precise = not self.huge or slice(0, len(self.labels)) in owners
-        acts = self.acts if precise else self.single_acts
-        rows = directions.astype(acts.dtype, copy=False)
-        reached = np.empty((len(rows), len(acts)))
-        step = max(1, CACHED_VALUES // acts.shape[1])
-        for start in range(0, len(acts), step):
-            block = acts[start : start + step].T
+        rows = directions.astype(np.float64 if precise else np.float32, copy=False)
+        reached = np.empty((len(rows), len(self.acts)))
+        step = max(1, CACHED_VALUES // self.acts.shape[1])
+        for start in range(0, len(self.acts), step):
+            block = self.acts[start : start + step].astype(rows.dtype, copy=False).T
             for part in parts:
                 reached[part, start : start + step] = rows[part] @ block
         if not precise:
             for row, own in enumerate(owners):
-                reached[row, own] = self.acts[own] @ directions[row]
+                reached[row, own] = self.exact(own) @ directions[row]
         return reached
 
     def rows_of(self, class_index: int) -> slice:
@@ -127,11 +125,19 @@ class AuditSamples:
 
 
 def sort_samples(acts: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], head: AffineHead) -> AuditSamples:
-    """Sorted copies in float64, the caller's arrays stay as they are."""
+    """Sorted copies in float64, those of a huge split in float32; the caller's arrays stay as they are."""
     order = np.argsort(labels, kind="stable")
-    own = acts[order].astype(np.float64)
     counts = np.bincount(labels, minlength=head.bias.shape[0])
-    logits = head.weight @ own.T + head.bias[:, None]
+    own = acts[order]
+    if own.size > SINGLE_VALUES:
+        logits = np.empty((len(head.bias), len(own)))
+        step = max(1, SINGLE_VALUES // (4 * own.shape[1]))
+        for start in range(0, len(own), step):
+            np.matmul(head.weight, own[start : start + step].astype(np.float64).T, out=logits[:, start : start + step])
+        logits += head.bias[:, None]
+    else:
+        own = own.astype(np.float64)
+        logits = head.weight @ own.T + head.bias[:, None]
     return AuditSamples(own, labels[order], logits, counts, np.cumsum(counts) - counts)
 
 
@@ -222,7 +228,7 @@ class EditedLogits:
         weights = weights[:, alive] if sparse else weights
 
         def logits_of(rows: slice) -> Float[np.ndarray, "s k rows"]:
-            acts = self.samples.acts[rows]
+            acts = self.samples.exact(rows)
             logits: np.ndarray = weights @ (acts[:, alive] if sparse else acts).T
             logits += biases
             return logits.reshape(len(heads), -1, logits.shape[1])

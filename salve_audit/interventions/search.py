@@ -35,7 +35,7 @@ def class_events(edited: EditedLogits, class_index: int) -> MarginEvents:
     head, rows = edited.intervention.head(0.0), edited.samples.rows_of(class_index)
     # The edited head has exact zeros where all weights are gone, so no remnant of rounding is left there.
     order = dataclasses.replace(sort_coupling(coupling), remnant=0.0)
-    return find_margin_events(edited.samples.acts[rows], head.weight, head.bias, order, class_index)
+    return find_margin_events(edited.samples.exact(rows), head.weight, head.bias, order, class_index)
 
 
 def find_least_strengths(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from salve_audit.audit.progress import Reporter, emit
 from salve_audit.audit.publish import check_writable
 from salve_audit.audit.recall import hash_listing
 from salve_audit.audit.run import open_cache, write_audit
-from salve_audit.audit.subject import INPUTS, Subject, compute_subject
+from salve_audit.audit.subject import INPUTS, Subject, compute_subject, draw_images
 from salve_audit.config import AuditConfig
 from salve_audit.errors import UsageError
 from salve_audit.inputs.reasons import nearest_names
@@ -29,8 +29,10 @@ from salve_audit.live.module import require_module
 from salve_audit.live.network import LiveNetwork, find_device, open_network
 from salve_audit.live.samples import Given
 from salve_audit.live.undisturbed import undisturbed
+from salve_audit.live.words import library_words
 from salve_audit.options import declared_options
 from salve_audit.results import AuditResult
+from salve_audit.results.stale import mark_stale
 
 OF_FILES = ("model", "data", "arch", "weights", "trust_model", "follow_links", "orientation", "classes", "workers")
 TRACED = 4  # images that the head is looked for with
@@ -41,8 +43,8 @@ def audit_model(
     train: Any,
     val: Any = None,
     *,
-    classes: Sequence[str] | None = None,
-    head: str | None = None,
+    classes: Sequence[str] | Mapping[int, str] | None = None,
+    head: str | torch.nn.Module | None = None,
     mean: Sequence[float] | float | None = None,
     std: Sequence[float] | float | None = None,
     inverse: Inverse | None = None,
@@ -60,8 +62,8 @@ def audit_model(
         train: images to fit the autoencoder on: a Dataset of (image, label), a DataLoader, or (images, labels) with
             images (n, c, h, w) as the model takes them and labels (n,) in 0..k-1, or names out of `classes`.
         val: images to measure on, in the same forms; None: 40 % of each class of `train`.
-        classes: k names in output order; None: those of the dataset, or of the model's configuration.
-        head: dotted path of the final linear layer; None: found and verified.
+        classes: k names in output order, or by output; None: those of the dataset, or of the model's configuration.
+        head: the final linear layer, or its dotted path; None: found and verified.
         mean, std: with which images were normalised, for colours in 0..1; None: read off the dataset's own Normalize.
         inverse: in their place, from one image (c, h, w) to its colours in 0..1.
         transform: from what the dataset holds (PIL images, say) to a tensor (c, h, w); None: it holds tensors.
@@ -84,12 +86,14 @@ def audit_model(
     """
     module = require_module(model)
     device = find_device(module)
-    config = _configure(name or type(module).__name__, head, device, options)
+    config = _configure(name or type(module).__name__, name_head(module, head), device, options)
+    named = check_names(classes)
     shown = Shown(mean, std, inverse)
     given = Given("train", train, transform), None if val is None else Given("val", val, transform)
     index = device.index if device.type == "cuda" else None
-    with undisturbed(config.seed), torch.cuda.device(index) if index is not None else nullcontext():
-        return _run(module, given, shown, classes, config)
+    on_device = torch.cuda.device(index) if index is not None else nullcontext()
+    with library_words(), undisturbed(config.seed), on_device:
+        return _run(module, given, shown, named, config)
 
 
 def _configure(name: str, head: str | None, device: torch.device, options: dict[str, Any]) -> AuditConfig:
@@ -114,6 +118,7 @@ def _run(
     reporter = Reporter(bars=config.progress)
     if config.out is not None:
         check_writable(Path(config.out))
+        mark_stale(Path(config.out), f"an audit of {config.model} that started later has not finished")
     name = str(config.model)
     emit("audit_started", f"salve-audit {__version__}: {name}", logging.DEBUG, version=__version__, model=name)
     judgement, cache = prepare_judgement(config), open_cache(config)
@@ -138,13 +143,27 @@ def _load(
 ) -> Subject:
     config, reporter = running
     with reporter.stage("inputs", INPUTS):
-        live = read_images(*given, shown, config.seed, config.limit, check_names(classes))
+        live = read_images(*given, shown, config.seed, config.limit, classes)
         network = open_network(model, live.first(TRACED), live.spec, config.head, str(config.model))
         names, how = choose_classes(network, live, classes)
         listing = hash_listing(live.images)
-        images = with_classes(live, names, how).images
-    noted = dataclasses.replace(network.classifier, notes=(*network.classifier.notes, *live.notes))
+        images, sampled = draw_images(with_classes(live, names, how).images, config)
+    noted = dataclasses.replace(network.classifier, notes=(*network.classifier.notes, *live.notes, *sampled))
     return compute_subject(noted, images, config, reporter, listing)
+
+
+def name_head(model: torch.nn.Module, head: object) -> str | None:
+    """The dotted path of the head.
+
+    Raises:
+        UsageError: it is neither a path nor a layer of the model.
+    """
+    if head is None or isinstance(head, str):
+        return head
+    path = next((path for path, module in model.named_modules() if module is head), None)
+    if path is None:
+        raise UsageError("head", f"expected a dotted path or a layer of the model, got {type(head).__name__}")
+    return path
 
 
 def check_names(classes: Any) -> tuple[str, ...] | None:
@@ -155,6 +174,10 @@ def check_names(classes: Any) -> tuple[str, ...] | None:
     """
     if classes is None:
         return None
+    if isinstance(classes, Mapping):
+        if sorted(classes, key=str) != sorted(range(len(classes)), key=str):
+            raise UsageError("classes", "expected names by output, 0 to k - 1", hint="{0: 'cat', 1: 'dog'}")
+        classes = [classes[index] for index in range(len(classes))]
     if isinstance(classes, str) or not isinstance(classes, Sequence):
         raise UsageError("classes", f"expected a list of names in output order, got {type(classes).__name__}")
     wrong = next((name for name in classes if not isinstance(name, str) or not name), None)

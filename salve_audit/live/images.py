@@ -13,11 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from salve_audit.errors import DataError, UsageError
+from salve_audit.errors import DataError, OutputError, UsageError
 from salve_audit.inputs.data.imageset import ImageSet, ImageSplit
 from salve_audit.inputs.reasons import nearest_names, summarise_error
 from salve_audit.inputs.splitting import draw_from_class, split_class
 from salve_audit.live.samples import Batch, Given, find_classes, read_batches
+from salve_audit.live.selection import limit_items
 from salve_audit.results.transform import PREPARED, STORED, TransformSpec
 
 HELD = 1024**3  # bytes of prepared images in memory; beyond them a temporary file holds all
@@ -102,6 +103,8 @@ def read_images(
     """
     given = [fit] if audit is None else [fit, audit]
     names = tuple(classes) if classes is not None else find_classes(fit.data) or find_classes(given[-1].data)
+    if limit is not None and audit is not None:
+        given = [limit_items(part, limit, seed, place + 1) for place, part in enumerate(given)]
     store, splits = _Store(shown), []
     for part in given:
         paths, labels = store.add(part)
@@ -115,6 +118,7 @@ def read_images(
     else:
         chosen = [ImageSplit(tuple(paths), tuple(own)) for (paths, _), own in zip(splits, numbers, strict=True)]
         layout = f"{fit.name} to fit, {audit.name} to audit"
+    _check_classes(chosen, [part.name for part in given])
     if limit is not None:
         chosen = [_cut(split, limit, seed, part + 1) for part, split in enumerate(chosen)]
     source = store.finish()
@@ -190,13 +194,21 @@ class _Store:
         self._n_bytes += values.nbytes
         if self._file is None and self._n_bytes > HELD:
             self._file = tempfile.TemporaryFile(prefix="salve-audit-")  # noqa: SIM115  closed once it is mapped
-            for part in self._parts:
-                self._file.write(part.data)
-            self._parts = []
+            before, self._parts = self._parts, []
+            for part in before:
+                self._write(part)
         if self._file is None:
             self._parts.append(values)
         else:
+            self._write(values)
+
+    def _write(self, values: np.ndarray) -> None:
+        try:
             self._file.write(values.data)
+        except OSError as error:
+            why = f"{self._n_bytes / 1024**3:.1f} GiB of images cannot be kept there ({error.strerror or error})"
+            hint = "limit=N takes fewer images; TMPDIR names another folder"
+            raise OutputError(tempfile.gettempdir(), why, hint=hint) from error
 
 
 def per_channel(value: Sequence[float] | float, n_channels: int) -> np.ndarray:
@@ -239,6 +251,16 @@ def _divide(paths: Sequence[str], labels: Sequence[int], seed: int) -> list[Imag
         to_fit, to_audit = split_class(len(rows), seed, int(label))
         fit, audit = [*fit, *rows[to_fit]], [*audit, *rows[to_audit]]
     return [_take(paths, labels, sorted(rows)) for rows in (fit, audit)]
+
+
+def _check_classes(splits: Sequence[ImageSplit], names: Sequence[str]) -> None:
+    """Checks that there are two classes to measure, and images to fit of each."""
+    fit, audit = (sorted(set(split.labels)) for split in splits)
+    if len(audit) < 2:
+        raise DataError(names[-1], f"one class only ({audit[0]}), an audit needs two or more")
+    lacking = next((label for label in audit if label not in fit), None)
+    if lacking is not None:
+        raise DataError(names[-1], f"class {lacking} is in {names[-1]} and not in {names[0]}")
 
 
 def _cut(split: ImageSplit, limit: int, seed: int, part: int) -> ImageSplit:

@@ -82,7 +82,7 @@ def open_network(
         model=network,
         architecture=describe_architecture(network),
         format=LIVE,
-        path=Path(name),
+        path=Path(name.replace("/", "-")),  # no folder
         sha256=hash_weights(network),
         head_name=reader.name,
         transform=spec,

@@ -21,6 +21,7 @@ from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.live.module import require_module
 from salve_audit.live.network import LiveNetwork, open_network
 from salve_audit.live.undisturbed import undisturbed
+from salve_audit.live.words import library_words
 from salve_audit.results import AuditResult, load_audit
 from salve_audit.results.companions import SAE, FolderCompanions
 from salve_audit.results.subject import LIVE
@@ -89,7 +90,7 @@ def reopen(
     batch = torch.randn(TRIED, *spec.input_size, generator=torch.Generator().manual_seed(0))
     if images is not None:
         batch = check_images(images, spec.input_size)[:TRIED].detach().float().cpu()
-    with undisturbed(audited.seed), _find_files(audited) as saved:
+    with library_words(), undisturbed(audited.seed), _find_files(audited) as saved:
         network = open_network(module, batch, spec, name=audited.model.name, likely=audited.model.head)
         if check:
             _check_weights(audited, network)

@@ -229,5 +229,6 @@ def _read_labels(given: Given, labels: Any, n: int, place: int) -> list[int | st
     whole = values.dtype.kind in "iub" or (values.dtype.kind == "f" and bool((values == np.round(values)).all()))
     if values.shape != (n,) or not (whole or values.dtype.kind == "U"):
         what = f"{values.dtype} {values.shape}"
-        raise DataError(given.name, f"the labels of item {place} are {what}, expected one class for each of {n} images")
+        why = f"the labels of item {place} are {what}, expected one class for each of {n} images"
+        raise DataError(given.name, why, hint="numbers of outputs, names out of classes, or rows with a single 1")
     return [str(value) for value in values] if values.dtype.kind == "U" else [int(value) for value in values]

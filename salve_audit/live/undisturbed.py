@@ -33,7 +33,9 @@ def undisturbed(seed: int) -> Iterator[None]:
             stack.enter_context(torch.device("cpu"))
         try:
             torch.set_default_dtype(torch.float32)
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would seed a CUDA that is yet to start
+            if cuda:
+                torch.cuda.manual_seed_all(seed)
             np.random.seed(seed % 2**32)  # noqa: NPY002  what the caller's augmentations draw from
             random.seed(seed)
             yield

@@ -28,6 +28,7 @@ REDUNDANCY_LIMIT = 50
 CURVE_POINTS = 41
 CURVE_BUDGET = 4e12  # multiply-adds for all curves: beyond it the others' accuracy is left out of them
 ENHANCE_BUDGET, LEAST_ENHANCED = 8e12, 1000  # multiply-adds for all classes, beyond which fewer samples are enhanced
+MOST_DIFFERENT = 100  # classes named by each
 FAR = 100.0  # α̂ up to which every curve runs: coordinates with over 1 % of the largest coupling are gone there
 RISE = 0.02  # a rise of accuracy by more than this under growing suppression is called non-monotone
 
@@ -91,7 +92,7 @@ def summarise_class(
         feature_redundancy_limit=len(order),
         null_p=_largest(evidence.null.permuted_p, evidence.null.random_p),
         null=evidence.null,
-        differs_from=tuple(name for name, yes in zip(classes, evidence.differs, strict=True) if yes),
+        differs_from=tuple(classes[other] for other in np.flatnonzero(evidence.differs)[:MOST_DIFFERENT].tolist()),
         curve=curve,
         flags=_flags(evidence, numbers["alpha_hat"], curve),
     )

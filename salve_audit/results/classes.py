@@ -119,7 +119,9 @@ class ClassReliance:
     feature_redundancy_limit: int
     null_p: float | None  # the larger p of the null controls that could be drawn (see `null`)
     null: NullControl
-    differs_from: tuple[str, ...]  # classes whose flip distribution differs (log-rank, corrected, p < 0.05)
+    differs_from: tuple[
+        str, ...
+    ]  # classes whose flip distribution differs (log-rank, corrected, p < 0.05), 100 at most
     curve: Curve
     distributions: tuple[Distribution, ...]
     flags: tuple[str, ...]  # "thin", "unstable", "erased", "non-monotone", "wrong from the start", "not beyond null"

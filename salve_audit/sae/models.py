@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from salve_audit.sae.activation import LINEAR, Activation, find_activation_misfit
+from salve_audit.sae.normalisation import release_pages
 
 TENSORS = ("dictionary", "encoder_weight", "encoder_bias", "decoder_bias")
 CHUNK_ROWS = 8192  # 16 MB of activations at d = 512: large enough for full speed, small beside any cache
@@ -86,6 +87,7 @@ class TrainedSae:
         for start in range(0, len(acts), CHUNK_ROWS):
             chunk = torch.from_numpy(np.array(acts[start : start + CHUNK_ROWS], dtype=np.float32))
             codes[start : start + CHUNK_ROWS] = self.encode_tensor(chunk).numpy()
+            release_pages(acts)
         return codes
 
     def decode_tensor(self, codes: Float[Tensor, "n m"]) -> Float[Tensor, "n d"]:

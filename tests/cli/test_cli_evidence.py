@@ -84,6 +84,29 @@ def test_concepts_have_looks_and_the_data_are_checked(salve: Callable, audited: 
     assert listed.code == 0, listed.err
 
 
+def test_an_image_is_explained_with_global_factors_as_well(
+    salve: Callable, audited: Path, colour_model: Path, colour_data: Path
+) -> None:
+    image, audit = colour_data / "val" / "red" / "003.png", audited / "out"
+    done = salve("explain", colour_model, image, audit, "--format", "json", "--insert", "blue")
+    assert done.code == 0, done.err
+    (entry,) = json.loads(done.out)
+    removed = {factor["name"]: factor for factor in entry["factors"]["removed"]}
+    assert set(removed) == {name for name, factor in FACTORS.items() if factor.remove is not None}
+    assert entry["factors"]["complete"]
+    assert removed["colour"]["of_class"] is not None
+    assert removed["colour"]["predicted"] != "red"  # the classes are colours
+    turned = {factor["name"]: factor["predicted"] for factor in entry["factors"]["inserted"]}
+    assert turned["colour"] == "blue"
+    assert "border" not in turned  # its strips come from images that are not at hand
+    text = salve("explain", colour_model, image, audit, "--insert", "blue").out
+    assert "Without one of these global factors the prediction is no longer red" in text
+    assert "alone the image becomes blue" in text
+    wrong = salve("explain", colour_model, image, audit, "--insert", "nobody")
+    assert wrong.code == 2
+    assert "the audit has no such class" in wrong.err
+
+
 def test_two_runs_give_the_same_bytes(
     salve: Callable, audited: Path, colour_model: Path, colour_data: Path, tmp_path: Path
 ) -> None:

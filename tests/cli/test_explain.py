@@ -252,6 +252,14 @@ def test_the_network_is_traced_once_for_maps_and_regions_of_all_images(
     assert len(traced) == 1
 
 
+def test_an_audit_without_image_reliance_has_fewer_factors(explain: Callable) -> None:
+    factors = entry(explain("--format", "json"))["factors"]
+    assert {"border", "wide border", "hue"} <= {factor["name"] for factor in factors["removed"]}
+    assert not factors["complete"]
+    assert all(factor["of_class"] is None for factor in factors["removed"])
+    assert "The audit kept no statistics of the others" in explain().out
+
+
 def test_a_grey_image_is_taken_as_the_audit_takes_it(explain: Callable, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (50, 40), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "grey.png")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,10 +17,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 import salve_audit
-from salve_audit.errors import DataError, SalveError, UsageError
+from salve_audit.errors import DataError, OutputError, SalveError, UsageError
 from salve_audit.live import images as live_images
 from salve_audit.live.images import LiveImages, Shown, read_images
 from salve_audit.live.samples import Given
+from salve_audit.live.selection import find_targets
+from salve_audit.live.words import to_keywords
 
 
 class Pairs(Dataset[tuple[Tensor, Any]]):
@@ -99,12 +102,41 @@ def test_a_limit_is_one_of_each_class_and_split() -> None:
     assert live.images.layout == "train to fit, val to audit"
 
 
+class Counting(Dataset[Any]):
+    """Counts what is read of it."""
+
+    def __init__(self) -> None:
+        self.targets, self.n_read = LABELS.tolist(), 0
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> Any:
+        self.n_read += 1
+        return IMAGES[index], self.targets[index]
+
+
+def test_under_a_limit_no_more_is_read_than_is_taken() -> None:
+    train, val = Counting(), Counting()
+    live = read(Subset(train, range(24)), DataLoader(val, batch_size=4, shuffle=True), limit=3)
+    assert (train.n_read, val.n_read) == (9, 9)
+    assert sorted(contents(live)) == sorted(live.images.fit.paths + live.images.audit.paths)
+    train.target_transform = lambda label: label
+    assert find_targets(train) is None
+    sampled = DataLoader(val, sampler=torch.utils.data.SubsetRandomSampler([0, 1, 2, 3, 4, 5]))
+    assert len(read(train, sampled, limit=3).images.audit.paths) == 6
+
+
 def test_more_images_than_memory_is_granted_for_lie_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(read(FORMS["batches"]))
     monkeypatch.setattr(live_images, "HELD", IMAGES.nbytes // 2)
     live = read(FORMS["batches"])
     assert isinstance(live.images.reader.values, np.memmap)
     assert contents(live) == before
+    full = SimpleNamespace(write=Mock(side_effect=OSError(28, "No space left on device")))
+    monkeypatch.setattr(live_images.tempfile, "TemporaryFile", lambda **_: full)
+    with pytest.raises(OutputError, match=r"of images cannot be kept there .No space left"):
+        read(FORMS["batches"])
 
 
 class Normalize:
@@ -209,6 +241,7 @@ def endless() -> Iterator[str]:
         ((IMAGES.byte(), LABELS), UsageError, "train: its images are uint8, and how the model takes them is not known"),
         ((IMAGES[0], LABELS[:3]), DataError, "train: class 0 has 1 image, too few to divide"),
         ((IMAGES * float("nan"), LABELS), DataError, "train: train/00 or one near it holds NaN"),
+        ((IMAGES, LABELS * 0), DataError, "train: one class only (0), an audit needs two or more"),
         ((IMAGES, torch.rand(30)), DataError, "train: the labels of item 0 are float32 (30,)"),
         ((IMAGES, torch.ones(30, 3)), DataError, "train: the labels of item 0 are float32 (30, 3)"),
         (broken(4), DataError, "train: item 4 cannot be read (OSError: truncated)"),
@@ -239,6 +272,9 @@ def test_what_cannot_be_used_is_one_clear_error(data: Any, error: type[SalveErro
         ({"limt": 3}, "limt: is no option"),
         ({"arch": "resnet18"}, "arch: is an option of audits of files"),
         ({"limit": "60"}, "limit: expected int, got str"),
+        ({"classes": {1: "a", 2: "b"}}, "classes: expected names by output, 0 to k - 1"),
+        ({"head": torch.nn.Linear(3, 3)}, "head: expected a dotted path or a layer of the model, got Linear"),
+        ({"saliency_layer": "fcc", "images": True}, "Tiny: has no module 'fcc'"),
         ({"out": __file__}, f"{__file__}: is a file, not a folder"),
     ],
 )
@@ -246,6 +282,29 @@ def test_a_wrong_argument_is_one_clear_error(options: dict[str, Any], message: s
     with pytest.raises(SalveError) as raised:
         salve_audit.audit_model(world.model, world.train, world.val, **{**QUICK, **options})
     assert str(raised.value).startswith(message)
+
+
+def test_a_class_without_images_to_fit_is_named() -> None:
+    with pytest.raises(DataError, match="val: class 2 is in val and not in train"):
+        read((IMAGES[:2], LABELS[:2]), (IMAGES, LABELS))
+
+
+def test_errors_speak_of_keywords(world: World) -> None:
+    class Doubled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = world.model
+
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * self.inner(x)
+
+    with pytest.raises(SalveError) as raised:
+        salve_audit.audit_model(Doubled(), world.train, world.val, **QUICK)
+    assert (
+        raised.value.hint
+        == "name the final linear layer with head=MODULE; the network must return its output unchanged"
+    )
+    assert to_keywords("try --workers 0, or --device cpu, or --no-cache") == "try workers=0, or device=cpu, or no_cache"
 
 
 def test_the_second_audit_comes_from_the_cache_and_another_model_does_not(

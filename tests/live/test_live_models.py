@@ -109,6 +109,7 @@ def test_a_module_of_any_kind_is_edited_mapped_explained_and_left_as_it_is(
     assert_same(before, state_of(kind))
     assert maps.shape == (2, 16, 16)
     assert explained.predicted.name == "castle"
+    assert repr(explained).startswith("<Explanation of image 0: castle ")
     assert {tensor.dtype for tensor in edited.parameters()} == {tensor.dtype for tensor in kind.parameters()}
     inner = edited.model if isinstance(edited, Lightning) else edited
     logits = inner.eval()(world.val[0].to(next(edited.parameters()).dtype))
@@ -245,7 +246,7 @@ def test_another_model_is_refused(world: World, audited: AuditResult) -> None:
         ({"class_name": "castle"}, "edit: give a strength"),
         ({"class_name": "castle", "alpha_hat": "0.5"}, "alpha_hat: expected a number, got str"),
         ({"feature": 99, "alpha_hat": 0.5}, "feature: 99: the audit's features are"),
-        ({"concept": "castle"}, "--concept: no concept can be removed"),
+        ({"concept": "castle"}, "concept: no concept can be removed"),
     ],
 )
 def test_a_wrong_edit_is_one_clear_error(

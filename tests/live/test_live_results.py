@@ -12,7 +12,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
+from checkpoint_files import draw, save
 from live_world import NAMES, QUICK, World
+from PIL import Image
 
 import salve_audit
 from salve_audit import AuditConfig, AuditResult, compare, judge, load_audit, run_audit
@@ -114,6 +117,32 @@ def test_out_writes_at_once_and_run_audit_gives_the_same_kind_of_result(world: W
     again = run_audit(AuditConfig(model=out / "activations.safetensors", sae="linear-l1", sae_seeds=1, use_cache=False))
     assert again["dog"].accuracy == result["dog"].accuracy
     assert len(again.samples) == 96
+
+
+def test_a_checkpoint_that_was_audited_from_its_file_goes_with_its_module(world: World, tmp_path: Path) -> None:
+    for part, (images, labels) in (("train", world.train), ("val", world.val)):
+        for index, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+            folder = tmp_path / "data" / part / NAMES[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((255 * image.permute(1, 2, 0)).byte().numpy()).save(folder / f"{index}.png")
+    model, size = draw("resnet10t"), {"input_size": [3, 32, 32], "mean": [0, 0, 0], "std": [1, 1, 1]}
+    save(
+        {"state_dict": model.state_dict(), "args": {"model": "resnet10t", "num_classes": 3, **size}}, tmp_path / "m.pt"
+    )
+    settings = {key: value for key, value in QUICK.items() if key != "sae"}
+    config = AuditConfig(model=tmp_path / "m.pt", data=tmp_path / "data", sae="linear-l1", **settings)
+    result = run_audit(config)
+    saved = load_audit(result.save(tmp_path / "out", format="json"))
+    for audit in (result, saved):
+        edited = salve_audit.apply_edit(model, audit, "castle", alpha_hat=0.5)
+        changed = [name for name, own in edited.state_dict().items() if not own.equal(model.state_dict()[name])]
+        assert changed == ["fc.weight"]
+    images = torch.rand(2, 3, 32, 32)
+    assert salve_audit.heat_map(model, images, 0, result=saved).shape == (2, 32, 32)
+    (shown,) = salve_audit.explain(tmp_path / "m.pt", tmp_path / "data" / "val" / "dog" / "1.png", saved, device="cpu")
+    assert len(shown.scores) == 3
+    with pytest.raises(UsageError, match="result: has to be saved to go with a checkpoint"):
+        salve_audit.explain(tmp_path / "m.pt", "x.png", result)
 
 
 def test_an_audit_is_judged_in_memory_and_saved(audited: AuditResult, saved: Path) -> None:

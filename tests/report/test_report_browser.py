@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 from report_reliance import build_scenario
 
@@ -22,6 +24,18 @@ OVERFLOW = "document.documentElement.scrollWidth > window.innerWidth"
 SMALL = """[...document.querySelectorAll("main *")].filter(e => e.children.length === 0 && e.textContent.trim()
   && !e.closest("svg, .skip, sup, sub") && e.getClientRects().length && parseFloat(getComputedStyle(e).fontSize) < 11)
   .map(e => e.outerHTML.slice(0, 80))"""
+
+SMALL_IN_CHARTS = """[...document.querySelectorAll("main svg")].flatMap(svg => {
+  const view = svg.viewBox.baseVal, shown = svg.getBoundingClientRect().width;
+  const scale = view && view.width ? shown / view.width : 1;
+  return shown ? [...svg.querySelectorAll("text")].filter(t => scale * parseFloat(t.getAttribute("font-size")) < 10.99)
+    .map(t => t.outerHTML) : [];
+})"""
+
+REACTION = """() => { const start = performance.now(), field = document.querySelector("#filters [name=name]");
+  field.value = "07"; field.dispatchEvent(new Event("input", { bubbles: true }));
+  document.body.getBoundingClientRect(); const took = performance.now() - start;
+  field.value = ""; field.dispatchEvent(new Event("input", { bubbles: true })); return took; }"""
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +67,18 @@ def _open(browser: Browser, file: Path, width: int = 1280, **options: object) ->
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_no_overflow_no_message_no_tiny_text(browser: Browser, report: Path, width: int) -> None:
-    page, said = _open(browser, report, width)
+def test_nothing_overflows_is_tiny_or_keeps_a_reader_out(browser: Browser, report: Path, width: int) -> None:
+    """At one width, folded and unfolded, light and dark; axe-core needs the page's policy to be off."""
+    page, said = _open(browser, report, width, bypass_csp=True)
     assert not page.evaluate(OVERFLOW)
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert not page.evaluate(OVERFLOW)
     assert page.evaluate(SMALL) == []
+    assert page.evaluate(SMALL_IN_CHARTS) == []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        violations = Axe().run(page).response["violations"]
+        assert [(v["id"], v["nodes"][0]["html"][:120]) for v in violations] == []
     assert said == []
     page.context.close()
 
@@ -74,19 +94,7 @@ def test_long_names_widen_nothing(browser: Browser, tmp_path: Path) -> None:
         page.context.close()
 
 
-@pytest.mark.skipif(find_spec("axe_playwright_python") is None, reason="axe-playwright-python is not installed")
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
-def test_axe_finds_nothing(browser: Browser, report: Path, width: int, scheme: str) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
-    page, _ = _open(browser, report, width, color_scheme=scheme, bypass_csp=True)
-    violations = Axe().run(page).response["violations"]
-    assert [(v["id"], v["nodes"][0]["html"][:120]) for v in violations] == []
-    page.context.close()
-
-
-def test_the_script_jumps_sorts_filters_and_suppresses(browser: Browser, report: Path) -> None:
+def test_the_script_jumps_sorts_and_filters(browser: Browser, report: Path) -> None:
     page, said = _open(browser, report)
     page.keyboard.press("/")
     page.keyboard.type("truc")
@@ -105,20 +113,60 @@ def test_the_script_jumps_sorts_filters_and_suppresses(browser: Browser, report:
         if text != "–"
     ]
     assert shares == sorted(shares)
-    slider = page.locator("#strength")
-    before = page.locator(".accuracies .own .num").first.inner_text()
-    slider.evaluate("e => { e.value = 1000; e.dispatchEvent(new Event('input')); }")
-    assert (before, page.locator(".accuracies .own .num").first.inner_text()) == ("100 %", "25 %")  # 30 of 40 left
-    own = page.locator(".confusion tbody tr").first.locator("td")
-    assert [text for text in own.all_inner_texts() if text] == ["10", "30"]
-    assert page.locator(".card .curve line.at").count() > 5
-    page.locator(".images img").first.click()
-    assert page.locator("dialog img").is_visible()
-    page.keyboard.press("Escape")
-    page.keyboard.press("t")
-    assert page.evaluate("document.documentElement.dataset.theme") in ("dark", "light")
     page.goto(report.as_uri() + "#method")
     assert page.evaluate("document.getElementById('method').open")
+    assert said == []
+    page.context.close()
+
+
+def test_one_strength_moves_curves_accuracies_and_confusion_together(browser: Browser, report: Path) -> None:
+    """Exactly: of 40 images one leaves its class at each tenth of the strength, up to 30."""
+    page, said = _open(browser, report)
+    slider, own = page.locator("#strength"), page.locator(".confusion tbody tr.own")
+    assert (own.locator(".now").inner_text(), own.locator(".cell", has_text="40").count()) == ("100 %", 1)
+    marks = set()
+    for value, strength, accuracy, counts in (
+        (500, "1.00", "75 %", ["30", "10"]),  # a quadratic slider: a quarter of 4
+        (1000, "4.00", "25 %", ["10", "30"]),
+        (0, "0.00", "100 %", ["40"]),
+    ):
+        slider.evaluate("(e, value) => { e.value = value; e.dispatchEvent(new Event('input')); }", value)
+        assert page.locator(".explorer output").inner_text() == f"α̂ = {strength}"
+        assert own.locator(".now").inner_text() == accuracy
+        assert [text for text in own.locator(".cell").all_inner_texts() if text] == counts
+        marks.add(page.locator(".steps-curve .now").get_attribute("d"))
+        marks.add(page.locator(".card .curve line.at").first.get_attribute("x1"))
+    assert len(marks) == 6
+    page.locator(".explorer button").click()
+    assert page.locator(".explorer output").inner_text() != "α̂ = 0.00"
+    page.locator("#feature").select_option("1")
+    assert page.locator(".confusion tr.own th").inner_text() == "automobile"
+    assert said == []
+    page.context.close()
+
+
+def test_images_theme_downloads_and_commands(browser: Browser, report: Path) -> None:
+    page, said = _open(browser, report, accept_downloads=True)
+    with page.expect_download() as download:
+        page.locator(".acts a", has_text="JSON").click()
+    numbers = json.loads(gzip.decompress(Path(download.value.path()).read_bytes()))
+    assert len(numbers["classes"]) == 10
+    assert "jpeg" not in json.dumps(numbers)
+    page.locator(".acts a", has_text="Rerun").click()
+    assert page.evaluate("location.hash") == "#rerun"
+    page.locator(".images img").first.focus()
+    page.keyboard.press("Enter")
+    first = page.locator("dialog img").get_attribute("src")
+    page.locator("dialog button", has_text="before / after").click()
+    assert page.locator("dialog img").get_attribute("src") != first
+    page.keyboard.press("Escape")
+    assert not page.locator("dialog img").is_visible()
+    page.keyboard.press("t")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(20, 23, 26)"
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    assert page.evaluate("document.activeElement.className").startswith("card")
     assert said == []
     page.context.close()
 
@@ -139,6 +187,8 @@ def test_a_thousand_classes_are_paged_and_found(browser: Browser, tmp_path: Path
     file.write_text(render_html(build_scenario("thousand")), encoding="utf-8")
     page, said = _open(browser, file, 390)
     assert page.locator("#index-table tbody tr:visible").count() == 100
+    assert page.locator(".confusion tbody tr").count() <= 30  # of the classes that change most
+    assert page.evaluate(REACTION) < 1000
     page.locator("#jump").fill("class 0777")
     page.keyboard.press("Enter")
     assert page.locator("#class-class-0777").is_visible()

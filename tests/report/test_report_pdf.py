@@ -242,6 +242,25 @@ def test_bytes_depend_on_neither_fonts_nor_folder(
         assert render_pdf(result, rendering=rendering) == usual, name
 
 
+NOTO = Path("/usr/share/fonts/truetype/noto/NotoSansDevanagari-Regular.ttf")
+
+
+@pytest.mark.skipif(not NOTO.exists(), reason="Debian's fonts-noto-core is not installed")
+def test_other_scripts_are_readable_where_the_system_has_fonts(
+    make_result: Callable[..., AuditResult], caplog: pytest.LogCaptureFixture
+) -> None:
+    names = {"class 0000": "जिराफ़", "class 0001": "زرافة"}
+    result = relabel_classes(make_result(2, plain_names=True, limit=None), names)
+    with caplog.at_level("WARNING", logger="salve_audit.report.pdf"):
+        written = render_pdf(result, rendering=Rendering(extent="short"))
+    assert caplog.messages == []
+    with pikepdf.open(io.BytesIO(written)) as pdf:
+        fonts = {str(font.BaseFont) for page in pdf.pages for font in page.Resources.get("/Font", {}).values()}
+    for script in ("Devanagari", "Arabic"):
+        assert any(script in font for font in fonts), fonts
+    assert "राफ" in "".join(page.text for page in read_pages(written))
+
+
 def test_a_script_without_a_font_is_named_with_its_package(
     make_result: Callable[..., AuditResult],
     monkeypatch: pytest.MonkeyPatch,

@@ -70,6 +70,8 @@ def _downloads(file: Path) -> dict[str, bytes]:
 def test_no_pixel_is_left_in_any_output(saved: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     render_again(RenderAgain(saved, out, ("html", "pdf"), no_images=True, pdf="short"))
+    reader = pypdf.PdfReader(out / "report.pdf")
+    assert not any(page.images for page in reader.pages)
     for name, content in _contents(out).items():
         assert b"data:image" not in content, name
         assert b"\xff\xd8\xff" not in content, name  # the start of a JPEG
