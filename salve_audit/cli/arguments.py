@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from salve_audit.errors import UsageError
-from salve_audit.inputs.data.leftovers import looks_like_image
-from salve_audit.inputs.model.formats.sniff import FileKind, sniff
 
 MODEL, IMAGE, AUDIT, DATA = "MODEL", "IMAGE", "AUDIT", "DATA"
 WORDS = {
@@ -73,6 +71,9 @@ def _find_folder_kind(folder: Path) -> str:
 def _find_file_kind(file: Path) -> str | None:
     if file.name == "audit.json":
         return AUDIT
+    from salve_audit.inputs.data.leftovers import looks_like_image  # loads numpy, which the gate does without
+    from salve_audit.inputs.model.formats.sniff import FileKind, sniff
+
     with file.open("rb") as stream:
         head = stream.read(HEAD_BYTES)
     if looks_like_image(head):
