@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 
 GIVEN = b'{"as": "written elsewhere"}\n'
-HEADINGS_ON_NEW_PAGES = ("How to read it", "Classes", "Appendix")
+HEADINGS_ON_NEW_PAGES = ("What changed", "How to read it", "Classes", "Appendix")
 
 
 @pytest.fixture(scope="module")
