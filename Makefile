@@ -37,7 +37,7 @@ format: $(INSTALLED_DEV)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) dist build salve-demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(OLDEST) dist build salve-demo .mypy_cache .ruff_cache .pytest_cache
 
 .PHONY: samples
 samples: $(INSTALLED_DEV)  # sample_reports/ is made by this command alone, never edited
@@ -52,6 +52,24 @@ fuzz: $(INSTALLED_DEV)  # mutated files into every loader; prints inputs and fin
 report-limits: $(INSTALLED_DEV)  # sizes, times and pages of reports of 10 to 1,000 classes beside what they may be
 	$(BIN)/python benchmarks/report_limits.py
 
-.PHONY: docs
+.PHONY: docs docs-site
 docs: $(INSTALLED)  # docs/options.md is made by this command alone, never edited
 	$(BIN)/python scripts/write_options.py
+
+docs-site: $(INSTALLED_DEV) docs  # the site in build/site; links and anchors are checked
+	$(BIN)/mkdocs build --strict --quiet
+
+.PHONY: test-oldest
+OLDEST := .venv-oldest
+test-oldest: pyproject.toml  # the fast tests with the oldest versions that pyproject.toml allows; needs uv
+	mkdir -p build
+	uv venv --quiet --python 3.10 --clear $(OLDEST)
+	uv pip compile --quiet --python-version 3.10 --resolution lowest-direct --extra dev pyproject.toml -o build/oldest.txt
+	uv pip install --quiet --python $(OLDEST) -r build/oldest.txt -e .
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n auto --dist loadfile -m "not slow"
+.PHONY: kills scale
+kills: $(INSTALLED_DEV)  # audits killed at random moments; what comes out in the end is compared byte for byte
+	$(BIN)/python benchmarks/kills.py --kills 30
+
+scale: $(INSTALLED_DEV)  # time and memory by stage at 10,000 and 100,000 images; 1,000,000 takes hours
+	$(BIN)/python benchmarks/scale.py

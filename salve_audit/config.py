@@ -164,6 +164,17 @@ class AuditConfig:
     limit: Annotated[
         int | None, Option("At most N images per class and split.", AUDITED, metavar="N", least=1, unset="all")
     ] = None
+    sample: Annotated[
+        int | None,
+        Option(
+            "Audit a stratified sample of about N images, the same share of every class; intervals are those of the "
+            "sample.",
+            AUDITED,
+            metavar="N",
+            least=4,
+            unset="all",
+        ),
+    ] = None
     batch_size: Annotated[
         int | None,
         Option("Batch size of the backbone pass.", MACHINE, metavar="N", least=1, unset="by image size, at most 128"),
@@ -180,6 +191,25 @@ class AuditConfig:
         ),
     ] = None
     device: Annotated[str, Option("Device of the networks.", MACHINE, choices=DEVICES)] = "auto"
+    engine: Annotated[
+        str,
+        Option(
+            "Who runs the backbone pass: this process, or the workers of a Ray cluster (docs/scale.md).",
+            MACHINE,
+            choices=("local", "ray"),
+            provenance=False,
+        ),
+    ] = "local"
+    ray_address: Annotated[
+        str | None,
+        Option(
+            "Address of the Ray cluster; auto is one that runs on this machine.",
+            MACHINE,
+            metavar="ADDRESS",
+            unset="one is started for the pass",
+            provenance=False,
+        ),
+    ] = None
     precision: Annotated[
         str,
         Option(
@@ -385,6 +415,8 @@ class AuditConfig:
 def _check_combinations(config: AuditConfig) -> None:
     if config.attributes is not None and config.sae != SUPERVISED:
         raise UsageError("attributes", f"{config.sae} knows no attributes", hint="only --sae supervised does")
+    if config.ray_address is not None and config.engine != "ray":
+        raise UsageError("ray_address", "is named, but the engine is local", hint="--engine ray")
     if config.evidence_layer is not None and config.evidence == "off":
         raise UsageError("evidence_layer", "is named, but evidence is off")
     if config.anonymise and (config.keep_activations or config.sae == SUPERVISED):

@@ -70,3 +70,33 @@ def test_an_installed_wheel_renders_a_report_without_torch(installed: Path, tmp_
     assert pdf.attachments["audit.json"][0] == EXAMPLE.read_bytes()
     torch = subprocess.run([str(installed.parent / "python"), "-c", "import torch"], capture_output=True)
     assert torch.returncode != 0, "this environment must not have torch, or the test shows nothing"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("gate", "AUDIT", "--fail-over-reliance", "0.5", "--allow-mismatch", "digest"), 1),
+        (("compare", "AUDIT", "AUDIT"), 0),
+        (("export", "AUDIT", "--to", "model-card", "card"), 0),
+        (("export", "AUDIT", "--to", "csv", "tables"), 0),
+        (("export", "AUDIT", "--to", "mlflow", "mlruns"), 0),
+        (("cache", "list"), 0),
+        (("--help",), 0),
+    ],
+)
+def test_what_needs_no_torch_runs_without_it(
+    installed: Path, tmp_path: Path, arguments: tuple[str, ...], code: int
+) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    command = [str(installed), *(str(EXAMPLE) if word == "AUDIT" else word for word in arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == code, done.stderr
+
+
+def test_the_documentation_names_what_these_commands_need() -> None:
+    page = (REPOSITORY / "docs" / "command-line.md").read_text(encoding="utf-8")
+    line = next(line for line in page.splitlines() if line.startswith("pip install click"))
+    named = {word.strip('"').partition(";")[0] for word in line.split()[2:]}
+    assert set(RENDERING) <= named
+    group = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8").partition("[dependency-groups]")[2]
+    assert all(f'"{name}>=' in group for name in RENDERING)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -31,6 +33,15 @@ OUT_OF_MEMORY = ("can't allocate memory", "could not create a primitive", "can't
 Acts = Float[np.ndarray, "n d"]
 
 
+class Engine(Protocol):
+    """Runs batches of images through the network."""
+
+    def __call__(
+        self, classifier: Classifier, imageset: ImageSet, paths: Sequence[str], settings: PassSettings
+    ) -> Generator[tuple[Batch, Acts], None, None]:
+        """The batches of `paths` in order with their activations; of the first the images too: they verify the head."""
+
+
 @dataclass(frozen=True)
 class PassSettings:
     """Settings of a pass.
@@ -42,6 +53,7 @@ class PassSettings:
         precision: fp32 or bf16.
         advance: is told (images done, of how many).
         n_streams: copies of the network that run at once.
+        engine: who runs the batches; None: `run_here`.
     """
 
     batch_size: int
@@ -50,6 +62,7 @@ class PassSettings:
     precision: str
     advance: Callable[[int, int], None] | None = None
     n_streams: int = 1
+    engine: Engine | None = None
 
     @property
     def least(self) -> bool:
@@ -74,10 +87,8 @@ def run_pass(classifier: Classifier, imageset: ImageSet, settings: PassSettings,
     """
     paths = imageset.fit.paths + imageset.audit.paths
     first = writer.progress.n_seen
-    loading = LoaderSettings(settings.batch_size, settings.workers, pin_memory=settings.device.type == "cuda")
-    batches = _load(imageset, paths[first:], classifier, loading)
-    with _computing(classifier, settings) as streams:
-        for batch, acts in run_streams(streams, _compute_batch, batches):
+    with contextlib.closing((settings.engine or run_here)(classifier, imageset, paths[first:], settings)) as batches:
+        for batch, acts in batches:
             rows, done = [first + row for row in batch.rows], writer.progress
             acts = acts if rows else np.zeros((0, done.d), np.float32)
             _check_finite(classifier, acts, [paths[row] for row in rows])
@@ -90,11 +101,20 @@ def run_pass(classifier: Classifier, imageset: ImageSet, settings: PassSettings,
                 settings.advance(writer.progress.n_seen, len(paths))
 
 
+def run_here(
+    classifier: Classifier, imageset: ImageSet, paths: Sequence[str], settings: PassSettings
+) -> Generator[tuple[Batch, Acts], None, None]:
+    """The batches of `paths` in order, each with its activations, by this process and its streams."""
+    loading = LoaderSettings(settings.batch_size, settings.workers, pin_memory=settings.device.type == "cuda")
+    with _computing(classifier, settings) as streams:
+        yield from run_streams(streams, compute_batch, _load(imageset, paths, classifier, loading))
+
+
 LoadedBatch = Callable[[], Batch]  # decodes where it is called, or holds what a process has decoded
 Compute = Callable[[torch.Tensor], Acts]  # images (b, c, h, w) to the head's inputs (b, d)
 
 
-def _compute_batch(compute: Compute, load: LoadedBatch) -> tuple[Batch, Acts]:
+def compute_batch(compute: Compute, load: LoadedBatch) -> tuple[Batch, Acts]:
     """A batch with its activations, none where no image can be read; images stay for the head's verification alone."""
     batch = load()
     return batch, compute(batch.images) if batch.rows else np.zeros((0, 0), np.float32)
@@ -149,11 +169,11 @@ def _computing(classifier: Classifier, settings: PassSettings) -> Iterator[list[
     """A function for each stream, with a copy of the network of its own."""
     copies = copy_for_streams(classifier, settings.device, settings.n_streams)
     with exact_convolutions(), ExitStack() as stack:
-        yield [stack.enter_context(_watching(copy, settings)) for copy in copies]
+        yield [stack.enter_context(watching_inputs(copy, settings)) for copy in copies]
 
 
 @contextmanager
-def _watching(classifier: Classifier, settings: PassSettings) -> Iterator[Compute]:
+def watching_inputs(classifier: Classifier, settings: PassSettings) -> Iterator[Compute]:
     """A function from images to the head's inputs, by this network; its hooks are removed afterwards."""
     model, reader, path = classifier.model, classifier.reader, str(classifier.path)
     inputs: dict[str, list[torch.Tensor]] = {}

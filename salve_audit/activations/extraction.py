@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from salve_audit.activations.backbone import PassSettings, is_out_of_memory, run_pass
+from salve_audit.activations.backbone import Engine, PassSettings, is_out_of_memory, run_pass
 from salve_audit.activations.cache import (
     FULL,
     HINT,
@@ -61,6 +61,7 @@ class ExtractSettings:
         cache_dir: folder of the cache. None: a temporary folder, removed before `extract` returns (on Windows the
             temporary folder stays).
         advance: is told how many images of how many are done.
+        engine: who runs the batches; None: this process.
     """
 
     batch_size: int | None = None
@@ -69,6 +70,7 @@ class ExtractSettings:
     precision: str = "auto"
     cache_dir: Path | None = None
     advance: Callable[[int, int], None] | None = None
+    engine: Engine | None = None
 
 
 def extract(classifier: Classifier, imageset: ImageSet, settings: ExtractSettings) -> Activations:
@@ -206,6 +208,7 @@ def _plan_pass(classifier: Classifier, settings: ExtractSettings) -> PassSetting
         precision=settings.precision,
         advance=settings.advance,
         n_streams=n_streams,
+        engine=settings.engine,
     )
 
 

@@ -25,6 +25,7 @@ from salve_audit.errors import SalveError
 from salve_audit.inputs.arrays.array_file import is_array_file
 from salve_audit.inputs.data.datasets import load_images
 from salve_audit.inputs.data.imageset import ImageSet
+from salve_audit.inputs.data.sampling import sample_images
 from salve_audit.inputs.digest import hash_stream
 from salve_audit.results import AuditResult
 
@@ -86,6 +87,8 @@ def _find_data_key(config: AuditConfig) -> str:
     if config.data is None:
         return ""
     images = load_images(Path(config.data), seed=config.seed, limit=config.limit, follow_links=config.follow_links)
+    if config.sample is not None:
+        images = sample_images(images, config.sample, config.seed)
     digests = hash_images(images.reader, images.fit.paths + images.audit.paths)
     return f"{hash_listing(images)} {hash_contents(digests)}"
 

@@ -144,6 +144,7 @@ def train_autoencoder(given: Given) -> Autoencoder:
         device=str(device),
         budget=choose_budget(config.sae_budget, device),
         progress=given.advance,
+        kept=None if given.parts is None else given.parts("trainings"),
         batch_size=PAPER_BATCH_TRANSFORMER if config.sae == PAPER and transformer else None,
     )
     outcome = train_sae(fit.acts, fit.labels, activations.head, settings, concepts)

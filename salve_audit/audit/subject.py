@@ -16,6 +16,7 @@ import numpy as np
 from salve_audit.activations.cache import SuspendedError
 from salve_audit.activations.device import choose_device
 from salve_audit.activations.extraction import ExtractSettings, extract
+from salve_audit.activations.ray_engine import RayEngine
 from salve_audit.activations.store import Activations, ActivationSplit
 from salve_audit.audit.cache_folder import find_cache_dir
 from salve_audit.audit.first_result import predict_classes, tell_first
@@ -28,6 +29,7 @@ from salve_audit.inputs.arrays.array_file import is_array_file
 from salve_audit.inputs.arrays.arrayset import ArraySet, ArraySplit, load_arrays
 from salve_audit.inputs.data.datasets import load_images
 from salve_audit.inputs.data.imageset import ImageSet
+from salve_audit.inputs.data.sampling import describe_sample, note_sample, sample_images, sample_rows
 from salve_audit.inputs.labels.label import (
     cut_label,
     describe_label,
@@ -122,6 +124,8 @@ def _from_images(path: Path, data: Path, config: AuditConfig, reporter: Reporter
             if note.startswith(ALSO_FIT):
                 log.warning("%s: it is taken for %s; %s", path.name, classifier.architecture, note)
         images = load_images(data, seed=config.seed, limit=config.limit, follow_links=config.follow_links)
+        images, sampled = draw_images(images, config)
+        classifier = dataclasses.replace(classifier, notes=(*classifier.notes, *sampled))
         listing = hash_listing(images)
         images = match_classes(
             images, classifier.n_outputs, classifier.class_names, config.classes, classifier.class_order
@@ -183,6 +187,15 @@ def compute_subject(
         data_key=f"{listing} {activations.contents_sha256}",
     )
     return subject if config.label is None else _narrow(subject, config.label)
+
+
+def draw_images(images: ImageSet, config: AuditConfig) -> tuple[ImageSet, tuple[str, ...]]:
+    """The images that --sample asks for, with a note where they are not all."""
+    if config.sample is None:
+        return images, ()
+    drawn = sample_images(images, config.sample, config.seed)
+    n, total = (len(each.fit.paths) + len(each.audit.paths) for each in (drawn, images))
+    return drawn, (note_sample(n, total),) if n < total else ()
 
 
 def _say(decisions: Sequence[Decision]) -> None:
@@ -277,7 +290,7 @@ def _from_arrays(path: Path, config: AuditConfig, reporter: Reporter) -> Subject
         if value is not None:
             raise UsageError(option, f"{path} holds activations, labels and head; nothing else is read")
     with reporter.stage("inputs", INPUTS):
-        arrays = load_arrays(path, config.seed, config.limit, config.label)
+        arrays = _sample_arrays(load_arrays(path, config.seed, config.limit, config.label), config)
     activations = Activations(
         fit=_as_activations(arrays.fit),
         audit=_as_activations(arrays.audit),
@@ -302,6 +315,26 @@ def _from_arrays(path: Path, config: AuditConfig, reporter: Reporter) -> Subject
     )
 
 
+def _sample_arrays(arrays: ArraySet, config: AuditConfig) -> ArraySet:
+    parts = (arrays.fit, arrays.audit)
+    total = sum(len(part.labels) for part in parts)
+    if config.sample is None or config.sample >= total:
+        return arrays
+    rows = sample_rows([part.labels for part in parts], config.sample, config.seed)
+    fit, audit = (
+        ArraySplit(part.acts[own], part.labels[own], tuple(part.paths[row] for row in own))
+        for part, own in zip(parts, rows, strict=True)
+    )
+    n = sum(map(len, rows))
+    return dataclasses.replace(
+        arrays,
+        fit=fit,
+        audit=audit,
+        layout=f"{arrays.layout}, {describe_sample(n, total)}",
+        notes=(*arrays.notes, note_sample(n, total)),
+    )
+
+
 def _as_activations(part: ArraySplit) -> ActivationSplit:
     return ActivationSplit(part.acts, part.labels, part.paths)
 
@@ -314,6 +347,7 @@ def _extract(classifier: Classifier, images: ImageSet, config: AuditConfig, adva
         precision=config.precision,
         cache_dir=find_cache_dir(config.cache) if config.use_cache else None,
         advance=advance,
+        engine=RayEngine(config.ray_address) if config.engine == "ray" else None,
     )
     return extract_anyway(classifier, images, settings)
 

@@ -26,7 +26,7 @@ COMMANDS = {
     "demo": "Audit a generated world whose right answers are known.",
     "report": "Render the report again from a saved audit.json.",
     "gate": "Judge a saved audit.json under a policy.",
-    "review": "Say what is an object and what a shortcut of what classes depend on.",
+    "review": "Say what of it is an object and what a shortcut.",
     "compare": "Compare two saved audits, with statistics.",
     "explain": "Explain one image: prediction, features, evidence, heat maps.",
     "edit": "Write a checkpoint with a permanent edit, in its own format.",

@@ -19,7 +19,7 @@ from salve_audit.settings import read_settings
 log = logging.getLogger(__name__)
 
 OTHERS = "Other options"
-EDITED = "What is edited"
+EDITED, REVIEWED = "What is edited", "What is said"
 AS_AUDITED = "as for the audit"  # default of commands that take up a saved audit
 
 
@@ -79,7 +79,7 @@ class SectionedCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the sections in their order, in each the shortest flags first."""
-        sections: dict[str, list[tuple[str, str]]] = {title: [] for title in (EDITED, *SECTIONS, OTHERS)}
+        sections: dict[str, list[tuple[str, str]]] = {title: [] for title in (EDITED, REVIEWED, *SECTIONS, OTHERS)}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             if record is not None:

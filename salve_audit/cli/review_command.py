@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from salve_audit.cli.options import verbosity_options
+from salve_audit.cli.arguments import AUDIT, check_order
+from salve_audit.cli.options import REVIEWED, SectionedCommand, own_option, verbosity_options
 from salve_audit.cli.printing import aligned, set_up_logging
+from salve_audit.config import WRITTEN
 from salve_audit.results.plain_text import plain
 
 if TYPE_CHECKING:
@@ -22,26 +24,33 @@ _PATH = click.Path(path_type=Path)
 _KEYS = {"a": "accepted", "s": "shortcut", "u": "unclear", "n": "next", "q": "quit"}
 
 
-@click.command("review")
+@click.command("review", cls=SectionedCommand)
 @click.argument("audit", type=_PATH)
-@click.option("--file", type=_PATH, metavar="FILE", help=f"The review file.  [default: {DEFAULT_FILE}]")
-@click.option(
+@own_option(WRITTEN, "--file", type=_PATH, metavar="FILE", help=f"The review file.  [default: {DEFAULT_FILE}]")
+@own_option(
+    REVIEWED,
     "--set",
     "said",
     multiple=True,
     metavar="CLASS:KIND=VERDICT",
     help="Say it without asking: KIND is region, 'concept N', a global factor such as border, or *; several times.",
 )
-@click.option(
-    "--from", "source", type=_PATH, metavar="FILE", help="Take over the entries that the report's form wrote."
+@own_option(
+    REVIEWED, "--from", "source", type=_PATH, metavar="FILE", help="Take over the entries that the report's form wrote."
 )
-@click.option("--name", default="", metavar="TEXT", help="With --set: what the thing is.")
-@click.option("--why", default="", metavar="TEXT", help="With --set: the reason.")
-@click.option("--limit", type=click.FloatRange(0, 1), help="With --set: drop of accuracy that a shortcut may cost.")
-@click.option("--who", metavar="NAME", help="Who says it.  [default: the user's name]")
-@click.option("--least", type=click.FloatRange(0, 1), metavar="X", default=0.1, show_default=True,
+@own_option(REVIEWED, "--name", default="", metavar="TEXT", help="With --set: what the thing is.")
+@own_option(REVIEWED, "--why", default="", metavar="TEXT", help="With --set: the reason.")
+@own_option(
+    REVIEWED,
+    "--limit",
+    type=click.FloatRange(0, 1),
+    metavar="X",
+    help="With --set: drop of accuracy that a shortcut may cost.",
+)
+@own_option(REVIEWED, "--who", metavar="NAME", help="Who says it.  [default: the user's name]")
+@own_option(WRITTEN, "--least", type=click.FloatRange(0, 1), metavar="X", default=0.1, show_default=True,
               help="List what costs a class more than this, interval included.")  # fmt: skip
-@click.option("--list", "only_list", is_flag=True, help="Only list what there is, and what was said of it.")
+@own_option(WRITTEN, "--list", "only_list", is_flag=True, help="Only list what there is, and what was said of it.")
 @verbosity_options
 def command(
     audit: Path,
@@ -63,6 +72,7 @@ def command(
     does. In a terminal each thing is asked for; the report's form does the same with images.
     """
     set_up_logging(verbose, quiet)
+    check_order("salve-audit review", (AUDIT,), (audit,))
     from salve_audit.audit.review import Word, find_things, open_review
     from salve_audit.gate.review import load_review
 

@@ -24,6 +24,7 @@ from salve_audit.edit.tensors import check_form
 from salve_audit.errors import DataError
 from salve_audit.inputs.data.datasets import load_images
 from salve_audit.inputs.data.imageset import ImageSet
+from salve_audit.inputs.data.sampling import sample_images
 from salve_audit.inputs.labels.label import find_label
 from salve_audit.inputs.labels.matching import match_classes
 from salve_audit.inputs.model.classifier import Classifier
@@ -83,6 +84,8 @@ def _load_images(request: EditRequest, result: AuditResult, classifier: Classifi
     settings = result.provenance.config
     follow_links = bool(settings.get("follow_links", False))
     images = load_images(request.data, seed=result.seed, limit=settings.get("limit"), follow_links=follow_links)
+    if settings.get("sample") is not None:
+        images = sample_images(images, settings["sample"], result.seed)
     images = match_classes(
         images, classifier.n_outputs, classifier.class_names, request.classes, classifier.class_order
     )

@@ -20,6 +20,8 @@ from salve_audit.explain.findings import ExplainedFactor, ExplainedFactors
 from salve_audit.explain.subject import ExplainSubject
 from salve_audit.results import FactorEffect
 
+NEEDLESS = ("border", "hue")  # kinds and names of factors that are removed without any statistics
+
 
 @dataclass(frozen=True)
 class _Run:
@@ -96,12 +98,10 @@ def _usable(images: Float[Tensor, "1 c h w"]) -> Iterator[Factor]:
 
 def _shift(factor: Factor, statistics: ClassStatistics | None, predicted: int) -> Shift | None:
     """From the predicted class to the others; None: the audit has no image of it, and the factor needs that."""
-    nothing = torch.zeros(1, 0)
-    if factor.measure is None:
-        return Shift(nothing, nothing)
-    if statistics is None or not statistics.counts[predicted]:
-        return None
-    return statistics.away(torch.tensor([predicted]))
+    if statistics is None:
+        nothing = torch.zeros(1, 0)
+        return Shift(nothing, nothing) if factor.kind in NEEDLESS or factor.name in NEEDLESS else None
+    return statistics.away(torch.tensor([predicted])) if statistics.counts[predicted] else None
 
 
 def _describe(subject: ExplainSubject, run: _Run, chances: Float[np.ndarray, " k"], predicted: int) -> ExplainedFactor:

@@ -33,7 +33,7 @@ from typing import Any
 from salve_audit.errors import UsageError
 from salve_audit.gate.measures import Dependence, find_dependences
 from salve_audit.results import AuditResult, ClassReliance, Concept
-from salve_audit.results.looks import ConceptLook, is_same_look
+from salve_audit.results.looks import ConceptLook, find_nearest, is_same_look
 from salve_audit.results.reviewable import REGION, fingerprint
 
 if sys.version_info >= (3, 11):
@@ -100,10 +100,14 @@ def match(entry: Entry, concept: Concept) -> bool:
 
 
 def match_among(entry: Entry, concepts: Sequence[Concept]) -> tuple[Concept, ...]:
-    """The concepts of an audit that the entry speaks of: that with its fingerprint alone, where there is one."""
+    """The concepts of an audit that the entry speaks of: those with its fingerprint, else that nearest to its look."""
     matching = [concept for concept in concepts if match(entry, concept)]
     exact = [concept for concept in matching if entry.fingerprint == fingerprint(concept)]
-    return tuple(exact or matching)
+    if exact:
+        return tuple(exact)
+    looks = [concept.look for concept in matching if concept.look is not None]  # all of them: what else matches by
+    nearest = find_nearest(ConceptLook(entry.look, entry.places), looks)
+    return () if nearest is None else (matching[nearest],)
 
 
 def load_review(path: Path) -> Review:

@@ -20,7 +20,7 @@ from salve_audit.audit.progress import Reporter, emit
 from salve_audit.audit.publish import check_writable
 from salve_audit.audit.recall import hash_listing
 from salve_audit.audit.run import open_cache, write_audit
-from salve_audit.audit.subject import INPUTS, Subject, compute_subject
+from salve_audit.audit.subject import INPUTS, Subject, compute_subject, draw_images
 from salve_audit.config import AuditConfig
 from salve_audit.errors import UsageError
 from salve_audit.inputs.reasons import nearest_names
@@ -147,8 +147,8 @@ def _load(
         network = open_network(model, live.first(TRACED), live.spec, config.head, str(config.model))
         names, how = choose_classes(network, live, classes)
         listing = hash_listing(live.images)
-        images = with_classes(live, names, how).images
-    noted = dataclasses.replace(network.classifier, notes=(*network.classifier.notes, *live.notes))
+        images, sampled = draw_images(with_classes(live, names, how).images, config)
+    noted = dataclasses.replace(network.classifier, notes=(*network.classifier.notes, *live.notes, *sampled))
     return compute_subject(noted, images, config, reporter, listing)
 
 

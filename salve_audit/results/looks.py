@@ -123,3 +123,16 @@ def is_same_look(a: ConceptLook, b: ConceptLook) -> bool:
     if n_shared >= LEAST_SHARED:
         return overlap >= SAME_PLACE and distance <= SAME_LOOK
     return distance <= SAME_LOOK_ALONE
+
+
+def find_nearest(known: ConceptLook, others: Sequence[ConceptLook]) -> int | None:
+    """Which of several concepts of one audit is taken for the known one: of those that may be, the nearest; None: none.
+
+    Where a thing was found in two parts one of them stays unknown, which is safer than two things with one name.
+    """
+
+    def order(place: int) -> tuple[float, float]:
+        _, overlap = place_overlap(known.places, others[place].places)
+        return -overlap, look_distance(known.values, others[place].values)
+
+    return min((place for place, other in enumerate(others) if is_same_look(known, other)), key=order, default=None)

@@ -25,6 +25,9 @@ class HeatMap:
     method: str  # "grad-fam", "grad-cam", or "integrated" for the sharper map beside them
     overlay: Thumbnail
     in_top_fifth: float | None  # share of the heat in the hottest fifth of the pixels (even: 0.2); None: a flat map
+    faithful: float | None = None  # share of the score that its hottest fifth takes and brings back; None: not tried
+    faithful_random: float | None = None  # the same of random fifths: a map that does no better shows no evidence
+    overlap: float | None = None  # of its hottest fifth with the first map's of the image; None: it is the first
 
 
 @dataclass(frozen=True)

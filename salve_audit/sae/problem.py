@@ -17,6 +17,7 @@ from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.sae.canonical import canonical_arrays
 from salve_audit.sae.clock import Clock
 from salve_audit.sae.consolidation import consolidate
+from salve_audit.sae.kept import TrainingStore, recall_or_train
 from salve_audit.sae.metrics import LEAST_R2, Quality, measure_quality
 from salve_audit.sae.models import TrainedSae
 from salve_audit.sae.normalisation import (
@@ -72,6 +73,7 @@ class Problem:
         least_r2: the goal for R² (see `find_goal`).
         most_nudges: points beside the best one of the path that are tried in full.
         clock: the time left.
+        kept: trainings of an ended search; None: none are kept.
     """
 
     variant: Variant
@@ -93,6 +95,7 @@ class Problem:
     least_r2: float = LEAST_R2
     most_nudges: int = MAX_NUDGES
     clock: Clock = field(default_factory=Clock)
+    kept: TrainingStore | None = None
 
     @property
     def samples(self) -> Tensor | Stream:
@@ -111,8 +114,26 @@ class Problem:
 
     def train_from(self, start: Parameters | None, sparsity: float, recipe: Recipe, n_seeds: int) -> Parameters:
         """Trains `n_seeds` autoencoders at once, from `start` or from scratch, and consolidates them."""
-        device, began = self.train_acts.device, time.perf_counter()
         recipe = self._shortened(recipe, n_seeds)
+        described: list[object] = [
+            self.variant.name,
+            self.n_trained,
+            self.seed,
+            n_seeds,
+            sparsity,
+            self.components,
+            self.share,
+        ]
+        described += [len(self.samples), *self.train_acts.shape, recipe.epochs, recipe.batch_size]
+        described += [recipe.learning_rate, recipe.most_steps]
+
+        def work() -> Parameters:
+            return self._train_from(start, sparsity, recipe, n_seeds)
+
+        return recall_or_train(self.kept, described, start, self.train_acts.device, work)
+
+    def _train_from(self, start: Parameters | None, sparsity: float, recipe: Recipe, n_seeds: int) -> Parameters:
+        device, began = self.train_acts.device, time.perf_counter()
         generators = [torch.Generator(device).manual_seed(self.seed + i) for i in range(n_seeds)]
         if start is None:
             start = self.variant.initialise(self.train_acts, self.n_trained, generators)
@@ -231,6 +252,7 @@ def prepare_problem(
         head=head,
         trims=variant.merges_duplicates and settings.n_latents is None,
         clock=clock,
+        kept=settings.kept,
     )
     if variant.name == SUPERVISED:  # concepts are solved for, not trained: a sample has to do
         problem = _with_concepts(problem, (concepts or class_concepts(labels)).at(rows), settings)

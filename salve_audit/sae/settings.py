@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+    from salve_audit.sae.kept import TrainingStore
     from salve_audit.sae.subspace import Subspace
 
 LEAST_LATENTS = 64
@@ -31,6 +32,7 @@ class SaeSettings:
             None: 1 GiB or a quarter of what is free (see `streaming`).
         budget: seconds after which the search ends with what it has; None: no limit.
         progress: called with the number of trainings done and of those expected, after each.
+        kept: trainings of an ended search with the same activations; None: none are kept.
     """
 
     variant: str = "auto"
@@ -45,6 +47,7 @@ class SaeSettings:
     memory_limit: int | None = None
     budget: float | None = None
     progress: Callable[[int, int], None] | None = None
+    kept: TrainingStore | None = None
 
 
 def default_latents(d: int, n_classes: int) -> int:

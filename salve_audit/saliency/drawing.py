@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -22,9 +23,10 @@ from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.inputs.reasons import summarise_error
 from salve_audit.results import HeatMap, Thumbnail
 from salve_audit.sae.models import TrainedSae
+from salve_audit.saliency.faithfulness import Faithfulness, ScoredMap, overlap_hottest, score_maps
 from salve_audit.saliency.gallery import Chosen
 from salve_audit.saliency.gallery_maps import PAPER, SHARP, GalleryMaps, MapRequest, Placing, place_maps
-from salve_audit.saliency.heat import overlay, share_in_hottest
+from salve_audit.saliency.heat import fade, overlay, share_in_hottest
 from salve_audit.saliency.thumbnails import encode_image, fit_side, resize_pixels, to_display_pixels
 from salve_audit.spatial.cut import CutNetwork, CutPass
 from salve_audit.spatial.layers import SpatialLayer, TraceLayers
@@ -196,9 +198,43 @@ def _draw_batch(
     pixels = to_display_pixels(batch.images.numpy(), spec.mean, spec.std)
     shown = {place: resize_pixels(pixels[place], fit_side(*pixels.shape[1:3])) for place in same}
     drawn.images.update({rows[place]: encode_image(image) for place, image in shown.items()})
+    scores = _score(inputs, sources, batch, wanted, heats)
     for (place, request), *maps in zip(wanted, *heats, strict=True):
-        drawn.maps[rows[place], request] = tuple(_lay_over(method, shown[place], heat) for method, heat in maps)
+        own = [scores.get((place, request, i)) for i in range(len(maps))]
+        laid = [_lay_over(*each, shown[place], score) for each, score in zip(maps, own, strict=True)]
+        others = [overlap_hottest(maps[0][1], heat) for _, heat in maps[1:]]
+        drawn.maps[rows[place], request] = (laid[0], *map(_with_overlap, laid[1:], others))
     return drawn
+
+
+def _score(
+    inputs: DrawingInputs,
+    sources: Sequence[_Source],
+    batch: Batch,
+    wanted: list[tuple[int, MapRequest]],
+    heats: Sequence[Sequence[tuple[str, Float[np.ndarray, "y x"]]]],
+) -> dict[tuple[int, MapRequest, int], Faithfulness | None]:
+    """How faithful the maps of the images are that are scored, by image, request and which of its maps."""
+    scored = inputs.chosen.scored
+    keys = [
+        (place, request, i)
+        for i in range(len(heats))
+        for place, request in wanted
+        if batch.rows[place] in scored and (request.kind, request.index) in scored[batch.rows[place]]
+    ]
+    if not keys:
+        return {}
+    where = {pair: at for at, pair in enumerate(wanted)}
+    maps = [
+        ScoredMap(place, heats[i][where[place, request]][1], sources[i].maps.direction(request))
+        for place, request, i in keys
+    ]
+    cut, path, images = sources[0].cut, str(inputs.classifier.path), batch.images.to(inputs.device)
+    try:
+        found = score_maps(lambda changed: cut.run(changed).acts.float(), images, maps, batch.rows)
+    except (RuntimeError, MemoryError) as error:
+        raise LayerError(path, f"its heat maps cannot be tried ({summarise_error(error)})") from error
+    return dict(zip(keys, found, strict=True))
 
 
 def _compute(
@@ -222,5 +258,15 @@ def _unchanged(inputs: DrawingInputs, rows: list[int], acts: Float[np.ndarray, "
     return unchanged
 
 
-def _lay_over(method: str, pixels: UInt8[np.ndarray, "y x 3"], heat: Float[np.ndarray, "y x"]) -> HeatMap:
-    return HeatMap(method, encode_image(overlay(pixels, heat)), share_in_hottest(heat))
+def _lay_over(
+    method: str, heat: Float[np.ndarray, "y x"], pixels: UInt8[np.ndarray, "y x 3"], scored: Faithfulness | None
+) -> HeatMap:
+    """The map over its image; a flat one leaves the image as it is, in grey, since it shows no evidence."""
+    share = share_in_hottest(heat)
+    laid = overlay(pixels, heat) if share is not None else fade(pixels)
+    score, random = (None, None) if scored is None else (scored.score, scored.random)
+    return HeatMap(method, encode_image(laid), share, score, random)
+
+
+def _with_overlap(heat: HeatMap, overlap: float | None) -> HeatMap:
+    return dataclasses.replace(heat, overlap=overlap)

@@ -21,6 +21,7 @@ FEATURE_TILES = 240  # images of all features together
 MOST_IMAGES, LEAST_IMAGES = 5, 3  # of one feature
 MAX_CLASSES = 16
 FRAGILE_IMAGES = 3  # of one class
+SCORED_IMAGES, MOST_SCORED = 2, 48  # of a gallery and in all, whose maps are tried: about ten passes each
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,18 @@ class Chosen:
     classes: tuple[ChosenClass, ...]
     n_features_left_out: int
     n_classes_left_out: int
+
+    @property
+    def scored(self) -> dict[int, set[tuple[str, int]]]:
+        """The first images of each gallery, as long as there is room: by row, ("class" or "feature", its index)."""
+        galleries = [("class", each.record.index, each.rows) for each in self.classes]
+        galleries += [("feature", each.index, each.rows) for each in self.features]
+        places = range(SCORED_IMAGES)
+        pairs = [(rows[at], (kind, index)) for at in places for kind, index, rows in galleries if rows[at:]]
+        scored: dict[int, set[tuple[str, int]]] = {}
+        for row, shown in pairs[:MOST_SCORED]:
+            scored.setdefault(row, set()).add(shown)
+        return scored
 
     @property
     def rows(self) -> tuple[int, ...]:

@@ -96,6 +96,10 @@ class GalleryMaps:
         self._cut, self._placing, self._methods = cut, placing, methods
         self._vectors = {"feature": sae.encoder_weight, "class": class_directions(head)}
 
+    def direction(self, request: MapRequest) -> Float[np.ndarray, " d"]:
+        """The direction of the head's inputs that a request's score is read along."""
+        return request.sign * self._vectors[request.kind][request.index].astype(np.float64)
+
     def compute(
         self, passed: CutPass, wanted: Sequence[tuple[int, MapRequest]]
     ) -> list[tuple[str, Float[np.ndarray, "y x"]]]:

@@ -52,6 +52,12 @@ def overlay(pixels: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"]) 
     return outline(shade(pixels, heat), find_hottest(heat))
 
 
+def fade(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """The image in pale grey, for a map that shows nothing."""
+    grey = 128 + (pixels @ LUMA) / 2
+    return np.asarray(np.repeat(np.rint(grey).astype(np.uint8)[..., None], 3, axis=2))
+
+
 def shade(pixels: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
     """The image in grey, coloured by the map."""
     assert pixels.shape[:2] == heat.shape, f"a map of {heat.shape} over an image of {pixels.shape[:2]}"

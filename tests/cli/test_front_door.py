@@ -150,7 +150,6 @@ def test_errors_name_flags_as_they_were_typed(salve: Callable, files: Path) -> N
         ("model.pt data --cach", ["plain --cache", "plain --cache-limit"]),
         ("model.pt data --out s", ["file s"]),
         ("model.pt data --interventions salve,ste", ["plain salve,steering"]),
-        ("-q ga", ["plain gate"]),
     ],
 )
 def test_shells_complete_commands_options_words_and_paths(words: str, expected: list[str]) -> None:

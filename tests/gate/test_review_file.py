@@ -65,8 +65,8 @@ def test_an_entry_finds_its_concept_in_another_network_and_prefers_its_own() -> 
     assert not match(said, dataclasses.replace(mine, look=None))
     assert not match(dataclasses.replace(said, look=""), mine)
     assert not match(said, dataclasses.replace(mine, class_name="other"))
-    twin = dataclasses.replace(mine, index=99, channels=(9, 8, 7))
-    assert match_among(said, [mine, twin]) == (mine, twin)
+    twin = dataclasses.replace(mine, index=99, channels=(9, 8, 7), look=shifted(0.0))
+    assert match_among(said, [mine, twin]) == (twin,)  # the nearer one
     assert match_among(dataclasses.replace(said, fingerprint=fingerprint(mine)), [mine, twin]) == (mine,)
 
 

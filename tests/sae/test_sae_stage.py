@@ -8,8 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from salve_audit.audit.stage_cache import StageParts
 from salve_audit.errors import DataError, UsageError
 from salve_audit.inputs.model.head.linear import LinearHead
+from salve_audit.sae import problem
 from salve_audit.sae.consolidation import SAME_DIRECTION
 from salve_audit.sae.settings import SaeSettings, default_latents
 from salve_audit.sae.stage import train_sae
@@ -171,3 +173,28 @@ def test_float64_activations_and_int32_labels_are_accepted(world):
     as_given = train_sae(world.acts, world.labels, world.head, SHORT).sae
     wider = train_sae(world.acts.astype(np.float64), world.labels.astype(np.int32), world.head, SHORT).sae
     assert wider.dictionary.tobytes() == as_given.dictionary.tobytes()
+
+
+def test_trainings_of_an_ended_search_are_taken_over(world, monkeypatch, tmp_path):
+    trained, train, ends_at = [], problem.train, []
+
+    def counted(*arguments):
+        if [len(trained)] == ends_at:
+            ends_at.clear()
+            raise KeyboardInterrupt
+        trained.append(arguments[0]["dictionary"].shape)
+        return train(*arguments)
+
+    monkeypatch.setattr(problem, "train", counted)
+    searched = replace(SHORT, sparsity=None)
+    whole = train_sae(world.acts, world.labels, world.head, searched)
+    n_whole = len(trained)
+    trained.clear()
+    ends_at.append(2)
+    kept = replace(searched, kept=StageParts(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        train_sae(world.acts, world.labels, world.head, kept)
+    resumed = train_sae(world.acts, world.labels, world.head, kept)
+    assert len(trained) == n_whole > 2
+    assert resumed.info == whole.info
+    assert all(np.array_equal(a.dictionary, b.dictionary) for a, b in zip(resumed.seeds, whole.seeds, strict=True))

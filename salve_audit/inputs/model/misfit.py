@@ -54,9 +54,10 @@ def explain_misfit(states: Iterable[Mapping[str, torch.Tensor]]) -> Misfit:
     best = [shapes for near, shapes in nearest if near[:2] == (name, n_fit)]
     described: tuple[Describe, ...] = (_describe_head, _describe_headless, _describe_sizes, _describe_few)
     for describe in described:
-        said = next(filter(None, (describe(index, name, shapes) for shapes in best)), None)
-        if said:
-            return said if isinstance(said, Misfit) else Misfit(said)
+        for shapes in best:
+            said = describe(index, name, shapes)
+            if said:
+                return Misfit(said) if isinstance(said, str) else said
     return Misfit(f"nearest by its keys: {name} ({n_fit} of its {n_own} fit); {OWN_CLASS}")
 
 

@@ -24,6 +24,7 @@ from salve_audit.results import (
 )
 
 OPEN_STRIPS = 16  # galleries in plain sight; the others are folded away
+CHANCE_OVERLAP = 1 / 9  # intersection over union of two random fifths
 FEW_CELLS = 16  # of a grid, below which a map hardly distinguishes one corner of the image from another
 METHOD_NAMES = {"grad-fam": "Grad-FAM", "grad-cam": "Grad-CAM", "integrated": "integrated gradients"}
 
@@ -42,6 +43,7 @@ def build_seeing(result: AuditResult, medium: Medium) -> Section | None:
         "strips": strips[:OPEN_STRIPS],
         "folded": strips[OPEN_STRIPS:],
         "focus": _focus_sentence(seeing),
+        "belief": _belief_sentence(seeing),
         "left_out": _left_out(seeing, medium),
         "visualised": any(gallery.synthetic is not None for gallery in galleries),
         "why_not_visualised": seeing.why_no_synthetic,
@@ -140,7 +142,7 @@ def _feature_tile(feature_image: FeatureImage, index: int, seeing: Seeing) -> Ti
 
 def _alt(heat: HeatMap, of: str, class_name: str) -> str:
     share = (
-        say("the map is flat")
+        say("there is no evidence in it")
         if heat.in_top_fifth is None
         else say("{in_top_fifth} of the heat outlined", in_top_fifth=percent(heat.in_top_fifth))
     )
@@ -157,8 +159,45 @@ def _focus(maps: Sequence[HeatMap]) -> list[str]:
     """One line for all maps of an image; none where it has none."""
     shares = ["flat" if shown_map.in_top_fifth is None else f"{100 * shown_map.in_top_fifth:.0f}" for shown_map in maps]
     if set(shares) <= {"flat"}:
-        return [say("a flat map")] if shares else []
-    return [say("{shares}{NBSP}% outlined", shares=" / ".join(shares), NBSP=NBSP)]
+        return [say("no evidence")] if shares else []
+    return [say("{shares}{NBSP}% outlined", shares=" / ".join(shares), NBSP=NBSP), *_belief(maps)]
+
+
+def _belief(maps: Sequence[HeatMap]) -> list[str]:
+    """How far to believe the maps of an image: faithfulness beside chance, and whether they point at one place."""
+    tried = [each for each in maps if each.faithful is not None and each.faithful_random is not None]
+    said = []
+    if tried:
+        scores = " / ".join(f"{each.faithful or 0.0:.2f}" for each in tried)
+        chance = f"{tried[0].faithful_random or 0.0:.2f}"
+        said.append(say("faithful {scores} (random {chance})", scores=scores, chance=chance))
+    if tried and all((each.faithful or 0.0) <= (each.faithful_random or 0.0) for each in tried):
+        said.append(say("no better than random places"))
+    if any(each.overlap is not None and each.overlap <= CHANCE_OVERLAP for each in maps):
+        said.append(say("the maps disagree"))
+    return said
+
+
+def _belief_sentence(seeing: Seeing) -> str:
+    """How many of the maps that were tried say nothing, and how many pairs disagree; "" where none were tried."""
+    images: list[Sequence[HeatMap]] = [image.maps for gallery in seeing.features for image in gallery.images]
+    images += [image.maps for fragile in seeing.fragile for image in fragile.images]
+    tried = [each for maps in images for each in maps if each.faithful is not None and each.faithful_random is not None]
+    if not tried:
+        return ""
+    empty = sum((each.faithful or 0.0) <= (each.faithful_random or 0.0) for each in tried)
+    pairs = [each.overlap for maps in images for each in maps if each.overlap is not None]
+    apart = sum(overlap <= CHANCE_OVERLAP for overlap in pairs)
+    return say(
+        "Faithful: the mean share of the score that blurring the outlined fifth takes away, and that it alone brings "
+        "back; random: of other fifths. Of {tried} that were tried, {empty} are no better than random places; of "
+        "{pairs}, {apart} point at different places (overlap no more than by chance): there neither tells object from "
+        "background.",
+        tried=plural(len(tried), "map"),
+        empty=count(empty),
+        pairs=plural(len(pairs), "pair"),
+        apart=count(apart),
+    )
 
 
 def _visualisation_tile(synthetic: SyntheticImage, index: int) -> Tile:
@@ -242,7 +281,7 @@ def _fragile_tile(fragile_image: FragileImage, class_name: str, seeing: Seeing) 
         show(each.overlay, _alt(each, say("the class {class_name}", class_name=class_name), class_name))
         for each in fragile_image.maps
     ]
-    lines = (say("to {flips_to}", flips_to=fragile_image.flips_to), at)
+    lines = (say("to {flips_to}", flips_to=fragile_image.flips_to), at, *_belief(fragile_image.maps))
     return Tile(tuple(images), lines)
 
 

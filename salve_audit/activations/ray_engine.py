@@ -1,0 +1,168 @@
+"""The backbone pass on a Ray cluster: a pool of actors, each with a copy of the network, on CPUs or GPUs.
+
+Batches are those of a pass in one process, and their activations are taken in order, so that an entry of the cache is
+the same whoever has made it, up to what other processors' arithmetic changes. A worker that is killed is started again,
+and its batches are run again; of the driver's own end the cache's shards remember what was done (`shards`).
+
+Images are read by the workers: where there are several machines, DATA lies where all of them see it under one path.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from salve_audit import errors
+from salve_audit.activations.backbone import Acts, PassSettings, compute_batch, watching_inputs
+from salve_audit.activations.images import Batch, ImageDataset, read_batch
+from salve_audit.activations.streams import copy_for_streams
+from salve_audit.errors import CheckpointError, SalveError, UsageError
+from salve_audit.inputs.data.imageset import ImageSet
+from salve_audit.inputs.data.sources.source import ImageSource
+from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.inputs.model.exact import exact_convolutions
+from salve_audit.inputs.reasons import summarise_error
+
+logger = logging.getLogger(__name__)
+AHEAD = 3  # batches of each worker that are waiting, computed or under way
+
+Answer = tuple[Batch | None, Acts | None, tuple[str, str, str, str | None] | None]  # or an error, in words
+
+
+@dataclass(frozen=True)
+class RayEngine:
+    """Runs batches on a cluster.
+
+    Attributes:
+        address: of the cluster; None: one that runs here, else one of this machine's processes for the while.
+        n_workers: actors; None: one for each GPU, or each CPU.
+    """
+
+    address: str | None = None
+    n_workers: int | None = None
+
+    def __call__(
+        self, classifier: Classifier, imageset: ImageSet, paths: Sequence[str], settings: PassSettings
+    ) -> Generator[tuple[Batch, Acts], None, None]:
+        """The batches of `paths` in order with their activations.
+
+        Raises:
+            UsageError: Ray is not installed, or no cluster is found.
+            SalveError: as a pass in one process.
+        """
+        ray = _import_ray()
+        with _connected(ray, self.address):
+            workers = _start_workers(ray, classifier, imageset.reader, settings, self.n_workers)
+            try:
+                yield from _collect(ray, workers, _cut(paths, settings.batch_size))
+            finally:
+                for worker in workers:
+                    ray.kill(worker)
+
+
+class Worker:
+    """A process of the cluster with a copy of the network."""
+
+    def __init__(self, classifier: Classifier, source: ImageSource, settings: PassSettings) -> None:
+        torch.set_num_threads(1)
+        device = torch.device("cuda" if settings.device.type == "cuda" and torch.cuda.is_available() else "cpu")
+        self.classifier, self.source = classifier, source
+        self.settings, self.stack = replace(settings, device=device), ExitStack()
+        (copy,) = copy_for_streams(classifier, device, 1)
+        self.stack.enter_context(exact_convolutions())
+        self.compute = self.stack.enter_context(watching_inputs(copy, self.settings))
+
+    def run(self, start: int, paths: Sequence[str], with_images: bool) -> Answer:
+        """A batch, its rows counted from the first of all; errors for the user are given back in words."""
+        dataset = ImageDataset(self.source, paths, self.classifier.transform)
+        try:
+            batch, acts = compute_batch(self.compute, lambda: read_batch(dataset, range(len(paths))))
+        except SalveError as error:
+            return None, None, (type(error).__name__, error.what, error.why, error.hint)
+        rows = [start + row for row in batch.rows]
+        skipped = [(start + row, reason) for row, reason in batch.skipped]
+        return Batch(batch.images if with_images else torch.empty(0), rows, skipped), acts, None
+
+
+Task = tuple[int, Sequence[str]]  # place of the first path among all, and the paths of a batch
+
+
+def _cut(paths: Sequence[str], size: int) -> list[Task]:
+    return [(start, paths[start : start + size]) for start in range(0, len(paths), size)]
+
+
+def _start_workers(
+    ray: Any, classifier: Classifier, source: ImageSource, settings: PassSettings, n_workers: int | None
+) -> list[Any]:
+    kind = "GPU" if settings.device.type == "cuda" else "CPU"
+    there = int(ray.cluster_resources().get(kind, 0))
+    if there < 1:
+        raise UsageError("--engine ray", f"the cluster has no {kind}", hint="--device cpu" if kind == "GPU" else None)
+    options = {"num_cpus": 1, "num_gpus": int(kind == "GPU"), "max_restarts": -1, "max_task_retries": -1}
+    plain = replace(settings, advance=None, engine=None)  # neither can be sent
+    try:
+        shared = [ray.put(item) for item in (replace(classifier, notes=()), source, plain)]
+    except Exception as error:  # the network's own code may refuse to be sent in many ways
+        why = f"the network cannot be sent to other processes ({summarise_error(error)})"
+        raise CheckpointError(str(classifier.path), why, hint="--engine local") from error
+    actor = ray.remote(**options)(Worker)
+    n = min(there, n_workers or there)
+    logger.info("the pass runs on %d workers of a Ray cluster", n)
+    return [actor.remote(*shared) for _ in range(n)]
+
+
+def _collect(ray: Any, workers: Sequence[Any], tasks: Sequence[Task]) -> Iterator[tuple[Batch, Acts]]:
+    """Results in order; each worker has at most `AHEAD` batches that nobody has taken yet."""
+    pending: deque[Any] = deque()
+    for place, (start, paths) in enumerate(tasks):
+        if len(pending) >= AHEAD * len(workers):
+            yield _take(ray, pending.popleft())
+        pending.append(workers[place % len(workers)].run.remote(start, paths, place == 0))
+    while pending:
+        yield _take(ray, pending.popleft())
+
+
+def _take(ray: Any, reference: Any) -> tuple[Batch, Acts]:
+    try:
+        batch, acts, failure = ray.get(reference)
+    except ray.exceptions.RayError as error:
+        why = f"a worker of the cluster failed ({summarise_error(error)})"
+        raise CheckpointError(
+            "--engine ray", why, hint="-v shows more; --engine local does without a cluster"
+        ) from error
+    if failure is not None:
+        name, *words = failure
+        raise getattr(errors, name)(*words)
+    return batch, acts
+
+
+def _import_ray() -> Any:
+    try:
+        return importlib.import_module("ray")
+    except ImportError as error:
+        raise UsageError("--engine ray", "Ray is not installed", hint="pip install 'salve-audit[ray]'") from error
+
+
+@contextmanager
+def _connected(ray: Any, address: str | None) -> Iterator[None]:
+    """A connection that is there already, to the cluster at `address`, or to one that is started and stopped here."""
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(
+            address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False
+        ) if address is None else ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        raise UsageError("--ray-address", f"no cluster is found ({summarise_error(error)})") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
