@@ -216,7 +216,10 @@ def _breaks_policy(conclusion: Conclusion, conclusions: Conclusions) -> Advice:
     return Advice(
         conclusion.name,
         class_sentence(conclusion, conclusions.threshold),
-        say("It breaks the limit “{rule}”. Retrain, or accept it with a limit of its own.", rule=say(rule.rule)),
+        say(
+            "It breaks the limit “{rule}”. Retrain, or accept it with a limit of its own.",
+            rule=say(rule.rule).replace("alpha_hat", "α̂"),
+        ),
         commands.rerun(conclusions.result),
         say("The gate passes."),
         "",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from report_reliance import build_scenario
 from report_results import build_result
 
+from salve_audit.report import render_html
 from salve_audit.results import AuditResult
 
 
@@ -21,6 +23,16 @@ def _every_audit_fits_the_schema(assert_fits_schema: Callable[[str], None]) -> N
 @pytest.fixture(scope="session")
 def make_result() -> Callable[..., AuditResult]:
     return build_result
+
+
+@pytest.fixture(scope="session")
+def thousand_page(shared_folder: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """The page of 1,000 classes, which takes seconds: rendered once for all workers."""
+
+    def fill(folder: Path) -> None:
+        (folder / "report.html").write_text(render_html(build_scenario("thousand")), encoding="utf-8")
+
+    return shared_folder("report-of-a-thousand", fill) / "report.html"
 
 
 @pytest.fixture(scope="session")

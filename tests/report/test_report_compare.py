@@ -17,6 +17,7 @@ from salve_audit.compare.text import as_json, as_markdown, comparison_rows, summ
 from salve_audit.errors import ResultError
 from salve_audit.report import Rendering, render_html
 from salve_audit.report.changes import Status
+from salve_audit.report.view import PDF
 from salve_audit.results import AuditResult
 
 
@@ -105,5 +106,13 @@ def test_a_report_against_another_audit_opens_with_what_changed(pair: tuple[Path
     comparison = compare_audits(*pair)
     page = render_html(comparison.new, rendering=Rendering(comparison=comparison))
     assert page.index('id="changes"') < page.index('id="reading"')
+    assert (
+        "Compared with \u2068a.pt\u2069: Newly fragile: 1 class; fixed: 1 class." in page[: page.index('id="changes"')]
+    )
+    paper = render_html(comparison.new, PDF, Rendering(comparison=comparison))
+    assert paper.index('id="changes"') < paper.index('id="reading"')
+    assert paper.count("<tr>", paper.index('class="changes"'), paper.index('id="reading"')) == 1 + len(
+        comparison.classes
+    )
     assert "Newly fragile: 1 class; fixed: 1 class." in page
     assert page.index(">newly fragile<") < page.index(">fixed<") < page.index(">still fragile<")

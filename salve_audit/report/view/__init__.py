@@ -10,7 +10,7 @@ from salve_audit.report.language import say
 from salve_audit.report.numbers import clean, moment, unmarked
 from salve_audit.report.view.autoencoder import build_autoencoder
 from salve_audit.report.view.cards import build_cards, choose_carded
-from salve_audit.report.view.changes import build_changes
+from salve_audit.report.view.changes import build_changes, since
 from salve_audit.report.view.confidence import build_confidence
 from salve_audit.report.view.data_check import build_data_check
 from salve_audit.report.view.demo import build_demo
@@ -42,8 +42,8 @@ def build_view(result: AuditResult, medium: Medium = HTML, rendering: Rendering 
     names = _name_classes(result, labels)
     labelled = relabel_classes(result, labels)
     conclusions = Conclusions(labelled, rendering.reviewed)
-    front = build_front(conclusions, names)
     compared = rendering.comparison
+    front = build_front(conclusions, names, "" if compared is None else since(compared))
     main = [
         None if compared is None else build_changes(compared, names, labels, medium),
         build_reading(conclusions),

@@ -171,10 +171,10 @@ def _factor_part(factor: FactorEffect, n: int, threshold: float) -> Part:
     lane = Lane(factor.removed, factor.low, factor.high, tone, f"{label}: {value}", factor.chance, threshold)
     inserted = ""
     if factor.inserted is not None:
-        n = factor.n_inserted or None
-        inserted = percent(factor.inserted, n)
+        tried = factor.n_inserted or None
+        inserted = percent(factor.inserted, tried)
         if factor.inserted_chance is not None:
-            inserted += f" ({percent(factor.inserted_chance, n)})"
+            inserted += f" ({percent(factor.inserted_chance, tried)})"
     return Part(label, value, draw_lane(lane), inserted)
 
 

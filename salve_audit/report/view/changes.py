@@ -10,7 +10,7 @@ from markupsafe import Markup
 from salve_audit.report.changes import ClassChange, Comparison, Difference, Status
 from salve_audit.report.charts.lanes import Lane, draw_lane, draw_lane_axis
 from salve_audit.report.language import plural, say
-from salve_audit.report.numbers import percent, points, strength
+from salve_audit.report.numbers import name, percent, points, strength
 from salve_audit.report.view.page import ClassName, Medium, Section
 
 TONES = {Status.NEWLY_FRAGILE: "alarm", Status.STILL_FRAGILE: "alarm", Status.FIXED: "calm"}
@@ -48,6 +48,11 @@ def build_changes(
         "cut": say("The first {n} of {total}.", n=len(shown), total=len(rows)) if len(shown) < len(rows) else "",
     }
     return Section("changes", say("What changed"), "changes.html.j2", parts)
+
+
+def since(comparison: Comparison) -> str:
+    """What changed in one sentence, for the first page."""
+    return say("Compared with {model}: {what}", model=name(comparison.old.model.name), what=_headline(comparison))
 
 
 def _headline(comparison: Comparison) -> str:

@@ -49,8 +49,8 @@ class Reading:
     scale: Scale
 
 
-def build_front(conclusions: Conclusions, names: Mapping[str, ClassName]) -> Front:
-    """The first page."""
+def build_front(conclusions: Conclusions, names: Mapping[str, ClassName], changed: str = "") -> Front:
+    """The first page; `changed` says what did since another audit."""
     result = conclusions.result
     usable = conclusions.ranked if len(conclusions.ranked) <= ALL_UP_TO else conclusions.ranked[:FRONT_ROWS]
     reading = Reading(names, bool(conclusions.reviewed), _limit(conclusions), _flip_scale(conclusions.ranked))
@@ -58,7 +58,7 @@ def build_front(conclusions: Conclusions, names: Mapping[str, ClassName]) -> Fro
         kicker=_kicker(result),
         facts=_facts(result),
         headline=headline(conclusions),
-        also=_also(conclusions),
+        also=tuple(filter(None, (changed, *_also(conclusions)))),
         banner=build_banner(result.verdict),
         caption=_caption(conclusions),
         heads=_heads(conclusions),
