@@ -32,7 +32,8 @@ def check_order(command: str, roles: Sequence[str], paths: Sequence[Path]) -> No
     Raises:
         UsageError: an argument has the kind of another place; the hint is the command in its order.
     """
-    expected = [roles[0], *(list(roles[1:2]) * (len(paths) - len(roles) + 1)), *roles[2:]]
+    middle = list(roles[1:2]) * (len(paths) - len(roles) + 1)
+    expected = [roles[0], *middle, *roles[2:]]
     kinds = [find_kind(path) for path in paths]
     for path, role, kind in zip(paths, expected, kinds, strict=True):
         if kind not in (None, DATA, role) and (kind, role) not in ((MODEL, DATA), (IMAGE, DATA)):

@@ -48,7 +48,7 @@ class ObjectMasks:
     has_sizes: bool = False
 
     def preparer(self, spec: TransformSpec) -> Callable[[str], Float[Tensor, "1 h w"] | None]:
-        """``prepare(key)``: the mask of an image as the network would see it, 0 to 1; None: there is none to be read."""
+        """``prepare(key)``: an image's mask as the network would see it, 0 to 1; None: there is none to be read."""
         transform = build_transform(spec)
         n_channels = spec.input_size[0]
         low, span = -torch.tensor(spec.mean) / torch.tensor(spec.std), 1 / torch.tensor(spec.std)
