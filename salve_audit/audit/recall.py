@@ -25,6 +25,7 @@ from salve_audit.errors import SalveError
 from salve_audit.inputs.arrays.array_file import is_array_file
 from salve_audit.inputs.data.datasets import load_images
 from salve_audit.inputs.data.imageset import ImageSet
+from salve_audit.inputs.data.mask_columns import hash_masks
 from salve_audit.inputs.data.sampling import sample_images
 from salve_audit.inputs.digest import hash_stream
 from salve_audit.results import AuditResult
@@ -79,7 +80,7 @@ def hash_listing(images: ImageSet) -> str:
     """sha256 of all that is known of images before they are read or matched with outputs."""
     known = (images.root.name, images.classes, images.layout, images.indices, images.attributes, images.decisions)
     splits = [(split.paths, split.labels) for split in (images.fit, images.audit)]
-    return hash_record((known, splits))
+    return hash_record((known, splits, hash_masks(images)))
 
 
 def _find_data_key(config: AuditConfig) -> str:

@@ -23,6 +23,7 @@ from salve_audit.audit.progress import Advance, Reporter, hearing_warnings, log
 from salve_audit.audit.stage_cache import KeptResult, StageCache, StageParts
 from salve_audit.audit.subject import Subject
 from salve_audit.config import AuditConfig, idle_settings
+from salve_audit.inputs.data.mask_columns import hash_masks
 
 T = TypeVar("T")
 
@@ -167,5 +168,6 @@ class StageRunner:
                 (activations.audit.labels, activations.audit.paths),
                 (subject.model, subject.model_sha256, subject.classes, subject.data_root, subject.attributes),
                 (subject.images is None, subject.classifier is None),
+                "" if subject.images is None else hash_masks(subject.images),
             )
         )

@@ -31,6 +31,7 @@ from salve_audit.evidence.stage import (
     measure_evidence,
     read_first_images,
 )
+from salve_audit.inputs.data.masks import find_masks
 from salve_audit.inputs.model.classifier import Classifier
 from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.interventions.comparison import Comparison, ComparisonInputs, SeedFeatures
@@ -417,6 +418,7 @@ def _gather_evidence_inputs(given: Given, reliance: Reliance) -> EvidenceInputs:
         seconds=None if config.evidence_needed else config.evidence_budget,
         precision=subject.activations.precision.name if subject.activations.precision else "fp32",
         with_images=config.images,
+        masks=find_masks(subject.images),
         trace=subject.layers.trace,
         advance=given.advance,
         parts=given.parts,

@@ -54,12 +54,14 @@ class Exchanges:
 
     Attributes:
         other, donors: (m, r) predictions on other classes' backgrounds, and these classes.
+        donor_positions: (m, r) among the masked images.
         same: (m, r) predictions on its own class's.
         without, moved: (m,) predictions without the object, and with its shape removed elsewhere.
     """
 
     other: Int[np.ndarray, "m r"]
     donors: Int[np.ndarray, "m r"]
+    donor_positions: Int[np.ndarray, "m r"]
     same: Int[np.ndarray, "m r"]
     without: Int[np.ndarray, " m"]
     moved: Int[np.ndarray, " m"]
@@ -109,7 +111,7 @@ def exchange_backgrounds(predict: Predict, images: MaskedImages, rng: np.random.
         solid = (masks > 0.5).float()
         ends[0][here] = predict(fill_regions(own, solid))
         ends[1][here] = predict(fill_regions(own, _move(solid, shifts[here])))
-    return Exchanges(answers[0], images.labels[others], answers[1], *ends)
+    return Exchanges(answers[0], images.labels[others], others, answers[1], *ends)
 
 
 def lay_on(

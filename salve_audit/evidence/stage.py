@@ -22,6 +22,7 @@ from salve_audit.activations.spread import spread_rows
 from salve_audit.activations.store import FP32
 from salve_audit.activations.streams import copy_for_streams
 from salve_audit.errors import DataError, LayerError, SalveError
+from salve_audit.evidence.background_stage import BackgroundInputs, measure_background
 from salve_audit.evidence.concept_file import serialise_concepts
 from salve_audit.evidence.drawing import ShownImages, draw_concepts, draw_factors
 from salve_audit.evidence.examine import AuditedNetwork, Controls, examined_images, search_evidence
@@ -46,6 +47,7 @@ from salve_audit.evidence.records import add_factors, describe_classes, describe
 from salve_audit.evidence.removals import ExaminedNetwork, remove_projected
 from salve_audit.evidence.search import Evidence, find_heat
 from salve_audit.inputs.data.imageset import ImageSet
+from salve_audit.inputs.data.masks import ObjectMasks
 from salve_audit.inputs.model.classifier import Classifier
 from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.results import ClassReliance, Concept, EvidenceInfo
@@ -89,6 +91,7 @@ class EvidenceInputs:
             control; empty: of every class as many as there is time for.
         precision: of the backbone pass, in which predictions agree.
         with_images: concepts are shown with images.
+        masks: where objects are, as the data say; None: they do not.
         trace: of a `LayerMemo`, so that other stages share the trace of the network; None: passes of its own.
         advance: is told how far it is, see `EvidenceImages`.
         parts: gives a store for the batches of the search that its name describes; None: nothing is kept of it.
@@ -109,6 +112,7 @@ class EvidenceInputs:
     sizes: Mapping[int, int] = field(default_factory=dict)
     precision: str = FP32
     with_images: bool = True
+    masks: ObjectMasks | None = None
     trace: TraceLayers | None = None
     advance: Callable[[int, int], None] | None = None
     parts: Callable[[str], PartStore] | None = None
@@ -194,12 +198,16 @@ def _measure(inputs: EvidenceInputs, classes: Sequence[ClassReliance]) -> Eviden
     records, concepts = add_factors(records, concepts, controls.factors.answers, examined, inputs.classes)
     if inputs.with_images:
         concepts = _draw(concepts, run, controls, inputs.classes)
+    n_exchanged = 0
+    if inputs.masks is not None:
+        exchanged = BackgroundInputs(network, images, evidence, inputs.masks, inputs.classes, inputs.with_images)
+        records, concepts, n_exchanged = measure_background(exchanged, records, concepts)
     n_left = len(np.unique(inputs.labels)) - len(np.unique(evidence.labels))
     info = EvidenceInfo(
         METHOD,
         network.layer.name,
         sample.n_per_class,
-        evidence.n_passes + controls.n_passes + removed.n_passes,
+        evidence.n_passes + controls.n_passes + removed.n_passes + n_exchanged,
         n_left,
         n_images=len(evidence.labels),
         share_of_audit=len(evidence.labels) / len(inputs.labels),

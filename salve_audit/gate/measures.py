@@ -22,7 +22,7 @@ from salve_audit.gate.rules import (
 )
 from salve_audit.interventions.registry import SALVE
 from salve_audit.results import AuditResult, ClassReliance, FactorEffect, ImageReliance
-from salve_audit.results.reviewable import REGION, is_beyond_control, is_concept_beyond_chance
+from salve_audit.results.reviewable import OBJECT, REGION, is_beyond_control, is_concept_beyond_chance
 
 THIN_IMAGES, THIN_FLIPS = 30, 20  # as in salve_audit.reliance.survival
 EDITED_TO = 0.05  # accuracy at which damage to other classes is read
@@ -72,6 +72,8 @@ def _of_concepts(result: AuditResult, class_name: str, reliance: ImageReliance) 
 
 def _of_factors(reliance: ImageReliance) -> Iterator[Dependence]:
     for factor in reliance.factors:
+        if factor.kind == OBJECT:
+            continue  # a class that depends on it does as it should
         bounds = (factor.removed, factor.low, factor.high)
         family = factor.kind or factor.name
         yield Dependence(factor.name, factor.name, *bounds, None, family, is_beyond_control(factor))

@@ -17,7 +17,7 @@ from salve_audit.results.classes import ClassReliance
 from salve_audit.results.evidence import Concept, FactorEffect, ImageReliance
 from salve_audit.results.seeing import Thumbnail
 
-REGION = "region"
+REGION, OBJECT = "region", "object"
 _UNSEEN = ("Cc", "Cf", "Co", "Zl", "Zp")  # categories of characters
 LEAST_DROP = 0.1  # low end of the interval from which a dependence is put before a person
 
@@ -86,6 +86,8 @@ def _of_class(result: AuditResult, info: ClassReliance) -> Iterator[Reviewable]:
     strongest: dict[str, FactorEffect] = {}
     for factor in reliance.factors:
         family = factor.kind or factor.name
+        if family == OBJECT:
+            continue  # by the data's own word it is one
         if is_beyond_control(factor) and (family not in strongest or factor.removed > strongest[family].removed):
             strongest[family] = factor
     for family, factor in strongest.items():

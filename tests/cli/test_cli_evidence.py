@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,28 @@ def test_concepts_have_looks_and_the_data_are_checked(salve: Callable, audited: 
     assert {cue["class"] for cue in check["cues"] if cue["kind"] == "colour"}  # the classes are colours
     listed = salve("review", audited / "out", "--list", "--least", "0", "--file", tmp_path / "none.toml")
     assert listed.code == 0, listed.err
+
+
+def test_boxes_in_a_manifest_say_what_is_background(
+    salve: Callable, colour_model: Path, colour_data: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(colour_data, data)
+    paths = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.png"))
+    rows = [f"{path},{path.split('/')[1]},{path.split('/')[0]},12 12 20 20" for path in paths]
+    (data / "list.csv").write_text("\n".join(["path,label,split,bbox", *rows]))
+    options = [*QUICK, "--format", "json", "--quiet", "--no-cache", "--out", tmp_path / "out"]
+    done = salve(colour_model, data / "list.csv", *options)
+    assert done.code == 0, done.err
+    audit = json.loads((tmp_path / "out" / "audit.json").read_text())
+    for part in audit["classes"]:
+        factors = {factor["name"]: factor for factor in part["image_reliance"]["factors"]}
+        assert factors["background"]["removed"] > factors["object"]["removed"]  # the colour is everywhere
+        assert factors["background"]["excess_low"] > 0
+        assert factors["background"]["inserted"] > 0.5
+    listed = salve("review", tmp_path / "out", "--list", "--file", tmp_path / "none.toml")
+    assert "background" in listed.out
+    assert "object" not in listed.out
 
 
 def test_an_image_is_explained_with_global_factors_as_well(

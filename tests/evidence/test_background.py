@@ -51,9 +51,8 @@ def predict_by(channel: int):  # type: ignore[no-untyped-def]
 
 def gathered() -> MaskedImages:
     images, labels, masks = draw()
-    found = gather_masked(
-        labels, np.ones(len(labels), bool), lambda rows: images[torch.from_numpy(rows)], masks.__getitem__
-    )
+    load = lambda rows: images[torch.from_numpy(rows)]  # noqa: E731
+    found = gather_masked(labels, np.ones(len(labels), bool), load, masks.__getitem__)
     assert found is not None
     return found
 

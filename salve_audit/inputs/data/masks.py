@@ -21,13 +21,12 @@ from torch import Tensor
 from salve_audit.errors import DataError
 from salve_audit.inputs.data.decoding import FORMATS, decode_image
 from salve_audit.inputs.data.imageset import ImageSet
+from salve_audit.inputs.data.mask_columns import BOX, find_mask_column
 from salve_audit.inputs.data.sources.source import FolderSource, ImageSource
 from salve_audit.inputs.model.transform import build_transform
 from salve_audit.inputs.names import check_relative
 from salve_audit.results.transform import UPRIGHT, TransformSpec
 
-MASK, BOX = "mask", "bbox"
-COLUMNS = (MASK, BOX)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
@@ -48,7 +47,7 @@ class ObjectMasks:
     has_sizes: bool = False
 
     def preparer(self, spec: TransformSpec) -> Callable[[str], Float[Tensor, "1 h w"] | None]:
-        """``prepare(key)``: an image's mask as the network would see it, 0 to 1; None: there is none to be read."""
+        """``prepare(key)``: the mask of an image as the network would see it, 0 to 1; None: none can be read."""
         transform = build_transform(spec)
         n_channels = spec.input_size[0]
         low, span = -torch.tensor(spec.mean) / torch.tensor(spec.std), 1 / torch.tensor(spec.std)
@@ -99,12 +98,11 @@ class ObjectMasks:
 
 def find_masks(images: ImageSet) -> ObjectMasks | None:
     """The masks of an image set, else its boxes; None: it has neither column."""
-    for column in COLUMNS:
-        name = next((name for name in images.attributes if name.strip().casefold() == column), None)
-        if name is not None and any(images.attributes[name].values()):
-            texts = images.attributes[name]
-            return ObjectMasks(column, texts, images.reader, column == BOX and _has_sizes(texts))
-    return None
+    name = find_mask_column(images)
+    if name is None:
+        return None
+    texts, column = images.attributes[name], name.strip().casefold()
+    return ObjectMasks(column, texts, images.reader, column == BOX and _has_sizes(texts))
 
 
 def _has_sizes(texts: Mapping[str, str]) -> bool:

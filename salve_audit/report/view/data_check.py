@@ -10,7 +10,7 @@ from salve_audit.report.numbers import count, percent
 from salve_audit.report.tables import Column, Missing, Noted, Table, Value, make_table
 from salve_audit.report.view.page import Medium, Section
 from salve_audit.results import AuditResult, ClassReliance, DataCheck, DataCue, FactorEffect
-from salve_audit.results.reviewable import is_beyond_control
+from salve_audit.results.reviewable import OBJECT, is_beyond_control
 
 IN_DATA_AND_USED, IN_DATA_ONLY, USED_ONLY = "in the data and used", "in the data, not used", "used"
 UNKNOWN = "in the data; use not measured"
@@ -54,7 +54,7 @@ def _used(info: ClassReliance) -> Iterator[FactorEffect]:
         removed = factor.low > 0 and is_beyond_control(factor)
         if removed or (factor.inserted_excess_low or 0.0) > 0:
             kind = factor.kind or factor.name
-            if kind not in strongest or factor.strength > strongest[kind].strength:
+            if kind != OBJECT and (kind not in strongest or factor.strength > strongest[kind].strength):
                 strongest[kind] = factor
     yield from strongest.values()
 
