@@ -23,20 +23,21 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-SIDE, CLASSES, N_FIT, N_AUDIT = 32, ("disc", "stripe", "square"), 12, 8
+SIDE, CLASSES, N_FIT, N_AUDIT = 32, ("disc", "stripe", "square"), 10, 6
 OPTIONS = (
     *("--arch", "test_resnet", "--workers", "0", "--device", "cpu", "--sae", "linear-l1", "--n-latents", "12"),
     *("--sae-seeds", "2", "--interventions", "salve,steering", "--format", "json", "--log-json", "--batch-size", "2"),
-    *("--sae-budget", "100000", "--evidence-budget", "100000"),  # the clock decides nothing
+    *("--deep-edits", "off", "--sae-budget", "100000", "--evidence-budget", "100000"),  # the clock decides nothing
 )
 TORN_SHARE, TERMINATED_SHARE = 0.25, 1 / 3
 PATIENCE_S = 600
@@ -79,6 +80,7 @@ def make_inputs(folder: Path) -> tuple[Path, Path]:
 def start_audit(arguments: Sequence[str], log: Path) -> int:
     """Fork an audit; its process. Its events go to `log`."""
     sys.stdout.flush()
+    log.write_text("")
     pid = os.fork()
     if pid:
         return pid
@@ -109,14 +111,28 @@ def wait(pid: int, seconds: float) -> int | None:
         time.sleep(min(0.01, max(0.0, end - time.monotonic())))
 
 
-def stage_of(log: Path) -> str:
-    """The last stage that had begun."""
-    stage = "before the first"
+def read_events(log: Path, name: str) -> Iterator[dict[str, Any]]:
+    """The events of that name so far."""
     for line in log.read_text(encoding="utf-8").splitlines():
         with contextlib.suppress(ValueError):
             event = json.loads(line)
-            stage = event["stage"] if event.get("event") == "stage_started" else stage
-    return stage
+            if event.get("event") == name:
+                yield event
+
+
+def stage_of(log: Path) -> str:
+    """The last stage that had begun."""
+    return ["before the first", *(event["stage"] for event in read_events(log, "stage_started"))][-1]
+
+
+def wait_for_moment(pid: int, log: Path, stage: str, seconds: float) -> int | None:
+    """Wait until so many seconds after a stage has begun; the exit code where the audit ends before."""
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end and stage not in {event["stage"] for event in read_events(log, "stage_started")}:
+        code = wait(pid, 0.02)
+        if code is not None:
+            return code
+    return wait(pid, seconds)
 
 
 def tear_newest(cache: Path, rng: random.Random) -> None:
@@ -137,16 +153,15 @@ def kill_audits(folder: Path, n_kills: int, seed: int) -> Tally:
         place = ("--cache", str(folder / f"{name}-cache"), "--out", str(folder / name))
         return ["audit", str(model), str(data), *OPTIONS, *place]
 
-    began = time.monotonic()
     code = wait(start_audit(arguments("whole"), folder / "log"), PATIENCE_S)
     if code != 0:
         raise SystemExit(f"the undisturbed audit ended with {code}:\n{(folder / 'log').read_text()}")
-    seconds = time.monotonic() - began
+    spans = {event["stage"]: event["seconds"] for event in read_events(folder / "log", "stage_finished")}
     expected = read_files(folder / "whole")
     while sum(tally.stages.values()) < n_kills:
         tally.audits += 1
         name = f"audit{tally.audits}"
-        _kill_until_done(arguments(name), folder, seconds, n_kills, (rng, tally))
+        _kill_until_done(arguments(name), folder, spans, n_kills, (rng, tally))
         found = read_files(folder / name)
         tally.differing += [f"{name}/{file}" for file in expected if found.get(file) != expected[file]]
         shutil.rmtree(folder / f"{name}-cache")
@@ -154,13 +169,16 @@ def kill_audits(folder: Path, n_kills: int, seed: int) -> Tally:
 
 
 def _kill_until_done(
-    arguments: list[str], folder: Path, seconds: float, n_kills: int, state: tuple[random.Random, Tally]
+    arguments: list[str], folder: Path, spans: dict[str, float], n_kills: int, state: tuple[random.Random, Tally]
 ) -> None:
     (rng, tally), cache = state, Path(arguments[arguments.index("--cache") + 1])
     while True:
         pid = start_audit(arguments, folder / "log")
-        left = sum(tally.stages.values()) < n_kills
-        code = wait(pid, rng.uniform(0, seconds / 2) if left else PATIENCE_S)
+        if sum(tally.stages.values()) < n_kills:
+            stage = rng.choice(sorted(spans))
+            code = wait_for_moment(pid, folder / "log", stage, rng.uniform(0, spans[stage]))
+        else:
+            code = wait(pid, PATIENCE_S)
         if code is None:
             os.kill(pid, signal.SIGTERM if rng.random() < TERMINATED_SHARE else signal.SIGKILL)
             os.waitpid(pid, 0)

@@ -31,6 +31,7 @@ SHARED = REPOSITORY.parent / "shared" / "data"
 MOST_BYTES = 3_000_000
 KEPT = ("report.html", "report.pdf", "audit.json", "page-1.png")
 PICTURE_DPI = 80
+README_PICTURE = REPOSITORY / "docs" / "images" / "report.png"
 
 
 def make_demo(out: Path) -> None:
@@ -140,6 +141,8 @@ def main(names: list[str]) -> None:
     for name in names or list(MAKERS):
         print(f"{name} ...", flush=True)
         MAKERS[name](SAMPLES / name)
+    if "demo" in (names or MAKERS):
+        shutil.copyfile(SAMPLES / "demo" / "page-1.png", README_PICTURE)
 
 
 if __name__ == "__main__":

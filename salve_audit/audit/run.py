@@ -64,9 +64,10 @@ def run_audit(
     >>> len(result.classes), result.data.n_audit
     (2, 24)
     """
-    if not isinstance(config, AuditConfig):
+    given: object = config
+    if not isinstance(given, AuditConfig):
         hint = "run_audit(AuditConfig(model=PATH, data=DIR)); audit_model(model, train, val) audits a module in memory"
-        raise UsageError("run_audit", f"expected an AuditConfig, got {type(config).__name__}", hint=hint)
+        raise UsageError("run_audit", f"expected an AuditConfig, got {type(given).__name__}", hint=hint)
     reporter = reporter or Reporter(bars=config.progress)
     if config.out is not None:
         check_writable(Path(config.out))

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from salve_audit.errors import UsageError
-from salve_audit.inputs.data.leftovers import looks_like_image
-from salve_audit.inputs.model.formats.sniff import FileKind, sniff
 
 MODEL, IMAGE, AUDIT, DATA = "MODEL", "IMAGE", "AUDIT", "DATA"
 WORDS = {
@@ -34,7 +32,8 @@ def check_order(command: str, roles: Sequence[str], paths: Sequence[Path]) -> No
     Raises:
         UsageError: an argument has the kind of another place; the hint is the command in its order.
     """
-    expected = [roles[0], *(list(roles[1:2]) * (len(paths) - len(roles) + 1)), *roles[2:]]
+    middle = list(roles[1:2]) * (len(paths) - len(roles) + 1)
+    expected = [roles[0], *middle, *roles[2:]]
     kinds = [find_kind(path) for path in paths]
     for path, role, kind in zip(paths, expected, kinds, strict=True):
         if kind not in (None, DATA, role) and (kind, role) not in ((MODEL, DATA), (IMAGE, DATA)):
@@ -73,6 +72,9 @@ def _find_folder_kind(folder: Path) -> str:
 def _find_file_kind(file: Path) -> str | None:
     if file.name == "audit.json":
         return AUDIT
+    from salve_audit.inputs.data.leftovers import looks_like_image  # loads numpy, which the gate does without
+    from salve_audit.inputs.model.formats.sniff import FileKind, sniff
+
     with file.open("rb") as stream:
         head = stream.read(HEAD_BYTES)
     if looks_like_image(head):

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 
 from salve_audit.cli.printing import MAX_ROWS, aligned
 from salve_audit.gate.rules import ALPHA_HAT, REDUNDANCY, RELIANCE, RuleKind
-from salve_audit.report.conclusions import Conclusions
 from salve_audit.results import AuditResult, ClassReliance, ImageReliance, Verdict
 from salve_audit.results.plain_text import plain
+from salve_audit.results.view import rank_classes
 
 MAX_NAME = 32
 FLIP, IMAGE, IN_IMAGE = "alpha_hat flip median", "image reliance", "redundancy in the image"
@@ -19,14 +19,14 @@ JUDGED: Mapping[str, RuleKind] = {IMAGE: RELIANCE, IN_IMAGE: REDUNDANCY, FLIP: A
 
 
 def class_table(result: AuditResult, verdict: Verdict | None = None) -> str:
-    """The classes in the order of the report, with 95 % intervals in brackets.
+    """The classes, those that depend most on one thing in the image first, with 95 % intervals in brackets.
 
     Args:
         result: of the audit.
         verdict: whose outcomes and limits are shown; None: the result's own.
     """
     verdict = verdict or result.verdict
-    classes = [conclusion.info for conclusion in Conclusions(result).ranked]
+    classes = rank_classes(result.classes)
     in_image = any(class_info.image_reliance is not None for class_info in classes)
     columns = {name: cell for name, cell in _columns(verdict).items() if in_image or name not in _IN_IMAGE}
     rows = [[cell(class_info) for cell in columns.values()] for class_info in classes[:MAX_ROWS]]

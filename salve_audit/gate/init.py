@@ -12,7 +12,7 @@ from salve_audit.gate.policy import CONFIDENCE, MAX_SKIPPED, Setting
 from salve_audit.gate.rules import ACCURACY, ALPHA_HAT, FACTOR, NULL_P, REDUNDANCY, RELIANCE, WARNING, RuleKind
 from salve_audit.results import AuditResult, ClassReliance
 
-MARGIN = 0.1  # of shares: what retraining alone changes, beyond the interval (docs/ci.md)
+MARGIN = 0.1  # of shares, beyond the interval, for what retraining alone changes: a guess so far (docs/ci.md)
 RATIO = 1.5  # of strengths, for the same reason
 MOST_OVERRIDES = 50
 WORTH = 0.15  # an override is written for a class whose own limit is tighter than that of all by this much

@@ -137,7 +137,8 @@ def judge(
     if tables and policy is not None and not isinstance(policy, Mapping):
         raise UsageError(next(iter(tables)), f"belongs into the policy file {policy}")
     if tables:
-        policy = {**(policy or {}), **tables}
+        given = policy if isinstance(policy, Mapping) else {}
+        policy = {**given, **tables}
     return judge_for_people(audit, policy, baseline=baseline, allow_mismatch=allow_mismatch, **short)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -70,10 +70,10 @@ def heat_map(
         raise UsageError("method", f"{method!r} is not one of {', '.join(FORMULAS)}")
     given = check_images(images)
     with reopen(model, result, given, check=check) as opened:
-        maps = _draw(opened, given.detach().float().cpu(), (feature, class_name), method, layer)
+        maps: Any = _draw(opened, given.detach().float().cpu(), (feature, class_name), method, layer)
     if isinstance(images, Tensor):
-        return cast(Array, torch.from_numpy(maps).to(images.device))
-    return cast(Array, maps)
+        return torch.from_numpy(maps).to(images.device)
+    return maps
 
 
 def _draw(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -199,10 +199,10 @@ def _as_given(values: Array, width: int, compute: Any) -> Array:
         raise UsageError("acts", f"expected a numpy array or a torch tensor of numbers, got {type(values).__name__}")
     if values.ndim < 1 or values.shape[-1] != width:
         raise UsageError("acts", f"expected (..., {width}), got {tuple(values.shape)}")
-    tensor = cast(Tensor, values) if is_tensor else torch.from_numpy(np.array(values, np.float32))
+    tensor: Any = values if is_tensor else torch.from_numpy(np.array(values, np.float32))
     computed = compute(tensor.float().reshape(-1, width))
-    shaped = computed.reshape(*values.shape[:-1], computed.shape[-1])
+    shaped: Any = computed.reshape(*values.shape[:-1], computed.shape[-1])
     if is_tensor:
-        return cast(Array, shaped.to(tensor.dtype) if tensor.is_floating_point() else shaped)
-    kept = cast(np.ndarray, values).dtype if values.dtype.kind == "f" else np.dtype(np.float32)
-    return cast(Array, shaped.numpy().astype(kept))
+        return shaped.to(tensor.dtype) if tensor.is_floating_point() else shaped
+    kept = values.dtype if values.dtype.kind == "f" else np.dtype(np.float32)
+    return shaped.numpy().astype(kept)

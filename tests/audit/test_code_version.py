@@ -13,9 +13,9 @@ from salve_audit.audit.line import LINE
 
 ROOT = module.ROOT
 REACHED = {  # a file, and the stages that have to be computed anew where it changes
-    "sae/losses.py": {"autoencoder", "reliance", "interventions", "stress", "deep edits", "saliency", "image reliance"},
-    "interventions/leace.py": {"autoencoder", "interventions", "stress", "deep edits", "saliency", "image reliance"},
-    "saliency/drawing.py": {"saliency", "image reliance"},
+    "sae/losses.py": {stage.name for stage in LINE},
+    "interventions/leace.py": {stage.name for stage in LINE} - {"reliance"},
+    "saliency/drawing.py": {"saliency", "data check", "image reliance"},
     "evidence/search.py": {"image reliance"},
     "gate/verdict.py": set[str](),
     "report/html.py": set[str](),

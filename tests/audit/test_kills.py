@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 import torch
 
+N_KILLS = 3
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -27,6 +28,6 @@ def kills(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_killed_audits_end_with_the_same_bytes(kills: ModuleType, tmp_path: Path) -> None:
     if sys.version_info >= (3, 12) or torch.get_num_threads() > 1:
         pytest.skip("a fork of several threads may hang")
-    tally = kills.kill_audits(tmp_path, 4, seed=int.from_bytes(os.urandom(2), "big"))
-    assert sum(tally.stages.values()) == 4
+    tally = kills.kill_audits(tmp_path, N_KILLS, seed=int.from_bytes(os.urandom(2), "big"))
+    assert sum(tally.stages.values()) == N_KILLS
     assert tally.differing == []

@@ -120,7 +120,7 @@ def test_undeclared_settings_and_results_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_every_setting_is_measured_idle_or_a_limit() -> None:
-    limits = {"fail_under", "fail_under_redundancy", "fail_over_reliance"}
+    limits = {"decide", "fail_under", "fail_under_redundancy", "fail_over_reliance"}
     everything = {field.name for field in dataclasses.fields(AuditConfig)}
     assert measured_settings() | idle_settings() | limits == everything
     assert not measured_settings() & (idle_settings() | limits)

@@ -22,7 +22,9 @@ pytestmark = pytest.mark.slow
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "log-json.md"
 QUICK = ("--sae", "linear-l1", "--n-latents", "8", "--sae-seeds", "2", "--deep-edits", "off")
 QUICK += ("--workers", "0", "--device", "cpu")
-ALL_STAGES = ["autoencoder", "reliance", "interventions", "stress", "deep edits", "saliency", "image reliance"]
+ALL_STAGES = [
+    "autoencoder", "reliance", "interventions", "stress", "deep edits", "saliency", "data check", "image reliance"
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +177,7 @@ def test_a_cache_that_cannot_be_written_is_a_warning(
     done = salve(colour_model, colour_data, *QUICK, "--interventions", "salve", *place, "--no-images", "-q")
     assert done.code == 0, done.err
     assert [line.split(": ")[0] for line in done.err.splitlines()] == ["warning", "warning"]
-    assert "activations are not kept for the next audit" in done.err
+    assert "file: cannot be written (File exists); activat" in done.err
     assert "nothing is kept for the next audit" in done.err
     assert (tmp_path / "out" / "audit.json").is_file()
 

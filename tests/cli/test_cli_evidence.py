@@ -131,7 +131,7 @@ def test_limits_on_image_reliance_decide_the_exit_code(salve: Callable, audited:
     assert salve("gate", tmp_path, "--fail-over-reliance", 0.41).code == 0
     assert salve("gate", audited / "out", "--fail-under-redundancy", 0).code == 2
     done = salve("gate", audited / "out", "--fail-over-reliance", 2)
-    assert (done.code, done.err) == (2, "error: fail_over_reliance: 2.0 is not between 0 and 1\n")
+    assert (done.code, done.err) == (2, "error: --fail-over-reliance: 2.0 is not between 0 and 1\n")
 
 
 def test_arrays_have_no_image_reliance_and_a_limit_on_it_is_exit_2(salve: Callable, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_limit_and_evidence_turned_off_exclude_each_other(
     out = tmp_path / "out"
     done = salve(colour_model, colour_data, "--evidence", "off", "--fail-over-reliance", 0.5, "--out", out)
     assert done.code == 2
-    assert "error: evidence: is off, but a limit on redundancy or image reliance needs it" in done.err
+    assert "error: --evidence: is off, but a limit on redundancy or image reliance needs it" in done.err
     assert not out.exists()
 
 
@@ -205,7 +205,7 @@ def test_a_layer_and_evidence_turned_off_exclude_each_other(
     options = ("--evidence", "off", "--evidence-layer", "layer1", "--out", tmp_path / "out")
     done = salve(colour_model, colour_data, *options)
     assert done.code == 2
-    assert "error: evidence_layer: is named, but evidence is off" in done.err
+    assert "error: --evidence-layer: is named, but evidence is off" in done.err
 
 
 def test_images_of_concepts_have_heat_maps_of_their_own(audited: Path) -> None:

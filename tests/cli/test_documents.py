@@ -5,6 +5,7 @@ One audit of the colours stands for the reader's; a pyproject.toml in the workin
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import shutil
@@ -67,17 +68,13 @@ def find_commands() -> list[tuple[str, str]]:
 def test_every_command_that_is_shown_exists(page: str, line: str) -> None:
     """Command, options and their values; MODEL and the like stand for arguments."""
     (words,) = split_commands(line)
-    context = cli.make_context("salve-audit", list(words)) if words else None
-    while context is not None:
-        rest = [*getattr(context, "_protected_args", []), *context.args]
-        if not isinstance(context.command, click.Group) or not rest:
-            return
-        name, command, args = context.command.resolve_command(context, rest)
-        assert command is not None
-        try:
+    with contextlib.suppress(click.exceptions.Exit, click.MissingParameter):  # --help, -V; a mention within a sentence
+        context = cli.make_context("salve-audit", list(words))
+        while isinstance(context.command, click.Group):
+            rest = [*getattr(context, "_protected_args", []), *context.args]
+            name, command, args = context.command.resolve_command(context, rest)
+            assert command is not None
             context = command.make_context(name, list(args), parent=context, resilient_parsing="[" in line)
-        except click.exceptions.Exit:  # --help, -V
-            return
 
 
 def test_blocks_of_other_programs_are_marked_as_not_run() -> None:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--class", "rad", "--alpha-hat", 1], ["error: class: the audit has no class 'rad'", "hint: nearest: red"]),
+        (["--class", "rad", "--alpha-hat", 1], ["error: --class: the audit has no class 'rad'", "hint: nearest: red"]),
         (["--class", "xyz", "--alpha-hat", 1], ["hint: classes: blue, green, red"]),
         (["--feature", "9999", "--alpha-hat", 1], ["feature: 9999: the audit's features are 0 to", "hint: nearest: "]),
         (["--class", "red", "--alpha-hat", 1, "--method", "abblation"], ["hint: nearest: ablation"]),

@@ -39,4 +39,4 @@ def test_the_default_compares_variants(salve, colour_model, colour_data, tmp_pat
 
 def test_no_seeds_are_refused(salve, colour_model, colour_data) -> None:
     refused = salve(colour_model, colour_data, "--sae-seeds", "0")
-    assert (refused.code, refused.err.splitlines()[0]) == (2, "error: sae_seeds: 0 is below 1")
+    assert (refused.code, refused.err.splitlines()[0]) == (2, "error: --sae-seeds: 0 is below 1")

@@ -45,7 +45,7 @@ def gate(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, st
 def test_exit_codes_and_what_is_printed(gate: Callable) -> None:
     code, out, err = gate("audit", "--fail-under", "1")
     assert (code, err) == (0, "")
-    assert out.startswith("gate (alpha_hat flip median at least 1): passed\n  8 held by the command line\n")
+    assert "\ngate (alpha_hat flip median at least 1): passed\n  8 held by the command line\n" in out
     code, out, err = gate("audit", "--fail-over-reliance", "0.35")
     assert (code, err) == (1, "")
     assert "  violated: ripple: image reliance at most 0.35; 1 [0.963, 1]\n" in out
@@ -62,7 +62,7 @@ def test_what_cannot_be_trusted_is_said_on_both_streams(gate: Callable, place: P
     (place / "audit" / "audit.json").write_text(text.replace('"n_fit": ', '"n_fit": 1', 1))
     code, out, err = gate("audit", "--fail-under", "1")
     assert code == 2
-    assert out.startswith("gate (alpha_hat flip median at least 1): NOT JUDGED\n")
+    assert "\ngate (alpha_hat flip median at least 1): NOT JUDGED\n" in out
     assert "cannot be trusted: audit.json was changed after it was written" in out
     assert err.startswith("error: gate: nothing trustworthy was measured: audit.json was changed after it was written")
 

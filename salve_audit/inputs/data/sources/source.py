@@ -6,10 +6,11 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 MAX_BYTES = 256 * 1024**2  # of one image's file; 50 million pixels of four bytes are 200 MB
 Content: TypeAlias = "bytes | npt.NDArray[np.uint8] | npt.NDArray[np.float32]"
