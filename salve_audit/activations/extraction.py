@@ -178,7 +178,7 @@ def _compute_missing(classifier: Classifier, imageset: ImageSet, settings: Extra
     d = classifier.reader.fold(classifier.model).d
     with as_output_error(cache_dir):
         cache_dir.mkdir(parents=True, exist_ok=True)
-    done = settings.cache_dir / f"{key}{PARTIAL}" / ACTS
+    done = cache_dir / f"{key}{PARTIAL}" / ACTS
     n_bytes = 4 * d * n_images - (done.stat().st_size if done.exists() else 0)
     check_room(cache_dir, n_bytes, f"{n_images:,} images' activations", HINT)
     pass_settings = _plan_pass(classifier, settings)
