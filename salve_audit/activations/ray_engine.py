@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -31,6 +32,7 @@ from salve_audit.inputs.model.exact import exact_convolutions
 from salve_audit.inputs.reasons import summarise_error
 
 logger = logging.getLogger(__name__)
+USER_CODE = "salve_audit_user_"  # names of modules that are loaded from files of the user
 AHEAD = 3  # batches of each worker that are waiting, computed or under way
 
 Answer = tuple[Batch | None, Acts | None, tuple[str, str, str, str | None] | None]  # or an error, in words
@@ -108,7 +110,8 @@ def _start_workers(
     options = {"num_cpus": 1, "num_gpus": int(kind == "GPU"), "max_restarts": -1, "max_task_retries": -1}
     plain = replace(settings, advance=None, engine=None)  # neither can be sent
     try:
-        shared = [ray.put(item) for item in (replace(classifier, notes=()), source, plain)]
+        with _sending_user_code(ray, classifier):
+            shared = [ray.put(item) for item in (replace(classifier, notes=()), source, plain)]
     except Exception as error:  # the network's own code may refuse to be sent in many ways
         why = f"the network cannot be sent to other processes ({summarise_error(error)})"
         raise CheckpointError(str(classifier.path), why, hint="--engine local") from error
@@ -116,6 +119,20 @@ def _start_workers(
     n = min(there, n_workers or there)
     logger.info("the pass runs on %d workers of a Ray cluster", n)
     return [actor.remote(*shared) for _ in range(n)]
+
+
+@contextmanager
+def _sending_user_code(ray: Any, classifier: Classifier) -> Iterator[None]:
+    """Sends modules that the user named as files with the network: workers could not import them by name."""
+    names = {type(module).__module__ for module in classifier.model.modules()}
+    own = [sys.modules[name] for name in sorted(names) if name.startswith(USER_CODE) and name in sys.modules]
+    for module in own:
+        ray.cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in own:
+            ray.cloudpickle.unregister_pickle_by_value(module)
 
 
 def _collect(ray: Any, workers: Sequence[Any], tasks: Sequence[Task]) -> Iterator[tuple[Batch, Acts]]:
@@ -156,10 +173,11 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        quiet["include_dashboard"] = False
     try:
-        ray.init(
-            address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False
-        ) if address is None else ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise UsageError("--ray-address", f"no cluster is found ({summarise_error(error)})") from error
     try:

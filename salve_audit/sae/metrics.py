@@ -107,7 +107,7 @@ class _Sums:
     ) -> None:
         """Count a block, given with its reconstruction."""
         self.total += float(np.square(centred).sum())
-        self.error += float(np.square(np.subtract(*pair, dtype=np.float64)).sum())
+        self.error += float(np.square(np.subtract(pair[0], pair[1], dtype=np.float64)).sum())
         original, reconstructed = (_logits(acts, head) for acts in pair)
         self.right += int((original.argmax(axis=1) == labels).sum())
         self.right_after += int((reconstructed.argmax(axis=1) == labels).sum())
