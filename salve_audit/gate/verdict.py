@@ -11,11 +11,12 @@ from salve_audit.gate.deciding import describe_second_looks, offer_more
 from salve_audit.gate.estimates import Decision, Estimate, at_confidence, decide, finite, unjudged
 from salve_audit.gate.measures import Dependence, estimate_drop, find_dependences, measure, measure_share
 from salve_audit.gate.policy import FAIL, SKIP, WARN, Exemption, Policy, Setting
-from salve_audit.gate.review import REGION, Review, ReviewedClass, review_class
 from salve_audit.gate.review import SHORTCUT as ENTRY_SHORTCUT
+from salve_audit.gate.review import Review, ReviewedClass, review_class
 from salve_audit.gate.rules import ACCURACY, DROP, ERROR, FACTOR, FRAGILE_SHARE, REDUNDANCY, SHORTCUT, UNREVIEWED
 from salve_audit.gate.trust import find_problems, find_strangers
 from salve_audit.results import AuditResult, ClassReliance, Rule, Verdict
+from salve_audit.results.reviewable import REGION
 from salve_audit.results.verdict import NO_VERDICT
 
 Losses = Mapping[tuple[str, str], tuple[Estimate, Decision]]  # by class (empty: all) and measure

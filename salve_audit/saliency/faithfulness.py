@@ -65,7 +65,7 @@ def score_maps(
     ends = [_read(run, part) for part in (images, blurred)]  # (b, d) each
     chosen = sorted({each.place for each in maps})
     random = {place: _try(run, images, blurred, place, _draw_fifths(size, seeds[place])) for place in chosen}
-    scores = []
+    scores: list[Faithfulness | None] = []
     for each in maps:
         clean, gone = (float(end[each.place] @ each.direction) for end in ends)
         if share_in_hottest(each.heat) is None or abs(clean - gone) < LEAST_RANGE * max(abs(clean), 1e-6):
