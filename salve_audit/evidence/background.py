@@ -166,11 +166,9 @@ def describe_exchanges(
         by_chance = (exchanges.same[~mine] == label).astype(float).ravel()
         background = _effect(NAME, other, same, rng)
         with_it = gained[1][gained[0]].astype(float)
-        removed, moved = ((part[mine] != label).astype(float) for part in (exchanges.without, exchanges.moved))
-        effects[label] = (
-            _with_insertion(background, with_it, by_chance, rng),
-            _effect(OBJECT, removed, moved, rng),
-        )
+        without, moved = ((part[mine] != label).astype(float) for part in (exchanges.without, exchanges.moved))
+        thing = _effect(OBJECT, without, moved, rng)
+        effects[label] = (_with_insertion(background, with_it, by_chance, rng), thing)
     return effects
 
 

@@ -201,7 +201,8 @@ def _draw_batch(
     scores = _score(inputs, sources, batch, wanted, heats)
     for (place, request), *maps in zip(wanted, *heats, strict=True):
         own = [scores.get((place, request, i)) for i in range(len(maps))]
-        laid = [_lay_over(method, heat, shown[place], score) for (method, heat), score in zip(maps, own, strict=True)]
+        pairs = zip(maps, own, strict=True)
+        laid = [_lay_over(method, heat, shown[place], score) for (method, heat), score in pairs]
         others = [overlap_hottest(maps[0][1], heat) for _, heat in maps[1:]]
         drawn.maps[rows[place], request] = (laid[0], *map(_with_overlap, laid[1:], others))
     return drawn
