@@ -89,6 +89,7 @@ def start_audit(arguments: Sequence[str], log: Path) -> int:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for stream in (1, 2):
             os.dup2(descriptor, stream)
+        sys.stdout, sys.stderr = (open(stream, "w", closefd=False) for stream in (1, 2))  # noqa: SIM115  # whatever captures them
         from salve_audit.cli.app import run
 
         code = run(list(arguments))
