@@ -137,6 +137,24 @@ class ConceptRemoval:
 
 
 @dataclass(frozen=True)
+class ConceptInsertion:
+    """What pasting a concept's regions over images of other classes does: whether it alone is enough."""
+
+    n: int  # images of other classes
+    inserted: float  # share that becomes the concept's class
+    low: float  # 95 % interval
+    high: float
+    chance: float  # the same with random places of the same images pasted
+    chance_high: float
+
+    @property
+    def is_sufficient(self) -> bool:
+        """Whether more become the class than by chance, and at least half do."""
+        excess = self.inserted - self.chance
+        return self.inserted >= 0.5 and excess > math.hypot(self.inserted - self.low, self.chance_high - self.chance)
+
+
+@dataclass(frozen=True)
 class Concept:
     """Something in the images of one class that the network reads."""
 
@@ -152,6 +170,7 @@ class Concept:
     images: tuple[ConceptImage, ...] = ()  # empty too where images are kept out of the report
     removal: ConceptRemoval | None = None  # of the concepts that classes depend on most, where a projection exists
     factor: str = ""  # name of the global factor; empty: a region, or, in files of before, the kind is the name
+    insertion: ConceptInsertion | None = None  # of each class's strongest region; a factor's is in factors[]
 
 
 @dataclass(frozen=True)
