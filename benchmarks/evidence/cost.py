@@ -1,107 +1,93 @@
-"""What image reliance costs, and which share of it the network's own passes are: the floor.
+"""What image reliance costs, and what it is worth: score against passes, for fewer and more images of a class.
 
-    python benchmarks/evidence/cost.py MODEL DATA [--per-class 200] [--threads 2]
+    python benchmarks/evidence/cost.py FOLDER [...] [--rounds 10 20 30 30+30+40] [--seconds N]
 
-MODEL and DATA as `salve-audit` takes them. The floor is timed from inside: every call of the network and every call of
-its backward pass.
+FOLDER is a network's folder of `make_worlds.py`. Only the measure is run, not the audit around it; a backward pass
+counts as two. "30+30+40" examines 30 images of every class, 30 more where these do not decide, and another 40.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from score import Judged, judge_class, print_table, score
 
-from salve_audit.activations.images import ImageDataset
-from salve_audit.evidence.controls import check_by_occlusion, flip_at_random
-from salve_audit.evidence.findings import assess_evidence
-from salve_audit.evidence.probe import Probe, ProbeOutput, watch_network
-from salve_audit.evidence.projection_fitting import project_concepts
-from salve_audit.evidence.removals import ExaminedNetwork, remove_projected
-from salve_audit.evidence.search import SearchSettings, find_evidence, judge_with_squares
+from salve_audit.evidence.stage import EvidenceInputs, EvidenceOutcome, measure_evidence
 from salve_audit.inputs.data.datasets import load_images
 from salve_audit.inputs.labels.matching import match_classes
 from salve_audit.inputs.model.checkpoint import load_classifier
-from salve_audit.spatial.blocks import first_block
-from salve_audit.spatial.layers import find_spatial_layers
+from salve_audit.results import ImageReliance
 
-GRAD = torch.autograd.grad
+SHOWN = ("Spearman of cues", "AUROC >= .3 of cues", "error of cues", "false alarms")
 
 
-class TimedProbe:
-    """A probe that adds up the seconds of its forward and backward passes."""
+@dataclass(frozen=True)
+class Row:
+    """A class as the stage fills it in."""
 
-    def __init__(self, probe: Probe) -> None:
-        self.probe, self.seconds = probe, 0.0
+    index: int
+    name: str
+    image_reliance: ImageReliance | None = None
 
-    def __call__(self, images: torch.Tensor) -> ProbeOutput:
-        start = time.perf_counter()
-        logits = self.probe(images)
-        self.seconds += time.perf_counter() - start
-        return logits
 
-    def grad(self, *arguments: Any, **options: Any) -> Any:
-        """In place of `torch.autograd.grad`."""
-        start = time.perf_counter()
-        gradients = GRAD(*arguments, **options)
-        self.seconds += time.perf_counter() - start
-        return gradients
+def measure(folder: Path, rounds: Sequence[int], seconds: float | None) -> tuple[list[Judged], EvidenceOutcome]:
+    classifier = load_classifier(folder / "network.pth")
+    images = load_images(folder / "data", seed=0, limit=None)
+    images = match_classes(images, classifier.n_outputs, classifier.class_names, None)
+    inputs = EvidenceInputs(
+        classifier=classifier,
+        images=images,
+        paths=images.audit.paths,
+        labels=np.array(images.audit.labels),
+        head=classifier.reader.fold(classifier.model),
+        classes=images.classes,
+        fragility=np.full(len(images.classes), np.nan),
+        device=torch.device("cpu"),
+        workers=0,
+        seed=0,
+        seconds=seconds,
+        with_images=False,
+        rounds=rounds,
+    )
+    rows = [Row(index, name) for index, name in enumerate(images.classes)]
+    outcome = measure_evidence(inputs, rows)  # type: ignore[arg-type]  # only what a row has is read
+    truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+    said = {row.name: row.image_reliance for row in outcome.classes}
+    judged = [
+        judge_class(truth["name"], name, entry, reliance)
+        for name, entry in truth["classes"].items()
+        if (reliance := said.get(name)) is not None
+    ]
+    return judged, outcome
 
 
 def main() -> None:
-    """Prints seconds by part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--per-class", type=int, default=200)
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--rounds", nargs="+", default=["10", "20", "30", "30+30+40"])
+    parser.add_argument("--seconds", type=float, help="of each network, at most, as --evidence-budget")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    classifier = load_classifier(options.model)
-    images = load_images(options.data, seed=0, limit=options.per_class)
-    images = match_classes(images, classifier.n_outputs, classifier.class_names, None)
-    dataset = ImageDataset(images.reader, images.audit.paths, classifier.transform)
-    prepared = torch.stack([dataset[i].image for i in range(len(dataset))])
-    labels = torch.tensor(images.audit.labels)
-    layer = first_block(classifier.model, find_spatial_layers(classifier, prepared[:4]))
-    settings, rng = SearchSettings(), np.random.default_rng(0)
-    with watch_network(classifier, layer) as probe:
-        timed = TimedProbe(probe)
-        torch.autograd.grad = timed.grad
-        start = time.perf_counter()
-        evidence = find_evidence(timed, prepared, labels, settings)
-        evidence = judge_with_squares(timed, prepared, evidence, settings.batch_size)
-        searched = time.perf_counter() - start
-        findings = assess_evidence(evidence, rng)
-        assessed = time.perf_counter() - start - searched
-        nulls = flip_at_random(timed, prepared, evidence, settings.batch_size, rng)
-        check_by_occlusion(timed, prepared, evidence, findings, settings.batch_size)
-        total = time.perf_counter() - start
-    torch.autograd.grad = GRAD
-    probed = total - searched - assessed
-    start = time.perf_counter()
-
-    def load(rows: np.ndarray) -> torch.Tensor:
-        return prepared[torch.from_numpy(rows)]
-
-    projected = project_concepts(classifier, layer, evidence, findings, load)
-    if projected.projections:
-        place = next(place for place in find_spatial_layers(classifier, prepared[:4]) if place.name == projected.layer)
-        network = ExaminedNetwork(classifier, None, place, load, images.classes)
-        remove_projected(network, projected.projections, evidence, findings, lambda _: np.random.default_rng(1))
-    projecting = time.perf_counter() - start
-    n_concepts = len(findings.concepts)
-    print(f"{len(prepared):,} images of {len(nulls)} classes, {n_concepts} concepts, {options.threads} threads")
-    print(f"  evidence, with squares   {searched:8.1f} s   {evidence.n_passes / len(prepared):.1f} passes per image")
-    print(f"  nulls, check             {probed:8.1f} s")
-    print(f"  concepts and intervals   {assessed:8.1f} s")
-    print(f"  so far                   {total:8.1f} s   of it the passes themselves {timed.seconds / total:.0%}")
-    print(f"  projections              {projecting:8.1f} s")
-    print(f"  together                 {total + projecting:8.1f} s")
+    lines = [("images of a class", "examined", "passes an image", "CPU seconds", *SHOWN)]
+    for words in options.rounds:
+        start, judged, n_images, n_passes = time.process_time(), [], 0, 0
+        for folder in options.folders:
+            own, outcome = measure(folder, tuple(map(int, words.split("+"))), options.seconds)
+            judged += own
+            n_images, n_passes = n_images + outcome.evidence.n_images, n_passes + outcome.evidence.n_passes
+        scores = score(judged)
+        shown = (f"{scores[name]:.2f}" if name in scores else "–" for name in SHOWN)
+        seconds = time.process_time() - start
+        lines.append((words, str(n_images), f"{n_passes / max(1, n_images):.1f}", f"{seconds:.0f}", *shown))
+    print_table(lines)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def judge_folder(folder: Path, audit: str) -> tuple[list[Judged], float | None]:
     result = load_audit(folder / audit)
     said = {entry.name: entry.image_reliance for entry in result.classes}
     judged = [
-        _judge(truth["name"], name, entry, reliance)
+        judge_class(truth["name"], name, entry, reliance)
         for name, entry in truth["classes"].items()
         if (reliance := said.get(name)) is not None
     ]
@@ -86,7 +86,7 @@ def judge_folder(folder: Path, audit: str) -> tuple[list[Judged], float | None]:
     return judged, info.n_passes / info.n_images if info and info.n_images else None
 
 
-def _judge(unit: str, name: str, truth: dict[str, Any], said: ImageReliance) -> Judged:
+def judge_class(unit: str, name: str, truth: dict[str, Any], said: ImageReliance) -> Judged:
     costs = {cue: entry["class_drop"] for cue, entry in truth["cues"].items()}
     cue = max(costs, key=costs.__getitem__) if costs else None
     entry = truth["cues"][cue] if cue else {"kind": "none", "families": (), "class_drop": 0.0, "drop": 0.0}

@@ -25,7 +25,7 @@ from torch import Tensor
 from salve_audit.evidence.findings import EvidenceFindings, Share, flips_without_concept
 from salve_audit.evidence.probe import Probe, hard_margin
 from salve_audit.evidence.regions import fill_regions, to_pixels
-from salve_audit.evidence.search import SIDES, Evidence, judge_with_squares
+from salve_audit.evidence.search import Evidence, judge_with_squares
 from salve_audit.reliance.survival import wilson
 from salve_audit.results import OcclusionCheck
 
@@ -44,24 +44,27 @@ def flip_at_random(
         batch_size: images at once.
         rng: draws the places.
     """
-    return summarise_chance(evidence, flips_at_random(probe, images, evidence, batch_size, rng))
+    flipped, _ = flips_at_random(probe, images, evidence, batch_size, rng)
+    return summarise_chance(evidence, flipped)
 
 
 def flips_at_random(
     probe: Probe, images: Float[Tensor, "n c h w"], evidence: Evidence, batch_size: int, rng: np.random.Generator
-) -> Bool[np.ndarray, "n t"]:
-    """Mark correct images that are misclassified without a random place, in each of `N_DRAWS` draws.
+) -> tuple[Bool[np.ndarray, "n t"], int]:
+    """Mark correct images that are misclassified without a random place, in each of `N_DRAWS` draws; count the passes.
 
     The first region, as it is, is moved to a random place inside the image, and judged with squares as regions are.
     Draws are image by image: images given in several calls, with the same `rng`, get the same places.
     """
     first = evidence.regions[:, 0]
     shares = rng.random((len(first), N_DRAWS, 2))  # of the room that each has on each axis
-    flipped = torch.zeros(len(images), N_DRAWS, dtype=torch.bool)
+    flipped, n_passes = torch.zeros(len(images), N_DRAWS, dtype=torch.bool), 0
+    rows = torch.nonzero(evidence.correct & first.flatten(1).any(1))[:, 0]  # nothing else can flip
     for draw in range(N_DRAWS):
         pairs = zip(first, shares[:, draw].tolist(), strict=True)
         moved = torch.stack([move_inside(region, (down, along)) for region, (down, along) in pairs])
-        margins = _margins_without(probe, images, moved, evidence.labels, batch_size)
+        margins = torch.full_like(evidence.clean, torch.nan)
+        margins[rows] = _margins_without(probe, images, moved, evidence.labels, rows, batch_size)
         placed = dataclasses.replace(
             evidence,
             regions=moved[:, None],
@@ -69,8 +72,10 @@ def flips_at_random(
             together=margins[:, None],
             signatures=evidence.signatures[:, :1],
         )
-        flipped[:, draw] = judge_with_squares(probe, images, placed, batch_size).flips[:, 0]
-    return flipped.numpy()
+        judged = judge_with_squares(probe, images, placed, batch_size)
+        flipped[:, draw] = judged.flips[:, 0]
+        n_passes += len(rows) + judged.n_passes - placed.n_passes
+    return flipped.numpy(), n_passes
 
 
 def move_inside(region: Bool[Tensor, "gh gw"], shares: tuple[float, float]) -> Bool[Tensor, "gh gw"]:
@@ -85,26 +90,20 @@ def move_inside(region: Bool[Tensor, "gh gw"], shares: tuple[float, float]) -> B
     return torch.roll(region, tuple(offsets), (0, 1))
 
 
-def count_passes(evidence: Evidence) -> int:
-    """Count the passes of `flips_at_random`: images without a region have no squares."""
-    n_there = int(evidence.regions[:, 0].flatten(1).any(1).sum())
-    return N_DRAWS * (len(evidence.labels) + len(SIDES) * n_there)
-
-
 def _margins_without(
     probe: Probe,
     images: Float[Tensor, "n c h w"],
     regions: Bool[Tensor, "n gh gw"],
     labels: Int[Tensor, " n"],
+    wanted: Int[Tensor, " r"],
     batch_size: int,
-) -> Float[Tensor, " n"]:
-    """Margins with each image's region filled in, on the processor, where the evidence is."""
-    margins = []
-    for start in range(0, len(images), batch_size):
-        rows = slice(start, start + batch_size)
+) -> Float[Tensor, " r"]:
+    """Margins of the wanted images with their region filled in, on the processor, where the evidence is."""
+    margins = [torch.empty(0)]
+    for rows in torch.split(wanted, batch_size):
         removed = to_pixels(regions[rows, None].to(images), (images.shape[2], images.shape[3]))
         with torch.no_grad():
-            logits = probe(fill_regions(images[rows], removed)).logits.cpu()
+            logits = probe(fill_regions(images[rows.to(images.device)], removed)).logits.cpu()
         margins.append(hard_margin(logits, labels[rows]))
     return torch.cat(margins)
 

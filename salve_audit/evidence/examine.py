@@ -14,22 +14,31 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from salve_audit.errors import LayerError
+from salve_audit.evidence.alike import CellPool, pool_cells, to_cells
 from salve_audit.evidence.controls import (
     N_DRAWS,
     Cover,
     checked_slots,
-    count_passes,
     describe_checks,
     flips_at_random,
     flips_under_cover,
     summarise_chance,
 )
-from salve_audit.evidence.factors.measure import ExaminedImages, FactorNetwork, FactorOutcome, FactorRuns
+from salve_audit.evidence.factors import place
+from salve_audit.evidence.factors.measure import (
+    ClassStatistics,
+    ExaminedImages,
+    FactorNetwork,
+    FactorOutcome,
+    FactorRuns,
+)
 from salve_audit.evidence.fast_network import Clock, FastNetwork, choose_batch_size, watch_streams
 from salve_audit.evidence.findings import EvidenceFindings, Share, assess_evidence
 from salve_audit.evidence.images import EvidenceImages
+from salve_audit.evidence.insertion import insert_regions
 from salve_audit.evidence.parts import PartStore
 from salve_audit.evidence.probe import Probe, RunPrecision
+from salve_audit.evidence.regions import choose_grid
 from salve_audit.evidence.search import (
     Evidence,
     SearchSettings,
@@ -41,9 +50,12 @@ from salve_audit.evidence.search import (
 from salve_audit.inputs.model.classifier import Classifier
 from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.inputs.reasons import summarise_error
-from salve_audit.results import OcclusionCheck
+from salve_audit.reliance.survival import wilson
+from salve_audit.results import ConceptInsertion, OcclusionCheck
 from salve_audit.spatial.layers import SpatialLayer
 
+POOLED = 24  # images of all classes, which say how alike cells are by chance
+NARROW = 0.25  # 95 % interval of a class's share: no more images are searched
 SEARCHED = 0.6  # of the time, at most, by when the search ends: controls and concepts take the rest
 
 
@@ -84,12 +96,14 @@ class Controls:
         chance: by class, the share that is misclassified without a random place.
         factors: predictions with each global factor removed and inserted.
         checks: by class, whether covering the same places agrees.
+        insertions: of concepts into other classes' images.
         n_passes: forward passes of one image.
     """
 
     chance: Mapping[int, Share]
     factors: FactorOutcome
     checks: Mapping[int, OcclusionCheck]
+    insertions: Mapping[int, ConceptInsertion]
     n_passes: int
 
 
@@ -124,36 +138,76 @@ def search_evidence(network: AuditedNetwork, images: EvidenceImages) -> tuple[Ev
 
 
 def _search(fast: FastNetwork, images: EvidenceImages) -> Evidence:
-    """Search until the time is over; which regions are alike is judged once all images of a class are there.
+    """Search the first images of every class, then more of those whose share of lost images is not known well enough.
+
+    Ends when all classes are decided, there are no more images, or the time is over. Which regions are alike is judged
+    once all images of a class are there.
 
     Raises:
         LayerError: no class was finished in time.
     """
-    parts: list[Evidence] = []
+    pool, parts = _pool(fast, images), list[Evidence]()
     for labels, part in images.read_first():
-        n_before = len(parts)
-        batches = fast.batches(len(part), (part.shape[2], part.shape[3]))
-        parts += _search_part(fast, part.to(fast.device), labels.to(fast.device), batches)
-        if len(parts) - n_before < len(batches):
+        if not _add_part(fast, parts, labels, part, pool):
             break
-    n_searched = sum(len(part.labels) for part in parts)
-    n_finished = images.keep_finished(n_searched)
+    n_finished = images.keep_finished(sum(len(part.labels) for part in parts))
     if not n_finished:
         raise LayerError("image reliance", f"no class was finished within {fast.clock.seconds:g} s")
     joined = join_evidence(parts)
-    parts.clear()  # of a thousand classes a few hundred megabytes
-    finished = dataclasses.replace(joined.take(slice(n_finished)), n_passes=joined.n_passes)
-    return _judge(fast, images, merge_alike(finished))
+    n_passes = joined.n_passes + (0 if pool is None else len(pool.labels))
+    evidence = dataclasses.replace(joined.take(slice(n_finished)), n_passes=n_passes)
+    for rows in images.later:
+        wanted = rows[np.isin(images.audit_labels[rows], list_undecided(evidence))]
+        parts = [evidence]
+        for labels, part in images.read_more(wanted):
+            if not _add_part(fast, parts, labels, part, pool):
+                break
+        evidence = join_evidence(parts)
+        images.keep(len(evidence.labels))
+    return _judge(fast, images, merge_alike(evidence))
 
 
-def _search_part(fast: FastNetwork, images: Tensor, labels: Int[Tensor, " n"], batches: list[slice]) -> list[Evidence]:
+def list_undecided(evidence: Evidence) -> list[int]:
+    """List the classes whose share of images that some region flips has too wide an interval."""
+    labels, flips = evidence.labels.numpy(), evidence.flips.any(1).numpy()
+    undecided = []
+    for label in np.unique(labels).tolist():
+        own = flips[labels == label]
+        low, high = wilson(int(own.sum()), len(own))
+        if high - low > NARROW:
+            undecided.append(label)
+    return undecided
+
+
+def _pool(fast: FastNetwork, images: EvidenceImages) -> CellPool | None:
+    """What cells look like in a few images of as many classes as there are among them."""
+    labels, few = images.peek(POOLED)
+    if not len(few):
+        return None
+    parts = fast.batches(len(few), (few.shape[2], few.shape[3]))
+    grid = choose_grid(int(few.shape[2]), int(few.shape[3]))
+    with torch.no_grad():
+        cells = [to_cells(fast.probe(few[rows].to(fast.device)).maps, grid) for rows in parts]
+    return pool_cells(torch.cat(cells), labels.to(fast.device))
+
+
+def _add_part(fast: FastNetwork, parts: list[Evidence], labels: Tensor, images: Tensor, pool: CellPool | None) -> bool:
+    """Search a part, and say whether all of it was in time."""
+    n_before, batches = len(parts), fast.batches(len(images), (images.shape[2], images.shape[3]))
+    parts += _search_part(fast, images.to(fast.device), labels.to(fast.device), batches, pool)
+    return len(parts) - n_before == len(batches)
+
+
+def _search_part(
+    fast: FastNetwork, images: Tensor, labels: Int[Tensor, " n"], batches: list[slice], pool: CellPool | None
+) -> list[Evidence]:
     """Evidence batch by batch, up to the first that would have begun too late."""
 
     def work(probe: Probe, rows: slice) -> Evidence | None:
         if fast.clock.is_past(SEARCHED):
             return None
         settings = SearchSettings(batch_size=rows.stop - rows.start, merged=False)
-        return find_evidence(probe, images[rows], labels[rows], settings)
+        return find_evidence(probe, images[rows], labels[rows], settings, pool)
 
     return _until_late(fast.map(work, batches))
 
@@ -198,21 +252,22 @@ class _ControlRuns:
         evidence, colour = self.evidence, self.images.spread().mean((0, 2, 3), keepdim=True)
         checked = checked_slots(evidence, self.findings)
 
-        def work(probe: Probe, item: tuple[_Batch, np.random.Generator]) -> tuple[np.ndarray, np.ndarray]:
+        def work(probe: Probe, item: tuple[_Batch, np.random.Generator]) -> tuple[np.ndarray, np.ndarray, int]:
             (batch, places), size = item, len(item[0].images)
-            moved = flips_at_random(probe, batch.images, batch.evidence, size, places)
+            moved, n_passes = flips_at_random(probe, batch.images, batch.evidence, size, places)
             cover = Cover(checked[batch.rows], colour)
-            return moved, flips_under_cover(probe, batch.images, batch.evidence, cover, size)
+            return moved, flips_under_cover(probe, batch.images, batch.evidence, cover, size), n_passes
 
         batches = _iterate_batches(self.fast, self.images, evidence)
-        columns = zip(*self.fast.map(work, _with_generators(batches, rng)), strict=True)
-        moved, covered = (np.concatenate(column) for column in columns)
+        moved, covered, passes = zip(*self.fast.map(work, _with_generators(batches, rng)), strict=True)
         factors = self._run_factors()
+        inserted = insert_regions(self.fast, self.images, evidence, self.findings, rng)
         return Controls(
-            chance=summarise_chance(evidence, moved),
+            chance=summarise_chance(evidence, np.concatenate(moved)),
             factors=factors,
-            checks=describe_checks(evidence, self.findings, covered),
-            n_passes=factors.n_passes + count_passes(evidence) + int(checked.sum()),
+            checks=describe_checks(evidence, self.findings, np.concatenate(covered)),
+            insertions=inserted.insertions,
+            n_passes=factors.n_passes + inserted.n_passes + sum(passes) + int(checked.sum()),
         )
 
     def _run_factors(self) -> FactorOutcome:
@@ -225,12 +280,15 @@ class _ControlRuns:
             lambda images: choose_batch_size((images.shape[2], images.shape[3]), fast.device),
             fast.map,
         )
-        return FactorRuns(network, self.images, examined_images(self.evidence), fast.clock.is_past).measure()
+        evidence = self.evidence
+        places = place.find_places(evidence.heat, evidence.labels, evidence.correct)
+        given = {place.NAME: ClassStatistics(places, torch.ones(len(places)))} if places.any() else {}
+        return FactorRuns(network, self.images, examined_images(evidence), fast.clock.is_past, given).measure()
 
 
 def examined_images(evidence: Evidence) -> ExaminedImages:
     """Labels and correctness of the images, as the global factors need them."""
-    return ExaminedImages(evidence.labels.cpu().numpy(), evidence.correct.cpu().numpy())
+    return ExaminedImages(evidence.labels.cpu().numpy(), evidence.clean.double().cpu().numpy())
 
 
 def _with_generators(

@@ -39,6 +39,7 @@ class EvidenceImages:
         spec: how images are prepared.
         rows: (n,) of the audit split.
         workers: decoding processes.
+        later: further rows, round by round, of which classes that are undecided are given more.
         held_bytes: of prepared images at a time, at most.
         advance: is told how many images of how many were looked at, in all rounds over them.
     """
@@ -51,6 +52,7 @@ class EvidenceImages:
     workers: int
     held_bytes: int = HELD
     advance: Callable[[int, int], None] | None = None
+    later: Sequence[Int[np.ndarray, " l"]] = ()
     _seen: int = 0
     _all: Tensor | None = field(default=None, repr=False)
     _readable: list[Int[np.ndarray, " r"]] = field(default_factory=list, repr=False)
@@ -83,6 +85,13 @@ class EvidenceImages:
             return self._all[torch.from_numpy(positions)]
         paths = [self.path(position) for position in positions.tolist()]
         return require_images(self.images.reader, paths, self.spec, self._settings(len(paths)))
+
+    def peek(self, n: int) -> tuple[Int[Tensor, " m"], Float[Tensor, "m c h w"]]:
+        """Class indices and prepared images of `n` spread over all, at most, before it is known which can be read."""
+        rows = spread_rows(self.rows, min(n, self.most))
+        paths = [self.paths[row] for row in rows]
+        loaded = load_batch(self.images.reader, paths, self.spec, self._settings(len(paths)))
+        return torch.from_numpy(self.audit_labels[rows[loaded.rows]]), loaded.images
 
     def parts(self) -> Iterator[tuple[slice, Float[Tensor, "m c h w"]]]:
         """Yield all images in parts that may be held: their positions and the prepared images."""
@@ -127,6 +136,23 @@ class EvidenceImages:
             log.warning("%d images could not be read again and are left out", len(self) - len(left))
         self.rows, self._n_taken = left, len(left)
 
+    def read_more(self, rows: Int[np.ndarray, " m"]) -> Iterator[tuple[Int[Tensor, " m"], Float[Tensor, "m c h w"]]]:
+        """Add these rows of the audit split to the images, and yield them as `read_first` does."""
+        for start in range(0, len(rows), self.most):
+            part = rows[start : start + self.most]
+            paths = [self.paths[row] for row in part]
+            loaded = load_batch(self.images.reader, paths, self.spec, self._settings(len(paths)))
+            self.rows = np.concatenate([self.rows, part[loaded.rows]])
+            if self._all is not None:
+                self._all = torch.cat([self._all, loaded.images]) if len(self.rows) <= self.most else None
+            if loaded.rows:
+                yield torch.from_numpy(self.audit_labels[part[loaded.rows]]), loaded.images
+
+    def keep(self, n: int) -> None:
+        """Keep the first `n` images."""
+        self.rows = self.rows[:n]
+        self._all = None if self._all is None else self._all[:n]
+
     def keep_finished(self, n: int) -> int:
         """Keep of the first `n` images that `read_first` gave those whose class has no other image; return how many.
 
@@ -137,7 +163,7 @@ class EvidenceImages:
         if len(rest):
             kept = kept[self.audit_labels[kept] != self.audit_labels[rest[0]]]
         self.rows = kept
-        self._all = None if self._all is None else self._all[: len(kept)]
+        self.keep(len(kept))
         return len(kept)
 
     def _tell(self, n: int) -> None:

@@ -118,7 +118,8 @@ def add_factors(
             continue
         changed[label] = _cap_redundancy(_depend_on(changed[label], chosen, len(extended)))
         own = (ConceptEffect(classes[label], chosen.removed, chosen.low, chosen.high),)
-        area = FACTORS[chosen.name].area
+        areas = answers[chosen.name].area
+        area = FACTORS[chosen.name].area if areas is None else float(areas[label])
         extended.append(
             Concept(len(extended), "image", classes[label], (), area, chosen.n, own, chosen.kind, factor=chosen.name)
         )

@@ -27,6 +27,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from salve_audit.evidence.alike import CellPool, find_alike, to_cells
 from salve_audit.evidence.probe import Probe, hard_margin
 from salve_audit.evidence.regions import (
     COUNTED,
@@ -41,8 +42,9 @@ from salve_audit.evidence.regions import (
 
 ALIKE = 90  # percentile of the likeness of first regions between images of the class
 SIDES = (3 / 8, 1 / 2)  # of squares, as a share of the image's longer side
-MOST_REGIONS = 3  # removed from an image, one after the other
-_ROWS = ("labels", "clean", "regions", "alone", "together", "signatures")  # with a row for each image
+MOST_REGIONS = 2  # removed from an image, one after the other
+COVERED = 0.5  # of a region's cells, in the larger square, for squares to have a say: a frame is judged by itself
+_ROWS = ("labels", "clean", "regions", "alone", "together", "signatures", "heat")  # with a row for each image
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Evidence:
         alone: (n, j) margin with that region alone removed.
         together: (n, j) margin with it and all before it removed.
         signatures: (n, j, d) what the layer's activations lose there, which distinguishes kinds of evidence.
+        heat: (n, gh, gw) evidence per cell with nothing removed, 0 or more; 0 in images that were not searched.
         n_passes: forward passes of one image, a backward pass counted as two.
     """
 
@@ -65,6 +68,7 @@ class Evidence:
     alone: Float[Tensor, "n j"]
     together: Float[Tensor, "n j"]
     signatures: Float[Tensor, "n j d"]
+    heat: Float[Tensor, "n gh gw"]
     n_passes: int
 
     @property
@@ -167,7 +171,7 @@ def judge_with_squares(probe: Probe, images: Float[Tensor, "n c h w"], evidence:
     """
     assert len(images) == len(evidence.labels), f"{len(images)} images, evidence of {len(evidence.labels)}"
     alone, n_passes = evidence.alone.clone(), evidence.n_passes
-    there = evidence.regions.flatten(2).any(2) & evidence.alone.isfinite()
+    there = mark_compact(evidence.regions) & evidence.alone.isfinite()
     for slot in range(alone.shape[1]):
         for rows in torch.split(torch.nonzero(there[:, slot])[:, 0], batch_size):
             regions = evidence.regions[rows, slot]
@@ -181,6 +185,21 @@ def judge_with_squares(probe: Probe, images: Float[Tensor, "n c h w"], evidence:
                 n_passes += len(rows)
             alone[rows, slot] = torch.stack(margins).mean(0)
     return dataclasses.replace(evidence, alone=alone, n_passes=n_passes)
+
+
+def mark_compact(regions: Bool[Tensor, "n j gh gw"]) -> Bool[Tensor, "n j"]:
+    """Mark regions of which the larger square has half: squares inside of a frame say nothing about it."""
+    flat, reach = regions.flatten(0, 1), max(SIDES) * max(regions.shape[2:]) / 2
+    near = _near_mean(flat.sum(2), reach)[:, :, None] & _near_mean(flat.sum(1), reach)[:, None, :]
+    inside, size = (flat & near).flatten(1).sum(1), flat.flatten(1).sum(1)
+    return ((size > 0) & (inside >= COVERED * size)).view(regions.shape[:2])
+
+
+def _near_mean(counts: Int[Tensor, "b g"], reach: float) -> Bool[Tensor, "b g"]:
+    """Cells of one axis within `reach` of the mean place of what is counted along it, wherever that is."""
+    places = torch.arange(counts.shape[1])
+    mean = (counts * places).sum(1, keepdim=True) / counts.sum(1, keepdim=True).clamp(min=1)
+    return (places - mean).abs() <= reach
 
 
 def square_around(regions: Bool[Tensor, "b gh gw"], share: float) -> Bool[Tensor, "b gh gw"]:
@@ -213,18 +232,22 @@ class SearchSettings:
         batch_size: images at once.
     """
 
-    n_steps: int = 2
+    n_steps: int = 1
     spread: float = 1.0
     share: float = 0.25
     margin: int = 2
-    n_grown: int = 1
+    n_grown: int = 0
     most: int = MOST_REGIONS
     merged: bool = True
     batch_size: int = 100
 
 
 def find_evidence(
-    probe: Probe, images: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"], settings: SearchSettings
+    probe: Probe,
+    images: Float[Tensor, "n c h w"],
+    labels: Int[Tensor, " n"],
+    settings: SearchSettings,
+    pool: CellPool | None = None,
 ) -> Evidence:
     """Search the evidence regions of every image; images that are misclassified from the start have none.
 
@@ -236,11 +259,12 @@ def find_evidence(
         images: prepared, on the probe's device.
         labels: class indices whose evidence is searched, on the same device.
         settings: of the search.
+        pool: of images of all classes, which says what is alike by chance; None: regions are what attribution finds.
     """
     assert len(images) == len(labels) > 0, f"{len(images)} images for {len(labels)} labels"
     starts = range(0, len(images), settings.batch_size)
     batches = [slice(start, start + settings.batch_size) for start in starts]
-    evidence = join_evidence([_Search(probe, images[rows], labels[rows], settings).run() for rows in batches])
+    evidence = join_evidence([_Search(probe, images[rows], labels[rows], settings, pool).run() for rows in batches])
     return merge_alike(evidence) if settings.merged else evidence
 
 
@@ -256,13 +280,16 @@ def find_heat(
 class _Search:
     """The search in one batch; every array has a row for each of its images, `rows` are those still searched."""
 
-    def __init__(self, probe: Probe, images: Tensor, labels: Tensor, settings: SearchSettings) -> None:
-        self.probe, self.images, self.labels, self.settings = probe, images, labels, settings
+    def __init__(
+        self, probe: Probe, images: Tensor, labels: Tensor, settings: SearchSettings, pool: CellPool | None
+    ) -> None:
+        self.probe, self.images, self.labels, self.settings, self.pool = probe, images, labels, settings, pool
         self.size = (int(images.shape[2]), int(images.shape[3]))
         self.grid = choose_grid(*self.size)
         with torch.no_grad():
             output = probe(images)
         self.maps, self.n_passes = output.maps, len(images)
+        self.cells = to_cells(output.maps, self.grid) if pool is not None else output.maps
         n, j, d = len(images), settings.most, output.maps.shape[1]
         self.evidence = Evidence(
             labels,
@@ -271,6 +298,7 @@ class _Search:
             images.new_full((n, j), torch.nan),
             images.new_full((n, j), torch.nan),
             images.new_full((n, j, d), torch.nan),
+            images.new_zeros(n, *self.grid),
             0,
         )
 
@@ -296,12 +324,16 @@ class _Search:
         """Cells of the strongest region once the cells in `removed` are gone."""
         settings = self.settings
         heat = self._attribute(rows, removed)
+        if not removed.any():  # the first region: nothing is gone yet
+            self.evidence.heat[rows] = heat[:, 0]
         region, first = peak_region(heat, settings.share, settings.margin)
         for _ in range(settings.n_grown):
             heat = self._attribute(rows, torch.maximum(removed, region))
             highest = heat.flatten(1).amax(1).view(-1, 1, 1, 1)
             least = settings.share * torch.maximum(first, highest)
             region = grow_region(region, heat, least, settings.margin)
+        if self.pool is not None:
+            region = torch.maximum(region, find_alike(self.cells[rows], region, self.labels[rows], self.pool))
         return region * (1 - removed)
 
     def _attribute(self, rows: Tensor, removed: Tensor) -> Float[Tensor, "r 1 gh gw"]:

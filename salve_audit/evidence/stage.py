@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,26 +19,19 @@ from salve_audit.activations.images import first_images
 from salve_audit.activations.spread import spread_rows
 from salve_audit.activations.store import FP32
 from salve_audit.activations.streams import copy_for_streams
-from salve_audit.errors import DataError, LayerError, SalveError
+from salve_audit.errors import DataError, SalveError
 from salve_audit.evidence.background_stage import BackgroundInputs, measure_background
 from salve_audit.evidence.concept_file import serialise_concepts
 from salve_audit.evidence.drawing import ShownImages, draw_concepts, draw_factors
 from salve_audit.evidence.examine import AuditedNetwork, Controls, examined_images, search_evidence
 from salve_audit.evidence.factors.class_means import ClassMeans, gather_class_means
 from salve_audit.evidence.factors.measure import TIED, predict
-from salve_audit.evidence.fast_network import (
-    Clock,
-    FastNetwork,
-    choose_batch_size,
-    choose_run_precision,
-    run_gradient,
-    watch_streams,
-)
+from salve_audit.evidence.fast_network import Clock, choose_run_precision
 from salve_audit.evidence.findings import EvidenceFindings
 from salve_audit.evidence.images import EvidenceImages
 from salve_audit.evidence.looks import RegionSources
 from salve_audit.evidence.parts import PartStore
-from salve_audit.evidence.probe import Probe, watch_network
+from salve_audit.evidence.probe import watch_network
 from salve_audit.evidence.projection_fitting import ConceptProjections, project_concepts
 from salve_audit.evidence.properties import add_looks
 from salve_audit.evidence.records import add_factors, describe_classes, describe_concepts
@@ -64,9 +55,7 @@ METHOD = (
     "compression) are brought to the other classes' values in its images, and to its own in theirs."
 )
 TRACED = 4  # images that layers are found on
-PER_CLASS = (100, 60, 40, 30)  # images; fewer where time is short, and below 30 a class is thin: rather fewer classes
-GRADIENTS, FORWARDS = 5, 14  # runs of a single image, about, controls included
-ROUNDS = 2  # of a batch that is timed
+PER_ROUND = (30, 30, 40)  # images of a class; below 30 it is thin
 CONTROLS, MOST_CONTROLS = 16, 256  # images of every other class beside classes that are examined again, and of all
 
 
@@ -95,6 +84,7 @@ class EvidenceInputs:
         trace: of a `LayerMemo`, so that other stages share the trace of the network; None: passes of its own.
         advance: is told how far it is, see `EvidenceImages`.
         parts: gives a store for the batches of the search that its name describes; None: nothing is kept of it.
+        rounds: images of a class that each round adds, after the first only where it is undecided.
     """
 
     classifier: Classifier
@@ -116,6 +106,7 @@ class EvidenceInputs:
     trace: TraceLayers | None = None
     advance: Callable[[int, int], None] | None = None
     parts: Callable[[str], PartStore] | None = None
+    rounds: Sequence[int] = PER_ROUND
 
 
 @dataclass(frozen=True)
@@ -180,19 +171,22 @@ class _Run:
 
 def _measure(inputs: EvidenceInputs, classes: Sequence[ClassReliance]) -> EvidenceOutcome:
     network = _prepare(inputs)
-    sample = _choose(inputs, network)
-    log.info("evidence regions in %d images, at most %d per class", len(sample.rows), sample.n_per_class)
+    first, *later = _choose(inputs)
+    log.info("evidence regions in %d images, and %d more of undecided classes", len(first), sum(map(len, later)))
     images = EvidenceImages(
-        inputs.images, inputs.paths, inputs.labels, network.classifier.transform, sample.rows, inputs.workers
+        inputs.images, inputs.paths, inputs.labels, network.classifier.transform, first, inputs.workers, later=later
     )
     images.advance = inputs.advance
     if inputs.parts is not None:
-        network = dataclasses.replace(network, parts=inputs.parts(f"{sample.rows.tolist()} {network.precision}"))
+        network = dataclasses.replace(network, parts=inputs.parts(f"{first.tolist()} {network.precision}"))
     evidence, findings, controls = search_evidence(network, images)
     run = _Run(network, images, evidence, findings, inputs.trace)
     concepts, projections, removed = _remove_inside(run, inputs.classes)
     sources = RegionSources(images.load, images.path, images.spec)
     concepts = add_looks(concepts, findings, evidence, sources, network.rng("properties"))
+    concepts = tuple(
+        dataclasses.replace(concept, insertion=controls.insertions.get(concept.index)) for concept in concepts
+    )
     records = describe_classes(findings, controls.chance, controls.checks)
     examined = examined_images(evidence)
     records, concepts = add_factors(records, concepts, controls.factors.answers, examined, inputs.classes)
@@ -206,7 +200,7 @@ def _measure(inputs: EvidenceInputs, classes: Sequence[ClassReliance]) -> Eviden
     info = EvidenceInfo(
         METHOD,
         network.layer.name,
-        sample.n_per_class,
+        int(np.bincount(evidence.labels.numpy()).max()),
         evidence.n_passes + controls.n_passes + removed.n_passes + n_exchanged,
         n_left,
         n_images=len(evidence.labels),
@@ -321,95 +315,41 @@ def choose_evidence_layer(
     return layer
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Images to examine.
-
-    Attributes:
-        rows: (n,) of the audit split, class by class, the most fragile class first.
-        n_per_class: images per class, at most.
-    """
-
-    rows: Int[np.ndarray, " n"]
-    n_per_class: int
-
-
-def _choose(inputs: EvidenceInputs, network: AuditedNetwork) -> Sample:
-    """Choose the sample that there is time for, by what a real batch takes."""
-    if inputs.seconds is None:
-        return _choose_for(inputs, None)
-    size = choose_batch_size(network.classifier.transform.input_size[1:], network.device)
-    batch = read_first_images(network.classifier, inputs.images, inputs.paths, size).to(network.device)
-    with watch_streams(network.classifier, network.layer, network.head, network.precision, network.clock) as fast:
-        seconds = time_image(fast, batch)
-    log.info("%.0f ms an image", 1000 * seconds)
-    return _choose_for(inputs, int(inputs.seconds / seconds))
-
-
-def _choose_for(inputs: EvidenceInputs, affordable: int | None) -> Sample:
+def _choose(inputs: EvidenceInputs) -> list[Int[np.ndarray, " m"]]:
+    """Choose the rows of each round."""
     if inputs.sizes:
-        return choose_again(inputs.labels, inputs.sizes, affordable)
-    return choose_sample(inputs.labels, inputs.fragility, affordable)
+        return [choose_again(inputs.labels, inputs.sizes)]
+    return choose_rounds(inputs.labels, inputs.fragility, inputs.rounds)
 
 
-def time_image(fast: FastNetwork, batch: Float[Tensor, "n c h w"]) -> float:
-    """Measure the seconds that the examination of an image will take about, by a batch on each stream."""
-
-    def run(probe: Probe, forward: bool) -> None:
-        with torch.no_grad():
-            _ = probe(batch) if forward else run_gradient(probe, batch)
-
-    total = 0.0
-    for forward, n_runs in ((True, FORWARDS), (False, GRADIENTS)):
-        best = float("inf")
-        for _ in range(ROUNDS):
-            start = time.perf_counter()
-            fast.map(run, [forward] * len(fast.probes))
-            best = min(best, time.perf_counter() - start)
-        total += n_runs * best
-    return total / (len(batch) * len(fast.probes))
-
-
-def choose_sample(labels: Int[np.ndarray, " n"], fragility: Float[np.ndarray, " k"], affordable: int | None) -> Sample:
-    """Choose images spread evenly over each class, the most fragile class first.
+def choose_rounds(
+    labels: Int[np.ndarray, " n"], fragility: Float[np.ndarray, " k"], sizes: Sequence[int] = PER_ROUND
+) -> list[Int[np.ndarray, " m"]]:
+    """Choose images spread evenly over each class, round by round, in each the most fragile class first.
 
     Args:
         labels: of the audit split.
         fragility: the smaller, the sooner a class is examined; nan: last.
-        affordable: images that there is time for, about; None: as many as wanted. Where even few of each class are too
-            many, the sample is larger, and the time ends the search.
+        sizes: images of a class in each round.
     """
     present = np.unique(labels)
     order = present[np.argsort(np.where(np.isnan(fragility), np.inf, fragility)[present], kind="stable")]
-    there = np.array([np.count_nonzero(labels == label) for label in order])
-    fitting = (n for n in PER_CLASS if affordable is None or np.minimum(there, n).sum() <= affordable)
-    per_class = next(fitting, PER_CLASS[-1])
-    rows = [spread_rows(np.flatnonzero(labels == label), per_class) for label in order]
-    return Sample(np.concatenate(rows), per_class)
+    left, rounds = [np.flatnonzero(labels == label) for label in order], []
+    for n in sizes:
+        rounds.append(np.concatenate([spread_rows(rows, n) for rows in left]))
+        left = [np.setdiff1d(rows, rounds[-1]) for rows in left]
+    return rounds
 
 
-def choose_again(labels: Int[np.ndarray, " n"], sizes: Mapping[int, int], affordable: int | None) -> Sample:
-    """Choose so many images of these classes, as far as there is time, after a few of the other classes as control.
+def choose_again(labels: Int[np.ndarray, " n"], sizes: Mapping[int, int]) -> Int[np.ndarray, " m"]:
+    """Choose so many images of these classes, after a few of the other classes as control.
 
     Args:
         labels: of the audit split.
-        sizes: images by class index; the first classes are chosen first, and none in part.
-        affordable: images that there is time for, about; None: any number.
-
-    Raises:
-        LayerError: there is no time for any of the classes.
+        sizes: images by class index; the first classes are chosen first.
     """
     others = [label for label in np.unique(labels).tolist() if label not in sizes]
     each = max(1, min(CONTROLS, MOST_CONTROLS // max(1, len(others))))
     chosen = [spread_rows(np.flatnonzero(labels == label), each) for label in others[:MOST_CONTROLS]]
-    left = math.inf if affordable is None else affordable - sum(map(len, chosen))
-    n_controls = len(chosen)
-    for label, n in sizes.items():
-        rows = spread_rows(np.flatnonzero(labels == label), n)
-        if len(rows) > left:
-            break
-        chosen.append(rows)
-        left -= len(rows)
-    if len(chosen) == n_controls:
-        raise LayerError("image reliance", "the time does not suffice for more images of any class")
-    return Sample(np.concatenate(chosen), max(map(len, chosen)))
+    chosen += [spread_rows(np.flatnonzero(labels == label), n) for label, n in sizes.items()]
+    return np.concatenate(chosen)

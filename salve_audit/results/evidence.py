@@ -152,6 +152,24 @@ class ConceptRemoval:
 
 
 @dataclass(frozen=True)
+class ConceptInsertion:
+    """What pasting a concept's regions over images of other classes does: whether it alone is enough."""
+
+    n: int  # images of other classes
+    inserted: float  # share that becomes the concept's class
+    low: float  # 95 % interval
+    high: float
+    chance: float  # the same with random places of the same images pasted
+    chance_high: float
+
+    @property
+    def is_sufficient(self) -> bool:
+        """Whether more become the class than by chance, and at least half do."""
+        excess = self.inserted - self.chance
+        return self.inserted >= 0.5 and excess > math.hypot(self.inserted - self.low, self.chance_high - self.chance)
+
+
+@dataclass(frozen=True)
 class Concept:
     """Something in the images of one class that the network reads."""
 
@@ -169,6 +187,7 @@ class Concept:
     factor: str = ""  # name of the global factor; empty: a region, or, in files of before, the kind is the name
     look: ConceptLook | None = None  # by which a later audit knows it again; None: a global factor, or an earlier file
     properties: ConceptProperties | None = None  # None: too few regions, or as above
+    insertion: ConceptInsertion | None = None  # of each class's strongest region; a factor's is in factors[]
 
 
 @dataclass(frozen=True)

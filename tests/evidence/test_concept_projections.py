@@ -44,7 +44,8 @@ def spotted() -> tuple[Tensor, Evidence]:
         regions[row, 0, top : top + 10, left : left + 10] = True
         images[row, label, top + 2 : top + 8, left + 2 : left + 8] += 3
     ones = torch.ones(2 * N)
-    return images, Evidence(labels, ones, regions, -ones[:, None], -ones[:, None], torch.ones(2 * N, 1, 4), 0)
+    signatures, heat = torch.ones(2 * N, 1, 4), regions[:, 0].float()
+    return images, Evidence(labels, ones, regions, -ones[:, None], -ones[:, None], signatures, heat, 0)
 
 
 def findings(reliance: tuple[float, float]) -> EvidenceFindings:
@@ -151,7 +152,8 @@ def test_ranks_are_tried_on_few_images_of_the_concept_and_of_other_classes() -> 
     n = 40  # images of each class, more than are tried
     labels, ones = torch.arange(2).repeat_interleave(n), torch.ones(2 * n)
     regions = torch.ones(2 * n, 1, 2, 2, dtype=torch.bool)
-    evidence = Evidence(labels, ones, regions, -ones[:, None], -ones[:, None], torch.ones(2 * n, 1, 4), 0)
+    signatures, heat = torch.ones(2 * n, 1, 4), regions[:, 0].float()
+    evidence = Evidence(labels, ones, regions, -ones[:, None], -ones[:, None], signatures, heat, 0)
     tried: list[np.ndarray] = []
 
     class RecordedTrials(RankTrials):

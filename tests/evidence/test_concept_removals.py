@@ -123,7 +123,7 @@ def decisive_squares(labels: Tensor, rng: np.random.Generator) -> Evidence:
     margin[:, 0] = -1.0
     signatures = torch.full((n, 3, 4), torch.nan)
     signatures[:, 0] = torch.from_numpy(rng.standard_normal((n, 4))).float()
-    return Evidence(labels, torch.ones(n), regions, margin, margin, signatures, 20 * n)
+    return Evidence(labels, torch.ones(n), regions, margin, margin, signatures, regions[:, 0].float(), 20 * n)
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,8 @@ def hand_made() -> Evidence:
     alone[:2, :2], together[:2, :2] = torch.tensor([3.0, 4.0]), torch.tensor([3.0, -2.0])
     signatures[0, 1] = signatures[0, 0] + 0.01
     signatures[1, 1] = -signatures[1, 0]
-    return Evidence(torch.zeros(n, dtype=torch.long), torch.full((n,), 5.0), regions, alone, together, signatures, 1)
+    labels, heat = torch.zeros(n, dtype=torch.long), regions[:, 0].float()
+    return Evidence(labels, torch.full((n,), 5.0), regions, alone, together, signatures, heat, 1)
 
 
 def test_halves_of_one_thing_become_one_region() -> None:

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from salve_audit.activations.spread import spread_rows
 from salve_audit.errors import DataError, LayerError
 from salve_audit.evidence import fast_network, stage
+from salve_audit.evidence.alike import pool_cells, to_cells
 from salve_audit.evidence.controls import check_by_occlusion, flip_at_random
-from salve_audit.evidence.examine import AuditedNetwork, search_evidence
+from salve_audit.evidence.examine import POOLED, AuditedNetwork, search_evidence
 from salve_audit.evidence.factors.bank import FACTORS
 from salve_audit.evidence.fast_network import Clock
 from salve_audit.evidence.findings import assess_evidence
@@ -124,8 +126,11 @@ def test_parts_find_what_one_call_with_all_images_finds(
     assert evidence.n_passes + controls.n_passes == sum(passes)
     prepared, labels = prepare(images, rows, network).load(np.arange(len(rows))), examined.labels
     with watch_network(network.classifier, network.layer, network.head) as probe:
-        expected = judge_with_squares(probe, prepared, find_evidence(probe, prepared, labels, SearchSettings()), 100)
-        assert_same(evidence, expected)
+        few = spread_rows(np.arange(len(rows)), POOLED if held is None else held)
+        pool = pool_cells(to_cells(probe(prepared[few]).maps, (32, 32)), labels[few])
+        found = find_evidence(probe, prepared, labels, SearchSettings(), pool)
+        expected = judge_with_squares(probe, prepared, found, 100)
+        assert_same(dataclasses.replace(evidence, n_passes=evidence.n_passes - len(few)), expected)
         known = assess_evidence(expected, network.rng("concepts"))
         assert findings.classes == known.classes
         either, only, nothing = (finding.reliance.value for finding in known.classes)
@@ -135,6 +140,7 @@ def test_parts_find_what_one_call_with_all_images_finds(
         if held is None:  # else the average colour is that of the images that may be held
             assert controls.checks == check_by_occlusion(probe, prepared, expected, known, 100)
         assert set(controls.factors.answers) == set(FACTORS)
+        assert set(controls.insertions) == set(controls.checks)
         assert set(controls.checks) == {concept.label for concept in known.concepts}
 
 
@@ -213,7 +219,6 @@ def test_without_a_finished_class_nothing_is_measured(
 def test_the_stage_says_which_classes_there_was_no_time_for(
     images: ImageSet, network: AuditedNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "time_image", lambda *_: 1.0)
     monkeypatch.setattr(fast_network, "BATCH_PIXELS", 4 * 32 * 32)
     monkeypatch.setattr(stage, "Clock", lambda seconds: Steps(6))
     outcome = measure(images, network, seconds=300)

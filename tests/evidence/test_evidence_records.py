@@ -20,7 +20,7 @@ from salve_audit.evidence.records import (
     widen_interval,
 )
 from salve_audit.evidence.search import SearchSettings, find_evidence
-from salve_audit.evidence.stage import PER_CLASS, choose_sample
+from salve_audit.evidence.stage import PER_ROUND, choose_rounds
 from salve_audit.reliance.survival import wilson
 
 SIDE = 16
@@ -82,31 +82,23 @@ def labels() -> np.ndarray:
     return np.repeat(np.arange(10), 200)
 
 
-@pytest.mark.parametrize("affordable", [None, 10 * PER_CLASS[0]])
-def test_with_time_enough_many_images_of_all_classes_are_examined(labels: np.ndarray, affordable: int | None) -> None:
-    sample = choose_sample(labels, np.full(10, np.nan), affordable)
-    assert sample.n_per_class == PER_CLASS[0]
-    assert np.bincount(labels[sample.rows]).tolist() == [PER_CLASS[0]] * 10
-
-
-@pytest.mark.parametrize("affordable", [10 * PER_CLASS[0] - 1, 10 * PER_CLASS[2], 1])
-def test_with_less_time_fewer_images_of_all_classes_are_examined(labels: np.ndarray, affordable: int) -> None:
-    sample = choose_sample(labels, np.ones(10), affordable)
-    expected = next((n for n in PER_CLASS if 10 * n <= affordable), PER_CLASS[-1])
-    assert np.bincount(labels[sample.rows]).tolist() == [expected] * 10
-
-
-def test_classes_come_one_after_the_other_the_most_fragile_first(labels: np.ndarray) -> None:
+def test_images_come_in_rounds_each_with_the_most_fragile_class_first(labels: np.ndarray) -> None:
     fragility = np.arange(10, 0, -1.0)
     fragility[9] = np.nan  # known of no image: last
-    sample = choose_sample(labels, fragility, 1)
-    assert labels[sample.rows].tolist() == np.repeat([8, 7, 6, 5, 4, 3, 2, 1, 0, 9], PER_CLASS[-1]).tolist()
+    rounds = choose_rounds(labels, fragility)
+    for rows, n in zip(rounds, PER_ROUND, strict=True):
+        assert labels[rows].tolist() == np.repeat([8, 7, 6, 5, 4, 3, 2, 1, 0, 9], n).tolist()
+    assert len(np.unique(np.concatenate(rounds))) == 10 * sum(PER_ROUND)
 
 
 def test_classes_with_few_images_cost_no_more_than_they_have() -> None:
-    uneven = np.repeat(np.arange(3), [5, 200, 200])
-    sample = choose_sample(uneven, np.ones(3), 5 + 2 * PER_CLASS[1])
-    assert np.bincount(uneven[sample.rows]).tolist() == [5, PER_CLASS[1], PER_CLASS[1]]
+    uneven = np.repeat(np.arange(3), [5, 45, 200])
+    first, second, third = choose_rounds(uneven, np.ones(3))
+    assert [np.bincount(uneven[rows], minlength=3).tolist() for rows in (first, second, third)] == [
+        [5, PER_ROUND[0], PER_ROUND[0]],
+        [0, 45 - PER_ROUND[0], PER_ROUND[1]],
+        [0, 0, PER_ROUND[2]],
+    ]
 
 
 def test_a_class_that_depends_on_no_place_is_found_by_its_global_factor() -> None:
@@ -118,7 +110,7 @@ def test_a_class_that_depends_on_no_place_is_found_by_its_global_factor() -> Non
     lost = np.where(kept == 0, 1, kept)
     nothing = (np.full((2, 0), UNSEEN), np.empty(0, int))
     answers = {"border": FactorAnswers(lost, every, *nothing), "colour": FactorAnswers(kept, every, *nothing)}
-    examined = ExaminedImages(kept, evidence.correct.numpy())
+    examined = ExaminedImages(kept, evidence.clean.numpy())
     better, more = add_factors(records, concepts, answers, examined, ("dark", "bright"))
     names = [(effect.name, effect.removed, effect.chance) for effect in better[1].factors]
     assert names == [("border", 0.0, 1.0), ("colour", 0.0, 0.0)]

@@ -53,7 +53,7 @@ def evidence_at(images: Tensor, regions: Tensor) -> Evidence:
     alone = torch.where(there, margin, torch.nan)[:, None]
     signatures = torch.zeros(len(images), 1, 3)
     clean = hard_margin(either(images).logits, labels)
-    return Evidence(labels, clean, regions[:, None], alone, alone.clone(), signatures, 7)
+    return Evidence(labels, clean, regions[:, None], alone, alone.clone(), signatures, regions.float(), 7)
 
 
 def test_alone_is_the_mean_over_the_region_and_its_squares() -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from salve_audit.evidence.factors import place
 from salve_audit.evidence.factors.bank import FACTORS
 from salve_audit.evidence.factors.effects import (
     Count,
@@ -22,23 +23,30 @@ from salve_audit.evidence.factors.effects import (
     level_of,
 )
 from salve_audit.evidence.factors.measure import (
-    INSERTED,
-    SCREENED,
     TIED,
     UNSEEN,
+    ClassStatistics,
     Clock,
     ExaminedImages,
     FactorAnswers,
     FactorNetwork,
     FactorOutcome,
     FactorRuns,
-    choose_recipients,
-    choose_rest,
     never,
     predict,
-    screen_then_rest,
 )
-from salve_audit.evidence.probe import ProbeOutput
+from salve_audit.evidence.factors.screening import (
+    INSERTED,
+    LEAST_CONTROL,
+    MOST_INSERTED,
+    MOST_REMOVED,
+    SCREENED,
+    SCREENED_INSERTIONS,
+    choose_inserted,
+    choose_recipients,
+    choose_removed,
+)
+from salve_audit.evidence.probe import ProbeOutput, hard_margin
 from salve_audit.evidence.records import choose_factor, choose_sufficient
 from salve_audit.results import FactorEffect, ImageReliance, TransformSpec
 
@@ -90,9 +98,9 @@ class HeldImages:
 
 def examine() -> tuple[Tensor, ExaminedImages]:
     images, labels = draw()
-    correct = predict(probe(images).logits) == labels.numpy()
-    assert correct.mean() > 0.9, "the function says what it was made for"
-    return images, ExaminedImages(labels.numpy(), correct)
+    margins = hard_margin(probe(images).logits, labels).numpy()
+    assert (margins > 0).mean() > 0.9, "the function says what it was made for"
+    return images, ExaminedImages(labels.numpy(), margins)
 
 
 def run(images: Tensor, examined: ExaminedImages, clock: Clock = never) -> tuple[FactorOutcome, int]:
@@ -158,16 +166,16 @@ def test_what_a_change_turns_into_any_class_alike_is_chance() -> None:
     labels, rows = np.repeat(np.arange(5), 20), np.arange(0, 100, 2)
     unseen, every = np.full(100, UNSEEN), np.ones(100, bool)
     answers = FactorAnswers(unseen, every, np.tile((labels[rows] + 1 + np.arange(50) % 4) % 5, (5, 1)), rows, True)
-    own, control = count_pulled(answers, ExaminedImages(labels, every), 3)
+    own, control = count_pulled(answers, ExaminedImages(labels, every * 1.0), 3)
     assert (own.n, control) == (40, Count(0.25, 40))
     pulling = FactorAnswers(unseen, every, np.full((5, 50), 3), rows, True)
-    assert count_pulled(pulling, ExaminedImages(labels, every), 3) == (Count(1.0, 40), Count(0.25, 40))
-    assert count_pulled(pulling, ExaminedImages(labels, every), 2) == (Count(0.0, 40), Count(0.1875, 40))
+    assert count_pulled(pulling, ExaminedImages(labels, every * 1.0), 3) == (Count(1.0, 40), Count(0.25, 40))
+    assert count_pulled(pulling, ExaminedImages(labels, every * 1.0), 2) == (Count(0.0, 40), Count(0.1875, 40))
 
 
 def test_findings_are_ordered_and_all_are_kept(effects: dict[str, tuple[FactorEffect, ...]]) -> None:
     for own in effects.values():
-        assert {effect.name for effect in own} == set(FACTORS)
+        assert {effect.name for effect in own} == set(FACTORS) - {"fixed place"}
         strengths = [effect.strength for effect in own]
         assert strengths == sorted(strengths, reverse=True)
 
@@ -175,10 +183,12 @@ def test_findings_are_ordered_and_all_are_kept(effects: dict[str, tuple[FactorEf
 def test_more_images_are_spent_only_where_the_first_few_say_so(effects: dict[str, tuple[FactorEffect, ...]]) -> None:
     n = {name: {effect.name: effect.n for effect in own} for name, own in effects.items()}
     assert n["blurred"]["sharpness"] == N
-    few = max(SCREENED, math.ceil(60 / 3))
-    assert n["plain"]["upper border"] == few < N
+    few = max(SCREENED, math.ceil(LEAST_CONTROL / 3))
+    assert few < N
+    assert sorted(n["plain"].values()).count(few) >= len(n["plain"]) - 1 - MOST_REMOVED
     inserted = {effect.name: effect.n_inserted for effect in effects["shaded"]}
-    assert (inserted["sharpness"], inserted["upper border"]) == (16, 0)
+    assert inserted["upper border"] == 0, "it has no insertion of its own"
+    assert inserted["sharpness"] <= SCREENED_INSERTIONS
 
 
 def test_factors_that_time_does_not_allow_are_left_out() -> None:
@@ -204,15 +214,16 @@ def test_an_image_with_two_largest_logits_is_of_no_class() -> None:
     assert predict(torch.tensor([[1.0, 0.0], [0.5, 0.5]])).tolist() == [0, TIED]
 
 
-def test_the_rest_is_run_where_a_class_loses_more_than_the_others() -> None:
-    labels, correct = np.repeat([0, 1, 2], 20), np.ones(60, bool)
-    screened = np.flatnonzero(np.arange(60) % 20 < 10)
-    removed = np.full(60, UNSEEN)
-    removed[screened] = labels[screened]
-    assert choose_rest(removed, screened, labels, correct).tolist() == []
-    removed[:3] = 2
-    assert choose_rest(removed, screened, labels, correct).tolist() == list(range(10, 20))
-    assert choose_rest(removed, screened, labels, ~correct).tolist() == []
+def test_further_images_are_run_of_factors_whose_removal_costs_a_class_most_beyond_the_others() -> None:
+    rng = np.random.default_rng(0)
+    labels, correct = np.repeat([0, 1, 2], 8), np.ones(24, bool)
+    lost = {f"factor {number}": rng.standard_normal(24) for number in range(8)}
+    lost["of one"] = np.where(labels == 1, 3.0, 0.0) + 0.5 * rng.standard_normal(24)
+    lost["of all"] = 3.0 + 0.1 * rng.standard_normal(24)
+    chosen = choose_removed(lost, labels, correct)
+    assert chosen["of one"] == [1]
+    assert all(sum(label in own for own in chosen.values()) <= MOST_REMOVED for label in range(3))
+    assert not any(choose_removed(lost, labels, ~correct).values())
 
 
 def test_nothing_is_inserted_where_all_images_that_are_right_are_of_the_class() -> None:
@@ -229,12 +240,36 @@ def test_images_to_insert_into_are_of_all_classes() -> None:
     assert (rows % 2 == 0).all()
     assert all((labels[rows] != label).sum() >= INSERTED - 1 for label in range(12))
     assert len(choose_recipients(np.zeros(9, int), np.ones(9, bool))) == 0
-    answers = np.full(60, UNSEEN)
-    steps = screen_then_rest(np.arange(48), answers, 5)
-    few = next(steps)
-    answers[few[0]] = 5
-    assert sorted([*few, *next(steps)]) == list(range(48))
-    assert [len(part) for part in screen_then_rest(np.arange(48), np.zeros(60, int), 5)] == [16]
+    assert choose_inserted({"a": 0.5, "b": 0.0, "c": 0.1, "d": 0.2, "e": 0.3}) == ["a", "e", "d"][:MOST_INSERTED]
+
+
+def test_a_fixed_place_is_compared_with_the_same_place_of_other_classes() -> None:
+    images, examined = examine()
+    cells = torch.zeros(4, SIDE, SIDE)
+    cells[2, -4:] = 1
+    cells[[0, 1, 3], 12:20, 12:20] = 1
+    network = FactorNetwork(probe, SPEC, torch.device("cpu"), lambda _: 16)
+    given = {place.NAME: ClassStatistics(cells.flatten(1), torch.ones(4))}
+    outcome = FactorRuns(network, HeldImages(images), examined, given=given).measure()
+    answers = outcome.answers[place.NAME]
+    assert answers.area is not None
+    assert answers.area[2] == pytest.approx(4 / SIDE)
+    assert len(answers.control[2]) == (examined.labels[answers.screened] != 2).sum()
+    ruled = {effect.name: effect for effect in describe_effects(outcome.answers, examined, 2)}[place.NAME]
+    assert (ruled.removed, ruled.chance, ruled.kind) == (1.0, 0.0, "place")
+    assert ruled.inserted is not None
+    assert ruled.inserted > 0.5
+
+
+def test_places_are_where_a_class_has_evidence_that_others_do_not_have() -> None:
+    heat, labels = 0.1 * torch.rand(30, 16, 16, generator=torch.Generator().manual_seed(0)), torch.arange(30) // 10
+    heat[:, 6:9, 6:9] += 1  # of all
+    heat[:10, 14:, :] += 0.5
+    masks = place.find_places(heat, labels, torch.ones(30, dtype=torch.bool)).view(3, 16, 16)
+    assert masks[0, 14:].all()
+    assert not masks[0, :12].any()
+    assert masks.mean((1, 2)).max() <= place.MOST_AREA
+    assert not place.find_places(heat, labels, labels == 0).any(), "nothing to compare with"
 
 
 def test_differences_have_intervals_of_exact_shares() -> None:
@@ -250,7 +285,7 @@ def test_differences_have_intervals_of_exact_shares() -> None:
 def test_of_classes_without_a_factor_few_have_one_beyond_chance() -> None:
     rng = np.random.default_rng(0)
     labels, correct, n_factors, alarms = np.repeat(np.arange(6), 40), np.ones(240, bool), len(FACTORS), 0
-    examined, nothing = ExaminedImages(labels, correct), (np.full((6, 0), UNSEEN), np.empty(0, int))
+    examined, nothing = ExaminedImages(labels, correct * 1.0), (np.full((6, 0), UNSEEN), np.empty(0, int))
     for _ in range(25):
         answers = {}
         for name in list(FACTORS)[:n_factors]:

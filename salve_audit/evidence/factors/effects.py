@@ -72,6 +72,8 @@ def count_lost(answers: FactorAnswers, images: ExaminedImages, label: int) -> tu
     """Images of the class that flip without the factor, and of the others among the first few of every class."""
     flipped, seen = (answers.removed != images.labels) & images.correct, answers.removed != UNSEEN
     own = images.labels == label
+    if label in answers.control:
+        return count(flipped[own & seen]), count(answers.control[label])
     return count(flipped[own & seen]), count(flipped[~own & answers.screened & seen])
 
 
@@ -89,7 +91,8 @@ def count_pulled(answers: FactorAnswers, images: ExaminedImages, label: int) -> 
     seen = rest != UNSEEN
     share = float((rest == label)[seen].mean()) if seen.any() else 0.0
     put_in = Count(share, int(seen.any(0).sum()))  # images are the same for all classes, so each counts once
-    return count(own == label), max(put_in, count(answers.removed[few] == label), key=lambda control: control.share)
+    taken_out = count(answers.removed[few] == label)
+    return count(own == label), max(taken_out, put_in, key=lambda control: (control.share, control.n))
 
 
 def describe_effects(

@@ -1,15 +1,15 @@
 """Runs of the network on images with each global factor removed or inserted: first on a few, then where it matters.
 
 Every factor is removed from the same number of images of each class, which are the control of the other classes as
-well; from all images of a class it is removed only where these few lose more than the control. Stopping early where
-nothing is found leaves chance findings as rare as they are. The same holds for insertion.
+well; from all images of a class only the few factors are removed without which these lost most margin beyond the
+control. The same holds for insertion. A fixed place is another for every class, so it has a control of its own: the
+same place removed from the other classes' images.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -27,14 +27,17 @@ from salve_audit.evidence.factors.record import (
     change_prepared,
     undo_preparation,
 )
-from salve_audit.evidence.probe import Probe
+from salve_audit.evidence.factors.screening import (
+    SCREENED_INSERTIONS,
+    choose_inserted,
+    choose_recipients,
+    choose_removed,
+    choose_screened,
+    split,
+)
+from salve_audit.evidence.probe import Probe, hard_margin
 from salve_audit.results import TransformSpec
 
-SCREENED = 16  # images of each class that every factor is removed from
-LEAST_CONTROL = 60  # images of other classes, where there are as many
-INSERTED = 48  # images of other classes that a factor is inserted into, at most
-SCREENED_INSERTIONS = 16  # of these
-LEAST_EXCESS = 0.05  # over the control, in the first few: below it no more images are spent
 DONORS = 16  # images of a class whose strips are inserted
 UNSEEN, TIED = -2, -1  # answers: not run, and no single largest logit
 
@@ -57,6 +60,7 @@ class ImageParts(Protocol):
 
 Clock = Callable[[], bool]  # True: time is over
 Answers = Int[np.ndarray, " n"]  # predicted classes
+Logits = Float[Tensor, "n k"]
 
 
 def never() -> bool:
@@ -70,11 +74,16 @@ class ExaminedImages:
 
     Attributes:
         labels: (n,) class index of each.
-        correct: (n,) classified correctly as they are.
+        margins: (n,) of that class over the best other, nothing removed.
     """
 
     labels: Int[np.ndarray, " n"]
-    correct: Bool[np.ndarray, " n"]
+    margins: Float[np.ndarray, " n"]
+
+    @property
+    def correct(self) -> Bool[np.ndarray, " n"]:
+        """Whether each is classified correctly as it is."""
+        return self.margins > 0
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,9 @@ class FactorAnswers:
         inserted: (k, m) predicted class of the image in `rows` with the factor of class k; `UNSEEN` too.
         rows: (m,) images that factors are inserted into.
         same_for_all: the rows of `inserted` are one and the same run.
+        control: by class, whether other classes' correct images flip with what is this class's own removed; of
+            factors that are something else for every class.
+        area: (k,) share of the image that it takes, where that differs between classes.
     """
 
     removed: Int[np.ndarray, " n"]
@@ -94,6 +106,8 @@ class FactorAnswers:
     inserted: Int[np.ndarray, "k m"]
     rows: Int[np.ndarray, " m"]
     same_for_all: bool = False
+    control: Mapping[int, Bool[np.ndarray, " c"]] = field(default_factory=dict)
+    area: Float[np.ndarray, " k"] | None = None
 
 
 @dataclass(frozen=True)
@@ -155,28 +169,36 @@ class FactorNetwork:
     spec: TransformSpec
     device: torch.device
     batch_size: Callable[[Float[Tensor, "n c h w"]], int]
-    map: Callable[[Callable[[Probe, slice], Answers], list[slice]], list[Answers]] | None = None
+    map: Callable[[Callable[[Probe, slice], Logits], list[slice]], list[Logits]] | None = None
 
-    def answer(self, images: Float[Tensor, "n c h w"], change: Change, shift: Shift) -> Answers:
-        """Predicted classes of the changed images."""
+    def ask(self, images: Float[Tensor, "n c h w"], change: Change, shift: Shift) -> Logits:
+        """Logits of the changed images."""
 
-        def work(probe: Probe, rows: slice) -> Answers:
+        def work(probe: Probe, rows: slice) -> Logits:
             donors = None if shift.donors is None else shift.donors[rows]
             part = Shift(shift.source[rows], shift.target[rows], donors)
             with torch.no_grad():
                 changed = change_prepared(images[rows].to(self.device), self.spec, change, part)
-                return predict(probe(changed).logits.float().cpu())
+                return probe(changed).logits.float().cpu()
 
         size = self.batch_size(images)
         batches = [slice(start, start + size) for start in range(0, len(images), size)]
         answers = [work(self.probe, rows) for rows in batches] if self.map is None else self.map(work, batches)
-        return np.concatenate(answers)
+        return torch.cat(answers)
 
 
 def predict(logits: Float[Tensor, "b k"]) -> Int[np.ndarray, " b"]:
     """Class of the largest logit, `TIED` where two share it: that image is not classified as either."""
     largest = logits == logits.amax(1, keepdim=True)
     return np.where(largest.sum(1).numpy() == 1, logits.argmax(1).numpy(), TIED)
+
+
+@dataclass
+class _Removed:
+    """Answers of one factor's removal: predicted classes and margins lost, of all images."""
+
+    answers: Answers
+    lost: Float[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
@@ -188,53 +210,63 @@ class FactorRuns:
         images: that are examined.
         examined: of the same images.
         clock: whether time is over, asked between factors.
+        given: statistics of factors that are not measured in pixels, by name; without any, these are left out.
     """
 
     network: FactorNetwork
     images: ImageParts
     examined: ExaminedImages
     clock: Clock = never
+    given: Mapping[str, ClassStatistics] = field(default_factory=dict)
 
     def measure(self) -> FactorOutcome:
         """Remove every factor, then insert it.
 
         Factors that time did not allow are left out, insertions that it did not allow are unseen.
         """
-        factors = {name: factor for name, factor in FACTORS.items() if self._n_channels == 3 or not factor.coloured}
-        statistics = self._statistics(factors)
-        screened = self._screen()
-        removed = {name: np.full(len(self.images), UNSEEN) for name in factors}
-        n_passes = self._remove(factors, statistics, dict.fromkeys(factors, screened), removed)
-        done = {
-            name: factor
-            for name, factor in factors.items()
-            if factor.remove is None or (removed[name][screened] != UNSEEN).all()
-        }
-        labels, correct = self._labels, self.examined.correct
+        factors = self._choose_factors()
+        statistics = {**self._statistics(factors), **self.given}
+        screened = choose_screened(self._labels)
+        removed = {name: self._nothing() for name, factor in factors.items() if factor.remove is not None}
+        n_passes = self._remove(factors, statistics, dict.fromkeys(removed, screened), removed)
+        done = {name for name in removed if (removed[name].answers[screened] != UNSEEN).all()}
+        lost = {name: removed[name].lost[screened] for name in removed if name in done}
+        chosen = choose_removed(lost, self._labels[screened], self.examined.correct[screened])
         rest = {
-            name: choose_rest(removed[name], screened, labels, correct)
-            for name, factor in done.items()
-            if factor.remove is not None
+            name: np.setdiff1d(np.flatnonzero(np.isin(self._labels, labels)), screened)
+            for name, labels in chosen.items()
         }
-        n_passes += self._remove(done, statistics, rest, removed)
-        rows = choose_recipients(labels, correct)
-        inserted, more = self._insert(done, statistics, rows)
-        in_screen = np.zeros(len(labels), bool)
+        n_passes += self._remove(factors, statistics, rest, removed)
+        kept = {name: factor for name, factor in factors.items() if name in done or name not in removed}
+        controls = {name: self._control(kept[name], statistics[name], chosen[name], screened) for name in self.given}
+        rows = choose_recipients(self._labels, self.examined.correct)
+        inserted, more = self._insert(kept, statistics, rows, chosen)
+        in_screen = np.zeros(len(self.images), bool)
         in_screen[screened] = True
-        answers = {
-            name: FactorAnswers(removed[name], in_screen, inserted[name], rows, factor.same_for_all)
-            for name, factor in done.items()
-            if (removed[name] != UNSEEN).any() or (inserted[name] != UNSEEN).any()
+        answers = {}
+        for name, factor in kept.items():
+            gone = removed[name].answers if name in removed else self._nothing().answers
+            area = statistics[name].total.mean(1).numpy() if factor.given else None
+            control = controls.get(name, {})
+            if (gone != UNSEEN).any() or (inserted[name] != UNSEEN).any():
+                answers[name] = FactorAnswers(gone, in_screen, inserted[name], rows, factor.same_for_all, control, area)
+        n_passes += more + sum(len(screened) for own in controls.values() for _ in own)
+        return FactorOutcome(answers, statistics, n_passes)
+
+    def _choose_factors(self) -> dict[str, Factor]:
+        coloured = self.network.spec.input_size[0] == 3
+        return {
+            name: factor
+            for name, factor in FACTORS.items()
+            if (coloured or not factor.coloured) and (name in self.given or not factor.given)
         }
-        return FactorOutcome(answers, statistics, n_passes + more)
+
+    def _nothing(self) -> _Removed:
+        return _Removed(np.full(len(self.images), UNSEEN), np.zeros(len(self.images)))
 
     @property
     def _labels(self) -> Int[np.ndarray, " n"]:
         return self.examined.labels
-
-    @property
-    def _n_channels(self) -> int:
-        return self.network.spec.input_size[0]
 
     @property
     def _n_classes(self) -> int:
@@ -243,49 +275,69 @@ class FactorRuns:
     def _statistics(self, factors: Mapping[str, Factor]) -> dict[str, ClassStatistics]:
         sums: dict[str, Tensor] = {}
         labels = torch.from_numpy(self._labels)
+        measured = {name: factor for name, factor in factors.items() if not factor.given}
         for positions, part in self.images.parts():
             for start in range(0, len(part), self.network.batch_size(part)):
                 rows = slice(start, start + self.network.batch_size(part))
                 pixels = undo_preparation(part[rows].to(self.network.device), self.network.spec)
                 own = labels[positions][rows]
-                for name, factor in factors.items():
+                for name, factor in measured.items():
                     values = factor.statistics(pixels).cpu()
                     total = sums.setdefault(name, torch.zeros(self._n_classes, values.shape[1]))
                     total.index_add_(0, own, values)
         counts = torch.bincount(labels, minlength=self._n_classes).float()
         return {name: ClassStatistics(total, counts) for name, total in sums.items()}
 
-    def _screen(self) -> Int[np.ndarray, " s"]:
-        """The first few images of every class, spread over it."""
-        present = np.unique(self._labels)
-        size = max(SCREENED, math.ceil(LEAST_CONTROL / max(1, len(present) - 1)))
-        return np.concatenate([spread_rows(np.flatnonzero(self._labels == label), size) for label in present])
-
     def _remove(
         self,
         factors: Mapping[str, Factor],
         statistics: Mapping[str, ClassStatistics],
         rows: Mapping[str, Int[np.ndarray, " m"]],
-        removed: Mapping[str, Int[np.ndarray, " n"]],
+        removed: Mapping[str, _Removed],
     ) -> int:
         """Fill in the answers of these rows, by factor; a part that time ends in stays unseen."""
         n_passes = 0
         every = np.unique(np.concatenate([np.empty(0, int), *rows.values()]))
         for part in split(every, self.images.most):
-            images = self.images.load(part) if len(part) else None
-            for name, factor in factors.items():
-                mine = np.flatnonzero(np.isin(part, rows.get(name, ())))
-                if factor.remove is None or images is None or not len(mine) or self.clock():
+            images, labels = self.images.load(part), torch.from_numpy(self._labels[part])
+            for name, mine in rows.items():
+                own, remove = np.flatnonzero(np.isin(part, mine)), factors[name].remove
+                if remove is None or not len(own) or self.clock():
                     continue
-                shift = statistics[name].away(torch.from_numpy(self._labels[part[mine]]))
-                removed[name][part[mine]] = self.network.answer(images[torch.from_numpy(mine)], factor.remove, shift)
-                n_passes += len(mine)
+                at = torch.from_numpy(own)
+                logits = self.network.ask(images[at], remove, statistics[name].away(labels[at]))
+                removed[name].answers[part[own]] = predict(logits)
+                margins = hard_margin(logits, labels[at]).numpy()
+                removed[name].lost[part[own]] = self.examined.margins[part[own]] - margins
+                n_passes += len(own)
         return n_passes
 
+    def _control(
+        self, factor: Factor, statistics: ClassStatistics, chosen: list[int], screened: Int[np.ndarray, " s"]
+    ) -> dict[int, Bool[np.ndarray, " c"]]:
+        """Remove what is each chosen class's own from the few images of the others, in a pass of each of `screened`."""
+        flipped: dict[int, Bool[np.ndarray, " c"]] = {}
+        images = self.images.load(screened) if chosen else None
+        for label in chosen:
+            if images is None or factor.remove is None or self.clock():
+                break
+            shift = statistics.away(torch.full((len(screened),), label))
+            answers = predict(self.network.ask(images, factor.remove, shift))
+            there = self.examined.correct[screened] & (self._labels[screened] != label)
+            flipped[label] = (answers != self._labels[screened])[there]
+        return flipped
+
     def _insert(
-        self, factors: Mapping[str, Factor], statistics: Mapping[str, ClassStatistics], rows: Int[np.ndarray, " m"]
+        self,
+        factors: Mapping[str, Factor],
+        statistics: Mapping[str, ClassStatistics],
+        rows: Int[np.ndarray, " m"],
+        chosen: Mapping[str, list[int]],
     ) -> tuple[dict[str, Int[np.ndarray, "k m"]], int]:
-        """Insert each factor of each class into other classes' images: a few, then more where they become the class."""
+        """Insert factors of the kinds that a class loses by into images of others: a few, more where these become it.
+
+        What is the same for all classes is inserted once, whether or not it can be removed.
+        """
         answers = {name: np.full((self._n_classes, len(rows)), UNSEEN) for name in factors}
         if not len(rows):
             return answers, 0
@@ -293,21 +345,26 @@ class FactorRuns:
         for name, factor in factors.items():
             if factor.same_for_all and factor.insert is not None and not self.clock():
                 nothing = torch.zeros(len(rows), 0)
-                answers[name][:] = self.network.answer(images, factor.insert, Shift(nothing, nothing))
+                answers[name][:] = predict(self.network.ask(images, factor.insert, Shift(nothing, nothing)))
                 n_passes += len(rows)
+        own = {name: f for name, f in factors.items() if f.insert is not None and not f.same_for_all}
         for label in np.unique(self._labels).tolist():
             others = np.flatnonzero(self._labels[rows] != label)
             if not len(others):  # all images that are right are of this class
                 continue
-            donors = self._donors(label, len(others))
-            for name, factor in factors.items():
-                if factor.insert is None or factor.same_for_all or self.clock():
-                    continue
-                for few in screen_then_rest(others, answers[name][label], label):
-                    answers[name][label, few] = self._insert_class(
-                        images[torch.from_numpy(few)], factor, statistics[name], label, donors[: len(few)]
+            donors, few = self._donors(label, len(others)), spread_rows(others, SCREENED_INSERTIONS)
+            rest = np.setdiff1d(others, few)
+            kinds = {factors[name].kind for name, labels in chosen.items() if label in labels}
+            tried = [name for name in own if own[name].kind in kinds]
+            for is_first, some in ((True, few), (False, rest)):
+                pulled = {name: float((answers[name][label, few] == label).mean()) for name in tried}
+                for name in tried if is_first else choose_inserted(pulled):
+                    if not len(some) or self.clock():
+                        continue
+                    answers[name][label, some] = self._insert_class(
+                        images[torch.from_numpy(some)], own[name], statistics[name], label, donors[: len(some)]
                     )
-                    n_passes += len(few)
+                    n_passes += len(some)
         return answers, n_passes
 
     def _donors(self, label: int, n: int) -> Float[Tensor, "m c h w"]:
@@ -327,47 +384,4 @@ class FactorRuns:
         assert factor.insert is not None, "only factors that can be inserted are"
         labels = torch.full((len(images),), label)
         shift = Shift(statistics.others(labels), statistics.own(labels), donors)
-        return self.network.answer(images, factor.insert, shift)
-
-
-def choose_rest(
-    removed: Int[np.ndarray, " n"],
-    screened: Int[np.ndarray, " s"],
-    labels: Int[np.ndarray, " n"],
-    correct: Bool[np.ndarray, " n"],
-) -> Int[np.ndarray, " m"]:
-    """Choose the images not yet run of classes that lost more in the first few than the others did."""
-    flipped, own = ((removed != labels) & correct)[screened], labels[screened]
-    rest = []
-    for label in np.unique(own).tolist():
-        control = flipped[own != label].mean() if (own != label).any() else 0.0
-        if flipped[own == label].mean() - control >= LEAST_EXCESS:
-            rest.append(np.setdiff1d(np.flatnonzero(labels == label), screened))
-    return np.concatenate([np.empty(0, int), *rest])
-
-
-def choose_recipients(labels: Int[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
-    """Choose correct images, as many of each class, so that about `INSERTED` are of other classes than any."""
-    present = np.unique(labels)
-    if len(present) < 2:
-        return np.empty(0, int)
-    each = math.ceil(INSERTED / (len(present) - 1))
-    rows = np.concatenate([spread_rows(np.flatnonzero((labels == label) & correct), each) for label in present])
-    most = math.ceil(INSERTED * len(present) / (len(present) - 1))
-    return np.sort(spread_rows(rows, most))
-
-
-def screen_then_rest(
-    others: Int[np.ndarray, " m"], answers: Int[np.ndarray, " r"], label: int
-) -> Iterator[Int[np.ndarray, " m"]]:
-    """Yield the first few of `others`, and once these are answered the rest, if they became the class."""
-    few = spread_rows(others, SCREENED_INSERTIONS)
-    yield few
-    rest = np.setdiff1d(others, few)
-    if len(rest) and (answers[few] == label).mean() >= LEAST_EXCESS:
-        yield rest
-
-
-def split(rows: Int[np.ndarray, " n"], most: int) -> Sequence[Int[np.ndarray, " m"]]:
-    """Rows in parts of at most so many."""
-    return [rows[start : start + most] for start in range(0, len(rows), most)]
+        return predict(self.network.ask(images, factor.insert, shift))
