@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import pytest
 from gate_audits import sample
 
-from salve_audit.errors import LayerError
 from salve_audit.evidence.projection import ConceptProjection
 from salve_audit.evidence.projection_fitting import ConceptProjections
 from salve_audit.evidence.second_look import join_looks
@@ -20,22 +18,16 @@ LABELS = np.repeat(np.arange(4), 100)
 
 
 def test_the_sample_is_of_undecided_classes_and_a_few_others() -> None:
-    sampled = choose_again(LABELS, {2: 90, 0: 95}, None)
-    counts = np.bincount(LABELS[sampled.rows], minlength=4).tolist()
-    assert counts == [95, 16, 90, 16]
-    assert LABELS[sampled.rows][:32].tolist() == [1] * 16 + [3] * 16  # the control comes first, so that time leaves it
-    assert len(set(sampled.rows.tolist())) == len(sampled.rows)
-
-
-def test_time_goes_to_the_first_classes_and_to_none_in_part() -> None:
-    assert set(LABELS[choose_again(LABELS, {2: 40, 0: 95}, 32 + 40 + 94).rows]) == {1, 2, 3}
-    with pytest.raises(LayerError, match="does not suffice for more images of any class"):
-        choose_again(LABELS, {2: 40}, 60)
+    sampled = choose_again(LABELS, {2: 90, 0: 95})
+    assert np.bincount(LABELS[sampled], minlength=4).tolist() == [95, 16, 90, 16]
+    assert LABELS[sampled][:32].tolist() == [1] * 16 + [3] * 16  # the control comes first, so that time leaves it
+    assert LABELS[sampled][32:122].tolist() == [2] * 90  # then the first of the classes, as long as there is time
+    assert len(set(sampled.tolist())) == len(sampled)
 
 
 def test_the_control_of_very_many_classes_stays_small() -> None:
     labels = np.repeat(np.arange(1000), 3)
-    assert len(choose_again(labels, {5: 3}, None).rows) == 256 + 3
+    assert len(choose_again(labels, {5: 3})) == 256 + 3
 
 
 def outcome(mark: int) -> EvidenceOutcome:
