@@ -20,6 +20,7 @@ from salve_audit.explain.findings import ExplainedFactor, ExplainedFactors
 from salve_audit.explain.subject import ExplainSubject
 from salve_audit.results import FactorEffect
 
+OF_DONORS = ("border", "place")  # kinds
 NEEDLESS = ("border", "hue")  # kinds and names of factors that are removed without any statistics
 
 
@@ -82,10 +83,10 @@ def _removals(
 def _insertions(
     subject: ExplainSubject, images: Float[Tensor, "1 c h w"], label: int, means: ClassMeans
 ) -> Iterator[_Run]:
-    """Strips are left out: they come from images of the class, which are not at hand here."""
+    """Strips and places are left out: they come from images of the class, which are not at hand here."""
     for factor in _usable(images):
         statistics = means.of(factor.name)
-        if factor.insert is None or statistics is None or factor.kind == "border" or not statistics.counts[label]:
+        if factor.insert is None or statistics is None or factor.kind in OF_DONORS or not statistics.counts[label]:
             continue
         labels = torch.tensor([label])
         shift = Shift(statistics.others(labels), statistics.own(labels))

@@ -34,10 +34,10 @@ def test_every_class_has_its_image_reliance(audited: Path) -> None:
     assert len(audit["verdict"]["rules"]) == 6
     for audited_class in audit["classes"]:
         reliance = audited_class["image_reliance"]
-        assert reliance["n"] == 32
+        assert reliance["n"] in (30, 32)  # two more where the first round does not decide
         assert 0 <= reliance["low"] <= reliance["reliance"] <= reliance["high"] <= 1
         assert 0 <= reliance["chance_low"] <= reliance["chance"] <= reliance["chance_high"] <= 1
-        assert reliance["n_correct"] == audited_class["n_correct"]
+        assert reliance["n_correct"] <= min(reliance["n"], audited_class["n_correct"])
         _check_factors(reliance)
         if reliance["concept"] is None:
             assert reliance["kind"] is None
@@ -244,7 +244,7 @@ def test_images_of_concepts_have_heat_maps_of_their_own(audited: Path) -> None:
 def test_a_second_look_examines_undecided_classes_alone(
     salve: Callable, colour_model: Path, colour_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("salve_audit.evidence.stage.PER_CLASS", (30,))  # of 32
+    monkeypatch.setattr("salve_audit.evidence.examine.NARROW", 2.0)  # the first round of 30 of 32 alone
     options = [*QUICK, "--format", "json", "--quiet", "--cache", tmp_path / "cache", "--out", tmp_path / "out"]
     file = tmp_path / "out" / "audit.json"
     assert salve(colour_model, colour_data, *options, "--fail-over-reliance", "1").code == 0

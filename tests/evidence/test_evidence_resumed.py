@@ -31,6 +31,7 @@ def make_evidence(seed: int) -> Evidence:
         together=alone * 2,
         signatures=torch.rand(2, 3, 5, generator=generator),
         n_passes=7 + seed,
+        heat=torch.rand(2, 4, 4, generator=generator),
     )
 
 
