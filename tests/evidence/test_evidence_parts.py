@@ -140,7 +140,7 @@ def test_parts_find_what_one_call_with_all_images_finds(
         if held is None:  # else the average colour is that of the images that may be held
             assert controls.checks == check_by_occlusion(probe, prepared, expected, known, 100)
         assert set(controls.factors.answers) == set(FACTORS)
-        assert set(controls.insertions) == set(controls.checks)
+        assert set(controls.insertions) == {check.concept for check in controls.checks.values()}
         assert set(controls.checks) == {concept.label for concept in known.concepts}
 
 

@@ -237,7 +237,8 @@ class FactorRuns:
         }
         n_passes += self._remove(factors, statistics, rest, removed)
         kept = {name: factor for name, factor in factors.items() if name in done or name not in removed}
-        controls = {name: self._control(kept[name], statistics[name], chosen[name], screened) for name in self.given}
+        given = [name for name in self.given if name in chosen]
+        controls = {name: self._control(kept[name], statistics[name], chosen[name], screened) for name in given}
         rows = choose_recipients(self._labels, self.examined.correct)
         inserted, more = self._insert(kept, statistics, rows, chosen)
         in_screen = np.zeros(len(self.images), bool)
