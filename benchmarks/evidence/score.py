@@ -63,7 +63,9 @@ class Judged:
 
     @property
     def named(self) -> bool:
-        return self.beyond_chance and self.said.kind in self.families
+        return (
+            self.beyond_chance and {"fixed place": "region"}.get(str(self.said.kind), self.said.kind) in self.families
+        )
 
     @property
     def false_alarm(self) -> bool:

@@ -20,7 +20,7 @@ from salve_audit.explain.findings import ExplainedFactor, ExplainedFactors
 from salve_audit.explain.subject import ExplainSubject
 from salve_audit.results import FactorEffect
 
-OF_DONORS = ("border", "place")  # kinds
+OF_DONORS = ("border", "fixed place")  # kinds
 NEEDLESS = ("border", "hue")  # kinds and names of factors that are removed without any statistics
 
 

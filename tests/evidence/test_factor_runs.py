@@ -255,7 +255,7 @@ def test_a_fixed_place_is_compared_with_the_same_place_of_other_classes() -> Non
     assert answers.area[2] == pytest.approx(4 / SIDE)
     assert len(answers.control[2]) == (examined.labels[answers.screened] != 2).sum()
     ruled = {effect.name: effect for effect in describe_effects(outcome.answers, examined, 2)}[place.NAME]
-    assert (ruled.removed, ruled.chance, ruled.kind) == (1.0, 0.0, "place")
+    assert (ruled.removed, ruled.chance, ruled.kind) == (1.0, 0.0, "fixed place")
     assert ruled.inserted is not None
     assert ruled.inserted > 0.5
 
