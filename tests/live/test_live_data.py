@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -308,11 +309,12 @@ def test_errors_speak_of_keywords(world: World) -> None:
 
 
 def test_the_second_audit_comes_from_the_cache_and_another_model_does_not(
-    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(logging.getLogger("salve_audit"), "propagate", True)  # whatever a command line has set
     settings = {**QUICK, "classes": NAMES, "use_cache": True, "cache": tmp_path}
     first = salve_audit.audit_model(world.model, world.train, world.val, **settings)
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="salve_audit"):
         again = salve_audit.audit_model(world.model, world.train, world.val, **settings)
     assert "autoencoder: from the cache" in caplog.text
     assert again.classes == first.classes
