@@ -76,7 +76,7 @@ def test_an_installed_wheel_renders_a_report_without_torch(installed: Path, tmp_
     ("arguments", "code"),
     [
         (("gate", "AUDIT", "--fail-over-reliance", "0.5", "--allow-mismatch", "digest"), 1),
-        (("compare", "AUDIT", "AUDIT"), 0),
+        (("compare", "AUDIT", "AUDIT", "--allow-mismatch", "digest"), 0),
         (("export", "AUDIT", "--to", "model-card", "card"), 0),
         (("export", "AUDIT", "--to", "csv", "tables"), 0),
         (("export", "AUDIT", "--to", "mlflow", "mlruns"), 0),
