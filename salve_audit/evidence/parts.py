@@ -37,13 +37,13 @@ def remember(parts: PartStore, name: str, work: Callable[[], R]) -> R:
 
 
 def _split(result: Any) -> dict[str, np.ndarray] | None:
-    """Named arrays of a tensor, an array, a tuple of arrays, or a record of tensors and whole numbers."""
+    """Named arrays of a tensor, an array, a tuple of arrays and whole numbers, or a record of tensors and these."""
     if isinstance(result, Tensor):
         return {"tensor": result.cpu().numpy()}
     if isinstance(result, np.ndarray):
         return {"array": result}
-    if isinstance(result, tuple) and all(isinstance(item, np.ndarray) for item in result):
-        return {f"item{place}": item for place, item in enumerate(result)}
+    if isinstance(result, tuple) and all(isinstance(item, (np.ndarray, int)) for item in result):
+        return {f"item{place}": np.asarray(item) for place, item in enumerate(result)}
     if not dataclasses.is_dataclass(result) or type(result) is not _evidence():
         return None
     values = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
@@ -56,7 +56,8 @@ def _join(arrays: Named) -> Any:
     if "array" in arrays:
         return arrays["array"]
     if "item0" in arrays:
-        return tuple(arrays[f"item{place}"] for place in range(len(arrays)))
+        items = (arrays[f"item{place}"] for place in range(len(arrays)))
+        return tuple(item if item.ndim else item.item() for item in items)
     values = {name.removeprefix("field "): array for name, array in arrays.items()}
     return _evidence()(**{name: torch.from_numpy(v) if v.ndim else v.item() for name, v in values.items()})
 

@@ -83,6 +83,11 @@ def test_arrays_and_tensors_are_kept_and_nothing_else(tmp_path: Path) -> None:
             assert (
                 all(map(np.array_equal, result, value)) if isinstance(value, tuple) else np.array_equal(result, value)
             )
+    for _ in range(2):
+        result = remember(parts, "with a count", functools.partial(work, (np.arange(3), 7)))
+        assert result[0].tolist() == [0, 1, 2]
+        assert (type(result[1]), result[1]) == (int, 7)
+    assert n_calls == 4
     before = n_calls
     assert [remember(parts, "none", functools.partial(work, None)) for _ in range(2)] == [None, None]
     assert n_calls == before + 2
