@@ -34,6 +34,7 @@ from salve_audit.audit.stage_runner import StageRunner
 from salve_audit.audit.stages import check_layers, examine_further
 from salve_audit.audit.subject import Subject, load_subject
 from salve_audit.config import AuditConfig
+from salve_audit.evidence.stage import EvidenceOutcome
 from salve_audit.reliance.assess import Reliance
 from salve_audit.results import AuditResult
 from salve_audit.sae.files import serialise_sae
@@ -127,11 +128,7 @@ def measure(
     if ask_for_more is not None:
         wanted = ask_for_more(result, samples_bytes(subject.activations.audit, reliance.samples, subject.classes))
         if wanted:
-            evidence = runner.amend(
-                IMAGE_RELIANCE,
-                "more images of undecided classes",
-                lambda given: examine_further(given, reliance, evidence, wanted),
-            )
+            evidence = _look_again(runner, reliance, evidence, wanted)
             result = assemble(config, dataclasses.replace(stages, evidence=evidence))
     return Audit(
         result=result,
@@ -143,6 +140,17 @@ def measure(
         reliance=reliance,
         data_key=subject.data_key,
         settled=runner.settled,
+    )
+
+
+def _look_again(
+    runner: StageRunner, reliance: Reliance, first: EvidenceOutcome, wanted: Mapping[str, int]
+) -> EvidenceOutcome:
+    """Image reliance with so many images of these classes."""
+    return runner.amend(
+        IMAGE_RELIANCE,
+        "more images of undecided classes",
+        lambda given: examine_further(given, reliance, first, wanted),
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from salve_audit.cli.arguments import AUDIT, MODEL, check_order
-from salve_audit.cli.options import AS_AUDITED, EDITED, SectionedCommand, own_option, shared_option, verbosity_options
+from salve_audit.cli.options import AS_AUDITED, EDITED, SectionedCommand, options_of, own_option, shared_option
 from salve_audit.cli.printing import MAX_ROWS, aligned, set_up_logging
 from salve_audit.config import AUDITED, WRITTEN
 from salve_audit.errors import UsageError
@@ -69,17 +69,10 @@ _OPTIONS = [
 ]  # fmt: skip
 
 
-def edit_options(command: Any) -> Any:
-    """All options of an edit."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return verbosity_options(command)
-
-
 @click.command("edit", cls=SectionedCommand)
 @click.argument("model", type=PATH)
 @click.argument("audit", type=PATH)
-@edit_options
+@options_of(_OPTIONS)
 def command(model: Path, audit: Path, verbose: int, quiet: bool, **flags: Any) -> int:
     """Write checkpoint MODEL again with features of its AUDIT suppressed or enhanced in the final layer.
 

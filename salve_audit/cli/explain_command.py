@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from salve_audit.cli.arguments import AUDIT, IMAGE, MODEL, check_order
-from salve_audit.cli.options import AS_AUDITED, EDITED, SectionedCommand, own_option, shared_option, verbosity_options
+from salve_audit.cli.options import AS_AUDITED, EDITED, SectionedCommand, options_of, own_option, shared_option
 from salve_audit.cli.printing import set_up_logging
 from salve_audit.config import WRITTEN
 from salve_audit.explain.output import FORMATS, check_explanation_out, choose_format, write_whole
@@ -53,18 +53,11 @@ _OPTIONS = [
 ]
 
 
-def explain_options(command: Any) -> Any:
-    """All options of an explanation."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return verbosity_options(command)
-
-
 @click.command("explain", cls=SectionedCommand)
 @click.argument("model", type=PATH)
 @click.argument("images", type=PATH, nargs=-1, required=True, metavar="IMAGE...")
 @click.argument("audit", type=PATH)
-@explain_options
+@options_of(_OPTIONS)
 def command(
     model: Path,
     images: tuple[Path, ...],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +143,18 @@ def audit_options(command: Callable[..., Any]) -> Callable[..., Any]:
             command = _old_option(option, option.about.old)(command)
         command = config_option(name)(command)
     return command
+
+
+def options_of(options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
+    """A decorator that gives a command these options, in this order, and those of every command behind them."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        command = verbosity_options(command)
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 def verbosity_options(command: Callable[..., Any]) -> Callable[..., Any]:

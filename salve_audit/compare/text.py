@@ -33,22 +33,17 @@ def _pair(difference: Difference, show: Callable[[float], str]) -> str:
     return " -> ".join("not reached" if v is None else show(v) for v in (difference.old, difference.new))
 
 
-def _points(difference: Difference) -> str:
+def _points(difference: Difference, unit: str = "") -> str:
     if difference.value is None:
         return "-"
     interval = ""
     if difference.low is not None and difference.high is not None:
         interval = f" ({points(difference.low)} to {points(difference.high)})"
-    return f"{points(difference.value)}{interval}{'*' if difference.is_shown else ''}"
+    return f"{points(difference.value)}{unit}{interval}{'*' if difference.is_shown else ''}"
 
 
 def _share(difference: Difference) -> str:
-    if difference.value is None:
-        return "-"
-    interval = ""
-    if difference.low is not None and difference.high is not None:
-        interval = f" ({points(difference.low)} to {points(difference.high)})"
-    return f"{points(difference.value)} %{interval}{'*' if difference.is_shown else ''}"
+    return _points(difference, " %")
 
 
 def summary(comparison: Comparison) -> str:

@@ -83,15 +83,6 @@ def edit_concept(result: AuditResult, concept: Concept) -> str:
     return _join(["salve-audit", "edit", model.name, AUDIT, "--concept", str(concept.index), "-o", out])
 
 
-def edit_class(result: AuditResult, class_name: str) -> str:
-    """The command that weakens a class's dominant feature."""
-    if is_live(result):
-        return _call("apply_edit", "model", repr(AUDIT), repr(class_name), "alpha_hat=0.5")
-    model = PurePath(result.model.name)
-    out = f"{model.stem}-edited{model.suffix}"
-    return _join(["salve-audit", "edit", model.name, AUDIT, "--class", class_name, "--alpha-hat", "0.5", "-o", out])
-
-
 def review() -> str:
     """The command that asks what is an object and what a shortcut."""
     return _join(["salve-audit", "review", AUDIT])

@@ -83,10 +83,7 @@ def group_alike(advice: Iterable[Advice]) -> tuple[tuple[Advice, ...], ...]:
 
 
 def _of_classes(conclusions: Conclusions) -> Iterator[Advice]:
-    for conclusion in conclusions.ranked:
-        rule = next((rule for rule in RULES if rule.applies(conclusion)), None)
-        if rule is not None:
-            yield rule.advise(conclusion, conclusions)
+    yield from filter(None, (advise_class(conclusion, conclusions) for conclusion in conclusions.ranked))
 
 
 def advise_class(conclusion: Conclusion, conclusions: Conclusions) -> Advice | None:

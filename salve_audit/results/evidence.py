@@ -162,12 +162,6 @@ class ConceptInsertion:
     chance: float  # the same with random places of the same images pasted
     chance_high: float
 
-    @property
-    def is_sufficient(self) -> bool:
-        """Whether more become the class than by chance, and at least half do."""
-        excess = self.inserted - self.chance
-        return self.inserted >= 0.5 and excess > math.hypot(self.inserted - self.low, self.chance_high - self.chance)
-
 
 @dataclass(frozen=True)
 class Concept:

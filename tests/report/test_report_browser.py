@@ -5,12 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from report_reliance import build_scenario, judged
 
 from salve_audit.gate.review import load_review
@@ -18,7 +17,6 @@ from salve_audit.report import render_html
 from salve_audit.results.reviewable import list_reviewable
 
 pytestmark = pytest.mark.slow
-CHROMIUM = Path("/usr/bin/chromium")
 PATIENCE = 180_000  # milliseconds, where other work keeps the processors busy
 WIDTHS = NARROW, *_ = (390, 1280, 2560)
 UNFOLD = "document.querySelectorAll('details').forEach(d => d.open = true)"
@@ -38,16 +36,6 @@ REACTION = """() => { const start = performance.now(), field = document.querySel
   field.value = "07"; field.dispatchEvent(new Event("input", { bubbles: true }));
   document.body.getBoundingClientRect(); const took = performance.now() - start;
   field.value = ""; field.dispatchEvent(new Event("input", { bubbles: true })); return took; }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"no {CHROMIUM}")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

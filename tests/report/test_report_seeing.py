@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from salve_audit.errors import ResultError
 from salve_audit.report import render_html
@@ -19,8 +19,6 @@ from salve_audit.report.view import PDF
 from salve_audit.results import AuditResult, Seeing, nothing_seen, parse_audit
 
 pytestmark = pytest.mark.slow
-
-CHROMIUM = Path("/usr/bin/chromium")
 
 
 class Images(HTMLParser):
@@ -211,16 +209,6 @@ def test_the_pdf_shows_the_most_fragile_and_says_where_the_others_are(make_resul
     assert "4 more features are in the HTML report" in page
     shown = set(re.findall(r'alt="Grad-FAM of feature (\d+)', page))
     assert len(shown) == 9, "ten galleries, one of a silent feature"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"no {CHROMIUM}")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 def test_all_images_are_decoded_by_a_browser(browser: Browser, audit: AuditResult, tmp_path: Path) -> None:

@@ -126,9 +126,8 @@ def test_the_fewest_latents_that_get_as_sparse_are_picked():
     assert pick_width(named)[0] == 32
 
 
-def test_widths_are_halved_while_that_is_as_sparse(monkeypatch):
-    """128 and 64 latents are as sparse as 256: after three it stops; wider ones are not tried."""
-    sparsest = {256: 8.0, 128: 8.0, 64: 8.4, 512: 4.0}
+def watch_widths(monkeypatch, sparsest):
+    """The widths that are tried, in order; `sparsest` is the L0 that each would reach."""
     tried = []
 
     def fake_search(problem, start=None):
@@ -139,6 +138,13 @@ def test_widths_are_halved_while_that_is_as_sparse(monkeypatch):
     monkeypatch.setattr(
         auto, "at_width", lambda problem, width: SimpleNamespace(**{**vars(problem), "n_latents": width})
     )
+    return tried
+
+
+def test_widths_are_halved_while_that_is_as_sparse(monkeypatch):
+    """128 and 64 latents are as sparse as 256: after three it stops; wider ones are not tried."""
+    sparsest = {256: 8.0, 128: 8.0, 64: 8.4, 512: 4.0}
+    tried = watch_widths(monkeypatch, sparsest)
     problem = SimpleNamespace(n_latents=256, head=SimpleNamespace(n_classes=4))
     assert pick_width(search_widths(problem, fixed_width=False))[0] == 64
     assert tried == [256, 128, 64]
@@ -146,16 +152,7 @@ def test_widths_are_halved_while_that_is_as_sparse(monkeypatch):
 
 def test_widths_are_doubled_while_that_is_sparser(monkeypatch):
     sparsest = {64: 9.0, 32: 20.0, 128: 6.0, 256: 5.9}
-    tried = []
-
-    def fake_search(problem, start=None):
-        tried.append(problem.n_latents)
-        return [SimpleNamespace(quality=make_quality(sparsest[problem.n_latents]), sparsity=1.0)]
-
-    monkeypatch.setattr(auto, "search", fake_search)
-    monkeypatch.setattr(
-        auto, "at_width", lambda problem, width: SimpleNamespace(**{**vars(problem), "n_latents": width})
-    )
+    tried = watch_widths(monkeypatch, sparsest)
     problem = SimpleNamespace(n_latents=64, head=SimpleNamespace(n_classes=4))
     assert pick_width(search_widths(problem, fixed_width=False))[0] == 128
     assert tried == [64, 32, 128]

@@ -14,7 +14,7 @@ from salve_audit.report.charts.lanes import Lane, draw_lane
 from salve_audit.report.charts.svg import Drawing
 from salve_audit.report.conclusions import Conclusion, Conclusions, Group, own_drop
 from salve_audit.report.language import plural, say
-from salve_audit.report.numbers import count, name, percent, percent_interval, strength
+from salve_audit.report.numbers import count, name, percent, percent_interval
 from salve_audit.report.recommend import Advice, advise_class
 from salve_audit.report.sentences import GROUP_TITLES, REGION, class_sentence
 from salve_audit.report.tables import Chips, Column, Missing, Table, Value, make_table
@@ -246,8 +246,3 @@ def known(conclusion: Conclusion) -> str:
     """The group of a class in words, with how many images say so."""
     n = conclusion.reliance.n if conclusion.reliance is not None else 0
     return f"{say(GROUP_TITLES[conclusion.group])} ({count(n)})" if n else say(GROUP_TITLES[conclusion.group])
-
-
-def flip_text(info: ClassReliance) -> str:
-    """The flip median, or a dash where no image is right."""
-    return strength(info.alpha_hat.flip.median) if info.n_correct else "–"

@@ -18,7 +18,7 @@ Rules = tuple[tuple[str, str], ...]
 PLAIN_ACTIVATIONS = {"resnet": "relu"}  # all others have the exact gelu
 NO_CONFIG = "without config.json the number of attention heads, which no shape shows, is taken to be timm's"
 QKV = ("q", "k", "v")
-CONVNEXTV2_TINY = 96  # channels of the first layer
+CONVNEXTV2_TINY = 96  # channels of the first layer, below which timm's MLPs are 1x1 convolutions
 
 ATTENTION: Rules = (
     (r"attention\.(?:attention|self)\.(query|key|value)\.", r"attn.\1."),
@@ -131,7 +131,9 @@ def translate(state: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> T
         short = _rename(family, name.removeprefix(f"{family}."))
         if not short.startswith("pooler."):  # of the bare encoder; no classifier uses it
             named[short] = value
-    named = _reshape(family, _fuse(named))
+    named = _fuse(named)
+    if family == "convnextv2":
+        named = reshape_convnextv2(named)
     eps = config.get("layer_norm_eps", NORM_EPS[family])
     heads = config.get("num_attention_heads")
     last_only = family.startswith("convnext")
@@ -189,10 +191,10 @@ def _fuse(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return fused
 
 
-def _reshape(family: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def reshape_convnextv2(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """timm has ConvNeXtV2's normalisation as vectors, and its small networks' MLPs as 1x1 convolutions."""
     first = state.get("stem.0.weight")
-    if family != "convnextv2" or first is None or first.ndim != 4:
+    if first is None or first.ndim != 4:
         return state
     is_small = len(first) < CONVNEXTV2_TINY
     return {

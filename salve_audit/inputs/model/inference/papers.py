@@ -14,7 +14,7 @@ import timm
 import torch
 from torch import nn
 
-from salve_audit.inputs.model.inference.huggingface import Translation
+from salve_audit.inputs.model.inference.huggingface import Translation, reshape_convnextv2
 
 Rules = tuple[tuple[str, str], ...]
 DENSENET: Rules = ((r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),)
@@ -37,7 +37,6 @@ DINO: Rules = (
     (r"\.mlp\.w3\.", ".mlp.fc2."),
     (r"^linear_head\.", "head."),
 )
-SMALL_CONVNEXTV2 = 96  # channels of the first layer, below which timm's MLPs are 1x1 convolutions
 
 
 @dataclass(frozen=True)
@@ -90,18 +89,8 @@ def _shift_downsampling(state: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
 
 
 def _reshape_convnext(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    first = state.get("stem.0.weight")
-    if first is None or not any(".grn." in name for name in state):
-        return state
-    is_small = len(first) < SMALL_CONVNEXTV2
-    return {
-        name: value.flatten()
-        if ".grn." in name
-        else value[:, :, None, None]
-        if is_small and re.search(r"\.mlp\.fc[12]\.weight$", name) and value.ndim == 2
-        else value
-        for name, value in state.items()
-    }
+    """The second version's tensors as timm has them; the first has none to be reshaped."""
+    return reshape_convnextv2(state) if any(".grn." in name for name in state) else state
 
 
 def _drop_mask(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
