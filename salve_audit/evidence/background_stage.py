@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -30,6 +31,8 @@ from salve_audit.inputs.data.masks import ObjectMasks
 from salve_audit.results import Concept, ConceptImage, ImageReliance
 from salve_audit.saliency.heat import outline
 from salve_audit.saliency.thumbnails import encode_image, fit_side, resize_heat, resize_pixels, to_display_pixels
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,18 @@ def measure_background(
     network, images = inputs.network, inputs.images
     prepare = inputs.masks.preparer(images.spec)
     labels, correct = inputs.evidence.labels.cpu().numpy(), inputs.evidence.correct.cpu().numpy()
-    masked = gather_masked(labels, correct, images.load, lambda row: prepare(images.path(row)))
+    without: list[str] = []
+
+    def mask_of(row: int) -> Float[Tensor, "1 h w"] | None:
+        mask = prepare(images.path(row))
+        if mask is None:
+            without.append(images.path(row))
+        return mask
+
+    masked = gather_masked(labels, correct, images.load, mask_of)
+    if without:
+        told = "%d of the images examined have no %s that can be read (%r is the first): their backgrounds stay"
+        log.warning(told, len(without), inputs.masks.column, without[0])
     if masked is None or network.clock.is_past():
         return dict(records), concepts, 0
     rng = network.rng("backgrounds")

@@ -107,6 +107,21 @@ def test_boxes_in_a_manifest_say_what_is_background(
     assert "object" not in listed.out
 
 
+def test_masks_that_are_not_there_are_named(
+    salve: Callable, colour_model: Path, colour_data: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(colour_data, data)
+    paths = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.png"))
+    rows = [f"{path},{path.split('/')[1]},{path.split('/')[0]},masks/{path}" for path in paths]
+    (data / "list.csv").write_text("\n".join(["path,label,split,mask", *rows]))
+    done = salve(
+        colour_model, data / "list.csv", *QUICK, "--format", "json", "-q", "--no-cache", "--out", tmp_path / "out"
+    )
+    assert done.code == 0, done.err
+    assert "of the images examined have no mask that can be read ('val/" in done.err
+
+
 def test_an_image_is_explained_with_global_factors_as_well(
     salve: Callable, audited: Path, colour_model: Path, colour_data: Path
 ) -> None:
