@@ -52,6 +52,11 @@ class FactorEffect:
     inserted_excess_high: float | None = None
 
     @property
+    def is_removed(self) -> bool:
+        """False for a factor that is only inserted, or that there was no time to remove."""
+        return bool(self.n) or (self.low, self.high) != (0.0, 1.0)
+
+    @property
     def strength(self) -> float:
         """The larger excess over chance of removal and insertion, by which findings are ordered."""
         return max(self.excess or 0.0, self.inserted_excess or 0.0)

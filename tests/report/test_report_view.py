@@ -10,6 +10,7 @@ import pytest
 from salve_audit.report.numbers import unmarked
 from salve_audit.report.tables import Noted
 from salve_audit.report.view.autoencoder import build_autoencoder
+from salve_audit.report.view.cards import _factor_part
 from salve_audit.report.view.cells import feature_redundancy_cell
 from salve_audit.report.view.demo import build_demo
 from salve_audit.report.view.features import build_effects
@@ -21,6 +22,7 @@ from salve_audit.report.view.thresholds import censored_cells, thresholds_table,
 from salve_audit.results import (
     AuditResult,
     DemoTruth,
+    FactorEffect,
     FeatureEffect,
     FeatureEffects,
     FlipSummary,
@@ -223,3 +225,12 @@ def test_the_choice_between_variants_is_told_with_the_stability_of_each(audit: A
     assert "latents of other seeds 0.61)" in told
     alone = dataclasses.replace(audit.sae, frontier=audit.sae.frontier[:6])
     assert build_autoencoder(dataclasses.replace(audit, sae=alone), HTML).parts["compared"] == ""
+
+
+def test_a_factor_that_is_only_inserted_has_no_loss() -> None:
+    inserted = FactorEffect("compression", 0.0, 0.0, 1.0, inserted=0.9, n_inserted=10)
+    assert not inserted.is_removed
+    part = _factor_part(inserted, 30, 0.5)
+    assert (part.value, part.lane, part.inserted) == ("–", "", "90\xa0%")
+    removed = _factor_part(FactorEffect("hue", 0.0, 0.0, 0.4, n=7), 7, 0.5)
+    assert (removed.value, bool(removed.lane)) == ("0\xa0% (0–40)", True)

@@ -165,17 +165,20 @@ def _concept_part(concept: Concept, n: int, chance: float | None, threshold: flo
 
 
 def _factor_part(factor: FactorEffect, n: int, threshold: float) -> Part:
-    value = f"{percent(factor.removed, n)} ({percent_interval(factor.low, factor.high, n)})"
+    value, drawn = "–", Markup("")
     tone = "alarm" if factor.low > threshold else "open" if factor.high > threshold else "calm"
     label = say(factor.name)
-    lane = Lane(factor.removed, factor.low, factor.high, tone, f"{label}: {value}", factor.chance, threshold)
+    if factor.is_removed:
+        value = f"{percent(factor.removed, n)} ({percent_interval(factor.low, factor.high, n)})"
+        lane = Lane(factor.removed, factor.low, factor.high, tone, f"{label}: {value}", factor.chance, threshold)
+        drawn = draw_lane(lane)
     inserted = ""
     if factor.inserted is not None:
         tried = factor.n_inserted or None
         inserted = percent(factor.inserted, tried)
         if factor.inserted_chance is not None:
             inserted += f" ({percent(factor.inserted_chance, tried)})"
-    return Part(label, value, draw_lane(lane), inserted)
+    return Part(label, value, drawn, inserted)
 
 
 def _curve_scale(carded: Sequence[Conclusion]) -> tuple[float, str]:

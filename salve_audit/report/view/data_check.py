@@ -125,7 +125,7 @@ def _row(use: DataUse, is_measured: bool) -> list[Value]:
     removed: Value = no_factor if use.state == UNKNOWN else "–"
     inserted: Value = no_factor if use.state == UNKNOWN else "–"
     if factor is not None:
-        removed = percent(factor.removed) if factor.n or factor.removed else "–"
+        removed = percent(factor.removed) if factor.is_removed else "–"
         inserted = "–" if factor.inserted is None else percent(factor.inserted)
         if cue is not None and say(factor.name) != say(cue.property):
             removed = Noted(removed, say("of the factor {name}", name=say(factor.name)))
