@@ -36,7 +36,7 @@ from salve_audit.activations.lock import EntryLock, Owner, can_lock, find_owner,
 from salve_audit.activations.shards import ACTS, SHARDS, Progress, ShardWriter
 from salve_audit.errors import CacheError, OutputError
 from salve_audit.inputs.cache_dir import user_cache_dir
-from salve_audit.inputs.digest import hash_stream
+from salve_audit.inputs.digest import hash_file
 
 META, CHOICE, PARTIAL, LOCK = "meta.json", ".choice", ".partial", ".lock"
 ABANDONED_S = 7 * 24 * 3600  # a work folder this old belongs to a process that was killed
@@ -74,7 +74,7 @@ def read_entry(cache_dir: Path, key: str) -> tuple[Float[np.ndarray, "n d"], Pro
         return None
     try:
         progress = _read_meta(folder / META)
-        if _hash_file(folder / ACTS) != progress.sha256:
+        if hash_file(folder / ACTS) != progress.sha256:
             raise CacheError(str(folder / ACTS), "its contents have changed")
         acts = np.load(folder / ACTS, mmap_mode="r", allow_pickle=False)
         shape = (progress.n_fit + progress.n_audit, progress.d)
@@ -234,11 +234,6 @@ def _read_meta(path: Path) -> Progress:
         return Progress(**values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CacheError(str(path), "is no description of cached activations") from error
-
-
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hash_stream(stream)
 
 
 def _remove(folder: Path) -> None:

@@ -27,7 +27,7 @@ from salve_audit.inputs.data.datasets import load_images
 from salve_audit.inputs.data.imageset import ImageSet
 from salve_audit.inputs.data.mask_columns import hash_masks
 from salve_audit.inputs.data.sampling import sample_images
-from salve_audit.inputs.digest import hash_stream
+from salve_audit.inputs.digest import hash_file
 from salve_audit.results import AuditResult
 
 AUDIT = "audit"  # among the names of stages in the cache
@@ -109,8 +109,8 @@ def hash_settings(config: AuditConfig) -> str | None:
         return None
     try:
         files = _model_files(model)
-        digests = None if files is None else [f"{file.name} {_hash_file(file)}" for file in files]
-        mapped_by_hand = None if config.classes is None else _hash_file(Path(config.classes))
+        digests = None if files is None else [f"{file.name} {hash_file(file)}" for file in files]
+        mapped_by_hand = None if config.classes is None else hash_file(Path(config.classes))
     except (SalveError, OSError):  # whoever loads it says why
         return None
     if digests is None:
@@ -146,11 +146,6 @@ def _model_files(model: Path) -> list[Path] | None:
 
 def _describes(file: Path, model: Path) -> bool:
     return file != model and (file.suffix in BESIDE or file.stem == model.stem)
-
-
-def _hash_file(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hash_stream(stream)
 
 
 def _up_to(files: Iterator[Path]) -> Iterator[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from salve_audit.errors import ResultError, UsageError
-from salve_audit.inputs.digest import hash_stream
+from salve_audit.inputs.digest import hash_file
 from salve_audit.interventions.registry import SALVE
 from salve_audit.results import AuditResult
 from salve_audit.results.audit import find_audit, read_audit_text
@@ -143,7 +143,7 @@ def check_model(file: AuditFile, model: Path) -> str | None:
     else:
         files = [model]
     try:
-        digests = [_hash_file(part) for part in files]
+        digests = [hash_file(part) for part in files]
     except OSError as error:
         raise UsageError(str(model), error.strerror or "cannot be read") from error
     if not digests:
@@ -152,8 +152,3 @@ def check_model(file: AuditFile, model: Path) -> str | None:
     if audited in (*digests, joined):
         return None
     return f"the audit is of another model: its sha256 is {audited}, that of {model} is {digests[0]}"
-
-
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hash_stream(stream)

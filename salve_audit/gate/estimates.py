@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
+from salve_audit.results.intervals import wilson_interval
+
 AUDITED = 0.95  # confidence of the intervals in audit.json
 MOST_IMAGES = 10_000_000  # more than that decides nothing in practice
 
@@ -137,10 +139,8 @@ def wilson(hits: int, n: int, confidence: float = AUDITED) -> tuple[float, float
     """Wilson interval of a share; (0, 1) without samples."""
     if n == 0:
         return 0.0, 1.0
-    z, share = _quantile(confidence), hits / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half) if hits else 0.0, min(1.0, centre + half) if hits < n else 1.0
+    low, high = wilson_interval(hits / n, n, _quantile(confidence))
+    return low if hits else 0.0, high if hits < n else 1.0
 
 
 def finite(value: float) -> float | None:

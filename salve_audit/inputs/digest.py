@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import IO
 
 BLOCK_BYTES = 1 << 20
@@ -14,3 +15,13 @@ def hash_stream(stream: IO[bytes]) -> str:
     while block := stream.read(BLOCK_BYTES):
         digest.update(block)
     return digest.hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as stream:
+        return hash_stream(stream)

@@ -14,9 +14,9 @@ from functools import cached_property
 from types import MappingProxyType
 
 from salve_audit.results import AuditResult, ClassReliance, Concept, ImageReliance
+from salve_audit.results.intervals import wilson_interval
 
 HALF = 0.5  # of a class's images: losing more with one thing is depending on it, unless the policy has another limit
-_Z = 1.959963984540054
 
 
 class Group(enum.Enum):
@@ -217,11 +217,3 @@ def images_to_decide(reliance: ImageReliance, threshold: float) -> int | None:
         return None
     width = max(reliance.reliance - reliance.low, reliance.high - reliance.reliance)
     return math.ceil(reliance.n * (width / distance) ** 2)
-
-
-def wilson_interval(share: float, n: int) -> tuple[float, float]:
-    """95 % Wilson interval of a share of n images."""
-    spread = _Z**2 / n
-    middle = (share + spread / 2) / (1 + spread)
-    half = _Z * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)

@@ -14,7 +14,7 @@ from report_results import build_result
 from salve_audit.config import AuditConfig, described
 from salve_audit.reliance.survival import wilson
 from salve_audit.report.commands import changed_settings, rerun, rounded_up
-from salve_audit.report.conclusions import Conclusions, Group, images_to_decide, smallest_detectable, wilson_interval
+from salve_audit.report.conclusions import Conclusions, Group, images_to_decide, smallest_detectable
 from salve_audit.report.labels import address_classes, label_classes
 from salve_audit.report.numbers import count, percent, percent_interval, strength, strength_interval, unmarked
 from salve_audit.report.recommend import recommend
@@ -22,6 +22,7 @@ from salve_audit.report.sentences import class_sentence, headline, trust_ticks, 
 from salve_audit.report.view.front import build_front
 from salve_audit.report.view.page import ClassName
 from salve_audit.results import AuditResult, ImageReliance
+from salve_audit.results.intervals import wilson_interval
 
 BASE = build_result(6, plain_names=True, limit=None)
 shares = st.integers(0, 100)
