@@ -56,7 +56,8 @@ from salve_audit.spatial.layers import SpatialLayer
 
 POOLED = 24  # images of all classes, which say how alike cells are by chance
 NARROW = 0.25  # 95 % interval of a class's share: no more images are searched
-SEARCHED = 0.6  # of the time, at most, by when the search ends: controls and concepts take the rest
+SEARCHED = 0.5  # of the time, at most, by when the search ends
+COMPARED = 0.8  # by when no more global factors are begun: insertions and concepts take the rest
 
 
 @dataclass(frozen=True)
@@ -283,7 +284,11 @@ class _ControlRuns:
         evidence = self.evidence
         places = place.find_places(evidence.heat, evidence.labels, evidence.correct)
         given = {place.NAME: ClassStatistics(places, torch.ones(len(places)))} if places.any() else {}
-        return FactorRuns(network, self.images, examined_images(evidence), fast.clock.is_past, given).measure()
+
+        def late() -> bool:
+            return fast.clock.is_past(COMPARED)
+
+        return FactorRuns(network, self.images, examined_images(evidence), late, given).measure()
 
 
 def examined_images(evidence: Evidence) -> ExaminedImages:

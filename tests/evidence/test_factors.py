@@ -109,7 +109,7 @@ def test_blurred_images_become_sharp_and_sharp_ones_blurred() -> None:
     softened = factor.remove(sharp, Shift(usual, soft))
     inside = (slice(None), slice(None), slice(4, -4), slice(4, -4))
     assert (softened - blurred)[inside].std() < 0.5 * (sharp - blurred)[inside].std()
-    assert (radial_spectrum(restored) - usual)[:, 2:8].abs().mean() < 0.2
+    assert (radial_spectrum(restored).mean(0) - usual[0])[2:8].abs().mean() < 0.2
     assert restored.mean().item() == pytest.approx(blurred.mean().item(), abs=1e-4)
 
 

@@ -14,18 +14,18 @@ def colour_moments(images: Pixels) -> Statistics:
     return torch.cat([images.mean((2, 3)), images.std((2, 3)).clamp(min=TINY)], 1)
 
 
-def match_moments(images: Pixels, shift: Shift) -> Pixels:
-    """Give every channel the target's mean and, relative to the other channels, its contrast.
+def shift_moments(images: Pixels, shift: Shift) -> Pixels:
+    """Change every channel's mean and, relative to the other channels, its contrast, as between source and target.
 
     A cast multiplies channels, so it changes mean and spread relative to the other channels; the image's overall
     contrast stays.
     """
     c = images.shape[1]
-    own = colour_moments(images)[:, :, None, None]
-    mean, spread = own[:, :c], own[:, c:]
-    wanted_mean, wanted_spread = shift.target[:, :c, None, None], shift.target[:, c:, None, None]
-    contrast = (spread / wanted_spread.clamp(min=TINY)).mean(1, keepdim=True)
-    return (images - mean) / spread * wanted_spread * contrast + wanted_mean
+    mean = images.mean((2, 3), keepdim=True)
+    source, target = shift.source[:, :, None, None], shift.target[:, :, None, None]
+    contrast = target[:, c:].clamp(min=TINY) / source[:, c:].clamp(min=TINY)
+    contrast = contrast / contrast.log().mean(1, keepdim=True).exp()
+    return (images - mean) * contrast + mean + target[:, :c] - source[:, :c]
 
 
 def saturation(images: Pixels) -> Statistics:
@@ -33,9 +33,9 @@ def saturation(images: Pixels) -> Statistics:
     return _chroma(images).square().mean((1, 2, 3)).sqrt()[:, None]
 
 
-def match_saturation(images: Pixels, shift: Shift) -> Pixels:
-    """Scale the distance from grey to the target's, at most threefold: what is grey has no hue to be scaled."""
-    gain = (shift.target / saturation(images).clamp(min=TINY)).clamp(max=3)[:, :, None, None]
+def scale_saturation(images: Pixels, shift: Shift) -> Pixels:
+    """Scale the distance from grey by the target's over the source's, at most threefold: grey has no hue to scale."""
+    gain = (shift.target / shift.source.clamp(min=TINY)).clamp(max=3)[:, :, None, None]
     return to_luminance(images) + gain * _chroma(images)
 
 
@@ -49,7 +49,7 @@ def _chroma(images: Pixels) -> Float[Tensor, "b c h w"]:
 
 
 FACTORS = (
-    Factor("colour", "colour", 1.0, match_moments, match_moments, colour_moments),
-    Factor("saturation", "colour", 1.0, match_saturation, match_saturation, saturation, coloured=True),
+    Factor("colour", "colour", 1.0, shift_moments, shift_moments, colour_moments, own_change=True),
+    Factor("saturation", "colour", 1.0, scale_saturation, scale_saturation, saturation, coloured=True, own_change=True),
     Factor("hue", "colour", 1.0, to_grey, coloured=True),
 )

@@ -1,9 +1,11 @@
 """The effect of each global factor on each class, beside its control, with intervals that hold for all factors at once.
 
-The control of a removal is the same removal from images of the other classes. An insertion has two, of which the
-stronger counts: how often images become this class with the factor of yet other classes inserted, and with the factor
-removed from them: what is inserted takes the place of what was there, and a class may be what is left without. A change
-that is the same for all classes has another: images that it changes would become any other class alike.
+The control of a removal is the same change of the other classes' images where classes differ in what is changed and
+the factor went on to all images of the class, else its removal from them, which may be a smaller change. An insertion
+has two, of which the stronger counts: how often images become this class with the factor of yet other classes
+inserted, and with the factor removed from them: what is inserted takes the place of what was there, and a class may be
+what is left without. A change that is the same for all classes has another: images that it changes would become any
+other class alike.
 
 The largest of several effects is the largest by luck as well, so intervals are at 1 - 0.05 / (number of factors),
 after Bonferroni: of a class that depends on none, none of them is beyond its control in 95 of 100 audits. Shares have

@@ -21,4 +21,4 @@ def shift_field(images: Pixels, shift: Shift) -> Pixels:
     return images + functional.interpolate(difference, size, mode="bicubic", align_corners=False)
 
 
-FACTORS = (Factor("mean field", "mean field", 1.0, shift_field, shift_field, mean_field),)
+FACTORS = (Factor("mean field", "mean field", 1.0, shift_field, shift_field, mean_field, own_change=True),)

@@ -2,8 +2,9 @@
 
 Every factor is removed from the same number of images of each class, which are the control of the other classes as
 well; from all images of a class only the few factors are removed without which these lost most margin beyond the
-control. The same holds for insertion. A fixed place is another for every class, so it has a control of its own: the
-same place removed from the other classes' images.
+control. The same holds for insertion. Where a removal is another change for every class (a place, a spectrum, a
+colour), the control of the classes that go on is the very same change of other classes' images: a change that is large
+does not count as a loss where it breaks any image.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from salve_audit.evidence.factors.record import (
     undo_preparation,
 )
 from salve_audit.evidence.factors.screening import (
+    LEAST_CONTROL,
     SCREENED_INSERTIONS,
     choose_inserted,
     choose_recipients,
@@ -238,8 +240,8 @@ class FactorRuns:
         }
         n_passes += self._remove(factors, statistics, rest, removed)
         kept = {name: factor for name, factor in factors.items() if name in done or name not in removed}
-        given = [name for name in self.given if name in chosen]
-        controls = {name: self._control(kept[name], statistics[name], chosen[name], screened) for name in given}
+        own = [name for name in chosen if kept[name].own_change]
+        controls = {name: self._control(kept[name], statistics[name], chosen[name], screened) for name in own}
         rows = choose_recipients(self._labels, self.examined.correct)
         inserted, more = self._insert(kept, statistics, rows, chosen)
         in_screen = np.zeros(len(self.images), bool)
@@ -251,7 +253,7 @@ class FactorRuns:
             control = controls.get(name, {})
             if (gone != UNSEEN).any() or (inserted[name] != UNSEEN).any():
                 answers[name] = FactorAnswers(gone, in_screen, inserted[name], rows, factor.same_for_all, control, area)
-        n_passes += more + sum(len(screened) for own in controls.values() for _ in own)
+        n_passes += more + sum(len(flipped) for own in controls.values() for flipped in own.values())
         return FactorOutcome(answers, statistics, n_passes)
 
     def _choose_factors(self) -> dict[str, Factor]:
@@ -316,16 +318,19 @@ class FactorRuns:
     def _control(
         self, factor: Factor, statistics: ClassStatistics, chosen: list[int], screened: Int[np.ndarray, " s"]
     ) -> dict[int, Bool[np.ndarray, " c"]]:
-        """Remove what is each chosen class's own from the few images of the others, in a pass of each of `screened`."""
+        """Change a few images of other classes, of those in `screened`, as each chosen class's are."""
         flipped: dict[int, Bool[np.ndarray, " c"]] = {}
         images = self.images.load(screened) if chosen else None
         for label in chosen:
             if images is None or factor.remove is None or self.clock():
                 break
-            shift = statistics.away(torch.full((len(screened),), label))
-            answers = predict(self.network.ask(images, factor.remove, shift))
-            there = self.examined.correct[screened] & (self._labels[screened] != label)
-            flipped[label] = (answers != self._labels[screened])[there]
+            others = np.flatnonzero(self.examined.correct[screened] & (self._labels[screened] != label))
+            others = spread_rows(others, LEAST_CONTROL)
+            if not len(others):
+                continue
+            shift = statistics.away(torch.full((len(others),), label))
+            answers = predict(self.network.ask(images[torch.from_numpy(others)], factor.remove, shift))
+            flipped[label] = answers != self._labels[screened[others]]
         return flipped
 
     def _insert(

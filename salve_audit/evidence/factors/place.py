@@ -71,4 +71,4 @@ def _to_mask(images: Pixels, cells: Statistics) -> Float[Tensor, "b 1 h w"]:
     return to_pixels(cells.view(-1, 1, *choose_grid(*size)), size)
 
 
-FACTORS = (Factor(NAME, NAME, MOST_AREA, fill_place, paste_place, given=True),)
+FACTORS = (Factor(NAME, NAME, MOST_AREA, fill_place, paste_place, own_change=True, given=True),)

@@ -47,6 +47,7 @@ class Factor:
         measure: statistics of each image; None: it has none.
         same_for_all: inserting it is the same change for every class.
         coloured: it is about colour, which images of one channel do not have.
+        own_change: what is removed is a change of its class's own, which is made to other classes' images as control.
         given: its statistics are handed over, not measured in pixels, and differ in what they take from an image.
     """
 
@@ -58,6 +59,7 @@ class Factor:
     measure: Callable[[Pixels], Statistics] | None = None
     same_for_all: bool = False
     coloured: bool = False
+    own_change: bool = False
     given: bool = False
 
     def statistics(self, images: Pixels) -> Statistics:

@@ -1,4 +1,4 @@
-"""Sharpness: the radial power spectrum of brightness, which blur, noise and sharpening change."""
+"""Sharpness: the radial power spectrum of brightness, which blur and sharpening change."""
 
 from __future__ import annotations
 
@@ -18,54 +18,34 @@ MOST_GAIN = 30.0  # what a blur has taken altogether is not there to be amplifie
 
 def radial_spectrum(images: Pixels) -> Statistics:
     """Logarithm of each image's mean power of brightness in bands of frequency."""
-    return _spectrum(to_luminance(images))
+    return band_spectrum(to_luminance(images))
 
 
-def match_spectrum(images: Pixels, shift: Shift) -> Pixels:
-    """Multiply each band, but for the slowest, by what brings its power to the target's; all channels alike."""
-    return _multiply(images, (shift.target - radial_spectrum(images)) / 2)
+def shift_spectrum(images: Pixels, shift: Shift) -> Pixels:
+    """Multiply each band, but for the slowest, by what brings the source's power to the target's; all channels alike.
+
+    All images of a class are changed alike: brought to one spectrum, each by itself, they would lose more than what
+    sets their class apart.
+    """
+    return multiply_bands(images, (shift.target - shift.source) / 2)
 
 
-def noise_spectrum(images: Pixels) -> Statistics:
-    """The radial spectrum of brightness, then that of colour: noise of a sensor is in both."""
-    return torch.cat([radial_spectrum(images), _spectrum(images - to_luminance(images))], 1)
-
-
-def quieten(images: Pixels, shift: Shift) -> Pixels:
-    """Bring bands of brightness and of colour, each by itself, down to the target's; none is amplified."""
-    gain = ((shift.target - noise_spectrum(images)) / 2).clamp(max=0)
-    bright = to_luminance(images)
-    return _multiply(bright, gain[:, :BANDS]) + _multiply(images - bright, gain[:, BANDS:])
-
-
-def add_noise(images: Pixels, shift: Shift) -> Pixels:
-    """Add noise of the power that the target has more; it is drawn alike for all images of one size."""
-    lacking = (shift.target.exp() - noise_spectrum(images).exp()).clamp(min=FLOOR).log() / 2
-    noise = torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(0)).to(images)[None]
-    fast = torch.fft.irfft2(torch.fft.rfft2(noise) * (_cycles(images) > FIELD_CYCLES), s=images.shape[2:])
-    bright, colour = to_luminance(fast), fast - to_luminance(fast)
-    own = noise_spectrum(noise).exp()  # tapered, as what is lacking
-    bright_gain = lacking[:, :BANDS] - own[:, :BANDS].mean(1, keepdim=True).log() / 2
-    colour_gain = lacking[:, BANDS:] - own[:, BANDS:].mean(1, keepdim=True).log() / 2
-    bright, colour = bright.expand_as(images[:, :1]), colour.expand_as(images)
-    return images + _multiply(bright, bright_gain) + _multiply(colour, colour_gain)
-
-
-def _spectrum(maps: Float[Tensor, "b m h w"]) -> Statistics:
+def band_spectrum(maps: Float[Tensor, "b m h w"]) -> Statistics:
+    """Logarithm of the mean power over all maps in bands of frequency."""
     power = torch.fft.rfft2(_taper(maps), norm="ortho").abs().square().mean(1)
     bands, counts = _bands(maps)
     total = power.new_zeros(len(maps), BANDS).index_add_(1, bands, power.flatten(1))
     return (total / counts + FLOOR).log()
 
 
-def _multiply(maps: Float[Tensor, "b m h w"], log_gain: Statistics) -> Float[Tensor, "b m h w"]:
+def multiply_bands(maps: Float[Tensor, "b m h w"], log_gain: Statistics) -> Float[Tensor, "b m h w"]:
     """Filter by a gain in each band, at most `MOST_GAIN` and one over it, without steps, which would ring."""
     height, width = maps.shape[2:]
     gain = log_gain.clamp(-math.log(MOST_GAIN), math.log(MOST_GAIN))
     place = (_radius(maps) * (BANDS - 1)).flatten()
     below = place.floor().long().clamp(max=BANDS - 2)
     part = (place - below).clamp(0, 1)
-    smooth = (gain[:, below] * (1 - part) + gain[:, below + 1] * part) * (_cycles(maps) > FIELD_CYCLES).flatten()
+    smooth = (gain[:, below] * (1 - part) + gain[:, below + 1] * part) * (count_cycles(maps) > FIELD_CYCLES).flatten()
     filtered = torch.fft.rfft2(maps) * smooth.exp().view(len(maps), 1, height, width // 2 + 1)
     return torch.fft.irfft2(filtered, s=(height, width))
 
@@ -86,7 +66,7 @@ def _radius(images: Pixels) -> Float[Tensor, "h v"]:
     return (2 * torch.hypot(rows[:, None], columns)).clamp(max=1).to(images.dtype)
 
 
-def _cycles(images: Pixels) -> Float[Tensor, "h v"]:
+def count_cycles(images: Pixels) -> Float[Tensor, "h v"]:
     """Cycles of each coefficient an image, along the axis that has more."""
     height, width = images.shape[2:]
     rows = torch.fft.fftfreq(height, 1 / height, device=images.device).abs()
@@ -99,7 +79,4 @@ def _bands(images: Pixels) -> tuple[Tensor, Tensor]:
     return bands, torch.bincount(bands, minlength=BANDS).clamp(min=1)
 
 
-FACTORS = (
-    Factor("sharpness", "sharpness", 1.0, match_spectrum, match_spectrum, radial_spectrum),
-    Factor("noise", "noise", 1.0, quieten, add_noise, noise_spectrum, coloured=True),
-)
+FACTORS = (Factor("sharpness", "sharpness", 1.0, shift_spectrum, shift_spectrum, radial_spectrum, own_change=True),)
