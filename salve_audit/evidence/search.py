@@ -42,6 +42,7 @@ from salve_audit.evidence.regions import (
 
 ALIKE = 90  # percentile of the likeness of first regions between images of the class
 SIDES = (3 / 8, 1 / 2)  # of squares, as a share of the image's longer side
+DOUBTFUL = 0.7  # of the clean margin, at most, is left of regions that squares are asked about
 MOST_REGIONS = 2  # removed from an image, one after the other
 COVERED = 0.5  # of a region's cells, in the larger square, for squares to have a say: a frame is judged by itself
 _ROWS = ("labels", "clean", "regions", "alone", "together", "signatures", "heat")  # with a row for each image
@@ -161,7 +162,8 @@ def _copy(evidence: Evidence) -> Evidence:
 def judge_with_squares(probe: Probe, images: Float[Tensor, "n c h w"], evidence: Evidence, batch_size: int) -> Evidence:
     """Replace `alone` by the mean of the margins without the region and without each of the squares around it.
 
-    It costs a pass per region and square. Regions, and margins with several removed, stay.
+    It costs a pass per region and square, of regions without which little of the margin is left: around others squares
+    hardly ever decide. Regions, and margins with several removed, stay.
 
     Args:
         probe: the network.
@@ -171,7 +173,7 @@ def judge_with_squares(probe: Probe, images: Float[Tensor, "n c h w"], evidence:
     """
     assert len(images) == len(evidence.labels), f"{len(images)} images, evidence of {len(evidence.labels)}"
     alone, n_passes = evidence.alone.clone(), evidence.n_passes
-    there = mark_compact(evidence.regions) & evidence.alone.isfinite()
+    there = mark_compact(evidence.regions) & (evidence.alone <= DOUBTFUL * evidence.clean[:, None])  # nan: not there
     for slot in range(alone.shape[1]):
         for rows in torch.split(torch.nonzero(there[:, slot])[:, 0], batch_size):
             regions = evidence.regions[rows, slot]

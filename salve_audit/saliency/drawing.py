@@ -190,7 +190,8 @@ def _draw_batch(
     if not rows:
         return drawn
     passes = [source.cut.run(batch.images.to(inputs.device)) for source in sources]
-    same = _unchanged(inputs, rows, passes[0].acts.float().cpu().numpy(), drawn)
+    acts = passes[0].acts.float().cpu().numpy()
+    same = _unchanged(inputs, rows, acts, drawn)
     wanted = [(place, request) for place in same for request in requests[rows[place]]]
     path = str(inputs.classifier.path)
     heats = [_compute(source.maps, passed, wanted, path) for source, passed in zip(sources, passes, strict=True)]
@@ -198,7 +199,7 @@ def _draw_batch(
     pixels = to_display_pixels(batch.images.numpy(), spec.mean, spec.std)
     shown = {place: resize_pixels(pixels[place], fit_side(*pixels.shape[1:3])) for place in same}
     drawn.images.update({rows[place]: encode_image(image) for place, image in shown.items()})
-    scores = _score(inputs, sources, batch, wanted, heats)
+    scores = _score(inputs, sources, (batch, acts), wanted, heats)
     for (place, request), *maps in zip(wanted, *heats, strict=True):
         own = [scores.get((place, request, i)) for i in range(len(maps))]
         pairs = zip(maps, own, strict=True)
@@ -211,12 +212,12 @@ def _draw_batch(
 def _score(
     inputs: DrawingInputs,
     sources: Sequence[_Source],
-    batch: Batch,
+    given: tuple[Batch, Float[np.ndarray, "b d"]],
     wanted: list[tuple[int, MapRequest]],
     heats: Sequence[Sequence[tuple[str, Float[np.ndarray, "y x"]]]],
 ) -> dict[tuple[int, MapRequest, int], Faithfulness | None]:
     """How faithful the maps of the images are that are scored, by image, request and which of its maps."""
-    scored = inputs.chosen.scored
+    (batch, acts), scored = given, inputs.chosen.scored
     keys = [
         (place, request, i)
         for i in range(len(heats))
@@ -232,7 +233,7 @@ def _score(
     ]
     cut, path, images = sources[0].cut, str(inputs.classifier.path), batch.images.to(inputs.device)
     try:
-        found = score_maps(lambda changed: cut.run(changed).acts.float(), images, maps, batch.rows)
+        found = score_maps(lambda changed: cut.run(changed).acts.float(), images, acts, maps, batch.rows)
     except (RuntimeError, MemoryError) as error:
         raise LayerError(path, f"its heat maps cannot be tried ({summarise_error(error)})") from error
     return dict(zip(keys, found, strict=True))

@@ -7,7 +7,7 @@ costs; a map's number is their mean, and random fifths of the same image, as blo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from salve_audit.saliency.heat import find_hottest, share_in_hottest
 
-N_RANDOM = 3  # fifths
+N_RANDOM = 2  # fifths
+AT_ONCE = 16  # images a pass
 BLOBS = 6  # cells of a random field's side
 BLURRED = 4  # cells of the side that blurring leaves
 LEAST_RANGE = 0.05  # of the clean score: where blurring everything costs less, nothing can be said
@@ -50,31 +51,54 @@ class ScoredMap:
 
 
 def score_maps(
-    run: Run, images: Float[Tensor, "b c h w"], maps: Sequence[ScoredMap], seeds: Sequence[int]
+    run: Run,
+    images: Float[Tensor, "b c h w"],
+    acts: Float[np.ndarray, "b d"],
+    maps: Sequence[ScoredMap],
+    seeds: Sequence[int],
 ) -> list[Faithfulness | None]:
     """Score maps; None where the map is flat, or where blurring the whole image leaves the score as it is.
 
     Args:
         run: the network up to the head's inputs.
         images: prepared.
+        acts: what the head is given of them.
         maps: of these images.
         seeds: (b,) of each image's random fifths.
     """
     size = (int(images.shape[2]), int(images.shape[3]))
-    blurred = blur_away(images)
-    ends = [_read(run, part) for part in (images, blurred)]  # (b, d) each
     chosen = sorted({each.place for each in maps})
-    random = {place: _try(run, images, blurred, place, _draw_fifths(size, seeds[place])) for place in chosen}
-    scores: list[Faithfulness | None] = []
-    for each in maps:
-        clean, gone = (float(end[each.place] @ each.direction) for end in ends)
-        if share_in_hottest(each.heat) is None or abs(clean - gone) < LEAST_RANGE * max(abs(clean), 1e-6):
-            scores.append(None)
-            continue
-        own = _try(run, images, blurred, each.place, _mark_hottest(each.heat, size)[None])
-        kept, by_chance = (_share(pair, each.direction, clean, gone) for pair in (own, random[each.place]))
-        scores.append(Faithfulness(kept, by_chance))
-    return scores
+    blurred = blur_away(images[chosen])
+    position = {place: at for at, place in enumerate(chosen)}
+    gone = dict(zip(chosen, _read(run, [blurred]), strict=True))  # (d,) each
+    drawn = [_draw_fifths(size, seeds[place]) for place in chosen]
+    marked = [_mark_hottest(each.heat, size)[None] for each in maps]
+    places = chosen + [each.place for each in maps]
+    tried = (
+        _put(images[place], blurred[position[place]], masks)
+        for place, masks in zip(places, drawn + marked, strict=True)
+    )
+    answers = _read(run, tried)  # in the order of places
+    sizes = [2 * len(masks) for masks in drawn + marked]
+    pairs = [np.split(part, 2) for part in np.split(answers, np.cumsum(sizes)[:-1])]
+    random, own = dict(zip(chosen, pairs, strict=False)), pairs[len(chosen) :]
+    return [
+        _score(acts[each.place], gone[each.place], each, pair, random[each.place])
+        for each, pair in zip(maps, own, strict=True)
+    ]
+
+
+def _score(
+    clean: Float[np.ndarray, " d"],
+    gone: Float[np.ndarray, " d"],
+    scored: ScoredMap,
+    own: Sequence[Float[np.ndarray, "m d"]],
+    random: Sequence[Float[np.ndarray, "r d"]],
+) -> Faithfulness | None:
+    ends = float(clean @ scored.direction), float(gone @ scored.direction)
+    if share_in_hottest(scored.heat) is None or abs(ends[0] - ends[1]) < LEAST_RANGE * max(abs(ends[0]), 1e-6):
+        return None
+    return Faithfulness(*(_share(pair, scored.direction, *ends) for pair in (own, random)))
 
 
 def overlap_hottest(a: Float[np.ndarray, "y x"], b: Float[np.ndarray, "y x"]) -> float | None:
@@ -104,18 +128,16 @@ def _draw_fifths(size: tuple[int, int], seed: int) -> Float[Tensor, "m 1 h w"]:
     return torch.stack([_mark_hottest(field, size) for field in fields])
 
 
-def _try(
-    run: Run, images: Tensor, blurred: Tensor, place: int, masks: Float[Tensor, "m 1 h w"]
-) -> tuple[Float[np.ndarray, "m d"], Float[np.ndarray, "m d"]]:
-    """What the head is given with the masked pixels removed, and with them alone."""
-    image, blank, masks = images[place], blurred[place], masks.to(images)
-    changed = torch.cat([image * (1 - masks) + blank * masks, image * masks + blank * (1 - masks)])
-    acts = _read(run, changed)
-    return acts[: len(masks)], acts[len(masks) :]
+def _put(
+    image: Float[Tensor, "c h w"], blank: Float[Tensor, "c h w"], masks: Float[Tensor, "m 1 h w"]
+) -> Float[Tensor, "2m c h w"]:
+    """The image with the masked pixels removed, then with them alone."""
+    masks = masks.to(image)
+    return torch.cat([image * (1 - masks) + blank * masks, image * masks + blank * (1 - masks)])
 
 
 def _share(
-    acts: tuple[Float[np.ndarray, "m d"], Float[np.ndarray, "m d"]],
+    acts: Sequence[Float[np.ndarray, "m d"]],
     direction: Float[np.ndarray, " d"],
     clean: float,
     gone: float,
@@ -126,6 +148,20 @@ def _share(
     return float(np.clip((lost + back) / 2, -1, 2))
 
 
-def _read(run: Run, images: Float[Tensor, "b c h w"]) -> Float[np.ndarray, "b d"]:
-    with torch.no_grad():
-        return run(images).double().cpu().numpy()
+def _read(run: Run, parts: Iterable[Float[Tensor, "m c h w"]]) -> Float[np.ndarray, "b d"]:
+    """What the head is given of all images, some of which are run at a time."""
+    answers, waiting = list[np.ndarray](), list[Tensor]()
+
+    def flush() -> None:
+        with torch.no_grad():
+            images = torch.cat(waiting)
+            answers.extend(run(some).double().cpu().numpy() for some in images.split(AT_ONCE))
+        waiting.clear()
+
+    for part in parts:
+        waiting.append(part)
+        if sum(map(len, waiting)) >= AT_ONCE:
+            flush()
+    if waiting:
+        flush()
+    return np.concatenate(answers)
