@@ -12,6 +12,7 @@ from torch import Tensor
 from salve_audit.evidence.probe import ProbeOutput, hard_margin
 from salve_audit.evidence.regions import fill_regions
 from salve_audit.evidence.search import (
+    DOUBTFUL,
     SIDES,
     Evidence,
     SearchSettings,
@@ -58,16 +59,20 @@ def evidence_at(images: Tensor, regions: Tensor) -> Evidence:
 
 def test_alone_is_the_mean_over_the_region_and_its_squares() -> None:
     rng = np.random.default_rng(0)
-    images = patches([[(int(rng.integers(24)), int(rng.integers(24)), 7, 7)] for _ in range(9)])
+    bright_places = rng.integers(0, 20, (9, 2))
+    images = patches([[(top, left, 7, 7)] for top, left in bright_places.tolist()])
     regions = torch.zeros(9, SIDE, SIDE, dtype=torch.bool)
     corners = rng.integers(0, 20, (9, 2))
+    corners[::2] = bright_places[::2]  # the others are beside them, or have part of them
     for row, (top, left) in enumerate(corners[:8]):  # the last image has no region
         regions[row, top : top + 6, left : left + 9] = True
     evidence = evidence_at(images, regions)
-    judged = judge_with_squares(either, images, evidence, 4)
+    judged, asked = judge_with_squares(either, images, evidence, 4), list[int]()
     for row, (top, left) in enumerate(corners[:8]):
         margins = [float(evidence.alone[row, 0])]
-        for side in (12, 16):
+        sides = (12, 16) if margins[0] <= DOUBTFUL * float(evidence.clean[row]) else ()
+        asked.append(len(sides))
+        for side in sides:
             mask = torch.zeros(1, 1, SIDE, SIDE)
             y = min(max(round(top + 2.5 - (side - 1) / 2), 0), SIDE - side)
             x = min(max(round(left + 4 - (side - 1) / 2), 0), SIDE - side)
@@ -77,6 +82,7 @@ def test_alone_is_the_mean_over_the_region_and_its_squares() -> None:
             )
         assert float(judged.alone[row, 0]) == pytest.approx(np.mean(margins), abs=1e-5)
     assert judged.alone[8].isnan().all()
+    assert set(asked) == {0, 2}  # squares are asked about regions that take part of the margin, and only about these
 
 
 def test_only_margins_without_a_region_alone_change_and_passes_are_counted() -> None:
@@ -91,7 +97,7 @@ def test_only_margins_without_a_region_alone_change_and_passes_are_counted() -> 
         return either(given)
 
     judged = judge_with_squares(counted, images, evidence, 2)
-    assert judged.n_passes == 7 + sum(batches) == 7 + 2 * len(SIDES)  # two images have a region
+    assert judged.n_passes == 7 + sum(batches) == 7 + len(SIDES)  # one region takes part of its image's margin
     for name in ("labels", "clean", "regions", "together", "signatures"):
         assert getattr(judged, name) is getattr(evidence, name)
     assert torch.equal(evidence.alone.nan_to_num(), before.alone.nan_to_num())  # the given evidence is left alone
@@ -110,10 +116,10 @@ def test_one_thing_stays_decisive_and_two_in_one_region_do_not() -> None:
 
 
 def test_what_sticks_out_of_its_region_counts() -> None:
-    """The region has two thirds of a bright bar, so the class survives it narrowly; without the squares it does not."""
+    """The region has three quarters of a bright bar, so the class survives narrowly; without the squares it does not."""
     images = patches([[(12, 10, 6, 12)]])
     regions = torch.zeros(1, SIDE, SIDE, dtype=torch.bool)
-    regions[0, 10:20, 8:17] = True
+    regions[0, 10:20, 8:19] = True
     evidence = evidence_at(images, regions)
     judged = judge_with_squares(either, images, evidence, 10)
     assert float(judged.alone[0, 0]) < float(evidence.alone[0, 0])
