@@ -116,7 +116,7 @@ def test_one_thing_stays_decisive_and_two_in_one_region_do_not() -> None:
 
 
 def test_what_sticks_out_of_its_region_counts() -> None:
-    """The region has three quarters of a bright bar, so the class survives narrowly; without the squares it does not."""
+    """The region has three quarters of a bright bar: the class survives narrowly, without the squares not."""
     images = patches([[(12, 10, 6, 12)]])
     regions = torch.zeros(1, SIDE, SIDE, dtype=torch.bool)
     regions[0, 10:20, 8:19] = True
