@@ -21,7 +21,7 @@ from salve_audit.gate.estimates import AUDITED, Decision, Estimate, at_confidenc
 from salve_audit.gate.measures import Dependence, measure
 from salve_audit.gate.policy import Policy, Setting
 from salve_audit.gate.review import Review, review_class
-from salve_audit.gate.rules import DAMAGE, DROP, REDUNDANCY, RELIANCE
+from salve_audit.gate.rules import DAMAGE, DROP, FACTOR, REDUNDANCY, RELIANCE
 from salve_audit.results import AuditResult, ClassReliance
 from salve_audit.results.view import companions_of
 
@@ -33,7 +33,7 @@ SAMPLES = "samples.parquet"
 MISMATCHES = ("data", "schema", "autoencoder", "classes", "digest")
 BY_INTERVAL = {"image_reliance": RELIANCE, "redundancy": REDUNDANCY, "cross_class_damage": DAMAGE}
 PAIRED = ("accuracy", "alpha_hat")
-RISES = ("image_reliance", "cross_class_damage")  # measures of which more is worse
+RISES = ("image_reliance", "global_factor", "cross_class_damage")  # measures of which more is worse
 LEAST_PAIRED = 30
 
 
@@ -306,24 +306,46 @@ def _compare_intervals(
     name: str, setting: Setting, policy: Policy, compared: Compared, classes: tuple[ClassReliance, ClassReliance]
 ) -> tuple[Estimate, float]:
     """A loss from two estimates with intervals: bounds by Newcombe's method 10, p-value from the nearer bound."""
-    rule, audits = Setting(BY_INTERVAL[name], 0.0), (compared.old, compared.new)
+    rules = [Setting(BY_INTERVAL[name], 0.0)] if name in BY_INTERVAL else _list_factors(classes)
+    losses = [_lose(rule, name, policy, compared, classes) for rule in rules]
+    if not losses:
+        return unjudged("no global factor was measured in both audits"), 1.0
+    estimate = max(losses, key=lambda loss: (not loss.reason, loss.low, loss.value))
+    if estimate.reason:
+        return estimate, 1.0
+    assert setting.limit is not None, "a limit is set"
+    p = min(1.0, estimate.looks * _p_from_interval(estimate, setting.limit))
+    return at_confidence(estimate, policy.confidence), p
+
+
+def _list_factors(classes: tuple[ClassReliance, ClassReliance]) -> list[Setting]:
+    """Rules of the global factors that both audits measured; their intervals allow for how many there are."""
+    measured = [
+        {}
+        if part.image_reliance is None
+        else {factor.name: factor for factor in part.image_reliance.factors if factor.is_removed}
+        for part in classes
+    ]
+    return [Setting(FACTOR, 0.0, name=name) for name in measured[0] if name in measured[1]]
+
+
+def _lose(
+    rule: Setting, name: str, policy: Policy, compared: Compared, classes: tuple[ClassReliance, ClassReliance]
+) -> Estimate:
     old, new = (
         measure(rule, audit, part, _find_accepted(compared.review, audit, part, policy))
-        for audit, part in zip(audits, classes, strict=True)
+        for audit, part in zip((compared.old, compared.new), classes, strict=True)
     )
     for part in (new, old):
         if part.reason:
-            return part, 1.0
+            return part
     if not (math.isfinite(old.value) and math.isfinite(new.value)):
-        return unjudged(f"{name} is beyond what was measured in one of the audits"), 1.0
+        return unjudged(f"{name} is beyond what was measured in one of the audits")
     worse, better = (new, old) if name in RISES else (old, new)
     value = worse.value - better.value
     low = value - math.hypot(worse.value - worse.low, better.high - better.value)
     high = value + math.hypot(worse.high - worse.value, better.value - better.low)
-    estimate = Estimate(value, low, high, min(old.n, new.n), whole=old.whole, looks=max(old.looks, new.looks))
-    assert setting.limit is not None, "a limit is set"
-    p = min(1.0, estimate.looks * _p_from_interval(estimate, setting.limit))
-    return at_confidence(estimate, policy.confidence), p
+    return Estimate(value, low, high, min(old.n, new.n), whole=old.whole, looks=max(old.looks, new.looks))
 
 
 def _find_accepted(

@@ -200,7 +200,7 @@ def _measure_factor(result: AuditResult, class_info: ClassReliance, name: str) -
         factor.removed,
         factor.low,
         factor.high,
-        reliance.n,
+        factor.n or reliance.n,
         doubt=_factor_doubt(factor),
         looks=reliance.examinations,
     )

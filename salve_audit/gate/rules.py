@@ -85,12 +85,12 @@ FACTOR = RuleKind(
     value=BY_NAME,
     in_image=True,
 )
-DROP_MEASURES = ("accuracy", "alpha_hat", "image_reliance", "redundancy", "cross_class_damage")
+DROP_MEASURES = ("accuracy", "alpha_hat", "image_reliance", "global_factor", "redundancy", "cross_class_damage")
 DROP = RuleKind(
     "max_drop",
     "loss against the baseline at most:",
-    "Worsening against the baseline, by measure: points of accuracy, image_reliance or cross_class_damage (0.05), "
-    "share of alpha_hat, regions of redundancy.",
+    "Worsening against the baseline, by measure: points of accuracy, image_reliance, global_factor (the one that rose "
+    "most) or cross_class_damage (0.05), share of alpha_hat, regions of redundancy.",
     value=BY_NAME,
     most=math.inf,
     names=DROP_MEASURES,

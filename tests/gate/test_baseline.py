@@ -128,6 +128,24 @@ def test_intervals_stand_in_where_there_are_no_images() -> None:
     assert losses[("pair", "image_reliance")][1].outcome == "pass"
 
 
+def test_the_global_factor_that_rose_most_is_the_loss() -> None:
+    reliance = of_class(sample(), "trio").image_reliance
+    assert reliance is not None
+    border, colour = sorted(reliance.factors, key=lambda factor: factor.name)
+    shadow = dataclasses.replace(border, removed=border.removed + 0.6, low=border.low + 0.55, high=border.high + 0.6)
+    worse = dataclasses.replace(reliance, factors=(colour, shadow, dataclasses.replace(shadow, name="hue")))
+    result = with_class(sample(), "trio", image_reliance=worse)
+    losses = compare_with_baseline(policy("max_drop = { global_factor = 0.3 }"), compared(None, None, result))
+    estimate, decision = losses[("trio", "global_factor")]
+    assert estimate.value == pytest.approx(0.6)  # of the border: there is no hue in the baseline
+    assert estimate.low < 0.6 < estimate.high
+    assert decision.outcome == "fail"
+    assert losses[("pair", "global_factor")][1].outcome == "pass"
+    bare = with_class(sample(), "trio", image_reliance=dataclasses.replace(reliance, factors=()))
+    missing = compare_with_baseline(policy("max_drop = { global_factor = 0.3 }"), compared(None, None, bare))
+    assert "no global factor" in missing[("trio", "global_factor")][0].reason
+
+
 def test_images_that_only_one_audit_has_are_left_out() -> None:
     old = make_samples(np.random.default_rng(7))
     new = dataclasses.replace(old, paths=[f"elsewhere/{path}" for path in old.paths])

@@ -185,7 +185,7 @@ def code_by_words(text: str) -> int:
 def code_of_banner(verdict: Verdict) -> int:
     banner = build_banner(verdict)
     assert banner is not None
-    return {("pass", "Pass"): 0, ("fail", "Fail"): 1, ("none", "Not decided"): 2}[(banner.kind, banner.word)]
+    return {("pass", "Pass"): 0, ("fail", "Fail"): 1, ("none", "Not judged"): 2}[(banner.kind, banner.word)]
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

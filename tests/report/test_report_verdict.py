@@ -28,7 +28,7 @@ def test_banner_without_a_judged_class(audit: AuditResult) -> None:
     thin = tuple(info for info in audit.classes if info.thin)
     banner = build_banner(judged(dataclasses.replace(audit, classes=thin), fail_under=1.5).verdict)
     assert banner is not None
-    assert (banner.kind, banner.word) == ("none", "Not decided")
+    assert (banner.kind, banner.word) == ("none", "Not judged")
     assert "no class could be judged" in banner.sentence
 
 
@@ -91,5 +91,5 @@ def test_what_is_exempt_is_named_and_does_not_fail() -> None:
 def test_problems_come_before_everything() -> None:
     banner = build_banner(Verdict(None, "p", (), ("the autoencoder misses its goal",)))
     assert banner is not None
-    assert banner.word == "Not decided"
+    assert banner.word == "Not judged"
     assert "The autoencoder misses its goal." in banner.sentence

@@ -32,7 +32,7 @@ def build_banner(verdict: Verdict) -> Banner | None:
     if verdict.passed is None or verdict.problems:
         problems = [_sentence(problem) for problem in verdict.problems]
         reasons = " ".join(problems[:LISTED]) or say("No class could be judged under one of its limits.")
-        return Banner("none", say("Not decided"), f"{policy} {reasons}", (), "", details)
+        return Banner("none", say("Not judged"), f"{policy} {reasons}", (), "", details)
     if not verdict.passed:
         return _failure(verdict, policy, details)
     judged = distinct(rule.class_name for rule in verdict.rules if rule.outcome in ("pass", "undecided"))
