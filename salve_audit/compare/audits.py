@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from salve_audit.errors import ResultError
-from salve_audit.gate.comparison import BETTER, WORSE, Change
-from salve_audit.gate.comparison import compare_audits as compare_numbers
+from salve_audit.gate.audit_file import open_audit
+from salve_audit.gate.comparison import BETTER, WORSE, Change, compare_files
 from salve_audit.report.changes import ClassChange, Comparison, Difference, Status
 from salve_audit.report.conclusions import Conclusion, Conclusions, Group
-from salve_audit.results import AuditResult, load_audit
+from salve_audit.results import AuditResult
 
 PAIRED = "Accuracies and flip medians are compared image by image; image reliance by the intervals of both audits."
 UNPAIRED = "Image reliance is compared by the intervals of both audits; accuracies and flip medians are not compared."
@@ -29,8 +29,8 @@ def compare_audits(
         ResultError: one of them cannot be read, or they differ in more than the model; names what.
         UsageError: an unknown mismatch is allowed.
     """
-    old, new = (audit if isinstance(audit, AuditResult) else load_audit(audit) for audit in (old_audit, new_audit))
-    compared = compare_numbers(old, new, allowed)
+    before, after = open_audit(old_audit), open_audit(new_audit)
+    compared, old, new = compare_files(before, after, allowed), before.result, after.result
     if compared.refused:
         more = f" (and {len(compared.refused) - 1} more)" if len(compared.refused) > 1 else ""
         raise ResultError(_name(new_audit), compared.refused[0] + more)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from salve_audit.gate.audit_file import AuditFile, open_audit
+from salve_audit.gate.audit_file import AuditFile
 from salve_audit.gate.baseline import (
     SAMPLES,
     Compared,
@@ -19,7 +18,6 @@ from salve_audit.gate.baseline import (
 from salve_audit.gate.estimates import finite
 from salve_audit.gate.policy import Policy, Setting
 from salve_audit.gate.rules import DROP, DROP_MEASURES
-from salve_audit.results import AuditResult
 
 BETTER, WORSE, ALIKE, UNKNOWN = "better", "worse", "not distinguished", "not compared"
 
@@ -62,14 +60,12 @@ class Comparison:
     notes: tuple[str, ...]
 
 
-def compare_audits(old: Path | AuditResult, new: Path | AuditResult, allowed: tuple[str, ...] = ()) -> Comparison:
+def compare_files(before: AuditFile, after: AuditFile, allowed: tuple[str, ...] = ()) -> Comparison:
     """Every measure that both audits have.
 
     Raises:
-        ResultError: one of them cannot be read.
         UsageError: an unknown mismatch is allowed.
     """
-    before, after = open_audit(old), open_audit(new)
     mismatches = find_mismatches(after, before)
     refused = check_mismatches(mismatches, allowed)
     if refused:

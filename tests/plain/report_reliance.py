@@ -105,7 +105,7 @@ def add_reliance(result: AuditResult, shares: Sequence[float], *, with_images: b
         removal = ConceptRemoval("layer1", 30, reliance, low, high, 0.7, effect, 0.02, 0.0, 0.05, 0.05, 2)
         concept = Concept(
             i, "layer1" if kind == "region" else "image", info.name, (3, 5), 0.1, round(0.92 * N), effect, kind, (0.5,),
-            _images(i, info.name, result.data.classes, with_images), removal if i % 2 == 0 else None,
+            _images(i, info.name, result.data.classes, with_images and i < MOST_DRAWN), removal if i % 2 == 0 else None,
         )  # fmt: skip
         concepts.append(concept)
         measured = _measure(info, reliance, concept, kind, min(reliance, 0.1)) if info.n else None
@@ -130,6 +130,7 @@ def _suppression(result: AuditResult) -> Suppression:
     return Suppression(start, traces)
 
 
+MOST_DRAWN = 16  # classes, as in salve_audit.evidence.drawing
 MIXED = (0.98, 0.03, 0.72, 0.39, 0.5, 0.9, 0.05, 0.61, 0.17, 1.0)
 
 
