@@ -148,4 +148,5 @@ def _named(classes: tuple[str, ...], which: npt.NDArray[np.bool_]) -> tuple[str,
 
 
 def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    """Six digits behind the point: there are thousands of them in audit.json."""
+    return round(float(value), 6) if np.isfinite(value) else None

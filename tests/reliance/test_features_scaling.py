@@ -157,7 +157,7 @@ def test_features_report_effects_against_brute_force_and_entanglement() -> None:
     coupling = np.abs(dictionary[0].astype(np.float64)) / np.abs(dictionary[0]).max()
     for effect in first.effect.suppress:
         expected = brute_accuracy(samples, np.maximum(0, 1 - effect.alpha_hat * coupling)) - start
-        np.testing.assert_allclose(np.array(effect.accuracy_change, float), expected, atol=1e-12)
+        np.testing.assert_allclose(np.array(effect.accuracy_change, float), expected, atol=1e-6)
     after = brute_accuracy(samples, np.maximum(0, 1 - coupling))
     moved = [name for k, name in enumerate("abcd") if not baseline.low[k] <= after[k] <= baseline.high[k]]
     assert list(first.affected) == moved
