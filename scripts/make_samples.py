@@ -31,6 +31,7 @@ SHARED = REPOSITORY.parent / "shared" / "data"
 MOST_BYTES = 3_000_000
 KEPT = ("report.html", "report.pdf", "audit.json", "page-1.png")
 PICTURE_DPI = 80
+MOST_GALLERIES = 12
 README_PICTURE = REPOSITORY / "docs" / "images" / "report.png"
 
 
@@ -67,8 +68,16 @@ def make_digits(out: Path) -> None:
 
 
 def make_hundred(out: Path) -> None:
-    """A made-up audit of 100 classes, with generated images."""
-    _render(_made_up("hundred"), out)
+    """A made-up audit of 100 classes, with generated images, of which a few features and galleries are kept."""
+    result = _made_up("hundred")
+    seeing = dataclasses.replace(
+        result.seeing,
+        features=result.seeing.features[:MOST_GALLERIES],
+        fragile=result.seeing.fragile[:MOST_GALLERIES],
+        n_features_left_out=result.seeing.n_features_left_out + len(result.seeing.features[MOST_GALLERIES:]),
+        n_classes_left_out=result.seeing.n_classes_left_out + len(result.seeing.fragile[MOST_GALLERIES:]),
+    )
+    _render(dataclasses.replace(result, seeing=seeing, features=result.features[:MOST_GALLERIES]), out)
 
 
 def make_failing(out: Path) -> None:

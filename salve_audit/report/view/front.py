@@ -44,6 +44,7 @@ class Reading:
     """What the page's rows need beside the conclusions: names, the axis of flip medians, whether there is a review."""
 
     names: Mapping[str, ClassName]
+    is_measured: bool
     is_reviewed: bool
     limit: float | None
     scale: Scale
@@ -53,7 +54,8 @@ def build_front(conclusions: Conclusions, names: Mapping[str, ClassName], change
     """The first page; `changed` says what did since another audit."""
     result = conclusions.result
     usable = conclusions.ranked if len(conclusions.ranked) <= ALL_UP_TO else conclusions.ranked[:FRONT_ROWS]
-    reading = Reading(names, bool(conclusions.reviewed), _limit(conclusions), _flip_scale(conclusions.ranked))
+    scale, is_reviewed = _flip_scale(conclusions.ranked), bool(conclusions.reviewed)
+    reading = Reading(names, conclusions.is_measured, is_reviewed, _limit(conclusions), scale)
     return Front(
         kicker=_kicker(result),
         facts=_facts(result),
@@ -178,6 +180,20 @@ def _group_note(group: Group, conclusions: Conclusions) -> str:
 def _row(conclusion: Conclusion, reading: Reading) -> FrontRow:
     name = reading.names[conclusion.name]
     reliance = conclusion.reliance
+    flip = strength(conclusion.info.alpha_hat.flip.median) if conclusion.info.n_correct else "–"
+    if reliance is None and reading.is_measured:
+        lane = Lane(None, None, None, "faint", f"{conclusion.name}: {say('not measured')}", None, reading.limit)
+        return FrontRow(
+            name,
+            draw_lane(lane),
+            "–",
+            "",
+            None,
+            say("not measured"),
+            flip,
+            "faint",
+            chips(conclusion, reading.is_reviewed),
+        )
     if reliance is None:
         return _head_row(conclusion, reading, name)
     interval = percent_interval(reliance.low, reliance.high, reliance.n)
@@ -194,7 +210,6 @@ def _row(conclusion: Conclusion, reading: Reading) -> FrontRow:
         reading.limit,
     )
     crop, note = _thing(conclusion)
-    flip = strength(conclusion.info.alpha_hat.flip.median) if conclusion.info.n_correct else "–"
     marks = chips(conclusion, reading.is_reviewed)
     return FrontRow(name, draw_lane(lane), value, interval, crop, note, flip, tone, marks)
 
