@@ -52,7 +52,7 @@ METHOD = (
     "surroundings, the strongest first, until the prediction flips; evidence regions of the same kind are one concept. "
     "Whether a prediction depends on a region is decided by the mean of three margins: without the region, and without "
     "squares of two sizes around its middle. Global factors (strips along the edges, colour, mean field, sharpness, "
-    "compression) are brought to the other classes' values in its images, and to its own in theirs."
+    "noise, compression) are brought to the other classes' values in its images, and to its own in theirs."
 )
 TRACED = 4  # images that layers are found on
 PER_ROUND = (30, 30, 40)  # images of a class; below 30 it is thin
