@@ -239,7 +239,8 @@ def report(
         beside = [over_classes(null, 0.95, is_partial=is_partial)[0] for null in nulls]
         words = "partial" if is_partial else "Spearman"
         print(
-            f"{name} {words}: {value:.3f} [{low:.3f}, {high:.3f}]; permuted couplings {min(beside):.3f} to {max(beside):.3f}"
+            f"{name} {words}: {value:.3f} [{low:.3f}, {high:.3f}]; "
+            f"permuted couplings {min(beside):.3f} to {max(beside):.3f}"
         )
     _, tight_low, tight_high = over_classes(own, 0.90, is_partial=True)
     absent = tight_low > -EQUIVALENT and tight_high < EQUIVALENT
