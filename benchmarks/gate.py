@@ -150,7 +150,7 @@ def _run(case: Case, seed: int, images: tuple[int, ...], out: Path) -> None:
     model = train_network(train.pixels, train.labels, RECIPE, 1000 + seed)
     save_checkpoint(model, RECIPE, place / "model.pt", case.world.size, case.world.class_names)
     for n in missing:
-        _audit(place / "model.pt", data, n, _folder(out, case, seed, n))
+        run_audit(audit_config(place / "model.pt", data, n, _folder(out, case, seed, n)))
     seconds = time.process_time() - started
     (place.parent / "seconds.json").write_text(json.dumps(seconds))
     shutil.rmtree(place)
@@ -164,7 +164,7 @@ def _prepare(case: Case, n: int) -> tuple[DrawnSplit, Path]:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     train, val = _draw(case, "train", N_TRAIN), _draw(case, "val", n)
     for drawn in (train, val):
-        _write(case, folder, drawn)
+        write_split(case, folder, drawn)
     return train, folder
 
 
@@ -178,19 +178,20 @@ def _draw(case: Case, split: str, n: int) -> DrawnSplit:
     return dataclasses.replace(drawn, pixels=pixels)
 
 
-def _write(case: Case, folder: Path, drawn: DrawnSplit) -> None:
+def write_split(case: Case, folder: Path, drawn: DrawnSplit) -> None:
+    """Image files as the tool reads them."""
     for key, pixels in zip(drawn.keys, drawn.pixels, strict=True):
         file = folder / image_path(case.world, key)
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(file, compress_level=1)
 
 
-def _audit(model: Path, data: Path, n: int, out: Path) -> None:
+def audit_config(model: Path, data: Path, n: int, out: Path) -> AuditConfig:
     """What the default policy judges: accuracy, α̂ with one autoencoder, image reliance; no edits, no heat maps.
 
     The limit of images is of both splits: the autoencoder is trained on as many per class.
     """
-    config = AuditConfig(
+    return AuditConfig(
         model=model,
         data=data,
         out=out,
@@ -204,7 +205,6 @@ def _audit(model: Path, data: Path, n: int, out: Path) -> None:
         use_cache=False,
         fail_over_reliance=1.0,  # so that every class is measured
     )
-    run_audit(config)
 
 
 @dataclass(frozen=True)
