@@ -4,9 +4,10 @@
     python benchmarks/stability.py --gate runs/gate --out runs/stability [--images-drawn 24] [--seeds 10]
 
 The world and the audits are those of `gate.py`: four classes at 40 px, 60 audit images of each. Three components,
-each with all else held fixed: *networks* trained from other seeds on the same images; *seeds* of the audit (autoencoder,
-random places, bootstrap) on the first network and the same images; *images* of the audit split drawn anew, for the first
-network. Standard deviations are those of one audit: of image reliance in points, of α̂ (flip median) in decades.
+each with all else held fixed: *networks* trained from other seeds on the same images; *seeds* of the audit
+(autoencoder, random places, bootstrap) on the first network and the same images; *images* of the audit split drawn
+anew, for the first network. Standard deviations are those of one audit: of image reliance in points, of α̂ (flip
+median) in decades.
 
 Coverage: of the audits of other images, the share whose 95 % interval holds the mean over all of them. That is what the
 intervals of image reliance claim (images), and what those of α̂ claim with one autoencoder. It is also counted, and
