@@ -5,7 +5,8 @@
     python benchmarks/sae_choice.py --growth
 
 It uses only what older versions have too: with PYTHONPATH set to a checkout of one, it prints that version's rows.
-Run it on an otherwise idle machine. Exponents are the slopes of log time over log size between the first and the last size.
+Run it on an otherwise idle machine. Exponents are the slopes of log time over log size between the first and the last
+size.
 """
 
 from __future__ import annotations
