@@ -55,7 +55,7 @@ METHOD = (
     "noise, compression) are brought to the other classes' values in its images, and to its own in theirs."
 )
 TRACED = 4  # images that layers are found on
-PER_ROUND = (30, 30, 40)  # images of a class; below 30 it is thin
+PER_ROUND = (10, 20, 30, 40)  # images of a class: a few of every one first; below 30 it is thin
 CONTROLS, MOST_CONTROLS = 16, 256  # images of every other class beside classes that are examined again, and of all
 
 

@@ -93,11 +93,12 @@ def test_images_come_in_rounds_each_with_the_most_fragile_class_first(labels: np
 
 def test_classes_with_few_images_cost_no_more_than_they_have() -> None:
     uneven = np.repeat(np.arange(3), [5, 45, 200])
-    first, second, third = choose_rounds(uneven, np.ones(3))
-    assert [np.bincount(uneven[rows], minlength=3).tolist() for rows in (first, second, third)] == [
-        [5, PER_ROUND[0], PER_ROUND[0]],
-        [0, 45 - PER_ROUND[0], PER_ROUND[1]],
-        [0, 0, PER_ROUND[2]],
+    rounds, (few, some, more, most) = choose_rounds(uneven, np.ones(3)), PER_ROUND
+    assert [np.bincount(uneven[rows], minlength=3).tolist() for rows in rounds] == [
+        [5, few, few],
+        [0, some, some],
+        [0, 45 - few - some, more],
+        [0, 0, most],
     ]
 
 
