@@ -61,10 +61,11 @@ docs-site: $(INSTALLED_DEV) docs  # the site in build/site; links and anchors ar
 
 .PHONY: test-oldest
 OLDEST := .venv-oldest
+OLDEST_PYTHON ?= 3.10
 test-oldest: pyproject.toml  # the fast tests with the oldest versions that pyproject.toml allows; needs uv
 	mkdir -p build
-	uv venv --quiet --python 3.10 --clear $(OLDEST)
-	uv pip compile --quiet --python-version 3.10 --resolution lowest-direct --extra dev pyproject.toml -o build/oldest.txt
+	uv venv --quiet --python $(OLDEST_PYTHON) --clear $(OLDEST)
+	uv pip compile --quiet --python-version $(OLDEST_PYTHON) --resolution lowest-direct --extra dev pyproject.toml -o build/oldest.txt
 	uv pip install --quiet --python $(OLDEST) -r build/oldest.txt -e .
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n auto --dist loadfile -m "not slow"
 .PHONY: kills scale
