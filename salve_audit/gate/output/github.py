@@ -36,7 +36,8 @@ def _command(kind: str, title: str, message: str, path: str, line: int | None) -
 
 
 def _escape(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    """As runners read it; what a name has of a command's colons is taken apart."""
+    return text.replace("::", ": :").replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _escape_property(text: str) -> str:
