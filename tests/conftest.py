@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -107,6 +108,16 @@ def _every_audit_fits_the_schema(assert_fits_schema: Callable[[str], None]) -> I
         patch.setattr(AuditResult, "to_json", validated)
         yield
     assert misfits == [], "audits that do not fit audit.schema.json were written"
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_they_were() -> Iterator[None]:
+    """A command run in this process leaves its handler, whose stream is closed after the test."""
+    logger = logging.getLogger("salve_audit")
+    handlers, propagate, level = logger.handlers[:], logger.propagate, logger.level
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagate
+    logger.setLevel(level)
 
 
 @pytest.fixture
