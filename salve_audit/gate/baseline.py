@@ -306,10 +306,11 @@ def _compare_intervals(
     name: str, setting: Setting, policy: Policy, compared: Compared, classes: tuple[ClassReliance, ClassReliance]
 ) -> tuple[Estimate, float]:
     """A loss from two estimates with intervals: bounds by Newcombe's method 10, p-value from the nearer bound."""
-    rules = [Setting(BY_INTERVAL[name], 0.0)] if name in BY_INTERVAL else _list_factors(classes)
+    accepted = _find_accepted(compared.review, compared.new, classes[1], policy)
+    rules = [Setting(BY_INTERVAL[name], 0.0)] if name in BY_INTERVAL else _list_factors(classes, accepted)
     losses = [_lose(rule, name, policy, compared, classes) for rule in rules]
     if not losses:
-        return unjudged("no global factor was measured in both audits"), 1.0
+        return unjudged("no global factor, but those that the review accepts, was measured in both audits"), 1.0
     estimate = max(losses, key=lambda loss: (not loss.reason, loss.low, loss.value))
     if estimate.reason:
         return estimate, 1.0
@@ -318,15 +319,19 @@ def _compare_intervals(
     return at_confidence(estimate, policy.confidence), p
 
 
-def _list_factors(classes: tuple[ClassReliance, ClassReliance]) -> list[Setting]:
-    """Rules of the global factors that both audits measured; their intervals allow for how many there are."""
+def _list_factors(classes: tuple[ClassReliance, ClassReliance], accepted: tuple[Dependence, ...]) -> list[Setting]:
+    """Rules of the global factors that both audits measured and the review does not accept.
+
+    Their intervals allow for how many there are.
+    """
+    allowed = {dependence.kind for dependence in accepted if dependence.concept is None}
     measured = [
         {}
         if part.image_reliance is None
         else {factor.name: factor for factor in part.image_reliance.factors if factor.is_removed}
         for part in classes
     ]
-    return [Setting(FACTOR, 0.0, name=name) for name in measured[0] if name in measured[1]]
+    return [Setting(FACTOR, 0.0, name=name) for name in measured[0] if name in measured[1] and name not in allowed]
 
 
 def _lose(
@@ -345,7 +350,9 @@ def _lose(
     value = worse.value - better.value
     low = value - math.hypot(worse.value - worse.low, better.high - better.value)
     high = value + math.hypot(worse.high - worse.value, better.value - better.low)
-    return Estimate(value, low, high, min(old.n, new.n), whole=old.whole, looks=max(old.looks, new.looks))
+    doubt = worse.doubt if name in RISES else ""  # chance explains what rose
+    n, looks = min(old.n, new.n), max(old.looks, new.looks)
+    return Estimate(value, low, high, n, doubt=doubt, whole=old.whole, looks=looks)
 
 
 def _find_accepted(

@@ -89,8 +89,8 @@ DROP_MEASURES = ("accuracy", "alpha_hat", "image_reliance", "global_factor", "re
 DROP = RuleKind(
     "max_drop",
     "loss against the baseline at most:",
-    "Worsening against the baseline, by measure: points of accuracy, image_reliance, global_factor (the one that rose "
-    "most) or cross_class_damage (0.05), share of alpha_hat, regions of redundancy.",
+    "Worsening against the baseline, by measure: points of accuracy, image_reliance, global_factor (the one that "
+    "surely rose most) or cross_class_damage (0.05), share of alpha_hat, regions of redundancy.",
     value=BY_NAME,
     most=math.inf,
     names=DROP_MEASURES,

@@ -155,7 +155,7 @@ def _read(run: Run, parts: Iterable[Float[Tensor, "m c h w"]]) -> Float[np.ndarr
     def flush() -> None:
         with torch.no_grad():
             images = torch.cat(waiting)
-            answers.extend(run(some).double().cpu().numpy() for some in images.split(AT_ONCE))
+            answers.extend(run(some).double().cpu().numpy() for some in torch.split(images, AT_ONCE))
         waiting.clear()
 
     for part in parts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -258,6 +259,38 @@ def test_a_fixed_place_is_compared_with_the_same_place_of_other_classes() -> Non
     assert (ruled.removed, ruled.chance, ruled.kind) == (1.0, 0.0, "fixed place")
     assert ruled.inserted is not None
     assert ruled.inserted > 0.5
+
+
+def test_a_change_that_breaks_any_image_is_no_finding() -> None:
+    """Sharpening costs the blurred class its margin, and other classes as much."""
+    images, examined = examine()
+
+    def fragile(prepared: Tensor) -> ProbeOutput:
+        pixels = prepared * 0.25 + 0.5
+        broken = (pixels.amax((1, 2, 3)) > 1.3) | (pixels.amin((1, 2, 3)) < -0.3)
+        logits = probe(prepared).logits
+        return ProbeOutput(torch.where(broken[:, None], logits.roll(1, 1), logits), prepared)
+
+    network = FactorNetwork(fragile, SPEC, torch.device("cpu"), lambda _: 16)
+    outcome = FactorRuns(network, HeldImages(images), examined).measure()
+    control = outcome.answers["sharpness"].control
+    assert control[1].mean() > 0.8
+    blurred = describe_effects(outcome.answers, examined, 1)
+    sharpness = next(effect for effect in blurred if effect.name == "sharpness")
+    assert sharpness.removed > 0.8
+    assert sharpness.excess_low is not None
+    assert sharpness.excess_low <= 0
+
+
+def test_without_time_for_a_control_nothing_is_beyond_chance() -> None:
+    images, examined = examine()
+    outcome, _ = run(images, examined)
+    whole = outcome.answers["sharpness"]
+    cut = dataclasses.replace(whole, control={1: np.empty(0, bool)})
+    effects = describe_effects({"sharpness": cut}, examined, 1)
+    assert effects[0].removed > 0.8
+    assert effects[0].excess_low is not None
+    assert effects[0].excess_low <= 0
 
 
 def test_places_are_where_a_class_has_evidence_that_others_do_not_have() -> None:

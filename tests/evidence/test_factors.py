@@ -153,3 +153,36 @@ def test_images_are_changed_as_pixels_and_prepared_again() -> None:
     torch.testing.assert_close(change_prepared(prepared, spec, lambda pixels, _: pixels, NOTHING), prepared)
     grey = undo_preparation(change_prepared(prepared, spec, FACTORS["hue"].remove, NOTHING), spec)
     torch.testing.assert_close(grey, to_luminance(undo_preparation(prepared, spec)).expand(-1, 3, -1, -1))
+
+
+def test_noise_of_a_class_is_removed_and_what_all_have_stays() -> None:
+    factor, clean = FACTORS["noise"], smooth(6, (3, 64, 64))
+    noisy = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
+    quiet, loud = (factor.statistics(images).mean(0, keepdim=True).expand(6, -1) for images in (clean, noisy))
+    assert (factor.remove(noisy, Shift(loud, quiet)) - clean).std() < 0.6 * (noisy - clean).std()
+    assert torch.equal(factor.remove(noisy, Shift(loud, loud)), noisy)
+    assert torch.equal(factor.remove(clean, Shift(quiet, loud)), clean)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_noise_is_removed_at_every_size(size: tuple[int, ...]) -> None:
+    factor, images = FACTORS["noise"], torch.rand(3, *size, generator=torch.Generator().manual_seed(0))
+    loud = factor.statistics(images)
+    quiet = loud.clone()
+    quiet[:, -1] = 0
+    removed = factor.remove(images, Shift(loud, quiet))
+    assert removed.shape == images.shape
+    assert removed.isfinite().all()
+    assert min(size[1:]) < 2 or not torch.equal(removed, images)
+
+
+def test_a_row_of_pixels_has_no_noise() -> None:
+    assert FACTORS["noise"].statistics(torch.rand(2, 3, 1, 9))[:, -1].tolist() == [0, 0]
+
+
+def test_a_channel_that_is_constant_is_not_scaled_without_end() -> None:
+    factor, images = FACTORS["colour"], smooth(2, (3, 16, 16))
+    flat = images.clone()
+    flat[:, 1] = 0.5
+    own, others = (factor.statistics(part).mean(0, keepdim=True).expand(2, -1) for part in (flat, images))
+    assert factor.remove(images, Shift(own, others)).abs().max() < 10

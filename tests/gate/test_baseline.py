@@ -146,6 +146,17 @@ def test_the_global_factor_that_rose_most_is_the_loss() -> None:
     assert "no global factor" in missing[("trio", "global_factor")][0].reason
 
 
+def test_a_rise_that_chance_explains_is_undecided() -> None:
+    reliance = of_class(sample(), "trio").image_reliance
+    assert reliance is not None
+    border = next(factor for factor in reliance.factors if factor.name == "border")
+    broken = dataclasses.replace(border, removed=0.65, low=0.6, high=0.7, chance=0.65, excess_low=-0.1)
+    worse = dataclasses.replace(reliance, factors=(broken,))
+    pair = compared(None, None, with_class(sample(), "trio", image_reliance=worse))
+    losses = compare_with_baseline(policy("max_drop = { global_factor = 0.3 }"), pair)
+    assert losses[("trio", "global_factor")][1].outcome == "undecided"
+
+
 def test_images_that_only_one_audit_has_are_left_out() -> None:
     old = make_samples(np.random.default_rng(7))
     new = dataclasses.replace(old, paths=[f"elsewhere/{path}" for path in old.paths])

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from salve_audit.evidence.factors.measure import ClassStatistics
 
-PREFIX, COUNTS = "factor.", "factor counts"
+PREFIX, COUNTS = "statistics.", "statistics counts"
 
 
 @dataclass(frozen=True)

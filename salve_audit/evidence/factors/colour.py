@@ -8,6 +8,8 @@ from torch import Tensor
 
 from salve_audit.evidence.factors.record import TINY, Factor, Pixels, Shift, Statistics, to_luminance
 
+MOST_CONTRAST = 5.0  # of a channel over the others: what is nearly constant has none to be scaled
+
 
 def colour_moments(images: Pixels) -> Statistics:
     """Each channel's mean and spread."""
@@ -24,7 +26,7 @@ def shift_moments(images: Pixels, shift: Shift) -> Pixels:
     mean = images.mean((2, 3), keepdim=True)
     source, target = shift.source[:, :, None, None], shift.target[:, :, None, None]
     contrast = target[:, c:].clamp(min=TINY) / source[:, c:].clamp(min=TINY)
-    contrast = contrast / contrast.log().mean(1, keepdim=True).exp()
+    contrast = (contrast / contrast.log().mean(1, keepdim=True).exp()).clamp(1 / MOST_CONTRAST, MOST_CONTRAST)
     return (images - mean) * contrast + mean + target[:, :c] - source[:, :c]
 
 

@@ -234,14 +234,14 @@ class FactorRuns:
         done = {name for name in removed if (removed[name].answers[screened] != UNSEEN).all()}
         lost = {name: removed[name].lost[screened] for name in removed if name in done}
         chosen = choose_removed(lost, self._labels[screened], self.examined.correct[screened])
+        kept = {name: factor for name, factor in factors.items() if name in done or name not in removed}
+        own = [name for name in chosen if kept[name].own_change]
+        controls = {name: self._control(kept[name], statistics[name], chosen[name], screened) for name in own}
         rest = {
             name: np.setdiff1d(np.flatnonzero(np.isin(self._labels, labels)), screened)
             for name, labels in chosen.items()
         }
         n_passes += self._remove(factors, statistics, rest, removed)
-        kept = {name: factor for name, factor in factors.items() if name in done or name not in removed}
-        own = [name for name in chosen if kept[name].own_change]
-        controls = {name: self._control(kept[name], statistics[name], chosen[name], screened) for name in own}
         rows = choose_recipients(self._labels, self.examined.correct)
         inserted, more = self._insert(kept, statistics, rows, chosen)
         in_screen = np.zeros(len(self.images), bool)
@@ -318,19 +318,21 @@ class FactorRuns:
     def _control(
         self, factor: Factor, statistics: ClassStatistics, chosen: list[int], screened: Int[np.ndarray, " s"]
     ) -> dict[int, Bool[np.ndarray, " c"]]:
-        """Change a few images of other classes, of those in `screened`, as each chosen class's are."""
+        """Change a few images of other classes, of those in `screened`, as each chosen class's are.
+
+        None where time is over, with which nothing is beyond chance.
+        """
         flipped: dict[int, Bool[np.ndarray, " c"]] = {}
-        images = self.images.load(screened) if chosen else None
         for label in chosen:
-            if images is None or factor.remove is None or self.clock():
-                break
-            others = np.flatnonzero(self.examined.correct[screened] & (self._labels[screened] != label))
-            others = spread_rows(others, LEAST_CONTROL)
-            if not len(others):
-                continue
-            shift = statistics.away(torch.full((len(others),), label))
-            answers = predict(self.network.ask(images[torch.from_numpy(others)], factor.remove, shift))
-            flipped[label] = answers != self._labels[screened[others]]
+            others = screened[self.examined.correct[screened] & (self._labels[screened] != label)]
+            parts = [np.empty(0, bool)]
+            for rows in split(spread_rows(others, LEAST_CONTROL), self.images.most):
+                if factor.remove is None or self.clock():
+                    continue
+                shift = statistics.away(torch.full((len(rows),), label))
+                answers = predict(self.network.ask(self.images.load(rows), factor.remove, shift))
+                parts.append(answers != self._labels[rows])
+            flipped[label] = np.concatenate(parts)
         return flipped
 
     def _insert(

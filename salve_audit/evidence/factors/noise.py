@@ -1,4 +1,4 @@
-"""Noise of a sensor or of film, taken out by shrinking wavelet coefficients, and fine patterns laid over a picture.
+"""Noise of a sensor or of film, removed by shrinking wavelet coefficients, and fine patterns laid over an image.
 
 Noise is estimated and shrunk as by Donoho and Johnstone (Biometrika 81, 1994): the median of the finest diagonal
 coefficients, soft thresholds. What a class has up to twice as much of as the others is the texture of its objects.
@@ -27,7 +27,7 @@ from salve_audit.evidence.factors.spectrum import (
 NATURAL = 2.0  # times the others' noise
 THRESHOLD = 3.0  # standard deviations of noise
 MEDIAN_DEVIATION = 0.6745  # of a normal distribution
-COARSEST = 8  # pixels of the shorter side at the coarsest scale, at least
+COARSEST = 8  # pixels of the shorter side at the coarsest scale, of sides of 16 or more
 MOST_SCALES = 4
 PLACES = ((0, 0), (1, 1), (3, 2), (6, 5))  # the grid of wavelets is put to: without, its edges would show
 
@@ -45,13 +45,15 @@ def measure_noise(images: Pixels) -> Statistics:
 
 
 def estimate_deviation(images: Pixels) -> Float[Tensor, " b"]:
-    """Standard deviation of the noise of each image, over all channels."""
+    """Standard deviation of the noise of each image, over all channels; 0 of a single row or column."""
+    if min(images.shape[2:]) < 2:
+        return images.new_zeros(len(images))
     even = images[..., : images.shape[2] // 2 * 2, : images.shape[3] // 2 * 2]
     return _split(even)[3].abs().flatten(1).median(1).values / MEDIAN_DEVIATION
 
 
-def take_out_noise(images: Pixels, shift: Shift) -> Pixels:
-    """Take out the noise that the images' class has more of than the others."""
+def remove_noise(images: Pixels, shift: Shift) -> Pixels:
+    """Remove the noise that the images' class has more of than the others."""
     more = (shift.source[:, -1] - NATURAL**2 * shift.target[:, -1]).clamp(min=0)
     noisy = more > 0
     if not noisy.any():
@@ -84,7 +86,7 @@ def quieten(images: Pixels, shift: Shift) -> Pixels:
 def _shrink_everywhere(images: Pixels, threshold: Maps) -> Pixels:
     """Mean of the images shrunk on grids at several places."""
     height, width = images.shape[2:]
-    n_scales = max(1, min(MOST_SCALES, int(math.log2(max(2, min(height, width) / COARSEST)))))
+    n_scales = min(MOST_SCALES, int(math.log2(max(2, min(height, width) / COARSEST))))
     step = 2**n_scales
     below, right = -height % step, -width % step
     padded = functional.pad(images, (0, right, 0, below), mode="replicate")
@@ -121,6 +123,6 @@ def _join(mean: Maps, vertical: Maps, horizontal: Maps, diagonal: Maps) -> Maps:
 
 
 FACTORS = (
-    Factor("noise", "noise", 1.0, take_out_noise, add_noise, measure_noise, own_change=True),
+    Factor("noise", "noise", 1.0, remove_noise, add_noise, measure_noise, own_change=True),
     Factor("fine pattern", "noise", 1.0, quieten, measure=fine_spectrum),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from salve_audit.gate.output.words import UNTRUSTED, describe, key_of, worst_first
 from salve_audit.results import Verdict
 from salve_audit.results.plain_text import plain
@@ -32,12 +34,16 @@ def _cut(commands: list[str], kind: str, path: str) -> list[str]:
 def _command(kind: str, title: str, message: str, path: str, line: int | None) -> str:
     properties = {"file": path, "line": str(line or 1), "title": f"salve-audit: {title}"}
     said = ",".join(f"{key}={_escape_property(value)}" for key, value in properties.items())
-    return f"::{kind} {said}::{_escape(message)}"
+    return f"::{kind} {said}::{_escape(_part_colons(message))}"
+
+
+def _part_colons(text: str) -> str:
+    """No two colons beside each other: names never look like a command."""
+    return re.sub(":(?=:)", ": ", text)
 
 
 def _escape(text: str) -> str:
-    """As runners read it; what a name has of a command's colons is taken apart."""
-    return text.replace("::", ": :").replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _escape_property(text: str) -> str:
