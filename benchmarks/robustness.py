@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import hashlib
 import importlib
 import math
 import sys
@@ -46,6 +47,7 @@ from salve_audit.audit.run import run_audit
 from salve_audit.config import AuditConfig
 from salve_audit.evidence.factors.record import undo_preparation
 from salve_audit.inputs.data.datasets import load_images
+from salve_audit.inputs.digest import hash_file
 from salve_audit.inputs.labels.matching import match_classes
 from salve_audit.inputs.model.checkpoint import load_classifier
 
@@ -144,6 +146,8 @@ def main() -> None:
     sys.modules.setdefault("visdom", types.ModuleType("visdom"))  # of the attacks' logger, which is not used
     attacks = importlib.import_module("adv_lib.attacks")  # of an extra package
 
+    said = f"{hash_file(options.model)} {options.data.resolve()} {options.arch} {options.images} {options.steps}"
+    options.out /= hashlib.sha256(said.encode()).hexdigest()[:16]  # attacks are kept for these very settings
     options.out.mkdir(parents=True, exist_ok=True)
     folder = options.out / "audit"
     if not (folder / "audit.json").is_file():

@@ -310,6 +310,10 @@ def _compare_intervals(
     rules = [Setting(BY_INTERVAL[name], 0.0)] if name in BY_INTERVAL else _list_factors(classes, accepted)
     losses = [_lose(rule, name, policy, compared, classes) for rule in rules]
     if not losses:
+        for audit, part in zip((compared.new, compared.old), (classes[1], classes[0]), strict=True):
+            whole = measure(Setting(RELIANCE, 0.0), audit, part)
+            if whole.reason:
+                return whole, 1.0
         return unjudged("no global factor, but those that the review accepts, was measured in both audits"), 1.0
     estimate = max(losses, key=lambda loss: (not loss.reason, loss.low, loss.value))
     if estimate.reason:

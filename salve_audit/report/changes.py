@@ -61,6 +61,7 @@ class Comparison:
     """Two audits side by side.
 
     Attributes:
+        old, new: saved audits without what no rule reads: galleries, curves, effects of features.
         mismatches: what differs besides the model, each in words; empty: nothing does.
         pairing: how accuracies and flip medians were compared, in words.
         classes: newly fragile and fixed ones first.

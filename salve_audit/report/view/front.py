@@ -182,18 +182,7 @@ def _row(conclusion: Conclusion, reading: Reading) -> FrontRow:
     reliance = conclusion.reliance
     flip = strength(conclusion.info.alpha_hat.flip.median) if conclusion.info.n_correct else "–"
     if reliance is None and reading.is_measured:
-        lane = Lane(None, None, None, "faint", f"{conclusion.name}: {say('not measured')}", None, reading.limit)
-        return FrontRow(
-            name,
-            draw_lane(lane),
-            "–",
-            "",
-            None,
-            say("not measured"),
-            flip,
-            "faint",
-            chips(conclusion, reading.is_reviewed),
-        )
+        return _unmeasured_row(conclusion, reading, name, flip)
     if reliance is None:
         return _head_row(conclusion, reading, name)
     interval = percent_interval(reliance.low, reliance.high, reliance.n)
@@ -212,6 +201,13 @@ def _row(conclusion: Conclusion, reading: Reading) -> FrontRow:
     crop, note = _thing(conclusion)
     marks = chips(conclusion, reading.is_reviewed)
     return FrontRow(name, draw_lane(lane), value, interval, crop, note, flip, tone, marks)
+
+
+def _unmeasured_row(conclusion: Conclusion, reading: Reading, name: ClassName, flip: str) -> FrontRow:
+    """A class that time left out, among others whose reliance was measured."""
+    words = say("not measured")
+    lane = draw_lane(Lane(None, None, None, "faint", f"{conclusion.name}: {words}", None, reading.limit))
+    return FrontRow(name, lane, "–", "", None, words, flip, "faint", chips(conclusion, reading.is_reviewed))
 
 
 def _head_row(conclusion: Conclusion, reading: Reading, name: ClassName) -> FrontRow:
