@@ -54,7 +54,7 @@ def find_factors(
     means = load_class_means(subject.audit.folder / FILE, len(names))
     runs = list(_removals(subject, images, predicted, means))
     if insert is not None:
-        runs += _insertions(subject, images, names.index(insert), means)
+        runs += _insertions(subject, images, (predicted, names.index(insert)), means)
     if not runs:
         return ExplainedFactors((), (), insert, bool(means.totals))
     acts = np.concatenate([subject.read_acts(run.images) for run in runs])
@@ -81,15 +81,20 @@ def _removals(
 
 
 def _insertions(
-    subject: ExplainSubject, images: Float[Tensor, "1 c h w"], label: int, means: ClassMeans
+    subject: ExplainSubject, images: Float[Tensor, "1 c h w"], ends: tuple[int, int], means: ClassMeans
 ) -> Iterator[_Run]:
-    """Strips and places are left out: they come from images of the class, which are not at hand here."""
+    """From the predicted class to the inserted one.
+
+    Strips and places are left out: they come from images of the class, which are not at hand here.
+    """
+    predicted, label = ends
     for factor in _usable(images):
         statistics = means.of(factor.name)
         if factor.insert is None or statistics is None or factor.kind in OF_DONORS or not statistics.counts[label]:
             continue
-        labels = torch.tensor([label])
-        shift = Shift(statistics.others(labels), statistics.own(labels))
+        labels, own = torch.tensor([label]), torch.tensor([predicted])
+        source = statistics.own(own) if statistics.counts[predicted] else statistics.others(labels)
+        shift = Shift(source, statistics.own(labels))
         yield _Run(factor, label, change_prepared(images, subject.classifier.transform, factor.insert, shift))
 
 
