@@ -33,7 +33,7 @@ from salve_audit.evidence.factors.measure import (
     FactorRuns,
 )
 from salve_audit.evidence.fast_network import Clock, FastNetwork, choose_batch_size, watch_streams
-from salve_audit.evidence.findings import EvidenceFindings, Share, assess_evidence
+from salve_audit.evidence.findings import THIN, EvidenceFindings, Share, assess_evidence
 from salve_audit.evidence.images import EvidenceImages
 from salve_audit.evidence.insertion import insert_regions
 from salve_audit.evidence.parts import PartStore
@@ -169,13 +169,13 @@ def _search(fast: FastNetwork, images: EvidenceImages) -> Evidence:
 
 
 def list_undecided(evidence: Evidence) -> list[int]:
-    """List the classes whose share of images that some region flips has too wide an interval."""
+    """List the classes with few images, or whose share of images that some region flips has too wide an interval."""
     labels, flips = evidence.labels.numpy(), evidence.flips.any(1).numpy()
     undecided = []
     for label in np.unique(labels).tolist():
         own = flips[labels == label]
         low, high = wilson(int(own.sum()), len(own))
-        if high - low > NARROW:
+        if len(own) < THIN or high - low > NARROW:
             undecided.append(label)
     return undecided
 
