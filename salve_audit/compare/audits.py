@@ -30,7 +30,9 @@ def compare_audits(
         UsageError: an unknown mismatch is allowed.
     """
     before, after = open_audit(old_audit), open_audit(new_audit)
-    compared, old, new = compare_files(before, after, allowed), before.result, after.result
+    compared = compare_files(before, after, allowed)
+    old = old_audit if isinstance(old_audit, AuditResult) else before.result
+    new = new_audit if isinstance(new_audit, AuditResult) else after.result
     if compared.refused:
         more = f" (and {len(compared.refused) - 1} more)" if len(compared.refused) > 1 else ""
         raise ResultError(_name(new_audit), compared.refused[0] + more)

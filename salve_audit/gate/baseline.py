@@ -35,6 +35,7 @@ BY_INTERVAL = {"image_reliance": RELIANCE, "redundancy": REDUNDANCY, "cross_clas
 PAIRED = ("accuracy", "alpha_hat")
 RISES = ("image_reliance", "global_factor", "cross_class_damage")  # measures of which more is worse
 LEAST_PAIRED = 30
+_Side = tuple[AuditResult, ClassReliance, tuple[Dependence, ...]]  # an audit, a class, what of it is accepted
 
 
 @dataclass(frozen=True)
@@ -306,15 +307,16 @@ def _compare_intervals(
     name: str, setting: Setting, policy: Policy, compared: Compared, classes: tuple[ClassReliance, ClassReliance]
 ) -> tuple[Estimate, float]:
     """A loss from two estimates with intervals: bounds by Newcombe's method 10, p-value from the nearer bound."""
-    accepted = _find_accepted(compared.review, compared.new, classes[1], policy)
-    rules = [Setting(BY_INTERVAL[name], 0.0)] if name in BY_INTERVAL else _list_factors(classes, accepted)
-    losses = [_lose(rule, name, policy, compared, classes) for rule in rules]
-    if not losses:
-        for audit, part in zip((compared.new, compared.old), (classes[1], classes[0]), strict=True):
-            whole = measure(Setting(RELIANCE, 0.0), audit, part)
-            if whole.reason:
-                return whole, 1.0
-        return unjudged("no global factor, but those that the review accepts, was measured in both audits"), 1.0
+    sides = tuple(
+        (audit, part, _find_accepted(compared.review, audit, part, policy))
+        for audit, part in zip((compared.old, compared.new), classes, strict=True)
+    )
+    rules = [Setting(BY_INTERVAL[name], 0.0)] if name in BY_INTERVAL else _list_factors(sides)
+    losses = [_lose(name, rule, sides) for rule in rules]
+    if not losses:  # the cause, where nothing was measured at all
+        losses = [_lose(name, Setting(RELIANCE, 0.0), sides)]
+        if not losses[0].reason:
+            return unjudged("no global factor, but those that the review accepts, was measured in both audits"), 1.0
     estimate = max(losses, key=lambda loss: (not loss.reason, loss.low, loss.value))
     if estimate.reason:
         return estimate, 1.0
@@ -323,28 +325,19 @@ def _compare_intervals(
     return at_confidence(estimate, policy.confidence), p
 
 
-def _list_factors(classes: tuple[ClassReliance, ClassReliance], accepted: tuple[Dependence, ...]) -> list[Setting]:
-    """Rules of the global factors that both audits measured and the review does not accept.
-
-    Their intervals allow for how many there are.
-    """
-    allowed = {dependence.kind for dependence in accepted if dependence.concept is None}
-    measured = [
-        {}
-        if part.image_reliance is None
-        else {factor.name: factor for factor in part.image_reliance.factors if factor.is_removed}
-        for part in classes
-    ]
-    return [Setting(FACTOR, 0.0, name=name) for name in measured[0] if name in measured[1] and name not in allowed]
-
-
-def _lose(
-    rule: Setting, name: str, policy: Policy, compared: Compared, classes: tuple[ClassReliance, ClassReliance]
-) -> Estimate:
+def _list_factors(sides: Sequence[_Side]) -> list[Setting]:
+    """Rules of the global factors that both audits measured and the review does not accept."""
     old, new = (
-        measure(rule, audit, part, _find_accepted(compared.review, audit, part, policy))
-        for audit, part in zip((compared.old, compared.new), classes, strict=True)
+        [] if part.image_reliance is None else [each.name for each in part.image_reliance.factors if each.is_removed]
+        for _, part, _ in sides
     )
+    accepted = {dependence.kind for dependence in sides[1][2] if dependence.concept is None}
+    return [Setting(FACTOR, 0.0, name=name) for name in old if name in new and name not in accepted]
+
+
+def _lose(name: str, rule: Setting, sides: Sequence[_Side]) -> Estimate:
+    """The loss of one measure, read by this rule, from the old audit to the new one."""
+    old, new = (measure(rule, *side) for side in sides)
     for part in (new, old):
         if part.reason:
             return part

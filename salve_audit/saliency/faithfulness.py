@@ -7,6 +7,7 @@ costs; a map's number is their mean, and random fifths of the same image, as blo
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -63,42 +64,34 @@ def score_maps(
         run: the network up to the head's inputs.
         images: prepared.
         acts: what the head is given of them.
-        maps: of these images.
+        maps: of these images, at least one.
         seeds: (b,) of each image's random fifths.
     """
-    size = (int(images.shape[2]), int(images.shape[3]))
     chosen = sorted({each.place for each in maps})
-    blurred = blur_away(images[chosen])
-    position = {place: at for at, place in enumerate(chosen)}
-    gone = dict(zip(chosen, _read(run, [blurred]), strict=True))  # (d,) each
-    drawn = [_draw_fifths(size, seeds[place]) for place in chosen]
-    marked = [_mark_hottest(each.heat, size)[None] for each in maps]
-    places = chosen + [each.place for each in maps]
-    tried = (
-        _put(images[place], blurred[position[place]], masks)
-        for place, masks in zip(places, drawn + marked, strict=True)
-    )
-    answers = _read(run, tried)  # in the order of places
-    sizes = [2 * len(masks) for masks in drawn + marked]
-    pairs = [np.split(part, 2) for part in np.split(answers, np.cumsum(sizes)[:-1])]
-    random, own = dict(zip(chosen, pairs, strict=False)), pairs[len(chosen) :]
+    soft = blur_away(images[chosen])
+    blurred, gone = dict(zip(chosen, soft, strict=True)), dict(zip(chosen, _read(run, [soft]), strict=True))
+    ends = [tuple(float(part[each.place] @ each.direction) for part in (acts, gone)) for each in maps]
+    scored = [i for i, each in enumerate(maps) if _can_be_scored(each, *ends[i])]
+    if not scored:
+        return [None] * len(maps)
+    size, places = (int(images.shape[2]), int(images.shape[3])), sorted({maps[i].place for i in scored})
+    tried = [(place, _draw_fifths(size, seeds[place])) for place in places]
+    tried += [(maps[i].place, _mark_hottest(maps[i].heat, size)[None]) for i in scored]
+    answers = _read(run, (_mask_both_ways(images[place], blurred[place], masks) for place, masks in tried))
+    stops = np.cumsum([2 * len(masks) for _, masks in tried])
+    pairs = [np.split(part, 2) for part in np.split(answers, stops[:-1])]
+    random, own = dict(zip(places, pairs, strict=False)), dict(zip(scored, pairs[len(places) :], strict=True))
     return [
-        _score(acts[each.place], gone[each.place], each, pair, random[each.place])
-        for each, pair in zip(maps, own, strict=True)
+        Faithfulness(*(_share(pair, each.direction, *ends[i]) for pair in (own[i], random[each.place])))
+        if i in own
+        else None
+        for i, each in enumerate(maps)
     ]
 
 
-def _score(
-    clean: Float[np.ndarray, " d"],
-    gone: Float[np.ndarray, " d"],
-    scored: ScoredMap,
-    own: Sequence[Float[np.ndarray, "m d"]],
-    random: Sequence[Float[np.ndarray, "r d"]],
-) -> Faithfulness | None:
-    ends = float(clean @ scored.direction), float(gone @ scored.direction)
-    if share_in_hottest(scored.heat) is None or abs(ends[0] - ends[1]) < LEAST_RANGE * max(abs(ends[0]), 1e-6):
-        return None
-    return Faithfulness(*(_share(pair, scored.direction, *ends) for pair in (own, random)))
+def _can_be_scored(scored: ScoredMap, clean: float, gone: float) -> bool:
+    """Whether the map has a hottest fifth, and blurring the whole image changes the score."""
+    return share_in_hottest(scored.heat) is not None and abs(clean - gone) >= LEAST_RANGE * max(abs(clean), 1e-6)
 
 
 def overlap_hottest(a: Float[np.ndarray, "y x"], b: Float[np.ndarray, "y x"]) -> float | None:
@@ -128,7 +121,7 @@ def _draw_fifths(size: tuple[int, int], seed: int) -> Float[Tensor, "m 1 h w"]:
     return torch.stack([_mark_hottest(field, size) for field in fields])
 
 
-def _put(
+def _mask_both_ways(
     image: Float[Tensor, "c h w"], blank: Float[Tensor, "c h w"], masks: Float[Tensor, "m 1 h w"]
 ) -> Float[Tensor, "2m c h w"]:
     """The image with the masked pixels removed, then with them alone."""
@@ -150,18 +143,12 @@ def _share(
 
 def _read(run: Run, parts: Iterable[Float[Tensor, "m c h w"]]) -> Float[np.ndarray, "b d"]:
     """What the head is given of all images, some of which are run at a time."""
-    answers, waiting = list[np.ndarray](), list[Tensor]()
-
-    def flush() -> None:
-        with torch.no_grad():
-            images = torch.cat(waiting)
-            answers.extend(run(some).double().cpu().numpy() for some in torch.split(images, AT_ONCE))
-        waiting.clear()
-
-    for part in parts:
-        waiting.append(part)
-        if sum(map(len, waiting)) >= AT_ONCE:
-            flush()
-    if waiting:
-        flush()
+    answers, waiting = list[Float[np.ndarray, "m d"]](), list[Tensor]()
+    for part in itertools.chain(parts, [None]):  # the last flushes what is waiting
+        if part is not None:
+            waiting.append(part)
+        if waiting and (part is None or sum(map(len, waiting)) >= AT_ONCE):
+            with torch.no_grad():
+                answers += [run(some).double().cpu().numpy() for some in torch.split(torch.cat(waiting), AT_ONCE)]
+            waiting.clear()
     return np.concatenate(answers)

@@ -85,16 +85,22 @@ def test_concepts_have_looks_and_the_data_are_checked(salve: Callable, audited: 
     assert listed.code == 0, listed.err
 
 
+def write_manifest(images: Path, folder: Path, column: str, value: str) -> Path:
+    """A copy of the image folders with a table of them, which has one column more."""
+    shutil.copytree(images, folder)
+    paths = sorted(path.relative_to(folder) for path in folder.rglob("*.png"))
+    rows = [f"{path.as_posix()},{path.parts[1]},{path.parts[0]},{value.format(path=path.as_posix())}" for path in paths]
+    table = folder / "list.csv"
+    table.write_text("\n".join([f"path,label,split,{column}", *rows]))
+    return table
+
+
 def test_boxes_in_a_manifest_say_what_is_background(
     salve: Callable, colour_model: Path, colour_data: Path, tmp_path: Path
 ) -> None:
-    data = tmp_path / "data"
-    shutil.copytree(colour_data, data)
-    paths = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.png"))
-    rows = [f"{path},{path.split('/')[1]},{path.split('/')[0]},12 12 20 20" for path in paths]
-    (data / "list.csv").write_text("\n".join(["path,label,split,bbox", *rows]))
+    table = write_manifest(colour_data, tmp_path / "data", "bbox", "12 12 20 20")
     options = [*QUICK, "--format", "json", "--quiet", "--no-cache", "--out", tmp_path / "out"]
-    done = salve(colour_model, data / "list.csv", *options)
+    done = salve(colour_model, table, *options)
     assert done.code == 0, done.err
     audit = json.loads((tmp_path / "out" / "audit.json").read_text())
     for part in audit["classes"]:
@@ -110,14 +116,8 @@ def test_boxes_in_a_manifest_say_what_is_background(
 def test_masks_that_are_not_there_are_named(
     salve: Callable, colour_model: Path, colour_data: Path, tmp_path: Path
 ) -> None:
-    data = tmp_path / "data"
-    shutil.copytree(colour_data, data)
-    paths = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.png"))
-    rows = [f"{path},{path.split('/')[1]},{path.split('/')[0]},masks/{path}" for path in paths]
-    (data / "list.csv").write_text("\n".join(["path,label,split,mask", *rows]))
-    done = salve(
-        colour_model, data / "list.csv", *QUICK, "--format", "json", "-q", "--no-cache", "--out", tmp_path / "out"
-    )
+    table = write_manifest(colour_data, tmp_path / "data", "mask", "masks/{path}")
+    done = salve(colour_model, table, *QUICK, "--format", "json", "-q", "--no-cache", "--out", tmp_path / "out")
     assert done.code == 0, done.err
     assert "of the images examined have no mask that can be read ('val/" in done.err
 

@@ -320,7 +320,7 @@ class FactorRuns:
     ) -> dict[int, Bool[np.ndarray, " c"]]:
         """Change a few images of other classes, of those in `screened`, as each chosen class's are.
 
-        None where time is over, with which nothing is beyond chance.
+        No image where time is over: against an empty control nothing is beyond chance.
         """
         flipped: dict[int, Bool[np.ndarray, " c"]] = {}
         for label in chosen:
