@@ -224,7 +224,10 @@ def test_the_stage_says_which_classes_there_was_no_time_for(
     outcome = measure(images, network, seconds=300)
     assert outcome.evidence.n_classes_left_out in (1, 2)
     assert outcome.evidence.why_left_out == "the time for it was over (300 s, --evidence-budget)"
-    assert outcome.evidence.n_images == N_AUDIT * (3 - outcome.evidence.n_classes_left_out)
+    measured = 3 - outcome.evidence.n_classes_left_out
+    assert len({concept.class_name for concept in outcome.concepts}) <= measured
+    first_round = stage.PER_ROUND[0] * measured
+    assert outcome.evidence.n_images in range(first_round, N_AUDIT * measured + 1)
 
 
 def test_the_stage_is_handed_images_and_says_why_it_measured_nothing(images: ImageSet, network: AuditedNetwork) -> None:
@@ -236,7 +239,8 @@ def test_the_stage_is_handed_images_and_says_why_it_measured_nothing(images: Ima
     strongest = next(concept for concept in outcome.concepts if concept.class_name == "b" and concept.kind == "region")
     assert all(image.image is not None and image.predicted in ("a", "c") for image in strongest.images)
     inserted = [image.inserted for image in strongest.images if image.inserted is not None]
-    assert [image.class_name for image in inserted] == ["a", "a", "c"]  # spread over the others
+    assert len(inserted) == 3
+    assert {image.class_name for image in inserted} == {"a", "c"}  # spread over the others
     assert "b" in {image.predicted for image in inserted}  # what shows class b alone makes others it
     lost = measure(without(images, list(images.audit.paths)), network)
     assert lost.evidence.why_absent == "memory: no image to audit can be read"
