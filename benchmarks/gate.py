@@ -63,7 +63,7 @@ SHORTCUT, TAG, BLURRED, BLUR_RADIUS = "clinic", "tag", "plain", 1.2
 WITHOUT = "without a baseline"
 DASHES = {WITHOUT: "5 3", "with the baseline": "none", "with a review": "1 4"}  # of lines in the plot
 SAME = 0.3  # overlap of a concept's places with the shortcut's, from which a person would call it that
-LOSSES = "max_drop = { accuracy = 0.1, image_reliance = 0.2, alpha_hat = 0.5 }\n"
+LOSSES = "max_drop = { accuracy = 0.1, image_reliance = 0.1, global_factor = 0.1, alpha_hat = 0.5 }\n"
 RECIPE = NetworkRecipe(epochs=4, batch_size=32)
 
 
