@@ -143,7 +143,25 @@ def class_sentence(conclusion: Conclusion, threshold: float) -> str:
         loss=say("{share} of its images ({interval} %)", share=share, interval=_range(reliance)),
         chance=_chance(reliance),
     )
-    return " ".join(filter(None, (said, _doubt(conclusion, threshold), _sufficient(conclusion))))
+    return " ".join(filter(None, (said, _doubt(conclusion, threshold), _sufficient(conclusion), _in_vain(conclusion))))
+
+
+def is_shown_by_removal_alone(conclusion: Conclusion) -> bool:
+    """True where the class depends on a factor that, put into other classes' images, does no more than chance."""
+    reliance = conclusion.reliance
+    if reliance is None or reliance.kind in (None, REGION) or not conclusion.is_beyond_chance:
+        return False
+    named = factor_name(conclusion)
+    return any(factor.name == named and factor.is_inserted_in_vain for factor in reliance.factors)
+
+
+def _in_vain(conclusion: Conclusion) -> str:
+    if not is_shown_by_removal_alone(conclusion):
+        return ""
+    text = (
+        "Putting its {factor} into images of other classes does no more than chance: it may be known by what it lacks."
+    )
+    return say(text, factor=say(factor_name(conclusion)))
 
 
 def _sufficient(conclusion: Conclusion) -> str:
