@@ -41,7 +41,8 @@ def headline(conclusions: Conclusions) -> str:
     if not total:
         return say("No class has enough images for a judgement on what it depends on.")
     if fragile:
-        rest = say(" {n} more are undecided.", n=count(open_)) if open_ else ""
+        text = " {n} more is undecided." if open_ == 1 else " {n} more are undecided."
+        rest = say(text, n=count(open_)) if open_ else ""
         return _fragile(fragile, total, conclusions.threshold) + rest
     if open_:
         return say(
