@@ -317,7 +317,7 @@ def _compare_intervals(
         losses = [_lose(name, Setting(RELIANCE, 0.0), sides)]
         if not losses[0].reason:
             return unjudged("no global factor, but those that the review accepts, was measured in both audits"), 1.0
-    estimate = max(losses, key=lambda loss: (not loss.reason, loss.low, loss.value))
+    estimate = max(losses, key=lambda loss: (not loss.reason, not loss.screened, loss.low, loss.value))
     if estimate.reason:
         return estimate, 1.0
     assert setting.limit is not None, "a limit is set"
@@ -352,7 +352,8 @@ def _lose(name: str, rule: Setting, sides: Sequence[_Side]) -> Estimate:
     high = value + math.hypot(worse.high - worse.value, better.value - better.low)
     doubt = worse.doubt if name in RISES else ""  # chance explains what rose
     n, looks = min(old.n, new.n), max(old.looks, new.looks)
-    return Estimate(value, low, high, n, doubt=doubt, whole=old.whole, looks=looks)
+    screened = worse.screened if name in RISES else False
+    return Estimate(value, low, high, n, doubt=doubt, whole=old.whole, looks=looks, screened=screened)
 
 
 def _take_both_ways(rule: Setting, side: _Side, estimate: Estimate, inserted: Set[str]) -> Estimate:
