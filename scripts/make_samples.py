@@ -90,7 +90,8 @@ def _made_up(scenario: str) -> AuditResult:
     from report_reliance import build_scenario
 
     result: AuditResult = build_scenario(scenario)
-    return result
+    model = dataclasses.replace(result.model, name="made-up.pt")
+    return dataclasses.replace(result, model=model, data=dataclasses.replace(result.data, root="made-up"))
 
 
 def make_resnet18(out: Path) -> None:
