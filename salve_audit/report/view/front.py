@@ -267,8 +267,8 @@ def _histogram(conclusions: Conclusions) -> Figure | None:
         return None
     values = [each.reliance.reliance for each in measured if each.reliance is not None]
     title = say("Image reliance of {n}", n=plural(len(values), "class", "classes"))
-    chart = draw_histogram(values, conclusions.threshold, title)
-    return Figure("figure-histogram", title, (chart,), "classes[].image_reliance.reliance")
+    chart, narrow = (draw_histogram(values, conclusions.threshold, title, narrow=each) for each in (False, True))
+    return Figure("figure-histogram", title, (chart,), "classes[].image_reliance.reliance", narrow=narrow)
 
 
 def _note(conclusions: Conclusions) -> str:
