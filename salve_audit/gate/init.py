@@ -101,7 +101,7 @@ def _tail(result: AuditResult, classes: list[ClassReliance]) -> Iterator[str]:
     yield ""
     yield f"# {NULL_P.key} = 0.05          # {NULL_P.meaning}"
     yield "# require_stable = true       # the dominant feature of every class under other seeds"
-    yield "# max_drop = { accuracy = 0.1, image_reliance = 0.2, alpha_hat = 0.5 }   # against a baseline"
+    yield "# max_drop = { accuracy = 0.1, image_reliance = 0.1, global_factor = 0.1, alpha_hat = 0.5 }"
     yield '# baseline = "main/salve-report"'
     yield '# review = "salve-review.toml"   # what people have said of concepts: accepted, shortcut, unclear'
     yield '# on_unreviewed = "warn"         # strong dependences that nobody has looked at: warn, fail or pass'

@@ -41,7 +41,8 @@ def headline(conclusions: Conclusions) -> str:
     if not total:
         return say("No class has enough images for a judgement on what it depends on.")
     if fragile:
-        rest = say(" {n} more are undecided.", n=count(open_)) if open_ else ""
+        text = " {n} more is undecided." if open_ == 1 else " {n} more are undecided."
+        rest = say(text, n=count(open_)) if open_ else ""
         return _fragile(fragile, total, conclusions.threshold) + rest
     if open_:
         return say(
@@ -151,7 +152,25 @@ def class_sentence(conclusion: Conclusion, threshold: float) -> str:
         loss=say("{share} of its images ({interval} %)", share=share, interval=_range(reliance)),
         chance=_chance(reliance),
     )
-    return " ".join(filter(None, (said, _doubt(conclusion, threshold), _sufficient(conclusion))))
+    return " ".join(filter(None, (said, _doubt(conclusion, threshold), _sufficient(conclusion), _in_vain(conclusion))))
+
+
+def is_shown_by_removal_alone(conclusion: Conclusion) -> bool:
+    """True where the class depends on a factor that, put into other classes' images, does no more than chance."""
+    reliance = conclusion.reliance
+    if reliance is None or reliance.kind in (None, REGION) or not conclusion.is_beyond_chance:
+        return False
+    named = factor_name(conclusion)
+    return any(factor.name == named and factor.is_inserted_in_vain for factor in reliance.factors)
+
+
+def _in_vain(conclusion: Conclusion) -> str:
+    if not is_shown_by_removal_alone(conclusion):
+        return ""
+    text = (
+        "Putting its {factor} into images of other classes does no more than chance: it may be known by what it lacks."
+    )
+    return say(text, factor=say(factor_name(conclusion)))
 
 
 def _sufficient(conclusion: Conclusion) -> str:
