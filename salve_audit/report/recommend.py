@@ -103,8 +103,8 @@ def _region(conclusion: Conclusion, conclusions: Conclusions) -> Advice:
     texts = {
         "seen": "Decide whether the outlined thing is the object itself or a shortcut. If a shortcut, collect images "
         "of the class without it and of other classes with it, and retrain, or edit it out.",
-        "unseen": "Find out whether concept {index} is the object itself or a shortcut. If a shortcut, collect images "
-        "of the class without it and of other classes with it, and retrain, or edit it out.",
+        "unseen": "Find out from images of the class whether the thing is the object itself or a shortcut. If a "
+        "shortcut, collect images of the class without it and of other classes with it, and retrain, or edit it out.",
         SHORTCUT: "Collect images of the class without the shortcut and of other classes with it. Retrain, or edit it "
         "out.",
     }
@@ -112,8 +112,8 @@ def _region(conclusion: Conclusion, conclusions: Conclusions) -> Advice:
     return Advice(
         conclusion.name,
         class_sentence(conclusion, conclusions.threshold),
-        say(texts[key], index="?" if concept is None else concept.index),
-        remedy if key == SHORTCUT else commands.review(),
+        say(texts[key]),
+        {SHORTCUT: remedy, "seen": commands.review(), "unseen": commands.explain_any(conclusions.result)}[key],
         _check(conclusions),
         commands.gate_line(RELIANCE_KEY, conclusions.threshold),
         0,

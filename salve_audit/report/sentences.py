@@ -97,8 +97,8 @@ def would_have_found(conclusions: Conclusions) -> str:
     if share is None:
         return ""
     return say(
-        "A thing that costs {share} of a class's images or more would have been told from chance. What is no region, "
-        "border or other factor that was tried can't have been found.",
+        "A thing that costs {share} of a class's images or more would have been told from chance. Only regions and the "
+        "factors that were tried (border, colour and others) can be found.",
         share=percent(share, 100),
     )
 
@@ -107,6 +107,14 @@ def missing_measure(result: AuditResult) -> str:
     """Why image reliance was not measured; "" where it was, or nothing is known."""
     why = result.evidence.why_absent if result.evidence is not None else ""
     return say("Image reliance was not measured: {why}.", why=why.rstrip(".")) if why else ""
+
+
+def why_no_image(result: AuditResult) -> str:
+    """Why nothing that classes depend on is shown; "" where something is, or nothing was found or is known."""
+    why = result.seeing.why_absent if result.seeing is not None else ""
+    if not why or not result.concepts or any(concept.images for concept in result.concepts):
+        return ""
+    return say("What it looks like is not shown: {why}.", why=say(why))
 
 
 def thing(conclusion: Conclusion) -> str:
@@ -277,7 +285,8 @@ def _images_tick(conclusions: Conclusions) -> Tick:
         text += " " + say("{n} not examined.", n=plural(unexamined, "class", "classes"))
     if few:
         text += " " + say("Too few for {n}.", n=plural(few, "class", "classes"))
-    sign = "no" if statistics.median(sizes) < THIN_BELOW else "partly" if few or unexamined else "yes"
+    is_blind = conclusions.n_judged > 0 and (share is None or share > conclusions.threshold)
+    sign = "no" if statistics.median(sizes) < THIN_BELOW else "partly" if few or unexamined or is_blind else "yes"
     return Tick(sign, title, text)
 
 
