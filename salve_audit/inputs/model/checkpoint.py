@@ -88,7 +88,7 @@ def _assemble(checkpoint: Checkpoint, identified: Identified, arch: str | None, 
             *describe_class_names(checkpoint.named, n_classes),
             *_decide_class_map(checkpoint),
         ),
-        class_order=checkpoint.origin.class_order,
+        class_order=replace(checkpoint.origin.class_order, lists=checkpoint.lists),
     )
 
 
