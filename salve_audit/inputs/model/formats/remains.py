@@ -45,7 +45,8 @@ def _restore_object(value: Any, depth: int, memo: dict[int, Any]) -> Any:
         restored = _read_array(shape, dtype, data, bool(is_fortran))
         return value if restored is None else restored
     if value.name.endswith(SCALAR) and len(value.arguments) == 2:
-        restored = _read_array((), *value.arguments, False)
+        dtype, data = value.arguments
+        restored = _read_array((), dtype, data, False)
         return value if restored is None else restored
     if isinstance(value.attributes, Mapping):
         value.attributes = {key: _restore(item, depth + 1, memo) for key, item in value.attributes.items()}
