@@ -245,6 +245,17 @@ def test_a_baseline_is_named_by_the_policy_or_the_caller(pair: tuple[Path, Path]
     assert any("samples.parquet of both audits is needed" in problem for problem in verdict.problems)
 
 
+def test_a_named_baseline_is_opened_though_nothing_is_compared_with_it(pair: tuple[Path, Path]) -> None:
+    new, old = pair
+    (new / "policy.toml").write_text("min_alpha_hat = 1\n")
+    request = Request(new, policy=new / "policy.toml", baseline=old)
+    verdict = run_gate(request).verdict
+    assert verdict.exit_code == 0
+    assert any("no max_drop in the policy: nothing is compared" in note for note in verdict.notes)
+    with pytest.raises(ResultError, match="No such file"):
+        run_gate(dataclasses.replace(request, baseline=old / "gone"))
+
+
 def test_accuracy_lost_over_all_images_is_no_matter_of_classes(pair: tuple[Path, Path]) -> None:
     new, old = pair
     samples = read_samples(old)
