@@ -171,6 +171,23 @@ def edit_steps(model: nn.Module, audit: Path, train: Pairs, shortcut: Shortcut) 
     }
 
 
+def score_edits(
+    model: nn.Module, place: Path, train: Pairs, held: Pairs, shortcut: Shortcut, nothing: dict[str, float]
+) -> dict[str, dict[str, float]]:
+    """Scores of the files that the edits write; `nothing` with a mark for one that is refused."""
+    scores = {}
+    for name, step in edit_steps(model, place / "audit", train, shortcut).items():
+        out = place / f"{name.split()[1].strip('-')}.pt"
+        try:
+            run_edit(EditRequest(place / "model.pt", place / "audit", out, (step,), 200, data=place / "data"))
+        except SalveError as error:
+            print(f"{name}: refused, {error}", flush=True)
+            scores[name] = {**nothing, "refused": 1.0}
+            continue
+        scores[name] = score_network(load_classifier(out, None).model, held, shortcut.label)
+    return scores
+
+
 def measure(shortcut: Shortcut, seed: int, place: Path) -> dict[str, dict[str, float]]:
     """Scores of every repair of one network."""
     started = time.process_time()
@@ -183,15 +200,7 @@ def measure(shortcut: Shortcut, seed: int, place: Path) -> dict[str, dict[str, f
     result = run_audit(audit_config(place / "model.pt", place / "data", N_AUDIT, place / "audit"))
     said = next(each.image_reliance for each in result.classes if each.name == shortcut.class_name)
     scores[NOTHING]["said"] = float("nan") if said is None else said.reliance
-    for name, step in edit_steps(model, place / "audit", train, shortcut).items():
-        out = place / f"{name.split()[1].strip('-')}.pt"
-        try:
-            run_edit(EditRequest(place / "model.pt", place / "audit", out, (step,), 200, data=place / "data"))
-        except SalveError as error:
-            print(f"{name}: refused, {error}", flush=True)
-            scores[name] = {**scores[NOTHING], "refused": 1.0}
-            continue
-        scores[name] = score_network(load_classifier(out, None).model, held, shortcut.label)
+    scores |= score_edits(model, place, train, held, shortcut, scores[NOTHING])
     acts = [run_network(model, pixels)[0] for pixels in (held.shown, held.bare)]
     versions = {"as they are": drawn.pixels, "without the cue": train.bare, "balanced": train.mix()}
     for name, pixels in versions.items():
