@@ -215,8 +215,8 @@ def measure(shortcut: Shortcut, seed: int, place: Path) -> dict[str, dict[str, f
 
 def measure_all(out: Path, n_seeds: int) -> Iterator[tuple[str, dict[str, dict[str, float]]]]:
     """Scores of every network, from their files where they are there."""
-    for shortcut in shortcuts():
-        for seed in range(n_seeds):
+    for seed in range(n_seeds):
+        for shortcut in shortcuts():
             place = out / f"{shortcut.world.name}-{seed}"
             path = place.with_suffix(".json")
             if not path.is_file():
