@@ -37,7 +37,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from corruptions import LEVELS, choose_sample, count_survived
+from corrupted import LEVELS, choose_sample, count_survived
 from gate import audit_config
 from robustness import EQUIVALENT, partial, pool
 from scipy import stats
@@ -92,7 +92,8 @@ def measure(folder: Path, out: Path) -> Network:
 def _measure(folder: Path, audit: Path) -> dict[str, Any]:
     truth, result = json.loads((folder / "truth.json").read_text())["classes"], load_audit(audit)
     classifier = load_classifier(folder / "network.pth", None)
-    records = [each for each in result.classes if each.image_reliance is not None]
+    measured = [(each, each.image_reliance) for each in result.classes if each.image_reliance is not None]
+    records = [each for each, _ in measured]
     sample = choose_sample(classifier, folder / "data", [each.index for each in records], N_IMAGES)
     with torch.no_grad():
         margins = hard_margin(sample.model(sample.pixels), sample.labels).numpy()
@@ -101,9 +102,9 @@ def _measure(folder: Path, audit: Path) -> dict[str, Any]:
     return {
         "name": folder.name,
         "classes": [each.name for each in records],
-        "said": [_kind_said(each.image_reliance) for each in records],
+        "said": [_kind_said(reliance) for _, reliance in measured],
         "true": [_true_kind(truth[each.name]["cues"]) for each in records],
-        "reliance": [each.image_reliance.reliance for each in records],
+        "reliance": [reliance.reliance for _, reliance in measured],
         "alpha": [1e9 if flip is None else flip for flip in flips],  # not reached: the largest rank
         "accuracy": [each.accuracy for each in records],
         "margin": [float(np.median(margins[labels == each.index])) for each in records],
@@ -123,7 +124,9 @@ def _true_kind(cues: dict[str, Any]) -> str:
     return JOINED.get(strongest["families"][0], strongest["families"][0])
 
 
-def pool_classes(networks: Sequence[Network], measure: str, level: float, order: Sequence[np.ndarray] = ()) -> list:
+def pool_classes(
+    networks: Sequence[Network], measure: str, level: float, order: Sequence[np.ndarray] = ()
+) -> list[tuple[float, float, float]]:
     """Spearman of a measure with the mean excess over networks, and partial, each with its interval."""
     plain, given_plain, sizes = [], [], []
     for i, network in enumerate(networks):
@@ -152,10 +155,10 @@ def print_classes(networks: Sequence[Network], rng: np.random.Generator) -> None
         print(f"| {measure} | {cells[0]} | {cells[1]} | {verdict} |")
 
 
-def score_kinds(excess: Sequence[np.ndarray], kinds: Sequence[Sequence[str]]) -> np.ndarray:
+def score_kinds(excess: Sequence[np.ndarray], kinds: Sequence[np.ndarray]) -> np.ndarray:
     """(3,) share between kinds; worst named by the other networks; worst as expected."""
     every = np.concatenate([rows - rows.mean(1, keepdims=True) for rows in excess])
-    labels = np.concatenate([np.array(each) for each in kinds])
+    labels = np.concatenate(kinds)
     between = sum((labels == kind).sum() * np.square(every[labels == kind].mean(0)).sum() for kind in set(labels))
     worst = [rows.argmax(1) for rows in excess]
     named = []
@@ -175,7 +178,7 @@ def print_kinds(networks: Sequence[Network], rng: np.random.Generator) -> None:
     excess = [network.excess for network in networks]
     print("\n| kind | what | value | by chance, middle and 95 % | p |\n|---|---|---|---|---|")
     for which in ("said", "true"):
-        kinds = [getattr(network, which) for network in networks]
+        kinds = [np.array(getattr(network, which)) for network in networks]
         value = score_kinds(excess, kinds)
         null = np.array([score_kinds(excess, [rng.permutation(each) for each in kinds]) for _ in range(N_DRAWS)])
         for name, own, beside in zip(

@@ -32,104 +32,33 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
-import io
 import itertools
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
-from robustness import EQUIVALENT, GRID, N_NULLS, Pixels, flip_thresholds, partial, pool
+from corrupted import BATCH, LEVELS, Sample, choose_sample, count_survived
+from robustness import EQUIVALENT, GRID, N_NULLS, flip_thresholds, partial, pool
 from scipy import stats
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from salve_audit import load_audit, load_sae
-from salve_audit.activations.images import LoaderSettings, load_batch
 from salve_audit.audit.run import run_audit
 from salve_audit.config import AuditConfig
 from salve_audit.demo.training import one_thread
-from salve_audit.evidence.factors.record import undo_preparation
 from salve_audit.evidence.probe import hard_margin, watch_network
 from salve_audit.evidence.regions import fill_regions, to_pixels
 from salve_audit.evidence.search import SearchSettings, find_evidence
-from salve_audit.inputs.data.datasets import load_images
 from salve_audit.inputs.digest import hash_file
-from salve_audit.inputs.labels.matching import match_classes
 from salve_audit.inputs.model.checkpoint import load_classifier
 from salve_audit.inputs.model.classifier import Classifier
 from salve_audit.results import AuditResult
 from salve_audit.spatial.blocks import first_block
 from salve_audit.spatial.layers import find_spatial_layers
 
-N_LEVELS, N_MOVED, BATCH = 6, 5, 100
-LEVELS: Mapping[str, np.ndarray] = {
-    "noise": np.geomspace(0.02, 0.4, N_LEVELS),
-    "blur": np.geomspace(0.4, 4, N_LEVELS) / 64,
-    "contrast": np.geomspace(0.7, 0.05, N_LEVELS),
-    "jpeg": np.geomspace(60, 4, N_LEVELS).round(),
-}
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Correctly classified images of a network.
-
-    Attributes:
-        model: on pixels of 0..1.
-        pixels: (n, c, h, w) in 0..1.
-        labels: (n,).
-    """
-
-    model: nn.Module
-    pixels: Tensor
-    labels: Tensor
-
-
-def corrupt(pixels: Tensor, name: str, level: int, seeds: Tensor) -> Tensor:
-    """The images at one level of a corruption; `seeds` (n,) name each image's noise."""
-    size = float(LEVELS[name][level])
-    if name == "noise":
-        drawn = [torch.randn(pixels.shape[1:], generator=torch.Generator().manual_seed(int(s))) for s in seeds]
-        return (pixels + size * torch.stack(drawn)).clamp(0, 1)
-    if name == "blur":
-        return _blur(pixels, size * pixels.shape[-1])
-    if name == "contrast":
-        mean = pixels.mean((1, 2, 3), keepdim=True)
-        return mean + size * (pixels - mean)
-    return torch.stack([_compress(image, int(size)) for image in pixels])
-
-
-def _blur(pixels: Tensor, spread: float) -> Tensor:
-    radius = min(int(3 * spread + 1), pixels.shape[-1] - 1)
-    kernel = torch.exp(-(torch.arange(-radius, radius + 1.0) ** 2) / (2 * spread**2))
-    kernel = (kernel / kernel.sum()).expand(pixels.shape[1], 1, -1)
-    padded = functional.pad(pixels, (radius,) * 4, mode="reflect")
-    rows = functional.conv2d(padded, kernel[:, :, None], groups=pixels.shape[1])
-    return functional.conv2d(rows, kernel[..., None], groups=pixels.shape[1])
-
-
-def _compress(image: Tensor, quality: int) -> Tensor:
-    file = io.BytesIO()
-    values = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    Image.fromarray(values).save(file, "JPEG", quality=quality)
-    return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1).float() / 255
-
-
-def count_survived(sample: Sample, name: str) -> np.ndarray:
-    """(n,) levels of a corruption that each image survives."""
-    survived, rows = np.zeros(len(sample.labels), int), torch.arange(len(sample.labels))
-    for level in range(N_LEVELS):
-        if not len(rows):
-            break
-        with torch.no_grad():
-            parts = [sample.model(corrupt(sample.pixels[some], name, level, some)) for some in rows.split(BATCH)]
-        rows = rows[torch.cat(parts).argmax(1) == sample.labels[rows]]
-        survived[rows.numpy()] += 1
-    return survived
+N_MOVED = 5
 
 
 def keep(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
@@ -141,32 +70,11 @@ def keep(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
     return np.load(path)
 
 
-def choose_sample(classifier: Classifier, data: Path, classes: list[int], n: int) -> Sample:
-    """The first correctly classified audit images, `n` of every class."""
-    spec = classifier.transform
-    images = match_classes(load_images(data, seed=0, limit=None), classifier.n_outputs, classifier.class_names, None)
-    moments = (torch.tensor(values).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
-    model = Pixels(classifier.model.eval().requires_grad_(False), *moments)
-    labels, pixels, chosen = np.array(images.audit.labels), [], []
-    for label in classes:
-        taken = 0
-        for rows in np.array_split(np.flatnonzero(labels == label), 5):
-            paths = [images.audit.paths[row] for row in rows] if taken < n else []
-            if paths:
-                loaded = load_batch(images.reader, paths, spec, LoaderSettings(64, 0)).images
-                some = undo_preparation(loaded, spec).clamp(0, 1)
-                with torch.no_grad():
-                    right = torch.cat([model(part).argmax(1) for part in some.split(BATCH)]) == label
-                pixels.append(some[right][: n - taken])
-                taken += len(pixels[-1])
-        chosen += [label] * taken
-    return Sample(model, torch.cat(pixels), torch.tensor(chosen))
-
-
 def measure_reliance(classifier: Classifier, sample: Sample) -> np.ndarray:
     """(1 + 5, n) share of the margin lost without an image's strongest region, and without other images' regions."""
-    model, rng = sample.model, np.random.default_rng(0)
-    images, labels = (sample.pixels - model.mean) / model.std, sample.labels
+    spec, labels, rng = classifier.transform, sample.labels, np.random.default_rng(0)
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
+    images = (sample.pixels - mean) / std
     layer = first_block(classifier.model, find_spatial_layers(classifier, images[:4]))
     with watch_network(classifier, layer) as probe, torch.enable_grad():
         evidence = find_evidence(probe, images, labels, SearchSettings())
@@ -180,7 +88,7 @@ def measure_reliance(classifier: Classifier, sample: Sample) -> np.ndarray:
                 own = rng.permutation(np.flatnonzero(labels.numpy() == label))
                 order[own] = np.roll(own, 1)
             moved, margins = regions[torch.from_numpy(order)], []
-            for part in rows.split(BATCH):
+            for part in torch.split(rows, BATCH):
                 without = fill_regions(images[part], to_pixels(moved[part], (images.shape[2], images.shape[3])))
                 with torch.no_grad():
                     margins.append(hard_margin(probe(without).logits, labels[part]))
@@ -197,7 +105,7 @@ def measure_thresholds(
     module = classifier.model.get_submodule(classifier.reader.modules[0])
     hook = module.register_forward_pre_hook(lambda _, given: acts.append(given[0].flatten(1)))
     with torch.no_grad():
-        logits = torch.cat([sample.model(part) for part in sample.pixels.split(BATCH)])
+        logits = torch.cat([sample.model(part) for part in torch.split(sample.pixels, BATCH)])
     hook.remove()
     values, labels = torch.cat(acts).double().numpy(), sample.labels.numpy()
     head = classifier.reader.fold(classifier.model)
@@ -270,6 +178,21 @@ def read_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def configure(options: argparse.Namespace, out: Path) -> AuditConfig:
+    return AuditConfig(
+        model=options.model,
+        data=options.data,
+        arch=options.arch,
+        limit=options.limit,
+        out=out,
+        format=("json",),
+        evidence="off",
+        deep_edits="off",
+        images=False,
+        interventions=("salve",),
+    )
+
+
 def main() -> None:
     options, began = read_options(), time.process_time()
     said = f"{hash_file(options.model)} {options.data.resolve()} {options.arch} {options.images} {options.limit}"
@@ -277,9 +200,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     with one_thread():
         if not (out / "audit" / "audit.json").is_file():
-            off = {"evidence": "off", "deep_edits": "off", "format": ("json",), "interventions": ("salve",)}
-            inputs = {"model": options.model, "data": options.data, "arch": options.arch, "limit": options.limit}
-            run_audit(AuditConfig(out=out / "audit", images=False, **inputs, **off))
+            run_audit(configure(options, out / "audit"))
         result, dictionary = load_audit(out / "audit"), load_sae(out / "audit").dictionary
         print(f"audit: {time.process_time() - began:.0f} s", flush=True)
         classifier = load_classifier(options.model, options.arch)

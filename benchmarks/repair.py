@@ -39,7 +39,7 @@ from gate import audit_config
 from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).parent / "evidence"))
-from worlds import worlds
+from worlds import worlds  # type: ignore[import-not-found]
 
 from salve_audit import load_sae
 from salve_audit.audit.run import run_audit
@@ -117,9 +117,9 @@ def draw_pairs(shortcut: Shortcut, split: str, first: int, n: int, seed: int) ->
 def run_network(model: nn.Module, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Activations before the head (n, d), and logits (n, k)."""
     acts: list[Tensor] = []
-    hook = model.get_classifier().register_forward_pre_hook(lambda _, given: acts.append(given[0]))
+    hook = model.get_submodule("fc").register_forward_pre_hook(lambda _, given: acts.append(given[0]))
     with torch.no_grad():
-        logits = torch.cat([model(normalise_pixels(part)) for part in torch.from_numpy(pixels).split(200)])
+        logits = torch.cat([model(normalise_pixels(part)) for part in torch.split(torch.from_numpy(pixels), 200)])
     hook.remove()
     return torch.cat(acts).numpy(), logits.numpy()
 
@@ -151,10 +151,10 @@ def fit_head(acts: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
     def step() -> Tensor:
         optimiser.zero_grad()
         loss = nn.functional.cross_entropy(layer(x), y) + PENALTY * layer.weight.square().sum()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    optimiser.step(step)
+    optimiser.step(step)  # type: ignore[no-untyped-call]
     weight = layer.weight.detach().numpy() / scale
     return weight, layer.bias.detach().numpy() - weight @ mean
 
