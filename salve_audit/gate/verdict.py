@@ -16,7 +16,7 @@ from salve_audit.gate.review import Review, ReviewedClass, review_class
 from salve_audit.gate.rules import ACCURACY, DROP, ERROR, FACTOR, FRAGILE_SHARE, REDUNDANCY, SHORTCUT, UNREVIEWED
 from salve_audit.gate.trust import find_problems, find_strangers
 from salve_audit.results import AuditResult, ClassReliance, Rule, Verdict
-from salve_audit.results.reviewable import REGION
+from salve_audit.results.reviewable import OBJECT, REGION
 from salve_audit.results.verdict import NO_VERDICT
 
 Losses = Mapping[tuple[str, str], tuple[Estimate, Decision]]  # by class (empty: all) and measure
@@ -85,6 +85,7 @@ class _Judgement:
         self.classes = [class_info for class_info in result.classes if class_info.n > 0]
         self.problems: list[str] = []
         self.notes: list[str] = []
+        self.screened: set[tuple[str, str]] = set()  # classes and keys of checks on what was screened alone
 
     def judge_all(self) -> tuple[Rule, ...]:
         rules = [rule for class_info in self.classes for rule in self._judge_class(class_info)]
@@ -107,6 +108,8 @@ class _Judgement:
                 decision = decide(estimate, setting.limit, setting.kind.at_least)
             decision = offer_more(decision, setting, class_info)
             rule = self._rule(setting, class_info.name, estimate, decision)
+            if estimate.screened:
+                self.screened.add((class_info.name, setting.key))
             if setting.kind is ACCURACY and rule.effect == "fail":
                 self.problems.append(_words_of(rule))
             yield self._accept(rule, setting, class_info, reviewed)
@@ -137,7 +140,10 @@ class _Judgement:
         exemption = self._exempts(class_name, setting.key)
         if outcome == "pass":
             return "pass", why
-        if outcome == "thin":
+        if outcome == "thin" and estimate.screened:
+            is_weak = estimate.value <= (setting.limit or 0)  # that is how the measure saves its time
+            word = SKIP if is_weak or self.policy.on_thin == SKIP else WARN
+        elif outcome == "thin":
             word = self.policy.on_thin if estimate.thin else "unjudged"
         else:
             word = FAIL if outcome == "fail" else self.policy.on_undecided
@@ -171,12 +177,13 @@ class _Judgement:
     def _mark_unjudged(self, rules: Sequence[Rule]) -> list[Rule]:
         """Rules that could not be judged for another reason than too few images are errors where too many are.
 
-        Every rule has to judge all of its classes that are not thin, or `min_judged` of them, and at least one.
+        Every rule has to judge all of its classes that are not thin, or `min_judged` of them, and at least one; one
+        that found a factor too weak to be examined has looked at it.
         """
         marked = {rule.key: "warn" for rule in rules}
         for key in marked:
             own = [rule for rule in rules if rule.key == key]
-            judged = sum(rule.outcome != "thin" for rule in own)
+            judged = sum(rule.outcome != "thin" or (rule.class_name, key) in self.screened for rule in own)
             blamed = [rule for rule in own if rule.effect == "unjudged"]
             needed = self._count_needed(len(own), judged + len(blamed))
             if judged >= max(1, needed):
@@ -285,7 +292,7 @@ _UNSEEN = "strong, and the review file does not name it"
 
 
 def _expanded(settings: Iterable[Setting], class_info: ClassReliance) -> Iterator[Setting]:
-    """The settings, with a limit on every global factor as one setting per factor that was measured."""
+    """The settings, with a limit on every global factor as one setting per factor that was removed."""
     settings = tuple(settings)
     named = {setting.name for setting in settings if setting.kind is FACTOR}
     for setting in settings:
@@ -293,7 +300,11 @@ def _expanded(settings: Iterable[Setting], class_info: ClassReliance) -> Iterato
             yield setting
             continue
         reliance = class_info.image_reliance
-        factors = [factor.name for factor in reliance.factors] if reliance is not None else []
+        factors = (
+            []
+            if reliance is None
+            else [part.name for part in reliance.factors if part.is_removed and part.kind != OBJECT]
+        )
         for name in factors:
             if name not in named:
                 yield replace(setting, name=name)
