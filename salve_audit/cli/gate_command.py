@@ -16,11 +16,10 @@ from salve_audit.cli.options import CommaList, SectionedCommand, own_option, sha
 from salve_audit.cli.printing import set_up_logging
 from salve_audit.config import AUDITED, LIMITS, WRITTEN
 from salve_audit.errors import UsageError
-from salve_audit.gate.rules import SHORTHANDS
+from salve_audit.gate.rules import MISMATCHES, SHORTHANDS
 from salve_audit.results.plain_text import plain
 
 FORMAT_NAMES = ("text", "json", "junit", "sarif", "github", "gitlab", "markdown")
-MISMATCH_NAMES = ("data", "schema", "autoencoder", "classes", "digest")
 DEFAULT_POLICY = "salve-policy.toml"
 _PATH = click.Path(path_type=Path)
 
@@ -47,10 +46,10 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @own_option(
     LIMITS,
     "--allow-mismatch",
-    type=CommaList(MISMATCH_NAMES),
+    type=CommaList(MISMATCHES),
     default=(),
     metavar="LIST",
-    help=f"What audit and baseline need not share: {', '.join(MISMATCH_NAMES)}.",
+    help=f"What audit and baseline need not share: {', '.join(MISMATCHES)}.",
 )
 @own_option(
     WRITTEN, "--init", is_flag=True, help="Write a commented policy from AUDIT: limits just beyond what holds today."

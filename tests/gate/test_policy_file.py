@@ -13,8 +13,9 @@ from salve_audit.cli.app import run
 from salve_audit.errors import UsageError
 from salve_audit.gate.audit_file import read_audit_file
 from salve_audit.gate.init import propose_policy
+from salve_audit.gate.policy import tighten
 from salve_audit.gate.policy_file import find_lines, load_policy
-from salve_audit.gate.rules import FACTOR
+from salve_audit.gate.rules import FACTOR, RELIANCE
 from salve_audit.gate.run import Request, run_gate, saved_policy
 from salve_audit.gate.verdict import judge
 from salve_audit.results import AuditResult, FactorEffect
@@ -52,6 +53,28 @@ from salve_audit.results import AuditResult, FactorEffect
             '[[exceptions]]\nclass = "a"\nrule = "maximum"\nreason = "r"\nuntil = 2027-01-01',
             "unknown key 'maximum' in 'exceptions[0].rule' (line 3)",
         ),
+        ("min_redundancy = inf", "inf is not a number from 1 on in 'min_redundancy' (line 1)"),
+        ("min_redundancy = nan", "nan is not a number from 1 on in 'min_redundancy' (line 1)"),
+        ("min_judged = 1.0", "expected \"all\", a whole number of classes or a share below 1, got 1.0 in 'min_judged'"),
+        ("min_judged = 2.5", "expected \"all\", a whole number of classes or a share below 1, got 2.5 in 'min_judged'"),
+        ("strong = 1.0", "1 is no limit: nothing lies above it"),
+        (
+            "max_image_reliance = 0.9\nmax-image-reliance = 0.2",
+            "'max_image_reliance' (line 1) is given again in 'max-image-reliance' (line 2)",
+        ),
+        (
+            "[classes.dog]\nmin-alpha-hat = 1\nmin_alpha_hat = 2",
+            "'min-alpha-hat' (line 2) is given again in 'classes.dog.min_alpha_hat' (line 3)",
+        ),
+        (
+            '[[exceptions]]\nclass = "a"\nrule = "max_image_reliance.foo"\nreason = "r"\nuntil = 2027-01-01',
+            "unknown key 'max_image_reliance.foo' in 'exceptions[0].rule' (line 3)",
+        ),
+        (
+            '[[exceptions]]\nclass = "a"\nrule = "min_accuracy"\nreason = "r"\nuntil = 2027-01-01',
+            "min_accuracy has no exceptions: below it the exit code is 2, which nothing masks",
+        ),
+        ('allow_mismatch = ["weather"]', "'weather' is not one of data, schema, autoencoder, classes, digest"),
         ('allow_missing = "a"', "expected a list of names, got str in 'allow_missing' (line 1)"),
     ],
 )
@@ -201,7 +224,7 @@ def test_a_class_that_depends_on_a_factor_loosens_no_other_class() -> None:
     result = one_class_depends_on_sharpness()
     proposed = policy(propose_policy(result))
     limits = {
-        name: {key: part.limit for key, part in proposed.settings_of(name).items() if part.kind is FACTOR}
+        name: {part.key: part.limit for part in proposed.settings_of(name) if part.kind is FACTOR}
         for name in ("plain", "trio")
     }
     assert limits == {
@@ -219,6 +242,38 @@ def test_limits_that_nothing_can_break_are_not_proposed() -> None:
             assert part.limit is None or not (part.kind.most == 1 and part.limit >= 0.95 and not part.kind.at_least)
             assert part.limit is None or part.kind.key != "min_redundancy" or part.limit > 1
         reliance = {
-            name: proposed.settings_of(name)["max_image_reliance"].limit for name in ("ripple", "clinic", "trio")
+            name: part.limit
+            for name in ("ripple", "clinic", "trio")
+            for part in proposed.settings_of(name)
+            if part.kind is RELIANCE
         }
         assert reliance == {"ripple": None, "clinic": 0.9, "trio": 0.31}
+
+
+def test_an_exception_from_a_rule_that_the_policy_lacks_is_no_exception() -> None:
+    exception = '\n[[exceptions]]\nclass = "*"\nrule = "{}"\nreason = "r"\nuntil = 2999-01-01'
+    factor = "max_global_factor = { border = 0.5 }"
+    for rule, text, code in (
+        ("max_image_reliance", "min_alpha_hat = 1", 2),
+        ("max_global_factor.hue", factor, 2),
+        ("max_global_factor.border", factor, 0),
+        ("max_global_factor", factor, 0),
+        ("*", factor, 0),
+    ):
+        assert judge(sample(), policy(text + exception.format(rule))).exit_code == code, rule
+
+
+def test_a_number_of_classes_that_the_audit_does_not_have_is_said_without_empty_brackets() -> None:
+    (problem,) = judge(sample(), policy("min_alpha_hat = 1\nmin_judged = 100")).problems
+    assert problem.endswith("8 classes could be judged, 100 are needed, and the rule concerns 8")
+
+
+def test_a_flag_that_fails_later_keeps_the_limit_that_warns() -> None:
+    own = policy('max_image_reliance = { limit = 0.3, severity = "warning" }')
+    both = judge(sample(), tighten(own, {"fail_over_reliance": 0.99}))
+    assert both.exit_code == 0
+    assert {rule.limit for rule in both.by_effect("warn") if rule.outcome == "fail"} == {0.3}
+    assert {rule.limit for rule in both.by_effect("pass")} >= {0.99}
+    assert judge(sample(), tighten(own, {"fail_over_reliance": 0.5})).exit_code == 1
+    (alone,) = tighten(own, {"fail_over_reliance": 0.2}).settings
+    assert (alone.limit, alone.severity) == (0.2, "error")
