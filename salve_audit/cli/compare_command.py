@@ -10,6 +10,7 @@ from salve_audit.cli.arguments import AUDIT, check_order
 from salve_audit.cli.options import CommaList, SectionedCommand, own_option, verbosity_options
 from salve_audit.cli.printing import MAX_ROWS, aligned, set_up_logging
 from salve_audit.config import LIMITS, WRITTEN
+from salve_audit.gate.rules import MISMATCHES
 from salve_audit.results.plain_text import plain
 
 FORMS = ("text", "json", "md")
