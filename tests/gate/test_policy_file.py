@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from gate_audits import of_class, policy, sample, save, with_class
+from gate_audits import of_class, policy, sample, save, with_class, without_classes
 
 from salve_audit.cli.app import run
 from salve_audit.errors import UsageError
@@ -277,3 +277,32 @@ def test_a_flag_that_fails_later_keeps_the_limit_that_warns() -> None:
     assert judge(sample(), tighten(own, {"fail_over_reliance": 0.5})).exit_code == 1
     (alone,) = tighten(own, {"fail_over_reliance": 0.2}).settings
     assert (alone.limit, alone.severity) == (0.2, "error")
+
+
+def test_a_policy_is_proposed_from_no_audit_that_is_stale_or_was_edited(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    init = ["gate", str(tmp_path), "--init", "--out", str(tmp_path / "policy.toml")]
+    save(sample(), tmp_path)
+    (tmp_path / "stale.txt").write_text("a later audit failed")
+    assert run(init) == 2
+    assert "is stale: a later audit failed" in capsys.readouterr().err
+    (tmp_path / "stale.txt").unlink()
+    text = (tmp_path / "audit.json").read_text()
+    (tmp_path / "audit.json").write_text(text.replace('"n_fit": ', '"n_fit": 1', 1))
+    assert run(init) == 2
+    assert "was changed after it was written" in capsys.readouterr().err
+    assert not (tmp_path / "policy.toml").exists()
+
+
+def test_a_proposal_says_what_it_relaxed_and_why_its_audit_cannot_be_trusted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at_chance = "Accuracy is 12.4 %, no better than chance (12.5 %): the model or the labels are wrong."
+    weak = dataclasses.replace(sample().sae, satisfied=False)
+    save(dataclasses.replace(without_classes(sample(), "trio"), sae=weak, notes=(at_chance,)), tmp_path)
+    assert run(["gate", str(tmp_path), "--init", "--out", str(tmp_path / "policy.toml")]) == 0
+    err = capsys.readouterr().err
+    assert "relaxed to what the audit holds: allow_missing: no audit images of trio" in err
+    assert "relaxed to what the audit holds: require_autoencoder = false" in err
+    assert f"the audit cannot be trusted: the audit's own warning: {at_chance}" in err
