@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 import signal
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from object_store import serving_objects, upload
 
 from salve_audit.activations.ray_tasks import RayTasks
 from salve_audit.cli.app import run
@@ -26,7 +28,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's o
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+def bucket() -> Iterator[str | None]:
+    """An object store, if there is one; it is there before the cluster, whose processes are told of it."""
+    if any(importlib.util.find_spec(name) is None for name in ("s3fs", "moto")):
+        yield None
+        return
+    with serving_objects() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def cluster(bucket: str | None) -> Iterator[Any]:
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'salve-audit[ray]'")
     ray.init(num_cpus=2, object_store_memory=STORE_BYTES, include_dashboard=False, log_to_driver=False)
     yield ray
@@ -52,11 +64,15 @@ def test_tasks_come_back_in_order_whatever_happens_to_them(cluster: Any, tmp_pat
 
 
 def test_an_audit_on_a_cluster_has_the_bytes_of_one_here(
-    cluster: Any, images: Path, classifier: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Any, bucket: str | None, images: Path, classifier: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    there = str(images)
+    if bucket is not None:  # workers read the images themselves
+        there = f"{bucket}/images"
+        upload(images, there)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     quick = ["--sae", "linear-l1", "--n-latents", "8", "--sae-seeds", "1", "--interventions", "salve"]
-    command = [str(classifier.path), str(images), "--arch", f"{MODELS / 'tiny.py'}:tiny", "--deep-edits", "off"]
+    command = ["--arch", f"{MODELS / 'tiny.py'}:tiny", "--deep-edits", "off"]
     sent = []
     call = RayTasks.__call__
 
@@ -66,9 +82,9 @@ def test_an_audit_on_a_cluster_has_the_bytes_of_one_here(
         return results
 
     monkeypatch.setattr(RayTasks, "__call__", count)
-    for engine in ("local", "ray"):
+    for engine, data in (("local", str(images)), ("ray", there)):
         where = ["--out", str(tmp_path / engine), "--cache", str(tmp_path / f"{engine} cache"), "--engine", engine]
-        assert run([*command, *quick, "--format", "json", *where]) == 0
+        assert run([str(classifier.path), data, *command, *quick, "--format", "json", *where]) == 0
     for name in ("audit.json", "samples.parquet", "sae.safetensors", "concepts.safetensors"):
         assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "local" / name).read_bytes(), name
     assert sent == [("_find_thresholds", 3), ("_control_own", 3)]

@@ -9,14 +9,17 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+import torch
 from object_store import serving_objects, upload
 from PIL import Image
 
 from salve_audit.activations.fingerprint import hash_images
+from salve_audit.activations.images import LoaderSettings, load_batch
 from salve_audit.errors import DataError, UsageError
 from salve_audit.inputs.data.datasets import load_images
 from salve_audit.inputs.data.imageset import ImageSet
 from salve_audit.inputs.remote import RemoteFolder, UrlPath, is_url
+from salve_audit.results.transform import TransformSpec
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,15 @@ def same(remote: ImageSet, local: ImageSet) -> bool:
 def test_a_folder_and_a_manifest_are_those_on_a_disk(url: str, on_disk: Path) -> None:
     assert same(load_images(url, seed=0), load_images(on_disk, seed=0))
     assert same(load_images(f"{url}/list.csv", seed=0), load_images(on_disk / "list.csv", seed=0))
+
+
+def test_processes_that_decode_read_it_too(url: str) -> None:
+    images = load_images(url, seed=0)
+    hash_images(images.reader, images.fit.paths)  # this process has its connections by then
+    spec = TransformSpec((3, 6, 6), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0, "test")
+    batches = [load_batch(images.reader, images.fit.paths, spec, LoaderSettings(4, workers)) for workers in (0, 2)]
+    assert [batch.skipped for batch in batches] == [[], []]
+    assert torch.equal(batches[0].images, batches[1].images)
 
 
 def test_a_manifest_of_bare_names_finds_its_files(url: str) -> None:
