@@ -69,7 +69,13 @@ class AuditConfig:
     ]
     data: Annotated[
         str | Path | None,
-        Option("The labelled images; none for a file of arrays.", AUDITED, place=ARGUMENT, provenance=False),
+        Option(
+            "The labelled images; none for a file of arrays. Class folders and manifests may lie under a URL (s3://, "
+            "gs://).",
+            AUDITED,
+            place=ARGUMENT,
+            provenance=False,
+        ),
     ] = None
     arch: Annotated[
         str | None,
@@ -194,7 +200,8 @@ class AuditConfig:
     engine: Annotated[
         str,
         Option(
-            "Who runs the backbone pass: this process, or the workers of a Ray cluster (docs/scale.md).",
+            "Who runs the backbone pass, trainings by seed and thresholds by class: this process, or a Ray cluster "
+            "(docs/scale.md).",
             MACHINE,
             choices=("local", "ray"),
             provenance=False,
@@ -206,7 +213,7 @@ class AuditConfig:
             "Address of the Ray cluster; auto is one that runs on this machine.",
             MACHINE,
             metavar="ADDRESS",
-            unset="one is started for the pass",
+            unset="one is started for the audit",
             provenance=False,
         ),
     ] = None
@@ -363,7 +370,7 @@ class AuditConfig:
     cache: Annotated[
         str | Path | None,
         Option(
-            "Folder in which activations and the results of stages are kept for the next audit.",
+            "Folder, or URL (s3://, gs://), where activations and results of stages are kept for the next audit.",
             MACHINE,
             metavar="DIR",
             unset="the user's cache folder",
