@@ -22,11 +22,14 @@ while IFS= read -r option; do # one option a line, so that values may have space
   [ -n "$option" ] && audit+=("$option")
 done <<<"${SALVE_OPTIONS:-}"
 
+# what an earlier run has judged is no verdict on this one
+rm -f "$out"/verdict.md "$out"/verdict.sarif "$out"/verdict.json "$out"/junit.xml
+
 salve-audit "${audit[@]}"
 code=$?
 
 verdict="not judged"
-if [ -f "$out/audit.json" ] && [ ! -e "$out/stale.txt" ]; then
+if [ "$code" -le 2 ] && [ -f "$out/audit.json" ] && [ ! -e "$out/stale.txt" ]; then
   salve-audit gate "$out" --quiet "${gate_options[@]}" --format "markdown=$out/verdict.md" \
     --format "junit=$out/junit.xml" --format "sarif=$out/verdict.sarif" --format "json=$out/verdict.json"
   gated=$?

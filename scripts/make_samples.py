@@ -2,8 +2,8 @@
 
     python scripts/make_samples.py [NAME ...]     demo digits hundred failing cifar10-resnet18 cifar10-vit
 
-The two of CIFAR-10 need ../shared/data and are made without images (--no-images); where it is missing they are left as
-they are. Pictures need pdftoppm.
+The two of CIFAR-10 need ../shared/data and are made without images (--no-images) and without names of files; where it
+is missing they are left as they are. Pictures need pdftoppm.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from salve_audit.audit.run import run_audit
 from salve_audit.config import AuditConfig
 from salve_audit.report import Rendering
 from salve_audit.results import AuditResult, load_audit
+from salve_audit.results.relabel import number_paths
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SAMPLES = REPOSITORY / "sample_reports"
@@ -64,7 +65,7 @@ def make_digits(out: Path) -> None:
         model = train_network(pixels[is_fit], digits.target[is_fit].astype(np.int64), recipe, 0)
         checkpoint = Path(folder) / "digits.pt"
         save_checkpoint(model, recipe, checkpoint, 32, names)
-        _audit(checkpoint, Path(folder) / "digits", out)
+        _render(_audit(checkpoint, Path(folder) / "digits", out), out)
 
 
 def make_hundred(out: Path) -> None:
@@ -90,7 +91,8 @@ def _made_up(scenario: str) -> AuditResult:
     from report_reliance import build_scenario
 
     result: AuditResult = build_scenario(scenario)
-    return result
+    model = dataclasses.replace(result.model, name="made-up.pt")
+    return dataclasses.replace(result, model=model, data=dataclasses.replace(result.data, root="made-up"))
 
 
 def make_resnet18(out: Path) -> None:
@@ -110,12 +112,19 @@ def _audit_cifar(checkpoint: str, out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(SHARED / "cifar10.tar.gz") as archive:
             archive.extractall(folder, filter="data")
-        _audit(SHARED / checkpoint, Path(folder) / "cifar10", out, images=False)
+        result = _audit(SHARED / checkpoint, Path(folder) / "cifar10", out, images=False)
+    _render(_without_data(result), out)
 
 
-def _audit(model: Path, data: Path, out: Path, **options: object) -> None:
+def _without_data(result: AuditResult) -> AuditResult:
+    """Numbers and class names alone: no name of a file, and not the mean look of a region."""
+    concepts = tuple(dataclasses.replace(concept, look=None) for concept in result.concepts)
+    return number_paths(dataclasses.replace(result, concepts=concepts))
+
+
+def _audit(model: Path, data: Path, out: Path, **options: object) -> AuditResult:
     config = AuditConfig(model=model, data=data, out=out, format=("json",), **options)  # type: ignore[arg-type]
-    _render(run_audit(config), out)
+    return run_audit(config)
 
 
 def _render(result: AuditResult, out: Path) -> None:

@@ -58,4 +58,4 @@ def _judge(judgement: Judgement, result: AuditResult, samples: bytes) -> Verdict
     inputs = judgement.inputs
     own = parse_samples(io.BytesIO(samples), "samples.parquet") if inputs.baseline is not None else None
     losses, refused = compare(judgement.policy, inputs, wrap_result(result), own)
-    return judge(result, judgement.policy, Given(inputs.review, losses, (*inputs.problems, *refused)))
+    return judge(result, judgement.policy, Given(inputs.review, losses, (*inputs.problems, *refused), inputs.notes))

@@ -14,7 +14,7 @@ from salve_audit.cli.class_table import class_table
 from salve_audit.cli.options import SectionedCommand, audit_options, build_config
 from salve_audit.cli.printing import set_up_logging
 from salve_audit.config import DEFAULT_OUT, AuditConfig
-from salve_audit.errors import SalveError, UsageError
+from salve_audit.errors import CheckpointError, SalveError, UsageError
 from salve_audit.results import AuditResult, Verdict
 from salve_audit.results.plain_text import plain
 from salve_audit.results.stale import mark_stale
@@ -55,6 +55,8 @@ def command(model: str, data: str | None, verbose: int, quiet: bool, log_json: b
 def _configure(model: str, data: str | None, flags: dict[str, Any]) -> AuditConfig:
     """The configuration; where there is none, results of an earlier run are marked as such."""
     try:
+        if not Path(model).exists():  # before anything heavy is loaded
+            raise CheckpointError(model, "no such file")
         return build_config(model, data, flags)
     except SalveError as error:
         mark_stale(Path(flags.get("out") or DEFAULT_OUT), f"an audit of {model} that started later failed: {error}")

@@ -71,10 +71,11 @@ def command(audit: Path, verbose: int, quiet: bool, **options: Any) -> int:
         return _write_policy(audit, options["out"] or Path(DEFAULT_POLICY))
     if options["out"] is not None:
         raise UsageError("--out", "goes with --init", hint="--format NAME=FILE writes the verdict into a file")
-    from salve_audit.gate.output.formats import detect_targets, parse_target, write_verdict
+    from salve_audit.gate.output.formats import clear_targets, detect_targets, parse_target, write_verdict
     from salve_audit.gate.run import Request, run_gate
 
     targets = [parse_target(text) for text in options["formats"]] or detect_targets(os.environ)
+    clear_targets(targets)
     gated = run_gate(
         Request(
             audit=audit,

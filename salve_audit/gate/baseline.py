@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import IO, TYPE_CHECKING
 
 from salve_audit.errors import ResultError, UsageError
 from salve_audit.gate.audit_file import BROKEN, UNSEALED, AuditFile
-from salve_audit.gate.estimates import AUDITED, Decision, Estimate, at_confidence, decide, unjudged
-from salve_audit.gate.measures import Dependence, measure
+from salve_audit.gate.estimates import AUDITED, Decision, Estimate, at_confidence, decide, unjudged, wilson
+from salve_audit.gate.measures import Dependence, find_dependences, measure
 from salve_audit.gate.policy import Policy, Setting
 from salve_audit.gate.review import Review, review_class
 from salve_audit.gate.rules import DAMAGE, DROP, FACTOR, REDUNDANCY, RELIANCE
@@ -317,7 +317,7 @@ def _compare_intervals(
         losses = [_lose(name, Setting(RELIANCE, 0.0), sides)]
         if not losses[0].reason:
             return unjudged("no global factor, but those that the review accepts, was measured in both audits"), 1.0
-    estimate = max(losses, key=lambda loss: (not loss.reason, loss.low, loss.value))
+    estimate = max(losses, key=lambda loss: (not loss.reason, not loss.screened, loss.low, loss.value))
     if estimate.reason:
         return estimate, 1.0
     assert setting.limit is not None, "a limit is set"
@@ -338,6 +338,9 @@ def _list_factors(sides: Sequence[_Side]) -> list[Setting]:
 def _lose(name: str, rule: Setting, sides: Sequence[_Side]) -> Estimate:
     """The loss of one measure, read by this rule, from the old audit to the new one."""
     old, new = (measure(rule, *side) for side in sides)
+    if rule.kind in (FACTOR, RELIANCE):
+        names = set.intersection(*(_list_inserted(part) for _, part, _ in sides))
+        old, new = (_take_both_ways(rule, side, part, names) for side, part in zip(sides, (old, new), strict=True))
     for part in (new, old):
         if part.reason:
             return part
@@ -349,7 +352,49 @@ def _lose(name: str, rule: Setting, sides: Sequence[_Side]) -> Estimate:
     high = value + math.hypot(worse.high - worse.value, better.value - better.low)
     doubt = worse.doubt if name in RISES else ""  # chance explains what rose
     n, looks = min(old.n, new.n), max(old.looks, new.looks)
-    return Estimate(value, low, high, n, doubt=doubt, whole=old.whole, looks=looks)
+    screened = worse.screened if name in RISES else False
+    return Estimate(value, low, high, n, doubt=doubt, whole=old.whole, looks=looks, screened=screened)
+
+
+def _take_both_ways(rule: Setting, side: _Side, estimate: Estimate, inserted: Set[str]) -> Estimate:
+    """An audit's dependence, a global factor's taken as the smaller of what its removal and its insertion do.
+
+    A class that is recognised by what its images lack loses them to a removal, and makes nothing of an insertion; a
+    factor beside which another cue suffices is the other way round. Neither alone is a dependence that rose. Of factors
+    that are not `inserted` in both audits the removal counts.
+    """
+    result, class_info, accepted = side
+    reliance = class_info.image_reliance
+    is_of_a_region = rule.kind is RELIANCE and reliance is not None and reliance.concept is not None and not accepted
+    if estimate.reason or estimate.doubt or is_of_a_region:
+        return estimate
+    listed = [each for each in find_dependences(result, class_info) if each not in accepted and each.is_beyond_chance]
+    if rule.kind is FACTOR:
+        listed = [each for each in listed if each.kind == rule.name]
+    bounds = [_bound_both_ways(each, class_info) if each.kind in inserted else _bound(each) for each in listed]
+    value, low, high = max(bounds, default=(estimate.value, estimate.low, estimate.high))
+    if value >= estimate.value:
+        return estimate
+    return replace(estimate, value=value, low=low, high=high)
+
+
+def _list_inserted(class_info: ClassReliance) -> set[str]:
+    factors = () if class_info.image_reliance is None else class_info.image_reliance.factors
+    return {factor.name for factor in factors if factor.inserted is not None and factor.n_inserted}
+
+
+def _bound(dependence: Dependence) -> tuple[float, float, float]:
+    return dependence.drop, dependence.low, dependence.high
+
+
+def _bound_both_ways(dependence: Dependence, class_info: ClassReliance) -> tuple[float, float, float]:
+    """The smaller of a factor's removal and insertion, with its bounds."""
+    assert class_info.image_reliance is not None, "it was inserted"
+    factor = next(each for each in class_info.image_reliance.factors if each.name == dependence.kind)
+    assert factor.inserted is not None, "it was inserted"
+    bounds = wilson(round(factor.inserted * factor.n_inserted), factor.n_inserted)
+    value, low, high = map(min, _bound(dependence), (factor.inserted, *bounds))
+    return value, low, high
 
 
 def _find_accepted(

@@ -51,6 +51,11 @@ class Setting:
         return f"{self.kind.words} {self.name}" if self.name else self.kind.words
 
 
+def fits(pattern: str, class_name: str) -> bool:
+    """True where a pattern is the name itself, which may have brackets, or a glob that matches it."""
+    return class_name == pattern or fnmatch.fnmatchcase(class_name, pattern)
+
+
 @dataclass(frozen=True)
 class Override:
     """Settings of the classes whose name is, or matches, `pattern`; an exact name beats patterns."""
@@ -60,7 +65,7 @@ class Override:
 
     def matches(self, class_name: str) -> bool:
         """True where the override is for this class."""
-        return class_name == self.pattern or fnmatch.fnmatchcase(class_name, self.pattern)
+        return fits(self.pattern, class_name)
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Exemption:
     """A violation that is accepted until a day.
 
     Attributes:
-        class_name: name or glob of the classes.
+        class_name: name or glob of the classes; empty: of the rules on the audit as a whole, which no glob covers.
         rule: key of the rule, ``max_drop`` or ``max_drop.accuracy``; ``*``: every rule.
         reason: why, in the words of who accepted it.
         until: the last day on which it holds, ISO 8601.
@@ -84,7 +89,7 @@ class Exemption:
     def covers(self, class_name: str, key: str) -> bool:
         """True where the exemption is for this rule of this class."""
         named = self.rule in ("*", key, key.partition(".")[0])
-        return named and fnmatch.fnmatchcase(class_name, self.class_name)
+        return named and (fits(self.class_name, class_name) if class_name else not self.class_name)
 
 
 @dataclass(frozen=True)
@@ -176,7 +181,7 @@ class Policy:
 
     def may_miss(self, class_name: str) -> bool:
         """True for a class that may have no audit images."""
-        return any(fnmatch.fnmatchcase(class_name, pattern) for pattern in self.allow_missing)
+        return any(fits(pattern, class_name) for pattern in self.allow_missing)
 
 
 def _needs_image(setting: Setting) -> bool:

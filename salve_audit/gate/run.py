@@ -90,7 +90,7 @@ def judge_file(file: AuditFile, request: Request, policy: Policy | None = None) 
     samples = samples_of(file) if inputs.baseline is not None else None
     losses, mismatched = compare(policy, inputs, file, samples)
     problems += mismatched
-    given = Given(inputs.review, losses, tuple(problems), tuple(_find_notes(file, policy)))
+    given = Given(inputs.review, losses, tuple(problems), (*_find_notes(file, policy), *inputs.notes))
     verdict = judge(file.result, policy, given)
     return Gated(file, policy, verdict)
 
@@ -104,12 +104,14 @@ class Inputs:
         baseline: the earlier audit.
         allowed: mismatches that are allowed.
         problems: why one of them cannot be used.
+        notes: what else a reader should know of them.
     """
 
     review: Review | None = None
     baseline: AuditFile | None = None
     allowed: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def load_inputs(policy: Policy, baseline: Path | AuditFile | None = None, allowed: tuple[str, ...] = ()) -> Inputs:
@@ -125,11 +127,16 @@ def load_inputs(policy: Policy, baseline: Path | AuditFile | None = None, allowe
     path = baseline or policy.baseline
     if needs and path is None:
         raise UsageError(policy.source or "policy", "max_drop needs a baseline", hint="name one with --baseline AUDIT")
-    if not needs or path is None:
+    if path is None:
         return Inputs(review, allowed=allowed)
     earlier = path if isinstance(path, AuditFile) else read_audit_file(path)
+    if not needs:
+        return Inputs(review, allowed=allowed, notes=(_IDLE,))
     stale = () if earlier.stale is None else (f"the baseline {earlier.path} is stale: {earlier.stale}",)
     return Inputs(review, earlier, allowed, stale)
+
+
+_IDLE = "a baseline is named, and no max_drop in the policy: nothing is compared with it"
 
 
 def compare(

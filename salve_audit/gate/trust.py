@@ -6,10 +6,9 @@ What can be recomputed from audit.json is recomputed, so that a file whose parts
 from __future__ import annotations
 
 import datetime
-import fnmatch
 from collections.abc import Iterator
 
-from salve_audit.gate.policy import Policy, Setting
+from salve_audit.gate.policy import Policy, Setting, fits
 from salve_audit.gate.recompute import find_contradictions
 from salve_audit.gate.review import Review
 from salve_audit.results import AuditResult
@@ -91,7 +90,7 @@ def _find_unmatched(result: AuditResult, policy: Policy) -> Iterator[str]:
     patterns = [(override.pattern, "override") for override in policy.overrides]
     patterns += [(part.class_name, "exception") for part in policy.exemptions]
     for pattern, word in patterns:
-        if pattern and not any(name == pattern or fnmatch.fnmatchcase(name, pattern) for name in result.data.classes):
+        if pattern and not any(fits(pattern, name) for name in result.data.classes):
             yield f"the policy has an {word} for {pattern!r}, and no class of the audit is called so"
 
 

@@ -95,6 +95,13 @@ def explain(result: AuditResult, path: str) -> str:
     return _join(["salve-audit", "explain", result.model.name, str(PurePath(result.data.root) / path), AUDIT])
 
 
+def explain_any(result: AuditResult) -> str:
+    """The command that takes the prediction on an image of the reader's choice apart."""
+    if is_live(result):
+        return _call("explain", "model", "image", repr(AUDIT))
+    return _join(["salve-audit", "explain", result.model.name, "IMAGE", AUDIT])
+
+
 def gate(key: str, limit: float) -> str:
     """The command that judges this audit under a limit."""
     return _join(["salve-audit", "gate", AUDIT, f"--{key.replace('_', '-')}", f"{limit:g}"])

@@ -9,7 +9,7 @@ from salve_audit.report import commands
 from salve_audit.report.conclusions import SHORTCUT, Conclusion, Conclusions, Doubt, Group, images_to_decide
 from salve_audit.report.language import say
 from salve_audit.report.numbers import count, names, percent
-from salve_audit.report.sentences import MOST_IMAGES, REGION, class_sentence, factor_name
+from salve_audit.report.sentences import MOST_IMAGES, REGION, class_sentence, factor_name, is_shown_by_removal_alone
 from salve_audit.results import FeatureInfo
 
 RELIANCE_KEY = "fail_over_reliance"
@@ -27,6 +27,7 @@ REMEDIES = {
     "mean": "Equalise lighting over the classes: crop, flip and shift at random in training",
     "background": "Exchange backgrounds between classes in training, or collect the class in other places",
 }
+BY_WHAT_IT_LACKS = "Find out whether the class is known by what its images lack. If so, this is no shortcut."
 # Measured by benchmarks/repair.py
 EDIT_IS_NO_REPAIR = (
     "An edit is no repair: other images are no longer taken for the class, but its own that need the shortcut are lost."
@@ -107,8 +108,9 @@ def _region(conclusion: Conclusion, conclusions: Conclusions) -> Advice:
     texts = {
         "seen": "Decide whether the outlined thing is the object itself or a shortcut. If a shortcut, collect images "
         "of the class without it and of other classes with it, and fit the last layer again or retrain.",
-        "unseen": "Find out whether concept {index} is the object itself or a shortcut. If a shortcut, collect images "
-        "of the class without it and of other classes with it, and fit the last layer again or retrain.",
+        "unseen": "Find out from images of the class whether the thing is the object itself or a shortcut. If a "
+        "shortcut, collect images of the class without it and of other classes with it, and fit the last layer again "
+        "or retrain.",
         SHORTCUT: "Collect images of the class without the shortcut and of other classes with it. Fit the last layer "
         "again or retrain.",
     }
@@ -116,8 +118,8 @@ def _region(conclusion: Conclusion, conclusions: Conclusions) -> Advice:
     return Advice(
         conclusion.name,
         class_sentence(conclusion, conclusions.threshold),
-        " ".join((say(texts[key], index="?" if concept is None else concept.index), *what_edits_do)),
-        remedy if key == SHORTCUT else commands.review(),
+        " ".join((say(texts[key]), *what_edits_do)),
+        {SHORTCUT: remedy, "seen": commands.review(), "unseen": commands.explain_any(conclusions.result)}[key],
         _check(conclusions),
         commands.gate_line(RELIANCE_KEY, conclusions.threshold),
         0,
@@ -129,10 +131,13 @@ def _factor(conclusion: Conclusion, conclusions: Conclusions) -> Advice:
     kind = conclusion.reliance.kind or "" if conclusion.reliance is not None else ""
     words = f"{factor_name(conclusion)} {kind}".lower()
     remedy = next((text for word, text in REMEDIES.items() if word in words), ANY_FACTOR)
+    action = say(remedy) + ". " + say("Then retrain.")
+    if is_shown_by_removal_alone(conclusion):
+        action = say(BY_WHAT_IT_LACKS) + " " + say("If not:") + " " + action
     return Advice(
         conclusion.name,
         class_sentence(conclusion, conclusions.threshold),
-        say(remedy) + ". " + say("Then retrain."),
+        action,
         commands.rerun(conclusions.result),
         _check(conclusions),
         commands.gate_line(RELIANCE_KEY, conclusions.threshold),

@@ -41,7 +41,8 @@ def headline(conclusions: Conclusions) -> str:
     if not total:
         return say("No class has enough images for a judgement on what it depends on.")
     if fragile:
-        rest = say(" {n} more are undecided.", n=count(open_)) if open_ else ""
+        text = " {n} more is undecided." if open_ == 1 else " {n} more are undecided."
+        rest = say(text, n=count(open_)) if open_ else ""
         return _fragile(fragile, total, conclusions.threshold) + rest
     if open_:
         return say(
@@ -96,8 +97,8 @@ def would_have_found(conclusions: Conclusions) -> str:
     if share is None:
         return ""
     return say(
-        "A thing that costs {share} of a class's images or more would have been told from chance. What is no region, "
-        "border or other factor that was tried can't have been found.",
+        "A thing that costs {share} of a class's images or more would have been told from chance. Only regions and the "
+        "factors that were tried (border, colour and others) can be found.",
         share=percent(share, 100),
     )
 
@@ -106,6 +107,16 @@ def missing_measure(result: AuditResult) -> str:
     """Why image reliance was not measured; "" where it was, or nothing is known."""
     why = result.evidence.why_absent if result.evidence is not None else ""
     return say("Image reliance was not measured: {why}.", why=why.rstrip(".")) if why else ""
+
+
+def why_no_image(conclusions: Conclusions) -> str:
+    """Why nothing that classes depend on is shown; "" where something is, or nothing was found or is known."""
+    result = conclusions.result
+    why = result.seeing.why_absent if result.seeing is not None else ""
+    is_found = bool(conclusions.of(Group.DEPENDS, Group.UNDECIDED, Group.ACCEPTED))
+    if not why or not is_found or any(concept.images for concept in result.concepts):
+        return ""
+    return say("What it looks like is not shown: {why}.", why=say(why))
 
 
 def thing(conclusion: Conclusion) -> str:
@@ -143,7 +154,25 @@ def class_sentence(conclusion: Conclusion, threshold: float) -> str:
         loss=say("{share} of its images ({interval} %)", share=share, interval=_range(reliance)),
         chance=_chance(reliance),
     )
-    return " ".join(filter(None, (said, _doubt(conclusion, threshold), _sufficient(conclusion))))
+    return " ".join(filter(None, (said, _doubt(conclusion, threshold), _sufficient(conclusion), _in_vain(conclusion))))
+
+
+def is_shown_by_removal_alone(conclusion: Conclusion) -> bool:
+    """True where the class depends on a factor that, put into other classes' images, does no more than chance."""
+    reliance = conclusion.reliance
+    if reliance is None or reliance.kind in (None, REGION) or not conclusion.is_beyond_chance:
+        return False
+    named = factor_name(conclusion)
+    return any(factor.name == named and factor.is_inserted_in_vain for factor in reliance.factors)
+
+
+def _in_vain(conclusion: Conclusion) -> str:
+    if not is_shown_by_removal_alone(conclusion):
+        return ""
+    text = (
+        "Putting its {factor} into images of other classes does no more than chance: it may be known by what it lacks."
+    )
+    return say(text, factor=say(factor_name(conclusion)))
 
 
 def _sufficient(conclusion: Conclusion) -> str:
@@ -258,7 +287,8 @@ def _images_tick(conclusions: Conclusions) -> Tick:
         text += " " + say("{n} not examined.", n=plural(unexamined, "class", "classes"))
     if few:
         text += " " + say("Too few for {n}.", n=plural(few, "class", "classes"))
-    sign = "no" if statistics.median(sizes) < THIN_BELOW else "partly" if few or unexamined else "yes"
+    is_blind = conclusions.n_judged > 0 and (share is None or share > conclusions.threshold)
+    sign = "no" if statistics.median(sizes) < THIN_BELOW else "partly" if few or unexamined or is_blind else "yes"
     return Tick(sign, title, text)
 
 

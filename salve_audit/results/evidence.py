@@ -57,6 +57,11 @@ class FactorEffect:
         return bool(self.n) or (self.low, self.high) != (0.0, 1.0)
 
     @property
+    def is_inserted_in_vain(self) -> bool:
+        """True where inserting it does no more than another class's: the class may be known by what its images lack."""
+        return self.n_inserted > 0 and self.inserted_excess_low is not None and self.inserted_excess_low <= 0
+
+    @property
     def strength(self) -> float:
         """The larger excess over chance of removal and insertion, by which findings are ordered."""
         return max(self.excess or 0.0, self.inserted_excess or 0.0)

@@ -96,6 +96,11 @@ def anonymise(result: AuditResult) -> tuple[AuditResult, Key]:
     return anonymous, Key({label: name for name, label in labels.items()}, sources | {v: k for k, v in paths.items()})
 
 
+def number_paths(result: AuditResult) -> AuditResult:
+    """The result with a number for each path of an image; names of classes stay."""
+    return _strip_paths(result, {})
+
+
 def _strip_texts(record: T) -> T:
     """Sentences may name anything: those that a result can do without say so instead."""
     value: Any = record

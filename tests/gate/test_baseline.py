@@ -146,6 +146,35 @@ def test_the_global_factor_that_rose_most_is_the_loss() -> None:
     assert "no global factor" in missing[("trio", "global_factor")][0].reason
 
 
+@pytest.mark.parametrize(
+    ("removed", "inserted", "lost"),
+    [
+        ((0.9, 0.9), (0.1, 0.7), 0.6),  # lost without it before as well, but now it makes the class
+        ((0.1, 0.9), (0.1, 0.1), 0.0),  # a class known by what it lacks
+        ((0.1, 0.1), (0.1, 0.9), 0.0),  # another cue is enough
+        ((0.1, 0.9), (None, 0.9), 0.8),  # nothing to compare the insertion with
+    ],
+)
+def test_a_factor_has_to_rise_both_ways(
+    removed: tuple[float, float], inserted: tuple[float | None, float | None], lost: float
+) -> None:
+    reliance = of_class(sample(), "trio").image_reliance
+    assert reliance is not None
+    border = next(factor for factor in reliance.factors if factor.name == "border")
+    sides = []
+    for share, shown in zip(removed, inserted, strict=True):
+        factor = dataclasses.replace(
+            border, removed=share, low=share - 0.05, high=share + 0.05, inserted=shown,
+            n_inserted=0 if shown is None else 100, chance=0.0, excess_low=share - 0.05,
+        )  # fmt: skip
+        sides.append(with_class(sample(), "trio", image_reliance=dataclasses.replace(reliance, factors=(factor,))))
+    old, new = sides
+    losses = compare_with_baseline(policy("max_drop = { global_factor = 0.2 }"), Compared(new, old, None, None, "main"))
+    estimate, decision = losses[("trio", "global_factor")]
+    assert estimate.value == pytest.approx(lost)
+    assert decision.outcome == ("fail" if lost else "pass")
+
+
 def test_a_rise_that_chance_explains_is_undecided() -> None:
     reliance = of_class(sample(), "trio").image_reliance
     assert reliance is not None
@@ -214,6 +243,17 @@ def test_a_baseline_is_named_by_the_policy_or_the_caller(pair: tuple[Path, Path]
     verdict = run_gate(Request(new, policy=file, baseline=old)).verdict
     assert verdict.exit_code == 2
     assert any("samples.parquet of both audits is needed" in problem for problem in verdict.problems)
+
+
+def test_a_named_baseline_is_opened_though_nothing_is_compared_with_it(pair: tuple[Path, Path]) -> None:
+    new, old = pair
+    (new / "policy.toml").write_text("min_alpha_hat = 1\n")
+    request = Request(new, policy=new / "policy.toml", baseline=old)
+    verdict = run_gate(request).verdict
+    assert verdict.exit_code == 0
+    assert any("no max_drop in the policy: nothing is compared" in note for note in verdict.notes)
+    with pytest.raises(ResultError, match="No such file"):
+        run_gate(dataclasses.replace(request, baseline=old / "gone"))
 
 
 def test_accuracy_lost_over_all_images_is_no_matter_of_classes(pair: tuple[Path, Path]) -> None:

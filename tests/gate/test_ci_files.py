@@ -168,6 +168,18 @@ def test_an_audit_that_fails_is_2_whatever_the_comment_does(runner: dict[str, st
     assert "NOT JUDGED" in Path(runner["GITHUB_STEP_SUMMARY"]).read_text()
 
 
+def test_an_audit_that_fails_is_no_matter_of_an_earlier_verdict(runner: dict[str, str]) -> None:
+    report = Path(runner["GITHUB_OUTPUT"]).parent / "work" / "salve-report"
+    save(sample(), report)
+    for name in ("verdict.md", "verdict.json", "verdict.sarif", "junit.xml"):
+        (report / name).write_text("## ✅ salve-audit: passed")
+    (report / "stale.txt").write_text("an audit of gone.pt that started later failed")  # as a failed audit leaves it
+    done, place, outputs = run_script({**runner, "MADE_CODE": "2"})
+    assert (done.returncode, outputs["verdict"]) == (2, "not judged")
+    assert "NOT JUDGED" in (place / "comment.md").read_text()
+    assert {path.name for path in report.iterdir()} == {"audit.json", "stale.txt"}
+
+
 def test_the_gate_masks_an_audit_that_says_0(runner: dict[str, str]) -> None:
     """The audit that is copied violates the policy, whatever exit code the run of it had."""
     done, _, outputs = run_script({**runner, "MADE_CODE": "0", "SALVE_COMMENT": "false"})

@@ -185,3 +185,11 @@ def test_in_a_notebook_one_call_judges_and_shows_itself(place: Path) -> None:
     assert salve_audit.gate(sample(), fail_under=1.4).exit_code == 1
     with pytest.raises(salve_audit.SalveError, match="fail_uner: is no limit"):
         salve_audit.gate(sample(), fail_uner=1.4)
+
+
+def test_a_gate_that_ends_early_leaves_no_earlier_verdict(gate: Callable, place: Path) -> None:
+    assert gate("audit", "--fail-under", "1", "--format", "json=old.json", "--format", "text")[0] == 0
+    assert json.loads((place / "old.json").read_text())["word"] == "passed"
+    assert gate("audit", "--policy", "nope.toml", "--format", "json=old.json")[0] == 2
+    assert not (place / "old.json").exists()
+    assert not list(place.glob(".*partial"))

@@ -7,15 +7,17 @@ import json
 from pathlib import Path
 
 import pytest
-from gate_audits import policy, sample, save, with_class
+from gate_audits import of_class, policy, sample, save, with_class
 
 from salve_audit.cli.app import run
 from salve_audit.errors import UsageError
 from salve_audit.gate.audit_file import read_audit_file
 from salve_audit.gate.init import propose_policy
 from salve_audit.gate.policy_file import find_lines, load_policy
+from salve_audit.gate.rules import FACTOR
 from salve_audit.gate.run import Request, run_gate, saved_policy
 from salve_audit.gate.verdict import judge
+from salve_audit.results import AuditResult, FactorEffect
 
 
 @pytest.mark.parametrize(
@@ -166,5 +168,57 @@ def test_a_proposal_for_very_many_classes_is_short() -> None:
         classes.append(dataclasses.replace(source, name=names[-1], index=i))
     data = dataclasses.replace(sample().data, classes=tuple(names))
     text = propose_policy(dataclasses.replace(sample(), classes=tuple(classes), data=data, concepts=()))
-    assert len(text.splitlines()) < 60
+    assert len(text.splitlines()) < 150
     assert policy(text).settings
+
+
+def with_factors(result: AuditResult, name: str, *factors: FactorEffect) -> AuditResult:
+    """The audit with these global factors of one class, which depends on one that is strong."""
+    reliance = of_class(result, name).image_reliance
+    assert reliance is not None
+    reliance = dataclasses.replace(reliance, factors=factors)
+    for part in factors:
+        if part.removed > 0.5:
+            own = {"reliance": part.removed, "low": part.low, "high": part.high, "kind": part.kind, "chance": 0.1}
+            reliance = dataclasses.replace(reliance, **own, concept=None, check=None)
+    return with_class(result, name, image_reliance=reliance)
+
+
+WEAK = FactorEffect("sharpness", 0.0, 0.0, 0.61, chance=0.0, kind="sharpness", n=7, excess_low=-0.1)
+STRONG = FactorEffect("sharpness", 0.93, 0.69, 1.0, chance=0.1, kind="sharpness", n=30, excess=0.83, excess_low=0.3)
+INSERTED = FactorEffect("compression", 0.0, 0.0, 1.0, inserted=0.1, kind="compression", n_inserted=48)
+
+
+def one_class_depends_on_sharpness() -> AuditResult:
+    """Each class was screened for sharpness on 7 images, and one, which depends on it, measured."""
+    result = sample()
+    for part in sample().classes:
+        result = with_factors(result, part.name, STRONG if part.name == "plain" else WEAK, INSERTED)
+    return result
+
+
+def test_a_class_that_depends_on_a_factor_loosens_no_other_class() -> None:
+    result = one_class_depends_on_sharpness()
+    proposed = policy(propose_policy(result))
+    limits = {
+        name: {key: part.limit for key, part in proposed.settings_of(name).items() if part.kind is FACTOR}
+        for name in ("plain", "trio")
+    }
+    assert limits == {
+        "trio": {"max_global_factor": 0.3},
+        "plain": {"max_global_factor": 0.3, "max_global_factor.sharpness": None},
+    }
+    assert judge(result, proposed).exit_code == 0
+    assert judge(with_factors(result, "trio", STRONG, INSERTED), proposed).exit_code == 1
+
+
+def test_limits_that_nothing_can_break_are_not_proposed() -> None:
+    for result in (sample(), one_class_depends_on_sharpness()):
+        proposed = policy(propose_policy(result))
+        for part in proposed.all_settings:
+            assert part.limit is None or not (part.kind.most == 1 and part.limit >= 0.95 and not part.kind.at_least)
+            assert part.limit is None or part.kind.key != "min_redundancy" or part.limit > 1
+        reliance = {
+            name: proposed.settings_of(name)["max_image_reliance"].limit for name in ("ripple", "clinic", "trio")
+        }
+        assert reliance == {"ripple": None, "clinic": 0.9, "trio": 0.31}

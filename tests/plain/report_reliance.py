@@ -21,6 +21,7 @@ from salve_audit.results import (
     Concept,
     ConceptEffect,
     ConceptImage,
+    ConceptProperties,
     ConceptRemoval,
     Confusion,
     EvidenceInfo,
@@ -95,6 +96,7 @@ def _measure(info: ClassReliance, reliance: float, concept: Concept, kind: str, 
 def add_reliance(result: AuditResult, shares: Sequence[float], *, with_images: bool = True) -> AuditResult:
     """The result with image reliance of these shares, class by class and round again; every third on a factor."""
     classes, concepts = [], []
+    worst = sorted(range(len(result.classes)), key=lambda i: -shares[i % len(shares)])[:MOST_DRAWN]
     for i, info in enumerate(result.classes):
         reliance = shares[i % len(shares)]
         kind = FACTORS[(i // 3) % len(FACTORS)] if i % 3 == 2 else "region"
@@ -104,8 +106,9 @@ def add_reliance(result: AuditResult, shares: Sequence[float], *, with_images: b
         effect = (ConceptEffect(info.name, reliance, low, high),)
         removal = ConceptRemoval("layer1", 30, reliance, low, high, 0.7, effect, 0.02, 0.0, 0.05, 0.05, 2)
         concept = Concept(
-            i, "layer1" if kind == "region" else "image", info.name, (3, 5), 0.1, round(0.92 * N), effect, kind, (0.5,),
-            _images(i, info.name, result.data.classes, with_images and i < MOST_DRAWN), removal if i % 2 == 0 else None,
+            i, "layer1" if kind == "region" else "image", info.name, (3, 5), 0.1, round(0.92 * n), effect, kind, (0.5,),
+            _images(i, info.name, result.data.classes, with_images and i in worst), removal if i % 2 == 0 else None,
+            properties=ConceptProperties(n, 0.83, 0.21, 0.24, 0.29, 0.1) if kind == "region" else None,
         )  # fmt: skip
         concepts.append(concept)
         measured = _measure(info, reliance, concept, kind, min(reliance, 0.1)) if info.n else None

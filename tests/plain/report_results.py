@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from report_classes import HOSTILE, LIMIT, NAMES, build_class, build_feature
+from report_classes import LIMIT, NAMES, build_class, build_feature
 from report_stages import build_seeing_record, build_stress_record
 
 from salve_audit.gate.policy import Policy, tighten
@@ -228,7 +228,7 @@ def build_result(
         verdict=NO_VERDICT,
         notes=(
             "Two images could not be read; see the provenance.",
-            f"The class {HOSTILE} has no audit samples.",
+            f"The class {names[min(4, n_classes - 1)]} has no audit samples.",
         ),
         demo=_demo(classes) if demo else None,
         stress=build_stress_record(classes[:50], max(0, n_classes - 50)),

@@ -83,6 +83,13 @@ def test_pages_are_a4_numbered_and_headed(reader: pypdf.PdfReader, texts: list[s
             assert "Fail" in text
 
 
+def test_commands_are_whole_words(reader: pypdf.PdfReader) -> None:
+    """A line that ended at a hyphen would be typed, or copied, with a space in it."""
+    every = "\n".join(page.extract_text() for page in reader.pages)
+    assert every.count("salve-audit ") > 10
+    assert not re.search(r"salve-\s|--sae linear-\s|\s--\s", every)
+
+
 def test_is_tagged_archival_and_dated(reader: pypdf.PdfReader, document: bytes) -> None:
     root = reader.trailer["/Root"]
     assert root["/MarkInfo"]["/Marked"]

@@ -16,7 +16,7 @@ from salve_audit.audit.again import RenderAgain, render_again
 from salve_audit.audit.private import anonymise_header, anonymise_samples, key_path
 from salve_audit.errors import UsageError
 from salve_audit.results import AuditResult, parse_audit
-from salve_audit.results.relabel import anonymise, class_names, relabel_classes, without_pixels
+from salve_audit.results.relabel import anonymise, class_names, number_paths, relabel_classes, without_pixels
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +120,14 @@ def test_without_pixels_every_number_stays(result: AuditResult) -> None:
     assert "jpeg" not in bare.to_json()
     assert [concept.effect for concept in bare.concepts] == [concept.effect for concept in result.concepts]
     assert bare.classes == result.classes
+
+
+def test_numbered_paths_leave_class_names(result: AuditResult) -> None:
+    numbered = number_paths(result)
+    assert ".png" in result.to_json()
+    assert ".png" not in numbered.to_json()
+    assert ".jpg" not in numbered.to_json()
+    assert numbered.classes == result.classes
 
 
 def test_relabelling_reaches_notes_and_only_whole_words(result: AuditResult) -> None:

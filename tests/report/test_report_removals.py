@@ -25,7 +25,7 @@ def test_a_row_compares_the_projection_with_the_image() -> None:
         "4",
         "church",
         "layer1",
-        "2 directions",
+        "2",
         "80.0 %",
         "72.0 % (62.0–82.0)",
         "4.0 %",

@@ -23,6 +23,7 @@ from salve_audit.report.view.front import build_front
 from salve_audit.report.view.page import ClassName
 from salve_audit.results import AuditResult, ImageReliance
 from salve_audit.results.intervals import wilson_interval
+from salve_audit.results.relabel import without_pixels
 
 BASE = build_result(6, plain_names=True, limit=None)
 shares = st.integers(0, 100)
@@ -241,6 +242,25 @@ def test_ticks_tell_what_is_missing() -> None:
         name: [tick.sign for tick in trust_ticks(Conclusions(build_scenario(name)))] for name in ("calm", "arrays")
     }
     assert signs == {"calm": ["yes", "yes", "partly"], "arrays": ["partly", "partly", "partly"]}
+
+
+@pytest.mark.parametrize(("chance", "sign"), [(0, "yes"), (50, "partly")])
+def test_images_are_not_enough_where_losses_up_to_the_limit_pass_for_chance(chance: int, sign: str) -> None:
+    classes = [dataclasses.replace(info, image_reliance=_reliance(0, chance, 100, False)) for info in BASE.classes]
+    conclusions = Conclusions(dataclasses.replace(BASE, classes=tuple(classes)))
+    assert trust_ticks(conclusions)[2].sign == sign
+
+
+def test_without_images_page_1_says_why_and_describes_the_thing() -> None:
+    result = without_pixels(build_scenario("failing"))
+    front = build_front(Conclusions(result), _names(result))
+    assert "What it looks like is not shown: images are kept out of the results (--no-images)." in front.also
+    row = front.groups[0].rows[0]
+    assert row.crop is None
+    assert unmarked(row.crop_note).replace("\u00a0", " ") == "concept 9, 10 % of the image, in 92 of 100 images"
+    assert front.next_steps[0].command == "salve-audit explain resnet18_cifar10_64.pt IMAGE audit.json"
+    shown = build_scenario("failing")
+    assert not any("not shown" in text for text in build_front(Conclusions(shown), _names(shown)).also)
 
 
 def test_every_finding_gets_advice_with_a_command_and_a_check() -> None:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from salve_audit.report.charts.svg import BLUE, FONT, INK, MUTED, RULE, VERMILLION
 from salve_audit.report.language import say
-from salve_audit.report.numbers import clean
+from salve_audit.report.numbers import clean, percent
 
 HEIGHT, AXIS_HEIGHT = 18, 15
 PAPER = "#ffffff"
@@ -59,6 +59,11 @@ def draw_lane(lane: Lane) -> Markup:
     if lane.value is not None:
         parts.append(_dot(lane.value, middle, 4.4, fill, stroke))
     return _svg(HEIGHT, lane.description, parts)
+
+
+def draw_percent_axis() -> Markup:
+    """The axis of shares: numbers alone but for the last, so that none touches the next."""
+    return draw_lane_axis([(v / 100, str(v)) for v in (0, 25, 50, 75)] + [(1.0, percent(1.0, 1))])
 
 
 def draw_lane_axis(ticks: Sequence[tuple[float, str]]) -> Markup:

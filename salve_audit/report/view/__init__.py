@@ -46,7 +46,7 @@ def build_view(result: AuditResult, medium: Medium = HTML, rendering: Rendering 
     front = build_front(conclusions, names, "" if compared is None else since(compared))
     main = [
         None if compared is None else build_changes(compared, names, labels, medium),
-        build_reading(conclusions),
+        build_reading(conclusions, medium),
         build_cards(conclusions, names, medium),
         build_thresholds(labelled, medium),
         build_effects(labelled, medium),

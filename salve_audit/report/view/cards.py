@@ -22,6 +22,7 @@ from salve_audit.report.view.card_images import Pictures, picture_concept
 from salve_audit.report.view.cells import NO_CORRECT, accuracy_cell, interval_cell, median_cell, reliance_cell
 from salve_audit.report.view.front import chips
 from salve_audit.report.view.page import ClassName, Medium, Section
+from salve_audit.report.view.review import say_properties
 from salve_audit.report.view.thresholds import censored_cells, threshold_cells
 from salve_audit.results import ClassReliance, Concept, FactorEffect
 
@@ -54,6 +55,7 @@ class Card:
     parts: tuple[Part, ...]
     becomes: str
     pictures: Pictures
+    unseen: str  # the concept in words, where no image of it is shown
     curve: Drawing | None
     curve_key: int  # index of the class, for the page's slider
     thresholds: Table
@@ -75,8 +77,9 @@ def build_cards(conclusions: Conclusions, names: Mapping[str, ClassName], medium
     parts = {
         "cards": cards,
         "legend": draw_curve_legend() if any(card.curve for card in cards) else None,
-        "rest": _rest_table(rest, medium.table_rows) if rest else None,
-        "rest_title": say("Other classes: nothing found that more than this"),
+        "rest": _rest_table(rest, say("Other classes" if carded else "All classes"), medium.table_rows)
+        if rest
+        else None,
         "measured": conclusions.is_measured,
     }
     return Section("classes", say("Classes"), "cards.html.j2", parts)
@@ -112,6 +115,7 @@ def _card(
         parts=_parts(conclusion, conclusions.threshold),
         becomes=_becomes(conclusion),
         pictures=picture_concept(conclusion, conclusions.result, limit, with_heat),
+        unseen=_unseen(conclusion),
         curve=draw_panel(_panel(info), *scale) if info.curve.alpha_hat else None,
         curve_key=info.index,
         thresholds=_thresholds(info),
@@ -137,6 +141,14 @@ def _becomes(conclusion: Conclusion) -> str:
         return ""
     named = [f"{name(other)} ({count(n)})" for other, n in predicted.most_common(3)]
     return say("Without it, images shown here become {others}.", others=", ".join(named))
+
+
+def _unseen(conclusion: Conclusion) -> str:
+    concept = conclusion.concept
+    if concept is None or concept.images or concept.properties is None or not conclusion.is_beyond_chance:
+        return ""
+    known_of_it = "; ".join(say_properties(concept.properties, concept.mask_share))
+    return f"{say('concept {index}', index=concept.index)}: {known_of_it}."
 
 
 def _parts(conclusion: Conclusion, threshold: float) -> tuple[Part, ...]:
@@ -213,7 +225,7 @@ def _thresholds(info: ClassReliance) -> Table:
     )
 
 
-def _rest_table(rest: Sequence[Conclusion], limit: int) -> Table:
+def _rest_table(rest: Sequence[Conclusion], caption: str, limit: int) -> Table:
     """Everything that matters of a class in one row."""
     has_reliance = any(each.reliance is not None for each in rest)
     columns = [
@@ -242,7 +254,7 @@ def _rest_table(rest: Sequence[Conclusion], limit: int) -> Table:
                 Chips(each.info.flags),
             ]
         )
-    return make_table(say("Other classes"), columns, rows, limit, "classes[]")
+    return make_table(caption, columns, rows, limit, "classes[]")
 
 
 def known(conclusion: Conclusion) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from salve_audit.report.changes import ClassChange, Comparison, Difference, Status
-from salve_audit.report.charts.lanes import Lane, draw_lane, draw_lane_axis
+from salve_audit.report.charts.lanes import Lane, draw_lane, draw_percent_axis
 from salve_audit.report.language import plural, say
 from salve_audit.report.numbers import name, percent, points, strength
 from salve_audit.report.view.page import ClassName, Medium, Section
@@ -43,7 +43,7 @@ def build_changes(
         "headline": _headline(comparison),
         "mismatches": comparison.mismatches,
         "pairing": say(comparison.pairing),
-        "axis": draw_lane_axis([(v / 4, percent(v / 4, 1)) for v in range(5)]),
+        "axis": draw_percent_axis(),
         "rows": shown,
         "cut": say("The first {n} of {total}.", n=len(shown), total=len(rows)) if len(shown) < len(rows) else "",
     }

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from salve_audit.report.charts.axes import Scale, alpha_scale, tick_label
 from salve_audit.report.charts.bars import draw_histogram
-from salve_audit.report.charts.lanes import Lane, draw_lane, draw_lane_axis
+from salve_audit.report.charts.lanes import Lane, draw_lane, draw_lane_axis, draw_percent_axis
 from salve_audit.report.conclusions import Conclusion, Conclusions, Group
 from salve_audit.report.crops import crop_thing
 from salve_audit.report.language import plural, say
@@ -24,6 +24,7 @@ from salve_audit.report.sentences import (
     more_than,
     reviewed_words,
     trust_ticks,
+    why_no_image,
     would_have_found,
 )
 from salve_audit.report.tables import Shown
@@ -108,7 +109,7 @@ def _also(conclusions: Conclusions) -> tuple[str, ...]:
     if conclusions.is_measured and not conclusions.dependent and conclusions.n_judged:
         said.append(would_have_found(conclusions))
     said.append(reviewed_words(conclusions))
-    said.append(missing_measure(conclusions.result))
+    said += [why_no_image(conclusions), missing_measure(conclusions.result)]
     if conclusions.result.provenance.trusted_code:
         said.append(
             say("Code named by the user was run to build the model: the results are as trustworthy as that code.")
@@ -147,7 +148,7 @@ def _flip_scale(ranked: Sequence[Conclusion]) -> Scale:
 
 def _axis(conclusions: Conclusions, scale: Scale) -> Markup:
     if conclusions.is_measured:
-        return draw_lane_axis([(v / 4, percent(v / 4, 1)) for v in range(5)])
+        return draw_percent_axis()
     return draw_lane_axis([(scale(v), tick_label(v)) for v in scale.ticks(0.12)])
 
 
@@ -215,7 +216,7 @@ def _head_row(conclusion: Conclusion, reading: Reading, name: ClassName) -> Fron
     flip, (low, high) = info.alpha_hat.flip, info.judged_interval
     tone = {"fail": "alarm", "undecided": "open"}.get(conclusion.outcome, "faint" if info.thin else "calm")
     value = strength(flip.median) if info.n_correct else "–"
-    interval = strength_interval(low, high) or "–"
+    interval = (strength_interval(low, high) or "") if info.n_correct else ""
     scale = reading.scale
 
     def at(strength_: float | None) -> float | None:
@@ -246,7 +247,10 @@ def _thing(conclusion: Conclusion) -> tuple[Shown | None, str]:
     if concept is None:
         return None, ""
     seen = say("in {n} of {total} images", n=count(concept.n_images), total=count(reliance.n))
-    return _crop(conclusion), seen if concept.images else f"{say('concept {index}', index=concept.index)}, {seen}"
+    if not concept.images:
+        share = percent(concept.mask_share, 100)
+        seen = say("concept {index}, {share} of the image, {seen}", index=concept.index, share=share, seen=seen)
+    return _crop(conclusion), seen
 
 
 def _crop(conclusion: Conclusion) -> Shown | None:
@@ -263,8 +267,8 @@ def _histogram(conclusions: Conclusions) -> Figure | None:
         return None
     values = [each.reliance.reliance for each in measured if each.reliance is not None]
     title = say("Image reliance of {n}", n=plural(len(values), "class", "classes"))
-    chart = draw_histogram(values, conclusions.threshold, title)
-    return Figure("figure-histogram", title, (chart,), "classes[].image_reliance.reliance")
+    chart, narrow = (draw_histogram(values, conclusions.threshold, title, narrow=each) for each in (False, True))
+    return Figure("figure-histogram", title, (chart,), "classes[].image_reliance.reliance", narrow=narrow)
 
 
 def _note(conclusions: Conclusions) -> str:

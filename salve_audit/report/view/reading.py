@@ -9,8 +9,9 @@ from salve_audit.report.numbers import count, name, percent, percent_interval
 from salve_audit.report.sentences import REGION, thing
 from salve_audit.report.tables import Shown
 from salve_audit.report.view.card_images import answer_inserted, answer_without
+from salve_audit.report.view.cards import choose_carded
 from salve_audit.report.view.demo import sentence_on_truth
-from salve_audit.report.view.page import Section
+from salve_audit.report.view.page import Medium, Section
 from salve_audit.report.view.thumbnails import show
 from salve_audit.results import Concept, ConceptImage, Seeing
 
@@ -36,15 +37,16 @@ WORDS = (
 )
 
 
-def build_reading(conclusions: Conclusions) -> Section:
+def build_reading(conclusions: Conclusions, medium: Medium) -> Section:
     """The second page."""
+    has_curves = any(each.info.curve.alpha_hat for each in choose_carded(conclusions, medium))
     example = _example(conclusions)
     result = conclusions.result
     parts = {
         "example": example,
         "words": [(say(word), say(meaning)) for word, meaning in WORDS],
         "limits": [say(text) for text in _limits(conclusions)],
-        "legend": draw_curve_legend() if any(each.info.curve.alpha_hat for each in conclusions.ranked) else None,
+        "legend": draw_curve_legend() if has_curves else None,
         "truth": sentence_on_truth(result.demo) if result.demo is not None else "",
     }
     return Section("reading", say("How to read it"), "reading.html.j2", parts)

@@ -12,6 +12,7 @@ from salve_audit.report.recommend import Advice, group_alike, recommend
 from salve_audit.report.view.page import ClassName, Medium, Section
 
 MOST = {"html": 200, "pdf": 14}
+CLASSES_IN_ROW = {"html": 200, "pdf": 5}  # a row does not break over pages
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,13 @@ def build_recommendations(conclusions: Conclusions, names: Mapping[str, ClassNam
     parts = {
         "rows": [
             AdviceRow(tuple(names[each.class_name] for each in group if each.class_name in names), group[0], group)
-            for group in group_alike(shown)
+            for alike in group_alike(shown)
+            for group in _in_rows(alike, CLASSES_IN_ROW[medium.name])
         ],
         "more": say("{n} more, of lesser weight, are in the HTML report.", n=count(left)) if left else "",
     }
     return Section("recommendations", say("Recommendations"), "recommendations.html.j2", parts)
+
+
+def _in_rows(alike: tuple[Advice, ...], most: int) -> list[tuple[Advice, ...]]:
+    return [alike[start : start + most] for start in range(0, len(alike), most)]

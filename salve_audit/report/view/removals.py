@@ -15,7 +15,7 @@ SPARED = 0.1  # mean drop of the others up to which they are spared
 _NO_OTHERS = "no other class was examined"
 _STAYS = "most of its images stay correct at strength 1"
 _HEADS = (
-    "Removed",
+    "Directions removed",
     "Drop, regions removed",
     "Drop, projection removed",
     "At random",
@@ -84,7 +84,7 @@ def _row(concept: Concept, removal: ConceptRemoval) -> list[Value]:
         str(concept.index),
         concept.class_name,
         removal.layer,
-        plural(removal.rank, "direction"),
+        count(removal.rank),
         percent(_in_image(concept)),
         f"{percent(removal.drop)} ({percent_interval(removal.low, removal.high)})",
         percent(removal.chance),

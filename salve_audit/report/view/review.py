@@ -103,7 +103,7 @@ def _what(thing: Reviewable) -> str:
 def say_properties(properties: ConceptProperties, mask_share: float) -> tuple[str, ...]:
     """Properties of a concept in short lines, each beside what chance gives."""
     return (
-        say("{share} of the image", share=percent(mask_share)),
+        say("{share} of the image", share=percent(mask_share, properties.n)),
         say(
             "alike from image to image: {alike} (random places: {chance})",
             alike=f"{properties.alike:.2f}",
@@ -111,8 +111,8 @@ def say_properties(properties: ConceptProperties, mask_share: float) -> tuple[st
         ),
         say(
             "place varies by {spread} of the side (anywhere: {chance}), size by {size}",
-            spread=percent(properties.place_spread),
-            chance=percent(properties.place_chance),
-            size=percent(properties.size_spread),
+            spread=percent(properties.place_spread, properties.n),
+            chance=percent(properties.place_chance, properties.n),
+            size=percent(properties.size_spread, properties.n),
         ),
     )
