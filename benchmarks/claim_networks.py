@@ -48,7 +48,7 @@ IMAGENET: Mapping[str, tuple[int, str]] = {  # class -> output, cut-outs
     "ostrich": (9, "ostrich"),
     "tiger": (292, "tiger tiger_sumatran"),
 }
-N_IMAGENET, LITE, LITE_SIDE = 60, "tf_efficientnet_lite0", 224
+N_IMAGENET, N_AUDITED, LITE, LITE_SIDE = 60, 40, "tf_efficientnet_lite0", 224
 N_GLYPHS, GLYPH_SIDE, CELLS = {"train": 80, "val": 60}, 40, 6
 BATCH_SIZES, BATCH_SEEDS, RATE_OF_64 = (8, 128), 3, 6e-3
 OPTIONS: Mapping[str, Any] = {
@@ -282,7 +282,13 @@ SUBJECTS: Mapping[str, Subject] = {
             {**AS_RESNET20, "sae": "paper"},
         ),
         Subject("vit", "ViT", "vit", _cifar("vit_cifar10_32.pt"), CIFAR),
-        Subject("lite0", "EfficientNet-Lite0, 10 of 1,000", "", prepare_imagenet, {"classes": write_classes}),
+        Subject(
+            "lite0",
+            "EfficientNet-Lite0, 10 of 1,000",
+            "",
+            prepare_imagenet,
+            {"classes": write_classes, "limit": N_AUDITED},
+        ),
         Subject("glyphs", "100 generated classes", "", prepare_glyphs),
     )
 }
