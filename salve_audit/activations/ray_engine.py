@@ -1,18 +1,16 @@
 """The backbone pass on a Ray cluster: a pool of actors, each with a copy of the network, on CPUs or GPUs.
 
 Batches are those of a pass in one process, and their activations are taken in order, so that an entry of the cache is
-the same whoever has made it, up to what other processors' arithmetic changes. A worker that is killed is started again,
-and its batches are run again; of the driver's own end the cache's shards remember what was done (`shards`).
+the same whoever has made it, up to what other processors' arithmetic changes. What a lost worker or machine was at is
+run again by the others (`ray_pool`); of the driver's own end the cache's shards remember what was done (`shards`).
 
 Images are read by the workers: where there are several machines, DATA lies where all of them see it under one path.
 """
 
 from __future__ import annotations
 
-import importlib
 import logging
 import sys
-from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +21,8 @@ import torch
 from salve_audit import errors
 from salve_audit.activations.backbone import Acts, PassSettings, compute_batch, watching_inputs
 from salve_audit.activations.images import Batch, ImageDataset, read_batch
+from salve_audit.activations.ray_cluster import connected
+from salve_audit.activations.ray_pool import ActorPool
 from salve_audit.activations.streams import copy_for_streams
 from salve_audit.errors import CheckpointError, SalveError, UsageError
 from salve_audit.inputs.data.imageset import ImageSet
@@ -33,7 +33,6 @@ from salve_audit.inputs.reasons import summarise_error
 
 logger = logging.getLogger(__name__)
 USER_CODE = "salve_audit_user_"  # names of modules that are loaded from files of the user
-AHEAD = 3  # batches of each worker that are waiting, computed or under way
 
 Answer = tuple[Batch | None, Acts | None, tuple[str, str, str, str | None] | None]  # or an error, in words
 
@@ -59,14 +58,12 @@ class RayEngine:
             UsageError: Ray is not installed, or no cluster is found.
             SalveError: as a pass in one process.
         """
-        ray = _import_ray()
-        with _connected(ray, self.address):
-            workers = _start_workers(ray, classifier, imageset.reader, settings, self.n_workers)
+        with connected(self.address) as ray:
+            pool = _open_pool(ray, classifier, imageset.reader, settings, self.n_workers)
             try:
-                yield from _collect(ray, workers, _cut(paths, settings.batch_size))
+                yield from _collect(ray, pool, _cut(paths, settings.batch_size))
             finally:
-                for worker in workers:
-                    ray.kill(worker)
+                pool.close()
 
 
 class Worker:
@@ -93,21 +90,21 @@ class Worker:
         return Batch(batch.images if with_images else torch.empty(0), rows, skipped), acts, None
 
 
-Task = tuple[int, Sequence[str]]  # place of the first path among all, and the paths of a batch
+Task = tuple[int, Sequence[str], bool]  # place of the first path among all, paths of a batch, are images wanted too
 
 
-def _cut(paths: Sequence[str], size: int) -> list[Task]:
-    return [(start, paths[start : start + size]) for start in range(0, len(paths), size)]
+def _cut(paths: Sequence[str], size: int) -> Iterator[Task]:
+    return ((start, paths[start : start + size], start == 0) for start in range(0, len(paths), size))
 
 
-def _start_workers(
+def _open_pool(
     ray: Any, classifier: Classifier, source: ImageSource, settings: PassSettings, n_workers: int | None
-) -> list[Any]:
+) -> ActorPool:
     kind = "GPU" if settings.device.type == "cuda" else "CPU"
     there = int(ray.cluster_resources().get(kind, 0))
     if there < 1:
         raise UsageError("--engine ray", f"the cluster has no {kind}", hint="--device cpu" if kind == "GPU" else None)
-    options = {"num_cpus": 1, "num_gpus": int(kind == "GPU"), "max_restarts": -1, "max_task_retries": -1}
+    options = {"num_cpus": 1, "num_gpus": int(kind == "GPU")}
     plain = replace(settings, advance=None, engine=None)  # neither can be sent
     try:
         with _sending_user_code(ray, classifier):
@@ -118,13 +115,13 @@ def _start_workers(
     actor = ray.remote(**options)(Worker)
     n = min(there, n_workers or there)
     logger.info("the pass runs on %d workers of a Ray cluster", n)
-    return [actor.remote(*shared) for _ in range(n)]
+    return ActorPool(ray, lambda: actor.remote(*shared), n)
 
 
 @contextmanager
 def _sending_user_code(ray: Any, classifier: Classifier) -> Iterator[None]:
     """Sends modules that the user named as files with the network: workers could not import them by name."""
-    names = {type(module).__module__ for module in classifier.model.modules()}
+    names = {kind.__module__ for module in classifier.model.modules() for kind in type(module).__mro__}
     own = [sys.modules[name] for name in sorted(names) if name.startswith(USER_CODE) and name in sys.modules]
     for module in own:
         ray.cloudpickle.register_pickle_by_value(module)
@@ -135,52 +132,16 @@ def _sending_user_code(ray: Any, classifier: Classifier) -> Iterator[None]:
             ray.cloudpickle.unregister_pickle_by_value(module)
 
 
-def _collect(ray: Any, workers: Sequence[Any], tasks: Sequence[Task]) -> Iterator[tuple[Batch, Acts]]:
-    """Results in order; each worker has at most `AHEAD` batches that nobody has taken yet."""
-    pending: deque[Any] = deque()
-    for place, (start, paths) in enumerate(tasks):
-        if len(pending) >= AHEAD * len(workers):
-            yield _take(ray, pending.popleft())
-        pending.append(workers[place % len(workers)].run.remote(start, paths, place == 0))
-    while pending:
-        yield _take(ray, pending.popleft())
-
-
-def _take(ray: Any, reference: Any) -> tuple[Batch, Acts]:
+def _collect(ray: Any, pool: ActorPool, tasks: Iterator[Task]) -> Iterator[tuple[Batch, Acts]]:
+    """Results in order; what the user should know of a failure is raised as it was in the worker."""
     try:
-        batch, acts, failure = ray.get(reference)
+        for batch, acts, failure in pool.run(tasks):
+            if failure is not None:
+                name, *words = failure
+                raise getattr(errors, name)(*words)
+            yield batch, acts
     except ray.exceptions.RayError as error:
         why = f"a worker of the cluster failed ({summarise_error(error)})"
         raise CheckpointError(
             "--engine ray", why, hint="-v shows more; --engine local does without a cluster"
         ) from error
-    if failure is not None:
-        name, *words = failure
-        raise getattr(errors, name)(*words)
-    return batch, acts
-
-
-def _import_ray() -> Any:
-    try:
-        return importlib.import_module("ray")
-    except ImportError as error:
-        raise UsageError("--engine ray", "Ray is not installed", hint="pip install 'salve-audit[ray]'") from error
-
-
-@contextmanager
-def _connected(ray: Any, address: str | None) -> Iterator[None]:
-    """A connection that is there already, to the cluster at `address`, or to one that is started and stopped here."""
-    if ray.is_initialized():
-        yield
-        return
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        quiet["include_dashboard"] = False
-    try:
-        ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        raise UsageError("--ray-address", f"no cluster is found ({summarise_error(error)})") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()

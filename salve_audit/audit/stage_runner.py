@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from salve_audit.activations.device import choose_device
+from salve_audit.activations.ray_tasks import RayTasks
 from salve_audit.audit import codec
 from salve_audit.audit.code_version import file_version, function_version, library_versions
 from salve_audit.audit.codec import hash_record
@@ -24,6 +25,7 @@ from salve_audit.audit.stage_cache import KeptResult, StageCache, StageParts
 from salve_audit.audit.subject import Subject
 from salve_audit.config import AuditConfig, idle_settings
 from salve_audit.inputs.data.mask_columns import hash_masks
+from salve_audit.tasks import TaskMap
 
 T = TypeVar("T")
 
@@ -75,6 +77,7 @@ class Given:
         results: of the stages before it, by name.
         stage: that is run.
         parts: gives a store for parts of a long stage; None: nothing is kept.
+        tasks: runs independent tasks on a cluster; None: this process does.
     """
 
     subject: Subject
@@ -83,6 +86,7 @@ class Given:
     results: Mapping[str, Any]
     stage: Stage[Any]
     parts: Callable[[str], StageParts] | None = None
+    tasks: TaskMap | None = None
 
     def __getitem__(self, stage: Stage[T]) -> T:
         """The result of a stage that is declared in `after`."""
@@ -153,7 +157,8 @@ class StageRunner:
     def _give(self, stage: Stage[Any]) -> Given:
         settings = cast(AuditConfig, Settings(self.config, stage.name, stage.reads))
         parts = self.cache.parts(stage.name, self.key(stage))
-        return Given(self.subject, settings, self.reporter.advance, self.results, stage, parts)
+        tasks = RayTasks(self.config.ray_address) if self.config.engine == "ray" else None
+        return Given(self.subject, settings, self.reporter.advance, self.results, stage, parts, tasks)
 
     @functools.cached_property
     def _subject_key(self) -> str:

@@ -26,6 +26,7 @@ class Estimate:
         on_log_scale: the interval is symmetrical in the logarithm.
         whole: the value is a count.
         looks: times that images were examined for it; after the first the interval has to be wider.
+        screened: seen on the first few images alone, and too weak there to be measured: it may hold, and never fails.
     """
 
     value: float = math.nan
@@ -39,6 +40,7 @@ class Estimate:
     on_log_scale: bool = False
     whole: bool = False
     looks: int = 1
+    screened: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,8 @@ def decide(estimate: Estimate, limit: float, at_least: bool) -> Decision:
         return Decision("thin", estimate.reason)
     beyond = estimate.high < limit if at_least else estimate.low > limit
     within = estimate.low >= limit if at_least else estimate.high <= limit
+    if estimate.screened and not within:
+        return Decision("thin", f"screened on {estimate.n} images, and too weak on these to be examined further")
     if beyond and estimate.doubt:
         needs = f": about {estimate.doubt_needs:,} images would tell" if estimate.doubt_needs else ""
         return Decision("undecided", estimate.doubt + needs, estimate.doubt_needs)

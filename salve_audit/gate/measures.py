@@ -39,6 +39,7 @@ class Dependence:
         concept: its index in concepts[]; None: a global factor.
         family: kind of related global factors; ``region`` of a concept.
         is_beyond_chance: False where its control costs as much.
+        n: images behind the drop.
     """
 
     kind: str
@@ -49,6 +50,12 @@ class Dependence:
     concept: int | None
     family: str = ""
     is_beyond_chance: bool = True
+    n: int = 0
+
+    @property
+    def is_screened(self) -> bool:
+        """True where the first few images alone were looked at."""
+        return self.n < THIN_IMAGES
 
 
 def find_dependences(result: AuditResult, class_info: ClassReliance) -> tuple[Dependence, ...]:
@@ -67,16 +74,17 @@ def _of_concepts(result: AuditResult, class_name: str, reliance: ImageReliance) 
             for effect in concept.effect:
                 if effect.class_name == class_name:
                     name, bounds = f"concept {concept.index}", (effect.drop, effect.low, effect.high)
-                    yield Dependence(REGION, name, *bounds, concept.index, REGION, beyond)
+                    yield Dependence(REGION, name, *bounds, concept.index, REGION, beyond, reliance.n)
 
 
 def _of_factors(reliance: ImageReliance) -> Iterator[Dependence]:
     for factor in reliance.factors:
-        if factor.kind == OBJECT:
-            continue  # a class that depends on it does as it should
+        if factor.kind == OBJECT or not factor.is_removed:
+            continue  # a class that depends on its object does as it should
         bounds = (factor.removed, factor.low, factor.high)
         family = factor.kind or factor.name
-        yield Dependence(factor.name, factor.name, *bounds, None, family, is_beyond_control(factor))
+        beyond, n = is_beyond_control(factor), factor.n or reliance.n
+        yield Dependence(factor.name, factor.name, *bounds, None, family, beyond, n)
 
 
 def measure(
@@ -137,7 +145,7 @@ def _measure_alpha_hat(class_info: ClassReliance) -> Estimate:
 
 def _measure_redundancy(result: AuditResult, class_info: ClassReliance, limit: float) -> Estimate:
     reliance = class_info.image_reliance
-    absent = _why_no_reliance(result, class_info)
+    absent = why_no_reliance(result, class_info)
     if reliance is None or absent is not None:
         return absent or unjudged("not measured")
     if limit > reliance.redundancy_limit and reliance.redundancy_high is None:
@@ -148,11 +156,12 @@ def _measure_redundancy(result: AuditResult, class_info: ClassReliance, limit: f
 
 def _measure_reliance(result: AuditResult, class_info: ClassReliance, accepted: tuple[Dependence, ...]) -> Estimate:
     reliance = class_info.image_reliance
-    absent = _why_no_reliance(result, class_info)
+    absent = why_no_reliance(result, class_info)
     if reliance is None or absent is not None:
         return absent or unjudged("not measured")
     if accepted:
-        rest = [dependence for dependence in find_dependences(result, class_info) if dependence not in accepted]
+        listed = find_dependences(result, class_info)
+        rest = [part for part in listed if part not in accepted and not part.is_screened]
         if not rest:
             return known(0.0, reliance.n)
         strongest = rest[0]
@@ -172,8 +181,9 @@ def _measure_reliance(result: AuditResult, class_info: ClassReliance, accepted: 
 
 def estimate_drop(dependence: Dependence, reliance: ImageReliance | None) -> Estimate:
     """A dependence as an estimate; `reliance`: of its class."""
-    n, looks = (0, 1) if reliance is None else (reliance.n, reliance.examinations)
-    return Estimate(dependence.drop, dependence.low, dependence.high, n, looks=looks)
+    looks = 1 if reliance is None else reliance.examinations
+    bounds = (dependence.drop, dependence.low, dependence.high)
+    return Estimate(*bounds, dependence.n, looks=looks, screened=dependence.is_screened)
 
 
 def _doubt(reliance: ImageReliance) -> tuple[str, int | None]:
@@ -190,19 +200,23 @@ def _doubt(reliance: ImageReliance) -> tuple[str, int | None]:
 
 def _measure_factor(result: AuditResult, class_info: ClassReliance, name: str) -> Estimate:
     reliance = class_info.image_reliance
-    absent = _why_no_reliance(result, class_info)
+    absent = why_no_reliance(result, class_info)
     if reliance is None or absent is not None:
         return absent or unjudged("not measured")
     factor = next((factor for factor in reliance.factors if factor.name == name), None)
     if factor is None:
-        return unjudged(f"the factor {name!r} was not measured")
+        return unjudged(f"the factor {name!r} was not measured" if name else "no global factor was removed from images")
+    if not factor.is_removed:
+        return unjudged(f"the factor {name!r} was not removed from images: it was only inserted, or there was no time")
+    n = factor.n or reliance.n
     return Estimate(
         factor.removed,
         factor.low,
         factor.high,
-        factor.n or reliance.n,
+        n,
         doubt=_factor_doubt(factor),
         looks=reliance.examinations,
+        screened=n < THIN_IMAGES,
     )
 
 
@@ -212,7 +226,8 @@ def _factor_doubt(factor: FactorEffect) -> str:
     return f"not distinguished from its control, which takes {factor.chance:.2f}"
 
 
-def _why_no_reliance(result: AuditResult, class_info: ClassReliance) -> Estimate | None:
+def why_no_reliance(result: AuditResult, class_info: ClassReliance) -> Estimate | None:
+    """The reason why nothing can be said of what a class depends on; None: it can."""
     reliance = class_info.image_reliance
     if reliance is None:
         absent = "" if result.evidence is None else result.evidence.why_absent

@@ -12,20 +12,21 @@ from typing import Any
 import pytest
 from activation_entries import same
 
-from salve_audit.activations import ray_engine
+from salve_audit.activations import ray_cluster, ray_engine
 from salve_audit.activations.extraction import ExtractSettings, extract
 from salve_audit.activations.ray_engine import RayEngine, Worker
 from salve_audit.config import AuditConfig
 from salve_audit.errors import CheckpointError, UsageError
 
 N_WORKERS = 2
+STORE_BYTES = 200 * 10**6
 
 
 def test_without_ray_the_engine_says_what_to_install(classifier, imageset, tmp_path, monkeypatch) -> None:
     def missing(name: str) -> Any:
         raise ImportError(name)
 
-    monkeypatch.setattr(ray_engine.importlib, "import_module", missing)
+    monkeypatch.setattr(ray_cluster.importlib, "import_module", missing)
     settings = ExtractSettings(batch_size=7, workers=0, cache_dir=tmp_path / "cache", engine=RayEngine())
     with pytest.raises(UsageError, match=r"--engine ray: Ray is not installed"):
         extract(classifier, imageset, settings)
@@ -36,7 +37,7 @@ def test_without_ray_the_engine_says_what_to_install(classifier, imageset, tmp_p
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'salve-audit[ray]'")
-    ray.init(num_cpus=N_WORKERS, include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=N_WORKERS, object_store_memory=STORE_BYTES, include_dashboard=False, log_to_driver=False)
     yield ray
     ray.shutdown()
 

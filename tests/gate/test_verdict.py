@@ -11,7 +11,7 @@ from salve_audit.errors import UsageError
 from salve_audit.gate.policy import Policy, tighten
 from salve_audit.gate.rules import check_limit
 from salve_audit.gate.verdict import judge
-from salve_audit.results import AuditResult, FlipSummary, Rule, Verdict
+from salve_audit.results import AuditResult, FactorEffect, FlipSummary, Rule, Verdict
 
 
 def flips(result: AuditResult, name: str, median: float, low: float, high: float | None) -> AuditResult:
@@ -192,3 +192,27 @@ def test_rules_of_older_files_have_the_effect_of_their_outcome() -> None:
         Rule("r", "a", 1.0, None, None, 2.0, outcome).effect for outcome in ("fail", "undecided", "thin", "pass")
     ]
     assert effects == ["fail", "warn", "skip", "pass"]
+
+
+def test_a_factor_that_was_screened_alone_never_fails_and_one_that_was_not_removed_is_not_judged() -> None:
+    reliance = of_class(sample(), "castle").image_reliance
+    assert reliance is not None
+
+    def with_factor(removed: float, low: float, high: float, n: int) -> AuditResult:
+        factor = FactorEffect("hue", removed, low, high, chance=0.0, kind="colour", n=n, excess=0.0, excess_low=low)
+        return with_class(sample(), "castle", image_reliance=dataclasses.replace(reliance, factors=(factor,)))
+
+    named = "[classes.castle]\nmax_global_factor = {{ hue = {} }}"
+    for result, limit, expected in (
+        (with_factor(0.0, 0.0, 0.61, 7), 0.3, ("thin", "skip", 0)),  # as weak factors are: no warning each
+        (with_factor(0.0, 0.0, 0.61, 7), 0.7, ("pass", "pass", 0)),
+        (with_factor(1.0, 0.39, 1.0, 7), 0.3, ("thin", "warn", 0)),
+        (with_factor(1.0, 0.8, 1.0, 30), 0.3, ("fail", "fail", 1)),
+        (with_factor(0.0, 0.0, 1.0, 0), 0.3, ("thin", "error", 2)),
+    ):
+        for on_thin in ("warn", "fail"):
+            verdict = judge(result, policy(f'on_thin = "{on_thin}"\n' + named.format(limit)))
+            assert (*outcome(verdict, "castle"), verdict.exit_code) == expected
+    unnamed = judge(with_factor(0.0, 0.0, 1.0, 0), policy("[classes.castle]\nmax_global_factor = 0.3"))
+    assert unnamed.exit_code == 2
+    assert "no global factor was removed from images" in unnamed.problems[0]
