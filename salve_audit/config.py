@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from salve_audit.errors import UsageError
 from salve_audit.gate.policy import Policy, tighten
 from salve_audit.gate.policy_file import load_policy
-from salve_audit.gate.rules import SHORTHANDS, check_limit
+from salve_audit.gate.rules import MISMATCHES, SHORTHANDS, check_limit
 from salve_audit.interventions.registry import METHODS
 from salve_audit.options import (
     ARGUMENT,
@@ -350,6 +350,16 @@ class AuditConfig:
             provenance=False,
         ),
     ] = None
+    allow_mismatch: Annotated[
+        tuple[str, ...],
+        Option(
+            "What audit and baseline need not share.",
+            LIMITS,
+            metavar="LIST",
+            choices=MISMATCHES,
+            provenance=False,
+        ),
+    ] = ()
     decide: Annotated[
         bool,
         Option(

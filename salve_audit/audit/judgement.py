@@ -40,7 +40,7 @@ def prepare_judgement(config: AuditConfig) -> Judgement:
     """
     policy = policy_of(config)
     baseline = Path(config.baseline) if config.baseline is not None else None
-    return Judgement(policy, load_inputs(policy, baseline))
+    return Judgement(policy, load_inputs(policy, baseline, config.allow_mismatch))
 
 
 def judge_audit(judgement: Judgement, result: AuditResult, samples: bytes) -> AuditResult:

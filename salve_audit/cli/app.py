@@ -17,7 +17,7 @@ from click.shell_completion import CompletionItem
 from salve_audit import __version__
 from salve_audit.cli.first_words import as_typed, put_command_first
 from salve_audit.cli.printing import say_end
-from salve_audit.errors import SalveError
+from salve_audit.errors import SalveError, UsageError
 from salve_audit.results.plain_text import plain
 
 COMMANDS = {
@@ -104,6 +104,7 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Exit code of the command line with these arguments; every error becomes one line on stderr."""
     try:
+        _check_working_folder()
         code = cli.main(args=arguments, prog_name="salve-audit", standalone_mode=False)
         if sys.stdout is not None:  # closed by who started this
             sys.stdout.flush()
@@ -136,6 +137,15 @@ def run(arguments: list[str]) -> int:
                 FAILED,
             )
         return _fail_internally(error)
+
+
+def _check_working_folder() -> None:
+    """Raises where it was deleted: relative paths mean nothing then, and torch's libraries end the process."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        why = f"is gone or cannot be entered ({error.strerror})"
+        raise UsageError("the working folder", why, hint="cd into one that exists") from error
 
 
 def _fail_internally(error: Exception) -> int:

@@ -104,7 +104,7 @@ class _Judgement:
 
     def _judge_class(self, class_info: ClassReliance) -> Iterator[Rule]:
         reviewed = self._review(class_info)
-        for setting in _expanded(self.policy.settings_of(class_info.name).values(), class_info):
+        for setting in _expanded(self.policy.settings_of(class_info.name), class_info):
             if setting.limit is None:
                 continue
             if setting.kind is DROP:
@@ -355,7 +355,8 @@ def _say_unjudged(rules: Sequence[Rule], judged: int, needed: int) -> str:
     first = "; ".join(f"{rule.class_name}: {rule.why}" for rule in missing[:3])
     more = f"; and {len(missing) - 3} more" if len(missing) > 3 else ""
     verb = "no class could be judged" if judged == 0 else f"{judged} classes could be judged, {needed} are needed"
-    return f"{rules[0].rule}: {verb} ({first}{more})"
+    reasons = f" ({first}{more})" if missing else f", and the rule concerns {len(rules)}"
+    return f"{rules[0].rule}: {verb}{reasons}"
 
 
 def _describe_unreviewed(result: AuditResult, class_name: str, dependence: Dependence) -> str:

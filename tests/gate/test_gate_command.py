@@ -14,9 +14,12 @@ from gate_audits import sample, save
 
 import salve_audit
 from salve_audit.cli.app import run
+from salve_audit.gate.audit_file import read_audit_file
 from salve_audit.gate.notebook import GateError
+from salve_audit.gate.run import Request, run_gate
 from salve_audit.settings import read_settings
 
+SAMPLES = Path(__file__).parents[2] / "sample_reports"
 CI_VARIABLES = ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITLAB_CI")
 
 
@@ -193,3 +196,13 @@ def test_a_gate_that_ends_early_leaves_no_earlier_verdict(gate: Callable, place:
     assert gate("audit", "--policy", "nope.toml", "--format", "json=old.json")[0] == 2
     assert not (place / "old.json").exists()
     assert not list(place.glob(".*partial"))
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in SAMPLES.glob("*/audit.json")))
+def test_the_gate_says_of_a_sample_what_the_sample_says_of_itself(name: str, place: Path) -> None:
+    file = read_audit_file(SAMPLES / name)
+    saved = file.result.verdict
+    assert file.digest == "sealed"
+    if saved.policy is not None:
+        again = run_gate(Request(SAMPLES / name)).verdict
+        assert (again.exit_code, again.problems) == (saved.exit_code, saved.problems)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import nn
 
@@ -41,6 +40,7 @@ from salve_audit.inputs.model.settings import (
     flatten_sections,
     translate_settings,
 )
+from salve_audit.inputs.model.timm_names import read_timm_name
 
 ARCH_KEYS = ("arch", "architecture", "model", "model_name", "backbone", "encoder", "net")
 MAX_SPARE, MAX_TIMES = 256 << 20, 4  # bytes of tensors beyond the file's own, and times these
@@ -292,7 +292,7 @@ def _find_arch(outer: Mapping[Any, Any]) -> str | None:
         settings = as_args(outer.get(key))
         for name in ARCH_KEYS:
             value = settings.get(name)
-            if isinstance(value, str) and timm.is_model(value):
+            if isinstance(value, str) and read_timm_name(value) is not None:
                 return value
     return None
 
