@@ -200,8 +200,8 @@ class AuditConfig:
     engine: Annotated[
         str,
         Option(
-            "Who runs the backbone pass, trainings by seed and thresholds by class: this process, or a Ray cluster "
-            "(docs/scale.md).",
+            "Who runs the backbone pass, trainings by seed, thresholds by class and image reliance: this process, or a "
+            "Ray cluster (docs/scale.md).",
             MACHINE,
             choices=("local", "ray"),
             provenance=False,

@@ -7,6 +7,7 @@ is given nothing but the settings and results that its record declares, and read
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -15,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
+from salve_audit.activations.actors import OpenActors
 from salve_audit.activations.device import choose_device
+from salve_audit.activations.ray_actors import RayActors
 from salve_audit.activations.ray_tasks import RayTasks
 from salve_audit.audit import codec
 from salve_audit.audit.code_version import file_version, function_version, library_versions
@@ -78,6 +81,7 @@ class Given:
         stage: that is run.
         parts: gives a store for parts of a long stage; None: nothing is kept.
         tasks: runs independent tasks on a cluster; None: this process does.
+        actors: starts processes with a state on a cluster; None: there is none.
     """
 
     subject: Subject
@@ -87,6 +91,7 @@ class Given:
     stage: Stage[Any]
     parts: Callable[[str], StageParts] | None = None
     tasks: TaskMap | None = None
+    actors: OpenActors | None = None
 
     def __getitem__(self, stage: Stage[T]) -> T:
         """The result of a stage that is declared in `after`."""
@@ -157,8 +162,11 @@ class StageRunner:
     def _give(self, stage: Stage[Any]) -> Given:
         settings = cast(AuditConfig, Settings(self.config, stage.name, stage.reads))
         parts = self.cache.parts(stage.name, self.key(stage))
-        tasks = RayTasks(self.config.ray_address) if self.config.engine == "ray" else None
-        return Given(self.subject, settings, self.reporter.advance, self.results, stage, parts, tasks)
+        given = Given(self.subject, settings, self.reporter.advance, self.results, stage, parts)
+        if self.config.engine != "ray":
+            return given
+        address = self.config.ray_address
+        return dataclasses.replace(given, tasks=RayTasks(address), actors=RayActors(address))
 
     @functools.cached_property
     def _subject_key(self) -> str:

@@ -425,4 +425,5 @@ def _gather_evidence_inputs(given: Given, reliance: Reliance) -> EvidenceInputs:
         trace=subject.layers.trace,
         advance=given.advance,
         parts=given.parts,
+        actors=given.actors,
     )

@@ -17,6 +17,8 @@ from object_store import serving_objects, upload
 from salve_audit.activations.ray_tasks import RayTasks
 from salve_audit.cli.app import run
 from salve_audit.errors import DataError
+from salve_audit.evidence import fast_network
+from salve_audit.evidence.elsewhere import map_elsewhere
 from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.sae.settings import SaeSettings
 from salve_audit.sae.stage import train_sae
@@ -73,7 +75,7 @@ def test_an_audit_on_a_cluster_has_the_bytes_of_one_here(
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     quick = ["--sae", "linear-l1", "--n-latents", "8", "--sae-seeds", "1", "--interventions", "salve"]
     command = ["--arch", f"{MODELS / 'tiny.py'}:tiny", "--deep-edits", "off"]
-    sent = []
+    sent, batches = [], []
     call = RayTasks.__call__
 
     def count(tasks: RayTasks, work: Any, shared: Any, loads: Any) -> Any:
@@ -81,12 +83,19 @@ def test_an_audit_on_a_cluster_has_the_bytes_of_one_here(
         sent.append((work.__name__, len(results)))
         return results
 
+    def count_batches(pool: Any, work: Any, items: Any, kept: Any) -> Any:
+        results = map_elsewhere(pool, work, items, kept)
+        batches.append(len(results))
+        return results
+
     monkeypatch.setattr(RayTasks, "__call__", count)
+    monkeypatch.setattr(fast_network, "map_elsewhere", count_batches)
     for engine, data in (("local", str(images)), ("ray", there)):
         where = ["--out", str(tmp_path / engine), "--cache", str(tmp_path / f"{engine} cache"), "--engine", engine]
         assert run([str(classifier.path), data, *command, *quick, "--format", "json", *where]) == 0
     for name in ("audit.json", "samples.parquet", "sae.safetensors", "concepts.safetensors"):
         assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "local" / name).read_bytes(), name
+    assert sum(batches) > 10
     assert sent == [("_find_thresholds", 3), ("_control_own", 3)]
 
 
