@@ -1,4 +1,4 @@
-"""timm's names of architectures as files and people write them: with the tag of weights, a hub's prefix, or outdated."""
+"""timm's names of architectures as people write them: with the tag of weights, a hub's prefix, or outdated."""
 
 from __future__ import annotations
 
