@@ -61,4 +61,5 @@ def show_tags(architecture: str) -> str:
 def tagged_transform(name: TimmName) -> dict[str, Any]:
     """How timm prepares images for the weights of that tag, under the names that `TransformSpec` has."""
     cfg = timm.get_pretrained_cfg(name.full)
-    return dict(resolve_data_config({}, pretrained_cfg=cfg.to_dict()))  # type: ignore[no-untyped-call]
+    known = {} if cfg is None else cfg.to_dict()  # type: ignore[no-untyped-call]
+    return dict(resolve_data_config({}, pretrained_cfg=known))  # type: ignore[no-untyped-call]
