@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from salve_audit.errors import UsageError
 from salve_audit.gate.policy import Policy, tighten
 from salve_audit.gate.policy_file import load_policy
-from salve_audit.gate.rules import SHORTHANDS, check_limit
+from salve_audit.gate.rules import MISMATCHES, SHORTHANDS, check_limit
 from salve_audit.interventions.registry import METHODS
 from salve_audit.options import (
     ARGUMENT,
@@ -69,7 +69,13 @@ class AuditConfig:
     ]
     data: Annotated[
         str | Path | None,
-        Option("The labelled images; none for a file of arrays.", AUDITED, place=ARGUMENT, provenance=False),
+        Option(
+            "The labelled images; none for a file of arrays. Class folders and manifests may lie under a URL (s3://, "
+            "gs://).",
+            AUDITED,
+            place=ARGUMENT,
+            provenance=False,
+        ),
     ] = None
     arch: Annotated[
         str | None,
@@ -194,7 +200,8 @@ class AuditConfig:
     engine: Annotated[
         str,
         Option(
-            "Who runs the backbone pass: this process, or the workers of a Ray cluster (docs/scale.md).",
+            "Who runs the backbone pass, trainings by seed, thresholds by class and image reliance: this process, or a "
+            "Ray cluster (docs/scale.md).",
             MACHINE,
             choices=("local", "ray"),
             provenance=False,
@@ -206,7 +213,7 @@ class AuditConfig:
             "Address of the Ray cluster; auto is one that runs on this machine.",
             MACHINE,
             metavar="ADDRESS",
-            unset="one is started for the pass",
+            unset="one is started for the audit",
             provenance=False,
         ),
     ] = None
@@ -343,6 +350,16 @@ class AuditConfig:
             provenance=False,
         ),
     ] = None
+    allow_mismatch: Annotated[
+        tuple[str, ...],
+        Option(
+            "What audit and baseline need not share.",
+            LIMITS,
+            metavar="LIST",
+            choices=MISMATCHES,
+            provenance=False,
+        ),
+    ] = ()
     decide: Annotated[
         bool,
         Option(
@@ -353,7 +370,7 @@ class AuditConfig:
     cache: Annotated[
         str | Path | None,
         Option(
-            "Folder in which activations and the results of stages are kept for the next audit.",
+            "Folder, or URL (s3://, gs://), where activations and results of stages are kept for the next audit.",
             MACHINE,
             metavar="DIR",
             unset="the user's cache folder",

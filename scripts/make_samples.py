@@ -2,8 +2,8 @@
 
     python scripts/make_samples.py [NAME ...]     demo digits hundred failing cifar10-resnet18 cifar10-vit
 
-The two of CIFAR-10 need ../shared/data and are made without images (--no-images); where it is missing they are left as
-they are. Pictures need pdftoppm.
+The two of CIFAR-10 need ../shared/data and are made without images (--no-images) and without names of files; where it
+is missing they are left as they are. Pictures need pdftoppm.
 """
 
 from __future__ import annotations

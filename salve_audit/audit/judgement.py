@@ -40,7 +40,7 @@ def prepare_judgement(config: AuditConfig) -> Judgement:
     """
     policy = policy_of(config)
     baseline = Path(config.baseline) if config.baseline is not None else None
-    return Judgement(policy, load_inputs(policy, baseline))
+    return Judgement(policy, load_inputs(policy, baseline, config.allow_mismatch))
 
 
 def judge_audit(judgement: Judgement, result: AuditResult, samples: bytes) -> AuditResult:
@@ -58,4 +58,4 @@ def _judge(judgement: Judgement, result: AuditResult, samples: bytes) -> Verdict
     inputs = judgement.inputs
     own = parse_samples(io.BytesIO(samples), "samples.parquet") if inputs.baseline is not None else None
     losses, refused = compare(judgement.policy, inputs, wrap_result(result), own)
-    return judge(result, judgement.policy, Given(inputs.review, losses, (*inputs.problems, *refused)))
+    return judge(result, judgement.policy, Given(inputs.review, losses, (*inputs.problems, *refused), inputs.notes))

@@ -7,20 +7,20 @@ from pathlib import Path
 import click
 
 from salve_audit.cli.arguments import AUDIT, check_order
-from salve_audit.cli.gate_command import MISMATCH_NAMES
 from salve_audit.cli.options import CommaList, SectionedCommand, own_option, verbosity_options
 from salve_audit.cli.printing import MAX_ROWS, aligned, set_up_logging
 from salve_audit.config import LIMITS, WRITTEN
+from salve_audit.gate.rules import MISMATCHES
 from salve_audit.results.plain_text import plain
 
 FORMS = ("text", "json", "md")
 mismatch_option = own_option(
     LIMITS,
     "--allow-mismatch",
-    type=CommaList(MISMATCH_NAMES),
+    type=CommaList(MISMATCHES),
     default=(),
     metavar="LIST",
-    help=f"What the audits need not share: {', '.join(MISMATCH_NAMES)}.",
+    help=f"What the audits need not share: {', '.join(MISMATCHES)}.",
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,11 +16,13 @@ from salve_audit.cli.options import CommaList, SectionedCommand, own_option, sha
 from salve_audit.cli.printing import set_up_logging
 from salve_audit.config import AUDITED, LIMITS, WRITTEN
 from salve_audit.errors import UsageError
-from salve_audit.gate.rules import SHORTHANDS
+from salve_audit.gate.rules import MISMATCHES, SHORTHANDS
 from salve_audit.results.plain_text import plain
 
+if TYPE_CHECKING:
+    from salve_audit.results import AuditResult
+
 FORMAT_NAMES = ("text", "json", "junit", "sarif", "github", "gitlab", "markdown")
-MISMATCH_NAMES = ("data", "schema", "autoencoder", "classes", "digest")
 DEFAULT_POLICY = "salve-policy.toml"
 _PATH = click.Path(path_type=Path)
 
@@ -47,10 +49,10 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @own_option(
     LIMITS,
     "--allow-mismatch",
-    type=CommaList(MISMATCH_NAMES),
+    type=CommaList(MISMATCHES),
     default=(),
     metavar="LIST",
-    help=f"What audit and baseline need not share: {', '.join(MISMATCH_NAMES)}.",
+    help=f"What audit and baseline need not share: {', '.join(MISMATCHES)}.",
 )
 @own_option(
     WRITTEN, "--init", is_flag=True, help="Write a commented policy from AUDIT: limits just beyond what holds today."
@@ -71,10 +73,11 @@ def command(audit: Path, verbose: int, quiet: bool, **options: Any) -> int:
         return _write_policy(audit, options["out"] or Path(DEFAULT_POLICY))
     if options["out"] is not None:
         raise UsageError("--out", "goes with --init", hint="--format NAME=FILE writes the verdict into a file")
-    from salve_audit.gate.output.formats import detect_targets, parse_target, write_verdict
+    from salve_audit.gate.output.formats import clear_targets, detect_targets, parse_target, write_verdict
     from salve_audit.gate.run import Request, run_gate
 
     targets = [parse_target(text) for text in options["formats"]] or detect_targets(os.environ)
+    clear_targets(targets)
     gated = run_gate(
         Request(
             audit=audit,
@@ -99,18 +102,33 @@ def _find_project_policy() -> Path | None:
     return find_project_policy(Path.cwd())
 
 
+def _warn_of_source(result: AuditResult, out: Path) -> None:
+    """Says what the policy was relaxed by, and why the audit that it comes from cannot be trusted, if it cannot."""
+    from salve_audit.gate.init import list_relaxed
+    from salve_audit.gate.policy_file import load_policy
+    from salve_audit.gate.verdict import judge
+
+    for relaxed in list_relaxed(result):
+        click.echo(f"warning: relaxed to what the audit holds: {plain(relaxed)}", err=True)
+    for problem in judge(result, load_policy(out)).problems:
+        click.echo(f"warning: the audit cannot be trusted: {plain(problem)}", err=True)
+
+
 def _write_policy(audit: Path, out: Path) -> int:
     from salve_audit.errors import OutputError
     from salve_audit.gate.audit_file import read_audit_file
-    from salve_audit.gate.init import propose_policy
+    from salve_audit.gate.init import check_source, propose_policy
 
-    text = propose_policy(read_audit_file(audit).result)
+    file = read_audit_file(audit)
+    check_source(file)
+    text = propose_policy(file.result)
     try:
-        with out.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with out.open("x", encoding="utf-8") as written:
+            written.write(text)
     except FileExistsError:
         raise OutputError(str(out), "is there already", hint="name another file with --out") from None
     except OSError as error:
         raise OutputError(str(out), f"cannot be written ({error.strerror})") from error
+    _warn_of_source(file.result, out)
     click.echo(f"policy in {plain(str(out))}; try it: salve-audit gate {plain(str(audit))} --policy {plain(str(out))}")
     return 0

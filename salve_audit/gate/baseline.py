@@ -21,7 +21,7 @@ from salve_audit.gate.estimates import AUDITED, Decision, Estimate, at_confidenc
 from salve_audit.gate.measures import Dependence, find_dependences, measure
 from salve_audit.gate.policy import Policy, Setting
 from salve_audit.gate.review import Review, review_class
-from salve_audit.gate.rules import DAMAGE, DROP, FACTOR, REDUNDANCY, RELIANCE
+from salve_audit.gate.rules import DAMAGE, DROP, FACTOR, MISMATCHES, REDUNDANCY, RELIANCE
 from salve_audit.results import AuditResult, ClassReliance
 from salve_audit.results.view import companions_of
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 N_DRAWS = 1000
 SAMPLES = "samples.parquet"
-MISMATCHES = ("data", "schema", "autoencoder", "classes", "digest")
 BY_INTERVAL = {"image_reliance": RELIANCE, "redundancy": REDUNDANCY, "cross_class_damage": DAMAGE}
 PAIRED = ("accuracy", "alpha_hat")
 RISES = ("image_reliance", "global_factor", "cross_class_damage")  # measures of which more is worse
@@ -165,7 +164,8 @@ def _measure_classes(name: str, policy: Policy, compared: Compared, seed: int) -
     old = {class_info.name: class_info for class_info in compared.old.classes}
     positions = _positions(compared) if name in PAIRED else {}
     for class_info in compared.new.classes:
-        setting = policy.settings_of(class_info.name).get(f"{DROP.key}.{name}")
+        own = policy.settings_of(class_info.name)
+        setting = next((part for part in own if part.key == f"{DROP.key}.{name}"), None)
         if setting is None or setting.limit is None or class_info.n == 0:
             continue
         before = old.get(class_info.name)

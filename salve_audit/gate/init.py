@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from salve_audit.errors import ResultError
+from salve_audit.gate.audit_file import BROKEN, AuditFile
 from salve_audit.gate.estimates import Estimate
 from salve_audit.gate.measures import measure, measure_share
 from salve_audit.gate.policy import CONFIDENCE, MAX_SKIPPED, Setting
@@ -81,6 +83,28 @@ def _head(result: AuditResult) -> Iterator[str]:
     if not result.sae.satisfied:
         yield "require_autoencoder = false   # the autoencoder of this audit misses its own goal"
     yield ""
+
+
+def check_source(file: AuditFile) -> None:
+    """Refuses an audit of which nothing may be taken for what holds today.
+
+    Raises:
+        ResultError: its results are stale, or were changed after they were written.
+    """
+    if file.stale is not None:
+        raise ResultError(str(file.path), f"is stale: {file.stale}")
+    if file.digest == BROKEN:
+        raise ResultError(str(file.path), "was changed after it was written: its digest is not that of its numbers")
+
+
+def list_relaxed(result: AuditResult) -> Iterator[str]:
+    """What a proposed policy does not ask for, since the audit does not hold it."""
+    missing = list_missing(result)
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        yield f"allow_missing: no audit images of {', '.join(missing[:3])}{more}"
+    if not result.sae.satisfied:
+        yield "require_autoencoder = false: the autoencoder misses its own goal"
 
 
 def list_missing(result: AuditResult) -> list[str]:

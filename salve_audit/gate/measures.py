@@ -145,7 +145,7 @@ def _measure_alpha_hat(class_info: ClassReliance) -> Estimate:
 
 def _measure_redundancy(result: AuditResult, class_info: ClassReliance, limit: float) -> Estimate:
     reliance = class_info.image_reliance
-    absent = _why_no_reliance(result, class_info)
+    absent = why_no_reliance(result, class_info)
     if reliance is None or absent is not None:
         return absent or unjudged("not measured")
     if limit > reliance.redundancy_limit and reliance.redundancy_high is None:
@@ -156,7 +156,7 @@ def _measure_redundancy(result: AuditResult, class_info: ClassReliance, limit: f
 
 def _measure_reliance(result: AuditResult, class_info: ClassReliance, accepted: tuple[Dependence, ...]) -> Estimate:
     reliance = class_info.image_reliance
-    absent = _why_no_reliance(result, class_info)
+    absent = why_no_reliance(result, class_info)
     if reliance is None or absent is not None:
         return absent or unjudged("not measured")
     if accepted:
@@ -200,7 +200,7 @@ def _doubt(reliance: ImageReliance) -> tuple[str, int | None]:
 
 def _measure_factor(result: AuditResult, class_info: ClassReliance, name: str) -> Estimate:
     reliance = class_info.image_reliance
-    absent = _why_no_reliance(result, class_info)
+    absent = why_no_reliance(result, class_info)
     if reliance is None or absent is not None:
         return absent or unjudged("not measured")
     factor = next((factor for factor in reliance.factors if factor.name == name), None)
@@ -226,7 +226,8 @@ def _factor_doubt(factor: FactorEffect) -> str:
     return f"not distinguished from its control, which takes {factor.chance:.2f}"
 
 
-def _why_no_reliance(result: AuditResult, class_info: ClassReliance) -> Estimate | None:
+def why_no_reliance(result: AuditResult, class_info: ClassReliance) -> Estimate | None:
+    """The reason why nothing can be said of what a class depends on; None: it can."""
     reliance = class_info.image_reliance
     if reliance is None:
         absent = "" if result.evidence is None else result.evidence.why_absent

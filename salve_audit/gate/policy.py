@@ -51,6 +51,11 @@ class Setting:
         return f"{self.kind.words} {self.name}" if self.name else self.kind.words
 
 
+def fits(pattern: str, class_name: str) -> bool:
+    """True where a pattern is the name itself, which may have brackets, or a glob that matches it."""
+    return class_name == pattern or fnmatch.fnmatchcase(class_name, pattern)
+
+
 @dataclass(frozen=True)
 class Override:
     """Settings of the classes whose name is, or matches, `pattern`; an exact name beats patterns."""
@@ -60,7 +65,7 @@ class Override:
 
     def matches(self, class_name: str) -> bool:
         """True where the override is for this class."""
-        return class_name == self.pattern or fnmatch.fnmatchcase(class_name, self.pattern)
+        return fits(self.pattern, class_name)
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Exemption:
     """A violation that is accepted until a day.
 
     Attributes:
-        class_name: name or glob of the classes.
+        class_name: name or glob of the classes; empty: of the rules on the audit as a whole, which no glob covers.
         rule: key of the rule, ``max_drop`` or ``max_drop.accuracy``; ``*``: every rule.
         reason: why, in the words of who accepted it.
         until: the last day on which it holds, ISO 8601.
@@ -84,7 +89,12 @@ class Exemption:
     def covers(self, class_name: str, key: str) -> bool:
         """True where the exemption is for this rule of this class."""
         named = self.rule in ("*", key, key.partition(".")[0])
-        return named and fnmatch.fnmatchcase(class_name, self.class_name)
+        return named and (fits(self.class_name, class_name) if class_name else not self.class_name)
+
+    def concerns(self, setting: Setting) -> bool:
+        """True where the setting's rule is, or has among its names, the one that is exempted."""
+        key, _, name = self.rule.partition(".")
+        return self.rule == "*" or (key == setting.kind.key and name in ("", setting.name or name))
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,7 @@ class Policy:
         require_autoencoder: rules that rest on the autoencoder need one that meets its own goal.
         review: the review file; None: none.
         baseline: an earlier audit; None: none.
+        allow_mismatch: what audit and baseline need not share.
         source: where it comes from, in words, with the path as the user gave it.
         file: the policy file as the user gave it; empty: flags alone.
         table: the plain table that it was read from, for audit.json.
@@ -127,6 +138,7 @@ class Policy:
     require_autoencoder: bool = True
     review: Path | None = None
     baseline: Path | None = None
+    allow_mismatch: tuple[str, ...] = ()
     source: str = ""
     file: str = ""
     table: Mapping[str, Any] = field(default_factory=dict)
@@ -160,15 +172,16 @@ class Policy:
         for override in self.overrides:
             yield from override.settings
 
-    def settings_of(self, class_name: str) -> dict[str, Setting]:
-        """The settings that hold for a class, by key: patterns in their order, then an exact name."""
-        settings = {setting.key: setting for setting in self.settings if not setting.kind.of_audit}
+    def settings_of(self, class_name: str) -> tuple[Setting, ...]:
+        """The settings that hold for a class: patterns in their order, then an exact name."""
+        settings = [setting for setting in self.settings if not setting.kind.of_audit]
         fitting = [override for override in self.overrides if override.matches(class_name)]
         for override in sorted(fitting, key=lambda override: override.pattern == class_name):
             replaced = {setting.kind for setting in override.settings if not setting.name}  # for all names at once
-            kept = {key: setting for key, setting in settings.items() if setting.kind not in replaced}
-            settings = kept | {setting.key: setting for setting in override.settings}
-        return settings
+            keys = {setting.key for setting in override.settings}
+            kept = [part for part in settings if part.kind not in replaced and part.key not in keys]
+            settings = [*kept, *override.settings]
+        return tuple(settings)
 
     def of_audit(self) -> dict[str, Setting]:
         """The settings that judge the audit as a whole, by key."""
@@ -176,7 +189,7 @@ class Policy:
 
     def may_miss(self, class_name: str) -> bool:
         """True for a class that may have no audit images."""
-        return any(fnmatch.fnmatchcase(class_name, pattern) for pattern in self.allow_missing)
+        return any(fits(pattern, class_name) for pattern in self.allow_missing)
 
 
 def _needs_image(setting: Setting) -> bool:
@@ -200,14 +213,14 @@ def tighten(policy: Policy, limits: Mapping[str, float]) -> Policy:
         return policy
     given = {SHORTHANDS[name].key: Setting(SHORTHANDS[name], limit) for name, limit in limits.items()}
     own = {setting.key: setting for setting in policy.settings}
-    merged = {key: _stricter(own.get(key), given.get(key)) for key in {**own, **given}}
+    merged = [setting for key in {**own, **given} for setting in _stricter(own.get(key), given.get(key))]
     overrides = tuple(
-        Override(part.pattern, tuple(_stricter(setting, given.get(setting.key)) for setting in part.settings))
+        Override(part.pattern, tuple(new for old in part.settings for new in _stricter(old, given.get(old.key))))
         for part in policy.overrides
     )
     source = f"{policy.source} and the command line" if policy.source else "the command line"
     return dataclasses.replace(
-        policy, settings=tuple(merged.values()), overrides=overrides, source=source, table=_table(policy, limits)
+        policy, settings=tuple(merged), overrides=overrides, source=source, table=_table(policy, limits)
     )
 
 
@@ -216,12 +229,12 @@ def _table(policy: Policy, limits: Mapping[str, float]) -> dict[str, Any]:
     return {**policy.table, COMMAND_LINE: {**policy.table.get(COMMAND_LINE, {}), **limits}}
 
 
-def _stricter(own: Setting | None, given: Setting | None) -> Setting:
-    if own is None or given is None:
-        setting = own or given
-        assert setting is not None, "one of them is set"
-        return setting
-    if own.limit is None or given.limit is None or own.severity != ERROR:
-        return given if given.limit is not None else own
+def _stricter(own: Setting | None, given: Setting | None) -> tuple[Setting, ...]:
+    """The stricter of two settings; both where the policy's own warns before the given one fails."""
+    if own is None or given is None or own.limit is None or given.limit is None:
+        settings = [setting for setting in (own, given) if setting is not None]
+        return tuple(setting for setting in settings if setting.limit is not None)[:1] or tuple(settings[:1])
     tightened = given.limit > own.limit if own.kind.at_least else given.limit < own.limit
-    return given if tightened else own
+    if own.severity == ERROR:
+        return (given,) if tightened else (own,)
+    return (given,) if tightened or given.limit == own.limit else (own, given)

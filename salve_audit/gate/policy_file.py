@@ -17,10 +17,14 @@ from typing import Any
 from salve_audit.errors import UsageError
 from salve_audit.gate.policy import COMMAND_LINE, FAIL, PASS, SKIP, WARN, Exemption, Override, Policy, Setting, tighten
 from salve_audit.gate.rules import (
+    ACCURACY,
     BY_NAME,
     ERROR,
     KINDS,
+    MISMATCHES,
+    SHORTCUT,
     SWITCH,
+    UNREVIEWED,
     WARNING,
     RuleKind,
     check_limit,
@@ -37,7 +41,16 @@ PROJECT, TABLE = "pyproject.toml", "tool.salve-audit.gate"
 MOST_BYTES = 1 << 20
 WORDS = {"on_undecided": (WARN, FAIL, PASS), "on_thin": (WARN, FAIL, SKIP), "on_unreviewed": (WARN, FAIL, PASS)}
 SHARES = ("confidence", "strong", "shortcut_limit", "max_skipped_share")
-OPTIONS = (*WORDS, *SHARES, "min_judged", "allow_missing", "require_autoencoder", "review", "baseline")
+OPTIONS = (
+    *WORDS,
+    *SHARES,
+    "min_judged",
+    "allow_missing",
+    "allow_mismatch",
+    "require_autoencoder",
+    "review",
+    "baseline",
+)
 PARTS = ("classes", "exceptions")
 _HEADER, _INNER = re.compile(r"^\[+(.*?)\]+\s*(#.*)?$"), r"\1"
 
@@ -100,6 +113,7 @@ class _Reader:
         return UsageError(self.source, f"{why} in {'.'.join(path)!r}{at}", hint=hint)
 
     def read(self, table: Mapping[str, Any], folder: Path, file: str) -> Policy:
+        self._check_spellings(table, ())
         settings, options = [], {}
         for key, value in table.items():
             name = key.replace("-", "_")
@@ -122,6 +136,17 @@ class _Reader:
             **options,
         )
 
+    def _check_spellings(self, table: Mapping[str, Any], path: tuple[str, ...]) -> None:
+        """A key that stands there twice, with dashes and with underscores, has two values."""
+        seen: dict[str, str] = {}
+        for key in table:
+            name = key.replace("-", "_")
+            if name in seen:
+                line = self.places.line((*path, seen[name]))
+                first = f" (line {line})" if line is not None else ""
+                raise self.error(f"{seen[name]!r}{first} is given again", (*path, key))
+            seen[name] = key
+
     def _unknown(self, key: str, known: tuple[str, ...], path: tuple[str, ...]) -> UsageError:
         return self.error(f"unknown key {key!r}", path, hint="known: " + ", ".join(sorted(known)))
 
@@ -137,8 +162,16 @@ class _Reader:
         if name == "allow_missing":
             names = self._expect(value, list, "a list of names", path)
             return tuple(self._expect(item, str, "a name", path) for item in names)
+        if name == "allow_mismatch":
+            words = self._expect(value, list, "a list of words", path)
+            for word in words:
+                if word not in MISMATCHES:
+                    raise self.error(f"{word!r} is not one of {', '.join(MISMATCHES)}", path)
+            return tuple(words)
         if name == "min_judged":
-            return None if value == "all" else self._number(value, path, 0, math.inf)
+            return None if value == "all" else self._read_least(value, path)
+        if name == "strong" and value == 1:
+            raise self.error("1 is no limit: nothing lies above it, so nothing would have to be reviewed", path)
         if name == "confidence":
             return self._number(value, path, 0.5, 0.9999)
         return self._number(value, path, 0, 1)
@@ -148,11 +181,18 @@ class _Reader:
             raise self.error(f"expected {words}, got {type_name(value)}", path)
         return value
 
+    def _read_least(self, value: Any, path: tuple[str, ...]) -> float:
+        least = self._number(value, path, 0, math.inf)
+        if isinstance(value, float) and not 0 < value < 1:
+            raise self.error(f'expected "all", a whole number of classes or a share below 1, got {value}', path)
+        return least
+
     def _number(self, value: Any, path: tuple[str, ...], least: float, most: float) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self.error(f"expected a number, got {type_name(value)}", path)
         if not (math.isfinite(value) and least <= value <= most):
-            raise self.error(f"{value} is not between {least:g} and {most:g}", path)
+            words = f"between {least:g} and {most:g}" if math.isfinite(most) else f"a number from {least:g} on"
+            raise self.error(f"{value} is not {words}", path)
         return float(value)
 
     def _read_rule(self, kind: RuleKind, value: Any, path: tuple[str, ...]) -> list[Setting]:
@@ -208,7 +248,8 @@ class _Reader:
         overrides = []
         for pattern, rules in table.items():
             path, settings = ("classes", pattern), []
-            for key, entry in self._expect(rules, dict, "a table of rules", path).items():
+            self._check_spellings(self._expect(rules, dict, "a table of rules", path), path)
+            for key, entry in rules.items():
                 kind = KINDS.get(key.replace("-", "_"))
                 if kind is None or kind.key == "max_fragile_share":
                     raise self._unknown(key, tuple(set(KINDS) - {"max_fragile_share"}), (*path, key))
@@ -233,8 +274,7 @@ class _Reader:
         if not texts["reason"]:
             raise self.error("expected a reason", (at, "reason"))
         rule = texts["rule"].replace("-", "_")
-        if rule != "*" and rule.partition(".")[0] not in (*KINDS, "max_shortcut", "on_unreviewed"):
-            raise self._unknown(rule, (*KINDS, "*"), (at, "rule"))
+        self._check_exempt(rule, (at, "rule"))
         return Exemption(
             texts["class"],
             rule,
@@ -242,6 +282,19 @@ class _Reader:
             self._read_day(entry["until"], (at, "until")),
             self.places.line((at,)),
         )
+
+    def _check_exempt(self, rule: str, path: tuple[str, ...]) -> None:
+        key, dot, name = rule.partition(".")
+        if rule == "*" or key in (SHORTCUT.key, UNREVIEWED.key):
+            return
+        if key not in KINDS:
+            raise self._unknown(rule, (*KINDS, SHORTCUT.key, UNREVIEWED.key, "*"), path)
+        kind = KINDS[key]
+        if kind is ACCURACY:
+            raise self.error(f"{key} has no exceptions: below it the exit code is 2, which nothing masks", path)
+        if dot and (kind.value != BY_NAME or (kind.names and name not in kind.names)):
+            known = tuple(f"{key}.{part}" for part in kind.names) or (key,)
+            raise self._unknown(rule, known, path)
 
     def _read_day(self, value: Any, path: tuple[str, ...]) -> str:
         try:

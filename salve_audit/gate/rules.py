@@ -14,6 +14,7 @@ from salve_audit.errors import UsageError
 
 SWITCH, NUMBER, COUNT, BY_NAME = "true or false", "a number", "a whole number", "a number, or a table of names"
 ERROR, WARNING = "error", "warning"
+MISMATCHES = ("data", "schema", "autoencoder", "classes", "digest")  # in what audit and baseline may differ
 
 
 @dataclass(frozen=True)
@@ -172,17 +173,19 @@ def describe_outside(kind: RuleKind, value: Any) -> str | None:
     """The reason why a limit cannot be one; None: it can."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return f"expected a number, got {type_name(value)}"
-    if kind.value == COUNT and value != int(value):
+    if kind.value == COUNT and math.isfinite(value) and value != int(value):
         return f"expected a whole number, got {value}"
     if not math.isfinite(value) or value < kind.least or value > kind.most or (kind.above and value == kind.least):
-        return f"{value} is {_range(kind)}"
+        return f"{value} is {_range(kind, value)}"
     return None
 
 
-def _range(kind: RuleKind) -> str:
+def _range(kind: RuleKind, value: float) -> str:
     if math.isfinite(kind.most):
         return f"not between {kind.least:g} and {kind.most:g}"
-    return "not a positive number" if kind.above else f"below {kind.least:g}"
+    if kind.above:
+        return "not a positive number"
+    return f"below {kind.least:g}" if value < kind.least else f"not a number from {kind.least:g} on"
 
 
 def type_name(value: Any) -> str:

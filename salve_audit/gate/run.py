@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from salve_audit.gate.baseline import (
 )
 from salve_audit.gate.policy import Policy, tighten
 from salve_audit.gate.policy_file import load_policy, read_policy
+from salve_audit.gate.recompute import find_contradictions
 from salve_audit.gate.review import Review, load_review
 from salve_audit.gate.rules import DROP, SHORTHANDS, check_limit
 from salve_audit.gate.verdict import Given, judge
 from salve_audit.results import AuditResult, Verdict
+from salve_audit.results.notes import find_distrust
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,11 @@ def judge_file(file: AuditFile, request: Request, policy: Policy | None = None) 
         hint = "name one with --policy FILE, write one with --init, or give a limit such as --fail-under X"
         raise UsageError(str(request.audit), "was audited without a limit", hint=hint)
     inputs = load_inputs(policy, request.baseline, request.allow_mismatch)
-    problems = [*_find_file_problems(request, file), *inputs.problems]
+    problems = [*_find_file_problems(request, file, inputs.allowed), *inputs.problems]
     samples = samples_of(file) if inputs.baseline is not None else None
     losses, mismatched = compare(policy, inputs, file, samples)
     problems += mismatched
-    given = Given(inputs.review, losses, tuple(problems), tuple(_find_notes(file, policy)))
+    given = Given(inputs.review, losses, tuple(problems), (*_find_notes(file, policy), *inputs.notes))
     verdict = judge(file.result, policy, given)
     return Gated(file, policy, verdict)
 
@@ -104,12 +106,14 @@ class Inputs:
         baseline: the earlier audit.
         allowed: mismatches that are allowed.
         problems: why one of them cannot be used.
+        notes: what else a reader should know of them.
     """
 
     review: Review | None = None
     baseline: AuditFile | None = None
     allowed: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def load_inputs(policy: Policy, baseline: Path | AuditFile | None = None, allowed: tuple[str, ...] = ()) -> Inputs:
@@ -120,16 +124,33 @@ def load_inputs(policy: Policy, baseline: Path | AuditFile | None = None, allowe
         ResultError: the baseline cannot be read.
     """
     review = load_review(policy.review) if policy.review is not None else None
+    allowed = (*allowed, *policy.allow_mismatch)
     check_mismatches({}, allowed)
     needs = any(setting.kind is DROP and setting.limit is not None for setting in policy.all_settings)
     path = baseline or policy.baseline
     if needs and path is None:
         raise UsageError(policy.source or "policy", "max_drop needs a baseline", hint="name one with --baseline AUDIT")
-    if not needs or path is None:
+    if path is None:
         return Inputs(review, allowed=allowed)
     earlier = path if isinstance(path, AuditFile) else read_audit_file(path)
-    stale = () if earlier.stale is None else (f"the baseline {earlier.path} is stale: {earlier.stale}",)
-    return Inputs(review, earlier, allowed, stale)
+    if not needs:
+        return Inputs(review, allowed=allowed, notes=(_IDLE,))
+    return Inputs(review, earlier, allowed, tuple(_find_baseline_problems(earlier)))
+
+
+def _find_baseline_problems(baseline: AuditFile) -> Iterator[str]:
+    """Why a baseline is no measure of anything, whatever it shares with the audit."""
+    if baseline.stale is not None:
+        yield f"the baseline {baseline.path} is stale: {baseline.stale}"
+    if baseline.digest == BROKEN:
+        yield f"the baseline {baseline.path} was changed after it was written: its digest is not that of its numbers"
+    for contradiction in find_contradictions(baseline.result):
+        yield f"in the baseline, {contradiction}"
+    for note in find_distrust(baseline.result.notes):
+        yield f"the baseline's own warning: {note}"
+
+
+_IDLE = "a baseline is named, and no max_drop in the policy: nothing is compared with it"
 
 
 def compare(
@@ -138,7 +159,10 @@ def compare(
     """Losses against the baseline, and why they cannot be measured."""
     if inputs.baseline is None:
         return {}, ()
-    refused = check_mismatches(find_mismatches(file, inputs.baseline), inputs.allowed)
+    mismatches = find_mismatches(file, inputs.baseline)
+    if inputs.baseline.digest == BROKEN:
+        del mismatches["digest"]  # a problem already, which nothing allows
+    refused = check_mismatches(mismatches, inputs.allowed)
     if refused:
         return {}, refused
     old = inputs.baseline
@@ -167,13 +191,13 @@ def saved_policy(result: AuditResult) -> Policy:
     return dataclasses.replace(policy, source="the audit's own limits" if limits else "")
 
 
-def _find_file_problems(request: Request, file: AuditFile) -> list[str]:
+def _find_file_problems(request: Request, file: AuditFile, allowed: tuple[str, ...]) -> list[str]:
     problems = []
     if file.stale is not None:
         problems.append(f"the results in {file.folder} are stale: {file.stale}")
     if file.digest == BROKEN:
         problems.append("audit.json was changed after it was written: its digest is not that of its numbers")
-    if file.digest == UNSEALED and "digest" not in request.allow_mismatch:
+    if file.digest == UNSEALED and "digest" not in allowed:
         why = "audit.json carries no digest over its numbers: an earlier version wrote it, or it was edited"
         problems.append(f"{why} (--allow-mismatch digest judges it nevertheless)")
     if request.model is not None:

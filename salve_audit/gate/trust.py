@@ -6,12 +6,12 @@ What can be recomputed from audit.json is recomputed, so that a file whose parts
 from __future__ import annotations
 
 import datetime
-import fnmatch
 from collections.abc import Iterator
 
-from salve_audit.gate.policy import Policy, Setting
+from salve_audit.gate.policy import Policy, Setting, fits
 from salve_audit.gate.recompute import find_contradictions
 from salve_audit.gate.review import Review
+from salve_audit.gate.rules import SHORTCUT, UNREVIEWED
 from salve_audit.results import AuditResult
 from salve_audit.results.notes import find_distrust
 
@@ -29,6 +29,7 @@ def find_problems(result: AuditResult, policy: Policy, today: datetime.date) -> 
         *_find_unreviewable(result, policy),
         *_find_expired(policy, today),
         *_find_unmatched(result, policy),
+        *_find_idle(policy),
     )
 
 
@@ -91,8 +92,19 @@ def _find_unmatched(result: AuditResult, policy: Policy) -> Iterator[str]:
     patterns = [(override.pattern, "override") for override in policy.overrides]
     patterns += [(part.class_name, "exception") for part in policy.exemptions]
     for pattern, word in patterns:
-        if pattern and not any(name == pattern or fnmatch.fnmatchcase(name, pattern) for name in result.data.classes):
+        if pattern and not any(fits(pattern, name) for name in result.data.classes):
             yield f"the policy has an {word} for {pattern!r}, and no class of the audit is called so"
+
+
+def _find_idle(policy: Policy) -> Iterator[str]:
+    """Exceptions from rules that the policy does not have: misspelt, or left over."""
+    settings = [setting for setting in policy.all_settings if setting.limit is not None]
+    if policy.review is not None:
+        settings += [Setting(SHORTCUT, policy.shortcut_limit), Setting(UNREVIEWED, policy.strong)]
+    for part in policy.exemptions:
+        if not any(part.concerns(setting) for setting in settings):
+            line = f" (line {part.line})" if part.line is not None else ""
+            yield f"the policy has an exception from {part.rule}{line}, and no such rule"
 
 
 def find_strangers(result: AuditResult, review: Review | None) -> tuple[str, ...]:

@@ -9,7 +9,14 @@ from dataclasses import dataclass, field, replace
 
 from salve_audit.gate.deciding import describe_second_looks, offer_more
 from salve_audit.gate.estimates import Decision, Estimate, at_confidence, decide, finite, unjudged
-from salve_audit.gate.measures import Dependence, estimate_drop, find_dependences, measure, measure_share
+from salve_audit.gate.measures import (
+    Dependence,
+    estimate_drop,
+    find_dependences,
+    measure,
+    measure_share,
+    why_no_reliance,
+)
 from salve_audit.gate.policy import FAIL, SKIP, WARN, Exemption, Policy, Setting
 from salve_audit.gate.review import SHORTCUT as ENTRY_SHORTCUT
 from salve_audit.gate.review import Review, ReviewedClass, review_class
@@ -61,7 +68,7 @@ def judge(result: AuditResult, policy: Policy, given: Given | None = None) -> Ve
     rules = judgement.judge_all()
     problems = (*given.problems, *find_problems(result, policy, given.today or today()), *judgement.problems)
     problems += find_strangers(result, given.review)
-    if not rules and policy.review is None:
+    if not rules:
         problems = (*problems, "no rule of the policy concerns a class of the audit: nothing was evaluated")
     failed = any(rule.effect == "fail" for rule in rules)
     looks = describe_second_looks(rules, result, policy.confidence)
@@ -97,7 +104,7 @@ class _Judgement:
 
     def _judge_class(self, class_info: ClassReliance) -> Iterator[Rule]:
         reviewed = self._review(class_info)
-        for setting in _expanded(self.policy.settings_of(class_info.name).values(), class_info):
+        for setting in _expanded(self.policy.settings_of(class_info.name), class_info):
             if setting.limit is None:
                 continue
             if setting.kind is DROP:
@@ -107,7 +114,7 @@ class _Judgement:
                 estimate = at_confidence(estimate, self.policy.confidence)
                 decision = decide(estimate, setting.limit, setting.kind.at_least)
             decision = offer_more(decision, setting, class_info)
-            rule = self._rule(setting, class_info.name, estimate, decision)
+            rule = self._rule(setting, class_info.name, estimate, decision, masks=setting.kind is ACCURACY)
             if estimate.screened:
                 self.screened.add((class_info.name, setting.key))
             if setting.kind is ACCURACY and rule.effect == "fail":
@@ -115,9 +122,13 @@ class _Judgement:
             yield self._accept(rule, setting, class_info, reviewed)
         yield from self._judge_review(class_info, reviewed)
 
-    def _rule(self, setting: Setting, class_name: str, estimate: Estimate, decision: Decision) -> Rule:
+    def _rule(
+        self, setting: Setting, class_name: str, estimate: Estimate, decision: Decision, masks: bool = False
+    ) -> Rule:
+        """The check; `masks`: its failure is exit code 2, from which no exception exempts."""
         assert setting.limit is not None, "a rule that is off judges nothing"
-        effect, why = self._effect(setting, class_name, estimate, decision)
+        exemption = None if masks else self._exempts(class_name, setting.key)
+        effect, why = self._effect(setting, exemption, estimate, decision)
         return Rule(
             rule=setting.words,
             class_name=class_name,
@@ -134,10 +145,11 @@ class _Judgement:
             line=setting.line,
         )
 
-    def _effect(self, setting: Setting, class_name: str, estimate: Estimate, decision: Decision) -> tuple[str, str]:
+    def _effect(
+        self, setting: Setting, exemption: Exemption | None, estimate: Estimate, decision: Decision
+    ) -> tuple[str, str]:
         """What an outcome does, and why."""
         outcome, why = decision.outcome, decision.why
-        exemption = self._exempts(class_name, setting.key)
         if outcome == "pass":
             return "pass", why
         if outcome == "thin" and estimate.screened:
@@ -149,7 +161,7 @@ class _Judgement:
             word = FAIL if outcome == "fail" else self.policy.on_undecided
         if word == FAIL:
             if exemption is not None:
-                return "exempt", f"accepted until {exemption.until}: {exemption.reason}"
+                return "exempt", _say_exempt(exemption)
             return ("fail" if setting.severity == ERROR else "warn"), why
         effects = {WARN: "warn", SKIP: "skip", "pass": "pass", "unjudged": "unjudged"}
         return effects[word], why
@@ -180,9 +192,9 @@ class _Judgement:
         Every rule has to judge all of its classes that are not thin, or `min_judged` of them, and at least one; one
         that found a factor too weak to be examined has looked at it.
         """
-        marked = {rule.key: "warn" for rule in rules}
+        marked = {_group_of(rule): "warn" for rule in rules}
         for key in marked:
-            own = [rule for rule in rules if rule.key == key]
+            own = [rule for rule in rules if _group_of(rule) == key]
             judged = sum(rule.outcome != "thin" or (rule.class_name, key) in self.screened for rule in own)
             blamed = [rule for rule in own if rule.effect == "unjudged"]
             needed = self._count_needed(len(own), judged + len(blamed))
@@ -190,7 +202,7 @@ class _Judgement:
                 continue
             marked[key] = "error"
             self.problems.append(_say_unjudged(own, judged, max(1, needed)))
-        return [replace(rule, effect=marked[rule.key]) if rule.effect == "unjudged" else rule for rule in rules]
+        return [replace(rule, effect=marked[_group_of(rule)]) if rule.effect == "unjudged" else rule for rule in rules]
 
     def _count_needed(self, n: int, n_not_thin: int) -> int:
         least = self.policy.min_judged
@@ -228,7 +240,7 @@ class _Judgement:
             yield self._audit_rule(drop, *loss)
 
     def _audit_rule(self, setting: Setting, estimate: Estimate, decision: Decision) -> Rule:
-        rule = self._rule(setting, "", estimate, decision)
+        rule = self._rule(setting, "", estimate, decision, masks=True)
         if rule.effect == "fail":
             self.problems.append(_words_of(rule))
         return self._blame(rule)
@@ -250,21 +262,31 @@ class _Judgement:
         if self.given.review is None or class_info.image_reliance is None:
             return  # the latter is a problem of the audit: see salve_audit.gate.trust
         self._ask_for_unseen(class_info, reviewed)
+        absent = why_no_reliance(self.result, class_info)
         for entry, dependence in reviewed.shortcuts:
             limit = self.policy.shortcut_limit if entry.limit is None else entry.limit
             setting = Setting(SHORTCUT, limit, name=entry.name or dependence.name)
-            estimate = estimate_drop(dependence, class_info.image_reliance)
+            estimate = absent or estimate_drop(dependence, class_info.image_reliance)
             estimate = at_confidence(estimate, self.policy.confidence)
             decision = offer_more(decide(estimate, limit, at_least=False), setting, class_info)
             yield self._rule(setting, class_info.name, estimate, decision)
-        for dependence in reviewed.unreviewed:
-            setting = Setting(UNREVIEWED, self.policy.strong, name=dependence.name)
-            estimate = estimate_drop(dependence, class_info.image_reliance)
-            rule = self._rule(setting, class_info.name, estimate, Decision("undecided", _UNSEEN))
-            word = self.policy.on_unreviewed
-            exempt = word == FAIL and self._exempts(class_info.name, UNREVIEWED.key) is not None
-            yield replace(rule, effect="exempt" if exempt else word)
+        unreviewed = reviewed.unreviewed if absent is None else ()
+        if not unreviewed:
+            nothing = absent or Estimate(n=class_info.image_reliance.n)
+            decision = Decision("pass") if absent is None else decide(absent, self.policy.strong, at_least=False)
+            yield self._rule(Setting(UNREVIEWED, self.policy.strong), class_info.name, nothing, decision)
+        for dependence in unreviewed:
+            yield self._judge_unreviewed(class_info, dependence)
             self.notes.append(_describe_unreviewed(self.result, class_info.name, dependence))
+
+    def _judge_unreviewed(self, class_info: ClassReliance, dependence: Dependence) -> Rule:
+        setting = Setting(UNREVIEWED, self.policy.strong, name=dependence.name)
+        estimate = estimate_drop(dependence, class_info.image_reliance)
+        rule = self._rule(setting, class_info.name, estimate, Decision("undecided", _UNSEEN))
+        exemption = self._exempts(class_info.name, UNREVIEWED.key) if self.policy.on_unreviewed == FAIL else None
+        if exemption is not None:
+            return replace(rule, effect="exempt", why=_say_exempt(exemption))
+        return replace(rule, effect=self.policy.on_unreviewed)
 
     def _ask_for_unseen(self, class_info: ClassReliance, reviewed: ReviewedClass) -> None:
         """Shortcuts of the review that the audit has no counterpart of: factors were not measured, concepts not found.
@@ -289,6 +311,15 @@ _NO_BASELINE = (
     Decision("thin", "there is no baseline to compare with"),
 )
 _UNSEEN = "strong, and the review file does not name it"
+
+
+def _say_exempt(exemption: Exemption) -> str:
+    return f"accepted until {exemption.until}: {exemption.reason}"
+
+
+def _group_of(rule: Rule) -> str:
+    """The rules that have to judge enough classes between them: of one key, or all that a review makes."""
+    return "review" if rule.key.partition(".")[0] in (SHORTCUT.key, UNREVIEWED.key) else rule.key
 
 
 def _expanded(settings: Iterable[Setting], class_info: ClassReliance) -> Iterator[Setting]:
@@ -324,7 +355,8 @@ def _say_unjudged(rules: Sequence[Rule], judged: int, needed: int) -> str:
     first = "; ".join(f"{rule.class_name}: {rule.why}" for rule in missing[:3])
     more = f"; and {len(missing) - 3} more" if len(missing) > 3 else ""
     verb = "no class could be judged" if judged == 0 else f"{judged} classes could be judged, {needed} are needed"
-    return f"{rules[0].rule}: {verb} ({first}{more})"
+    reasons = f" ({first}{more})" if missing else f", and the rule concerns {len(rules)}"
+    return f"{rules[0].rule}: {verb}{reasons}"
 
 
 def _describe_unreviewed(result: AuditResult, class_name: str, dependence: Dependence) -> str:

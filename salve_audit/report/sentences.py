@@ -109,10 +109,12 @@ def missing_measure(result: AuditResult) -> str:
     return say("Image reliance was not measured: {why}.", why=why.rstrip(".")) if why else ""
 
 
-def why_no_image(result: AuditResult) -> str:
+def why_no_image(conclusions: Conclusions) -> str:
     """Why nothing that classes depend on is shown; "" where something is, or nothing was found or is known."""
+    result = conclusions.result
     why = result.seeing.why_absent if result.seeing is not None else ""
-    if not why or not result.concepts or any(concept.images for concept in result.concepts):
+    is_found = bool(conclusions.of(Group.DEPENDS, Group.UNDECIDED, Group.ACCEPTED))
+    if not why or not is_found or any(concept.images for concept in result.concepts):
         return ""
     return say("What it looks like is not shown: {why}.", why=say(why))
 

@@ -29,6 +29,7 @@ from salve_audit.sae.normalisation import (
     refuse_non_finite,
 )
 from salve_audit.sae.parameters import Parameters, select_problem
+from salve_audit.sae.seed_tasks import SeedTraining, train_seeds
 from salve_audit.sae.settings import SaeSettings, default_latents, spanning_latents
 from salve_audit.sae.streaming import Stream, fits_memory
 from salve_audit.sae.subspace import Subspace, find_subspace
@@ -38,6 +39,7 @@ from salve_audit.sae.training import Recipe, train, worth
 from salve_audit.sae.tuning import MAX_NUDGES, Ladder, SparsityPoint, count_ladder, penalty_ladder, split_validation
 from salve_audit.sae.variant_names import SUPERVISED
 from salve_audit.sae.variants import Variant, find_variant
+from salve_audit.tasks import TaskMap
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +76,7 @@ class Problem:
         most_nudges: points beside the best one of the path that are tried in full.
         clock: the time left.
         kept: trainings of an ended search; None: none are kept.
+        tasks: trains seeds one by one; None: they are trained as one.
     """
 
     variant: Variant
@@ -96,6 +99,7 @@ class Problem:
     most_nudges: int = MAX_NUDGES
     clock: Clock = field(default_factory=Clock)
     kept: TrainingStore | None = None
+    tasks: TaskMap | None = None
 
     @property
     def samples(self) -> Tensor | Stream:
@@ -137,8 +141,11 @@ class Problem:
         generators = [torch.Generator(device).manual_seed(self.seed + i) for i in range(n_seeds)]
         if start is None:
             start = self.variant.initialise(self.train_acts, self.n_trained, generators)
-        objective = self.variant.objective(sparsity, self.n_trained, self.share)
-        parameters = train(start, self.samples, objective, recipe, generators)
+        lone = SeedTraining(self.variant.name, sparsity, self.n_trained, self.share, recipe)
+        if self.tasks is None or n_seeds == 1 or self.stream is not None or device.type != "cpu":
+            parameters = train(start, self.samples, lone.objective, recipe, generators)
+        else:
+            parameters = train_seeds(self.tasks, lone, self.train_acts, start, generators)
         self.clock.note(self.count_work(recipe, n_seeds), time.perf_counter() - began)
         return consolidate(parameters, self.train_acts) if self.variant.merges_duplicates else parameters
 
@@ -253,6 +260,7 @@ def prepare_problem(
         trims=variant.merges_duplicates and settings.n_latents is None,
         clock=clock,
         kept=settings.kept,
+        tasks=settings.tasks,
     )
     if variant.name == SUPERVISED:  # concepts are solved for, not trained: a sample has to do
         problem = _with_concepts(problem, (concepts or class_concepts(labels)).at(rows), settings)

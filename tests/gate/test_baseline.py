@@ -245,6 +245,44 @@ def test_a_baseline_is_named_by_the_policy_or_the_caller(pair: tuple[Path, Path]
     assert any("samples.parquet of both audits is needed" in problem for problem in verdict.problems)
 
 
+def test_a_baseline_that_cannot_be_trusted_is_no_measure(pair: tuple[Path, Path]) -> None:
+    new, old = pair
+    file = new / "policy.toml"
+    file.write_text('max_drop = { accuracy = 0.1 }\nallow_mismatch = ["digest", "data"]\n')
+    request = Request(new, policy=file, baseline=old)
+    assert run_gate(request).verdict.exit_code == 0
+    at_chance = "Accuracy is 12.4 %, no better than chance (12.5 %): the model or the labels are wrong."
+    save(dataclasses.replace(sample(), notes=(at_chance,)), old)
+    assert f"the baseline's own warning: {at_chance}" in run_gate(request).verdict.problems
+    text = save(sample(), old).joinpath("audit.json").read_text()
+    (old / "audit.json").write_text(text.replace('"n_fit": ', '"n_fit": 1', 1))
+    broken = run_gate(request).verdict
+    assert broken.exit_code == 2
+    (problem,) = broken.problems
+    assert "was changed after it was written" in problem
+    assert "--allow-mismatch" not in problem
+
+
+def test_a_policy_names_what_a_baseline_need_not_share(pair: tuple[Path, Path]) -> None:
+    new, old = pair
+    save(dataclasses.replace(sample(), sae=dataclasses.replace(sample().sae, variant="topk")), old)
+    file = new / "policy.toml"
+    for allowed, code in (("", 2), ('allow_mismatch = ["autoencoder"]\n', 0)):
+        file.write_text(f"{allowed}max_drop = {{ accuracy = 0.1 }}\n")
+        assert run_gate(Request(new, policy=file, baseline=old)).verdict.exit_code == code
+
+
+def test_a_named_baseline_is_opened_though_nothing_is_compared_with_it(pair: tuple[Path, Path]) -> None:
+    new, old = pair
+    (new / "policy.toml").write_text("min_alpha_hat = 1\n")
+    request = Request(new, policy=new / "policy.toml", baseline=old)
+    verdict = run_gate(request).verdict
+    assert verdict.exit_code == 0
+    assert any("no max_drop in the policy: nothing is compared" in note for note in verdict.notes)
+    with pytest.raises(ResultError, match="No such file"):
+        run_gate(dataclasses.replace(request, baseline=old / "gone"))
+
+
 def test_accuracy_lost_over_all_images_is_no_matter_of_classes(pair: tuple[Path, Path]) -> None:
     new, old = pair
     samples = read_samples(old)

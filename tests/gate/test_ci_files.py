@@ -168,6 +168,42 @@ def test_an_audit_that_fails_is_2_whatever_the_comment_does(runner: dict[str, st
     assert "NOT JUDGED" in Path(runner["GITHUB_STEP_SUMMARY"]).read_text()
 
 
+def test_an_audit_that_fails_is_no_matter_of_an_earlier_verdict(runner: dict[str, str]) -> None:
+    report = Path(runner["GITHUB_OUTPUT"]).parent / "work" / "salve-report"
+    save(sample(), report)
+    for name in ("verdict.md", "verdict.json", "verdict.sarif", "junit.xml"):
+        (report / name).write_text("## ✅ salve-audit: passed")
+    (report / "stale.txt").write_text("an audit of gone.pt that started later failed")  # as a failed audit leaves it
+    done, place, outputs = run_script({**runner, "MADE_CODE": "2"})
+    assert (done.returncode, outputs["verdict"]) == (2, "not judged")
+    assert "NOT JUDGED" in (place / "comment.md").read_text()
+    assert {path.name for path in report.iterdir()} == {"audit.json", "stale.txt"}
+
+
+def test_without_a_policy_the_action_is_2_and_says_so_unless_it_may_be_none(runner: dict[str, str]) -> None:
+    save(sample(), Path(runner["GITHUB_OUTPUT"]).parent / "made")
+    done, place, outputs = run_script({**runner, "SALVE_POLICY": "", "MADE_CODE": "0"})
+    assert (done.returncode, outputs["exit-code"], outputs["verdict"]) == (2, "2", "no policy")
+    comment = (place / "comment.md").read_text()
+    assert "no policy is in force: nothing was judged" in comment
+    assert "did not finish" not in comment
+    Path(runner["GITHUB_OUTPUT"]).unlink()
+    done, _, outputs = run_script({**runner, "SALVE_POLICY": "", "MADE_CODE": "0", "SALVE_ALLOW_NO_POLICY": "true"})
+    assert (done.returncode, outputs["verdict"]) == (0, "no policy")
+
+
+def test_a_policy_that_the_gate_cannot_read_is_2(runner: dict[str, str]) -> None:
+    done, place, outputs = run_script({**runner, "SALVE_POLICY": "gone.toml", "MADE_CODE": "0"})
+    assert (done.returncode, outputs["verdict"]) == (2, "not judged")
+    assert "The gate ended without a verdict" in (place / "comment.md").read_text()
+
+
+def test_mismatches_are_allowed_to_audit_and_gate_alike(runner: dict[str, str]) -> None:
+    done, place, _ = run_script({**runner, "SALVE_ALLOW_MISMATCH": "data,schema"})
+    assert done.returncode == 1
+    assert "--allow-mismatch\ndata,schema" in (place / "audit.args").read_text()
+
+
 def test_the_gate_masks_an_audit_that_says_0(runner: dict[str, str]) -> None:
     """The audit that is copied violates the policy, whatever exit code the run of it had."""
     done, _, outputs = run_script({**runner, "MADE_CODE": "0", "SALVE_COMMENT": "false"})

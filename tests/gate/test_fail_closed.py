@@ -14,6 +14,7 @@ import pytest
 from gate_audits import of_class, policy, sample, save, with_accuracy, with_class, without_classes
 
 from salve_audit.cli.app import run
+from salve_audit.gate.policy import Exemption
 from salve_audit.gate.review import Review
 from salve_audit.gate.run import Request, run_gate
 from salve_audit.gate.verdict import Given, judge
@@ -150,6 +151,27 @@ def test_an_expired_exception_is_an_error_that_names_it() -> None:
     day = datetime.date(2026, 6, 1)
     assert judged(sample(), text + "2026-06-01", today=day).exit_code == 0
     holds_back(judged(sample(), text + "2026-05-31", today=day), "expired on 2026-05-31", "known", "'*'")
+
+
+def test_an_exception_masks_no_2_and_covers_the_whole_audit_where_it_says_so_alone() -> None:
+    everything = '[[exceptions]]\nclass = "*"\nrule = "*"\nreason = "known"\nuntil = 2999-01-01\n'
+    low = with_accuracy(sample(), "pair", 110)
+    holds_back(judged(low, f"min_accuracy = 0.95\n{everything}"), "accuracy at least 0.95")
+    holds_back(judged(low, f"{everything}[classes.pair]\nmin_accuracy = 0.9\n"), "class 'pair' has 0.55")
+    fragile = "max_image_reliance = 0.5\nmax_fragile_share = 0.4\n"
+    share = everything.replace('"*"\nrule = "*"', '"*"\nrule = "max_fragile_share"')
+    assert judged(sample(), fragile + share).exit_code == 1
+    assert judged(sample(), fragile + share.replace('class = "*"', 'class = ""')).exit_code == 0
+
+
+def test_a_class_with_brackets_in_its_name_is_named_by_it() -> None:
+    result = without_classes(sample(), "trio", "pair")
+    names = tuple("cat [tabby]" if name == "trio" else name for name in sample().data.classes)
+    result = dataclasses.replace(result, data=dataclasses.replace(result.data, classes=names))
+    assert judged(result, LIMIT + 'allow_missing = ["cat [tabby]", "pair"]').exit_code == 0
+    exemption = Exemption("cat [tabby]", "*", "known", "2999-01-01")
+    assert exemption.covers("cat [tabby]", "max_image_reliance")
+    assert not exemption.covers("", "min_accuracy")
 
 
 def test_names_that_no_class_has_are_no_rules() -> None:

@@ -14,9 +14,12 @@ from gate_audits import sample, save
 
 import salve_audit
 from salve_audit.cli.app import run
+from salve_audit.gate.audit_file import read_audit_file
 from salve_audit.gate.notebook import GateError
+from salve_audit.gate.run import Request, run_gate
 from salve_audit.settings import read_settings
 
+SAMPLES = Path(__file__).parents[2] / "sample_reports"
 CI_VARIABLES = ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITLAB_CI")
 
 
@@ -185,3 +188,21 @@ def test_in_a_notebook_one_call_judges_and_shows_itself(place: Path) -> None:
     assert salve_audit.gate(sample(), fail_under=1.4).exit_code == 1
     with pytest.raises(salve_audit.SalveError, match="fail_uner: is no limit"):
         salve_audit.gate(sample(), fail_uner=1.4)
+
+
+def test_a_gate_that_ends_early_leaves_no_earlier_verdict(gate: Callable, place: Path) -> None:
+    assert gate("audit", "--fail-under", "1", "--format", "json=old.json", "--format", "text")[0] == 0
+    assert json.loads((place / "old.json").read_text())["word"] == "passed"
+    assert gate("audit", "--policy", "nope.toml", "--format", "json=old.json")[0] == 2
+    assert not (place / "old.json").exists()
+    assert not list(place.glob(".*partial"))
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in SAMPLES.glob("*/audit.json")))
+def test_the_gate_says_of_a_sample_what_the_sample_says_of_itself(name: str, place: Path) -> None:
+    file = read_audit_file(SAMPLES / name)
+    saved = file.result.verdict
+    assert file.digest == "sealed"
+    if saved.policy is not None:
+        again = run_gate(Request(SAMPLES / name)).verdict
+        assert (again.exit_code, again.problems) == (saved.exit_code, saved.problems)

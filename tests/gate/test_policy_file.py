@@ -7,14 +7,15 @@ import json
 from pathlib import Path
 
 import pytest
-from gate_audits import of_class, policy, sample, save, with_class
+from gate_audits import of_class, policy, sample, save, with_class, without_classes
 
 from salve_audit.cli.app import run
 from salve_audit.errors import UsageError
 from salve_audit.gate.audit_file import read_audit_file
 from salve_audit.gate.init import propose_policy
+from salve_audit.gate.policy import tighten
 from salve_audit.gate.policy_file import find_lines, load_policy
-from salve_audit.gate.rules import FACTOR
+from salve_audit.gate.rules import FACTOR, RELIANCE
 from salve_audit.gate.run import Request, run_gate, saved_policy
 from salve_audit.gate.verdict import judge
 from salve_audit.results import AuditResult, FactorEffect
@@ -52,6 +53,28 @@ from salve_audit.results import AuditResult, FactorEffect
             '[[exceptions]]\nclass = "a"\nrule = "maximum"\nreason = "r"\nuntil = 2027-01-01',
             "unknown key 'maximum' in 'exceptions[0].rule' (line 3)",
         ),
+        ("min_redundancy = inf", "inf is not a number from 1 on in 'min_redundancy' (line 1)"),
+        ("min_redundancy = nan", "nan is not a number from 1 on in 'min_redundancy' (line 1)"),
+        ("min_judged = 1.0", "expected \"all\", a whole number of classes or a share below 1, got 1.0 in 'min_judged'"),
+        ("min_judged = 2.5", "expected \"all\", a whole number of classes or a share below 1, got 2.5 in 'min_judged'"),
+        ("strong = 1.0", "1 is no limit: nothing lies above it"),
+        (
+            "max_image_reliance = 0.9\nmax-image-reliance = 0.2",
+            "'max_image_reliance' (line 1) is given again in 'max-image-reliance' (line 2)",
+        ),
+        (
+            "[classes.dog]\nmin-alpha-hat = 1\nmin_alpha_hat = 2",
+            "'min-alpha-hat' (line 2) is given again in 'classes.dog.min_alpha_hat' (line 3)",
+        ),
+        (
+            '[[exceptions]]\nclass = "a"\nrule = "max_image_reliance.foo"\nreason = "r"\nuntil = 2027-01-01',
+            "unknown key 'max_image_reliance.foo' in 'exceptions[0].rule' (line 3)",
+        ),
+        (
+            '[[exceptions]]\nclass = "a"\nrule = "min_accuracy"\nreason = "r"\nuntil = 2027-01-01',
+            "min_accuracy has no exceptions: below it the exit code is 2, which nothing masks",
+        ),
+        ('allow_mismatch = ["weather"]', "'weather' is not one of data, schema, autoencoder, classes, digest"),
         ('allow_missing = "a"', "expected a list of names, got str in 'allow_missing' (line 1)"),
     ],
 )
@@ -201,7 +224,7 @@ def test_a_class_that_depends_on_a_factor_loosens_no_other_class() -> None:
     result = one_class_depends_on_sharpness()
     proposed = policy(propose_policy(result))
     limits = {
-        name: {key: part.limit for key, part in proposed.settings_of(name).items() if part.kind is FACTOR}
+        name: {part.key: part.limit for part in proposed.settings_of(name) if part.kind is FACTOR}
         for name in ("plain", "trio")
     }
     assert limits == {
@@ -219,6 +242,67 @@ def test_limits_that_nothing_can_break_are_not_proposed() -> None:
             assert part.limit is None or not (part.kind.most == 1 and part.limit >= 0.95 and not part.kind.at_least)
             assert part.limit is None or part.kind.key != "min_redundancy" or part.limit > 1
         reliance = {
-            name: proposed.settings_of(name)["max_image_reliance"].limit for name in ("ripple", "clinic", "trio")
+            name: part.limit
+            for name in ("ripple", "clinic", "trio")
+            for part in proposed.settings_of(name)
+            if part.kind is RELIANCE
         }
         assert reliance == {"ripple": None, "clinic": 0.9, "trio": 0.31}
+
+
+def test_an_exception_from_a_rule_that_the_policy_lacks_is_no_exception() -> None:
+    exception = '\n[[exceptions]]\nclass = "*"\nrule = "{}"\nreason = "r"\nuntil = 2999-01-01'
+    factor = "max_global_factor = { border = 0.5 }"
+    for rule, text, code in (
+        ("max_image_reliance", "min_alpha_hat = 1", 2),
+        ("max_global_factor.hue", factor, 2),
+        ("max_global_factor.border", factor, 0),
+        ("max_global_factor", factor, 0),
+        ("*", factor, 0),
+    ):
+        assert judge(sample(), policy(text + exception.format(rule))).exit_code == code, rule
+
+
+def test_a_number_of_classes_that_the_audit_does_not_have_is_said_without_empty_brackets() -> None:
+    (problem,) = judge(sample(), policy("min_alpha_hat = 1\nmin_judged = 100")).problems
+    assert problem.endswith("8 classes could be judged, 100 are needed, and the rule concerns 8")
+
+
+def test_a_flag_that_fails_later_keeps_the_limit_that_warns() -> None:
+    own = policy('max_image_reliance = { limit = 0.3, severity = "warning" }')
+    both = judge(sample(), tighten(own, {"fail_over_reliance": 0.99}))
+    assert both.exit_code == 0
+    assert {rule.limit for rule in both.by_effect("warn") if rule.outcome == "fail"} == {0.3}
+    assert {rule.limit for rule in both.by_effect("pass")} >= {0.99}
+    assert judge(sample(), tighten(own, {"fail_over_reliance": 0.5})).exit_code == 1
+    (alone,) = tighten(own, {"fail_over_reliance": 0.2}).settings
+    assert (alone.limit, alone.severity) == (0.2, "error")
+
+
+def test_a_policy_is_proposed_from_no_audit_that_is_stale_or_was_edited(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    init = ["gate", str(tmp_path), "--init", "--out", str(tmp_path / "policy.toml")]
+    save(sample(), tmp_path)
+    (tmp_path / "stale.txt").write_text("a later audit failed")
+    assert run(init) == 2
+    assert "is stale: a later audit failed" in capsys.readouterr().err
+    (tmp_path / "stale.txt").unlink()
+    text = (tmp_path / "audit.json").read_text()
+    (tmp_path / "audit.json").write_text(text.replace('"n_fit": ', '"n_fit": 1', 1))
+    assert run(init) == 2
+    assert "was changed after it was written" in capsys.readouterr().err
+    assert not (tmp_path / "policy.toml").exists()
+
+
+def test_a_proposal_says_what_it_relaxed_and_why_its_audit_cannot_be_trusted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at_chance = "Accuracy is 12.4 %, no better than chance (12.5 %): the model or the labels are wrong."
+    weak = dataclasses.replace(sample().sae, satisfied=False)
+    save(dataclasses.replace(without_classes(sample(), "trio"), sae=weak, notes=(at_chance,)), tmp_path)
+    assert run(["gate", str(tmp_path), "--init", "--out", str(tmp_path / "policy.toml")]) == 0
+    err = capsys.readouterr().err
+    assert "relaxed to what the audit holds: allow_missing: no audit images of trio" in err
+    assert "relaxed to what the audit holds: require_autoencoder = false" in err
+    assert f"the audit cannot be trusted: the audit's own warning: {at_chance}" in err

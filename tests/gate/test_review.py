@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from gate_audits import of_class, policy, sample, with_class
+from gate_audits import of_class, policy, sample, with_accuracy, with_class
 
 from salve_audit.errors import UsageError
 from salve_audit.gate.baseline import Compared, compare_with_baseline
@@ -94,7 +94,7 @@ def test_a_shortcut_that_the_audit_has_no_counterpart_of_is_not_passed_over() ->
 @pytest.mark.parametrize(("word", "code"), [("warn", 0), ("fail", 1), ("pass", 0)])
 def test_what_nobody_has_reviewed_is_named(word: str, code: int) -> None:
     verdict = judged(f'on_unreviewed = "{word}"', entry("ripple", "accepted"), entry("ember", "unclear"))
-    unreviewed = [rule for rule in verdict.rules if rule.key.startswith("on_unreviewed")]
+    unreviewed = [rule for rule in verdict.rules if rule.key.startswith("on_unreviewed.")]
     assert {rule.effect for rule in unreviewed} == {word}
     assert "ember" in {rule.class_name for rule in unreviewed}
     assert "ripple" not in {rule.class_name for rule in unreviewed}
@@ -102,6 +102,30 @@ def test_what_nobody_has_reviewed_is_named(word: str, code: int) -> None:
     note = next(note for note in verdict.notes if note.startswith("ember depends on"))
     assert "which nobody has reviewed" in note
     assert strongest("ember").images[0].path in note
+
+
+def test_a_review_says_nothing_of_a_class_that_is_always_wrong_or_hardly_seen() -> None:
+    wrong = judge(with_accuracy(sample(), "trio", 0), policy('review = "r.toml"'), Given(review=Review("r.toml", ())))
+    assert wrong.exit_code == 2
+    assert "trio: only 0 of 100 images examined are classified correctly" in wrong.problems[0]
+    record = of_class(sample(), "ripple").image_reliance
+    assert record is not None
+    few = with_class(sample(), "ripple", image_reliance=dataclasses.replace(record, n=12, n_correct=12, thin=True))
+    for entries in ((), (entry("ripple", "shortcut"),)):
+        verdict = judge(
+            few, policy('review = "r.toml"\non_unreviewed = "fail"'), Given(review=Review("r.toml", entries))
+        )
+        mine = [rule for rule in verdict.rules if rule.class_name == "ripple"]
+        assert {(rule.outcome, rule.effect) for rule in mine} == {("thin", "warn")}
+        assert "12 images were examined, 30 are needed" in mine[0].why
+    whole = judged('on_unreviewed = "pass"')
+    assert {rule.class_name for rule in whole.rules} == set(sample().data.classes)  # each was looked at
+
+
+def test_an_exempt_dependence_shows_the_reason_of_its_exception() -> None:
+    exception = '[[exceptions]]\nclass = "ripple"\nrule = "on_unreviewed"\nreason = "looked at"\nuntil = 2999-01-01\n'
+    verdict = judged(f'on_unreviewed = "fail"\n{exception}')
+    assert {rule.why for rule in verdict.by_effect("exempt")} == {"accepted until 2999-01-01: looked at"}
 
 
 def test_of_several_entries_the_strictest_counts() -> None:

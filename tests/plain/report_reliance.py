@@ -10,9 +10,9 @@ from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw
-from report_results import build_result
+from report_results import build_result, lenient
 
-from salve_audit.gate.policy import Policy, tighten
+from salve_audit.gate.policy import tighten
 from salve_audit.gate.verdict import judge
 from salve_audit.reliance.survival import wilson
 from salve_audit.results import (
@@ -159,8 +159,7 @@ def build_scenario(name: str) -> AuditResult:
 
 def judged(result: AuditResult, **limits: float) -> AuditResult:
     """The result under a policy of these limits that judges what can be judged."""
-    lenient = Policy(allow_missing=("*",), min_judged=1, require_autoencoder=False)
-    return dataclasses.replace(result, verdict=judge(result, tighten(lenient, limits)))
+    return dataclasses.replace(result, verdict=judge(result, tighten(lenient(None), limits)))
 
 
 def _rename(result: AuditResult) -> AuditResult:

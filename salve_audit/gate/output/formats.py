@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,21 @@ def detect_targets(environment: Mapping[str, str]) -> tuple[Target, ...]:
     return tuple(targets)
 
 
+def clear_targets(targets: Sequence[Target]) -> None:
+    """Removes what earlier runs left in the files of these targets, so that a gate that ends early leaves no verdict.
+
+    Raises:
+        OutputError: a file cannot be removed.
+    """
+    for target in targets:
+        if target.path is None or target.appends or not target.path.is_file():
+            continue  # what is no file, such as /dev/stdout, holds nothing
+        try:
+            target.path.unlink()
+        except OSError as error:
+            raise OutputError(str(target.path), f"cannot be removed ({error.strerror})") from error
+
+
 def write_verdict(verdict: Verdict, targets: Sequence[Target], place: str, echo: Callable[[str], None]) -> None:
     """Writes the verdict to every target; `echo` prints what goes to stdout.
 
@@ -87,11 +103,24 @@ def write_verdict(verdict: Verdict, targets: Sequence[Target], place: str, echo:
             echo(text)
             continue
         try:
-            target.path.parent.mkdir(parents=True, exist_ok=True)
-            with target.path.open("a" if target.appends else "w", encoding="utf-8") as file:
-                file.write(text)
+            _write(target, target.path, text)
         except OSError as error:
             raise OutputError(str(target.path), f"cannot be written ({error.strerror})") from error
+
+
+def _write(target: Target, path: Path, text: str) -> None:
+    """Whole or not at all, but for files that are added to and places that are no files."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if target.appends or (path.exists() and not path.is_file()):
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+        return
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _render(name: str, verdict: Verdict, place: str) -> str:

@@ -1,4 +1,4 @@
-"""timm's names of architectures as files and people write them: with a tag of weights, a hub's prefix, or outdated."""
+"""timm's names of architectures as people write them: with the tag of weights, a hub's prefix, or outdated."""
 
 from __future__ import annotations
 
@@ -61,5 +61,5 @@ def show_tags(architecture: str) -> str:
 def tagged_transform(name: TimmName) -> dict[str, Any]:
     """How timm prepares images for the weights of that tag, under the names that `TransformSpec` has."""
     cfg = timm.get_pretrained_cfg(name.full)
-    assert cfg is not None, f"timm has no settings of {name.full}, whose tag it lists"
-    return dict(resolve_data_config({}, pretrained_cfg=cfg.to_dict()))  # type: ignore[no-untyped-call]
+    known = {} if cfg is None else cfg.to_dict()  # type: ignore[no-untyped-call]
+    return dict(resolve_data_config({}, pretrained_cfg=known))  # type: ignore[no-untyped-call]

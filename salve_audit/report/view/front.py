@@ -109,7 +109,7 @@ def _also(conclusions: Conclusions) -> tuple[str, ...]:
     if conclusions.is_measured and not conclusions.dependent and conclusions.n_judged:
         said.append(would_have_found(conclusions))
     said.append(reviewed_words(conclusions))
-    said += [why_no_image(conclusions.result), missing_measure(conclusions.result)]
+    said += [why_no_image(conclusions), missing_measure(conclusions.result)]
     if conclusions.result.provenance.trusted_code:
         said.append(
             say("Code named by the user was run to build the model: the results are as trustworthy as that code.")
