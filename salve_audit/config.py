@@ -24,6 +24,7 @@ from salve_audit.options import (
     Option,
     check_options,
     declared_options,
+    name_unknown,
 )
 from salve_audit.sae.variant_names import AUTO, SUPERVISED, VARIANT_NAMES
 
@@ -41,6 +42,7 @@ SECTIONS = AUDITED, MEASURED, WRITTEN, LIMITS, MACHINE = (
 )
 
 
+@name_unknown
 @dataclass(frozen=True)
 class AuditConfig:
     """Options of an audit, validated once and named as the flags of the command line.

@@ -107,6 +107,11 @@ class Problem:
         return self.train_acts if self.stream is None else self.stream
 
     @property
+    def is_judged_by_classes(self) -> bool:
+        """False for activations alone, whose stand-in for a head has a single output: R² decides."""
+        return self.head.n_classes > 1
+
+    @property
     def n_trained(self) -> int:
         """Latents that training finds: all but the known concepts."""
         return self.n_latents - (len(self.block.names) if self.block else 0)
@@ -193,11 +198,9 @@ class Problem:
     def _measured(self, sparsity: float, parameters: Parameters, most: int | None = None) -> SparsityPoint:
         """The first autoencoder of the batch speaks for all."""
         quality = self.measure(self.canonical(parameters, sparsity), most)
-        accuracy = 100 * quality.accuracy_kept
+        also = f", {100 * quality.accuracy_kept:.1f} % of accuracy kept" if self.is_judged_by_classes else ""
         name = "k" if self.variant.counted else "λ"
-        logger.info(
-            "%s %.4g: R² %.3f, L0 %.0f, %.1f %% of accuracy kept", name, sparsity, quality.r2, quality.l0, accuracy
-        )
+        logger.info("%s %.4g: R² %.3f, L0 %.0f%s", name, sparsity, quality.r2, quality.l0, also)
         return SparsityPoint(sparsity, parameters, quality)
 
     def canonical(self, parameters: Parameters, sparsity: float, index: int = 0) -> TrainedSae:
