@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from salve_audit.gate.rules import ERROR, SHORTHANDS, RuleKind
+from salve_audit.gate.rules import ERROR, SHORTHANDS, SWITCH, RuleKind
 
 WARN, FAIL, PASS, SKIP = "warn", "fail", "pass", "skip"
 STRONG = 0.2  # drop of accuracy from which a dependence has to be reviewed
 SHORTCUT_LIMIT = 0.05  # drop of accuracy without a shortcut that is still taken for none
 MAX_SKIPPED = 0.05
 CONFIDENCE = 0.95
+MOST_NAMED = 4  # names that share a limit
 COMMAND_LINE = "command_line"  # key of the table in audit.json that holds what flags added
 
 
@@ -32,6 +33,7 @@ class Setting:
         severity: ``error`` or ``warning``.
         name: of a global factor or a measure, where the rule is by name; empty: all of them, or not by name.
         line: of the policy file; None: not read from one.
+        identity: of what a review speaks of; empty: the key says it.
     """
 
     kind: RuleKind
@@ -39,6 +41,7 @@ class Setting:
     severity: str = ERROR
     name: str = ""
     line: int | None = None
+    identity: str = ""
 
     @property
     def key(self) -> str:
@@ -48,7 +51,7 @@ class Setting:
     @property
     def words(self) -> str:
         """The rule in words."""
-        return f"{self.kind.words} {self.name}" if self.name else self.kind.words
+        return f"{self.kind.words} {self.name}" if self.name else self.kind.words.rstrip(":")
 
 
 def fits(pattern: str, class_name: str) -> bool:
@@ -116,6 +119,7 @@ class Policy:
         max_skipped_share: of images that could not be read.
         require_autoencoder: rules that rest on the autoencoder need one that meets its own goal.
         review: the review file; None: none.
+        review_line: of the policy file.
         baseline: an earlier audit; None: none.
         allow_mismatch: what audit and baseline need not share.
         source: where it comes from, in words, with the path as the user gave it.
@@ -137,6 +141,7 @@ class Policy:
     max_skipped_share: float = MAX_SKIPPED
     require_autoencoder: bool = True
     review: Path | None = None
+    review_line: int | None = None
     baseline: Path | None = None
     allow_mismatch: tuple[str, ...] = ()
     source: str = ""
@@ -152,13 +157,25 @@ class Policy:
     def words(self) -> str | None:
         """The rules in a line; None: there is none."""
         rules = [
-            f"{setting.words} {_number(setting.limit)}".strip()
-            for setting in self.settings
-            if setting.limit is not None
+            words for key in dict.fromkeys(part.kind.key for part in self.settings) for words in self._words_of(key)
         ]
         rules += [f"{len(self.overrides)} overrides of classes"] * bool(self.overrides)
         rules += ["reviewed dependence"] * (self.review is not None)
         return "; ".join(rules) or None
+
+    def _words_of(self, key: str) -> Iterator[str]:
+        """A rule in words, its names by their limits."""
+        names: dict[float, list[str]] = {}
+        for setting in self.settings:
+            if setting.kind.key != key or setting.limit is None:
+                continue
+            if setting.name:
+                names.setdefault(setting.limit, []).append(setting.name)
+            else:
+                yield setting.words if setting.kind.value == SWITCH else f"{setting.words} {_number(setting.limit)}"
+        if names:
+            words = next(setting.kind.words for setting in self.settings if setting.kind.key == key)
+            yield f"{words} " + ", ".join(f"{_list_some(part)} {_number(limit)}" for limit, part in names.items())
 
     @property
     def in_image(self) -> bool:
@@ -194,6 +211,11 @@ class Policy:
 
 def _needs_image(setting: Setting) -> bool:
     return setting.limit is not None and (setting.kind.in_image or setting.name in ("image_reliance", "redundancy"))
+
+
+def _list_some(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def _number(limit: float) -> str:

@@ -130,6 +130,7 @@ class _Reader:
             settings=tuple(sorted(settings, key=_place)),
             overrides=self._read_overrides(table.get("classes", {})),
             exemptions=self._read_exemptions(table.get("exceptions", [])),
+            review_line=self.places.line(("review",)),
             source=self.source,
             file=file,
             table=_keep_order(_plain(table)),

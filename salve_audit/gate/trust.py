@@ -37,9 +37,9 @@ def _find_missing_classes(result: AuditResult, policy: Policy) -> Iterator[str]:
     present = {class_info.name for class_info in result.classes if class_info.n > 0}
     missing = [name for name in result.data.classes if name not in present and not policy.may_miss(name)]
     if missing:
-        verb = "class has" if len(missing) == 1 else "classes have"
+        verb = "has" if len(missing) == 1 else "have"
         yield (
-            f"{len(missing)} of {len(result.data.classes)} {verb} no audit images: {_names(missing)} "
+            f"{len(missing)} of {len(result.data.classes)} classes {verb} no audit images: {_names(missing)} "
             "(allow_missing in the policy names classes that may be missing)"
         )
     if not present:

@@ -23,7 +23,7 @@ from salve_audit.gate.review import Review, ReviewedClass, review_class
 from salve_audit.gate.rules import ACCURACY, DROP, ERROR, FACTOR, FRAGILE_SHARE, REDUNDANCY, SHORTCUT, UNREVIEWED
 from salve_audit.gate.trust import find_problems, find_strangers
 from salve_audit.results import AuditResult, ClassReliance, Rule, Verdict
-from salve_audit.results.reviewable import OBJECT, REGION
+from salve_audit.results.reviewable import OBJECT, REGION, fingerprint
 from salve_audit.results.verdict import NO_VERDICT
 
 Losses = Mapping[tuple[str, str], tuple[Estimate, Decision]]  # by class (empty: all) and measure
@@ -143,6 +143,7 @@ class _Judgement:
             n=estimate.n or None,
             n_needed=decision.n_needed,
             line=setting.line,
+            identity=setting.identity,
         )
 
     def _effect(
@@ -193,6 +194,7 @@ class _Judgement:
         that found a factor too weak to be examined has looked at it.
         """
         marked = {_group_of(rule): "warn" for rule in rules}
+        rules_of: dict[str, list[str]] = {}  # that say the same
         for key in marked:
             own = [rule for rule in rules if _group_of(rule) == key]
             judged = sum(rule.outcome != "thin" or (rule.class_name, key) in self.screened for rule in own)
@@ -201,7 +203,8 @@ class _Judgement:
             if judged >= max(1, needed):
                 continue
             marked[key] = "error"
-            self.problems.append(_say_unjudged(own, judged, max(1, needed)))
+            rules_of.setdefault(_say_unjudged(own, judged, max(1, needed)), []).append(own[0].rule)
+        self.problems += [f"{_name_some(named)}: {said}" for said, named in rules_of.items()]
         return [replace(rule, effect=marked[_group_of(rule)]) if rule.effect == "unjudged" else rule for rule in rules]
 
     def _count_needed(self, n: int, n_not_thin: int) -> int:
@@ -265,7 +268,8 @@ class _Judgement:
         absent = why_no_reliance(self.result, class_info)
         for entry, dependence in reviewed.shortcuts:
             limit = self.policy.shortcut_limit if entry.limit is None else entry.limit
-            setting = Setting(SHORTCUT, limit, name=entry.name or dependence.name)
+            name, line = entry.name or dependence.name, self.policy.review_line
+            setting = Setting(SHORTCUT, limit, name=name, line=line, identity=f"{entry.kind} {entry.fingerprint}")
             estimate = absent or estimate_drop(dependence, class_info.image_reliance)
             estimate = at_confidence(estimate, self.policy.confidence)
             decision = offer_more(decide(estimate, limit, at_least=False), setting, class_info)
@@ -274,13 +278,15 @@ class _Judgement:
         if not unreviewed:
             nothing = absent or Estimate(n=class_info.image_reliance.n)
             decision = Decision("pass") if absent is None else decide(absent, self.policy.strong, at_least=False)
-            yield self._rule(Setting(UNREVIEWED, self.policy.strong), class_info.name, nothing, decision)
+            setting = Setting(UNREVIEWED, self.policy.strong, line=self.policy.review_line)
+            yield self._rule(setting, class_info.name, nothing, decision)
         for dependence in unreviewed:
             yield self._judge_unreviewed(class_info, dependence)
             self.notes.append(_describe_unreviewed(self.result, class_info.name, dependence))
 
     def _judge_unreviewed(self, class_info: ClassReliance, dependence: Dependence) -> Rule:
-        setting = Setting(UNREVIEWED, self.policy.strong, name=dependence.name)
+        line, identity = self.policy.review_line, _identify(self.result, dependence)
+        setting = Setting(UNREVIEWED, self.policy.strong, name=dependence.name, line=line, identity=identity)
         estimate = estimate_drop(dependence, class_info.image_reliance)
         rule = self._rule(setting, class_info.name, estimate, Decision("undecided", _UNSEEN))
         exemption = self._exempts(class_info.name, UNREVIEWED.key) if self.policy.on_unreviewed == FAIL else None
@@ -350,13 +356,25 @@ def _words_of(rule: Rule) -> str:
 
 
 def _say_unjudged(rules: Sequence[Rule], judged: int, needed: int) -> str:
-    """Names the rule, how many classes it judged, and the first classes with their reasons."""
+    """How many classes a rule judged, and the first others with their reasons."""
     missing = [rule for rule in rules if rule.outcome == "thin"]
     first = "; ".join(f"{rule.class_name}: {rule.why}" for rule in missing[:3])
     more = f"; and {len(missing) - 3} more" if len(missing) > 3 else ""
     verb = "no class could be judged" if judged == 0 else f"{judged} classes could be judged, {needed} are needed"
     reasons = f" ({first}{more})" if missing else f", and the rule concerns {len(rules)}"
-    return f"{rules[0].rule}: {verb}{reasons}"
+    return f"{verb}{reasons}"
+
+
+def _name_some(rules: Sequence[str]) -> str:
+    more = f" and {len(rules) - 3} more" if len(rules) > 3 else ""
+    return "; ".join(rules[:3]) + more
+
+
+def _identify(result: AuditResult, dependence: Dependence) -> str:
+    """Kind and fingerprint of a concept, or the factor: its number is another one in another audit."""
+    if dependence.concept is None:
+        return dependence.kind
+    return f"{REGION} {fingerprint(next(part for part in result.concepts if part.index == dependence.concept))}"
 
 
 def _describe_unreviewed(result: AuditResult, class_name: str, dependence: Dependence) -> str:

@@ -37,6 +37,7 @@ class Rule:
         None  # images that would decide it, by the width of the interval; None: decided, or no number
     )
     line: int | None = None  # of the policy file
+    identity: str = ""  # of what a review speaks of: its kind and fingerprint, by which later audits call it the same
 
     def __post_init__(self) -> None:
         if not self.effect:

@@ -7,7 +7,7 @@ import json
 from pathlib import PurePath
 from typing import Any
 
-from salve_audit.gate.output.words import UNTRUSTED, describe, key_of, worst_first
+from salve_audit.gate.output.words import UNTRUSTED, describe, identify, key_of, worst_first
 from salve_audit.results import Verdict
 from salve_audit.results.plain_text import plain
 
@@ -17,18 +17,20 @@ SEVERITIES = {"error": "blocker", "fail": "critical", "warn": "minor", "exempt":
 def render_gitlab(verdict: Verdict, place: str = "audit.json") -> str:
     """The verdict as code quality findings; `place`: the file that they point at where there is no policy file."""
     path = verdict.policy_file or place
-    findings = [_make(UNTRUSTED, "error", plain(problem), problem, (path, 1)) for problem in verdict.problems]
+    findings = [
+        _make(UNTRUSTED, "error", plain(problem), f"{UNTRUSTED}\n{problem}", (path, 1)) for problem in verdict.problems
+    ]
+    shown = [rule for rule in worst_first(verdict) if rule.effect != "pass"]
     findings += [
-        _make(key_of(rule), rule.effect, describe(rule), rule.class_name, (path, rule.line or 1))
-        for rule in worst_first(verdict)
-        if rule.effect != "pass"
+        _make(key_of(rule), rule.effect, describe(rule), f"{own}\n{rule.class_name}", (path, rule.line or 1))
+        for rule, own in zip(shown, identify(shown), strict=True)
     ]
     return json.dumps(findings, indent=1, ensure_ascii=False) + "\n"
 
 
 def _make(key: str, effect: str, text: str, identity: str, at: tuple[str, int]) -> dict[str, Any]:
     path, line = at
-    digest = hashlib.sha256(f"{key}\n{identity}".encode("utf-8", "surrogatepass")).hexdigest()
+    digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
     return {
         "description": text,
         "check_name": plain(key),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from xml.etree import ElementTree
 
 from salve_audit.gate.output.words import UNTRUSTED, describe, key_of, name_of
@@ -13,7 +14,8 @@ SUITE = "salve-audit"
 
 def render_junit(verdict: Verdict) -> str:
     """The verdict as a test suite; exempt and skipped checks are skipped tests, warnings pass and are printed."""
-    cases = [_make_case(rule) for rule in verdict.rules]
+    counts_of = Counter((rule.class_name, key_of(rule)) for rule in verdict.rules)
+    cases = [_make_case(rule, counts_of[rule.class_name, key_of(rule)] > 1) for rule in verdict.rules]
     cases += [_make_problem(problem) for problem in verdict.problems]
     if not cases and verdict.exit_code:
         cases = [_make_problem("nothing was judged")]
@@ -34,8 +36,9 @@ def render_junit(verdict: Verdict) -> str:
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _make_case(rule: Rule) -> ElementTree.Element:
-    case = ElementTree.Element("testcase", {"classname": name_of(rule), "name": plain(key_of(rule))})
+def _make_case(rule: Rule, is_one_of_several: bool) -> ElementTree.Element:
+    apart = f" ({rule.identity or f'{rule.limit:g}'})" if is_one_of_several else ""
+    case = ElementTree.Element("testcase", {"classname": name_of(rule), "name": plain(key_of(rule) + apart)})
     tag = {"fail": "failure", "error": "error", "exempt": "skipped", "skip": "skipped"}.get(rule.effect)
     if tag is not None:
         _add(case, tag, rule.outcome, describe(rule))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from salve_audit.gate.output.words import LABELS, limit_of, name_of, value_of, worst_first
+from salve_audit.gate.output.words import LABELS, name_of, rule_words, value_of, worst_first
 from salve_audit.results import Rule, Verdict
 from salve_audit.results.plain_text import plain
 
@@ -45,8 +45,7 @@ def _policy(verdict: Verdict) -> str:
 
 
 def _row(rule: Rule) -> str:
-    words = f"{plain(rule.rule)}{limit_of(rule)}"
-    cells = (LABELS[rule.effect], name_of(rule), words, value_of(rule), rule.why)
+    cells = (LABELS[rule.effect], name_of(rule), rule_words(rule), value_of(rule), rule.why)
     return "| " + " | ".join(_cut(escape(cell), 1000) for cell in cells) + " |"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from salve_audit import __version__
-from salve_audit.gate.output.words import UNTRUSTED, describe, key_of, worst_first
+from salve_audit.gate.output.words import UNTRUSTED, describe, identify, key_of, worst_first
 from salve_audit.results import Rule, Verdict
 from salve_audit.results.plain_text import plain
 from salve_audit.results.verdict import UNTRUSTED as UNTRUSTED_CODE
@@ -28,7 +28,8 @@ def render_sarif(verdict: Verdict, place: str = "audit.json") -> str:
     """
     path = verdict.policy_file or place
     problems = [_make_problem(problem, path) for problem in verdict.problems]
-    found = [_make_result(rule, path) for rule in worst_first(verdict) if rule.effect != "pass"]
+    shown = [rule for rule in worst_first(verdict) if rule.effect != "pass"]
+    found = [_make_result(rule, own, path) for rule, own in zip(shown, identify(shown), strict=True)]
     results = [*problems, *found][:MOST]
     identities = dict.fromkeys(result["ruleId"] for result in results)
     run = {
@@ -45,9 +46,9 @@ def render_sarif(verdict: Verdict, place: str = "audit.json") -> str:
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=1, ensure_ascii=False) + "\n"
 
 
-def _make_result(rule: Rule, path: str) -> dict[str, Any]:
+def _make_result(rule: Rule, identity: str, path: str) -> dict[str, Any]:
     result = _result(key_of(rule), LEVELS[rule.effect], describe(rule), path, rule.line)
-    result["partialFingerprints"] = {"classAndRule/v1": _fingerprint(rule.class_name, key_of(rule))}
+    result["partialFingerprints"] = {"classAndRule/v1": _fingerprint(rule.class_name, identity)}
     if rule.effect == "exempt":
         result["suppressions"] = [{"kind": "external", "justification": plain(rule.why)}]
     return result

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
+from salve_audit.gate.rules import FACTOR, UNREVIEWED
 from salve_audit.results import Rule, Verdict
 from salve_audit.results.plain_text import plain
 
@@ -21,16 +25,56 @@ MAX_NAME = 200
 
 
 def worst_first(verdict: Verdict) -> tuple[Rule, ...]:
-    """The checks by effect, and within one by how far the value lies beyond the limit."""
-    return tuple(sorted(verdict.rules, key=lambda rule: (_ORDER.index(rule.effect), -_excess(rule), rule.class_name)))
+    """The checks by effect, and within one by how far the value lies beyond the limit; skipped factors as one check."""
+    rules = _fold_skipped(verdict.rules)
+    return tuple(sorted(rules, key=lambda rule: (_ORDER.index(rule.effect), -_excess(rule), rule.class_name)))
+
+
+def _fold_skipped(rules: Sequence[Rule]) -> Iterator[Rule]:
+    """Of the many global factors of a class that were skipped, one check."""
+    skipped: dict[tuple[str, str], list[Rule]] = {}
+    for rule in rules:
+        if rule.effect == "skip" and rule.key.startswith(f"{FACTOR.key}."):
+            skipped.setdefault((rule.class_name, rule.why), []).append(rule)
+        else:
+            yield rule
+    for own in skipped.values():
+        words = f"dependence on {len(own)} global factors at most"
+        yield own[0] if len(own) == 1 else replace(own[0], rule=words, key=FACTOR.key, value=None, low=None, high=None)
+
+
+def identify(rules: Sequence[Rule]) -> tuple[str, ...]:
+    """What identifies each check beside its class: unique, and the same in later audits."""
+    counts: Counter[tuple[str, str]] = Counter()
+    identities = []
+    for rule in rules:
+        own = f"{rule.key.partition('.')[0]} {rule.identity}" if rule.identity else key_of(rule)
+        counts[rule.class_name, own] += 1
+        n = counts[rule.class_name, own]
+        identities.append(own if n == 1 else f"{own} {n}")
+    return tuple(identities)
 
 
 def describe(rule: Rule) -> str:
     """A check in one sentence: class, rule, limit, value with interval, and why."""
-    said = f"{name_of(rule)}: {plain(rule.rule)}{limit_of(rule)}; {value_of(rule)}"
+    if _is_unreviewed(rule):
+        why = f" ({plain(rule.why)})" if rule.effect == "exempt" else ""
+        return f"{name_of(rule)}: {rule_words(rule)}; {value_of(rule)}{why}"
+    said = f"{name_of(rule)}: {rule_words(rule)}; {value_of(rule)}"
     outcome = {"undecided": "undecided", "thin": "not judged"}.get(rule.outcome, "")
     reason = ": ".join(filter(None, (outcome, plain(rule.why))))
     return f"{said} ({reason})" if reason else said
+
+
+def _is_unreviewed(rule: Rule) -> bool:
+    return rule.key.startswith(f"{UNREVIEWED.key}.")
+
+
+def rule_words(rule: Rule) -> str:
+    """The rule with its limit, or what nobody has reviewed."""
+    if _is_unreviewed(rule):
+        return f"depends on {plain(rule.key.partition('.')[2])}, which nobody has reviewed"
+    return f"{plain(rule.rule)}{limit_of(rule)}"
 
 
 def name_of(rule: Rule) -> str:
@@ -41,7 +85,7 @@ def name_of(rule: Rule) -> str:
 
 def limit_of(rule: Rule) -> str:
     """The limit with a space before it; nothing for a switch."""
-    return "" if rule.key.startswith("require_") else f" {rule.limit:g}"
+    return "" if rule.key.startswith("require_") or rule.key == UNREVIEWED.key else f" {rule.limit:g}"
 
 
 def value_of(rule: Rule) -> str:
