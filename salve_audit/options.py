@@ -251,7 +251,7 @@ def name_unknown(owner: type[Owner]) -> type[Owner]:
 
     @functools.wraps(generated)
     def initialise(self: Owner, *values: Any, **options: Any) -> None:
-        known = declared_options(owner)
+        known = declared_options(owner)  # type: ignore[arg-type]
         for key in options:
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=3)
@@ -261,7 +261,7 @@ def name_unknown(owner: type[Owner]) -> type[Owner]:
             raise UsageError(missing, "is missing")
         generated(self, *values, **options)
 
-    owner.__init__ = initialise  # type: ignore[method-assign]
+    owner.__init__ = initialise  # type: ignore[method-assign, assignment]
     return owner
 
 

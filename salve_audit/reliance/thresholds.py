@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -109,7 +110,8 @@ def _validated(
     b = np.zeros(len(w)) if bias is None else _to_array("bias", bias)
     if b.shape != (len(w),):
         raise ArrayError("bias", f"expected ({len(w)},), got {b.shape}")
-    if not isinstance(target, Integral) or not 0 <= target < len(w):
+    given: Any = target
+    if not isinstance(given, Integral) or not 0 <= target < len(w):
         raise ArrayError("target", f"{target!r} is not in 0..{len(w) - 1}")
     for name, value in {"acts": a, "weight": w, "bias": b, "coupling": c}.items():
         if not np.isfinite(value).all():

@@ -54,13 +54,15 @@ class SparseAutoencoder:
         known = [AUTO, *(name for name in VARIANT_NAMES if name != SUPERVISED)]
         if variant not in known:
             raise UsageError("variant", f"{variant!r} is not one of {', '.join(known)}")
-        for name, value in (("n_latents", n_latents), ("seed", seed)):
+        given: Any = sparsity
+        whole: tuple[tuple[str, Any], ...] = (("n_latents", n_latents), ("seed", seed))
+        for name, value in whole:
             if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
                 raise UsageError(name, f"expected int, got {type(value).__name__}")
         for name, number, (least, most) in (("n_latents", n_latents, LATENTS), ("seed", seed, SEEDS)):
             if number is not None and not least <= number <= most:
                 raise UsageError(name, f"{number} is " + (f"below {least}" if number < least else f"above {most}"))
-        if sparsity is not None and not (isinstance(sparsity, Real) and 0 < sparsity < math.inf):
+        if sparsity is not None and not (isinstance(given, Real) and 0 < sparsity < math.inf):
             raise UsageError("sparsity", f"{sparsity!r} is not a positive number")
         self.variant, self.n_latents, self.sparsity, self.seed = variant, n_latents, sparsity, seed
         self._trained: TrainedSae | None = None
