@@ -9,44 +9,21 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from robustness import Pixels
-from torch import Tensor, nn
+from right_images import BATCH, Sample
+from torch import Tensor
 from torch.nn import functional
 
-from salve_audit.activations.images import LoaderSettings, load_batch
-from salve_audit.evidence.factors.record import undo_preparation
-from salve_audit.inputs.data.datasets import load_images
-from salve_audit.inputs.labels.matching import match_classes
-from salve_audit.inputs.model.classifier import Classifier
-
-N_LEVELS, BATCH = 6, 100
+N_LEVELS = 6
 LEVELS: Mapping[str, np.ndarray] = {
     "noise": np.geomspace(0.02, 0.4, N_LEVELS),
     "blur": np.geomspace(0.4, 4, N_LEVELS) / 64,
     "contrast": np.geomspace(0.7, 0.05, N_LEVELS),
     "jpeg": np.geomspace(60, 4, N_LEVELS).round(),
 }
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Correctly classified images of a network.
-
-    Attributes:
-        model: on pixels of 0..1.
-        pixels: (n, c, h, w) in 0..1.
-        labels: (n,).
-    """
-
-    model: nn.Module
-    pixels: Tensor
-    labels: Tensor
 
 
 def corrupt(pixels: Tensor, name: str, level: int, seeds: Tensor) -> Tensor:
@@ -90,25 +67,3 @@ def count_survived(sample: Sample, name: str) -> np.ndarray:
         rows = rows[torch.cat(parts).argmax(1) == sample.labels[rows]]
         survived[rows.numpy()] += 1
     return survived
-
-
-def choose_sample(classifier: Classifier, data: Path, classes: list[int], n: int) -> Sample:
-    """The first correctly classified audit images, `n` of every class."""
-    spec = classifier.transform
-    images = match_classes(load_images(data, seed=0, limit=None), classifier.n_outputs, classifier.class_names, None)
-    moments = (torch.tensor(values).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
-    model = Pixels(classifier.model.eval().requires_grad_(False), *moments)
-    labels, pixels, chosen = np.array(images.audit.labels), [], []
-    for label in classes:
-        taken = 0
-        for rows in np.array_split(np.flatnonzero(labels == label), 5):
-            paths = [images.audit.paths[row] for row in rows] if taken < n else []
-            if paths:
-                loaded = load_batch(images.reader, paths, spec, LoaderSettings(64, 0)).images
-                some = undo_preparation(loaded, spec).clamp(0, 1)
-                with torch.no_grad():
-                    right = torch.cat([model(part).argmax(1) for part in torch.split(some, BATCH)]) == label
-                pixels.append(some[right][: n - taken])
-                taken += len(pixels[-1])
-        chosen += [label] * taken
-    return Sample(model, torch.cat(pixels), torch.tensor(chosen))

@@ -37,9 +37,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from corrupted import LEVELS, choose_sample, count_survived
+from association import EQUIVALENT, partial, pool
+from corrupted import LEVELS, count_survived
 from gate import audit_config
-from robustness import EQUIVALENT, partial, pool
+from right_images import choose_sample
 from scipy import stats
 
 from salve_audit import load_audit

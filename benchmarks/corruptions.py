@@ -39,10 +39,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from corrupted import BATCH, LEVELS, Sample, choose_sample, count_survived
-from robustness import EQUIVALENT, GRID, N_NULLS, flip_thresholds, partial, pool
+from association import associate, judge, pool
+from corrupted import LEVELS, count_survived
+from right_images import BATCH, Sample, choose_sample, measure_thresholds
 from scipy import stats
-from torch import Tensor
 
 from salve_audit import load_audit, load_sae
 from salve_audit.audit.run import run_audit
@@ -54,7 +54,6 @@ from salve_audit.evidence.search import SearchSettings, find_evidence
 from salve_audit.inputs.digest import hash_file
 from salve_audit.inputs.model.checkpoint import load_classifier
 from salve_audit.inputs.model.classifier import Classifier
-from salve_audit.results import AuditResult
 from salve_audit.spatial.blocks import first_block
 from salve_audit.spatial.layers import find_spatial_layers
 
@@ -97,46 +96,6 @@ def measure_reliance(classifier: Classifier, sample: Sample) -> np.ndarray:
     return lost.nan_to_num(0.0).clamp(-2, 2).numpy()
 
 
-def measure_thresholds(
-    classifier: Classifier, sample: Sample, result: AuditResult, dictionary: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(1 + 20, n) flip thresholds and those of permuted couplings; (n, 3) margin, confidence, norm of activations."""
-    acts: list[Tensor] = []
-    module = classifier.model.get_submodule(classifier.reader.modules[0])
-    hook = module.register_forward_pre_hook(lambda _, given: acts.append(given[0].flatten(1)))
-    with torch.no_grad():
-        logits = torch.cat([sample.model(part) for part in torch.split(sample.pixels, BATCH)])
-    hook.remove()
-    values, labels = torch.cat(acts).double().numpy(), sample.labels.numpy()
-    head = classifier.reader.fold(classifier.model)
-    weight, bias = np.asarray(head.weight, np.float64), np.asarray(head.bias, np.float64)
-    thresholds, rng = np.empty((1 + N_NULLS, len(labels))), np.random.default_rng(0)
-    for record in result.classes:
-        rows = np.flatnonzero(labels == record.index)
-        coupling = np.abs(np.asarray(dictionary[record.dominant_feature], np.float64))
-        for draw in range(1 + N_NULLS):
-            order = rng.permutation(len(coupling)) if draw else np.arange(len(coupling))
-            thresholds[draw, rows] = flip_thresholds(values[rows], weight, bias, coupling[order], record.index)
-    confidence = logits.softmax(1).gather(1, sample.labels[:, None])[:, 0]
-    margin = hard_margin(logits, sample.labels)
-    return thresholds, np.stack([margin.numpy(), confidence.numpy(), np.linalg.norm(values, axis=1)], 1)
-
-
-def associate(
-    x: np.ndarray, y: np.ndarray, given: np.ndarray | None, labels: np.ndarray, level: float
-) -> tuple[float, float, float]:
-    """Pooled Spearman of x and y within classes, or partial given (n, c), with its interval."""
-    correlations, sizes, x = [], [], np.where(np.isfinite(x), x, 2 * GRID[-1])
-    for label in np.unique(labels):
-        rows = labels == label
-        if np.ptp(x[rows]) == 0 or np.ptp(y[rows]) == 0:
-            continue
-        rho = float(stats.spearmanr(x[rows], y[rows])[0]) if given is None else partial(x[rows], y[rows], given[rows])
-        correlations.append(rho)
-        sizes.append(int(rows.sum()) - (0 if given is None else given.shape[1]))
-    return pool(correlations, sizes, level)
-
-
 def print_table(
     predictors: Mapping[str, np.ndarray], outcomes: Mapping[str, np.ndarray], given: np.ndarray, labels: np.ndarray
 ) -> None:
@@ -148,10 +107,8 @@ def print_table(
             value, low, high = associate(x[0], y, control, labels, level)
             nulls = [associate(null, y, control, labels, level)[0] for null in x[1:]]
             cells.append(f"{value:.3f} [{low:.3f}, {high:.3f}] | {min(nulls):.3f} .. {max(nulls):.3f}")
-        _, tight_low, tight_high = associate(x[0], y, given, labels, 0.9)
-        absent = tight_low > -EQUIVALENT and tight_high < EQUIVALENT
-        there = (low > 0 or high < 0) and not min(nulls) <= value <= max(nulls)
-        verdict = "absent" if absent else "there" if there else "not decided"
+        _, *tight = associate(x[0], y, given, labels, 0.9)
+        verdict = judge(value, (low, high), (tight[0], tight[1]), nulls)
         print(f"| {predictor} | {outcome} | {cells[0]} | {cells[1]} | {verdict} |")
 
 
@@ -208,7 +165,7 @@ def main() -> None:
         sample = choose_sample(classifier, options.data, classes, options.images // len(classes))
         print(f"{len(sample.labels)} images of {len(classes)} classes", flush=True)
         each = {name: keep(out / f"{name}.npy", functools.partial(count_survived, sample, name)) for name in LEVELS}
-        thresholds, given = measure_thresholds(classifier, sample, result, dictionary)
+        thresholds, given = measure_thresholds(classifier, sample, result, dictionary, np.random.default_rng(0))
         reliance = keep(out / "reliance.npy", functools.partial(measure_reliance, classifier, sample))
     labels, outcomes = sample.labels.numpy(), {"all": np.mean(list(each.values()), axis=0), **each}
     for name, values in each.items():
