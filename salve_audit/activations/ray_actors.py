@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from salve_audit.activations.actors import Pool
 from salve_audit.activations.ray_cluster import connected
-from salve_audit.activations.ray_engine import sending_user_code
+from salve_audit.activations.ray_engine import put_network
 from salve_audit.activations.ray_pool import ActorPool
-from salve_audit.errors import CheckpointError, UsageError
+from salve_audit.errors import UsageError
 from salve_audit.inputs.reasons import summarise_error
 
 
@@ -33,14 +33,8 @@ class RayActors:
             UsageError: Ray is not installed, or no cluster is found.
             CheckpointError: the network cannot be sent.
         """
-        classifier, *others = shared
         with connected(self.address) as ray:
-            try:
-                with sending_user_code(ray, classifier):
-                    given = [ray.put(item) for item in (replace(classifier, notes=()), *others)]
-            except Exception as error:  # the network's own code may refuse to be sent in many ways
-                why = f"the network cannot be sent to other processes ({summarise_error(error)})"
-                raise CheckpointError(str(classifier.path), why, hint="--engine local") from error
+            given = put_network(ray, *shared)
             actor, n = ray.remote(num_cpus=1)(kind), max(1, int(ray.cluster_resources().get("CPU", 1)))
             pool = ActorPool(ray, lambda: actor.remote(*given), n)
             try:

@@ -106,20 +106,29 @@ def _open_pool(
         raise UsageError("--engine ray", f"the cluster has no {kind}", hint="--device cpu" if kind == "GPU" else None)
     options = {"num_cpus": 1, "num_gpus": int(kind == "GPU")}
     plain = replace(settings, advance=None, engine=None)  # neither can be sent
-    try:
-        with sending_user_code(ray, classifier):
-            shared = [ray.put(item) for item in (replace(classifier, notes=()), source, plain)]
-    except Exception as error:  # the network's own code may refuse to be sent in many ways
-        why = f"the network cannot be sent to other processes ({summarise_error(error)})"
-        raise CheckpointError(str(classifier.path), why, hint="--engine local") from error
+    shared = put_network(ray, classifier, source, plain)
     actor = ray.remote(**options)(Worker)
     n = min(there, n_workers or there)
     logger.info("the pass runs on %d workers of a Ray cluster", n)
     return ActorPool(ray, lambda: actor.remote(*shared), n)
 
 
+def put_network(ray: Any, classifier: Classifier, *others: Any) -> list[Any]:
+    """References to a network and what goes with it, in the cluster's store.
+
+    Raises:
+        CheckpointError: the network cannot be sent.
+    """
+    try:
+        with _sending_user_code(ray, classifier):
+            return [ray.put(item) for item in (replace(classifier, notes=()), *others)]
+    except Exception as error:  # the network's own code may refuse to be sent in many ways
+        why = f"the network cannot be sent to other processes ({summarise_error(error)})"
+        raise CheckpointError(str(classifier.path), why, hint="--engine local") from error
+
+
 @contextmanager
-def sending_user_code(ray: Any, classifier: Classifier) -> Iterator[None]:
+def _sending_user_code(ray: Any, classifier: Classifier) -> Iterator[None]:
     """Sends modules that the user named as files with the network: workers could not import them by name."""
     names = {kind.__module__ for module in classifier.model.modules() for kind in type(module).__mro__}
     own = [sys.modules[name] for name in sorted(names) if name.startswith(USER_CODE) and name in sys.modules]
