@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from salve_audit.errors import DataError
+from salve_audit.inputs.model.head.linear import LinearHead
 
 SMALLEST_SCALE = 1e-34  # below it, differences of float32 activations are subnormal
 SMALLEST_RELATIVE = 1e-7  # of the largest mean: below it, the differences are rounding errors
@@ -107,3 +108,9 @@ def release_pages(acts: np.ndarray) -> None:
     mapping: object = root.base  # numpy declares an array, a mapped file is none
     if isinstance(mapping, mmap.mmap) and not root.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
         mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def scaled_head(head: LinearHead, normalisation: Normalisation) -> LinearHead:
+    """The head as it reads normalised activations."""
+    weight, bias = head.weight.astype(np.float64), head.bias + head.weight.astype(np.float64) @ normalisation.mean
+    return replace(head, weight=(normalisation.scale * weight).astype(np.float32), bias=bias.astype(np.float32))

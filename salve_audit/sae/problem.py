@@ -27,12 +27,13 @@ from salve_audit.sae.normalisation import (
     normalise,
     read_rows,
     refuse_non_finite,
+    scaled_head,
 )
 from salve_audit.sae.parameters import Parameters, select_problem
 from salve_audit.sae.seed_tasks import SeedTraining, train_seeds
 from salve_audit.sae.settings import SaeSettings, default_latents, spanning_latents
 from salve_audit.sae.streaming import Stream, fits_memory
-from salve_audit.sae.subspace import Subspace, find_subspace
+from salve_audit.sae.subspace import Subspace, find_goal, find_subspace
 from salve_audit.sae.supervised import ConceptBlock, check_room, split_off_concepts
 from salve_audit.sae.supervised_concepts import Concepts, class_concepts
 from salve_audit.sae.training import Recipe, train, worth
@@ -48,7 +49,6 @@ PRODUCTS = 5  # of size (m, r) that a sample takes part in: two forwards, three 
 FEWEST_STEPS = 10
 MOST_JUDGED = 2000  # held-out samples that judge a point on the way
 WORTH_OF_COMPONENT = 1.7e7  # multiply-adds for each pair of component and latent, to train five seeds well
-NEARLY_ALL = 0.98  # share of the held-out variance from which the goal is that for all of it
 BRIEF_STRETCHES = 2  # before the full training: each leaves fewer latents, which makes the next one faster
 
 
@@ -318,14 +318,6 @@ def _in_subspace(problem: Problem) -> Problem:
     )
 
 
-def find_goal(subspace: Subspace) -> float:
-    """R² of 0.9, or as much of what the components hold of unseen samples where that is clearly less than all.
-
-    Of few samples in many dimensions no autoencoder can learn more than the components that recur.
-    """
-    return LEAST_R2 * min(1.0, float(subspace.explained[-1]) / NEARLY_ALL)
-
-
 def normalised_validation(problem: Problem) -> Float[Tensor, "v d"]:
     """The held-out samples as `train_acts` were before they were projected."""
     acts, device = problem.validation[0], problem.train_acts.device
@@ -335,14 +327,6 @@ def normalised_validation(problem: Problem) -> Float[Tensor, "v d"]:
     held = normalise(acts, rows, block.normalisation, device)
     size = block.leftover.scale / block.normalisation.scale
     return held @ torch.from_numpy(block.remainder / size).to(device, held.dtype)
-
-
-def scaled_head(head: LinearHead, normalisation: Normalisation) -> LinearHead:
-    """The head as it reads normalised activations."""
-    weight, bias = head.weight.astype(np.float64), head.bias + head.weight.astype(np.float64) @ normalisation.mean
-    return dataclasses.replace(
-        head, weight=(normalisation.scale * weight).astype(np.float32), bias=bias.astype(np.float32)
-    )
 
 
 def narrow(problem: Problem, rank: int, most_rows: int, n_seeds: int) -> Problem:

@@ -17,9 +17,11 @@ from torch import Tensor
 
 from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.linear_algebra import decompose_rows, decompose_tensor
+from salve_audit.sae.metrics import LEAST_R2
 
 EXPLAINED = 0.99  # of the held-out variance, by the components that are kept
 KEPT_ACCURACY = 0.998  # share of the head's held-out accuracy on them, below which the head's directions are added
+NEARLY_ALL = 0.98  # share of the held-out variance from which the goal is that for all of it
 RECURRENCE = 0.5  # squared cosine with what the other half of the samples finds, below which components are chance
 LEAST_LOSS, LOSS = 3.0, 0.25  # components, and share of the most that was gained, whose loss ends the search
 SMALLEST_VARIANCE = 1e-10  # of the largest component's, below which one is rounding
@@ -163,3 +165,11 @@ def _decompose(products: Float[Tensor, "s s"]) -> tuple[Tensor, Tensor]:
 
 def _living(values: Tensor) -> Tensor:
     return values > SMALLEST_VARIANCE * values[0]
+
+
+def find_goal(subspace: Subspace) -> float:
+    """R² of 0.9, or as much of what the components hold of unseen samples where that is clearly less than all.
+
+    Of few samples in many dimensions no autoencoder can learn more than the components that recur.
+    """
+    return LEAST_R2 * min(1.0, float(subspace.explained[-1]) / NEARLY_ALL)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from salve_audit.inputs.model.head.linear import LinearHead
-from salve_audit.sae.problem import find_goal, prepare_problem
+from salve_audit.sae.problem import prepare_problem
 from salve_audit.sae.settings import SaeSettings
-from salve_audit.sae.subspace import Subspace, find_subspace
+from salve_audit.sae.subspace import Subspace, find_goal, find_subspace
 
 
 def make_acts(n: int, d: int, planted: int, noise: float, seed: int = 0) -> torch.Tensor:
