@@ -23,6 +23,7 @@ from salve_audit.results.upgrade import upgrade
 from salve_audit.results.view import companions_of
 
 SEALED, UNSEALED, BROKEN = "sealed", "unsealed", "broken"
+CHANGED = "was changed after it was written: its digest is not that of its numbers"
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".onnx")
 _EMPTY: Mapping[str, Any] = {  # parts that no rule reads, and that are large
     "features": [],

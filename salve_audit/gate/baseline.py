@@ -1,27 +1,27 @@
 """Losses against a baseline: a paired bootstrap over the images that both audits have, corrected over classes.
 
 Accuracy and flip medians are compared image by image from both samples.parquet; seeds of the autoencoder are a second
-level of the bootstrap of flip medians. What audit.json holds only as an interval (image reliance, redundancy, damage)
-is compared by the intervals of both, as if they were independent: that is rather too wide, for the images are the same.
+level of the bootstrap of flip medians. What audit.json holds only as an interval is compared by the intervals of both
+(`salve_audit.gate.interval_losses`).
 """
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
 from typing import IO, TYPE_CHECKING
 
 from salve_audit.errors import ResultError, UsageError
 from salve_audit.gate.audit_file import BROKEN, UNSEALED, AuditFile
-from salve_audit.gate.estimates import AUDITED, Decision, Estimate, at_confidence, decide, unjudged, wilson
-from salve_audit.gate.measures import Dependence, find_dependences, measure
+from salve_audit.gate.estimates import Decision, Estimate, decide, unjudged
+from salve_audit.gate.interval_losses import compare_intervals
 from salve_audit.gate.policy import Policy, Setting
-from salve_audit.gate.review import Review, review_class
-from salve_audit.gate.rules import DAMAGE, DROP, FACTOR, MISMATCHES, REDUNDANCY, RELIANCE
+from salve_audit.gate.review import Review
+from salve_audit.gate.rules import DROP, MISMATCHES
 from salve_audit.results import AuditResult, ClassReliance
 from salve_audit.results.view import companions_of
 
@@ -30,11 +30,8 @@ if TYPE_CHECKING:
 
 N_DRAWS = 1000
 SAMPLES = "samples.parquet"
-BY_INTERVAL = {"image_reliance": RELIANCE, "redundancy": REDUNDANCY, "cross_class_damage": DAMAGE}
 PAIRED = ("accuracy", "alpha_hat")
-RISES = ("image_reliance", "global_factor", "cross_class_damage")  # measures of which more is worse
 LEAST_PAIRED = 30
-_Side = tuple[AuditResult, ClassReliance, tuple[Dependence, ...]]  # an audit, a class, what of it is accepted
 
 
 @dataclass(frozen=True)
@@ -176,7 +173,8 @@ def _measure_classes(name: str, policy: Policy, compared: Compared, seed: int) -
             estimate, p = _compare_paired(name, setting, policy, compared, (before, class_info), pairs, seed)
             yield _Loss(class_info.name, estimate, setting.limit, p)
         else:
-            estimate, p = _compare_intervals(name, setting, policy, compared, (before, class_info))
+            pair = (compared.old, before), (compared.new, class_info)
+            estimate, p = compare_intervals(name, setting, policy, compared.review, pair)
             yield _Loss(class_info.name, estimate, setting.limit, p)
 
 
@@ -301,115 +299,6 @@ def _draw_seeds(class_info: ClassReliance, rng: np.random.Generator) -> np.ndarr
     if len(reached) < 2 or not medians[0]:
         return np.ones(N_DRAWS)
     return rng.choice(np.array(reached), size=N_DRAWS) / medians[0]
-
-
-def _compare_intervals(
-    name: str, setting: Setting, policy: Policy, compared: Compared, classes: tuple[ClassReliance, ClassReliance]
-) -> tuple[Estimate, float]:
-    """A loss from two estimates with intervals: bounds by Newcombe's method 10, p-value from the nearer bound."""
-    sides = tuple(
-        (audit, part, _find_accepted(compared.review, audit, part, policy))
-        for audit, part in zip((compared.old, compared.new), classes, strict=True)
-    )
-    rules = [Setting(BY_INTERVAL[name], 0.0)] if name in BY_INTERVAL else _list_factors(sides)
-    losses = [_lose(name, rule, sides) for rule in rules]
-    if not losses:  # the cause, where nothing was measured at all
-        losses = [_lose(name, Setting(RELIANCE, 0.0), sides)]
-        if not losses[0].reason:
-            return unjudged("no global factor, but those that the review accepts, was measured in both audits"), 1.0
-    estimate = max(losses, key=lambda loss: (not loss.reason, not loss.screened, loss.low, loss.value))
-    if estimate.reason:
-        return estimate, 1.0
-    assert setting.limit is not None, "a limit is set"
-    p = min(1.0, estimate.looks * _p_from_interval(estimate, setting.limit))
-    return at_confidence(estimate, policy.confidence), p
-
-
-def _list_factors(sides: Sequence[_Side]) -> list[Setting]:
-    """Rules of the global factors that both audits measured and the review does not accept."""
-    old, new = (
-        [] if part.image_reliance is None else [each.name for each in part.image_reliance.factors if each.is_removed]
-        for _, part, _ in sides
-    )
-    accepted = {dependence.kind for dependence in sides[1][2] if dependence.concept is None}
-    return [Setting(FACTOR, 0.0, name=name) for name in old if name in new and name not in accepted]
-
-
-def _lose(name: str, rule: Setting, sides: Sequence[_Side]) -> Estimate:
-    """The loss of one measure, read by this rule, from the old audit to the new one."""
-    old, new = (measure(rule, *side) for side in sides)
-    if rule.kind in (FACTOR, RELIANCE):
-        names = set.intersection(*(_list_inserted(part) for _, part, _ in sides))
-        old, new = (_take_both_ways(rule, side, part, names) for side, part in zip(sides, (old, new), strict=True))
-    for part in (new, old):
-        if part.reason:
-            return part
-    if not (math.isfinite(old.value) and math.isfinite(new.value)):
-        return unjudged(f"{name} is beyond what was measured in one of the audits")
-    worse, better = (new, old) if name in RISES else (old, new)
-    value = worse.value - better.value
-    low = value - math.hypot(worse.value - worse.low, better.high - better.value)
-    high = value + math.hypot(worse.high - worse.value, better.value - better.low)
-    doubt = worse.doubt if name in RISES else ""  # chance explains what rose
-    n, looks = min(old.n, new.n), max(old.looks, new.looks)
-    screened = worse.screened if name in RISES else False
-    return Estimate(value, low, high, n, doubt=doubt, whole=old.whole, looks=looks, screened=screened)
-
-
-def _take_both_ways(rule: Setting, side: _Side, estimate: Estimate, inserted: Set[str]) -> Estimate:
-    """An audit's dependence, a global factor's taken as the smaller of what its removal and its insertion do.
-
-    A class that is recognised by what its images lack loses them to a removal, and makes nothing of an insertion; a
-    factor beside which another cue suffices is the other way round. Neither alone is a dependence that rose. Of factors
-    that are not `inserted` in both audits the removal counts.
-    """
-    result, class_info, accepted = side
-    reliance = class_info.image_reliance
-    is_of_a_region = rule.kind is RELIANCE and reliance is not None and reliance.concept is not None and not accepted
-    if estimate.reason or estimate.doubt or is_of_a_region:
-        return estimate
-    listed = [each for each in find_dependences(result, class_info) if each not in accepted and each.is_beyond_chance]
-    if rule.kind is FACTOR:
-        listed = [each for each in listed if each.kind == rule.name]
-    bounds = [_bound_both_ways(each, class_info) if each.kind in inserted else _bound(each) for each in listed]
-    value, low, high = max(bounds, default=(estimate.value, estimate.low, estimate.high))
-    if value >= estimate.value:
-        return estimate
-    return replace(estimate, value=value, low=low, high=high)
-
-
-def _list_inserted(class_info: ClassReliance) -> set[str]:
-    factors = () if class_info.image_reliance is None else class_info.image_reliance.factors
-    return {factor.name for factor in factors if factor.inserted is not None and factor.n_inserted}
-
-
-def _bound(dependence: Dependence) -> tuple[float, float, float]:
-    return dependence.drop, dependence.low, dependence.high
-
-
-def _bound_both_ways(dependence: Dependence, class_info: ClassReliance) -> tuple[float, float, float]:
-    """The smaller of a factor's removal and insertion, with its bounds."""
-    assert class_info.image_reliance is not None, "it was inserted"
-    factor = next(each for each in class_info.image_reliance.factors if each.name == dependence.kind)
-    assert factor.inserted is not None, "it was inserted"
-    bounds = wilson(round(factor.inserted * factor.n_inserted), factor.n_inserted)
-    value, low, high = map(min, _bound(dependence), (factor.inserted, *bounds))
-    return value, low, high
-
-
-def _find_accepted(
-    review: Review | None, result: AuditResult, class_info: ClassReliance, policy: Policy
-) -> tuple[Dependence, ...]:
-    return () if review is None else review_class(review, result, class_info, policy.strong).accepted
-
-
-def _p_from_interval(estimate: Estimate, limit: float) -> float:
-    """One-sided p-value of a value of at most the limit, the half-width towards it taken for 1.96 deviations."""
-    half = estimate.value - estimate.low
-    if half <= 0:
-        return 0.0 if estimate.value > limit else 1.0
-    z = (estimate.value - limit) / half * NormalDist().inv_cdf(0.5 + AUDITED / 2)
-    return 1 - NormalDist().cdf(z)
 
 
 def _decide_overall(setting: Setting, policy: Policy, compared: Compared) -> tuple[Estimate, Decision]:

@@ -10,6 +10,7 @@ import dataclasses
 import math
 
 from salve_audit.gate.estimates import Decision, allow_for
+from salve_audit.gate.names import name_some
 from salve_audit.gate.policy import Policy, Setting
 from salve_audit.gate.rules import DROP, KINDS, SHORTCUT
 from salve_audit.results import AuditResult, ClassReliance, Rule, Verdict
@@ -79,5 +80,5 @@ def describe_second_looks(rules: tuple[Rule, ...], result: AuditResult, confiden
     if not again:
         return None
     level = allow_for(confidence, LOOKS)
-    named = ", ".join(again[:5]) + (f" and {len(again) - 5} more" if len(again) > 5 else "")
+    named = name_some(again, 5)
     return f"examined a second time, since the first did not decide: {named}; judged at a confidence of {level:g}"

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from salve_audit.errors import ResultError
-from salve_audit.gate.audit_file import BROKEN, AuditFile
+from salve_audit.gate.audit_file import BROKEN, CHANGED, AuditFile
 from salve_audit.gate.estimates import Estimate
 from salve_audit.gate.measures import measure, measure_share
+from salve_audit.gate.names import name_some
 from salve_audit.gate.policy import CONFIDENCE, MAX_SKIPPED, Setting
 from salve_audit.gate.rules import ACCURACY, ALPHA_HAT, FACTOR, NULL_P, REDUNDANCY, RELIANCE, WARNING, RuleKind
 from salve_audit.results import AuditResult, ClassReliance
@@ -44,9 +45,9 @@ class _Proposal:
     """The limits of one rule.
 
     Attributes:
+        setting: the rule, without a limit.
         base: of all classes that have none of their own; None: nothing could break it.
-        own: limits of the classes that hold, or could hold, another one.
-        most: classes of which there are too many to be named.
+        own: limits of the classes by themselves.
         today: of the class that is nearest to the limit.
     """
 
@@ -94,15 +95,14 @@ def check_source(file: AuditFile) -> None:
     if file.stale is not None:
         raise ResultError(str(file.path), f"is stale: {file.stale}")
     if file.digest == BROKEN:
-        raise ResultError(str(file.path), "was changed after it was written: its digest is not that of its numbers")
+        raise ResultError(str(file.path), CHANGED)
 
 
 def list_relaxed(result: AuditResult) -> Iterator[str]:
     """What a proposed policy does not ask for, since the audit does not hold it."""
     missing = list_missing(result)
     if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        yield f"allow_missing: no audit images of {', '.join(missing[:3])}{more}"
+        yield f"allow_missing: no audit images of {name_some(missing, 3)}"
     if not result.sae.satisfied:
         yield "require_autoencoder = false: the autoencoder misses its own goal"
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from salve_audit.gate.names import name_some
 from salve_audit.gate.rules import ERROR, SHORTHANDS, SWITCH, RuleKind
 
 WARN, FAIL, PASS, SKIP = "warn", "fail", "pass", "skip"
@@ -175,7 +176,9 @@ class Policy:
                 yield setting.words if setting.kind.value == SWITCH else f"{setting.words} {_number(setting.limit)}"
         if names:
             words = next(setting.kind.words for setting in self.settings if setting.kind.key == key)
-            yield f"{words} " + ", ".join(f"{_list_some(part)} {_number(limit)}" for limit, part in names.items())
+            yield f"{words} " + ", ".join(
+                f"{name_some(part, MOST_NAMED)} {_number(limit)}" for limit, part in names.items()
+            )
 
     @property
     def in_image(self) -> bool:
@@ -211,11 +214,6 @@ class Policy:
 
 def _needs_image(setting: Setting) -> bool:
     return setting.limit is not None and (setting.kind.in_image or setting.name in ("image_reliance", "redundancy"))
-
-
-def _list_some(names: list[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def _number(limit: float) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from salve_audit.errors import OutputError
 from salve_audit.gate.review import Entry, Review
+from salve_audit.gate.whole_file import write_whole
 from salve_audit.results.looks import ConceptLook, is_same_look
 from salve_audit.results.reviewable import REGION, quote
 
@@ -65,14 +64,6 @@ def write_review(review: Review) -> None:
     """
     path = Path(review.path)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=".salve-", dir=path.parent)
-        try:
-            with open(handle, "w", encoding="utf-8") as file:
-                file.write(render_review(review.entries))
-            Path(temporary).chmod(0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_whole(path, render_review(review.entries))
     except OSError as error:
         raise OutputError(str(path), f"cannot be written ({error.strerror})") from error

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from salve_audit.errors import UsageError
-from salve_audit.gate.audit_file import BROKEN, UNSEALED, AuditFile, check_model, read_audit_file
+from salve_audit.gate.audit_file import BROKEN, CHANGED, UNSEALED, AuditFile, check_model, read_audit_file
 from salve_audit.gate.baseline import (
     Compared,
     Samples,
@@ -145,7 +145,7 @@ def _find_baseline_problems(baseline: AuditFile) -> Iterator[str]:
     if baseline.stale is not None:
         yield f"the baseline {baseline.path} is stale: {baseline.stale}"
     if baseline.digest == BROKEN:
-        yield f"the baseline {baseline.path} was changed after it was written: its digest is not that of its numbers"
+        yield f"the baseline {baseline.path} {CHANGED}"
     for contradiction in find_contradictions(baseline.result):
         yield f"in the baseline, {contradiction}"
     for note in find_distrust(baseline.result.notes):
@@ -198,7 +198,7 @@ def _find_file_problems(request: Request, file: AuditFile, allowed: tuple[str, .
     if file.stale is not None:
         problems.append(f"the results in {file.folder} are stale: {file.stale}")
     if file.digest == BROKEN:
-        problems.append("audit.json was changed after it was written: its digest is not that of its numbers")
+        problems.append(f"audit.json {CHANGED}")
     if file.digest == UNSEALED and "digest" not in allowed:
         why = "audit.json carries no digest over its numbers: an earlier version wrote it, or it was edited"
         problems.append(f"{why} (--allow-mismatch digest judges it nevertheless)")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 
+from salve_audit.gate.names import name_some
 from salve_audit.gate.policy import Policy, Setting, fits
 from salve_audit.gate.recompute import find_contradictions
 from salve_audit.gate.review import Review
@@ -37,9 +38,9 @@ def _find_missing_classes(result: AuditResult, policy: Policy) -> Iterator[str]:
     present = {class_info.name for class_info in result.classes if class_info.n > 0}
     missing = [name for name in result.data.classes if name not in present and not policy.may_miss(name)]
     if missing:
-        verb = "has" if len(missing) == 1 else "have"
+        verb, named = "has" if len(missing) == 1 else "have", name_some(missing, MOST_NAMED)
         yield (
-            f"{len(missing)} of {len(result.data.classes)} classes {verb} no audit images: {_names(missing)} "
+            f"{len(missing)} of {len(result.data.classes)} classes {verb} no audit images: {named} "
             "(allow_missing in the policy names classes that may be missing)"
         )
     if not present:
@@ -73,7 +74,8 @@ def _find_unreviewable(result: AuditResult, policy: Policy) -> Iterator[str]:
         return
     missing = [part.name for part in result.classes if part.n > 0 and part.image_reliance is None]
     if missing:
-        yield f"the review needs image reliance, which was not measured for {len(missing)} classes: {_names(missing)}"
+        named = name_some(missing, MOST_NAMED)
+        yield f"the review needs image reliance, which was not measured for {len(missing)} classes: {named}"
 
 
 def _rests(setting: Setting) -> bool:
@@ -112,8 +114,3 @@ def find_strangers(result: AuditResult, review: Review | None) -> tuple[str, ...
     entries = () if review is None else review.entries
     strangers = dict.fromkeys(part.class_name for part in entries if part.class_name not in result.data.classes)
     return tuple(f"the review has an entry for {name!r}, and no class of the audit is called so" for name in strangers)
-
-
-def _names(names: list[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more

@@ -17,6 +17,7 @@ from salve_audit.gate.measures import (
     measure_share,
     why_no_reliance,
 )
+from salve_audit.gate.names import name_some
 from salve_audit.gate.policy import FAIL, SKIP, WARN, Exemption, Policy, Setting
 from salve_audit.gate.review import SHORTCUT as ENTRY_SHORTCUT
 from salve_audit.gate.review import Review, ReviewedClass, review_class
@@ -204,7 +205,7 @@ class _Judgement:
                 continue
             marked[key] = "error"
             rules_of.setdefault(_say_unjudged(own, judged, max(1, needed)), []).append(own[0].rule)
-        self.problems += [f"{_name_some(named)}: {said}" for said, named in rules_of.items()]
+        self.problems += [f"{name_some(named, 3, '; ')}: {said}" for said, named in rules_of.items()]
         return [replace(rule, effect=marked[_group_of(rule)]) if rule.effect == "unjudged" else rule for rule in rules]
 
     def _count_needed(self, n: int, n_not_thin: int) -> int:
@@ -363,11 +364,6 @@ def _say_unjudged(rules: Sequence[Rule], judged: int, needed: int) -> str:
     verb = "no class could be judged" if judged == 0 else f"{judged} classes could be judged, {needed} are needed"
     reasons = f" ({first}{more})" if missing else f", and the rule concerns {len(rules)}"
     return f"{verb}{reasons}"
-
-
-def _name_some(rules: Sequence[str]) -> str:
-    more = f" and {len(rules) - 3} more" if len(rules) > 3 else ""
-    return "; ".join(rules[:3]) + more
 
 
 def _identify(result: AuditResult, dependence: Dependence) -> str:

@@ -57,9 +57,14 @@ class FactorEffect:
         return bool(self.n) or (self.low, self.high) != (0.0, 1.0)
 
     @property
+    def is_inserted(self) -> bool:
+        """True for a factor that was put into images of other classes; files of before do not say into how many."""
+        return self.inserted is not None and self.n_inserted > 0
+
+    @property
     def is_inserted_in_vain(self) -> bool:
         """True where inserting it does no more than another class's: the class may be known by what its images lack."""
-        return self.n_inserted > 0 and self.inserted_excess_low is not None and self.inserted_excess_low <= 0
+        return self.is_inserted and self.inserted_excess_low is not None and self.inserted_excess_low <= 0
 
     @property
     def strength(self) -> float:

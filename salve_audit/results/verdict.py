@@ -43,6 +43,11 @@ class Rule:
         if not self.effect:
             object.__setattr__(self, "effect", _EFFECTS.get(self.outcome, "error"))
 
+    @property
+    def is_skipped_factor(self) -> bool:
+        """True of the check on one of the many global factors, where it was skipped."""
+        return self.effect == "skip" and self.key.startswith("max_global_factor.")
+
 
 @dataclass(frozen=True)
 class Verdict:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from salve_audit.gate.output.junit import render_junit
 from salve_audit.gate.output.markdown import MOST_BYTES, render_markdown
 from salve_audit.gate.output.sarif import render_sarif
 from salve_audit.gate.output.text import render_text
+from salve_audit.gate.whole_file import write_whole
 from salve_audit.results import Verdict
 from salve_audit.results.schema import to_dict
 
@@ -115,12 +115,7 @@ def _write(target: Target, path: Path, text: str) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.write(text)
         return
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, text)
 
 
 def _render(name: str, verdict: Verdict, place: str) -> str:

@@ -34,7 +34,7 @@ def _fold_skipped(rules: Sequence[Rule]) -> Iterator[Rule]:
     """Of the many global factors of a class that were skipped, one check."""
     skipped: dict[tuple[str, str], list[Rule]] = {}
     for rule in rules:
-        if rule.effect == "skip" and rule.key.startswith(f"{FACTOR.key}."):
+        if rule.is_skipped_factor:
             skipped.setdefault((rule.class_name, rule.why), []).append(rule)
         else:
             yield rule

@@ -64,7 +64,7 @@ def effect_of(rule: Rule) -> str:
 
 def _open_rules(rules: Sequence[Rule]) -> tuple[str, ...]:
     """Classes that are undecided or were not judged, by limit where there are several."""
-    rules = [rule for rule in rules if not (rule.effect == "skip" and rule.key.startswith("max_global_factor."))]
+    rules = [rule for rule in rules if not rule.is_skipped_factor]
     kinds = distinct(rule.rule for rule in rules)
     failed = {rule.class_name for rule in rules if effect_of(rule) == "fail"}
     said = []
