@@ -61,9 +61,9 @@ def draw_lane(lane: Lane) -> Markup:
     return _svg(HEIGHT, lane.description, parts)
 
 
-def draw_percent_axis() -> Markup:
-    """The axis of shares: numbers alone but for the last, so that none touches the next."""
-    return draw_lane_axis([(v / 100, str(v)) for v in (0, 25, 50, 75)] + [(1.0, percent(1.0, 1))])
+def draw_percent_axis(step: int = 25) -> Markup:
+    """The axis of shares, every `step` %: numbers alone but for the last, so that none touches the next."""
+    return draw_lane_axis([(v / 100, str(v)) for v in range(0, 100, step)] + [(1.0, percent(1.0, 1))])
 
 
 def draw_lane_axis(ticks: Sequence[tuple[float, str]]) -> Markup:

@@ -43,7 +43,7 @@ def build_changes(
         "headline": _headline(comparison),
         "mismatches": comparison.mismatches,
         "pairing": say(comparison.pairing),
-        "axis": draw_percent_axis(),
+        "axis": draw_percent_axis(50),  # its lanes are narrow
         "rows": shown,
         "cut": say("The first {n} of {total}.", n=len(shown), total=len(rows)) if len(shown) < len(rows) else "",
     }
