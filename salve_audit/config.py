@@ -24,6 +24,7 @@ from salve_audit.options import (
     Option,
     check_options,
     declared_options,
+    name_unknown,
 )
 from salve_audit.sae.variant_names import AUTO, SUPERVISED, VARIANT_NAMES
 
@@ -41,6 +42,7 @@ SECTIONS = AUDITED, MEASURED, WRITTEN, LIMITS, MACHINE = (
 )
 
 
+@name_unknown
 @dataclass(frozen=True)
 class AuditConfig:
     """Options of an audit, validated once and named as the flags of the command line.
@@ -69,7 +71,13 @@ class AuditConfig:
     ]
     data: Annotated[
         str | Path | None,
-        Option("The labelled images; none for a file of arrays.", AUDITED, place=ARGUMENT, provenance=False),
+        Option(
+            "The labelled images; none for a file of arrays. Class folders and manifests may lie under a URL (s3://, "
+            "gs://).",
+            AUDITED,
+            place=ARGUMENT,
+            provenance=False,
+        ),
     ] = None
     arch: Annotated[
         str | None,
@@ -194,7 +202,8 @@ class AuditConfig:
     engine: Annotated[
         str,
         Option(
-            "Who runs the backbone pass: this process, or the workers of a Ray cluster (docs/scale.md).",
+            "Who runs the backbone pass, trainings by seed, thresholds by class and image reliance: this process, or a "
+            "Ray cluster (docs/scale.md).",
             MACHINE,
             choices=("local", "ray"),
             provenance=False,
@@ -206,7 +215,7 @@ class AuditConfig:
             "Address of the Ray cluster; auto is one that runs on this machine.",
             MACHINE,
             metavar="ADDRESS",
-            unset="one is started for the pass",
+            unset="one is started for the audit",
             provenance=False,
         ),
     ] = None
@@ -363,7 +372,7 @@ class AuditConfig:
     cache: Annotated[
         str | Path | None,
         Option(
-            "Folder in which activations and the results of stages are kept for the next audit.",
+            "Folder, or URL (s3://, gs://), where activations and results of stages are kept for the next audit.",
             MACHINE,
             metavar="DIR",
             unset="the user's cache folder",

@@ -4,6 +4,7 @@
 
     SalveError                 exit code 2; carries what, why and an optional hint
     ├── UsageError             an option or configuration value is wrong
+    │   └── ArrayError         arrays do not fit each other; a ValueError, too
     ├── CheckpointError        the model file cannot be read or does not fit its architecture
     │   ├── HeadError          no final linear layer could be found and verified
     │   └── DeepEditError      no edit of the layers before the head is known for this network, or for this feature
@@ -47,6 +48,10 @@ class SalveError(Exception):
 
 class UsageError(SalveError):
     """An option or configuration value is wrong."""
+
+
+class ArrayError(UsageError, ValueError):
+    """Arrays that were handed over do not fit each other, or hold what they must not."""
 
 
 class CheckpointError(SalveError):

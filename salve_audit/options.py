@@ -11,16 +11,18 @@ import dataclasses
 import difflib
 import functools
 import logging
+import math
 import types
 import typing
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from salve_audit.errors import UsageError
 
 log = logging.getLogger(__name__)
+Owner = TypeVar("Owner")
 
 ARGUMENT = "argument"  # a positional argument of the command
 FLAG = "flag"  # a flag of the command line and a key of a TOML file
@@ -184,6 +186,8 @@ class DeclaredOption:
             raise UsageError(self.name, mismatch, hint=f"write [{value!r}]" if is_single else None)
         if value is None:
             return
+        if isinstance(value, float) and self.about.least is not None and not self._is_bounded(value):
+            raise UsageError(self.name, f"expected a finite number, got {value}")
         choices, least, most = self.about.choices, self.about.least, self.about.most
         for item in value if self.kind.listed else (value,):
             if choices and item not in choices:
@@ -192,6 +196,10 @@ class DeclaredOption:
             raise UsageError(self.name, f"{value} is below {least}")
         if most is not None and value > most:
             raise UsageError(self.name, f"{value} is above {most}")
+
+    def _is_bounded(self, value: float) -> bool:
+        """False for NaN, and for infinity where audit.json, which cannot hold it, records the value."""
+        return math.isfinite(value) or (math.isinf(value) and not self.about.provenance)
 
 
 @functools.cache
@@ -216,16 +224,45 @@ def flag_options(owner: type) -> Mapping[str, DeclaredOption]:
 
 
 def check_options(owner: type, config: object) -> None:
-    """Checks every option of an instance of the dataclass by itself; lists become tuples.
+    """Checks every option of an instance of the dataclass by itself; lists become tuples, numpy's numbers Python's.
 
     Raises:
         UsageError: a value has the wrong type, is none of the choices or out of range; names the option.
     """
     for name, option in declared_options(owner).items():
-        value = getattr(config, name)
+        given = getattr(config, name)
+        value = _without_numpy(given)
         option.check(value)
         if isinstance(value, list):
-            object.__setattr__(config, name, tuple(value))
+            value = tuple(value)
+        if value is not given:
+            object.__setattr__(config, name, value)
+
+
+def _without_numpy(value: Any) -> Any:
+    """A scalar of numpy as Python's own; this module does not load numpy."""
+    return value.item() if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0 else value
+
+
+def name_unknown(owner: type[Owner]) -> type[Owner]:
+    """Lets a dataclass of options refuse keywords that are none, and a missing one, as it refuses wrong values."""
+    generated = owner.__init__
+    required = [each.name for each in dataclasses.fields(owner) if each.default is dataclasses.MISSING]  # type: ignore[arg-type]
+
+    @functools.wraps(generated)
+    def initialise(self: Owner, *values: Any, **options: Any) -> None:
+        known = declared_options(owner)  # type: ignore[arg-type]
+        for key in options:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=3)
+                raise UsageError(key, "is no option", hint=f"options: {', '.join(near or known)}")
+        missing = next((name for name in required[len(values) :] if name not in options), None)
+        if missing is not None:
+            raise UsageError(missing, "is missing")
+        generated(self, *values, **options)
+
+    owner.__init__ = initialise  # type: ignore[method-assign, assignment]
+    return owner
 
 
 def read_table(owner: type, table: Mapping[str, Any], source: str) -> dict[str, Any]:

@@ -87,9 +87,10 @@ def _refuse_code(settings: Mapping[str, Any], source: str) -> None:
 
 
 def _relative_to(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """Paths in a file of a folder above the working one are relative to that folder."""
+    """Paths in a file of a folder above the working one are relative to that folder; URLs are not."""
     options = declared_options(AuditConfig)
     paths = {name for name in settings if Path in options[name].kind.types and name != "policy"}
+    paths = {name for name in paths if "://" not in str(settings[name])}
     return {name: str(folder / value) if name in paths else value for name, value in settings.items()}
 
 

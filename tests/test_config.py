@@ -50,6 +50,7 @@ def test_options_are_flags_and_keys_but_for_the_arguments_and_the_progress_bar()
 def test_provenance_holds_what_changes_the_measurements() -> None:
     without = {"model", "data", "classes", "out", "format", "workers", "cache", "cache_limit", "use_cache"}
     without |= {"keep_activations", "policy", "baseline", "pdf", "paper", "lang", "anonymise", "engine", "ray_address"}
+    without |= {"allow_mismatch"}
     recorded = described(AuditConfig("m", "d", sae="supervised", attributes=("a",)))
     assert set(recorded) == set(OPTIONS) - without - {"progress"}
     assert recorded["attributes"] == ["a"]

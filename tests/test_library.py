@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import salve_audit
@@ -83,6 +84,10 @@ def test_results_are_values() -> None:
         ({"batch_size": 0}, "batch_size: 0 is below 1"),
         ({"seed": 10**20}, "seed: 100000000000000000000 is above"),
         ({"n_latents": 10**8}, "n_latents: 100000000 is above 1048576"),
+        ({"sae_budget": float("nan")}, "sae_budget: expected a finite number, got nan"),
+        ({"sae_budget": float("inf")}, "sae_budget: expected a finite number, got inf"),
+        ({"cache_limit": float("nan")}, "cache_limit: expected a finite number, got nan"),
+        ({"limits": 5}, "limits: is no option"),
         ({"fail_under": float("inf")}, "fail_under: inf is not a positive number"),
     ],
 )
@@ -92,6 +97,18 @@ def test_a_configuration_is_validated_once_and_names_the_key(change: dict, messa
     assert str(raised.value).startswith(message)
     assert isinstance(raised.value, SalveError)
     assert raised.value.exit_code == 2
+
+
+def test_numbers_of_numpy_are_numbers_and_a_model_is_needed() -> None:
+    config = AuditConfig(model="m", data="d", limit=np.int64(5), sae_budget=np.float32(2), images=np.bool_(False))
+    assert [type(value) for value in (config.limit, config.sae_budget, config.images)] == [int, float, bool]
+    with pytest.raises(UsageError, match="limit: expected int, got float"):
+        AuditConfig(model="m", limit=np.float64(5))
+    with pytest.raises(UsageError, match="model: is missing"):
+        AuditConfig(data="d")  # type: ignore[call-arg]
+    with pytest.raises(UsageError) as raised:
+        AuditConfig("m", limits=5)  # type: ignore[call-arg]
+    assert "limit" in str(raised.value.hint)
 
 
 def damaged(change: Callable[[dict], object]) -> str:

@@ -33,6 +33,8 @@ import numpy as np
 from jaxtyping import Float
 
 from salve_audit.activations.lock import EntryLock, Owner, can_lock, find_owner, take_lock
+from salve_audit.activations.remote_cache import RemoteCache
+from salve_audit.activations.remote_shards import RemoteShards
 from salve_audit.activations.shards import ACTS, SHARDS, Progress, ShardWriter
 from salve_audit.errors import CacheError, OutputError
 from salve_audit.inputs.cache_dir import user_cache_dir
@@ -124,14 +126,15 @@ class EntryWriter:
     A pass that is killed, or whose process ends without either, is resumed as a suspended one.
     """
 
-    def __init__(self, cache_dir: Path, key: str) -> None:
-        """Claims an interrupted pass with the same key, or starts a new one.
+    def __init__(self, cache_dir: Path, key: str, remote: RemoteCache | None = None) -> None:
+        """Claims an interrupted pass with the same key, here or in `remote`, or starts a new one.
 
         Raises:
             OutputError: the folder cannot be written.
         """
-        self.cache_dir, self.final = cache_dir, cache_dir / key
+        self.cache_dir, self.final, self.remote = cache_dir, cache_dir / key, remote
         self.partial = cache_dir / f"{key}{PARTIAL}"
+        self.sent = None if remote is None else RemoteShards(remote, self.partial)
         with as_output_error(cache_dir):
             cache_dir.mkdir(parents=True, exist_ok=True)
             _sweep(cache_dir)
@@ -141,6 +144,8 @@ class EntryWriter:
                 if self.lock is None and not can_lock(cache_dir):
                     with contextlib.suppress(OSError):  # there is none, or another process was faster
                         os.rename(self.partial, self.work)
+                if self.sent is not None:
+                    self.sent.restore(self.work)
                 self.shards = ShardWriter(self.work)
             except BaseException:
                 self._release()
@@ -167,6 +172,8 @@ class EntryWriter:
             written = self.shards.append(acts, advanced)
         if written and self.lock is not None:
             self.lock.touch()
+        if written and self.sent is not None:
+            self.sent.send(self.work)
 
     def finish(self) -> None:
         """Completes the files and renames the folder to its key; an entry that is there gives way.
@@ -180,6 +187,10 @@ class EntryWriter:
             _replace(self.work, self.final)
             (self.final / SHARDS).unlink(missing_ok=True)
         self._release()
+        if self.remote is not None and self.sent is not None:
+            for name in (ACTS, META):  # the last one tells that both are there
+                self.remote.send(self.final / name)
+            self.sent.remove()
         size = (self.final / ACTS).stat().st_size
         logger.info("activations cached: %.1f MB in %s", size / 1e6, self.final)
 
@@ -189,6 +200,8 @@ class EntryWriter:
             return self.discard()
         with contextlib.suppress(OSError):
             self.shards.flush()
+            if self.sent is not None:
+                self.sent.send(self.work)
         try:
             self.shards.close()
             if self.work != self.partial:

@@ -18,6 +18,7 @@ from salve_audit.activations.backbone import Engine, PassSettings, is_out_of_mem
 from salve_audit.activations.cache import (
     FULL,
     HINT,
+    META,
     PARTIAL,
     EntryWriter,
     SuspendedError,
@@ -33,6 +34,7 @@ from salve_audit.activations.device import choose_workers
 from salve_audit.activations.fingerprint import Fingerprint, compute_fingerprint
 from salve_audit.activations.images import LoaderSettings, load_batch
 from salve_audit.activations.precision import PROBED, choose_precision, describe_machine, needs_probe
+from salve_audit.activations.remote_cache import RemoteCache
 from salve_audit.activations.room import SPARE_BYTES, available_memory, check_room, describe_bytes, fit_batches
 from salve_audit.activations.shards import ACTS, Progress
 from salve_audit.activations.spread import spread_rows
@@ -62,6 +64,7 @@ class ExtractSettings:
             temporary folder stays).
         advance: is told how many images of how many are done.
         engine: who runs the batches; None: this process.
+        remote: what `cache_dir` is the folder of, where the cache lies under a URL.
     """
 
     batch_size: int | None = None
@@ -71,6 +74,7 @@ class ExtractSettings:
     cache_dir: Path | None = None
     advance: Callable[[int, int], None] | None = None
     engine: Engine | None = None
+    remote: RemoteCache | None = None
 
 
 def extract(classifier: Classifier, imageset: ImageSet, settings: ExtractSettings) -> Activations:
@@ -96,7 +100,7 @@ def extract(classifier: Classifier, imageset: ImageSet, settings: ExtractSetting
     with as_output_error(Path(tempfile.gettempdir())):
         folder = Path(tempfile.mkdtemp(prefix="salve-audit-"))
     try:
-        return _extract_cached(classifier, imageset, replace(settings, cache_dir=folder), fingerprint)
+        return _extract_cached(classifier, imageset, replace(settings, cache_dir=folder, remote=None), fingerprint)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -108,6 +112,8 @@ def _extract_cached(
     assert cache_dir is not None, "extract chooses a folder"
     precision = _choose_precision(classifier, imageset, settings, fingerprint)
     fingerprint = fingerprint.at(precision.name)
+    if settings.remote is not None:
+        settings.remote.fetch_whole(cache_dir / fingerprint.key, META)
     entry = _read_or_wait(cache_dir, fingerprint.key)
     from_cache = entry is not None
     if entry is None:
@@ -184,7 +190,7 @@ def _compute_missing(classifier: Classifier, imageset: ImageSet, settings: Extra
     pass_settings = _plan_pass(classifier, settings)
     while True:
         try:
-            _compute_entry(classifier, imageset, pass_settings, EntryWriter(cache_dir, key))
+            _compute_entry(classifier, imageset, pass_settings, EntryWriter(cache_dir, key, settings.remote))
             return read_entry(cache_dir, key)
         except (CheckpointError, MemoryError, RuntimeError) as error:
             if not _is_short_of_memory(error) or pass_settings.least:

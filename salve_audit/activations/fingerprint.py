@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from salve_audit.inputs.data.imageset import ImageSet
-from salve_audit.inputs.data.sources.source import ImageSource
+from salve_audit.inputs.data.sources.source import ImageSource, count_readers
 from salve_audit.inputs.data.sources.verified import digest_image
 
 if TYPE_CHECKING:  # images are hashed without torch
@@ -89,8 +89,9 @@ def hash_weights(model: nn.Module) -> str:
 
 def hash_images(source: ImageSource, keys: Sequence[str]) -> list[str]:
     """sha256 of each image's contents, in order; the reason where one cannot be read."""
-    tasks = [keys[start : start + FILES_PER_TASK] for start in range(0, len(keys), FILES_PER_TASK)]
-    pool = ThreadPoolExecutor(N_THREADS)
+    step = FILES_PER_TASK if count_readers(source) == 1 else 1
+    tasks = [keys[start : start + step] for start in range(0, len(keys), step)]
+    pool = ThreadPoolExecutor(max(N_THREADS, count_readers(source)))
     try:
         parts = pool.map(lambda task: [digest_image(source, key) for key in task], tasks)
         return [digest for part in parts for digest in part]

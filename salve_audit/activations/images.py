@@ -7,6 +7,7 @@ import multiprocessing
 import signal
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from salve_audit.errors import DataError
 from salve_audit.inputs.data.decoding import decode_image, describe_image_error
-from salve_audit.inputs.data.sources.source import ImageSource
+from salve_audit.inputs.data.sources.source import ImageSource, count_readers
 from salve_audit.inputs.model.transform import build_transform
 from salve_audit.results.transform import UPRIGHT, TransformSpec
 
@@ -107,8 +108,12 @@ def build_loader(
 
 
 def read_batch(dataset: ImageDataset, positions: Sequence[int]) -> Batch:
-    """Reads and prepares the images at these positions as one batch, in the caller's thread."""
-    return collate([dataset[position] for position in positions])
+    """Reads and prepares the images at these positions as one batch; in the caller's thread, but where readers pay."""
+    n_readers = count_readers(dataset.source)
+    if n_readers == 1:
+        return collate([dataset[position] for position in positions])
+    with ThreadPoolExecutor(n_readers) as pool:
+        return collate(list(pool.map(dataset.__getitem__, positions)))
 
 
 def load_batch(source: ImageSource, paths: Sequence[str], spec: TransformSpec, settings: LoaderSettings) -> Batch:

@@ -107,7 +107,7 @@ def _open_pool(
     options = {"num_cpus": 1, "num_gpus": int(kind == "GPU")}
     plain = replace(settings, advance=None, engine=None)  # neither can be sent
     try:
-        with _sending_user_code(ray, classifier):
+        with sending_user_code(ray, classifier):
             shared = [ray.put(item) for item in (replace(classifier, notes=()), source, plain)]
     except Exception as error:  # the network's own code may refuse to be sent in many ways
         why = f"the network cannot be sent to other processes ({summarise_error(error)})"
@@ -119,7 +119,7 @@ def _open_pool(
 
 
 @contextmanager
-def _sending_user_code(ray: Any, classifier: Classifier) -> Iterator[None]:
+def sending_user_code(ray: Any, classifier: Classifier) -> Iterator[None]:
     """Sends modules that the user named as files with the network: workers could not import them by name."""
     names = {kind.__module__ for module in classifier.model.modules() for kind in type(module).__mro__}
     own = [sys.modules[name] for name in sorted(names) if name.startswith(USER_CODE) and name in sys.modules]

@@ -58,7 +58,7 @@ class ActorPool:
         Raises:
             ray.exceptions.RayError: a call raises, or its worker is lost at every try.
         """
-        for _ in range(self.n):
+        while len(self._live) + len(self._coming) < self.n:
             self._start()
         self._admit()
         for call in calls:

@@ -6,6 +6,7 @@ It is found without loading torch, so that ``salve-audit cache`` answers at once
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import shutil
 import struct
@@ -20,10 +21,13 @@ from pathlib import Path
 import numpy as np
 
 from salve_audit.activations.cache import ABANDONED_S, META, PARTIAL, default_cache_dir, find_worker
+from salve_audit.activations.remote_cache import RemoteCache
 from salve_audit.activations.shards import ACTS
 from salve_audit.errors import CacheError
+from salve_audit.inputs.remote import RemoteFolder, is_url
 
 STAGES, SUFFIX, PARTS = "stages", ".npz", ".parts"
+REMOTE = "remote"  # folder of the folders of caches that lie under URLs
 ABOUT = "about"  # name of the text in a result's file that says what it is about
 DAMAGED = (  # whatever zipfile and numpy raise for a file that is not what it was
     *(CacheError, OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, SyntaxError, OverflowError),
@@ -57,13 +61,26 @@ class CacheEntry:
 
 
 def find_cache_dir(given: str | Path | None) -> Path | None:
-    """The folder that is given, else the user's; None where the user has no home."""
+    """The folder that is given, else the user's; for a URL one inside of that. None where the user has no home."""
+    if is_url(given):
+        home = find_cache_dir(None)
+        return None if home is None else home / REMOTE / hashlib.sha256(str(given).encode()).hexdigest()[:16]
     if given is not None:
         return Path(given)
     try:
         return default_cache_dir()
     except RuntimeError:  # neither HOME nor an entry in the list of users
         return None
+
+
+def find_remote(given: str | Path | None) -> RemoteCache | None:
+    """The cache that a URL names, with its folder on this machine; None: it is a folder.
+
+    Raises:
+        UsageError: the package for such URLs is not installed.
+    """
+    folder = find_cache_dir(given)
+    return RemoteCache(folder, RemoteFolder.open(str(given))) if is_url(given) and folder is not None else None
 
 
 def list_entries(folder: Path) -> list[CacheEntry]:

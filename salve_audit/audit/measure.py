@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 
 from salve_audit.activations.device import choose_device
 from salve_audit.activations.memory import keeping_freed_memory
+from salve_audit.activations.ray_cluster import connected
 from salve_audit.activations.store import Activations
 from salve_audit.audit.assemble import StageResults, assemble
 from salve_audit.audit.first_result import tell_sensitivity
@@ -141,6 +143,15 @@ def measure(
         data_key=subject.data_key,
         settled=runner.settled,
     )
+
+
+def on_cluster(config: AuditConfig) -> AbstractContextManager[object]:
+    """A connection to the cluster that the configuration names, for all stages of a block; nothing where it names none.
+
+    Raises:
+        UsageError: Ray is not installed, or there is no such cluster.
+    """
+    return connected(config.ray_address) if config.engine == "ray" else nullcontext()
 
 
 def _look_again(

@@ -60,7 +60,7 @@ def find_audit(config: AuditConfig, cache: StageCache) -> KeptResult | None:
     settings_key = hash_settings(config)
     if cache.folder is None or settings_key is None:
         return None
-    if not any(cache.folder.glob(f"stages/{AUDIT}/{settings_key}-*")):
+    if not cache.may_hold(AUDIT, f"{settings_key}-"):
         return None  # nothing is read of the images where no audit with these settings was kept
     try:
         data_key = _find_data_key(config)
@@ -87,7 +87,7 @@ def _find_data_key(config: AuditConfig) -> str:
     """As `Subject.data_key`."""
     if config.data is None:
         return ""
-    images = load_images(Path(config.data), seed=config.seed, limit=config.limit, follow_links=config.follow_links)
+    images = load_images(config.data, seed=config.seed, limit=config.limit, follow_links=config.follow_links)
     if config.sample is not None:
         images = sample_images(images, config.sample, config.seed)
     digests = hash_images(images.reader, images.fit.paths + images.audit.paths)

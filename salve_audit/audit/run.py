@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from salve_audit import __version__
-from salve_audit.activations.cache import read_entry
+from salve_audit.activations.cache import META, read_entry
 from salve_audit.activations.store import Activations
-from salve_audit.audit.cache_folder import GIGABYTE, find_cache_dir
+from salve_audit.audit.cache_folder import GIGABYTE, find_cache_dir, find_remote
 from salve_audit.audit.judgement import Judgement, choose_more_images, judge_audit, prepare_judgement
 from salve_audit.audit.progress import Reporter, emit, hearing_warnings, log
 from salve_audit.audit.publish import check_writable, publishing
@@ -90,12 +90,19 @@ def run_audit(
 
 
 def open_cache(config: AuditConfig) -> StageCache:
-    """The cache that the configuration names."""
+    """The cache that the configuration names.
+
+    Raises:
+        UsageError: it is a URL whose package is not installed, or whose bucket is not there.
+    """
     folder = find_cache_dir(config.cache) if config.use_cache else None
+    remote = find_remote(config.cache) if config.use_cache else None
+    if remote is not None:
+        remote.check()
     if config.use_cache and folder is None:
         log.warning("there is no home folder to keep a cache in: --cache DIR names one, --no-cache does without")
     about = Path(config.model).name + ("" if config.data is None else f" on {Path(config.data).name}")
-    return StageCache(folder, int(config.cache_limit * GIGABYTE), about)
+    return StageCache(folder, int(config.cache_limit * GIGABYTE), about, remote)
 
 
 def _recall(config: AuditConfig, cache: StageCache) -> Measured | None:
@@ -124,6 +131,8 @@ def _judge(judgement: Judgement, measured: Measured) -> Measured:
 
 def _recall_values(activations: Activations, cache: StageCache) -> Activations | None:
     """Activations with their values, which the cache has on their own; None: no longer."""
+    if cache.folder is not None and cache.remote is not None:
+        cache.remote.fetch_whole(cache.folder / activations.key, META)
     entry = None if cache.folder is None else read_entry(cache.folder, activations.key)
     if entry is None:
         return None
@@ -143,10 +152,10 @@ def _measure(
     judgement: Judgement,
 ) -> Measured:
     """Measure everything that the cache lacks, and keep the whole for the next audit."""
-    from salve_audit.audit.measure import measure, without_values
+    from salve_audit.audit.measure import measure, on_cluster, without_values
 
     ask_for_more = functools.partial(choose_more_images, judgement) if config.decide else None
-    with hearing_warnings() as heard:
+    with on_cluster(config), hearing_warnings() as heard:
         audit = measure(config, reporter, cache, ask_for_more)
     if finish is not None:
         audit = dataclasses.replace(audit, result=finish(audit))

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from salve_audit.activations.remote_cache import RemoteCache
 from salve_audit.audit.cache_folder import ABOUT, DAMAGED, PARTS, STAGES, SUFFIX, prune
 from salve_audit.audit.codec import decode, encode
 
@@ -48,17 +49,30 @@ class StageCache:
         folder: of the cache; None: nothing is kept.
         max_bytes: size of the whole cache, activations included, beyond which the least recently used goes.
         about: model and data in words, for lists of the cache.
+        remote: what `folder` is the folder of, where the cache lies under a URL.
         used: files and folders that the running audit has read or written; they are never removed by it.
     """
 
     folder: Path | None
     max_bytes: int
     about: str = ""
+    remote: RemoteCache | None = None
     used: set[Path] = field(default_factory=set)
 
     def holds(self, stage: str, key: str) -> bool:
-        """True if there is a result, damaged or not."""
-        return self.folder is not None and self._file(self.folder, stage, key).is_file()
+        """True if there is a result, damaged or not; one that is kept under a URL is fetched."""
+        if self.folder is None:
+            return False
+        file = self._file(self.folder, stage, key)
+        return file.is_file() or (self.remote is not None and self.remote.fetch(file))
+
+    def may_hold(self, stage: str, start: str) -> bool:
+        """True if there is a result whose key begins so."""
+        if self.folder is None:
+            return False
+        folder = self.folder / STAGES / stage
+        names = self.remote.list_names(folder) if self.remote is not None else []
+        return any(folder.glob(f"{start}*")) or any(name.startswith(start) for name in names)
 
     def recall(self, stage: str, key: str, kind: Any) -> KeptResult | None:
         """The result of type `kind` under `key`; None where there is none, or a damaged one (a warning says so)."""
@@ -97,6 +111,8 @@ class StageCache:
             self.give_up(error.strerror or str(error))
             return
         self.used.add(file)
+        if self.remote is not None:
+            self.remote.send(file)
         prune(self.folder, self.max_bytes, self.used)
 
     def parts(self, stage: str, key: str) -> Callable[[str], StageParts] | None:
@@ -106,14 +122,21 @@ class StageCache:
         folder = self._file(self.folder, stage, key).with_suffix(PARTS)
 
         def store(of: str) -> StageParts:
-            return StageParts(folder / hashlib.sha256(of.encode()).hexdigest()[:16])
+            own = folder / hashlib.sha256(of.encode()).hexdigest()[:16]
+            if self.remote is not None:
+                self.remote.fetch_parts(own)
+            return StageParts(own, self.remote)
 
         return store
 
     def drop_parts(self, stage: str, key: str) -> None:
         """Remove the parts of a stage that is done."""
-        if self.folder is not None:
-            shutil.rmtree(self._file(self.folder, stage, key).with_suffix(PARTS), ignore_errors=True)
+        if self.folder is None:
+            return
+        folder = self._file(self.folder, stage, key).with_suffix(PARTS)
+        if self.remote is not None and folder.is_dir():
+            self.remote.remove(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
     def give_up(self, why: str) -> None:
         """Warn that nothing is kept, and keep nothing from now on."""
@@ -130,6 +153,7 @@ class StageParts:
     """Arrays by name in a folder, each complete or absent; one that cannot be read is absent."""
 
     folder: Path
+    remote: RemoteCache | None = None
 
     def recall(self, name: str) -> dict[str, np.ndarray] | None:
         """What was kept under `name`; None: nothing, or nothing whole."""
@@ -151,3 +175,6 @@ class StageParts:
         except OSError:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
+            return
+        if self.remote is not None:
+            self.remote.send(self.folder / f"{name}{SUFFIX}")

@@ -7,6 +7,7 @@ is given nothing but the settings and results that its record declares, and read
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -15,7 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
+from salve_audit.activations.actors import OpenActors
 from salve_audit.activations.device import choose_device
+from salve_audit.activations.ray_actors import RayActors
+from salve_audit.activations.ray_tasks import RayTasks
 from salve_audit.audit import codec
 from salve_audit.audit.code_version import file_version, function_version, library_versions
 from salve_audit.audit.codec import hash_record
@@ -24,6 +28,7 @@ from salve_audit.audit.stage_cache import KeptResult, StageCache, StageParts
 from salve_audit.audit.subject import Subject
 from salve_audit.config import AuditConfig, idle_settings
 from salve_audit.inputs.data.mask_columns import hash_masks
+from salve_audit.tasks import TaskMap
 
 T = TypeVar("T")
 
@@ -75,6 +80,8 @@ class Given:
         results: of the stages before it, by name.
         stage: that is run.
         parts: gives a store for parts of a long stage; None: nothing is kept.
+        tasks: runs independent tasks on a cluster; None: this process does.
+        actors: starts processes with a state on a cluster; None: there is none.
     """
 
     subject: Subject
@@ -83,6 +90,8 @@ class Given:
     results: Mapping[str, Any]
     stage: Stage[Any]
     parts: Callable[[str], StageParts] | None = None
+    tasks: TaskMap | None = None
+    actors: OpenActors | None = None
 
     def __getitem__(self, stage: Stage[T]) -> T:
         """The result of a stage that is declared in `after`."""
@@ -153,7 +162,11 @@ class StageRunner:
     def _give(self, stage: Stage[Any]) -> Given:
         settings = cast(AuditConfig, Settings(self.config, stage.name, stage.reads))
         parts = self.cache.parts(stage.name, self.key(stage))
-        return Given(self.subject, settings, self.reporter.advance, self.results, stage, parts)
+        given = Given(self.subject, settings, self.reporter.advance, self.results, stage, parts)
+        if self.config.engine != "ray":
+            return given
+        address = self.config.ray_address
+        return dataclasses.replace(given, tasks=RayTasks(address), actors=RayActors(address))
 
     @functools.cached_property
     def _subject_key(self) -> str:

@@ -55,6 +55,7 @@ from salve_audit.saliency.shown_source import shown_source
 from salve_audit.saliency.stage import SeeingInputs, see_features
 from salve_audit.saliency.visualisation import VisualisationInputs, add_visualisations
 from salve_audit.stress.stage import StressInputs, StressOutcome, stress_edits
+from salve_audit.tasks import map_threads
 
 TRANSFORMERS = ("vit", "deit", "beit", "eva", "cait", "swin", "maxvit", "flexivit")  # by the start of timm's names
 SAE_BUDGET = 60.0  # seconds
@@ -146,6 +147,7 @@ def train_autoencoder(given: Given) -> Autoencoder:
         budget=choose_budget(config.sae_budget, device),
         progress=given.advance,
         kept=None if given.parts is None else given.parts("trainings"),
+        tasks=given.tasks,
         batch_size=PAPER_BATCH_TRANSFORMER if config.sae == PAPER and transformer else None,
     )
     outcome = train_sae(fit.acts, fit.labels, activations.head, settings, concepts)
@@ -190,6 +192,7 @@ def measure_sensitivity(given: Given, trained: Autoencoder) -> Reliance:
             classes=subject.classes,
             seed=config.seed,
             other_seeds=tuple(OtherSeed(seed.dictionary, seed.features, seed.alive) for seed in trained.other_seeds),
+            tasks=given.tasks or map_threads,
         )
     )
 
@@ -422,4 +425,5 @@ def _gather_evidence_inputs(given: Given, reliance: Reliance) -> EvidenceInputs:
         trace=subject.layers.trace,
         advance=given.advance,
         parts=given.parts,
+        actors=given.actors,
     )

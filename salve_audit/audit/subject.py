@@ -18,7 +18,7 @@ from salve_audit.activations.device import choose_device
 from salve_audit.activations.extraction import ExtractSettings, extract
 from salve_audit.activations.ray_engine import RayEngine
 from salve_audit.activations.store import Activations, ActivationSplit
-from salve_audit.audit.cache_folder import find_cache_dir
+from salve_audit.audit.cache_folder import find_cache_dir, find_remote
 from salve_audit.audit.first_result import predict_classes, tell_first
 from salve_audit.audit.progress import Advance, Reporter
 from salve_audit.audit.progress import log as stage_log
@@ -110,10 +110,10 @@ def load_subject(config: AuditConfig, reporter: Reporter) -> Subject:
     if config.data is None:
         hint = "salve-audit MODEL DATA; only a file of arrays (.npz, .safetensors with acts) is audited alone"
         raise UsageError("DATA", f"no labelled images are given for {path}", hint=hint)
-    return _from_images(path, Path(config.data), config, reporter)
+    return _from_images(path, config.data, config, reporter)
 
 
-def _from_images(path: Path, data: Path, config: AuditConfig, reporter: Reporter) -> Subject:
+def _from_images(path: Path, data: str | Path, config: AuditConfig, reporter: Reporter) -> Subject:
     with reporter.stage("inputs", INPUTS):
         classifier = load_classifier(
             path, arch=config.arch, head=config.head, weights=config.weights, trust=config.trust_model
@@ -346,6 +346,7 @@ def _extract(classifier: Classifier, images: ImageSet, config: AuditConfig, adva
         device=choose_device(config.device),
         precision=config.precision,
         cache_dir=find_cache_dir(config.cache) if config.use_cache else None,
+        remote=find_remote(config.cache) if config.use_cache else None,
         advance=advance,
         engine=RayEngine(config.ray_address) if config.engine == "ray" else None,
     )
@@ -364,7 +365,7 @@ def extract_anyway(classifier: Classifier, images: ImageSet, settings: ExtractSe
         if settings.cache_dir is None or isinstance(error, SuspendedError):
             raise
         cache_log.warning("%s: %s; activations are not kept for the next audit", error.what, error.why)
-    return extract(classifier, images, dataclasses.replace(settings, cache_dir=None))
+    return extract(classifier, images, dataclasses.replace(settings, cache_dir=None, remote=None))
 
 
 def _describe_model(classifier: Classifier, activations: Activations) -> ModelInfo:

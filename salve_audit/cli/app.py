@@ -15,9 +15,10 @@ import click
 from click.shell_completion import CompletionItem
 
 from salve_audit import __version__
+from salve_audit.cli.command_group import FAILED, CommandGroup
 from salve_audit.cli.first_words import as_typed, put_command_first
 from salve_audit.cli.printing import say_end
-from salve_audit.errors import SalveError
+from salve_audit.errors import SalveError, UsageError
 from salve_audit.results.plain_text import plain
 
 COMMANDS = {
@@ -39,12 +40,12 @@ COMMAND --help has all its options; -V tells the version.
 Exit codes: 0 audited (and the policy holds), 1 the policy is violated,
 2 nothing trustworthy was measured, 130 interrupted.
 """
-INTERRUPTED, FAILED = 130, 2
+INTERRUPTED = 130
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENXIO, errno.EBADF)  # of standard output
 LONGEST = 1500  # characters of a message; names in it may be of any length
 
 
-class AuditGroup(click.Group):
+class AuditGroup(CommandGroup):
     """Commands by name, loaded when they are needed; a first word that names none is the model of an audit."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -58,9 +59,6 @@ class AuditGroup(click.Group):
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args and not ctx.resilient_parsing:
-            click.echo(ctx.get_help())
-            ctx.exit(FAILED)  # nothing was measured: a script without its arguments must not pass
         if args and args[0] not in OWN_FLAGS:
             args = put_command_first(args, COMMANDS, lambda name: self.get_command(ctx, name))
         return super().parse_args(ctx, args)
@@ -104,6 +102,7 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Exit code of the command line with these arguments; every error becomes one line on stderr."""
     try:
+        _check_working_folder()
         code = cli.main(args=arguments, prog_name="salve-audit", standalone_mode=False)
         if sys.stdout is not None:  # closed by who started this
             sys.stdout.flush()
@@ -112,9 +111,9 @@ def run(arguments: list[str]) -> int:
         return _fail(as_typed(error, arguments), error.hint, error.exit_code)
     except click.UsageError as error:
         hint = error.ctx.command_path + " --help" if error.ctx else None
-        return _fail(error.format_message(), f"see {hint}" if hint else None, FAILED)
+        return _fail(_on_one_line(error), f"see {hint}" if hint else None, FAILED)
     except click.ClickException as error:
-        return _fail(error.format_message(), None, FAILED)
+        return _fail(_on_one_line(error), None, FAILED)
     except (KeyboardInterrupt, click.Abort):
         say_end("interrupted", "nothing was left half-written; a second run resumes")
         return INTERRUPTED
@@ -136,6 +135,20 @@ def run(arguments: list[str]) -> int:
                 FAILED,
             )
         return _fail_internally(error)
+
+
+def _check_working_folder() -> None:
+    """Raises where it was deleted: relative paths mean nothing then, and torch's libraries end the process."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        why = f"is gone or cannot be entered ({error.strerror})"
+        raise UsageError("the working folder", why, hint="cd into one that exists") from error
+
+
+def _on_one_line(error: click.ClickException) -> str:
+    """Click's message; it sets choices below each other."""
+    return " ".join(error.format_message().split())
 
 
 def _fail_internally(error: Exception) -> int:

@@ -55,12 +55,13 @@ def command(model: str, data: str | None, verbose: int, quiet: bool, log_json: b
 def _configure(model: str, data: str | None, flags: dict[str, Any]) -> AuditConfig:
     """The configuration; where there is none, results of an earlier run are marked as such."""
     try:
+        config = build_config(model, data, flags)
         if not Path(model).exists():  # before anything heavy is loaded
             raise CheckpointError(model, "no such file")
-        return build_config(model, data, flags)
     except SalveError as error:
         mark_stale(Path(flags.get("out") or DEFAULT_OUT), f"an audit of {model} that started later failed: {error}")
         raise
+    return config
 
 
 def print_result(result: AuditResult, config: AuditConfig) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from salve_audit.cli.command_group import CommandGroup
 from salve_audit.cli.options import shared_option
 from salve_audit.cli.printing import aligned
 from salve_audit.errors import OutputError, UsageError
@@ -21,7 +22,7 @@ UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 SHOWN_KEY = 12  # characters by which an entry is named
 
 
-@click.group("cache")
+@click.group("cache", cls=CommandGroup)
 def command() -> None:
     """List or clear what earlier audits have left for the next one: activations, results of stages, reports.
 

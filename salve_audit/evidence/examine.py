@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from salve_audit.activations.actors import OpenActors
 from salve_audit.errors import LayerError
 from salve_audit.evidence.alike import CellPool, pool_cells, to_cells
 from salve_audit.evidence.controls import (
@@ -24,6 +26,7 @@ from salve_audit.evidence.controls import (
     flips_under_cover,
     summarise_chance,
 )
+from salve_audit.evidence.elsewhere import ProbeWorker
 from salve_audit.evidence.factors import place
 from salve_audit.evidence.factors.measure import (
     ClassStatistics,
@@ -73,6 +76,7 @@ class AuditedNetwork:
         precision: of the passes.
         clock: of the measure.
         parts: see `FastNetwork`.
+        actors: starts copies of the network on a cluster; None: this process has them.
     """
 
     classifier: Classifier
@@ -83,6 +87,7 @@ class AuditedNetwork:
     precision: RunPrecision = field(default_factory=RunPrecision)
     clock: Clock = field(default_factory=Clock)
     parts: PartStore | None = None
+    actors: OpenActors | None = None
 
     def rng(self, purpose: str) -> np.random.Generator:
         """Create a generator of its own for each purpose."""
@@ -127,15 +132,26 @@ def search_evidence(network: AuditedNetwork, images: EvidenceImages) -> tuple[Ev
     Raises:
         LayerError: no image can be read, no class was finished in time, or the network fails.
     """
-    classifier, clock = network.classifier, network.clock
     try:
-        with watch_streams(classifier, network.layer, network.head, network.precision, clock, network.parts) as fast:
+        with _open(network) as fast:
             evidence = _search(fast, images)
             findings = assess_evidence(evidence, network.rng("concepts"))
             controls = _ControlRuns(fast, images, evidence, findings).measure(network.rng("random places"))
     except (RuntimeError, MemoryError) as error:  # a backward pass of the network's own code
-        raise LayerError(str(classifier.path), f"the search failed ({summarise_error(error)})") from error
+        raise LayerError(str(network.classifier.path), f"the search failed ({summarise_error(error)})") from error
     return evidence, findings, controls
+
+
+@contextmanager
+def _open(network: AuditedNetwork) -> Iterator[FastNetwork]:
+    """The network's streams in this process, and its copies on a cluster where there is one."""
+    asked = network.classifier, network.layer, network.head, network.precision
+    with watch_streams(*asked, network.clock, network.parts) as fast:
+        if network.actors is None or network.device.type != "cpu":
+            yield fast
+            return
+        with network.actors(ProbeWorker, asked) as pool:
+            yield dataclasses.replace(fast, pool=pool)
 
 
 def _search(fast: FastNetwork, images: EvidenceImages) -> Evidence:
@@ -204,8 +220,10 @@ def _search_part(
 ) -> list[Evidence]:
     """Evidence batch by batch, up to the first that would have begun too late."""
 
+    clock = fast.clock  # the work may be sent: it holds no more than it needs
+
     def work(probe: Probe, rows: slice) -> Evidence | None:
-        if fast.clock.is_past(SEARCHED):
+        if clock.is_past(SEARCHED):
             return None
         settings = SearchSettings(batch_size=rows.stop - rows.start, merged=False)
         return find_evidence(probe, images[rows], labels[rows], settings, pool)

@@ -17,9 +17,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from salve_audit.activations.actors import Pool
 from salve_audit.activations.precision import LEAST_GAIN, measure_gain
 from salve_audit.activations.store import BF16, FP32
 from salve_audit.activations.streams import copy_for_streams, count_streams, run_streams, single_thread
+from salve_audit.evidence.elsewhere import map_elsewhere
 from salve_audit.evidence.parts import PartStore, remember
 from salve_audit.evidence.probe import Probe, RunPrecision, soft_margin, watch_network
 from salve_audit.inputs.model.classifier import Classifier
@@ -46,6 +48,15 @@ class Clock:
     seconds: float | None = None
     began: float = field(default_factory=time.monotonic)
 
+    def __getstate__(self) -> tuple[float | None, float]:
+        """What another machine can make use of: its clock began at another time."""
+        return self.seconds, time.monotonic() - self.began
+
+    def __setstate__(self, state: tuple[float | None, float]) -> None:
+        """The clock as of this machine."""
+        object.__setattr__(self, "seconds", state[0])
+        object.__setattr__(self, "began", time.monotonic() - state[1])
+
     def is_past(self, share: float = 1.0) -> bool:
         """Whether this share of the time has passed."""
         return self.seconds is not None and time.monotonic() - self.began >= share * self.seconds
@@ -60,12 +71,14 @@ class FastNetwork:
         device: where images are moved to.
         clock: of the measure.
         parts: results of batches that an interrupted run has left; None: none are kept.
+        pool: of copies of the network on a cluster, which run the batches in place of the probes; None: there is none.
     """
 
     probes: tuple[Probe, ...]
     device: torch.device
     clock: Clock = field(default_factory=Clock)
     parts: PartStore | None = None
+    pool: Pool | None = None
     _calls: Iterator[int] = field(default_factory=itertools.count, init=False, repr=False)
 
     @property
@@ -75,6 +88,8 @@ class FastNetwork:
 
     def map(self, work: Callable[[Probe, T], R], items: Iterable[T]) -> list[R]:
         """Results of ``work(probe, item)`` in the order of the items, of which a few are taken ahead."""
+        if self.pool is not None:
+            return map_elsewhere(self.pool, work, items, (self.parts, next(self._calls)))
         if self.parts is None:
             return list(run_streams(self.probes, work, items))
         parts, call = self.parts, next(self._calls)  # the calls of a measure come in the same order every time

@@ -99,10 +99,12 @@ def _count_pulled(
     size = (int(images.shape[2]), int(images.shape[3]))
     masks = soften(to_pixels(regions[:, None].float(), size), max(size) // 32)
 
+    device = fast.device
+
     def work(probe: Probe, rows: slice) -> Tensor:
         mixed = images[rows] * (1 - masks[rows]) + donors[rows] * masks[rows]
         with torch.no_grad():
-            logits = probe(mixed.to(fast.device)).logits.float().cpu()
+            logits = probe(mixed.to(device)).logits.float().cpu()
         return hard_margin(logits, torch.full((len(logits),), label)) > 0
 
     pulled: Bool[np.ndarray, " n"] = torch.cat(fast.map(work, fast.batches(len(images), size))).numpy()

@@ -24,11 +24,17 @@ class PartStore(Protocol):
         """Keep arrays; a store that cannot be written keeps nothing."""
 
 
+def recall(parts: PartStore, name: str) -> Any:
+    """What was remembered under `name`; None: nothing."""
+    kept = parts.recall(name)
+    return None if kept is None else _join(kept)
+
+
 def remember(parts: PartStore, name: str, work: Callable[[], R]) -> R:
     """The result of `work`, from the store where it has it; what is neither of arrays nor of tensors is not kept."""
-    kept = parts.recall(name)
+    kept = recall(parts, name)
     if kept is not None:
-        return cast(R, _join(kept))
+        return cast(R, kept)
     result = work()
     arrays = _split(result)
     if arrays is not None:

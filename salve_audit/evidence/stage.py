@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from salve_audit.activations.actors import OpenActors
 from salve_audit.activations.images import first_images
 from salve_audit.activations.spread import spread_rows
 from salve_audit.activations.store import FP32
@@ -85,6 +86,7 @@ class EvidenceInputs:
         advance: is told how far it is, see `EvidenceImages`.
         parts: gives a store for the batches of the search that its name describes; None: nothing is kept of it.
         rounds: images of a class that each round adds, after the first only where it is undecided.
+        actors: starts copies of the network on a cluster; None: this process runs it.
     """
 
     classifier: Classifier
@@ -107,6 +109,7 @@ class EvidenceInputs:
     advance: Callable[[int, int], None] | None = None
     parts: Callable[[str], PartStore] | None = None
     rounds: Sequence[int] = PER_ROUND
+    actors: OpenActors | None = None
 
 
 @dataclass(frozen=True)
@@ -281,7 +284,9 @@ def _prepare(inputs: EvidenceInputs) -> AuditedNetwork:
     first = read_first_images(classifier, inputs.images, inputs.paths, TRACED).to(inputs.device)
     layer = choose_evidence_layer(classifier, first, inputs.layer, inputs.trace)
     precision = choose_run_precision(classifier, layer, inputs.head, first, inputs.precision)
-    return AuditedNetwork(classifier, layer, inputs.head, inputs.device, inputs.seed, precision, clock)
+    return AuditedNetwork(
+        classifier, layer, inputs.head, inputs.device, inputs.seed, precision, clock, actors=inputs.actors
+    )
 
 
 def read_first_images(

@@ -16,6 +16,7 @@ from salve_audit.report.conclusions import Conclusion, Conclusions, Group
 from salve_audit.report.numbers import clean, percent, percent_interval, strength, strength_interval, unmarked
 from salve_audit.report.sentences import GROUP_TITLES, headline
 from salve_audit.results import AuditResult
+from salve_audit.results.plain_text import plain
 
 MOST_ROWS = 50  # classes in the table; audit.json has all
 NAME = "salve-audit"
@@ -100,17 +101,22 @@ def _row(conclusion: Conclusion) -> str:
         )
         beyond = f"more than {reliance.redundancy_limit}"
         redundancy = beyond if reliance.redundancy is None else str(reliance.redundancy)
-        in_image = [f"{share} ({around} %)", reliance.kind or "none", redundancy]
+        in_image = [f"{share} ({around} %)", _given(reliance.kind or "none"), redundancy]
     group = GROUP_TITLES[conclusion.group] if conclusion.group is not Group.NOT_EXAMINED else ""
     cells = [
-        info.name,
+        _given(info.name),
         f"{info.n:,}",
         percent(info.accuracy, info.n),
         *in_image,
         strength(flip.median) + (f" ({interval})" if interval else ""),
         group,
     ]
-    return "| " + " | ".join(escape(clean(cell)) for cell in cells) + " |"
+    return "| " + " | ".join(map(plain, cells)) + " |"
+
+
+def _given(text: str) -> str:
+    """A text that the audit's files hold, without markup of its own."""
+    return escape(clean(text))
 
 
 def _how(result: AuditResult) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,7 +16,7 @@ from salve_audit.gate.output.text import render_text
 from salve_audit.gate.policy import Policy
 from salve_audit.gate.policy_file import load_policy, read_policy
 from salve_audit.gate.rules import KINDS, SHORTHANDS
-from salve_audit.gate.run import Request, judge_file
+from salve_audit.gate.run import NO_LIMIT, Request, judge_file
 from salve_audit.results import AuditResult, Verdict
 
 
@@ -56,6 +57,9 @@ class GateResult:
     def __str__(self) -> str:
         return render_text(self.verdict)
 
+    def __repr__(self) -> str:
+        return f"<GateResult {self.verdict.word}: {self.verdict.summary}>"
+
     def _repr_markdown_(self) -> str:
         return render_markdown(self.verdict)
 
@@ -94,7 +98,8 @@ def judge_for_people(
         model=None if model is None else Path(model),
         allow_mismatch=tuple(allow_mismatch),
     )
-    return GateResult(judge_file(file, request, _read(policy)).verdict)
+    with _keywords({key: key for key in limits}):
+        return GateResult(judge_file(file, request, _read(policy)).verdict)
 
 
 def judge(
@@ -139,7 +144,20 @@ def judge(
     if tables:
         given = policy if isinstance(policy, Mapping) else {}
         policy = {**given, **tables}
-    return judge_for_people(audit, policy, baseline=baseline, allow_mismatch=allow_mismatch, **short)
+    with _keywords({KINDS[key].flag: key for key in limits if key in KINDS}):
+        return judge_for_people(audit, policy, baseline=baseline, allow_mismatch=allow_mismatch, **short)
+
+
+@contextmanager
+def _keywords(typed: Mapping[str, str]) -> Iterator[None]:
+    """Errors in the caller's words: limits by the keywords that were typed, nothing of the command line."""
+    try:
+        yield
+    except UsageError as error:
+        hint = "give policy=FILE or a limit, such as max_image_reliance=0.5 to judge()"
+        raise UsageError(
+            typed.get(error.what, error.what), error.why, hint if error.why == NO_LIMIT else error.hint
+        ) from None
 
 
 def _is_table(key: str) -> bool:

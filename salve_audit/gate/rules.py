@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 from salve_audit.errors import UsageError
@@ -171,12 +172,13 @@ def check_limit(option: str, value: Any) -> float:
 
 def describe_outside(kind: RuleKind, value: Any) -> str | None:
     """The reason why a limit cannot be one; None: it can."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, Real):
         return f"expected a number, got {type_name(value)}"
-    if kind.value == COUNT and math.isfinite(value) and value != int(value):
+    limit = float(value)
+    if kind.value == COUNT and math.isfinite(limit) and limit != int(limit):
         return f"expected a whole number, got {value}"
-    if not math.isfinite(value) or value < kind.least or value > kind.most or (kind.above and value == kind.least):
-        return f"{value} is {_range(kind, value)}"
+    if not math.isfinite(limit) or limit < kind.least or limit > kind.most or (kind.above and limit == kind.least):
+        return f"{value} is {_range(kind, limit)}"
     return None
 
 

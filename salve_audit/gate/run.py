@@ -27,6 +27,8 @@ from salve_audit.gate.verdict import Given, judge
 from salve_audit.results import AuditResult, Verdict
 from salve_audit.results.notes import find_distrust
 
+NO_LIMIT = "was audited without a limit"
+
 
 @dataclass(frozen=True)
 class Request:
@@ -86,7 +88,7 @@ def judge_file(file: AuditFile, request: Request, policy: Policy | None = None) 
     policy = find_policy(request, file, policy)
     if policy.is_empty:
         hint = "name one with --policy FILE, write one with --init, or give a limit such as --fail-under X"
-        raise UsageError(str(request.audit), "was audited without a limit", hint=hint)
+        raise UsageError(str(request.audit), NO_LIMIT, hint=hint)
     inputs = load_inputs(policy, request.baseline, request.allow_mismatch)
     problems = [*_find_file_problems(request, file, inputs.allowed), *inputs.problems]
     samples = samples_of(file) if inputs.baseline is not None else None

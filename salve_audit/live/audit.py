@@ -15,7 +15,7 @@ import torch
 from salve_audit import __version__
 from salve_audit.audit.judgement import choose_more_images, judge_audit, prepare_judgement
 from salve_audit.audit.kept_files import keep_files
-from salve_audit.audit.measure import measure
+from salve_audit.audit.measure import measure, on_cluster
 from salve_audit.audit.progress import Reporter, emit
 from salve_audit.audit.publish import check_writable
 from salve_audit.audit.recall import hash_listing
@@ -122,9 +122,10 @@ def _run(
     name = str(config.model)
     emit("audit_started", f"salve-audit {__version__}: {name}", logging.DEBUG, version=__version__, model=name)
     judgement, cache = prepare_judgement(config), open_cache(config)
-    subject = _load(model, given, shown, classes, (config, reporter))
     more = functools.partial(choose_more_images, judgement) if config.decide else None
-    measured = measure(config, reporter, cache, more, subject).measured()
+    with on_cluster(config):
+        subject = _load(model, given, shown, classes, (config, reporter))
+        measured = measure(config, reporter, cache, more, subject).measured()
     judged = judge_audit(judgement, measured.result, measured.samples)
     measured = dataclasses.replace(measured, result=judged)
     if config.out is not None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from salve_audit.reliance.by_class import SampleThresholds, class_thresholds, map_classes, sample_rows
+from salve_audit.reliance.by_class import SampleThresholds, class_thresholds, sample_rows
 from salve_audit.reliance.effects import describe_features
 from salve_audit.reliance.features import FeatureUse
 from salve_audit.reliance.nulls import NullSettings, control_class
@@ -20,6 +21,7 @@ from salve_audit.reliance.summary import ClassEvidence, summarise_class
 from salve_audit.reliance.survival import MedianEstimate, compare_classes, estimate_median, flip_times
 from salve_audit.reliance.switches import trace_suppression
 from salve_audit.results import ClassReliance, FeatureInfo, NullControl, Suppression
+from salve_audit.tasks import TaskMap, map_threads
 
 log = logging.getLogger(__name__)
 MAX_CONTROLLED = 50  # classes given null controls and curves over seeds, the most fragile first
@@ -38,6 +40,7 @@ class RelianceInputs:
         seed: of the null controls.
         nulls: how many draws.
         other_seeds: the same with other seeds, for the stability of findings and the spread of their numbers.
+        tasks: runs thresholds and null controls, one task a class.
     """
 
     use: FeatureUse
@@ -47,6 +50,7 @@ class RelianceInputs:
     seed: int
     nulls: NullSettings = field(default_factory=NullSettings)
     other_seeds: tuple[OtherSeed, ...] = ()
+    tasks: TaskMap = map_threads
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def assess_reliance(inputs: RelianceInputs) -> Reliance:
     dictionary = inputs.dictionary.astype(np.float64)
     coupling = np.abs(dictionary[use.dominant])  # (k, d)
     log.info("thresholds of %d samples, %d classes", len(inputs.audit.labels), len(inputs.classes))
-    thresholds = class_thresholds(inputs.audit, coupling)
+    thresholds = class_thresholds(inputs.audit, coupling, inputs.tasks)
     flips = [flip_times(own, coupling[index]) for index, own in enumerate(thresholds)]
     medians = [estimate_median(times) for times in flips]
     controls = _control(inputs, use, medians)
@@ -82,7 +86,7 @@ def assess_reliance(inputs: RelianceInputs) -> Reliance:
     living = inputs.dictionary * use.alive[:, None]  # rows of latents that never fire are fillers: they match nothing
     others = [(seed.dictionary, seed.dictionary * seed.alive[:, None]) for seed in inputs.other_seeds]
     matches = [(rows, *match_dominant(living, own, use.dominant)) for rows, own in others]
-    stable = find_stable(inputs.audit, medians, matches)
+    stable = find_stable(inputs.audit, medians, matches, inputs.tasks)
     evidence = [
         ClassEvidence(
             index, thresholds[index], flips[index], medians[index], controls[index], differ[index], stable[index]
@@ -110,7 +114,7 @@ def _add_spread(
     """The records with what other seeds find; without other seeds as they are."""
     if not inputs.other_seeds:
         return classes
-    flips = flips_of_seeds(inputs.audit, inputs.other_seeds)
+    flips = flips_of_seeds(inputs.audit, inputs.other_seeds, inputs.tasks)
     couplings = [coupling, *(seed.coupling for seed in inputs.other_seeds)]
     traced = set(_most_fragile([record.median for record in evidence]))
     streams = np.random.SeedSequence([inputs.seed, SPREAD_STREAM]).spawn(len(evidence))
@@ -134,14 +138,26 @@ def _most_fragile(medians: list[MedianEstimate]) -> list[int]:
 
 def _control(inputs: RelianceInputs, use: FeatureUse, medians: list[MedianEstimate]) -> list[NullControl]:
     others = np.setdiff1d(np.flatnonzero(use.alive), use.dominant)
-    controlled = set(_most_fragile(medians))
+    controlled = sorted(_most_fragile(medians))
     seeds = np.random.SeedSequence(inputs.seed).spawn(len(medians))
+    loads = [
+        functools.partial(_load_own, inputs.audit, index, int(use.dominant[index]), seeds[index])
+        for index in controlled
+    ]
+    done = inputs.tasks(_control_own, (inputs.dictionary, others, inputs.nulls), loads)
+    by_class, nothing = dict(zip(controlled, done, strict=True)), NullControl(0, None, None, None, None, None, 0, 0)
+    return [by_class.get(index, nothing) for index in range(len(medians))]
 
-    def work(index: int) -> NullControl:
-        if index not in controlled:
-            return NullControl(0, None, None, None, None, None, 0, 0)
-        rng = np.random.default_rng(seeds[index])
-        latents = (int(use.dominant[index]), others)
-        return control_class(inputs.audit.of_class(index), index, inputs.dictionary, latents, rng, inputs.nulls)
 
-    return map_classes(work, range(len(medians)))
+OwnClass = tuple[Samples, int, int, np.random.SeedSequence]  # samples, index, dominant latent, seed
+
+
+def _load_own(audit: Samples, index: int, dominant: int, seed: np.random.SeedSequence) -> OwnClass:
+    return audit.of_class(index), index, dominant, seed
+
+
+def _control_own(
+    shared: tuple[Float[np.ndarray, "m d"], Int[np.ndarray, " o"], NullSettings], own: OwnClass
+) -> NullControl:
+    (dictionary, others, settings), (samples, index, dominant, seed) = shared, own
+    return control_class(samples, index, dictionary, (dominant, others), np.random.default_rng(seed), settings)

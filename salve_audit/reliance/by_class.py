@@ -1,39 +1,38 @@
-"""Thresholds of every class under one feature each, classes side by side on all cores."""
+"""Thresholds of every class under one feature each, one task a class."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+import functools
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
-from threadpoolctl import threadpool_limits
 
 from salve_audit.reliance.scaling import Samples
 from salve_audit.reliance.thresholds import Thresholds, thresholds
+from salve_audit.tasks import TaskMap, map_threads
 
-T = TypeVar("T")
-MAX_THREADS = 8
-
-
-def map_classes(work: Callable[[int], T], classes: Iterable[int]) -> list[T]:
-    """`work` of every class index, in order; threads share the cores, so each keeps to one for its products."""
-    n_threads = min(MAX_THREADS, os.cpu_count() or 1)
-    with threadpool_limits(1), ThreadPoolExecutor(n_threads) as pool:
-        return list(pool.map(work, classes))
+Head = tuple[Float[np.ndarray, "k d"], Float[np.ndarray, " k"]]  # weight and bias in float64
+OwnPart = tuple[
+    Float[np.ndarray, "n d"], Float[np.ndarray, " d"], int
+]  # a class's activations, its coupling, its index
 
 
-def class_thresholds(samples: Samples, coupling: Float[np.ndarray, "k d"]) -> list[Thresholds]:
+def class_thresholds(
+    samples: Samples, coupling: Float[np.ndarray, "k d"], tasks: TaskMap = map_threads
+) -> list[Thresholds]:
     """Thresholds of each class's own samples under that class's coupling, in class order."""
-    weight, bias = samples.head.weight.astype(np.float64), samples.head.bias.astype(np.float64)
+    head = samples.head.weight.astype(np.float64), samples.head.bias.astype(np.float64)
+    return tasks(_find_thresholds, head, [functools.partial(_load, samples, row, i) for i, row in enumerate(coupling)])
 
-    def work(index: int) -> Thresholds:
-        return thresholds(samples.of_class(index).acts, weight, bias, coupling[index], index)
 
-    return map_classes(work, range(len(coupling)))
+def _load(samples: Samples, coupling: Float[np.ndarray, " d"], index: int) -> OwnPart:
+    return samples.of_class(index).acts, coupling, index
+
+
+def _find_thresholds(head: Head, own: OwnPart) -> Thresholds:
+    acts, coupling, index = own
+    return thresholds(acts, *head, coupling, index)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from salve_audit.reliance.by_class import class_thresholds
 from salve_audit.reliance.scaling import Samples
 from salve_audit.reliance.survival import MedianEstimate, estimate_median, flip_times
 from salve_audit.sae.stability import MATCH_THRESHOLD, match_rows
+from salve_audit.tasks import TaskMap, map_threads
 
 STABLE_SHARE = 0.8
 
@@ -24,6 +25,7 @@ def find_stable(
     audit: Samples,
     medians: Sequence[MedianEstimate],
     others: Sequence[tuple[Float[np.ndarray, "_ d"], Int[np.ndarray, " k"], Float[np.ndarray, " k"]]],
+    tasks: TaskMap = map_threads,
 ) -> list[bool | None]:
     """For each class, True if its finding is stable; None without other seeds, or with too few samples for an interval.
 
@@ -31,13 +33,14 @@ def find_stable(
         audit: audit samples.
         medians: flip medians of the classes' dominant features.
         others: per other seed its dictionary, and what `match_dominant` found in it.
+        tasks: runs the thresholds of classes.
     """
     if not others:
         return [None] * len(medians)
     agreeing = np.ones(len(medians), dtype=int)  # the seed itself
     for dictionary, match, cosine in others:
         coupling = np.abs(dictionary[match].astype(np.float64))
-        thresholds = class_thresholds(audit, coupling)
+        thresholds = class_thresholds(audit, coupling, tasks)
         for index, (own, median) in enumerate(zip(thresholds, medians, strict=True)):
             other = estimate_median(flip_times(own, coupling[index]))
             agreeing[index] += cosine[index] > MATCH_THRESHOLD and _inside(median.median, other)

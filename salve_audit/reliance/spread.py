@@ -17,6 +17,7 @@ from salve_audit.reliance.by_class import class_thresholds
 from salve_audit.reliance.scaling import Samples, correct_under, suppressing
 from salve_audit.reliance.survival import MedianEstimate, Times, estimate_median, flip_times
 from salve_audit.results import SeedCurve, SeedSpread
+from salve_audit.tasks import TaskMap, map_threads
 
 N_DRAWS = 4000
 LEVEL = 0.95
@@ -42,11 +43,11 @@ class OtherSeed:
         return np.abs(self.dictionary[self.dominant].astype(np.float64))
 
 
-def flips_of_seeds(audit: Samples, seeds: Sequence[OtherSeed]) -> list[list[Times]]:
+def flips_of_seeds(audit: Samples, seeds: Sequence[OtherSeed], tasks: TaskMap = map_threads) -> list[list[Times]]:
     """Per seed and class: flip thresholds in α̂ under that seed's own dominant feature."""
     couplings = [seed.coupling for seed in seeds]
     return [
-        [flip_times(thresholds, coupling[i]) for i, thresholds in enumerate(class_thresholds(audit, coupling))]
+        [flip_times(thresholds, coupling[i]) for i, thresholds in enumerate(class_thresholds(audit, coupling, tasks))]
         for coupling in couplings
     ]
 

@@ -7,11 +7,14 @@ formula approximates). Every logit is piecewise linear in α, so no grid and no 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
 
+from salve_audit.errors import ArrayError
 from salve_audit.reliance.crossings import first_at_most_half
 from salve_audit.reliance.margins import SortedCoupling, find_margin_events, sort_coupling
 
@@ -61,7 +64,8 @@ def thresholds(
         target: class index i in 0..k-1.
 
     Raises:
-        ValueError: shapes do not fit, a value is not finite, a coupling is negative, or the target is out of range.
+        ArrayError: shapes do not fit, a value is not finite, a coupling is negative, or the target is out of range;
+            it is a ValueError, too.
 
     >>> import salve_audit
     >>> found = salve_audit.thresholds([[2.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]], None, [1.0, 0.0], target=0)
@@ -99,20 +103,29 @@ def _validated(
     coupling: npt.ArrayLike,
     target: int,
 ) -> _Case:
-    a, w, c = (np.asarray(array, dtype=np.float64) for array in (acts, weight, coupling))
+    a, w, c = _to_array("acts", acts), _to_array("weight", weight), _to_array("coupling", coupling)
     if a.ndim != 2 or w.ndim != 2 or a.shape[1] != w.shape[1] or c.shape != (w.shape[1],):
-        raise ValueError(f"expected acts (n, d), weight (k, d), coupling (d,), got {a.shape}, {w.shape}, {c.shape}")
-    b = np.zeros(len(w)) if bias is None else np.asarray(bias, dtype=np.float64)
+        shapes = f"{a.shape}, {w.shape}, {c.shape}"
+        raise ArrayError("thresholds", f"expected acts (n, d), weight (k, d), coupling (d,), got {shapes}")
+    b = np.zeros(len(w)) if bias is None else _to_array("bias", bias)
     if b.shape != (len(w),):
-        raise ValueError(f"expected bias ({len(w)},), got {b.shape}")
-    if not 0 <= target < len(w):
-        raise ValueError(f"target {target} is not in 0..{len(w) - 1}")
+        raise ArrayError("bias", f"expected ({len(w)},), got {b.shape}")
+    given: Any = target
+    if not isinstance(given, Integral) or not 0 <= target < len(w):
+        raise ArrayError("target", f"{target!r} is not in 0..{len(w) - 1}")
     for name, value in {"acts": a, "weight": w, "bias": b, "coupling": c}.items():
         if not np.isfinite(value).all():
-            raise ValueError(f"{name} has values that are not finite")
+            raise ArrayError(name, "has values that are not finite")
     if (c < 0).any():
-        raise ValueError(f"coupling must not be negative, got {c.min()}")
+        raise ArrayError("coupling", f"must not be negative, got {c.min()}")
     return _Case(a, w, b, c)
+
+
+def _to_array(name: str, values: npt.ArrayLike) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ArrayError(name, f"expected an array of numbers, got {type(values).__name__} ({error})") from None
 
 
 def _own_logit_thresholds(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from salve_audit.results import AuditResult, ClassReliance
+from salve_audit.results.plain_text import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,6 +87,13 @@ class Comparison:
         import pandas as pd
 
         return pd.DataFrame([_to_row(change) for change in self.classes]).set_index("class")
+
+    def __repr__(self) -> str:
+        counts = Counter(change.status.value for change in self.classes)
+        listed = ", ".join(f"{n} {status}" for status, n in counts.most_common())
+        what = f"{self.new.model.name} against {self.old.model.name}, {len(self.classes)} classes: {listed or 'none'}"
+        differs = f"; {len(self.mismatches)} mismatches" if self.mismatches else ""
+        return f"<Comparison of {plain(what)}{differs}>"
 
     def _repr_html_(self) -> str:
         """The table, for notebooks."""

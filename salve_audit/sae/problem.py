@@ -29,6 +29,7 @@ from salve_audit.sae.normalisation import (
     refuse_non_finite,
 )
 from salve_audit.sae.parameters import Parameters, select_problem
+from salve_audit.sae.seed_tasks import SeedTraining, train_seeds
 from salve_audit.sae.settings import SaeSettings, default_latents, spanning_latents
 from salve_audit.sae.streaming import Stream, fits_memory
 from salve_audit.sae.subspace import Subspace, find_subspace
@@ -38,6 +39,7 @@ from salve_audit.sae.training import Recipe, train, worth
 from salve_audit.sae.tuning import MAX_NUDGES, Ladder, SparsityPoint, count_ladder, penalty_ladder, split_validation
 from salve_audit.sae.variant_names import SUPERVISED
 from salve_audit.sae.variants import Variant, find_variant
+from salve_audit.tasks import TaskMap
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +76,7 @@ class Problem:
         most_nudges: points beside the best one of the path that are tried in full.
         clock: the time left.
         kept: trainings of an ended search; None: none are kept.
+        tasks: trains seeds one by one; None: they are trained as one.
     """
 
     variant: Variant
@@ -96,11 +99,17 @@ class Problem:
     most_nudges: int = MAX_NUDGES
     clock: Clock = field(default_factory=Clock)
     kept: TrainingStore | None = None
+    tasks: TaskMap | None = None
 
     @property
     def samples(self) -> Tensor | Stream:
         """The training samples: in memory, or streamed."""
         return self.train_acts if self.stream is None else self.stream
+
+    @property
+    def is_judged_by_classes(self) -> bool:
+        """False for activations alone, whose stand-in for a head has a single output: R² decides."""
+        return self.head.n_classes > 1
 
     @property
     def n_trained(self) -> int:
@@ -137,8 +146,11 @@ class Problem:
         generators = [torch.Generator(device).manual_seed(self.seed + i) for i in range(n_seeds)]
         if start is None:
             start = self.variant.initialise(self.train_acts, self.n_trained, generators)
-        objective = self.variant.objective(sparsity, self.n_trained, self.share)
-        parameters = train(start, self.samples, objective, recipe, generators)
+        lone = SeedTraining(self.variant.name, sparsity, self.n_trained, self.share, recipe)
+        if self.tasks is None or n_seeds == 1 or self.stream is not None or device.type != "cpu":
+            parameters = train(start, self.samples, lone.objective, recipe, generators)
+        else:
+            parameters = train_seeds(self.tasks, lone, self.train_acts, start, generators)
         self.clock.note(self.count_work(recipe, n_seeds), time.perf_counter() - began)
         return consolidate(parameters, self.train_acts) if self.variant.merges_duplicates else parameters
 
@@ -186,11 +198,9 @@ class Problem:
     def _measured(self, sparsity: float, parameters: Parameters, most: int | None = None) -> SparsityPoint:
         """The first autoencoder of the batch speaks for all."""
         quality = self.measure(self.canonical(parameters, sparsity), most)
-        accuracy = 100 * quality.accuracy_kept
+        also = f", {100 * quality.accuracy_kept:.1f} % of accuracy kept" if self.is_judged_by_classes else ""
         name = "k" if self.variant.counted else "λ"
-        logger.info(
-            "%s %.4g: R² %.3f, L0 %.0f, %.1f %% of accuracy kept", name, sparsity, quality.r2, quality.l0, accuracy
-        )
+        logger.info("%s %.4g: R² %.3f, L0 %.0f%s", name, sparsity, quality.r2, quality.l0, also)
         return SparsityPoint(sparsity, parameters, quality)
 
     def canonical(self, parameters: Parameters, sparsity: float, index: int = 0) -> TrainedSae:
@@ -253,6 +263,7 @@ def prepare_problem(
         trims=variant.merges_duplicates and settings.n_latents is None,
         clock=clock,
         kept=settings.kept,
+        tasks=settings.tasks,
     )
     if variant.name == SUPERVISED:  # concepts are solved for, not trained: a sample has to do
         problem = _with_concepts(problem, (concepts or class_concepts(labels)).at(rows), settings)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from salve_audit.sae.kept import TrainingStore
     from salve_audit.sae.subspace import Subspace
+    from salve_audit.tasks import TaskMap
 
 LEAST_LATENTS = 64
 SPANNED = 0.95  # of the held-out variance: what components reach, as many latents can reconstruct
@@ -33,6 +34,8 @@ class SaeSettings:
         budget: seconds after which the search ends with what it has; None: no limit.
         progress: called with the number of trainings done and of those expected, after each.
         kept: trainings of an ended search with the same activations; None: none are kept.
+        tasks: trains each seed as a task of its own, where training is on a processor and its samples are in memory;
+            None: all seeds are trained as one.
     """
 
     variant: str = "auto"
@@ -48,6 +51,7 @@ class SaeSettings:
     budget: float | None = None
     progress: Callable[[int, int], None] | None = None
     kept: TrainingStore | None = None
+    tasks: TaskMap | None = None
 
 
 def default_latents(d: int, n_classes: int) -> int:

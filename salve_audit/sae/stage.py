@@ -23,6 +23,8 @@ from salve_audit.sae.variant_names import AUTO
 
 logger = logging.getLogger(__name__)
 
+POOR_R2 = 0.5  # below which codes stand for less than half of the activations' variance
+
 
 @dataclass(frozen=True)
 class SaeOutcome:
@@ -70,10 +72,7 @@ def train_sae(
     contenders = _train_contenders(problem, settings, auto=auto)
     problem.clock.finish()
     winner = pick([contender for contender in contenders if contender.problem.components is None])
-    if not winner.satisfied:
-        quality = winner.chosen.quality
-        text = "the autoencoder keeps %.1f %% of the accuracy at R² %.3f (wanted: 99 %% at %.2g)"
-        logger.warning(text, 100 * quality.accuracy_kept, quality.r2, quality.least_r2)
+    _warn_of_shortfall(winner)
     points = [point for contender in contenders for point in contender.points(winner=contender is winner)]
     frontier = tuple(sorted(points, key=lambda point: (point.variant, point.n_latents, point.sparsity, point.chosen)))
     return SaeOutcome(winner.seeds[0], _info(winner, frontier), winner.seeds)
@@ -87,6 +86,21 @@ def _train_contenders(problem: Problem, settings: SaeSettings, *, auto: bool) ->
     if auto:
         return contend(problem, fixed_width=settings.n_latents is not None)
     return [finish(problem, search(problem))]
+
+
+def _warn_of_shortfall(winner: Contender) -> None:
+    quality = winner.chosen.quality
+    if winner.problem.is_judged_by_classes:
+        if not winner.satisfied:
+            text = "the autoencoder keeps %.1f %% of the accuracy at R² %.3f (wanted: 99 %% at %.2g)"
+            logger.warning(text, 100 * quality.accuracy_kept, quality.r2, quality.least_r2)
+    elif quality.r2 < POOR_R2:
+        text = "the autoencoder reconstructs little of held-out activations: R² %.3f; its codes say little of them"
+        logger.warning(text, quality.r2)
+    elif not winner.satisfied:
+        logger.warning(
+            "the autoencoder reaches R² %.3f on held-out activations (wanted: %.2g)", quality.r2, quality.least_r2
+        )
 
 
 def _refuse_recipe(settings: SaeSettings) -> None:

@@ -49,6 +49,25 @@ def test_help_is_one_screen(salve: Callable, arguments: tuple[str, ...]) -> None
     assert "\\n" not in done.out
 
 
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"cache", "demo"}))
+def test_a_command_without_its_arguments_says_so_in_plain_lines(salve: Callable, files: Path, command: str) -> None:
+    done = salve(command)
+    assert (done.code, done.out) == (2, "")
+    error, hint = done.err.splitlines()
+    assert (error[:7], hint[:6]) == ("error: ", "hint: ")
+    assert not any(code in done.err for code in (r"\n", r"\t"))
+
+
+def test_a_group_without_a_command_is_its_help(salve: Callable) -> None:
+    done = salve("cache")
+    assert (done.code, done.err) == (2, "")
+    assert done.out == salve("cache", "--help").out
+    done = salve("export", "report")
+    assert done.err == (
+        "error: Missing option '--to'. Choose from: model-card, csv, mlflow\nhint: see salve-audit export --help\n"
+    )
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_options_of_a_command_are_grouped_and_the_shortest_come_first(salve: Callable, command: str) -> None:
     done = salve(command, "--help")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from huggingface_hub import ModelCard
 from salve_audit.cli.app import run
 from salve_audit.cli.export_command import FORMS as OFFERED
 from salve_audit.errors import OutputError, UsageError
+from salve_audit.export.model_card import render_model_card
 from salve_audit.export.run import FORMS, export_audit
 from salve_audit.results import AuditResult, load_audit
+from salve_audit.results.plain_text import plain
 from salve_audit.results.relabel import relabel_classes
 
 SAMPLE = Path(__file__).resolve().parents[2] / "sample_reports" / "demo"
@@ -49,6 +52,18 @@ def test_a_model_card_is_read_by_hugging_face(result: AuditResult, tmp_path: Pat
     assert "## What the model depends on in its images" in card.text
     assert all(f"| {each.name} |" in card.text for each in result.classes)
     assert result.provenance.model_sha256 in card.text
+
+
+def test_a_model_card_is_read_by_people(result: AuditResult) -> None:
+    card = render_model_card(result)
+    rows = [line for line in card.splitlines() if line.startswith(tuple(f"| {each.name} |" for each in result.classes))]
+    share, flip = r"[\d.]+ %", r"[\d.]+"
+    measures = rf"{share} \| {share} \(\d+–\d+ %\) \| \w+ \| \d+ \| {flip} \({flip} to {flip}\)"
+    assert [row for row in rows if not re.fullmatch(rf"\| \w+ \| \d+ \| {measures} \| [\w ]+ \|", row)] == []
+    assert len(rows) == len(result.classes)
+    assert not any(code in card for code in ("\\x", "&#", "\u00a0"))
+    assert plain("1\u00a0%\u202f·\u2009x\u3000y") == "1 % · x y"
+    assert plain("a\u2028b\x1b[1m\u200b") == r"a\u2028b\x1b[1m\u200b"
 
 
 def test_tables_hold_every_class(result: AuditResult, tmp_path: Path) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from gate_audits import sample, save
 
 import salve_audit
 from salve_audit.cli.app import run
+from salve_audit.errors import UsageError
 from salve_audit.gate.audit_file import read_audit_file
 from salve_audit.gate.notebook import GateError
 from salve_audit.gate.run import Request, run_gate
@@ -175,6 +178,26 @@ def test_the_gate_loads_nothing_heavy(place: Path) -> None:
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, env=dict(os.environ)
     )
     assert done.stdout.splitlines()[-1] == "0"
+
+
+def test_errors_in_a_notebook_speak_of_what_was_typed(place: Path) -> None:
+    with pytest.raises(UsageError) as raised:
+        salve_audit.judge("audit", max_image_reliance="0.5")
+    assert str(raised.value) == "max_image_reliance: expected a number, got str"
+    for call in (salve_audit.judge, salve_audit.gate):
+        with pytest.raises(UsageError, match="was audited without a limit") as raised:
+            call("audit")
+        assert "--" not in str(raised.value.hint)
+    for limit in (np.float32(1), np.int64(1)):
+        assert salve_audit.judge("audit", max_image_reliance=limit).passed is True
+
+
+def test_a_verdict_and_a_comparison_are_short_in_a_prompt(place: Path) -> None:
+    judged = repr(salve_audit.judge("audit", min_alpha_hat=1.4))
+    assert re.fullmatch(r"<GateResult FAILED: \d+ violated, .*held>", judged)
+    text = repr(salve_audit.compare("audit", "audit"))
+    assert re.fullmatch(r"<Comparison of \S+ against \S+, 8 classes: \d.*>", text)
+    assert len(text) < 200
 
 
 def test_in_a_notebook_one_call_judges_and_shows_itself(place: Path) -> None:

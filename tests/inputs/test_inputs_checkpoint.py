@@ -268,7 +268,7 @@ def test_nothing_like_an_architecture(save, tiny_state) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["hf-hub:timm/resnet18", "local-dir:/tmp", "FILE:x"])
+@pytest.mark.parametrize("name", ["hf-hub:someone/resnet18", "local-dir:/tmp", "FILE:x"])
 def test_a_checkpoint_cannot_name_what_to_fetch(name: str, save, tiny_state) -> None:
     assert message_of(save({"arch": name, "state_dict": tiny_state}))[0] == f"unknown architecture {name!r}"
 

@@ -174,3 +174,59 @@ def replace_all(labels: np.ndarray) -> np.ndarray:
 def test_the_decision_is_kept_with_the_images() -> None:
     matched = match_classes(replace(folders("b", "a")), 2, ("a", "b"))
     assert str(matched.decisions[-1]) == "class order: 'a' = 0, 'b' = 1 (by the checkpoint's label names)"
+
+
+class Encoder:
+    """An object of another library that numbers the classes."""
+
+    def __init__(self, **attributes: Any) -> None:
+        self.__dict__.update(attributes)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"classes": np.array(ORDER)},
+        {"classes": np.array(ORDER, dtype=object)},
+        {"classes": np.array(ORDER, dtype="S3").astype("<U7")},
+        {"class_to_idx": {name: np.int64(index) for name, index in BY_NAME.items()}},
+        {"label_encoder": Encoder(classes_=np.array(ORDER))},
+        {"hyper_parameters": {"le": Encoder(classes_=list(ORDER))}},
+        {"idx_to_class": {index + 1: name for index, name in BY_INDEX.items()}},
+        {"class_to_idx": {name: index + 1 for name, index in BY_NAME.items()}},
+    ],
+)
+def test_names_in_objects_and_numbered_from_one(content: dict, save, tiny_state, tiny_arch) -> None:
+    assert load_classifier(save({"state_dict": tiny_state, **content}), tiny_arch).class_names == ORDER
+
+
+def test_names_in_an_object_that_cannot_be_read_are_said(save, tiny_state, tiny_arch) -> None:
+    classifier = load_classifier(save({"state_dict": tiny_state, "classes": Encoder(a=1)}), tiny_arch)
+    assert classifier.class_names is None
+    said = [decision for decision in classifier.decisions if decision.what == "class names"]
+    assert said[0].taken == "not read"
+    assert "--classes FILE" in said[0].conflict
+
+
+@pytest.mark.parametrize(
+    "content", [{"mapping": BY_NAME}, {"extra": {"tokens": list(ORDER)}}, {"le_": {1: "dog", 2: "owl", 3: "cat"}}]
+)
+def test_other_lists_count_where_the_data_is_called_so(content: dict, save, tiny_state, tiny_arch) -> None:
+    classifier = load_classifier(save({"state_dict": tiny_state, **content}), tiny_arch)
+    assert classifier.class_names is None
+    for classes, expected in ((("cat", "dog", "owl"), [2, 0, 1]), (("a", "b", "c"), [0, 1, 2])):
+        split = ImageSplit(("0", "1", "2"), (0, 1, 2))
+        matched = match_classes(ImageSet(Path(), classes, split, split, ""), 3, None, order=classifier.class_order)
+        assert list(matched.fit.labels) == expected
+
+
+@pytest.mark.parametrize("name", ["model.txt", "classes.txt", "labels.txt"])
+@pytest.mark.parametrize("line", ["{name}", "{index} {name}", "{index}: {name}"])
+def test_a_text_file_beside_the_checkpoint(name: str, line: str, save, tmp_path: Path, tiny_state, tiny_arch) -> None:
+    path = save(tiny_state)
+    (tmp_path / name).write_text("\n".join(line.format(name=own, index=index) for index, own in BY_INDEX.items()))
+    split = ImageSplit(("0", "1", "2"), (0, 1, 2))
+    images = ImageSet(Path(), ("cat", "dog", "owl"), split, split, "")
+    matched = match_classes(images, 3, None, order=load_classifier(path, tiny_arch).class_order)
+    assert matched.fit.labels == (2, 0, 1)
+    assert matched.decisions[-1].why == f"by {name} beside the checkpoint"

@@ -165,8 +165,8 @@ def test_a_changed_file_is_not_trusted(audited: AuditResult, tmp_path: Path) -> 
     ("limits", "message"),
     [
         ({"max_image_relianc": 0.5}, "max_image_relianc: is no limit"),
-        ({"max_image_reliance": 1.5}, "fail_over_reliance: 1.5 is not between 0 and 1"),
-        ({"max_image_reliance": "0.5"}, "fail_over_reliance: expected a number, got str"),
+        ({"max_image_reliance": 1.5}, "max_image_reliance: 1.5 is not between 0 and 1"),
+        ({"max_image_reliance": "0.5"}, "max_image_reliance: expected a number, got str"),
         ({}, "audit.json: was audited without a limit"),
     ],
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import pickle
+
 import numpy as np
 import pytest
 
@@ -244,6 +247,23 @@ def test_the_whole_stage_is_deterministic_and_consistent() -> None:
         scale = np.maximum(0, 1 - first.samples.flip[n] * coupling)
         logits = (samples.acts[n] * scale) @ samples.head.weight.T.astype(np.float64) + samples.head.bias
         assert logits[first.samples.flips_to[n]] == pytest.approx(logits[samples.labels[n]], abs=1e-6)
+
+
+def test_classes_as_tasks_elsewhere_give_the_same() -> None:
+    samples, dictionary, codes, labels = make_world()
+    use = describe_use(codes, labels, dictionary, samples.head)
+    inputs, names = RelianceInputs(use, dictionary, samples, ("a", "b", "c", "d"), 3, NullSettings(9, 40)), []
+
+    def elsewhere(work, shared, loads):
+        names.append(work.__name__)
+        sent = [pickle.dumps((work, shared, load())) for load in loads]
+        assert max(map(len, sent)) < pickle.dumps(samples).__sizeof__(), "a task is sent its class alone"
+        return [task(*given) for task, *given in map(pickle.loads, sent)]
+
+    here, there = assess_reliance(inputs), assess_reliance(dataclasses.replace(inputs, tasks=elsewhere))
+    assert here.classes == there.classes
+    assert np.array_equal(here.samples.flip, there.samples.flip, equal_nan=True)
+    assert names == ["_find_thresholds", "_control_own"]
 
 
 def test_an_output_without_images_stays_a_rival_and_gets_no_record() -> None:

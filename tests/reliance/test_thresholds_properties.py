@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from salve_audit import Thresholds, thresholds
+from salve_audit import SalveError, Thresholds, thresholds
 
 
 def make_case(seed: int, n: int = 12, d: int = 9, k: int = 4, signed: bool = True) -> dict[str, np.ndarray]:
@@ -165,16 +165,18 @@ def test_recovery_is_seen_by_the_empirical_threshold() -> None:
     ("change", "message"),
     [
         ({"acts": np.ones(3)}, r"expected acts \(n, d\), weight \(k, d\), coupling \(d,\), got \(3,\)"),
-        ({"bias": np.ones(3)}, r"expected bias \(4,\), got \(3,\)"),
-        ({"target": 9}, r"target 9 is not in 0\.\.3"),
-        ({"coupling": -np.ones(9)}, "coupling must not be negative, got -1.0"),
-        ({"weight": np.full((4, 9), np.nan)}, "weight has values that are not finite"),
+        ({"bias": np.ones(3)}, r"bias: expected \(4,\), got \(3,\)"),
+        ({"target": 9}, r"target: 9 is not in 0\.\.3"),
+        ({"acts": [[1.0], [1.0, 2.0]]}, "acts: expected an array of numbers, got list"),
+        ({"coupling": -np.ones(9)}, "coupling: must not be negative, got -1.0"),
+        ({"weight": np.full((4, 9), np.nan)}, "weight: has values that are not finite"),
     ],
 )
 def test_wrong_arguments(change: dict[str, object], message: str) -> None:
     arguments = {**make_case(0), "target": 0, **change}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as raised:
         thresholds(**arguments)
+    assert isinstance(raised.value, SalveError)
 
 
 def test_result_type() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from salve_audit import SparseAutoencoder, load_sae
-from salve_audit.errors import ResultError, SalveError
+from salve_audit.errors import ResultError, SalveError, UsageError
 
 N, D, M = 300, 12, 16
 
@@ -104,6 +104,11 @@ def test_it_is_saved_loaded_and_pickled(sae: SparseAutoencoder, acts: np.ndarray
         (lambda sae, acts: SparseAutoencoder("top-k"), "variant: 'top-k' is not one of auto, linear-l1"),
         (lambda sae, acts: SparseAutoencoder("supervised"), "variant: 'supervised' is not one of"),
         (lambda sae, acts: SparseAutoencoder("topk", "256"), "n_latents: expected int, got str"),
+        (lambda sae, acts: SparseAutoencoder("topk", seed=-1), "seed: -1 is below 0"),
+        (lambda sae, acts: SparseAutoencoder("topk", seed=2**70), "seed: 1180591620717411303424 is above"),
+        (lambda sae, acts: SparseAutoencoder("topk", sparsity=float("nan")), "sparsity: nan is not a positive"),
+        (lambda sae, acts: SparseAutoencoder().set_params(k=3), "k: is no argument"),
+        (lambda sae, acts: SparseAutoencoder().set_params(n_latents=1), "n_latents: 1 is below 2"),
         (lambda sae, acts: SparseAutoencoder("topk", 1), "n_latents: 1 is below 2"),
         (lambda sae, acts: SparseAutoencoder("topk", sparsity=-1), "sparsity: -1 is not a positive number"),
         (lambda sae, acts: SparseAutoencoder("topk").encode(acts), "SparseAutoencoder: is not fitted"),
@@ -121,3 +126,21 @@ def test_what_is_wrong_is_one_clear_error(run: Any, message: str, sae: SparseAut
     with pytest.raises(SalveError) as raised:
         run(sae, acts)
     assert str(raised.value).startswith(message)
+
+
+def test_it_is_cloned_as_scikit_learn_clones(sae: SparseAutoencoder, acts: np.ndarray) -> None:
+    given = SparseAutoencoder("topk", np.int64(16), sparsity=np.float32(4), seed=np.int64(0))
+    again = type(given)(**given.get_params(deep=False))  # what sklearn.base.clone does
+    assert all(value is given.get_params()[name] for name, value in again.get_params().items())
+    assert again.fit(acts).transform(acts).shape == (len(acts), 16)
+    with pytest.raises(UsageError, match="is not fitted"):
+        again.set_params(seed=3).encode(acts)
+
+
+def test_where_there_are_no_labels_nothing_is_said_of_accuracy(caplog: pytest.LogCaptureFixture) -> None:
+    noise = np.random.default_rng(0).normal(size=(60, 40)).astype(np.float32)
+    with caplog.at_level("INFO"):
+        SparseAutoencoder("topk", 8, sparsity=2).fit(noise)
+    assert "accuracy" not in caplog.text
+    (warning,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert warning.startswith("the autoencoder reconstructs little of held-out activations: R² ")

@@ -175,12 +175,13 @@ class FactorNetwork:
 
     def ask(self, images: Float[Tensor, "n c h w"], change: Change, shift: Shift) -> Logits:
         """Logits of the changed images."""
+        device, spec = self.device, self.spec
 
         def work(probe: Probe, rows: slice) -> Logits:
             donors = None if shift.donors is None else shift.donors[rows]
             part = Shift(shift.source[rows], shift.target[rows], donors)
             with torch.no_grad():
-                changed = change_prepared(images[rows].to(self.device), self.spec, change, part)
+                changed = change_prepared(images[rows].to(device), spec, change, part)
                 return probe(changed).logits.float().cpu()
 
         size = self.batch_size(images)

@@ -16,10 +16,12 @@ from salve_audit.inputs.data.folder import read_folder
 from salve_audit.inputs.data.imageset import ImageSet
 from salve_audit.inputs.data.layout import EXTENSIONS, NO_LABELS
 from salve_audit.inputs.data.manifest import ENDINGS, read_manifest
+from salve_audit.inputs.data.remote_data import read_remote
 from salve_audit.inputs.data.saved_dataset import is_saved_dataset, read_saved_dataset
 from salve_audit.inputs.data.table_data import has_images, read_schema, read_tables, split_of_file
 from salve_audit.inputs.foreign import HEAD_BYTES, describe_foreign, describe_placeholder
 from salve_audit.inputs.model.formats.sniff import FileKind, sniff
+from salve_audit.inputs.remote import is_url
 
 MAX_SHARDS = 100_000
 MAX_LISTED = 1_000_000  # entries of a folder that are looked at to see what it is
@@ -39,7 +41,7 @@ def load_images(data: str | Path, seed: int, limit: int | None = None, follow_li
     Args:
         data: a folder of class folders, of WebDataset shards, of Parquet, NPY or IDX files, or written by
             `datasets.save_to_disk`; or a manifest, a .zip, .tar or .tar.gz, an .npz, an IDX file, a Parquet file; or
-            shards as ``train-{000..007}.tar`` or ``*.tar``.
+            shards as ``train-{000..007}.tar`` or ``*.tar``; or a folder of class folders or a manifest under a URL.
         seed: of the 60/40 split per class where the data names no splits, and of the choice under `limit`.
         limit: at most so many images per class and split.
         follow_links: read what links outside of a folder lead to.
@@ -52,6 +54,8 @@ def load_images(data: str | Path, seed: int, limit: int | None = None, follow_li
 
 def read_catalogue(data: str | Path, follow_links: bool = False) -> Catalogue:
     """The catalogue of labelled images that `load_images` splits; raises the same errors."""
+    if is_url(data):
+        return read_remote(str(data))
     path = Path(data)
     if not os.path.lexists(path):
         if GLOB_MARKS.search(str(data)):

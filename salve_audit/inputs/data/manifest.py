@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -25,9 +24,9 @@ from salve_audit.inputs.data.columns import (
     one_hot_labels,
     splits_of_flags,
 )
+from salve_audit.inputs.data.manifest_folder import DiskFolder, ManifestFolder
 from salve_audit.inputs.data.placing import place_files
 from salve_audit.inputs.data.rows import Row, RowSet, group_rows
-from salve_audit.inputs.data.sources.source import FolderSource
 from salve_audit.inputs.names import check_relative, show_name
 from salve_audit.inputs.reasons import nearest_names, summarise_error
 from salve_audit.results.decisions import Decision
@@ -50,23 +49,25 @@ def read_manifest(path: Path, follow_links: bool = False) -> Catalogue:
     Raises:
         DataError: it cannot be read, lacks a column, or lists a path that is absolute or leads out of its folder.
     """
+    folder = path.resolve().parent
+    return catalogue_of_table(path, read_table(path), DiskFolder(folder, follow_links))
+
+
+def read_table(path: Path) -> Table:
+    """The columns of a manifest; raises as `read_manifest`."""
     ending = path.suffix.lower()
     if ending == ".parquet":
-        table: Table = _read_parquet(path)
-    elif ending in (".jsonl", ".ndjson"):
-        table = _read_jsonl(path)
-    else:
-        table = _read_csv(path, DELIMITERS[::-1] if ending == ".tsv" else DELIMITERS)
-    return catalogue_of_table(path, table, follow_links)
+        return _read_parquet(path)
+    if ending in (".jsonl", ".ndjson"):
+        return _read_jsonl(path)
+    return _read_csv(path, DELIMITERS[::-1] if ending == ".tsv" else DELIMITERS)
 
 
-def catalogue_of_table(path: Path, table: Table, follow_links: bool = False) -> Catalogue:
-    """The images in the columns of `table`, which was read from the manifest `path`; raises as `read_manifest`."""
-    folder = path.resolve().parent
-    guard = _Guard(path, folder, follow_links)
+def catalogue_of_table(path: Path, table: Table, folder: ManifestFolder) -> Catalogue:
+    """The images in the columns of `table`, read from the manifest `path` in `folder`; raises as `read_manifest`."""
     path_column = _find_paths(path, table, folder)
-    keys = [guard.check(number, value) for number, value in enumerate(table[path_column], 1)]
-    keys, placed = place_files(path, folder, keys, follow_links)
+    keys = [_check_path(path, folder, number, value) for number, value in enumerate(table[path_column], 1)]
+    keys, placed = place_files(path, folder, keys)
     splits, split_columns, split_decision = _read_splits(table)
     labels, label_columns, label_decision = _read_labels(path, table, (path_column, *split_columns))
     rows = [
@@ -82,19 +83,18 @@ def catalogue_of_table(path: Path, table: Table, follow_links: bool = False) -> 
     others = ", ".join(f"{use}: {show_name(name)}" for use, name in chosen.items() if name != use)
     kind = f"{path.suffix.lstrip('.').upper()} manifest{f' (columns {others})' if others else ''}"
     decisions = (*placed, *split_decision, *label_decision)
-    source = FolderSource(folder)
     return group_rows(
-        RowSet(root=path, source=source, kind=kind, rows=rows, attributes=attributes, decisions=decisions)
+        RowSet(root=path, source=folder.source, kind=kind, rows=rows, attributes=attributes, decisions=decisions)
     )
 
 
-def _find_paths(path: Path, table: Table, folder: Path) -> str:
+def _find_paths(path: Path, table: Table, folder: ManifestFolder) -> str:
     """The column of files: by its name, and of several such names the first whose files are there."""
     named = [name for known in PATH_COLUMNS if (name := find_column(table, (known,))) is not None]
     for name in named:
         values = [value for value in table[name][:LOOKED_AT] if isinstance(value, str)]
         if any(
-            value and "\0" not in value and len(value) < LONGEST_PATH and (folder / value).is_file() for value in values
+            value and "\0" not in value and len(value) < LONGEST_PATH and folder.has_file(value) for value in values
         ):
             return name
     return named[0] if named else _find(path, table, PATH_COLUMNS)
@@ -160,48 +160,26 @@ def _label(path: Path, number: int, value: object) -> int | str | None:
     raise DataError(str(path), f"the label of row {number} is a {type(value).__name__}, expected a text or a number")
 
 
-class _Guard:
-    """Keeps listed paths inside the manifest's folder; a folder is resolved once, not once for each of its files."""
+def _check_path(manifest: Path, folder: ManifestFolder, number: int, value: object) -> str:
+    """`value` as a path relative to the folder.
 
-    def __init__(self, manifest: Path, folder: Path, follow_links: bool) -> None:
-        self.manifest, self.folder, self.follow_links = manifest, folder, follow_links
-        self._inside: dict[str, bool] = {}
-
-    def check(self, number: int, value: object) -> str:
-        """`value` as a path relative to the folder.
-
-        Raises:
-            DataError: no text, absolute, a URL, with ``..``, or behind a link that leads out.
-        """
-        try:
-            if not isinstance(value, str):
-                raise ValueError("is no text" if value is not None else "is missing")
-            name = check_relative(value)
-            if not self._stays(name):
-                raise ValueError("leads out of its folder through a link")
-        except ValueError as error:
-            shown = "" if value is None else f" {show_name(str(value))}"
-            why = f"the path{shown} of row {number} {error}; refused"
-            hint = "paths are relative to the manifest's folder"
-            if "link" in str(error):
-                hint = "--follow-links follows it"
-            raise DataError(str(self.manifest), why, hint=hint) from error
-        return name
-
-    def _stays(self, name: str) -> bool:
-        if self.follow_links:
-            return True
-        parent = os.path.dirname(name)
-        if parent not in self._inside:
-            self._inside[parent] = self._is_inside(self.folder / parent)
-        whole = f"{self.folder}/{name}"
-        return self._inside[parent] and (not os.path.islink(whole) or self._is_inside(Path(whole)))
-
-    def _is_inside(self, path: Path) -> bool:
-        try:
-            return path.resolve().is_relative_to(self.folder)
-        except (OSError, RuntimeError):  # a circle of links
-            return False
+    Raises:
+        DataError: no text, absolute, a URL, with ``..``, or behind a link that leads out.
+    """
+    try:
+        if not isinstance(value, str):
+            raise ValueError("is no text" if value is not None else "is missing")
+        name = check_relative(value)
+        if not folder.holds(name):
+            raise ValueError("leads out of its folder through a link")
+    except ValueError as error:
+        shown = "" if value is None else f" {show_name(str(value))}"
+        why = f"the path{shown} of row {number} {error}; refused"
+        hint = "paths are relative to the manifest's folder"
+        if "link" in str(error):
+            hint = "--follow-links follows it"
+        raise DataError(str(manifest), why, hint=hint) from error
+    return name
 
 
 def _read_text(path: Path) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from salve_audit.errors import DataError
-from salve_audit.inputs.data.folder import DiskTree
-from salve_audit.inputs.data.layout import EXTENSIONS
+from salve_audit.inputs.data.layout import EXTENSIONS, Tree
+from salve_audit.inputs.data.manifest_folder import ManifestFolder
 from salve_audit.inputs.names import show_name
 from salve_audit.results.decisions import Decision
 
@@ -20,7 +20,7 @@ SHOWN = 3
 Placed = tuple[list[str], tuple[Decision, ...]]
 
 
-def place_files(path: Path, folder: Path, keys: list[str], follow_links: bool) -> Placed:
+def place_files(path: Path, folder: ManifestFolder, keys: list[str]) -> Placed:
     """Paths of the files that `keys` mean, relative to `folder`, and the decision where they are not the keys.
 
     Names that are there stay as they are; single missing ones are named when they are read.
@@ -29,35 +29,33 @@ def place_files(path: Path, folder: Path, keys: list[str], follow_links: bool) -
         DataError: none of the first files is there, nor in another folder or with an ending.
     """
     sample = keys[:LOOKED_AT]
-    if not sample or any((folder / key).is_file() for key in sample):
+    if not sample or any(folder.has_file(key) for key in sample):
         return keys, ()
-    tree = DiskTree(folder, follow_links)
-    placed = _by_prefix(tree, keys, sample) or _by_name(path, tree, keys)
+    tree = folder.tree
+    placed = _by_prefix(folder, keys, sample) or _by_name(path, tree, keys)
     if placed is not None:
         return placed
     why = f"none of its first {len(sample)} files exists ({show_name(sample[0])})"
     holding = [name for name in tree.list_folders("")[:MAX_FOLDERS] if tree.list_images(name)]
-    hint = f"paths are relative to the manifest's folder, {folder}"
+    hint = f"paths are relative to the manifest's folder, {folder.root}"
     if holding:
         hint += f"; images lie in {', '.join(f'{name}/' for name in holding[:SHOWN])}"
     raise DataError(str(path), why, hint=hint)
 
 
-def _by_prefix(tree: DiskTree, keys: list[str], sample: Sequence[str]) -> Placed | None:
+def _by_prefix(folder: ManifestFolder, keys: list[str], sample: Sequence[str]) -> Placed | None:
     """One folder and one ending for all names, if all of the first are there so."""
-    folders = ["", *(f"{name}/" for name in tree.list_folders("")[:MAX_FOLDERS])]
+    folders = ["", *(f"{name}/" for name in folder.tree.list_folders("")[:MAX_FOLDERS])]
     endings = ["", *sorted(EXTENSIONS), *(ending.upper() for ending in sorted(EXTENSIONS))]
     for prefix, ending in itertools.product(folders, endings):
-        if os.path.isfile(tree.root / f"{prefix}{sample[0]}{ending}") and all(
-            os.path.isfile(tree.root / f"{prefix}{key}{ending}") for key in sample
-        ):
+        if all(folder.has_file(f"{prefix}{key}{ending}") for key in sample):
             taken = f"{prefix}NAME{ending}"
             decision = Decision("image files", taken, f"{show_name(sample[0])} alone is not there")
             return [f"{prefix}{key}{ending}" for key in keys], (decision,)
     return None
 
 
-def _by_name(path: Path, tree: DiskTree, keys: list[str]) -> Placed | None:
+def _by_name(path: Path, tree: Tree, keys: list[str]) -> Placed | None:
     """Each name looked up among all images below the folder, with or without its ending.
 
     Raises:

@@ -19,6 +19,7 @@ NAME_KEYS = (
     "categories", "category_names", "target_names", "vocab", "cat_to_name",
 )  # fmt: skip
 # of Lightning, OpenMMLab and plain dictionaries: where such entries lie, besides the top level and the settings
+FOLDERS = "cat_to_name"  # of Oxford's flowers, whose folders are numbers from 1 on: not outputs
 NEVER = ("optim", "scheduler", "scaler", "rng", "callbacks", "loops", "state_dict")
 DEEPEST = 3
 MOST = 100_000  # names
@@ -28,10 +29,17 @@ _RANKS = {key.replace("_", ""): rank for rank, key in enumerate(NAME_KEYS)}
 
 @dataclass(frozen=True)
 class NamedClasses:
-    """Class names in output order, and where they were found, for instance ``meta.dataset_meta.classes``."""
+    """Class names in output order, and where they were found, for instance ``meta.dataset_meta.classes``.
+
+    Attributes:
+        place: in the file.
+        names: in output order; empty: they are there in a form that cannot be read.
+        by_one: they were numbered from 1, which holds only where there is a name for each output.
+    """
 
     place: str
     names: tuple[str, ...]
+    by_one: bool = False
 
 
 def find_class_names(content: Mapping[Any, Any]) -> tuple[NamedClasses, ...]:
@@ -43,7 +51,8 @@ def find_class_names(content: Mapping[Any, Any]) -> tuple[NamedClasses, ...]:
 def choose_class_names(candidates: Sequence[NamedClasses], n_outputs: int) -> tuple[NamedClasses | None, str]:
     """The first candidate with a name for each output, else the first; and what another one says otherwise."""
     fitting = [named for named in candidates if len(named.names) == n_outputs]
-    chosen = next(iter(fitting or candidates), None)
+    others = [named for named in candidates if named.names and not named.by_one]
+    chosen = next(iter(fitting or others), None)
     other = next((named for named in fitting[1:] if chosen is not None and named.names != chosen.names), None)
     return chosen, "" if other is None else f"{other.place} in the same file has another order or other names"
 
@@ -52,7 +61,8 @@ def describe_class_names(candidates: Sequence[NamedClasses], n_outputs: int) -> 
     """The decision about the names of the outputs; none where no list of names was found."""
     chosen, conflict = choose_class_names(candidates, n_outputs)
     if chosen is None:
-        return ()
+        conflict = "it may say another order: --classes FILE maps them by hand"
+        return tuple(Decision("class names", "not read", named.place, conflict) for named in candidates[:1])
     shown = ", ".join(map(show_name, chosen.names[:SHOWN])) + (", ..." if len(chosen.names) > SHOWN else "")
     return (Decision("class names", shown, chosen.place, conflict),)
 
@@ -70,16 +80,56 @@ def read_class_names(value: Any) -> tuple[str, ...] | None:
     return tuple(value) if all(isinstance(item, str) for item in value) else None
 
 
+def find_other_lists(content: Mapping[Any, Any], keys: tuple[str, ...] = ()) -> tuple[NamedClasses, ...]:
+    """Lists of texts under any other name, which are class names where the data's classes are called so."""
+    lists: list[NamedClasses] = []
+    for key, value in _entries(content):
+        if not isinstance(key, str) or any(word in key.lower() for word in NEVER):
+            continue
+        names = None if _rank(key) is not None else read_class_names(value) or _read_by_one(value)
+        if names is not None and len(set(names)) == len(names) > 1:
+            lists.append(NamedClasses(f"the names under {'.'.join((*keys, key))!r} in the checkpoint", names))
+        elif isinstance(value, Mapping) and len(keys) < DEEPEST:
+            lists += find_other_lists(value, (*keys, key))
+    return tuple(lists)
+
+
+def _rank(key: str) -> int | None:
+    return _RANKS.get(key.lower().replace("_", "").replace("-", ""))
+
+
+def _entries(content: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
+    """Of a dictionary, or of an object that was read without its class."""
+    yield from content.items()
+    attributes = getattr(content, "attributes", None)
+    yield from attributes.items() if isinstance(attributes, Mapping) else ()
+
+
 def _walk(content: Mapping[Any, Any], keys: tuple[str, ...]) -> Iterator[tuple[tuple[int, int], NamedClasses]]:
-    for key, value in content.items():
+    for key, value in _entries(content):
         if not isinstance(key, str):
             continue
-        rank = _RANKS.get(key.lower().replace("_", "").replace("-", ""))
+        rank, place = _rank(key), ".".join((*keys, key))
         names = read_class_names(value) if rank is not None else None
-        if names is not None and rank is not None:
-            yield (len(keys), rank), NamedClasses(".".join((*keys, key)), names)
+        by_one = _read_by_one(value) if rank is not None and key != FOLDERS else None
+        if rank is not None and (names or by_one):
+            yield (len(keys), rank), NamedClasses(place, names or by_one or (), by_one=names is None)
         elif isinstance(value, Mapping) and len(keys) < DEEPEST and not any(word in key.lower() for word in NEVER):
-            yield from _walk(value, (*keys, key))
+            inner = list(_walk(value, (*keys, key)))
+            yield from inner
+            if rank is not None and not inner and hasattr(value, "arguments"):
+                yield (len(keys), len(_RANKS)), NamedClasses(place, ())
+
+
+def _read_by_one(value: Any) -> tuple[str, ...] | None:
+    """Names by numbers from 1 on, or numbers by names."""
+    if not isinstance(value, Mapping) or not 0 < len(value) <= MOST:
+        return None
+    for pairs in (value.items(), ((number, name) for name, number in value.items())):
+        names = {_as_index(number): _plain_name(name) for number, name in pairs}
+        if set(names) == set(range(1, len(value) + 1)) and all(names.values()):
+            return tuple(str(names[number]) for number in range(1, len(value) + 1))
+    return None
 
 
 def _read_mapping(value: Mapping[Any, Any]) -> tuple[str, ...] | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from salve_audit.errors import DataError
 from salve_audit.inputs.data.imageset import ImageSet, ImageSplit
 from salve_audit.inputs.labels.class_file import read_class_file
+from salve_audit.inputs.labels.class_names import NamedClasses
 from salve_audit.inputs.labels.imagenet import ImageNet, agrees, is_synset, load_imagenet, normalise_name
 from salve_audit.inputs.names import show_name
 from salve_audit.inputs.reasons import nearest_names
@@ -66,10 +67,12 @@ class ClassOrder:
     Attributes:
         convention: `TIMM_ORDER`, `SORTED_ORDER`, or empty where it is not known.
         origin: the script, in words.
+        lists: of texts in the file or beside it that are the outputs' names where the data's classes are among them.
     """
 
     convention: str = ""
     origin: str = ""
+    lists: tuple[NamedClasses, ...] = ()
 
 
 UNKNOWN_ORDER = ClassOrder()
@@ -96,6 +99,8 @@ def match_classes(
     labels = tuple(class_names) if class_names is not None and len(class_names) == n_outputs else None
     if class_names is not None and labels is None:
         logger.warning("the checkpoint names %d classes for %d outputs; ignored", len(class_names), n_outputs)
+    listed = _find_list(imageset, n_outputs, order) if labels is None else None
+    labels = listed.names if listed is not None else labels
     if labels is not None and len(set(labels)) < len(labels):
         labels = tuple(f"{label} ({i})" if labels.count(label) > 1 else label for i, label in enumerate(labels))
     imagenet = _relevant_imagenet(imageset, n_outputs, labels)
@@ -104,7 +109,7 @@ def match_classes(
         match = _by_hand(imageset, outputs, Path(classes_file))
     else:
         match = (
-            _by_labels(imageset, outputs, order)
+            _by_labels(imageset, outputs, order, "the checkpoint's label names" if listed is None else listed.place)
             or _by_index(imageset, outputs)
             or _by_number(imageset, outputs, order)
             or _by_imagenet(imageset, outputs)
@@ -157,7 +162,14 @@ def _relabel(split: ImageSplit, outputs: Sequence[int]) -> ImageSplit:
     return ImageSplit(split.paths, tuple(outputs[label] for label in split.labels))
 
 
-def _by_labels(imageset: ImageSet, outputs: _Outputs, order: ClassOrder) -> _Match | None:
+def _find_list(imageset: ImageSet, n_outputs: int, order: ClassOrder) -> NamedClasses | None:
+    """The list with a name for each output that all classes of the data are in."""
+    classes = {normalise_name(name) for name in imageset.classes}
+    fitting = (named for named in order.lists if len(named.names) == n_outputs)
+    return next((named for named in fitting if classes <= {normalise_name(name) for name in named.names}), None)
+
+
+def _by_labels(imageset: ImageSet, outputs: _Outputs, order: ClassOrder, source: str) -> _Match | None:
     """Matches by the checkpoint's own names, as they are or but for case, spaces, underscores and hyphens."""
     if outputs.labels is None:
         return None
@@ -169,7 +181,7 @@ def _by_labels(imageset: ImageSet, outputs: _Outputs, order: ClassOrder) -> _Mat
         if len(known) == outputs.n and len(set(wanted)) == len(wanted) and all(name in known for name in wanted):
             return _Match(
                 tuple(known[name] for name in wanted),
-                "by the checkpoint's label names",
+                f"by {source}",
                 True,
                 True,
                 _contradict(outputs.labels, order),

@@ -17,6 +17,7 @@ from salve_audit.inputs.model.head.search import find_head
 from salve_audit.inputs.model.identify import Identified, identify
 from salve_audit.inputs.model.keys import load_state
 from salve_audit.inputs.model.onnx.loading import is_onnx, load_onnx
+from salve_audit.inputs.model.timm_names import read_timm_name
 from salve_audit.inputs.model.traceless import decide_unlike_torchvision
 from salve_audit.inputs.model.transform import resolve_transform
 from salve_audit.inputs.model.weights import Checkpoint, read_checkpoint
@@ -87,7 +88,7 @@ def _assemble(checkpoint: Checkpoint, identified: Identified, arch: str | None, 
             *describe_class_names(checkpoint.named, n_classes),
             *_decide_class_map(checkpoint),
         ),
-        class_order=checkpoint.origin.class_order,
+        class_order=replace(checkpoint.origin.class_order, lists=checkpoint.lists),
     )
 
 
@@ -99,9 +100,14 @@ def _decide_architecture(checkpoint: Checkpoint, arch: str | None, identified: I
     why = "names and shapes of its tensors"
     if arch is not None:
         why = "--arch"
-    elif checkpoint.arch == name:
+    elif checkpoint.arch is not None and _plain_name(checkpoint.arch) == name:
         why = "the checkpoint names it, and its tensors fit"
     return (Decision("architecture", name, why),)
+
+
+def _plain_name(arch: str) -> str:
+    named = read_timm_name(arch)
+    return arch if named is None else named.architecture
 
 
 def _decide_class_map(checkpoint: Checkpoint) -> tuple[Decision, ...]:
@@ -141,7 +147,7 @@ def _write_notes(
     casts = _list_casts(identified.state)
     if casts:
         notes.append(f"weights were cast from {', '.join(casts)} to float32")
-    if arch and checkpoint.arch and arch != checkpoint.arch:
+    if arch and checkpoint.arch and _plain_name(arch) != _plain_name(checkpoint.arch):
         notes.append(f"--arch {arch} was used instead of the checkpoint's own {checkpoint.arch!r}")
     if checkpoint.left_out:
         shown = ", ".join(checkpoint.left_out[:N_LEFT_OUT]) + (", ..." if len(checkpoint.left_out) > N_LEFT_OUT else "")

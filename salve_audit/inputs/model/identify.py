@@ -39,6 +39,7 @@ from salve_audit.inputs.model.network import (
     is_known,
     names_file,
 )
+from salve_audit.inputs.model.timm_names import TimmName, read_timm_name, show_tags, tagged_transform
 from salve_audit.inputs.model.traceless import apply_epsilons, rescaling_kwargs
 from salve_audit.inputs.model.weights import Checkpoint
 from salve_audit.results.decisions import Decision
@@ -93,12 +94,39 @@ def identify(checkpoint: Checkpoint, arch: str | None) -> Identified:
         return _align(checkpoint, build_from_file(checkpoint, arch))
     if arch is not None and arch.endswith(".py"):
         raise CheckpointError(f"--arch {arch}", "names a file, but no function in it", hint=f"--arch {arch}:FUNCTION")
-    return _apply_settings(checkpoint, _identify(checkpoint, arch))
+    named = _read_name(checkpoint, arch)
+    return _apply_settings(checkpoint, _apply_tag(_identify(checkpoint, arch, named), named))
 
 
-def _identify(checkpoint: Checkpoint, arch: str | None) -> Identified:
-    """The network, by the names, the shapes and at last by the order of the tensors."""
+def _read_name(checkpoint: Checkpoint, arch: str | None) -> TimmName | None:
+    """The name of timm that `arch` or the checkpoint says.
+
+    Raises:
+        CheckpointError: timm does not have the tag in `arch`.
+    """
     name = arch or checkpoint.arch
+    named = None if name is None else read_timm_name(name)
+    if arch is not None and named is not None and not named.has_known_tag:
+        why = f"timm {timm.__version__} has no weights tagged {named.tag!r} for {named.architecture}"
+        raise CheckpointError(f"--arch {arch}", why, hint=f"its tags: {show_tags(named.architecture) or 'none'}")
+    return named
+
+
+def _apply_tag(identified: Identified, named: TimmName | None) -> Identified:
+    """The network with the transform of the tag in its name, where the name says one."""
+    if named is None or not named.tag or identified.network.architecture != named.architecture:
+        return identified
+    if not named.has_known_tag:
+        note = f"the file calls itself {named.full!r}; timm {timm.__version__} does not know this tag of weights"
+        return replace(identified, notes=(*identified.notes, f"{note}, whose transform may be another"))
+    source = f"default of {named.full} (timm)"
+    network = replace(identified.network, defaults=tagged_transform(named), default_source=source)
+    return replace(identified, network=network)
+
+
+def _identify(checkpoint: Checkpoint, arch: str | None, named: TimmName | None) -> Identified:
+    """The network, by the names, the shapes and at last by the order of the tensors."""
+    name = named.architecture if named is not None else arch or checkpoint.arch
     index, kwargs = load_index(), given_kwargs(checkpoint)
     known = name if name is not None and is_known(name) else None
     if known is not None:

@@ -9,18 +9,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import nn
 
 from salve_audit.errors import CheckpointError
 from salve_audit.inputs.digest import hash_stream
 from salve_audit.inputs.foreign import HEAD_BYTES, describe_foreign_model
-from salve_audit.inputs.labels.class_names import NamedClasses, find_class_names
+from salve_audit.inputs.labels.class_names import NamedClasses, find_class_names, find_other_lists
 from salve_audit.inputs.model.formats.hub import CONFIG, WEIGHT_FILES, Hub, find_weight_files, read_hub
 from salve_audit.inputs.model.formats.left_out import LeftOut, load_around_objects
 from salve_audit.inputs.model.formats.nesting import Weights, choose_weights, find_weights
-from salve_audit.inputs.model.formats.sidecar import Sidecar, read_sidecar
+from salve_audit.inputs.model.formats.sidecar import Sidecar, read_name_files, read_sidecar
 from salve_audit.inputs.model.formats.sniff import FileKind, sniff
 from salve_audit.inputs.model.formats.torch_file import (
     RESAVE_HINT,
@@ -41,6 +40,7 @@ from salve_audit.inputs.model.settings import (
     flatten_sections,
     translate_settings,
 )
+from salve_audit.inputs.model.timm_names import read_timm_name
 
 ARCH_KEYS = ("arch", "architecture", "model", "model_name", "backbone", "encoder", "net")
 MAX_SPARE, MAX_TIMES = 256 << 20, 4  # bytes of tensors beyond the file's own, and times these
@@ -62,6 +62,7 @@ class Checkpoint:
         origin: the training script that wrote it, with its conventions.
         conventions: the transform of that script, where the file does not say another.
         named: its lists of class names in output order, the likeliest first.
+        lists: other lists of texts in it and beside it, which may be class names.
         config: a Hugging Face or timm folder's config.json.
         sidecar: what a JSON file of the same name beside it says.
         kind: of file.
@@ -80,6 +81,7 @@ class Checkpoint:
     origin: Origin = UNKNOWN
     conventions: Mapping[str, Any] = field(default_factory=dict)
     named: tuple[NamedClasses, ...] = ()
+    lists: tuple[NamedClasses, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     sidecar: Sidecar = field(default_factory=Sidecar)
     kind: FileKind = FileKind.ZIPPED
@@ -220,7 +222,7 @@ def _sort_out(checkpoint: Checkpoint, content: Any, key: str | None) -> Checkpoi
     if key is not None:
         places = choose_weights(str(path), places, key)
     outer = content if places[0].key else {}
-    settings = _find_settings(outer)
+    settings, beside = _find_settings(outer), _open_sections(outer)
     args = settings.args
     named = outer.get("arch") or args.get("model")
     arch = named if isinstance(named, str) else _find_arch(outer)
@@ -234,7 +236,8 @@ def _sort_out(checkpoint: Checkpoint, content: Any, key: str | None) -> Checkpoi
         places=settings.places,
         origin=origin,
         conventions=_prepare(checkpoint.path, origin, outer, args),
-        named=_find_names(outer),
+        named=find_class_names(beside),
+        lists=find_other_lists(beside),
     )
 
 
@@ -292,16 +295,16 @@ def _find_arch(outer: Mapping[Any, Any]) -> str | None:
         settings = as_args(outer.get(key))
         for name in ARCH_KEYS:
             value = settings.get(name)
-            if isinstance(value, str) and timm.is_model(value):
+            if isinstance(value, str) and read_timm_name(value) is not None:
                 return value
     return None
 
 
-def _find_names(outer: Mapping[Any, Any]) -> tuple[NamedClasses, ...]:
-    """Class names anywhere beside the weights; a namespace is looked into as a dictionary is."""
+def _open_sections(outer: Mapping[Any, Any]) -> dict[str, Any]:
+    """All beside the weights; a namespace becomes a dictionary."""
     sections = {key: value for key, value in outer.items() if isinstance(key, str)}
     sections |= {key: as_args(sections[key]) for key in ("args", *SETTINGS_KEYS) if key in sections}
-    return find_class_names(sections)
+    return {key: value for key, value in sections.items() if not isinstance(value, torch.Tensor)}
 
 
 def _add_hub(checkpoint: Checkpoint, hub: Hub | None, is_folder: bool) -> Checkpoint:
@@ -333,4 +336,5 @@ def _add_sidecar(checkpoint: Checkpoint) -> Checkpoint:
         return checkpoint
     beside = read_sidecar(checkpoint.path)
     listed = () if beside.class_names is None else (NamedClasses(beside.name, beside.class_names),)
-    return replace(checkpoint, sidecar=beside, named=(*listed, *checkpoint.named))
+    lists = (*checkpoint.lists, *read_name_files(checkpoint.path))
+    return replace(checkpoint, sidecar=beside, named=(*listed, *checkpoint.named), lists=lists)

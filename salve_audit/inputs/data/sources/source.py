@@ -49,6 +49,11 @@ class FolderSource:
             return stream.read()
 
 
+def count_readers(source: ImageSource) -> int:
+    """Reads at once that pay: several where each waits for a network, else one."""
+    return getattr(source, "n_readers", 1)
+
+
 def open_at_once(path: str, flags: int) -> int:
     """Opens without blocking: a pipe would wait for a writer."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from salve_audit.inputs.data.sources.source import Content, ImageSource
+from salve_audit.inputs.data.sources.source import Content, ImageSource, count_readers
 
 CHANGED = "changed while the audit read it"
 UNREADABLE = "unreadable: "
@@ -45,6 +45,11 @@ class VerifiedSource:
     def resident_bytes(self) -> int:
         """Bytes that the wrapped source holds in memory."""
         return self.source.resident_bytes
+
+    @property
+    def n_readers(self) -> int:
+        """As of the wrapped source."""
+        return count_readers(self.source)
 
     def read(self, key: str) -> Content:
         """Contents of the image `key`, with the digest checked.

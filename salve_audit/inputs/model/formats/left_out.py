@@ -18,6 +18,7 @@ import torch
 
 from salve_audit.errors import CheckpointError
 from salve_audit.inputs.model.formats.opcodes import list_globals
+from salve_audit.inputs.model.formats.remains import restore_arrays
 from salve_audit.inputs.model.formats.sniff import FileKind
 
 # a file that names one of these is no accident: it is refused, although nothing of it would be run
@@ -48,12 +49,14 @@ class LeftOut(dict[Any, Any]):
         name: of its class or function, ``module.name``.
         arguments: given to that.
         attributes: its state, where that is a dictionary.
+        state: as it was given, whatever it is.
     """
 
     name = ""
     dump_patches = False  # asked for by torch, which compares the sources of classes in old files
     arguments: tuple[Any, ...]
     attributes: Mapping[str, Any]
+    state: Any = None
 
     def __new__(cls, *arguments: Any, **named: Any) -> LeftOut:
         """Keeps the arguments."""
@@ -65,6 +68,7 @@ class LeftOut(dict[Any, Any]):
         super().__init__()
 
     def __setstate__(self, state: Any) -> None:
+        self.state = state
         own = state[0] if isinstance(state, tuple) and len(state) == 2 else state
         if isinstance(own, Mapping):
             self.attributes = {str(key): value for key, value in own.items()}
@@ -117,7 +121,7 @@ def load_around_objects(file: Path, kind: FileKind) -> tuple[Any, tuple[str, ...
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on sources of classes, which old files have with them
         content = torch.load(file, map_location="cpu", pickle_module=reader, weights_only=False)
-    return content, tuple(left_out)
+    return restore_arrays(content), tuple(left_out)
 
 
 def _make_unpickler(left_out: dict[str, type[LeftOut]]) -> type:

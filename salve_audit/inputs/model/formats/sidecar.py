@@ -6,13 +6,14 @@ class_names, under these or under other scripts' names. It is what the user says
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from salve_audit.errors import CheckpointError
-from salve_audit.inputs.labels.class_names import NAME_KEYS, read_class_names
+from salve_audit.inputs.labels.class_names import NAME_KEYS, NamedClasses, read_class_names
 from salve_audit.inputs.model.formats.hub import read_json
 from salve_audit.inputs.model.settings import FIELD_KEYS, RESIZE_KEYS, translate_settings
 from salve_audit.results.transform import TRANSFORM_FIELDS
@@ -25,6 +26,8 @@ ENDINGS = frozenset(
     {".pt", ".pth", ".tar", ".ckpt", ".bin", ".safetensors", ".onnx", ".th", ".pkl", ".pickle", ".model"}
 )
 MAX_NAMED = 3
+NAME_FILES = ("classes.txt", "labels.txt", "class_names.txt", "names.txt")
+LARGEST_TEXT = 8 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,29 @@ def read_sidecar(path: Path) -> Sidecar:
             note=f"{file.name} beside the checkpoint holds other things ({shown}); nothing was taken from it"
         )
     return read_settings(file, settings)
+
+
+def read_name_files(path: Path) -> tuple[NamedClasses, ...]:
+    """Lines of ``model.txt``, ``classes.txt`` and the like beside the checkpoint, numbers in front left out."""
+    beside = sidecar_of(path).with_suffix(".txt").name
+    folder = path if path.is_dir() else path.parent
+    files = [folder / name for name in (beside, *NAME_FILES)]
+    return tuple(listed for file in files if (listed := _read_lines(file)) is not None)
+
+
+def _read_lines(file: Path) -> NamedClasses | None:
+    try:
+        if not file.is_file() or file.stat().st_size > LARGEST_TEXT:
+            return None
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, ValueError):  # not for us, or no text
+        return None
+    numbered = [re.fullmatch(r"(\d+)[\s:,]+(.+)", line) for line in lines]
+    pairs = {int(match[1]): match[2] for match in numbered if match is not None and len(match[1]) < 10}
+    if len(pairs) == len(lines) and set(pairs) in (set(range(len(lines))), set(range(1, len(lines) + 1))):
+        lines = [pairs[number] for number in sorted(pairs)]
+    is_list = len(lines) > 1 and len(set(lines)) == len(lines)
+    return NamedClasses(f"{file.name} beside the checkpoint", tuple(lines)) if is_list else None
 
 
 def read_settings(file: Path, settings: Mapping[str, Any]) -> Sidecar:

@@ -1,0 +1,81 @@
+"""Seeds of an autoencoder trained one by one, as tasks: on a cluster each may have a machine of its own.
+
+Trained together or one by one they are the same (see `parameters`), since none touches anything of the others.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from salve_audit.sae.parameters import Parameters, select_problem
+from salve_audit.sae.training import Objective, Recipe, train
+from salve_audit.sae.variants import find_variant
+from salve_audit.tasks import TaskMap
+
+Arrays = dict[str, np.ndarray]  # parameters as they are sent
+OwnStart = tuple[Arrays, np.ndarray]  # of one seed: parameters, state of its generator
+
+
+@dataclass(frozen=True)
+class SeedTraining:
+    """All that tells a training from others on the same samples, in values that can be sent.
+
+    Attributes:
+        variant: its name.
+        sparsity: λ or k.
+        n_latents, share: see `Variant.objective`.
+        recipe: how to train.
+    """
+
+    variant: str
+    sparsity: float
+    n_latents: int
+    share: float
+    recipe: Recipe
+
+    @property
+    def objective(self) -> Objective:
+        """The loss."""
+        return find_variant(self.variant).objective(self.sparsity, self.n_latents, self.share)
+
+
+def train_seeds(
+    tasks: TaskMap,
+    training: SeedTraining,
+    acts: Float[Tensor, "n d"],
+    start: Parameters,
+    generators: Sequence[torch.Generator],
+) -> Parameters:
+    """As `train`, each of the s problems as a task; the generators are left as they are.
+
+    Raises:
+        NothingMeasuredError: training diverged.
+    """
+    loads = [
+        functools.partial(_load, select_problem(start, place), generator) for place, generator in enumerate(generators)
+    ]
+    done = tasks(_train_one, (training, acts.numpy()), loads)
+    return {name: torch.from_numpy(np.concatenate([arrays[name] for arrays in done])) for name in done[0]}
+
+
+def _load(start: Parameters, generator: torch.Generator) -> OwnStart:
+    return {name: value.detach().numpy() for name, value in start.items()}, generator.get_state().numpy()
+
+
+def _train_one(shared: tuple[SeedTraining, np.ndarray], own: OwnStart) -> Arrays:
+    (training, acts), (start, state) = shared, own
+    generator = torch.Generator()
+    generator.set_state(torch.from_numpy(state.copy()))
+    with warnings.catch_warnings():  # what was sent cannot be written to, and nothing does
+        warnings.simplefilter("ignore", UserWarning)
+        given, samples = {name: torch.from_numpy(value) for name, value in start.items()}, torch.from_numpy(acts)
+    trained = train(given, samples, training.objective, training.recipe, [generator])
+    return {name: value.numpy() for name, value in trained.items()}
