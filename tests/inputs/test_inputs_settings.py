@@ -185,6 +185,31 @@ def test_pytorchs_example_has_its_own_crop_and_says_what_the_architecture_has(sa
     assert size.conflict == "the architecture's own default is 3x160x160"
 
 
+@pytest.mark.parametrize(
+    ("beside", "expected"),
+    [
+        ({"arch": NAME, "version": 2, "args": argparse.Namespace(model=NAME)}, "timm checkpoint"),
+        ({"arch": NAME, "args": {"model": NAME, "img_size": 64}}, "timm checkpoint"),
+        ({"arch": NAME, "args": argparse.Namespace(arch=NAME, lr=0.1)}, "state_dict in a dictionary"),
+        ({"config": {"arch": NAME}}, "state_dict in a dictionary"),
+        ({"args": {"model": NAME, "val_crop_size": 64}}, "checkpoint of torchvision's references"),
+        ({"arch": NAME, "epoch": 3, "best_acc1": 9.0}, "checkpoint of PyTorch's ImageNet example"),
+        ({"hyper_parameters": {"arch": NAME}, "pytorch-lightning_version": "2.4"}, "Lightning checkpoint"),
+    ],
+)
+def test_a_file_is_called_by_the_script_whose_marks_it_has(beside: dict, expected: str, save, state) -> None:
+    assert load_classifier(save({"state_dict": state, **beside})).format == expected
+
+
+@pytest.mark.parametrize(("more", "taken"), [({}, "bilinear"), ({"test_interpolation": "bicubic"}, "bicubic")])
+def test_an_interpolation_that_is_drawn_for_training_is_not_taken_and_said(more: dict, taken: str, save, state) -> None:
+    args = argparse.Namespace(model=NAME, interpolation="random", class_map="", **more)
+    decisions = load_classifier(save({"arch": NAME, "version": 2, "args": args, "state_dict": state})).decisions
+    said = next(decision for decision in decisions if decision.what == "interpolation")
+    assert said.taken == taken
+    assert said.conflict == ("" if more else "args.interpolation is random, which is for training")
+
+
 def test_openmmlabs_configuration_is_parsed_and_not_run(save, state, tmp_path: Path) -> None:
     text = f"""
 data_preprocessor = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)

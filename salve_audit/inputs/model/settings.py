@@ -48,6 +48,7 @@ SAME_FILTERS = {
     "area": "box",
     "nearest_exact": "nearest",
 }
+FOR_TRAINING = "random"  # an interpolation drawn anew for each image
 PERCENT = 10  # a share of 10 and more is one of a hundred
 
 
@@ -110,21 +111,21 @@ def translate_settings(values: Mapping[str, Any], place: str, is_of_images: bool
     keys_of = {canonical(key): key for key in reversed([*values]) if is_said(values[key])}
     if any(key.startswith(FEATURES) for key in keys_of):
         keys_of.pop("inputsize", None)
+    conflicts = {**_list_open(values, place), **_drop_random(args, keys_of, place)}
     sizes = (*FIELD_KEYS["input_size"], *(SIZE_OF_IMAGES if is_of_images else ()))
     for name, known in {**FIELD_KEYS, "input_size": sizes}.items():
         key = _first_said(keys_of, known)
         if key is not None:
-            args[name], places[name] = values[key], f"{place}.{key}" if place else key
+            args[name], places[name] = values[key], _join(place, key)
     for name, known in OTHER_KEYS.items():
         key = _first_said(keys_of, known)
         if key is not None:
             args.setdefault(name, values[key])
-    conflicts = _list_open(values, place)
     resized = _first_said(keys_of, RESIZE_KEYS)
     if resized is not None and "input_size" in places and "crop_pct" not in places:
         crop, whole = read_size(args["input_size"])[-1], read_size(values[resized])[-1]
         if 0 < crop <= whole:
-            args["crop_pct"], places["crop_pct"] = crop_share(crop, whole), f"{place}.{resized}"
+            args["crop_pct"], places["crop_pct"] = crop_share(crop, whole), _join(place, resized)
     return Settings(args, places, {name: text for name, text in conflicts.items() if name not in places})
 
 
@@ -132,10 +133,25 @@ def _list_open(values: Mapping[str, Any], place: str) -> dict[str, str]:
     """For each setting of the transform that is given elsewhere, but nowhere in the file, what it says."""
     field_of = {canonical(known): name for name, keys in FIELD_KEYS.items() for known in keys}
     return {
-        field_of[canonical(key)]: f"{place}.{key} is {value}, which is not in the file"
+        field_of[canonical(key)]: f"{_join(place, key)} is {value}, which is not in the file"
         for key, value in values.items()
         if is_open(value) and canonical(key) in field_of
     }
+
+
+def _drop_random(args: dict[str, Any], keys_of: dict[str, str], place: str) -> dict[str, str]:
+    """Leaves out interpolations that are drawn at random, which is for training, and says so."""
+    conflicts = {}
+    for known in map(canonical, FIELD_KEYS["interpolation"]):
+        if known in keys_of and str(args[keys_of[known]]).lower() == FOR_TRAINING:
+            key = keys_of.pop(known)
+            del args[key]
+            conflicts["interpolation"] = f"{_join(place, key)} is {FOR_TRAINING}, which is for training"
+    return conflicts
+
+
+def _join(place: str, key: str) -> str:
+    return f"{place}.{key}" if place else key
 
 
 def _first_said(keys_of: Mapping[str, str], known: Iterable[str]) -> str | None:

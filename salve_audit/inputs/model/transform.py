@@ -78,8 +78,8 @@ def _resolve(checkpoint: Checkpoint, network: Network) -> Prepared:
     size = values["input_size"]
     if len(size) == 2 or said["input_size"].source == network.default_source:
         values["input_size"] = (n_channels, *size[-2:])
-    from_file = (FROM_CHECKPOINT, network.default_source)
-    notes = {name: text for name, text in checkpoint.conflicts.items() if said[name].source in from_file}
+    beside = checkpoint.sidecar.name
+    notes = {name: text for name, text in checkpoint.conflicts.items() if said[name].source != beside}
     notes |= _rescale_bytes(values)
     for name in ("mean", "std"):
         values[name] = _per_channel(values[name], n_channels)

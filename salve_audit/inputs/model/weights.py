@@ -220,7 +220,7 @@ def _sort_out(checkpoint: Checkpoint, content: Any, key: str | None) -> Checkpoi
     origin = find_origin(outer, args)
     return replace(
         checkpoint,
-        format=_name_format(checkpoint.kind, outer, arch),
+        format=_name_format(checkpoint.kind, outer, args, origin),
         weights=places,
         arch=arch,
         args=args,
@@ -248,12 +248,19 @@ def _find_module(content: Any) -> nn.Module | None:
     return next((value for value in values if isinstance(value, nn.Module)), None)
 
 
-def _name_format(kind: FileKind, outer: Mapping[Any, Any], arch: str | None) -> str:
+def _name_format(kind: FileKind, outer: Mapping[Any, Any], args: Mapping[str, Any], origin: Origin) -> str:
+    """What the file is, in words; timm's has three marks, of which others have but some."""
     if kind is FileKind.SAFETENSORS:
         return "safetensors"
     if "pytorch-lightning_version" in outer:
         return "Lightning checkpoint"
-    return "timm checkpoint" if outer and arch else "state_dict in a dictionary" if outer else "bare state_dict"
+    arch = outer.get("arch")
+    is_laid_out = "state_dict" in outer and isinstance(arch, str) and args.get("model") == arch
+    if origin is TIMM or (origin is UNKNOWN and is_laid_out):
+        return "timm checkpoint"
+    if origin is not UNKNOWN:
+        return f"checkpoint of {origin.label}"
+    return "state_dict in a dictionary" if outer else "bare state_dict"
 
 
 def _open_sections(outer: Mapping[Any, Any]) -> dict[str, Any]:
