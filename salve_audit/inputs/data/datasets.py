@@ -16,7 +16,8 @@ from salve_audit.inputs.data.catalogue import Catalogue, find_role, split_catalo
 from salve_audit.inputs.data.folder import read_folder
 from salve_audit.inputs.data.imageset import ImageSet
 from salve_audit.inputs.data.layout import EXTENSIONS, NO_LABELS
-from salve_audit.inputs.data.manifest import ENDINGS, read_manifest
+from salve_audit.inputs.data.manifest import ENDINGS, LISTS, read_manifest
+from salve_audit.inputs.data.manifest_text import is_list
 from salve_audit.inputs.data.remote_data import read_remote
 from salve_audit.inputs.data.saved_dataset import is_saved_dataset, read_saved_dataset
 from salve_audit.inputs.data.sources.source import reader_of_heads
@@ -29,7 +30,7 @@ from salve_audit.results.decisions import Decision
 MAX_SHARDS = 100_000
 MAX_LISTED = 1_000_000  # entries of a folder that are looked at to see what it is
 FORMATS_HINT = (
-    "expected a folder of class folders, a manifest (.csv, .tsv, .jsonl, .parquet), .zip, .tar, .npz, IDX files, "
+    "expected a folder of class folders, a manifest (.csv, .tsv, .jsonl, .parquet, .txt), .zip, .tar, .npz, IDX files, "
     "Parquet with an image column, or a data set saved by Hugging Face datasets"
 )
 CHECKPOINTS = (FileKind.ZIPPED, FileKind.TORCHSCRIPT, FileKind.EXPORTED)
@@ -114,7 +115,7 @@ def _read_file(path: Path, follow_links: bool) -> Catalogue:
         return read_idx_data(path.parent, [file for file in path.parent.iterdir() if is_idx(file)])
     if head.startswith((b"PAR1", b"ARROW1")) or path.suffix == ".arrow":
         return _read_table(path, follow_links)
-    if path.suffix.lower() in ENDINGS:
+    if path.suffix.lower() in ENDINGS or (path.suffix.lower() in LISTS and is_list(head)):
         return read_manifest(path, follow_links)
     if head.startswith(b"\x93NUMPY"):
         return read_npy_data(path.parent, [file for file in path.parent.iterdir() if file.suffix == ".npy"])
