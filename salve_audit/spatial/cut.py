@@ -66,8 +66,8 @@ class _Plan:
     solid: bool
 
 
-class _Reached(BaseException):  # noqa: N818  no error; the network's own code does not catch it
-    """Ends a pass at the layer."""
+class _Reached(BaseException):
+    """Ends a pass at the layer; no error, so that the network's own code does not catch it."""
 
     def __init__(self, output: Tensor) -> None:
         super().__init__()
