@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from live_world import NAMES, QUICK, World
@@ -21,6 +22,7 @@ import salve_audit
 from salve_audit.errors import DataError, OutputError, SalveError, UsageError
 from salve_audit.live import images as live_images
 from salve_audit.live.images import LiveImages, Shown, read_images
+from salve_audit.live.output_names import check_names
 from salve_audit.live.samples import Given
 from salve_audit.live.selection import find_targets
 from salve_audit.live.words import to_keywords
@@ -62,6 +64,9 @@ IMAGES, LABELS = torch.rand(30, 3, 8, 8, generator=torch.Generator().manual_seed
 FORMS: dict[str, Any] = {
     "tensors": (IMAGES, LABELS),
     "arrays": [IMAGES.numpy(), LABELS.numpy()],
+    "lists": ([*IMAGES], LABELS.tolist()),
+    "list and column": [list(IMAGES.numpy()), pd.Series(LABELS.numpy(), index=range(5, 35))],
+    "list and one-hot": ([*IMAGES], torch.nn.functional.one_hot(LABELS)),
     "mapping": {"images": IMAGES, "labels": LABELS.tolist()},
     "one-hot": (IMAGES, torch.nn.functional.one_hot(LABELS)),
     "column": (IMAGES.double(), LABELS[:, None].float()),
@@ -235,7 +240,9 @@ def endless() -> Iterator[str]:
     ("data", "error", "message"),
     [
         (3, UsageError, "train: int holds no images with labels"),
-        ("folder", DataError, "train: item 0 is a str, expected (image, label)"),
+        ("folder", UsageError, "train: is a path ('folder'), expected images with labels"),
+        (Path("folder"), UsageError, "train: is a path ('folder'), expected images with labels"),
+        (([*IMAGES], LABELS[:-1].tolist()), DataError, "train: 30 images and 29 labels"),
         (endless(), DataError, "train: item 0 is a str, expected (image, label)"),
         ([], DataError, "train: holds no images"),
         ((IMAGES, LABELS[:-1]), DataError, "train: 30 images and 29 labels"),
@@ -261,7 +268,10 @@ def test_what_cannot_be_used_is_one_clear_error(data: Any, error: type[SalveErro
     ("options", "message"),
     [
         ({"classes": ["a", "b"]}, "classes: 2 names for 3 outputs of the model"),
-        ({"classes": "abc"}, "classes: expected a list of names in output order, got str"),
+        ({"classes": "abc"}, "classes: expected names in output order, got str"),
+        ({"classes": {"a", "b", "c"}}, "classes: expected names in output order, got set"),
+        ({"classes": np.array([["a", "b", "c"]])}, "classes: expected names, got list ['a', 'b', 'c']"),
+        ({"classes": {"a": 0, "b": 2, "c": 3}}, "classes: expected names by output, 0 to k - 1"),
         ({"classes": ["a", "b", "b"]}, "classes: the name 'b' is there twice"),
         ({"classes": ["a", "b", 3]}, "classes: expected names, got int 3"),
         ({"mean": 0.5}, "mean, std: give both or none of them"),
@@ -274,7 +284,8 @@ def test_what_cannot_be_used_is_one_clear_error(data: Any, error: type[SalveErro
         ({"arch": "resnet18"}, "arch: is an option of audits of files"),
         ({"limit": "60"}, "limit: expected int, got str"),
         ({"classes": {1: "a", 2: "b"}}, "classes: expected names by output, 0 to k - 1"),
-        ({"head": torch.nn.Linear(3, 3)}, "head: expected a dotted path or a layer of the model, got Linear"),
+        ({"head": torch.nn.Linear(3, 3)}, "head: this Linear is no layer of the model"),
+        ({"head": 4}, "head: expected a dotted path or a layer of the model, got int"),
         ({"saliency_layer": "fcc", "images": True}, "Tiny: has no module 'fcc'"),
         ({"out": __file__}, f"{__file__}: is a file, not a folder"),
     ],
@@ -283,6 +294,24 @@ def test_a_wrong_argument_is_one_clear_error(options: dict[str, Any], message: s
     with pytest.raises(SalveError) as raised:
         salve_audit.audit_model(world.model, world.train, world.val, **{**QUICK, **options})
     assert str(raised.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        np.array(["a", "b", "c"]),
+        np.array(["a", "b", "c"], object),
+        pd.Index(["a", "b", "c"]),
+        {"c": 2, "a": np.int64(0), "b": 1},
+        {"2": "c", "0": "a", "1": "b"},
+        {2: "c", 0: "a", 1: "b"},
+        {"a": 0, "b": 1, "c": 2}.keys(),
+    ],
+    ids=repr,
+)
+def test_names_in_any_usual_form_are_those_of_the_outputs(classes: Any) -> None:
+    assert check_names(classes) == ("a", "b", "c")
+    assert check_names({"2": 0, "1": 1, "0": 2}) == ("2", "1", "0")  # folders that are named by numbers
 
 
 def test_a_class_without_images_to_fit_is_named() -> None:
