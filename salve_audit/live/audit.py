@@ -24,7 +24,8 @@ from salve_audit.audit.subject import INPUTS, Subject, compute_subject, draw_ima
 from salve_audit.config import AuditConfig
 from salve_audit.errors import UsageError
 from salve_audit.inputs.reasons import nearest_names
-from salve_audit.live.images import Inverse, Shown, read_images, with_classes
+from salve_audit.live.colours import Inverse, Shown
+from salve_audit.live.images import read_images, with_classes
 from salve_audit.live.module import require_module
 from salve_audit.live.network import find_device, open_network
 from salve_audit.live.output_names import check_names, choose_classes
@@ -66,7 +67,8 @@ def audit_model(
         classes: k names in output order (a list, an array, an index of pandas), by output ({0: name}), or torchvision's
             ``class_to_idx``; None: those of the dataset, or of the model's configuration.
         head: the final linear layer, or its dotted path; None: found and verified.
-        mean, std: with which images were normalised, for colours in 0..1; None: read off the dataset's own Normalize.
+        mean, std: with which images were normalised, for colours in 0..1 (or 0..255: they are divided by 255, and it is
+            said); None: read off the dataset's own Normalize.
         inverse: in their place, from one image (c, h, w) to its colours in 0..1.
         transform: from what the dataset holds (PIL images, say) to a tensor (c, h, w); None: it holds tensors.
         name: of the model in reports; None: its class.

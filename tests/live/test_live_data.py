@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 import salve_audit
 from salve_audit.errors import DataError, OutputError, SalveError, UsageError
 from salve_audit.live import images as live_images
-from salve_audit.live.images import LiveImages, Shown, read_images
+from salve_audit.live.colours import Shown
+from salve_audit.live.images import LiveImages, read_images
 from salve_audit.live.output_names import check_names
 from salve_audit.live.samples import Given
 from salve_audit.live.selection import find_targets
@@ -171,6 +172,24 @@ def test_mean_and_std_are_given_found_or_taken_from_the_range() -> None:
     first = NORMALISED[:4].permute(0, 2, 3, 1) * torch.tensor(spanned.std) + torch.tensor(spanned.mean)
     assert -0.1 < float(first.min()) < float(first.max()) < 1.1
     assert spanned.is_prepared
+    own.transform = Normalize([1000.0] * 3, [400.0] * 3)  # of CT, say
+    assert read(own).spec == spanned
+
+
+def test_mean_and_std_for_0_to_255_are_divided_and_said() -> None:
+    as_bytes = [[255 * value for value in values] for values in (MEAN, STD)]
+    own = Pairs(NORMALISED, LABELS)
+    own.transform = Normalize(*as_bytes)
+    for live in (read((NORMALISED, LABELS), shown=Shown(*as_bytes)), read(own)):
+        assert (live.spec.mean, live.spec.std) == (pytest.approx(MEAN), pytest.approx(STD))
+        assert live.notes == (
+            "mean and std were given for pixels in 0 to 255 (127.5 102 76.5; 51 63.75 76.5), divided by 255",
+        )
+    pixels = (IMAGES * 255).byte()
+    plain, large = (read((pixels, LABELS), shown=Shown(*moments)) for moments in ((MEAN, STD), as_bytes))
+    np.testing.assert_allclose(large.images.reader.values, plain.images.reader.values, rtol=1e-5, atol=1e-6)
+    blue_first = read((NORMALISED, LABELS), shown=Shown([103.939, 116.779, 123.68], 1))
+    assert blue_first.notes[1].endswith("images are shown with red and blue exchanged")
 
 
 def test_an_inverse_is_taken_as_a_scale_and_a_shift() -> None:
@@ -276,6 +295,9 @@ def test_what_cannot_be_used_is_one_clear_error(data: Any, error: type[SalveErro
         ({"classes": ["a", "b", 3]}, "classes: expected names, got int 3"),
         ({"mean": 0.5}, "mean, std: give both or none of them"),
         ({"mean": [0.5, 0.5], "std": 0.5}, "mean, std: 2 values for images of 3 channels"),
+        ({"mean": 0.5, "std": 51}, "mean, std: mean (0.5, 0.5, 0.5) is for pixels in 0 to 1, standard deviation (51"),
+        ({"mean": 1000, "std": 400}, "mean, std: are for pixels beyond 255"),
+        ({"mean": 0.5, "std": 0}, "std: is not above 0"),
         ({"inverse": lambda image: image[:, :4]}, "inverse: returns (3, 4, 16) for an image (3, 16, 16)"),
         ({"inverse": lambda image: image.nothing}, "inverse: fails on an image (AttributeError"),
         ({"head": "conv"}, "Tiny: its module 'conv' is of type Conv2d, no linear layer"),
