@@ -65,4 +65,5 @@ def test_every_make_target_that_is_named_exists() -> None:
         for target in re.findall(r"(?:`|run: |^)make ([a-z-]+)", file.read_text(encoding="utf-8"), re.MULTILINE)
     }
     assert {target for _, target in named} >= {"test", "test-fast", "docs", "options", "test-oldest"}
+    assert {target for file, target in named if file == "ci.yml"} == {"docs", "test-oldest"}  # and .ci/run
     assert [(file, target) for file, target in sorted(named) if target not in targets] == []
