@@ -7,16 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-FOLDER = str(Path(__file__).parents[2] / "benchmarks")
-sys.path.append(FOLDER)  # the scripts import one another
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # the scripts import one another
 
 from supervised_methods import fit_probes
 from supervised_pairs import leave_out, tell
 from supervised_worlds import Part
 
 from salve_audit.sae.supervised_concepts import Concepts
-
-sys.path.remove(FOLDER)
 
 
 def _part(n: int = 400) -> Part:
