@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -200,6 +201,38 @@ def test_data_sets_of_other_tasks_are_called_what_they_are(name: str, form: str,
                 archive.write(file, file.relative_to(root).as_posix())
         root = tmp_path / "data.zip"
     assert f"looks like a data set of {task}" in refusal(root).why
+
+
+@pytest.mark.parametrize("names", [("fold_0", "fold_1"), ("Fold1", "Fold2", "Fold3"), ("split-1", "split-2")])
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_folds_are_no_classes_and_are_taken_together(names: tuple[str, ...], form: str, make_folder, tmp_path) -> None:
+    root = make_folder({f"{fold}/{name}": 5 for fold in names for name in ("cat", "dog")})
+    if form == "zip":
+        root = Path(shutil.make_archive(str(tmp_path / "data"), "zip", root))
+    images = load_images(root, seed=0)
+    assert images.classes == ("cat", "dog")
+    assert sum(counts(images)) == 10 * len(names)
+    assert "the one that it was not trained on" in decision(images, "folds").conflict
+
+
+def test_folds_with_parts_of_their_own_ask_for_one(make_folder) -> None:
+    parts = {f"fold{k}/{part}/{name}": 2 for k in (0, 1) for part in ("train", "val") for name in "ab"}
+    error = refusal(make_folder(parts))
+    assert error.why == "2 folds, each with parts of its own"
+    assert (error.hint or "").endswith("fold0")
+
+
+@pytest.mark.parametrize("beside", ["masks", "Annotation", "labels"])
+@pytest.mark.parametrize("place", ["", "train/", "whole"])
+def test_masks_beside_images_are_no_classes(beside: str, place: str, make_folder) -> None:
+    parts = ("train/", "val/") if place == "train/" else ("",)
+    inner = ("train/", "val/") if place == "whole" else ("",)
+    folders = [f"{kind}/{split}{name}" for kind in ("images", beside) for split in inner for name in ("cat", "dog")]
+    images = load_images(make_folder({f"{part}{folder}": 5 for part in parts for folder in folders}), seed=0)
+    assert images.classes == ("cat", "dog")
+    assert sum(counts(images)) == 10 * len(parts) * len(inner)
+    assert not any(f"{beside}/" in path for path in (*images.fit.paths, *images.audit.paths))
+    assert decision(images, f"folder {beside}").taken == "not used"
 
 
 def test_class_folders_below_images_are_classes(make_folder) -> None:
