@@ -20,7 +20,7 @@ from salve_audit.audit.progress import Reporter, emit
 from salve_audit.audit.publish import check_writable
 from salve_audit.audit.recall import hash_listing
 from salve_audit.audit.run import open_cache, write_audit
-from salve_audit.audit.subject import INPUTS, Subject, compute_subject, draw_images
+from salve_audit.audit.subject import INPUTS, Running, Subject, compute_subject, draw_images
 from salve_audit.config import AuditConfig
 from salve_audit.errors import UsageError
 from salve_audit.inputs.reasons import nearest_names
@@ -128,7 +128,7 @@ def _run(
     judgement, cache = prepare_judgement(config), open_cache(config)
     more = functools.partial(choose_more_images, judgement) if config.decide else None
     with on_cluster(config):
-        subject = _load(model, given, shown, classes, (config, reporter))
+        subject = _load(model, given, shown, classes, Running(config, reporter, cache.remote))
         measured = measure(config, reporter, cache, more, subject).measured()
     judged = judge_audit(judgement, measured.result, measured.samples)
     measured = dataclasses.replace(measured, result=judged)
@@ -144,17 +144,17 @@ def _load(
     given: tuple[Given, Given | None],
     shown: Shown,
     classes: Sequence[str] | None,
-    running: tuple[AuditConfig, Reporter],
+    running: Running,
 ) -> Subject:
-    config, reporter = running
-    with reporter.stage("inputs", INPUTS):
+    config = running.config
+    with running.reporter.stage("inputs", INPUTS):
         live = read_images(*given, shown, config.seed, config.limit, classes)
         network = open_network(model, live.first(TRACED), live.spec, config.head, str(config.model))
         names, how = choose_classes(network, live, classes)
         listing = hash_listing(live.images)
         images, sampled = draw_images(with_classes(live, names, how).images, config)
     noted = dataclasses.replace(network.classifier, notes=(*network.classifier.notes, *live.notes, *sampled))
-    return compute_subject(noted, images, config, reporter, listing)
+    return compute_subject(noted, images, running, listing)
 
 
 def name_head(model: torch.nn.Module, head: object) -> str | None:

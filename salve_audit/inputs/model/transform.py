@@ -76,7 +76,9 @@ def _resolve(checkpoint: Checkpoint, network: Network) -> Prepared:
     size = values["input_size"]
     if len(size) == 2 or said["input_size"].source == network.default_source:
         values["input_size"] = (n_channels, *size[-2:])
-    notes = _rescale(values)
+    beside = checkpoint.sidecar.name
+    notes = {name: text for name, text in checkpoint.conflicts.items() if said[name].source != beside}
+    notes |= _rescale(values)
     for name in ("mean", "std"):
         values[name] = _per_channel(values[name], n_channels)
     silent = [name for name in USUAL if said[name].source == network.default_source and values[name] == USUAL[name]]
@@ -145,7 +147,7 @@ def _decide(
     for name, (what, taken) in shown.items():
         if name not in said:
             continue
-        place, conflict = said[name].place, notes.get(name, "")
+        place, conflict = said[name].place, notes.get(name, notes.get("std", "") if name == "mean" else "")
         if name == "mean" and said["std"].place != place:
             place = f"{place}; {said['std'].place}"
         other = default.get(name)
