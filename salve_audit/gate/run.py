@@ -18,7 +18,7 @@ from salve_audit.gate.recompute import find_contradictions
 from salve_audit.gate.review import Review, load_review
 from salve_audit.gate.rules import DROP, SHORTHANDS, check_limit
 from salve_audit.gate.samples import Samples, samples_of
-from salve_audit.gate.verdict import Given, judge
+from salve_audit.gate.verdict import Given, group_of, judge
 from salve_audit.results import AuditResult, Verdict
 from salve_audit.results.notes import find_distrust
 
@@ -80,6 +80,7 @@ def judge_file(file: AuditFile, request: Request, policy: Policy | None = None) 
         UsageError: policy, review or limits are wrong, or there is no policy at all.
         ResultError: the baseline cannot be read.
     """
+    is_saved = policy is None and request.policy is None and request.project is None
     policy = find_policy(request, file, policy)
     if policy.is_empty:
         hint = "name one with --policy FILE, write one with --init, or give a limit such as --fail-under X"
@@ -91,7 +92,17 @@ def judge_file(file: AuditFile, request: Request, policy: Policy | None = None) 
     problems += mismatched
     given = Given(inputs.review, losses, tuple(problems), (*_find_notes(file, policy), *inputs.notes, *unpaired))
     verdict = judge(file.result, policy, given)
-    return Gated(file, policy, verdict)
+    return Gated(file, policy, _with_lines(verdict, file.result.verdict) if is_saved else verdict)
+
+
+def _with_lines(verdict: Verdict, saved: Verdict) -> Verdict:
+    """The verdict with the lines of the policy file that the saved one has, for its table does not hold them."""
+    lines = {(rule.class_name, group_of(rule)): rule.line for rule in saved.rules}
+    rules = (
+        rule if rule.line is not None else dataclasses.replace(rule, line=lines.get((rule.class_name, group_of(rule))))
+        for rule in verdict.rules
+    )
+    return dataclasses.replace(verdict, rules=tuple(rules))
 
 
 @dataclass(frozen=True)

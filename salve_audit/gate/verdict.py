@@ -194,10 +194,10 @@ class _Judgement:
         Every rule has to judge all of its classes that are not thin, or `min_judged` of them, and at least one; one
         that found a factor too weak to be examined has looked at it.
         """
-        marked = {_group_of(rule): "warn" for rule in rules}
+        marked = {group_of(rule): "warn" for rule in rules}
         rules_of: dict[str, list[str]] = {}  # that say the same
         for key in marked:
-            own = [rule for rule in rules if _group_of(rule) == key]
+            own = [rule for rule in rules if group_of(rule) == key]
             judged = sum(rule.outcome != "thin" or (rule.class_name, key) in self.screened for rule in own)
             blamed = [rule for rule in own if rule.effect == "unjudged"]
             needed = self._count_needed(len(own), judged + len(blamed))
@@ -206,7 +206,7 @@ class _Judgement:
             marked[key] = "error"
             rules_of.setdefault(_say_unjudged(own, judged, max(1, needed)), []).append(own[0].rule)
         self.problems += [f"{name_some(named, 3, '; ')}: {said}" for said, named in rules_of.items()]
-        return [replace(rule, effect=marked[_group_of(rule)]) if rule.effect == "unjudged" else rule for rule in rules]
+        return [replace(rule, effect=marked[group_of(rule)]) if rule.effect == "unjudged" else rule for rule in rules]
 
     def _count_needed(self, n: int, n_not_thin: int) -> int:
         least = self.policy.min_judged
@@ -324,7 +324,7 @@ def _say_exempt(exemption: Exemption) -> str:
     return f"accepted until {exemption.until}: {exemption.reason}"
 
 
-def _group_of(rule: Rule) -> str:
+def group_of(rule: Rule) -> str:
     """The rules that have to judge enough classes between them: of one key, or all that a review makes."""
     return "review" if rule.key.partition(".")[0] in (SHORTCUT.key, UNREVIEWED.key) else rule.key
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -94,6 +95,27 @@ def test_in_github_actions_annotations_and_summary_come_by_themselves(
     assert code == 1
     assert "::error file=policy.toml,line=2,title=salve-audit%3A max_image_reliance::ripple: image reliance" in out
     assert "FAILED" in (place / "summary.md").read_text()
+
+
+def test_annotations_point_into_the_repository_at_the_line_that_the_audit_was_judged_by(
+    gate: Callable, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a folder below its root, under a policy that the audit was saved with and a review that came later."""
+    (place / "ci").mkdir()
+    (place / "ci" / "policy.toml").write_text('# limits\nmax_image_reliance = 0.5\nreview = "../review.toml"\n')
+    (place / "review.toml").write_text("")
+    judged = run_gate(Request(place / "audit", policy=place / "ci" / "policy.toml")).verdict
+    save(dataclasses.replace(sample(), verdict=judged), place / "audit")
+    entry = {"class": "ripple", "kind": "border", "name": "edge", "verdict": "shortcut", "who": "w", "why": "y"}
+    written = [f'{key} = "{value}"' for key, value in entry.items()]
+    (place / "review.toml").write_text("\n".join(["[[entry]]", *written, "when = 2026-01-02", "limit = 0"]))
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(place))
+    (place / "below").mkdir()
+    monkeypatch.chdir(place / "below")
+    _, out, _ = gate("../audit", "--format", "github")
+    assert "::error file=ci/policy.toml,line=2,title=salve-audit%3A max_image_reliance::ripple" in out
+    assert "file=ci/policy.toml,line=3,title=salve-audit%3A max_shortcut.edge::ripple" in out
+    assert "file=ci/policy.toml,line=3,title=salve-audit%3A on_unreviewed" in out
 
 
 def test_in_gitlab_reports_come_by_themselves(gate: Callable, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
