@@ -12,7 +12,7 @@ from salve_audit.errors import UsageError
 from salve_audit.gate.audit_file import BROKEN, CHANGED, UNSEALED, AuditFile, check_model, read_audit_file
 from salve_audit.gate.baseline import check_mismatches, compare_with_baseline, describe_unpaired, find_mismatches
 from salve_audit.gate.compared import Compared
-from salve_audit.gate.policy import Policy, tighten
+from salve_audit.gate.policy import Policy, Setting, add_rules, tighten
 from salve_audit.gate.policy_file import load_policy, read_policy
 from salve_audit.gate.recompute import find_contradictions
 from salve_audit.gate.review import Review, load_review
@@ -34,6 +34,7 @@ class Request:
         policy: a policy file; None: that of the project, else the one saved with the audit.
         project: a pyproject.toml with a policy, found upwards; None: none was found.
         limits: of the command line, by the names of their options.
+        rules: further ones, which tighten the policy as limits do.
         baseline: an earlier audit; None: the policy's, if it names one.
         model: a model file that the audit has to be one of.
         allow_mismatch: what the audit and its baseline need not share, and ``digest``.
@@ -43,6 +44,7 @@ class Request:
     policy: Path | None = None
     project: Path | None = None
     limits: Mapping[str, float | None] = field(default_factory=dict)
+    rules: tuple[Setting, ...] = ()
     baseline: Path | AuditFile | None = None
     model: Path | None = None
     allow_mismatch: tuple[str, ...] = ()
@@ -183,6 +185,7 @@ def find_policy(request: Request, file: AuditFile, policy: Policy | None = None)
     named = request.policy or request.project
     if policy is None:
         policy = load_policy(named) if named is not None else saved_policy(file.result)
+    policy = add_rules(policy, request.rules, "the call")
     given = {name: value for name, value in request.limits.items() if value is not None}
     return tighten(policy, {name: check_limit(name, value) for name, value in given.items()})
 

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gate_audits import sample, save
+from gate_audits import policy, sample, save
 
 import salve_audit
 from salve_audit.cli.app import run
 from salve_audit.errors import UsageError
 from salve_audit.gate.audit_file import read_audit_file
 from salve_audit.gate.notebook import GateError
+from salve_audit.gate.policy import add_rules
 from salve_audit.gate.run import Request, run_gate
 from salve_audit.settings import read_settings
 
@@ -230,9 +231,26 @@ def test_in_a_notebook_one_call_judges_and_shows_itself(place: Path) -> None:
         result.require()
     (place / "policy.toml").write_text("min_alpha_hat = 1.0\n")
     assert salve_audit.gate(sample(), place / "policy.toml").require().passed is True
-    assert salve_audit.gate(sample(), fail_under=1.4).exit_code == 1
+    for limits in ({"fail_under": 1.4}, {"min_alpha_hat": 1.4}, {"max_global_factor": {"border": 0.0}}):
+        assert salve_audit.gate(sample(), **limits).exit_code == 1
+        assert salve_audit.gate(sample(), {"min_alpha_hat": 0.1}, **limits).exit_code == 1
     with pytest.raises(salve_audit.SalveError, match="fail_uner: is no limit"):
         salve_audit.gate(sample(), fail_uner=1.4)
+
+
+def test_rules_of_a_call_tighten_a_policy_and_never_replace_it(place: Path) -> None:
+    strict = {"max_global_factor": {"border": 0.0}, "min_accuracy": 1.0}
+    assert salve_audit.judge("audit", strict).exit_code == 2
+    assert salve_audit.judge("audit", strict, max_global_factor=0.9, min_accuracy=0.1).exit_code == 2
+    keys = {"max_global_factor.border": 0.2, "max_global_factor": 0.2, "max_global_factor.colour": 0.1}
+    merged = add_rules(
+        policy("max_global_factor = 0.2"), policy("max_global_factor = { border = 0.5, colour = 0.1 }").settings, ""
+    )
+    assert {part.key: part.limit for part in merged.settings} == keys
+    judged = run_gate(Request(place / "audit", limits={"fail_under": 99.0})).verdict
+    save(dataclasses.replace(sample(), verdict=judged), place / "audit")
+    again = salve_audit.judge("audit", max_null_p=1.0)
+    assert (again.exit_code, judged.exit_code) == (1, 1)  # the saved policy's own limit stands
 
 
 def test_a_gate_that_ends_early_leaves_no_earlier_verdict(gate: Callable, place: Path) -> None:
