@@ -74,11 +74,12 @@ class Workload:
 
 
 def predict_stages(runner: StageRunner, stages: Sequence[Stage[Any]]) -> dict[str, float]:
-    """Seconds that each stage will take, 0 where its result is there already."""
+    """Seconds that each stage that happens will take, 0 where its result is there already."""
     load, ratios = measure_workload(runner), read_ratios(runner.cache.folder)
     return {
         stage.name: 0.0 if runner.is_ready(stage) else FORMULAS[stage.name](load) * _ratio(ratios, stage.name)
         for stage in stages
+        if runner.happens(stage)
     }
 
 

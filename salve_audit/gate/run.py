@@ -10,19 +10,14 @@ from typing import Any
 
 from salve_audit.errors import UsageError
 from salve_audit.gate.audit_file import BROKEN, CHANGED, UNSEALED, AuditFile, check_model, read_audit_file
-from salve_audit.gate.baseline import (
-    Compared,
-    Samples,
-    check_mismatches,
-    compare_with_baseline,
-    find_mismatches,
-    samples_of,
-)
+from salve_audit.gate.baseline import check_mismatches, compare_with_baseline, describe_unpaired, find_mismatches
+from salve_audit.gate.compared import Compared
 from salve_audit.gate.policy import Policy, tighten
 from salve_audit.gate.policy_file import load_policy, read_policy
 from salve_audit.gate.recompute import find_contradictions
 from salve_audit.gate.review import Review, load_review
 from salve_audit.gate.rules import DROP, SHORTHANDS, check_limit
+from salve_audit.gate.samples import Samples, samples_of
 from salve_audit.gate.verdict import Given, judge
 from salve_audit.results import AuditResult, Verdict
 from salve_audit.results.notes import find_distrust
@@ -92,9 +87,9 @@ def judge_file(file: AuditFile, request: Request, policy: Policy | None = None) 
     inputs = load_inputs(policy, request.baseline, request.allow_mismatch)
     problems = [*_find_file_problems(request, file, inputs.allowed), *inputs.problems]
     samples = samples_of(file) if inputs.baseline is not None else None
-    losses, mismatched = compare(policy, inputs, file, samples)
+    losses, mismatched, unpaired = compare(policy, inputs, file, samples)
     problems += mismatched
-    given = Given(inputs.review, losses, tuple(problems), (*_find_notes(file, policy), *inputs.notes))
+    given = Given(inputs.review, losses, tuple(problems), (*_find_notes(file, policy), *inputs.notes, *unpaired))
     verdict = judge(file.result, policy, given)
     return Gated(file, policy, verdict)
 
@@ -157,19 +152,19 @@ _IDLE = "a baseline is named, and no max_drop in the policy: nothing is compared
 
 def compare(
     policy: Policy, inputs: Inputs, file: AuditFile, samples: Samples | None
-) -> tuple[Mapping[tuple[str, str], Any], tuple[str, ...]]:
-    """Losses against the baseline, and why they cannot be measured."""
+) -> tuple[Mapping[tuple[str, str], Any], tuple[str, ...], tuple[str, ...]]:
+    """Losses against the baseline, why they cannot be measured, and what else is to be said of them."""
     if inputs.baseline is None:
-        return {}, ()
+        return {}, (), ()
     mismatches = find_mismatches(file, inputs.baseline)
     if inputs.baseline.digest == BROKEN:
         del mismatches["digest"]  # a problem already, which nothing allows
     refused = check_mismatches(mismatches, inputs.allowed)
     if refused:
-        return {}, refused
+        return {}, refused, ()
     old = inputs.baseline
     compared = Compared(file.result, old.result, samples, samples_of(old), str(old.folder), inputs.review)
-    return compare_with_baseline(policy, compared), ()
+    return compare_with_baseline(policy, compared), (), describe_unpaired(policy, compared)
 
 
 def find_policy(request: Request, file: AuditFile, policy: Policy | None = None) -> Policy:

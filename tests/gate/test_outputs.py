@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from salve_audit.errors import UsageError
-from salve_audit.gate.baseline import Compared, compare_with_baseline
+from salve_audit.gate.baseline import compare_with_baseline
+from salve_audit.gate.compared import Compared
 from salve_audit.gate.output.formats import (
     CODE_QUALITY,
     FORMATS,

@@ -43,6 +43,7 @@ class Medium:
 
 HTML = Medium("html", 1000, 50, True, 1000, 1000, 1000, 60, True)
 PDF = Medium("pdf", 40, 30, False, 4, 10, 4, 20, False)
+INDEX = "index"  # anchor of the section, or of what stands in its place
 PAPERS = ("a4", "letter")
 EXTENTS = ("full", "short")
 
