@@ -80,7 +80,8 @@ BACKINGS: Mapping[str, Backing] = {
             "supervised",
             "does-the-supervised-autoencoder-do-what-it-claims",
             "Autoencoders with named concepts",
-            "In part: their codes tell concepts hardly better than a difference of means does.",
+            "In part: their codes tell concepts as well as logistic probes do, and two that were never seen together "
+            "better.",
         ),
         Backing(
             "edits",
