@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from salve_audit.results import AuditResult
 
-EVIDENCE_PAGE = "https://github.com/OWNER/salve-audit/blob/main/docs/evidence.md"
+EVIDENCE_FILE = "docs/evidence.md"
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,6 @@ class Backing:
     anchor: str
     subject: str
     text: str
-
-    @property
-    def url(self) -> str:
-        """The address of the heading."""
-        return f"{EVIDENCE_PAGE}#{self.anchor}"
 
 
 BACKINGS: Mapping[str, Backing] = {
@@ -131,6 +127,17 @@ OF_SECTION: Mapping[str, tuple[str, ...]] = {
     "demo": ("reliance", "thresholds"),
     "method": (),
 }
+
+
+def find_evidence_page() -> str:
+    """Address of docs/evidence.md where the package was built with one of its documentation; "": built from sources."""
+    try:
+        lines = importlib.metadata.metadata("salve-audit").get_all("Project-URL") or []
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    urls = dict(line.partition(", ")[::2] for line in lines)
+    index = urls.get("Documentation", "")
+    return index.rpartition("/")[0] + "/" + EVIDENCE_FILE.rpartition("/")[2] if index else ""
 
 
 def back_section(result: AuditResult, anchor: str) -> tuple[Backing, ...]:

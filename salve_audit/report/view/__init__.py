@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from salve_audit.report.backing import FRONT, back_section, list_backings
+from salve_audit.report.backing import FRONT, back_section, find_evidence_page, list_backings
 from salve_audit.report.conclusions import Conclusions
 from salve_audit.report.labels import address_classes, label_classes
 from salve_audit.report.language import say
@@ -81,6 +81,7 @@ def build_view(result: AuditResult, medium: Medium = HTML, rendering: Rendering 
         front_backings=back_section(result, FRONT),
         backings=list_backings(result, (section.anchor for section in (*sections, *appendix))),
         names=names,
+        evidence_page=find_evidence_page(),
     )
 
 

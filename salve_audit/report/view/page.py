@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from salve_audit.report.backing import EVIDENCE_PAGE, Backing
+from salve_audit.report.backing import Backing
 from salve_audit.report.charts.svg import Drawing
 from salve_audit.report.sentences import Tick
 from salve_audit.report.tables import Shown, Table
@@ -198,4 +198,4 @@ class ReportView:
     front_backings: tuple[Backing, ...]
     backings: tuple[Backing, ...]  # of the first page and all sections
     names: Mapping[str, ClassName]
-    evidence_page: str = EVIDENCE_PAGE
+    evidence_page: str  # address; "": not known
