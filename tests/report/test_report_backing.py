@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from report_reliance import build_scenario
 
-from salve_audit.report import Rendering, backing, render_html
-from salve_audit.report.backing import BACKINGS, EVIDENCE_FILE, OF_SECTION, Backing
+from salve_audit.report import Rendering, render_html
+from salve_audit.report.backing import BACKINGS, EVIDENCE_FILE, OF_SECTION, Backing, find_evidence_page
 from salve_audit.report.view import HTML, PDF, build_view
 
 REPOSITORY = Path(__file__).parents[2]
@@ -34,12 +34,12 @@ def test_the_heading_is_there_and_has_every_figure(named: Backing) -> None:
 def test_a_release_links_to_the_page_beside_its_documentation(monkeypatch: pytest.MonkeyPatch) -> None:
     """As scripts/add_project_urls.py writes it; a package that was built from the sources names the file."""
     result, built = build_scenario("arrays"), Message()
-    monkeypatch.setattr(backing.importlib.metadata, "metadata", lambda name: built)
+    monkeypatch.setattr("importlib.metadata.metadata", lambda name: built)
     assert "docs/evidence.md of salve-audit" in render_html(result)
     for name, page in runpy.run_path(str(REPOSITORY / "scripts" / "add_project_urls.py"))["PAGES"].items():
         built["Project-URL"] = f"{name}, https://host/own/name{page}"
     address = "https://host/own/name/blob/main/docs/evidence.md"
-    assert backing.find_evidence_page() == address
+    assert find_evidence_page() == address
     for page in (render_html(result), render_html(result, PDF)):
         listed = {f"{address}#{BACKINGS[key].anchor}" for key in re.findall(r'id="backing-(\w+)"', page)}
         assert set(re.findall(r'href="(https://host[^"]+)"', page)) == {address, *listed}
