@@ -58,6 +58,9 @@ class Tree(Protocol):
     def describe(self) -> tuple[Decision, ...]:
         """The decisions about what was left out."""
 
+    def describe_hidden(self) -> str:
+        """Which files were left out although they are images by their first bytes."""
+
 
 def is_image(name: str) -> bool:
     """True for the ending of an image file; its contents are checked when it is decoded."""
@@ -203,15 +206,24 @@ def _read_classes(tree: Tree, part: str) -> ClassKeys:
         name: sorted(path for folder in own for path in tree.walk(f"{start}{folder}")) for name, own in folders.items()
     }
     if not any(paths_of.values()):
-        raise DataError(str(where), "no images", hint=f"known endings: {', '.join(sorted(EXTENSIONS))}")
+        raise DataError(
+            str(where), "no images", hint=_hint_at_files(tree, f"known endings: {', '.join(sorted(EXTENSIONS))}")
+        )
     for name, paths in paths_of.items():
         if not paths:
-            raise DataError(str(where / folders[name][0]), "a class folder without images", hint="fill it or remove it")
+            hint = _hint_at_files(tree, "fill it or remove it")
+            raise DataError(str(where / folders[name][0]), "a class folder without images", hint=hint)
     if folders.keys() == set(names):
         _warn_of_mixed(str(where), part, paths_of)
     if len(folders) == 1:
         raise DataError(str(where), f"one class only ({names[0]!r}), an audit needs two or more")
     return paths_of
+
+
+def _hint_at_files(tree: Tree, otherwise: str) -> str:
+    """What to do where no images were found: name or convert those that are images by their first bytes."""
+    hidden = tree.describe_hidden()
+    return f"{hidden}: give them the ending of a format that is read, or convert them" if hidden else otherwise
 
 
 def _warn_of_mixed(where: str, part: str, paths_of: ClassKeys) -> None:
