@@ -156,7 +156,7 @@ def _find_baseline_problems(baseline: AuditFile) -> Iterator[str]:
         yield f"the baseline {baseline.path} {CHANGED}"
     for contradiction in find_contradictions(baseline.result):
         yield f"in the baseline, {contradiction}"
-    for note in find_distrust(baseline.result.notes):
+    for note in find_distrust(baseline.result.notes, baseline.result.distrust):
         yield f"the baseline's own warning: {note}"
 
 
