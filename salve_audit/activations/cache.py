@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from salve_audit.activations.lease import Lease
 from salve_audit.activations.lock import EntryLock, Owner, can_lock, find_owner, take_lock
 from salve_audit.activations.remote_cache import RemoteCache
 from salve_audit.activations.remote_shards import RemoteShards
@@ -132,9 +133,9 @@ class EntryWriter:
         Raises:
             OutputError: the folder cannot be written.
         """
-        self.cache_dir, self.final, self.remote = cache_dir, cache_dir / key, remote
+        self.cache_dir, self.final = cache_dir, cache_dir / key
         self.partial = cache_dir / f"{key}{PARTIAL}"
-        self.sent = None if remote is None else RemoteShards(remote, self.partial)
+        self.sent = None if remote is None else RemoteShards(remote, self.partial, Lease(remote, key))
         with as_output_error(cache_dir):
             cache_dir.mkdir(parents=True, exist_ok=True)
             _sweep(cache_dir)
@@ -186,11 +187,9 @@ class EntryWriter:
             _write_meta(self.work / META, replace(self.progress, sha256=digest))
             _replace(self.work, self.final)
             (self.final / SHARDS).unlink(missing_ok=True)
+        if self.sent is not None:
+            self.sent.complete([self.final / ACTS, self.final / META])
         self._release()
-        if self.remote is not None and self.sent is not None:
-            for name in (ACTS, META):  # the last one tells that both are there
-                self.remote.send(self.final / name)
-            self.sent.remove()
         size = (self.final / ACTS).stat().st_size
         logger.info("activations cached: %.1f MB in %s", size / 1e6, self.final)
 
@@ -219,6 +218,8 @@ class EntryWriter:
         self._release()
 
     def _release(self) -> None:
+        if self.sent is not None:
+            self.sent.lease.release()
         if self.lock is not None:
             self.lock.release()
 

@@ -33,6 +33,7 @@ from salve_audit.activations.cache import (
 from salve_audit.activations.device import choose_workers
 from salve_audit.activations.fingerprint import Fingerprint, compute_fingerprint
 from salve_audit.activations.images import LoaderSettings, load_batch
+from salve_audit.activations.lease import Lease
 from salve_audit.activations.precision import PROBED, choose_precision, describe_machine, needs_probe
 from salve_audit.activations.remote_cache import RemoteCache
 from salve_audit.activations.room import SPARE_BYTES, available_memory, check_room, describe_bytes, fit_batches
@@ -46,7 +47,7 @@ from salve_audit.inputs.data.imageset import ImageSet, ImageSplit
 from salve_audit.inputs.data.sources.verified import VerifiedSource
 from salve_audit.inputs.model.classifier import Classifier
 
-WAIT_S = 0.5  # between two looks at whether another run is done
+WAIT_S, REMOTE_WAIT_S = 0.5, 2.0  # between two looks at whether another run is done, here or under a URL
 
 logger = logging.getLogger(__name__)
 
@@ -112,9 +113,7 @@ def _extract_cached(
     assert cache_dir is not None, "extract chooses a folder"
     precision = _choose_precision(classifier, imageset, settings, fingerprint)
     fingerprint = fingerprint.at(precision.name)
-    if settings.remote is not None:
-        settings.remote.fetch_whole(cache_dir / fingerprint.key, META)
-    entry = _read_or_wait(cache_dir, fingerprint.key)
+    entry = _read_or_wait(cache_dir, fingerprint.key, settings.remote)
     from_cache = entry is not None
     if entry is None:
         chosen = replace(settings, precision=precision.name)
@@ -160,21 +159,27 @@ def _choose_precision(
 Entry = tuple[Float[np.ndarray, "n d"], Progress]
 
 
-def _read_or_wait(cache_dir: Path, key: str) -> Entry | None:
+def _read_or_wait(cache_dir: Path, key: str, remote: RemoteCache | None) -> Entry | None:
     """The entry, waited for while another run makes it; None: it has to be made here."""
-    waiting_for = None
-    while (entry := read_entry(cache_dir, key)) is None:
-        owner = find_worker(cache_dir, key)
-        if owner is None:
-            return read_entry(cache_dir, key) if waiting_for is not None else None  # finished in between, or given up
+    waiting_for, lease = None, None if remote is None else Lease(remote, key)
+    while (entry := _read_or_fetch(cache_dir, key, remote)) is None:
+        owner = find_worker(cache_dir, key) or (None if lease is None else lease.find_owner())
+        if owner is None:  # finished in between, or given up
+            return None if waiting_for is None else _read_or_fetch(cache_dir, key, remote)
         if owner.hangs:
             logger.warning("%s has shown no sign of life for %.0f s: not waited for", owner, owner.idle_s)
             return None
-        if owner.pid != waiting_for:
-            waiting_for = owner.pid
+        if str(owner) != waiting_for:
+            waiting_for = str(owner)
             logger.warning("%s computes the same activations in this cache: waiting for it", owner)
-        time.sleep(WAIT_S)
+        time.sleep(WAIT_S if remote is None else REMOTE_WAIT_S)
     return entry
+
+
+def _read_or_fetch(cache_dir: Path, key: str, remote: RemoteCache | None) -> Entry | None:
+    if remote is not None:
+        remote.fetch_whole(cache_dir / key, META)
+    return read_entry(cache_dir, key)
 
 
 def _compute_missing(classifier: Classifier, imageset: ImageSet, settings: ExtractSettings, key: str) -> Entry | None:

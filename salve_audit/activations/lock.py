@@ -17,7 +17,7 @@ import os
 import socket
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 if sys.platform != "win32":
@@ -36,19 +36,21 @@ class Owner:
         pid: its process.
         host: its machine.
         idle_s: seconds since its last sign of life.
+        patience_s: without one for so long, it is not waited for.
     """
 
     pid: int
     host: str
     idle_s: float = 0.0
+    patience_s: float = HANGS_S
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
 
     @property
     def hangs(self) -> bool:
-        """No sign of life for `HANGS_S`."""
-        return self.idle_s > HANGS_S
+        """No sign of life for longer than anybody waits."""
+        return self.idle_s > self.patience_s
 
 
 class EntryLock:
@@ -117,7 +119,7 @@ def _try_lock(path: Path) -> EntryLock | None:
                 os.close(descriptor)
                 continue
             os.ftruncate(descriptor, 0)
-            os.write(descriptor, json.dumps(asdict(Owner(os.getpid(), socket.gethostname()))).encode())
+            os.write(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
         except BlockingIOError:
             os.close(descriptor)
             return None

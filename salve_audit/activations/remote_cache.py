@@ -92,9 +92,13 @@ class RemoteCache:
         """Writes a file there alone; True if it is written."""
         return self._tell(lambda: self.store.write(self._name(path), content))
 
-    def remove(self, folder: Path) -> None:
-        """Removes a folder there."""
-        self._tell(lambda: self.store.remove(self._name(folder)))
+    def create(self, path: Path, content: bytes) -> bool:
+        """Writes a file there alone, unless there is one; True if it is written."""
+        return self._ask(lambda: self.store.create(self._name(path), content), False)
+
+    def remove(self, path: Path) -> None:
+        """Removes a folder there, or a file."""
+        self._tell(lambda: self.store.remove(self._name(path)))
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()

@@ -5,16 +5,19 @@
     URL/<key>.partial/000000.shard     a line of shards.jsonl and the rows that it describes (`shards`)
 
 What is fetched is only taken as far as each shard continues the one before: two machines may have made the same entry
-at once, with shards that end in other places. The line's own hashes are looked at when the pass goes on.
+at once, with shards that end in other places. The line's own hashes are looked at when the pass goes on. Only who holds
+the entry's `lease` sends any.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from salve_audit.activations.lease import Lease
 from salve_audit.activations.remote_cache import RemoteCache
 from salve_audit.activations.shards import ACTS, SHARDS
 
@@ -26,15 +29,18 @@ class RemoteShards:
     Attributes:
         cache: they are kept in.
         folder: of the pass, here, in the cache's folder; its name is that of the shards' folder there.
+        lease: of the entry.
     """
 
     cache: RemoteCache
     folder: Path
+    lease: Lease
     _n_sent: int = 0
     _offset: int = 0  # in the file of lines, of those that were sent
 
     def restore(self, work: Path) -> None:
-        """Puts the shards that are there into `work`, where that has fewer."""
+        """Takes the lease, if it can be had, and puts the shards that are there into `work`, where that has fewer."""
+        self.lease.take()
         lines = _read_lines(work)
         n_there = len(self.cache.list_names(self.folder))
         if n_there > len(lines):
@@ -44,7 +50,7 @@ class RemoteShards:
 
     def send(self, work: Path) -> None:
         """Sends the shards that were written since the last time."""
-        if not (work / SHARDS).exists():
+        if not self.lease.beat() or not (work / SHARDS).exists():
             return
         with (work / SHARDS).open("rb") as lines, (work / ACTS).open("rb") as rows:
             lines.seek(self._offset)
@@ -56,10 +62,14 @@ class RemoteShards:
                     return
                 self._n_sent, self._offset = self._n_sent + 1, self._offset + len(line)
 
-    def remove(self) -> None:
-        """Removes the shards: the entry is whole."""
-        if self._n_sent:
-            self.cache.remove(self.folder)
+    def complete(self, files: Iterable[Path]) -> None:
+        """Sends the whole entry, the file last that tells that it is whole, and removes the shards."""
+        if self.lease.confirm():
+            for file in files:
+                self.cache.send(file)
+            if self._n_sent:
+                self.cache.remove(self.folder)
+        self.lease.release()
 
     def _rebuild(self, work: Path, n_there: int) -> list[bytes]:
         lines: list[bytes] = []

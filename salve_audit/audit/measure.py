@@ -97,7 +97,7 @@ def measure(
         subject: what is audited; None: what `config` names.
     """
     reporter, cache = reporter or Reporter(), cache or StageCache(None, 0)
-    subject = subject or load_subject(config, reporter)
+    subject = subject or load_subject(config, reporter, cache.remote)
     if cache.folder is not None:
         cache.used.add(cache.folder / subject.activations.key)
     check_layers(config, subject)

@@ -17,10 +17,11 @@ from salve_audit.activations.cache import SuspendedError
 from salve_audit.activations.device import choose_device
 from salve_audit.activations.extraction import ExtractSettings, extract
 from salve_audit.activations.ray_engine import RayEngine
+from salve_audit.activations.remote_cache import RemoteCache
 from salve_audit.activations.store import Activations, ActivationSplit
-from salve_audit.audit.cache_folder import find_cache_dir, find_remote
+from salve_audit.audit.cache_folder import find_cache_dir
 from salve_audit.audit.first_result import predict_classes, tell_first
-from salve_audit.audit.progress import Advance, Reporter
+from salve_audit.audit.progress import Reporter
 from salve_audit.audit.progress import log as stage_log
 from salve_audit.audit.recall import hash_listing
 from salve_audit.config import AuditConfig
@@ -99,8 +100,26 @@ class Subject:
     distrust: tuple[str, ...] = ()
 
 
-def load_subject(config: AuditConfig, reporter: Reporter) -> Subject:
+@dataclass(frozen=True)
+class Running:
+    """The audit that a subject is computed for.
+
+    Attributes:
+        config: of the audit.
+        reporter: is told of the pass.
+        remote: the cache, where it lies under a URL.
+    """
+
+    config: AuditConfig
+    reporter: Reporter
+    remote: RemoteCache | None = None
+
+
+def load_subject(config: AuditConfig, reporter: Reporter, remote: RemoteCache | None = None) -> Subject:
     """Activations, head and classes from a checkpoint and images, or from a file of arrays.
+
+    Args:
+        config, reporter, remote: as `Running` has them.
 
     Raises:
         UsageError: images are missing, or given beside arrays.
@@ -112,11 +131,12 @@ def load_subject(config: AuditConfig, reporter: Reporter) -> Subject:
     if config.data is None:
         hint = "salve-audit MODEL DATA; only a file of arrays (.npz, .safetensors with acts) is audited alone"
         raise UsageError("DATA", f"no labelled images are given for {path}", hint=hint)
-    return _from_images(path, config.data, config, reporter)
+    return _from_images(path, config.data, Running(config, reporter, remote))
 
 
-def _from_images(path: Path, data: str | Path, config: AuditConfig, reporter: Reporter) -> Subject:
-    with reporter.stage("inputs", INPUTS):
+def _from_images(path: Path, data: str | Path, running: Running) -> Subject:
+    config = running.config
+    with running.reporter.stage("inputs", INPUTS):
         classifier = load_classifier(
             path, arch=config.arch, head=config.head, weights=config.weights, trust=config.trust_model
         )
@@ -132,30 +152,27 @@ def _from_images(path: Path, data: str | Path, config: AuditConfig, reporter: Re
         images = match_classes(
             images, classifier.n_outputs, classifier.class_names, config.classes, classifier.class_order
         )
-    return compute_subject(classifier, images, config, reporter, listing)
+    return compute_subject(classifier, images, running, listing)
 
 
-def compute_subject(
-    classifier: Classifier, images: ImageSet, config: AuditConfig, reporter: Reporter, listing: str
-) -> Subject:
+def compute_subject(classifier: Classifier, images: ImageSet, running: Running, listing: str) -> Subject:
     """The subject of a network and images with one class name per output: one pass, or activations from the cache.
 
     Args:
         classifier: the network.
         images: matched with its outputs.
-        config: of the audit.
-        reporter: is told of the pass.
+        running: the audit.
         listing: hash of the images before they were matched.
 
     Raises:
         SalveError: the images cannot be read, or the network cannot be run on them.
     """
-    decisions = list_decisions(classifier, images)
+    config, decisions = running.config, list_decisions(classifier, images)
     _say(decisions)
     _check_label(classifier, images.classes, config.label)
     attributes = _find_attributes(images, config)
-    with reporter.stage(PASS_STAGE, PASS) as time:
-        activations = _extract(classifier, images, config, reporter.advance)
+    with running.reporter.stage(PASS_STAGE, PASS) as time:
+        activations = _extract(classifier, images, running)
         time.from_cache = activations.from_cache
     tell_first(activations, images.classes, classifier.notes, images.mapping)
     suspicion = _suspect(
@@ -342,15 +359,16 @@ def _as_activations(part: ArraySplit) -> ActivationSplit:
     return ActivationSplit(part.acts, part.labels, part.paths)
 
 
-def _extract(classifier: Classifier, images: ImageSet, config: AuditConfig, advance: Advance) -> Activations:
+def _extract(classifier: Classifier, images: ImageSet, running: Running) -> Activations:
+    config = running.config
     settings = ExtractSettings(
         batch_size=config.batch_size,
         workers=config.workers,
         device=choose_device(config.device),
         precision=config.precision,
         cache_dir=find_cache_dir(config.cache) if config.use_cache else None,
-        remote=find_remote(config.cache) if config.use_cache else None,
-        advance=advance,
+        remote=running.remote,
+        advance=running.reporter.advance,
         engine=RayEngine(config.ray_address) if config.engine == "ray" else None,
     )
     return extract_anyway(classifier, images, settings)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from salve_audit.activations.spread import spread_rows
+from salve_audit.activations.streams import copy_for_streams, count_streams, run_streams
 from salve_audit.errors import LayerError
 from salve_audit.evidence.findings import ConceptFinding, EvidenceFindings
 from salve_audit.evidence.probe import hard_margin, watch_network
@@ -55,6 +56,7 @@ NOT_FOLDABLE = (
     "read (in transformers, and wherever blocks add to a stream, normalisations and additions read it too), so nothing "
     "removed there can be moved into weights"
 )
+OUT_OF_TIME = "the time for image reliance was over (--evidence-budget)"
 
 Load = Callable[[Int[np.ndarray, " r"]], Float[Tensor, "r c h w"]]  # rows of the evidence -> prepared images
 Read = Callable[[Tensor], Float[Tensor, "b gh gw d"]]
@@ -144,6 +146,7 @@ def project_concepts(
     load: Load,
     head: LinearHead | None = None,
     trace: TraceLayers | None = None,
+    late: Callable[[], bool] = lambda: False,
 ) -> ConceptProjections:
     """Fit a projection of the strongest concept of each of the 20 classes that depend most on theirs.
 
@@ -155,6 +158,7 @@ def project_concepts(
         load: rows of the evidence -> prepared images.
         head: that the audit works on; None: the network's own.
         trace: of a `LayerMemo`; None: a pass of its own.
+        late: whether no more concepts are to be begun.
 
     Raises:
         LayerError: a forward pass fails.
@@ -169,22 +173,26 @@ def project_concepts(
         return ConceptProjections(why_absent=NOT_FOLDABLE)
     with _reading(classifier, foldable.layer) as read:
         moments = _MomentSums(read, evidence, load, device).run(findings, chosen)
-    trials = RankTrials(classifier, foldable, head, evidence, load)
-    fitted = {
-        index: trials.choose(findings.concepts[index], partial(fit_projection, *pair))
-        for index, pair in moments.items()
-    }
-    projections = {index: projection for index, projection in fitted.items() if projection is not None}
+    copies = copy_for_streams(classifier, device, count_streams(device))
+    streams = [RankTrials(copy, foldable, head, evidence, load) for copy in copies]
+
+    def choose(trials: RankTrials, index: int) -> ConceptProjection | None:
+        return None if late() else trials.choose(findings.concepts[index], partial(fit_projection, *moments[index]))
+
+    fitted = zip(moments, run_streams(streams, choose, list(moments)), strict=True)
+    projections = {index: projection for index, projection in fitted if projection is not None}
     log.info("%d concepts as projections at %s", len(projections), foldable.layer.name)
+    if not projections and late():
+        return ConceptProjections(why_absent=OUT_OF_TIME)
     if not projections:
         return ConceptProjections(why_absent=f"no concept leaves a trace at its layer {foldable.layer.name}")
     return ConceptProjections(foldable.layer.name, projections)
 
 
 def _choose_concepts(findings: EvidenceFindings) -> list[int]:
-    """Indices of the concepts that the most dependent classes depend on."""
+    """Indices of the concepts that the most dependent classes depend on, the strongest first."""
     ranked = sorted(findings.classes, key=lambda finding: -finding.reliance.value)
-    return sorted(finding.concept for finding in ranked[:MOST_CLASSES] if finding.concept is not None)
+    return [finding.concept for finding in ranked[:MOST_CLASSES] if finding.concept is not None]
 
 
 class _LayerReached(Exception):

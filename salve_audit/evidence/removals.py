@@ -7,22 +7,25 @@ can be removed; where other classes lose as well, they depend on the same direct
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from salve_audit.activations.streams import copy_for_streams, count_streams, run_streams
 from salve_audit.errors import SalveError
 from salve_audit.evidence.findings import EvidenceFindings
 from salve_audit.evidence.projection import ConceptProjection, Removal
+from salve_audit.evidence.projection_fitting import OUT_OF_TIME
 from salve_audit.evidence.search import Evidence
 from salve_audit.evidence.suppression import (
     ClassDrop,
+    RemovalPlan,
     RemovalSettings,
     RemovalTarget,
     median_strength,
@@ -41,7 +44,7 @@ from salve_audit.spatial.layers import SpatialLayer
 
 log = logging.getLogger(__name__)
 N_RANDOM = 5  # random projections, each on a part of the images
-BATCH, BATCH_PIXELS = 100, 100 * 96 * 96
+BATCH, BATCH_PIXELS = 16, 2**19  # images at once, which are read without processes, and their pixels
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ def remove_projected(
     evidence: Evidence,
     findings: EvidenceFindings,
     rng_for: Callable[[str], np.random.Generator],
+    late: Callable[[], bool] = lambda: False,
 ) -> RemovalOutcome:
     """Remove the projected concepts at the network's layer, each by itself, and measure what predictions lose.
 
@@ -93,21 +97,55 @@ def remove_projected(
         evidence: of `find_evidence`.
         findings: of the same evidence.
         rng_for: purpose -> a generator of its own.
+        late: whether no more concepts are to be begun.
     """
     settings = RemovalSettings()
     plan = plan_removals(evidence, findings, settings)
     targets = [target for target in plan.targets if target.index in projections]
-    with _LayerRemoval(network, evidence, rng_for, settings) as removal:
+    device = next(network.classifier.model.parameters()).device
+    copies = copy_for_streams(network.classifier, device, count_streams(device))
+    with ExitStack() as stack:
+        streams = [
+            stack.enter_context(_LayerRemoval(replace(network, classifier=copy), evidence, rng_for, settings))
+            for copy in copies
+        ]
         try:
-            records = removal.measure_each(targets, projections, plan.others)
+            records = _measure_each(streams, [(target, projections[target.index]) for target in targets], plan, late)
         except SalveError as error:
             why = f"{error.what}: {error.why}"
         except (RuntimeError, MemoryError) as error:  # the network's own code, or a layer too large
             why = summarise_error(error)
         else:
-            return RemovalOutcome(records, removal.n_passes)
+            why_absent = OUT_OF_TIME if targets and not records else ""
+            return RemovalOutcome(records, sum(stream.n_passes for stream in streams), why_absent)
         log.warning("no concept could be removed at %s (%s)", network.layer.name, why)
-        return RemovalOutcome({}, removal.n_passes, f"{network.layer.name}: {why}")
+        return RemovalOutcome({}, sum(stream.n_passes for stream in streams), f"{network.layer.name}: {why}")
+
+
+def _measure_each(
+    streams: Sequence[_LayerRemoval],
+    targets: Sequence[tuple[RemovalTarget, ConceptProjection]],
+    plan: RemovalPlan,
+    late: Callable[[], bool],
+) -> dict[int, ConceptRemoval]:
+    """Measure each target's removal by its projection, as records by index of the concept, as far as time allows.
+
+    Raises:
+        LayerError: the network fails.
+    """
+    size = streams[0].tail.batch_size
+    parts = [plan.others[start : start + size] for start in range(0, len(plan.others), size)]
+    if not parts or late():
+        return {}
+    every = [projection for _, projection in targets]
+    done = list(run_streams(streams, lambda stream, rows: remove_each(stream.tail, every, rows), parts))
+    clean, changed = (np.concatenate(values, axis=-1) for values in zip(*done, strict=True))
+
+    def measure(stream: _LayerRemoval, i: int) -> ConceptRemoval | None:
+        return None if late() else stream.measure(*targets[i], (plan.others, clean, changed[i]))
+
+    records = zip(targets, run_streams(streams, measure, range(len(targets))), strict=True)
+    return {target.index: record for (target, _), record in records if record is not None}
 
 
 def _draw_directions(projection: ConceptProjection, rng: np.random.Generator) -> list[Removal]:
@@ -156,31 +194,25 @@ class _LayerRemoval:
     def n_passes(self) -> int:
         return self.tail.n_passes
 
-    def measure_each(
+    def measure(
         self,
-        targets: Sequence[RemovalTarget],
-        projections: Mapping[int, ConceptProjection],
-        others: Int[np.ndarray, " o"],
-    ) -> dict[int, ConceptRemoval]:
-        """Measure each target's removal, as records by index of the concept.
+        target: RemovalTarget,
+        projection: ConceptProjection,
+        others: tuple[Int[np.ndarray, " o"], Float[np.ndarray, " o"], Float[np.ndarray, " o"]],
+    ) -> ConceptRemoval:
+        """Measure what removing one concept does.
 
         Args:
-            targets: concepts and their own images.
-            projections: by index of the concept.
-            others: rows of images of all classes.
+            target: the concept and its own images.
+            projection: of the concept.
+            others: rows of images of all classes, their clean margins and those without the concept.
 
         Raises:
             LayerError: the network fails.
         """
-        clean, changed = remove_each(self.tail, [projections[target.index] for target in targets], others)
-        records = {}
-        for target, without in zip(targets, changed, strict=True):
-            projection = projections[target.index]
-            rng = self.rng_for(f"removal of {target.index} at {self.layer.name}")
-            margins = self._remove(target, projection, _draw_directions(projection, rng))
-            record = self._record(target, margins, (others, clean, without), rng)
-            records[target.index] = dataclasses.replace(record, rank=projection.rank)
-        return records
+        rng = self.rng_for(f"removal of {target.index} at {self.layer.name}")
+        margins = self._remove(target, projection, _draw_directions(projection, rng))
+        return replace(self._record(target, margins, others, rng), rank=projection.rank)
 
     def _record(
         self,

@@ -9,6 +9,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -58,6 +59,7 @@ METHOD = (
 )
 TRACED = 4  # images that layers are found on
 PER_ROUND = (10, 20, 30, 40)  # images of a class: a few of every one first; below 30 it is thin
+PROJECTED, REMOVED = 0.88, 0.96  # of the time, by when no more concepts are fitted, or removed inside the network
 CONTROLS, MOST_CONTROLS = 16, 256  # images of every other class beside classes that are examined again, and of all
 
 
@@ -250,7 +252,8 @@ def _remove_inside(run: _Run, classes: Sequence[str]) -> tuple[tuple[Concept, ..
     network = ExaminedNetwork(
         run.network.classifier, run.network.head, _find_layer(run, projections.layer), run.images.load, classes
     )
-    outcome = remove_projected(network, projections.projections, run.evidence, run.findings, run.network.rng)
+    late = partial(run.network.clock.is_past, REMOVED)
+    outcome = remove_projected(network, projections.projections, run.evidence, run.findings, run.network.rng, late)
     concepts = tuple(dataclasses.replace(concept, removal=outcome.removals.get(concept.index)) for concept in concepts)
     return concepts, projections, _Removed(outcome.n_passes, outcome.why_absent)
 
@@ -266,7 +269,14 @@ def _project(run: _Run) -> ConceptProjections:
     network = run.network
     try:
         return project_concepts(
-            network.classifier, network.layer, run.evidence, run.findings, run.images.load, network.head, run.trace
+            network.classifier,
+            network.layer,
+            run.evidence,
+            run.findings,
+            run.images.load,
+            network.head,
+            run.trace,
+            late=partial(network.clock.is_past, PROJECTED),
         )
     except SalveError as error:
         why = f"{error.what}: {error.why}"

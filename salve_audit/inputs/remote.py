@@ -73,7 +73,7 @@ class RemoteFolder:
         with _as_os_error(), contextlib.suppress(PermissionError):
             files, root = self._locate()
             if _names(files) & BUCKETS:
-                files.info(root.split("/")[0])
+                files.info(root.lstrip("/").split("/")[0])
 
     def below(self, name: str) -> RemoteFolder:
         """A folder of this one."""
@@ -105,6 +105,23 @@ class RemoteFolder:
             files, root = self._locate()
             files.pipe_file(f"{root}/{name}", content)
 
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a file where there is none; False where there is one.
+
+        In one step where the store can (S3, GCS), else by looking first.
+        """
+        with _as_os_error():
+            files, root = self._locate()
+            try:
+                files.pipe_file(f"{root}/{name}", content, mode="create")
+            except FileExistsError:
+                return False
+            except Exception:  # of a store, or a version of its package, that does not know how
+                if files.isfile(f"{root}/{name}"):
+                    return False
+                files.pipe_file(f"{root}/{name}", content)
+        return True
+
     def fetch(self, name: str, path: Path) -> None:
         """Copy a file to `path`, complete or not at all."""
         part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.tmp")
@@ -124,7 +141,7 @@ class RemoteFolder:
             files.put_file(str(path), f"{root}/{name}")
 
     def remove(self, prefix: str) -> None:
-        """Remove all files below a folder of this one."""
+        """Remove all files below a folder of this one, or a file."""
         with _as_os_error():
             files, root = self._locate()
             with contextlib.suppress(FileNotFoundError):

@@ -19,7 +19,7 @@ from salve_audit.inputs.model.classifier import Classifier
 from salve_audit.spatial.cut import CutNetwork
 from salve_audit.spatial.layers import SpatialLayer
 
-N_STRIPS = 7
+N_STRIPS = 5
 REACH = 1.25  # cells to both sides of the image's centre
 IMAGES = 4
 
@@ -42,10 +42,12 @@ def measure_alignment(classifier: Classifier, layer: SpatialLayer, images: Float
         LayerError: the network fails, or cannot be cut at the layer.
     """
     with CutNetwork(classifier.model, layer, classifier.reader, str(classifier.path)) as cut:
-        return Alignment(*(_measure_axis(cut, images[:IMAGES], axis) for axis in (0, 1)))
+        few = images[:IMAGES]
+        base = layer.layout.to_positions(cut.look(few))
+        return Alignment(*(_measure_axis(cut, few, base, axis) for axis in (0, 1)))
 
 
-def _measure_axis(cut: CutNetwork, images: Tensor, axis: int) -> float:
+def _measure_axis(cut: CutNetwork, images: Tensor, base: Float[Tensor, "n p c"], axis: int) -> float:
     """The place of a strip whose change is centred on the grid's centre, by a line through a few strips."""
     layout = cut.layer.layout
     side, cells = images.shape[2 + axis], (layout.height, layout.width)[axis]
@@ -55,13 +57,12 @@ def _measure_axis(cut: CutNetwork, images: Tensor, axis: int) -> float:
     generator = torch.Generator().manual_seed(0)  # any noise will do, the same each time
     scale = 2 * float(images.std()) or 1.0
     noise = scale * torch.randn(images.shape, generator=generator).to(images)
-    base = layout.to_positions(cut.run(images).output)
     places = torch.linspace(-1, 1, cells, device=images.device)
     centres = []
     for start in starts:
         strip = torch.arange(side, device=images.device).reshape((-1, 1) if axis == 0 else (1, -1))
         changed = torch.where((strip >= start) & (strip < start + width), noise, images)
-        change = layout.to_positions(cut.run(changed).output) - base
+        change = layout.to_positions(cut.look(changed)) - base
         energy = layout.to_map(change.float().square().sum(-1)).sum(2 - axis)  # (n, cells)
         centres.append(float(((energy * places).sum(1) / energy.sum(1)).mean()))
     if len(starts) < 2 or not np.isfinite(centres).all():

@@ -66,6 +66,14 @@ class _Plan:
     solid: bool
 
 
+class _Reached(BaseException):
+    """Ends a pass at the layer; no error, so that the network's own code does not catch it."""
+
+    def __init__(self, output: Tensor) -> None:
+        super().__init__()
+        self.output = output
+
+
 class CutNetwork:
     """A private copy of a network, cut at `layer`; the network itself is not touched.
 
@@ -115,6 +123,28 @@ class CutNetwork:
             self._plan = self._make_plan(_take(images))
         return self._record(images, self._plan.needed)
 
+    def look(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b ..."]:
+        """What the layer gives, by a pass without gradients that ends there.
+
+        Raises:
+            LayerError: the network fails, or does not use the layer.
+        """
+
+        def stop(module: nn.Module, arguments: object, output: Tensor) -> None:
+            raise _Reached(output)
+
+        handle = self._model.get_submodule(self.layer.name).register_forward_hook(stop)
+        try:
+            with torch.no_grad():
+                self._model(images)
+        except _Reached as reached:
+            return reached.output
+        except Exception as error:  # the network's own code may raise anything
+            raise self._failed(images, error) from error
+        finally:
+            handle.remove()
+        raise self._unused()
+
     def tail(self, passed: CutPass, outputs: Float[Tensor, "r ..."], rows: Int[Tensor, " r"]) -> Float[Tensor, "r k"]:
         """Logits for `outputs` in the layer's place; see `follow`."""
         return self.follow(passed, outputs, rows).logits
@@ -163,14 +193,20 @@ class CutNetwork:
             with torch.no_grad(), recorder.watching(), self._watching_head(inputs):
                 returned = self._model(images)
         except Exception as error:  # the network's own code may raise anything
-            shape = " x ".join(map(str, images.shape))
-            raise LayerError(self._path, f"a forward pass of {shape} failed ({summarise_error(error)})") from error
+            raise self._failed(images, error) from error
         if recorder.output is None:
-            raise LayerError(self._path, f"its module {self.layer.name!r} is not used in a forward pass")
+            raise self._unused()
         acts = self.reader.read(inputs, len(images), self._path)
         prepared = {IMAGES: [images]} if wanted is None or IMAGES in wanted else {}
         before = {**prepared, **recorder.before}
         return CutPass(recorder.output, acts, as_logits(returned, len(images), self._path), before)
+
+    def _failed(self, images: Tensor, error: Exception) -> LayerError:
+        shape = " x ".join(map(str, images.shape))
+        return LayerError(self._path, f"a forward pass of {shape} failed ({summarise_error(error)})")
+
+    def _unused(self) -> LayerError:
+        return LayerError(self._path, f"its module {self.layer.name!r} is not used in a forward pass")
 
     def _make_plan(self, images: Tensor) -> _Plan:
         """Replaces what modules gave back by NaN, all of it and then one by one."""

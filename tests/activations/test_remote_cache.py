@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from activation_entries import same
-from object_store import list_objects, serving_objects, upload
+from object_store import google_objects, list_objects, serving_objects, upload
 
 from salve_audit.activations import extraction, shards
 from salve_audit.activations.extraction import ExtractSettings, extract
@@ -24,13 +24,9 @@ BIG = 10**12
 Machine = Callable[[str], ExtractSettings]
 
 
-@pytest.fixture(params=["memory", "s3"])
+@pytest.fixture(params=["gs", "s3"])
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.param == "memory":
-        yield "memory://cache"
-        RemoteFolder("memory://").remove("cache")
-        return
-    with serving_objects() as bucket:
+    with (google_objects if request.param == "gs" else serving_objects)() as bucket:
         yield f"{bucket}/cache"
         RemoteFolder(bucket).remove("cache")
 

@@ -10,7 +10,7 @@ import fsspec
 import numpy as np
 import pytest
 import torch
-from object_store import serving_objects, upload
+from object_store import google_objects, serving_objects, upload
 from PIL import Image
 
 from salve_audit.activations.fingerprint import hash_images
@@ -38,14 +38,13 @@ def on_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module", params=["memory", "s3"])
+@pytest.fixture(scope="module", params=["gs", "s3"])
 def url(request: pytest.FixtureRequest, on_disk: Path) -> Iterator[str]:
     """The same files under a URL: in this process's memory, and in an object store."""
-    if request.param == "memory":
-        files = fsspec.filesystem("memory")
-        files.put(str(on_disk), "/images", recursive=True)
-        yield "memory://images"
-        files.rm("/images", recursive=True)
+    if request.param == "gs":
+        with google_objects() as bucket:
+            fsspec.filesystem("gs").put(str(on_disk), f"{bucket}/images", recursive=True)
+            yield f"{bucket}/images"
         return
     with serving_objects() as bucket:
         upload(on_disk, f"{bucket}/images")
@@ -97,6 +96,13 @@ def test_messages_name_the_url(url: str) -> None:
     RemoteFolder(url).write("outside.csv", b"path,label\n../x.png,a\n")
     with pytest.raises(DataError, match="refused"):
         load_images(f"{url}/outside.csv", seed=0)
+
+
+def test_a_bucket_under_gs_is_looked_for() -> None:
+    with google_objects() as bucket:
+        RemoteFolder(f"{bucket}/not/there/yet").check_bucket()
+        with pytest.raises(FileNotFoundError):
+            RemoteFolder("gs://absent/x").check_bucket()
 
 
 def test_a_bucket_that_is_not_there_is_named() -> None:

@@ -1,12 +1,15 @@
-"""An object store on this machine: moto's server in the place of S3, and s3fs to reach it."""
+"""Object stores on this machine: moto's server in the place of S3, and a memory in that of Google's."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 BUCKET = "audits"
 WANTED = "is not installed: pip install 'salve-audit[url]' 'moto[s3,server]'"
@@ -29,6 +32,29 @@ def serving_objects() -> Iterator[str]:
         finally:
             server.stop()
             _find_files().clear_instance_cache()
+
+
+class Memory(MemoryFileSystem):  # type: ignore[misc]
+    """Answers to URLs as gcsfs does."""
+
+    protocol = ("gs", "gcs")
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> str:
+        return str(MemoryFileSystem._strip_protocol(str(path).removeprefix("gs://")))
+
+
+@contextlib.contextmanager
+def google_objects() -> Iterator[str]:
+    """``gs://BUCKET`` in this process's memory: there is no such store, nor gcsfs, where tests run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(importlib.import_module("fsspec.registry")._registry, "gs", Memory)
+        files = Memory()
+        files.mkdirs(f"/{BUCKET}")
+        yield f"gs://{BUCKET}"
+        files.rm("/", recursive=True)
 
 
 def upload(folder: Path, url: str) -> None:
