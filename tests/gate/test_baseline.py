@@ -18,7 +18,7 @@ from salve_audit.gate.baseline import UNPAIRED, _holm, compare_with_baseline
 from salve_audit.gate.compared import Compared
 from salve_audit.gate.comparison import ALIKE, compare_files
 from salve_audit.gate.estimates import Estimate
-from salve_audit.gate.paired_losses import draw_accuracy, draw_medians, pair_lost
+from salve_audit.gate.paired_losses import draw_medians, draw_share, pair_lost
 from salve_audit.gate.run import Request, run_gate
 from salve_audit.gate.samples import Samples, read_samples
 from salve_audit.results import AuditResult, digest
@@ -75,7 +75,8 @@ def test_flip_medians_are_compared_as_shares() -> None:
 def test_accuracy_draws_are_those_of_resampled_pairs() -> None:
     rng = np.random.default_rng(3)
     old, new = rng.random(150) < 0.9, rng.random(150) < 0.8
-    point, draws = draw_accuracy(old, new, np.random.default_rng(0))
+    counts = int((old & ~new).sum()), int((~old & new).sum())
+    point, draws = draw_share(150, *counts, np.random.default_rng(0))
     brute = [float(old[pick].mean() - new[pick].mean()) for pick in rng.integers(150, size=(4000, 150))]
     assert point == pytest.approx(old.mean() - new.mean())
     assert draws.std() == pytest.approx(np.std(brute), rel=0.1)
