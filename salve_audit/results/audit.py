@@ -75,6 +75,14 @@ class AuditResult(ResultView):
         """Audit images of all classes, and how many of them are classified correctly."""
         return sum(part.n for part in self.classes), sum(part.n_correct for part in self.classes)
 
+    @functools.cached_property
+    def concepts_by_class(self) -> dict[str, tuple[Concept, ...]]:
+        """The concepts of each class that has some, in their order."""
+        own: dict[str, list[Concept]] = {}
+        for concept in self.concepts:
+            own.setdefault(concept.class_name, []).append(concept)
+        return {name: tuple(concepts) for name, concepts in own.items()}
+
     def to_json(self) -> str:
         """The text of audit.json: sorted keys, finite numbers, a digest over them, a newline at the end."""
         return seal(to_dict(self))
