@@ -52,22 +52,25 @@ fuzz: $(INSTALLED_DEV)  # mutated files into every loader; prints inputs and fin
 report-limits: $(INSTALLED_DEV)  # sizes, times and pages of reports of 10 to 1,000 classes beside what they may be
 	$(BIN)/python benchmarks/report_limits.py
 
-.PHONY: docs docs-site
-docs: $(INSTALLED)  # docs/options.md is made by this command alone, never edited
-	$(BIN)/python scripts/write_options.py
+.PHONY: docs options
+docs: $(INSTALLED_DEV)  # the site in build/site; a warning about a link, an anchor or a reference fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-docs-site: $(INSTALLED_DEV) docs  # the site in build/site; links and anchors are checked
-	$(BIN)/mkdocs build --strict --quiet
+options: $(INSTALLED)  # docs/options.md is made by this command alone, never edited
+	$(BIN)/python scripts/write_options.py
 
 .PHONY: test-oldest
 OLDEST := .venv-oldest
-OLDEST_PYTHON ?= 3.10
+OLDEST_VERSION := 3.10
+# or the path of an interpreter of that version
+OLDEST_PYTHON ?= $(OLDEST_VERSION)
 test-oldest: pyproject.toml  # the fast tests with the oldest versions that pyproject.toml allows; needs uv
 	mkdir -p build
 	uv venv --quiet --python $(OLDEST_PYTHON) --clear $(OLDEST)
-	uv pip compile --quiet --python-version $(OLDEST_PYTHON) --resolution lowest-direct --extra dev pyproject.toml -o build/oldest.txt
+	uv pip compile --quiet --python-version $(OLDEST_VERSION) --resolution lowest-direct --extra dev pyproject.toml -o build/oldest.txt
 	uv pip install --quiet --python $(OLDEST) -r build/oldest.txt -e .
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n auto --dist loadfile -m "not slow"
+
 .PHONY: kills scale
 kills: $(INSTALLED_DEV)  # audits killed at random moments; what comes out in the end is compared byte for byte
 	$(BIN)/python benchmarks/kills.py --kills 30

@@ -31,11 +31,12 @@ from salve_audit.activations.store import Activations, ActivationSplit
 from salve_audit.audit.assemble import StageResults, assemble
 from salve_audit.audit.line import AUTOENCODER, INTERVENTIONS, RELIANCE, STRESS
 from salve_audit.audit.progress import Reporter
-from salve_audit.audit.samples import samples_bytes
+from salve_audit.audit.samples import describe_removals, samples_bytes
 from salve_audit.audit.stage_cache import StageCache
 from salve_audit.audit.stage_runner import Stage, StageRunner
 from salve_audit.audit.subject import Subject
 from salve_audit.config import AuditConfig
+from salve_audit.evidence.stage import absent_evidence
 from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.results import ModelInfo
 
@@ -139,7 +140,10 @@ def measure(folder: Path, n: int, d: int, k: int, options: argparse.Namespace) -
     cost = found.costs["results"] = Cost()
     with measuring(cost):
         reliance = results[RELIANCE.name]
-        found.samples = len(samples_bytes(subject.activations.audit, reliance.samples, subject.classes))
+        removals = describe_removals(
+            absent_evidence(reliance.classes, "no images"), len(subject.activations.audit.labels), k
+        )
+        found.samples = len(samples_bytes(subject.activations.audit, reliance.samples, subject.classes, removals))
         stages = StageResults(
             subject,
             results[AUTOENCODER.name].info,

@@ -1,4 +1,4 @@
-"""Writes docs/options.md, the list of all options, from the fields of `AuditConfig`: ``make docs``."""
+"""Writes docs/options.md, the list of all options, from the fields of `AuditConfig`: ``make options``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from salve_audit.options import render_options
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "options.md"
 HEAD = """# Options of an audit
 
-Written by `make docs` from `salve_audit/config.py`; edit that file instead.
+Written by `make options` from `salve_audit/config.py`; edit that file instead.
 
 A flag beats the TOML file of `--config`, which beats `[tool.salve-audit]` of pyproject.toml. Keys of both are the
 flags without the hyphens in front (`batch-size = 64`, `no-images = true`; `images = false` says the same). The second

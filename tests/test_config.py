@@ -59,7 +59,7 @@ def test_provenance_holds_what_changes_the_measurements() -> None:
 
 
 def test_the_document_is_the_one_made_from_the_fields() -> None:
-    """``make docs`` writes it anew."""
+    """``make options`` writes it anew."""
     written = runpy.run_path(str(SCRIPT))
     assert written["DOCUMENT"].read_text(encoding="utf-8") == written["HEAD"] + render_options(AuditConfig, SECTIONS)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,17 @@ def test_files_for_github_and_for_citations_are_yaml() -> None:
         assert isinstance(yaml.safe_load(file.read_text(encoding="utf-8")), dict), file
     citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == salve_audit.__version__
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    pages = [*REPOSITORY.glob("*.md"), *DOCS.glob("*.md"), *REPOSITORY.glob(".github/**/*.yml"), REPOSITORY / ".ci/run"]
+    sources = [*(REPOSITORY / "scripts").glob("*.py"), *(REPOSITORY / "benchmarks").rglob("*.py")]
+    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = {
+        (file.name, target)
+        for file in (*pages, *sources)
+        for target in re.findall(r"(?:`|run: |^)make ([a-z-]+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert {target for _, target in named} >= {"test", "test-fast", "docs", "options", "test-oldest"}
+    assert {target for file, target in named if file == "ci.yml"} == {"docs", "test-oldest"}  # and .ci/run
+    assert [(file, target) for file, target in sorted(named) if target not in targets] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 import zipfile
@@ -12,6 +13,11 @@ import pypdf
 import pytest
 
 from salve_audit.results import parse_audit
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 pytestmark = pytest.mark.slow
 
@@ -98,5 +104,30 @@ def test_the_documentation_names_what_these_commands_need() -> None:
     line = next(line for line in page.splitlines() if line.startswith("pip install click"))
     named = {word.strip('"').partition(";")[0] for word in line.split()[2:]}
     assert set(RENDERING) <= named
-    group = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8").partition("[dependency-groups]")[2]
-    assert all(f'"{name}>=' in group for name in RENDERING)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    extra = project["project"]["optional-dependencies"]["report"]
+    assert [text.partition(">")[0] for text in extra] == [
+        "click",
+        "jinja2",
+        "weasyprint",
+        "numpy",
+        "jaxtyping",
+        "tomli",
+    ]
+    assert set(extra) <= set(project["project"]["dependencies"])
+    assert extra == project["dependency-groups"]["report"]
+
+
+def test_a_release_has_the_addresses_of_the_repository_that_builds_it() -> None:
+    text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    assert "urls" not in tomllib.loads(text)["project"]
+    render = runpy.run_path(str(REPOSITORY / "scripts" / "add_project_urls.py"))["render_urls"]
+    urls = tomllib.loads(text + render("https://host/own/name"))["project"]["urls"]
+    assert urls["Homepage"] == "https://host/own/name"
+    for page in (urls["Documentation"], urls["Changelog"]):
+        assert (REPOSITORY / page.removeprefix("https://host/own/name/blob/main/")).is_file()
+    published = [
+        *REPOSITORY.glob(".github/ISSUE_TEMPLATE/*"),
+        *(REPOSITORY / name for name in ("mkdocs.yml", "CITATION.cff")),
+    ]
+    assert [file.name for file in published if "OWNER" in file.read_text(encoding="utf-8")] == []

@@ -190,6 +190,8 @@ def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
             *stages.comparison.notes,
         ),
     )
+    places = tuple(place for place, note in enumerate(result.notes) if note in stages.subject.distrust)
+    result = dataclasses.replace(result, distrust=places)
     return result if len(classes) <= MANY_CLASSES else shorten(result)
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from salve_audit.config import AuditConfig, policy_of
 from salve_audit.gate.audit_file import wrap_result
-from salve_audit.gate.baseline import parse_samples
 from salve_audit.gate.deciding import choose_images, foresee_second_look
 from salve_audit.gate.policy import Policy
 from salve_audit.gate.run import Inputs, compare, load_inputs
+from salve_audit.gate.samples import parse_samples
 from salve_audit.gate.verdict import Given, judge
 from salve_audit.results import AuditResult, Verdict
 
@@ -57,5 +57,6 @@ def choose_more_images(judgement: Judgement, result: AuditResult, samples: bytes
 def _judge(judgement: Judgement, result: AuditResult, samples: bytes) -> Verdict:
     inputs = judgement.inputs
     own = parse_samples(io.BytesIO(samples), "samples.parquet") if inputs.baseline is not None else None
-    losses, refused = compare(judgement.policy, inputs, wrap_result(result), own)
-    return judge(result, judgement.policy, Given(inputs.review, losses, (*inputs.problems, *refused), inputs.notes))
+    losses, refused, unpaired = compare(judgement.policy, inputs, wrap_result(result), own)
+    given = Given(inputs.review, losses, (*inputs.problems, *refused), (*inputs.notes, *unpaired))
+    return judge(result, judgement.policy, given)

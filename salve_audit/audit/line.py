@@ -21,6 +21,7 @@ from salve_audit.audit.stages import (
     stress_compared,
     train_autoencoder,
 )
+from salve_audit.audit.subject import Subject
 from salve_audit.evidence.stage import EvidenceOutcome
 from salve_audit.interventions.comparison import Comparison, ComparisonSettings
 from salve_audit.interventions.matched import compare_interventions
@@ -33,6 +34,10 @@ PASSING = ("memory", "failed", "read")  # words of reasons that may be gone anot
 
 def _may_pass(why_absent: str) -> bool:
     return any(word in why_absent for word in PASSING)
+
+
+def _has_network_and_images(subject: Subject) -> bool:
+    return subject.classifier is not None and subject.images is not None
 
 
 AUTOENCODER = Stage(
@@ -99,6 +104,7 @@ DEEP_EDITS = Stage(
     reads=("deep_edits", "interventions", "seed", "device"),
     after=(AUTOENCODER, RELIANCE),
     settled=lambda compared: compared is None or not _may_pass(compared.reason),
+    happens=lambda subject, config: _has_network_and_images(subject) and config.deep_edits != "off",
 )
 SALIENCY = Stage(
     "saliency",
@@ -108,6 +114,7 @@ SALIENCY = Stage(
     reads=("images", "saliency_layer", "activation_maximisation", "seed", "device"),
     after=(AUTOENCODER, RELIANCE, STRESS),
     settled=lambda seeing: not seeing.unreadable and not _may_pass(seeing.why_absent),
+    happens=lambda subject, config: _has_network_and_images(subject) and config.images,
 )
 DATA_CHECK = Stage(
     "data check",
@@ -115,6 +122,7 @@ DATA_CHECK = Stage(
     DataCheck,
     check_images,
     settled=lambda check: not check.unread,
+    happens=lambda subject, config: _has_network_and_images(subject),
 )
 IMAGE_RELIANCE = Stage(
     "image reliance",
@@ -124,5 +132,6 @@ IMAGE_RELIANCE = Stage(
     reads=("evidence", "evidence_layer", "evidence_budget", "evidence_needed", "images", "seed", "device"),
     after=(RELIANCE,),
     settled=lambda outcome: not _may_pass(outcome.evidence.why_absent),
+    happens=lambda subject, config: _has_network_and_images(subject) and config.evidence != "off",
 )
 LINE = (AUTOENCODER, RELIANCE, INTERVENTIONS, STRESS, DEEP_EDITS, SALIENCY, DATA_CHECK, IMAGE_RELIANCE)

@@ -30,7 +30,7 @@ from salve_audit.audit.line import (
 from salve_audit.audit.prediction import predict_stages, remember_ratios
 from salve_audit.audit.progress import Reporter
 from salve_audit.audit.recall import Measured
-from salve_audit.audit.samples import samples_bytes
+from salve_audit.audit.samples import ImageRemovals, describe_removals, samples_bytes
 from salve_audit.audit.stage_cache import StageCache
 from salve_audit.audit.stage_runner import StageRunner
 from salve_audit.audit.stages import check_layers, examine_further
@@ -57,6 +57,7 @@ class Audit:
         concepts_file: content of concepts.safetensors; None: image reliance was not measured.
         codes: (n, m) of the audit split.
         reliance: per-sample thresholds and class records.
+        removals: what was removed from each image of the audit split.
         data_key: of the images, see `Subject`.
         settled: nothing in it may come out better another time.
     """
@@ -68,12 +69,13 @@ class Audit:
     concepts_file: bytes | None
     codes: np.ndarray
     reliance: Reliance
+    removals: ImageRemovals
     data_key: str
     settled: bool
 
     def measured(self) -> Measured:
         """All that its files are made of."""
-        samples = samples_bytes(self.activations.audit, self.reliance.samples, self.result.data.classes)
+        samples = samples_bytes(self.activations.audit, self.reliance.samples, self.result.data.classes, self.removals)
         return Measured(self.result, samples, self.sae_file, self.concepts_file, self.activations)
 
 
@@ -128,7 +130,9 @@ def measure(
     )
     result = assemble(config, stages)
     if ask_for_more is not None:
-        wanted = ask_for_more(result, samples_bytes(subject.activations.audit, reliance.samples, subject.classes))
+        removals = _describe_removals(subject, evidence)
+        samples = samples_bytes(subject.activations.audit, reliance.samples, subject.classes, removals)
+        wanted = ask_for_more(result, samples)
         if wanted:
             evidence = _look_again(runner, reliance, evidence, wanted)
             result = assemble(config, dataclasses.replace(stages, evidence=evidence))
@@ -140,9 +144,14 @@ def measure(
         concepts_file=evidence.serialise(hashes),
         codes=trained.encode(subject.activations.audit),
         reliance=reliance,
+        removals=_describe_removals(subject, evidence),
         data_key=subject.data_key,
         settled=runner.settled,
     )
+
+
+def _describe_removals(subject: Subject, evidence: EvidenceOutcome) -> ImageRemovals:
+    return describe_removals(evidence, len(subject.activations.audit.labels), len(subject.classes))
 
 
 def on_cluster(config: AuditConfig) -> AbstractContextManager[object]:

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -23,7 +24,7 @@ from salve_audit.activations.ray_tasks import RayTasks
 from salve_audit.audit import codec
 from salve_audit.audit.code_version import file_version, function_version, library_versions
 from salve_audit.audit.codec import hash_record
-from salve_audit.audit.progress import Advance, Reporter, hearing_warnings, log
+from salve_audit.audit.progress import Advance, Reporter, StageTime, hearing_warnings, log
 from salve_audit.audit.stage_cache import KeptResult, StageCache, StageParts
 from salve_audit.audit.subject import Subject
 from salve_audit.config import AuditConfig, idle_settings
@@ -45,6 +46,7 @@ class Stage(Generic[T]):
         reads: settings that change the result: fields and properties of `AuditConfig`.
         after: the stages whose results it reads.
         settled: False for a result that should not be kept, since it may come out better another time.
+        happens: False where its result only says why there is none: then nobody is told of it.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Stage(Generic[T]):
     reads: tuple[str, ...] = ()
     after: tuple[Stage[Any], ...] = ()
     settled: Callable[[T], bool] = lambda result: True
+    happens: Callable[[Subject, AuditConfig], bool] = lambda subject, config: True
 
 
 class Settings:
@@ -119,7 +122,7 @@ class StageRunner:
 
     def run(self, stage: Stage[T]) -> T:
         """The result of a stage, recalled or computed."""
-        with self.reporter.stage(stage.name, stage.purpose, self.is_ready(stage)) as time:
+        with self._tell(stage) as time:
             kept = self.cache.recall(stage.name, self.key(stage), stage.kind)
             time.from_cache = kept is not None
             if kept is None:
@@ -134,6 +137,15 @@ class StageRunner:
                 log.warning("%s", text)
         self.results[stage.name] = kept.record
         return cast(T, kept.record)
+
+    def _tell(self, stage: Stage[Any]) -> AbstractContextManager[StageTime]:
+        if self.happens(stage):
+            return self.reporter.stage(stage.name, stage.purpose, self.is_ready(stage))
+        return nullcontext(StageTime(stage.name))
+
+    def happens(self, stage: Stage[Any]) -> bool:
+        """True if the stage can measure something of this subject with these settings."""
+        return stage.happens(self.subject, self._settings(stage))
 
     def amend(self, stage: Stage[T], purpose: str, compute: Callable[[Given], T]) -> T:
         """The result of a stage that was run, made anew by `compute` of what the stage is given, and not kept."""
@@ -160,13 +172,16 @@ class StageRunner:
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
     def _give(self, stage: Stage[Any]) -> Given:
-        settings = cast(AuditConfig, Settings(self.config, stage.name, stage.reads))
+        settings = self._settings(stage)
         parts = self.cache.parts(stage.name, self.key(stage))
         given = Given(self.subject, settings, self.reporter.advance, self.results, stage, parts)
         if self.config.engine != "ray":
             return given
         address = self.config.ray_address
         return dataclasses.replace(given, tasks=RayTasks(address), actors=RayActors(address))
+
+    def _settings(self, stage: Stage[Any]) -> AuditConfig:
+        return cast(AuditConfig, Settings(self.config, stage.name, stage.reads))
 
     @functools.cached_property
     def _subject_key(self) -> str:

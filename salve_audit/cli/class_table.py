@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from salve_audit.cli.printing import MAX_ROWS, aligned
-from salve_audit.gate.rules import ALPHA_HAT, REDUNDANCY, RELIANCE, RuleKind
+from salve_audit.gate.rules import ACCURACY, ALPHA_HAT, REDUNDANCY, RELIANCE, RuleKind
 from salve_audit.results import AuditResult, ClassReliance, ImageReliance, Verdict
 from salve_audit.results.plain_text import plain
 from salve_audit.results.view import rank_classes
 
 MAX_NAME = 32
 FLIP, IMAGE, IN_IMAGE = "alpha_hat flip median", "image reliance", "redundancy in the image"
-JUDGED: Mapping[str, RuleKind] = {IMAGE: RELIANCE, IN_IMAGE: REDUNDANCY, FLIP: ALPHA_HAT}
+CORRECT = "accuracy"
+JUDGED: Mapping[str, RuleKind] = {CORRECT: ACCURACY, IMAGE: RELIANCE, IN_IMAGE: REDUNDANCY, FLIP: ALPHA_HAT}
 
 
 def class_table(result: AuditResult, verdict: Verdict | None = None) -> str:
@@ -48,7 +49,7 @@ def _columns(verdict: Verdict) -> dict[str, Callable[[ClassReliance], str]]:
     return {
         "class": lambda each: _name(each.name),
         "n": lambda each: str(each.n),
-        "accuracy": lambda each: f"{100 * each.accuracy:.1f} %",
+        CORRECT: lambda each: f"{100 * each.accuracy:.1f} %",
         IMAGE: lambda each: _in_image(each, _reliance),
         "kind": lambda each: _in_image(each, lambda record: record.kind or "none"),
         IN_IMAGE: lambda each: _in_image(each, _redundancy),
@@ -101,10 +102,15 @@ def _interval(low: float | None, high: float | None) -> str:
 
 
 def _limit(verdict: Verdict, kind: RuleKind) -> str:
-    """The limit of a rule; the lowest and the highest where overrides of classes have others."""
-    limits = sorted({rule.limit for rule in verdict.rules if rule.rule == kind.words})
-    if not limits:
-        return ""
-    return f"at {'least' if kind.at_least else 'most'} " + " to ".join(
-        f"{limit:g}" for limit in (limits[0], limits[-1])[: len(limits)]
-    )
+    """The limit of a rule: of classes, the lowest and the highest where overrides have others, and of all images."""
+    rules = [rule for rule in verdict.rules if rule.rule == kind.words]
+    of_classes = sorted({rule.limit for rule in rules if rule.class_name})
+    limits = []
+    if of_classes:
+        limits.append(" to ".join(_in_unit(limit, kind) for limit in dict.fromkeys(of_classes[:1] + of_classes[-1:])))
+    limits += [f"{_in_unit(rule.limit, kind)} overall" for rule in rules if not rule.class_name]
+    return f"at {'least' if kind.at_least else 'most'} {', '.join(limits)}" if limits else ""
+
+
+def _in_unit(limit: float, kind: RuleKind) -> str:
+    return f"{100 * limit:g} %" if kind is ACCURACY else f"{limit:g}"

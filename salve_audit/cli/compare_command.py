@@ -35,8 +35,8 @@ mismatch_option = own_option(
 def command(old: Path, new: Path, form: str, allow_mismatch: tuple[str, ...], verbose: int, quiet: bool) -> int:
     """Compare NEW with OLD, audits of two models on the same data: newly fragile and fixed classes first.
 
-    Accuracy and flip medians are compared image by image, the rest by the intervals of both; p-values are corrected
-    over classes. Exit code 0 whatever changed: `gate --baseline` judges.
+    Accuracy, flip medians and image reliance are compared image by image, the rest by the intervals of both; p-values
+    are corrected over classes. Exit code 0 whatever changed: `gate --baseline` judges.
     """
     set_up_logging(verbose, quiet)
     check_order("salve-audit compare", (AUDIT, AUDIT), (old, new))

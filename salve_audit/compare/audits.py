@@ -12,6 +12,7 @@ from salve_audit.report.changes import ClassChange, Comparison, Difference, Stat
 from salve_audit.report.conclusions import Conclusion, Conclusions, Group
 from salve_audit.results import AuditResult
 
+ALL_PAIRED = "Accuracies, flip medians and image reliance are compared image by image."
 PAIRED = "Accuracies and flip medians are compared image by image; image reliance by the intervals of both audits."
 UNPAIRED = "Image reliance is compared by the intervals of both audits; accuracies and flip medians are not compared."
 
@@ -39,7 +40,8 @@ def compare_audits(
     changes = {(change.class_name, change.measure): change for change in compared.changes}
     is_paired = any(change.measure == "accuracy" and change.loss is not None for change in compared.changes)
     ranked = sorted(_classes(old, new, changes), key=_rank)
-    return Comparison(old, new, compared.notes, PAIRED if is_paired else UNPAIRED, tuple(ranked))
+    pairing = ALL_PAIRED if is_paired and compared.pairs_reliance else PAIRED if is_paired else UNPAIRED
+    return Comparison(old, new, compared.notes, pairing, tuple(ranked))
 
 
 def _name(audit: str | Path | AuditResult) -> str:

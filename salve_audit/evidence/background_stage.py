@@ -56,10 +56,27 @@ class BackgroundInputs:
     with_images: bool
 
 
+@dataclass(frozen=True)
+class BackgroundOutcome:
+    """What exchanged backgrounds add.
+
+    Attributes:
+        records: by class index.
+        concepts: of the audit.
+        n_passes: of one image.
+        lost: (n,) share of other classes' backgrounds that each examined image is misclassified on; nan: none tried.
+    """
+
+    records: Mapping[int, ImageReliance]
+    concepts: tuple[Concept, ...]
+    n_passes: int
+    lost: Float[np.ndarray, " n"]
+
+
 def measure_background(
     inputs: BackgroundInputs, records: Mapping[int, ImageReliance], concepts: tuple[Concept, ...]
-) -> tuple[dict[int, ImageReliance], tuple[Concept, ...], int]:
-    """Measure, and add what was found; the third is the number of passes of one image.
+) -> BackgroundOutcome:
+    """Measure, and add what was found.
 
     Args:
         inputs: network, images and masks.
@@ -69,7 +86,7 @@ def measure_background(
     network, images = inputs.network, inputs.images
     prepare = inputs.masks.preparer(images.spec)
     labels, correct = inputs.evidence.labels.cpu().numpy(), inputs.evidence.correct.cpu().numpy()
-    without: list[str] = []
+    without, lost = list[str](), np.full(len(labels), np.nan)
 
     def mask_of(row: int) -> Float[Tensor, "1 h w"] | None:
         mask = prepare(images.path(row))
@@ -82,7 +99,7 @@ def measure_background(
         told = "%d of the images examined have no %s that can be read (%r is the first): their backgrounds stay"
         log.warning(told, len(without), inputs.masks.column, without[0])
     if masked is None or network.clock.is_past():
-        return dict(records), concepts, 0
+        return BackgroundOutcome(records, concepts, 0, lost)
     rng = network.rng("backgrounds")
     with watch_network(network.classifier, network.layer, network.head) as probe:
 
@@ -99,7 +116,8 @@ def measure_background(
         extended = tuple(
             _draw(concept, inputs, masked, exchanges) if concept.factor == NAME else concept for concept in extended
         )
-    return changed, extended, exchanges.n_passes
+    lost[masked.rows] = (exchanges.other != masked.labels[:, None]).mean(1)
+    return BackgroundOutcome(changed, extended, exchanges.n_passes, lost)
 
 
 def _draw(concept: Concept, inputs: BackgroundInputs, masked: MaskedImages, exchanges: Exchanges) -> Concept:

@@ -10,6 +10,7 @@ import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 
+from salve_audit.evidence.lost_images import LostImages
 from salve_audit.evidence.projection_fitting import ConceptProjections
 from salve_audit.evidence.stage import EvidenceInputs, EvidenceOutcome, measure_evidence
 from salve_audit.results import ClassReliance, Concept, ImageReliance
@@ -60,7 +61,15 @@ def join_looks(first: EvidenceOutcome, second: EvidenceOutcome, labels: Sequence
     )
     concepts = (*_at(old, old_places), *_at(new, new_places))
     projections = _join_projections((first.projections, old_places), (second.projections, new_places))
-    return EvidenceOutcome(classes, concepts, evidence, projections, first.means)
+    lost = _join_lost(first.lost, second.lost, sorted(later))
+    return EvidenceOutcome(classes, concepts, evidence, projections, first.means, lost)
+
+
+def _join_lost(first: LostImages | None, second: LostImages | None, again: Sequence[int]) -> LostImages | None:
+    """Outcomes image by image: the second look's of the classes that it came to."""
+    if first is None or second is None:
+        return first
+    return first.of(again, others=True).join(second.of(again))
 
 
 def _renumber(record: ClassReliance, places: Mapping[int, int], before: ClassReliance | None = None) -> ClassReliance:

@@ -22,7 +22,7 @@ from salve_audit.activations.spread import spread_rows
 from salve_audit.activations.store import FP32
 from salve_audit.activations.streams import copy_for_streams
 from salve_audit.errors import DataError, SalveError
-from salve_audit.evidence.background_stage import BackgroundInputs, measure_background
+from salve_audit.evidence.background_stage import BackgroundInputs, BackgroundOutcome, measure_background
 from salve_audit.evidence.concept_file import serialise_concepts
 from salve_audit.evidence.drawing import ShownImages, draw_concepts, draw_factors
 from salve_audit.evidence.examine import AuditedNetwork, Controls, examined_images, search_evidence
@@ -32,6 +32,7 @@ from salve_audit.evidence.fast_network import Clock, choose_run_precision
 from salve_audit.evidence.findings import EvidenceFindings
 from salve_audit.evidence.images import EvidenceImages
 from salve_audit.evidence.looks import RegionSources
+from salve_audit.evidence.lost_images import LostImages, Removals, mark_lost
 from salve_audit.evidence.parts import PartStore
 from salve_audit.evidence.probe import watch_network
 from salve_audit.evidence.projection_fitting import ConceptProjections, project_concepts
@@ -124,6 +125,7 @@ class EvidenceOutcome:
         evidence: how it was measured, or why it was not.
         projections: of the concepts, for an edit; None: nothing was measured.
         means: statistics of global factors by class, for the explanation of single images.
+        lost: the images that were examined, and what the strongest removal of their class did to each; None: none was.
     """
 
     classes: tuple[ClassReliance, ...]
@@ -131,6 +133,7 @@ class EvidenceOutcome:
     evidence: EvidenceInfo
     projections: ConceptProjections | None = None
     means: ClassMeans = field(default_factory=ClassMeans)
+    lost: LostImages | None = None
 
     def serialise(self, hashes: Mapping[str, str]) -> bytes | None:
         """The content of concepts.safetensors with these hashes of the model and data; None: nothing was measured."""
@@ -192,30 +195,44 @@ def _measure(inputs: EvidenceInputs, classes: Sequence[ClassReliance]) -> Eviden
     concepts = tuple(
         dataclasses.replace(concept, insertion=controls.insertions.get(concept.index)) for concept in concepts
     )
-    records = describe_classes(findings, controls.chance, controls.checks)
-    examined = examined_images(evidence)
-    records, concepts = add_factors(records, concepts, controls.factors.answers, examined, inputs.classes)
-    if inputs.with_images:
-        concepts = _draw(concepts, run, controls, inputs.classes)
-    n_exchanged = 0
-    if inputs.masks is not None:
-        exchanged = BackgroundInputs(network, images, evidence, inputs.masks, inputs.classes, inputs.with_images)
-        records, concepts, n_exchanged = measure_background(exchanged, records, concepts)
+    described, lost = _describe(inputs, run, controls, concepts)
     n_left = len(np.unique(inputs.labels)) - len(np.unique(evidence.labels))
     info = EvidenceInfo(
         METHOD,
         network.layer.name,
         int(np.bincount(evidence.labels.numpy()).max()),
-        evidence.n_passes + controls.n_passes + removed.n_passes + n_exchanged,
+        evidence.n_passes + controls.n_passes + removed.n_passes + described.n_passes,
         n_left,
         n_images=len(evidence.labels),
         share_of_audit=len(evidence.labels) / len(inputs.labels),
         not_removed=removed.why_absent,
         why_left_out=f"the time for it was over ({inputs.seconds:g} s, --evidence-budget)" if n_left else "",
     )
-    measured = tuple(dataclasses.replace(record, image_reliance=records.get(record.index)) for record in classes)
+    measured = tuple(
+        dataclasses.replace(record, image_reliance=described.records.get(record.index)) for record in classes
+    )
     means = gather_class_means(controls.factors.statistics, len(inputs.classes))
-    return EvidenceOutcome(measured, concepts, info, projections, means)
+    return EvidenceOutcome(measured, described.concepts, info, projections, means, lost)
+
+
+def _describe(
+    inputs: EvidenceInputs, run: _Run, controls: Controls, concepts: tuple[Concept, ...]
+) -> tuple[BackgroundOutcome, LostImages]:
+    """Records of the classes, all concepts, and what the strongest removal did to each image."""
+    answers, examined = controls.factors.answers, examined_images(run.evidence)
+    records = describe_classes(run.findings, controls.chance, controls.checks)
+    records, concepts = add_factors(records, concepts, answers, examined, inputs.classes)
+    if inputs.with_images:
+        concepts = _draw(concepts, run, controls, inputs.classes)
+    described = BackgroundOutcome(records, concepts, 0, np.full(len(examined.labels), np.nan))
+    if inputs.masks is not None:
+        exchanged = BackgroundInputs(
+            run.network, run.images, run.evidence, inputs.masks, inputs.classes, inputs.with_images
+        )
+        described = measure_background(exchanged, records, concepts)
+    removals = Removals(run.evidence, run.findings, answers, examined, described.lost)
+    lost = mark_lost(described.records, described.concepts, removals)
+    return described, LostImages(run.images.rows, examined.labels, lost)
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from salve_audit.gate.audit_file import AuditFile
-from salve_audit.gate.baseline import (
-    SAMPLES,
-    Compared,
-    check_mismatches,
-    compare_with_baseline,
-    find_mismatches,
-    samples_of,
-)
+from salve_audit.gate.baseline import check_mismatches, compare_with_baseline, find_mismatches
+from salve_audit.gate.compared import Compared
 from salve_audit.gate.estimates import finite
 from salve_audit.gate.policy import Policy, Setting
 from salve_audit.gate.rules import DROP, DROP_MEASURES
+from salve_audit.gate.samples import SAMPLES, samples_of
 
 BETTER, WORSE, ALIKE, UNKNOWN = "better", "worse", "not distinguished", "not compared"
 
@@ -53,11 +48,13 @@ class Comparison:
         changes: of every class and measure.
         refused: why they are not comparable; then there are no changes.
         notes: mismatches that were allowed, and what is not there.
+        pairs_reliance: image reliance is compared image by image.
     """
 
     changes: tuple[Change, ...]
     refused: tuple[str, ...]
     notes: tuple[str, ...]
+    pairs_reliance: bool = False
 
 
 def compare_files(before: AuditFile, after: AuditFile, allowed: tuple[str, ...] = ()) -> Comparison:
@@ -74,7 +71,8 @@ def compare_files(before: AuditFile, after: AuditFile, allowed: tuple[str, ...] 
     compared = Compared(after.result, before.result, *samples, str(before.folder))
     notes = [why for word, why in mismatches.items() if word in allowed]
     notes += [f"{SAMPLES} is missing: accuracy and flips are not compared"] * (None in samples)
-    return Comparison(tuple(_find_changes(compared, after)), (), tuple(notes))
+    pairs_reliance = compared.pairs is not None and compared.pairs.has_lost
+    return Comparison(tuple(_find_changes(compared, after)), (), tuple(notes), pairs_reliance)
 
 
 def _find_changes(compared: Compared, new: AuditFile) -> Iterator[Change]:

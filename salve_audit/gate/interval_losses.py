@@ -1,6 +1,8 @@
 """A loss against a baseline of what audit.json holds as an interval: image reliance, factors, redundancy, damage.
 
-The intervals of both audits are taken for independent: that is rather too wide, for the images are the same.
+The intervals of both audits are taken for independent: that is rather too wide, for the images are the same. Of image
+reliance that holds where an earlier version's audit does not say what became of single images, and for what a review
+leaves of it.
 """
 
 from __future__ import annotations
@@ -9,13 +11,19 @@ import math
 from collections.abc import Sequence, Set
 from dataclasses import replace
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
+from salve_audit.gate.compared import Compared
 from salve_audit.gate.estimates import AUDITED, Estimate, at_confidence, unjudged, wilson
 from salve_audit.gate.measures import Dependence, find_dependences, measure
+from salve_audit.gate.paired_losses import LEAST_PAIRED, UNCHANGED, pair_lost
 from salve_audit.gate.policy import Policy, Setting
 from salve_audit.gate.review import Review, review_class
 from salve_audit.gate.rules import DAMAGE, FACTOR, REDUNDANCY, RELIANCE
 from salve_audit.results import AuditResult, ClassReliance
+
+if TYPE_CHECKING:
+    import numpy as np
 
 BY_INTERVAL = {"image_reliance": RELIANCE, "redundancy": REDUNDANCY, "cross_class_damage": DAMAGE}
 RISES = ("image_reliance", "global_factor", "cross_class_damage")  # measures of which more is worse
@@ -23,24 +31,24 @@ _Side = tuple[AuditResult, ClassReliance, tuple[Dependence, ...]]  # an audit, a
 
 
 def compare_intervals(
-    name: str,
-    setting: Setting,
-    policy: Policy,
-    review: Review | None,
-    classes: Sequence[tuple[AuditResult, ClassReliance]],
+    name: str, limit: float, policy: Policy, compared: Compared, classes: tuple[ClassReliance, ClassReliance]
 ) -> tuple[Estimate, float]:
     """A loss from two estimates with intervals: bounds by Newcombe's method 10, p-value from the nearer bound.
 
+    Image reliance is paired image by image where both audits say what became of single images.
+
     Args:
         name: of the measure.
-        setting: the rule, with its limit.
-        policy: that it is part of.
-        review: what people have said of dependences; those that are accepted are no loss.
+        limit: of the loss.
+        policy: in force.
+        compared: both audits, and the review: dependences that it accepts are no loss.
         classes: the class in the old audit and in the new one.
     """
-    sides = tuple((audit, part, _find_accepted(review, audit, part, policy)) for audit, part in classes)
+    review = compared.review
+    audits = zip((compared.old, compared.new), classes, strict=True)
+    sides = tuple((audit, part, _find_accepted(review, audit, part, policy)) for audit, part in audits)
     rules = [Setting(BY_INTERVAL[name], 0.0)] if name in BY_INTERVAL else _list_factors(sides)
-    losses = [_lose(name, rule, sides) for rule in rules]
+    losses = [_lose(name, rule, sides, compared.is_same_network) for rule in rules]
     if not losses:  # the cause, where nothing was measured at all
         losses = [_lose(name, Setting(RELIANCE, 0.0), sides)]
         if not losses[0].reason:
@@ -48,9 +56,23 @@ def compare_intervals(
     estimate = max(losses, key=lambda loss: (not loss.reason, not loss.screened, loss.low, loss.value))
     if estimate.reason:
         return estimate, 1.0
-    assert setting.limit is not None, "a limit is set"
-    p = min(1.0, estimate.looks * _p_from_interval(estimate, setting.limit))
+    lost = _find_lost(compared, sides) if name == "image_reliance" and estimate.low < estimate.high else None
+    if lost is not None:
+        return pair_lost(estimate, lost, limit, policy.confidence)
+    p = min(1.0, estimate.looks * _p_from_interval(estimate, limit))
     return at_confidence(estimate, policy.confidence), p
+
+
+def _find_lost(compared: Compared, sides: Sequence[_Side]) -> tuple[np.ndarray, np.ndarray] | None:
+    """What the strongest removals did to the images that both audits examined; None: too few, or that is not compared.
+
+    What the review accepts does not count, and of a global factor the insertion where that does less.
+    """
+    pairs, is_strongest = compared.pairs, True
+    for (_, part, _), estimate in zip(sides, _measure_sides(Setting(RELIANCE, 0.0), sides), strict=True):
+        is_strongest &= part.image_reliance is not None and estimate.value == part.image_reliance.reliance
+    lost = pairs.lost(sides[1][1].name) if pairs is not None and is_strongest else None
+    return lost if lost is not None and len(lost[0]) >= LEAST_PAIRED else None
 
 
 def _list_factors(sides: Sequence[_Side]) -> list[Setting]:
@@ -63,17 +85,25 @@ def _list_factors(sides: Sequence[_Side]) -> list[Setting]:
     return [Setting(FACTOR, 0.0, name=name) for name in old if name in new and name not in accepted]
 
 
-def _lose(name: str, rule: Setting, sides: Sequence[_Side]) -> Estimate:
+def _measure_sides(rule: Setting, sides: Sequence[_Side]) -> list[Estimate]:
+    """The measure in the old audit and in the new one."""
+    estimates = [measure(rule, *side) for side in sides]
+    if rule.kind not in (FACTOR, RELIANCE):
+        return estimates
+    names = set.intersection(*(_list_inserted(part) for _, part, _ in sides))
+    return [_take_both_ways(rule, side, part, names) for side, part in zip(sides, estimates, strict=True)]
+
+
+def _lose(name: str, rule: Setting, sides: Sequence[_Side], is_same_network: bool = False) -> Estimate:
     """The loss of one measure, read by this rule, from the old audit to the new one."""
-    old, new = (measure(rule, *side) for side in sides)
-    if rule.kind in (FACTOR, RELIANCE):
-        names = set.intersection(*(_list_inserted(part) for _, part, _ in sides))
-        old, new = (_take_both_ways(rule, side, part, names) for side, part in zip(sides, (old, new), strict=True))
+    old, new = _measure_sides(rule, sides)
     for part in (new, old):
         if part.reason:
             return part
     if not (math.isfinite(old.value) and math.isfinite(new.value)):
         return unjudged(f"{name} is beyond what was measured in one of the audits")
+    if is_same_network and old == new:
+        return replace(UNCHANGED, n=new.n, whole=new.whole)
     worse, better = (new, old) if name in RISES else (old, new)
     value = worse.value - better.value
     low = value - math.hypot(worse.value - worse.low, better.high - better.value)

@@ -24,9 +24,11 @@ from salve_audit.audit.subject import INPUTS, Running, Subject, compute_subject,
 from salve_audit.config import AuditConfig
 from salve_audit.errors import UsageError
 from salve_audit.inputs.reasons import nearest_names
-from salve_audit.live.images import Inverse, LiveImages, Shown, read_images, with_classes
+from salve_audit.live.colours import Inverse, Shown
+from salve_audit.live.images import read_images, with_classes
 from salve_audit.live.module import require_module
-from salve_audit.live.network import LiveNetwork, find_device, open_network
+from salve_audit.live.network import find_device, open_network
+from salve_audit.live.output_names import check_names, choose_classes
 from salve_audit.live.samples import Given
 from salve_audit.live.undisturbed import undisturbed
 from salve_audit.live.words import library_words
@@ -43,7 +45,7 @@ def audit_model(
     train: Any,
     val: Any = None,
     *,
-    classes: Sequence[str] | Mapping[int, str] | None = None,
+    classes: Sequence[str] | Mapping[int, str] | Mapping[str, int] | None = None,
     head: str | torch.nn.Module | None = None,
     mean: Sequence[float] | float | None = None,
     std: Sequence[float] | float | None = None,
@@ -62,9 +64,11 @@ def audit_model(
         train: images to fit the autoencoder on: a Dataset of (image, label), a DataLoader, or (images, labels) with
             images (n, c, h, w) as the model takes them and labels (n,) in 0..k-1, or names out of `classes`.
         val: images to measure on, in the same forms; None: 40 % of each class of `train`.
-        classes: k names in output order, or by output; None: those of the dataset, or of the model's configuration.
+        classes: k names in output order (a list, an array, an index of pandas), by output ({0: name}), or torchvision's
+            ``class_to_idx``; None: those of the dataset, or of the model's configuration.
         head: the final linear layer, or its dotted path; None: found and verified.
-        mean, std: with which images were normalised, for colours in 0..1; None: read off the dataset's own Normalize.
+        mean, std: with which images were normalised, for colours in 0..1 (or 0..255: they are divided by 255, and it is
+            said); None: read off the dataset's own Normalize.
         inverse: in their place, from one image (c, h, w) to its colours in 0..1.
         transform: from what the dataset holds (PIL images, say) to a tensor (c, h, w); None: it holds tensors.
         name: of the model in reports; None: its class.
@@ -157,59 +161,17 @@ def name_head(model: torch.nn.Module, head: object) -> str | None:
     """The dotted path of the head.
 
     Raises:
-        UsageError: it is neither a path nor a layer of the model.
+        UsageError: it is neither a path nor a layer of this model.
     """
     if head is None or isinstance(head, str):
         return head
     path = next((path for path, module in model.named_modules() if module is head), None)
+    if path is None and isinstance(head, torch.nn.Module):
+        why = f"this {type(head).__name__} is no layer of the model"
+        linear = [path for path, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+        last = f"; its last linear layer is {linear[-1]!r}" if linear else ""
+        hint = f"a layer of another instance, or of a copy, is named by its dotted path{last}"
+        raise UsageError("head", why, hint=hint)
     if path is None:
         raise UsageError("head", f"expected a dotted path or a layer of the model, got {type(head).__name__}")
     return path
-
-
-def check_names(classes: Any) -> tuple[str, ...] | None:
-    """Class names as a tuple.
-
-    Raises:
-        UsageError: they are no list of distinct names.
-    """
-    if classes is None:
-        return None
-    if isinstance(classes, Mapping):
-        if sorted(classes, key=str) != sorted(range(len(classes)), key=str):
-            raise UsageError("classes", "expected names by output, 0 to k - 1", hint="{0: 'cat', 1: 'dog'}")
-        classes = [classes[index] for index in range(len(classes))]
-    if isinstance(classes, str) or not isinstance(classes, Sequence):
-        raise UsageError("classes", f"expected a list of names in output order, got {type(classes).__name__}")
-    wrong = next((name for name in classes if not isinstance(name, str) or not name), None)
-    if wrong is not None:
-        raise UsageError("classes", f"expected names, got {type(wrong).__name__} {wrong!r}")
-    twice = next((name for name in classes if list(classes).count(name) > 1), None)
-    if twice is not None:
-        raise UsageError("classes", f"the name {twice!r} is there twice")
-    return tuple(classes)
-
-
-def choose_classes(
-    network: LiveNetwork, live: LiveImages, classes: Sequence[str] | None
-) -> tuple[tuple[str, ...], str]:
-    """One name per output, and where they come from: the caller, the data, the model's configuration, or numbers.
-
-    Raises:
-        UsageError: there are names, and another number of outputs.
-    """
-    n = network.classifier.n_outputs
-    if classes is not None:
-        if len(classes) != n:
-            raise UsageError("classes", f"{len(classes)} names for {n} outputs of the model")
-        return tuple(classes), "labels are numbers of outputs, named by classes"
-    own = network.classifier.class_names
-    if live.names is not None:
-        if len(live.names) != n:
-            why = f"the data has {len(live.names)} classes, the model {n} outputs"
-            hint = f"classes=[...] with {n} names in output order says that labels are numbers of outputs"
-            raise UsageError("classes", why, hint=hint)
-        return live.names, "labels are numbers of outputs, named by the data"
-    if own is not None:
-        return own, "labels are numbers of outputs, named by the model's configuration"
-    return tuple(str(index) for index in range(n)), "labels are numbers of outputs"

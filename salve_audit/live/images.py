@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,15 @@ from torch import Tensor
 
 from salve_audit.errors import DataError, OutputError, UsageError
 from salve_audit.inputs.data.imageset import ImageSet, ImageSplit
-from salve_audit.inputs.reasons import nearest_names, summarise_error
+from salve_audit.inputs.reasons import nearest_names
 from salve_audit.inputs.splitting import draw_from_class, split_class
+from salve_audit.live.colours import BYTE, Shown, find_colours, read_moments
 from salve_audit.live.samples import Batch, Given, find_classes, read_batches
 from salve_audit.live.selection import limit_items
 from salve_audit.results.transform import PREPARED, STORED, TransformSpec
 
 HELD = 1024**3  # bytes of prepared images in memory; beyond them a temporary file holds all
-FITTED, FITTED_WITHIN = 16, 0.02  # images that an inverse is tried on, and how far a scale and a shift may be off it
-BYTE = 255.0
-Inverse = Callable[[Tensor], Any]
+FITTED = 16  # images that show how values become colours
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,20 +46,6 @@ class TensorSource:
     def read(self, key: str) -> np.ndarray:
         """The prepared image `key`, (c, h, w) float32."""
         return np.array(self.values[self.rows[key]])
-
-
-@dataclass(frozen=True)
-class Shown:
-    """How prepared images are turned back into colours: all None, it is found out.
-
-    Attributes:
-        mean, std: of the normalisation, one value or one per channel, for colours in 0..1.
-        inverse: from a prepared image (c, h, w) to colours in 0..1, or 0..255 where they are whole numbers.
-    """
-
-    mean: Sequence[float] | float | None = None
-    std: Sequence[float] | float | None = None
-    inverse: Inverse | None = None
 
 
 @dataclass(frozen=True)
@@ -186,9 +171,9 @@ class _Store:
             )
         if images.shape[-1] in (1, 3, 4) and images.shape[1] not in (1, 3, 4):
             images = images.transpose(0, 3, 1, 2)
-        mean, std = (per_channel(value, images.shape[1]) for value in (self.shown.mean, self.shown.std))
-        shape = (1, -1, 1, 1)
-        return (images.astype(np.float32) / BYTE - mean.reshape(shape)) / std.reshape(shape)
+        moments = read_moments(self.shown.mean, self.shown.std, images.shape[1])
+        mean, std = (np.asarray(values, np.float32).reshape(1, -1, 1, 1) for values in (moments.mean, moments.std))
+        return (images.astype(np.float32) / BYTE - mean) / std
 
     def _keep(self, values: np.ndarray) -> None:
         self._n_bytes += values.nbytes
@@ -209,19 +194,6 @@ class _Store:
             why = f"{self._n_bytes / 1024**3:.1f} GiB of images cannot be kept there ({error.strerror or error})"
             hint = "limit=N takes fewer images; TMPDIR names another folder"
             raise OutputError(tempfile.gettempdir(), why, hint=hint) from error
-
-
-def per_channel(value: Sequence[float] | float, n_channels: int) -> np.ndarray:
-    """(c,) float32 of one value or one per channel.
-
-    Raises:
-        UsageError: another number of values.
-    """
-    values = np.atleast_1d(np.asarray(value, np.float32)).reshape(-1)
-    values = np.repeat(values, n_channels) if len(values) == 1 else values
-    if len(values) != n_channels or not np.isfinite(values).all():
-        raise UsageError("mean, std", f"{len(values)} values for images of {n_channels} channels")
-    return values
 
 
 def _number_labels(
@@ -282,88 +254,20 @@ def _find_spec(
     """Size of the images, and the scale and shift by which they are shown, with what is to be said of it."""
     c, h, w = source.values.shape[1:]
     first = np.stack([source.read(key) for key in split.paths[:FITTED]])
-    shown, notes = store.shown, []
-    if shown.inverse is not None:
-        mean, std, note = _fit_inverse(shown.inverse, first)
-        where, notes = "inverse", [note] if note else []
-    elif shown.mean is not None and shown.std is not None:
-        mean, std, where = per_channel(shown.mean, c), per_channel(shown.std, c), "mean and std"
-    elif shown.mean is not None or shown.std is not None:
-        raise UsageError("mean, std", "give both or none of them")
-    else:
-        mean, std, where = _guess(first, datasets)
-    if (std <= 0).any():
-        raise UsageError("std", "is not above 0")
+    colours = find_colours(store.shown, first, datasets)
+    notes = list(colours.notes)
     if c not in (1, 3):
         notes.append(f"images have {c} channels; the first {'three' if c > 3 else 'one'} of them are shown")
     spec = TransformSpec(
         input_size=(c, h, w),
-        mean=tuple(map(float, mean)),
-        std=tuple(map(float, std)),
+        mean=tuple(map(float, colours.mean)),
+        std=tuple(map(float, colours.std)),
         interpolation=PREPARED,
         crop_pct=1.0,
-        source=f"images were given prepared; mean, std: {where}",
+        source=f"images were given prepared; mean, std: {colours.source}",
         orientation=STORED,
     )
     return spec, tuple(notes)
-
-
-def _guess(first: Float[np.ndarray, "n c h w"], datasets: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, str]:
-    """Mean and std of the dataset's own Normalize, else of tensors that are in 0..1, else what spans their range."""
-    c = first.shape[1]
-    normalise = next((found for data in datasets for found in find_normalise(data)), None)
-    if normalise is not None:
-        return per_channel(normalise.mean, c), per_channel(normalise.std, c), "Normalize of the dataset"
-    low, high = first.min((0, 2, 3)), first.max((0, 2, 3))
-    if low.min() >= 0 and high.max() <= 1:
-        return np.zeros(c, np.float32), np.ones(c, np.float32), "values are in 0..1"
-    span = np.maximum(high - low, 1e-6)
-    return -low / span, 1 / span, "the range of the values, since nothing else was given"
-
-
-def find_normalise(data: Any) -> Iterator[Any]:
-    """The normalisations among a dataset's transforms, by what they have: mean and std."""
-    for holder in (data, getattr(data, "dataset", None)):
-        steps = [getattr(holder, name, None) for name in ("transform", "transforms")]
-        for _ in range(4):  # Compose in Compose
-            parts = [getattr(step, "transforms", None) or getattr(step, "transform", None) for step in steps]
-            inner = [part for found in parts for part in (found if isinstance(found, list) else [found])]
-            steps += [part for part in inner if part is not None and not any(part is step for step in steps)]
-        yield from (step for step in steps if all(_is_moment(getattr(step, name, None)) for name in ("mean", "std")))
-
-
-def _is_moment(value: Any) -> bool:
-    return isinstance(value, (list, tuple, float, np.ndarray, Tensor)) and np.ndim(value) <= 1
-
-
-def _fit_inverse(inverse: Inverse, first: Float[np.ndarray, "n c h w"]) -> tuple[np.ndarray, np.ndarray, str]:
-    """Scale and shift per channel that do what the inverse does, by least squares over pixels that it does not clip."""
-    pixels = np.stack([_invert(inverse, image) for image in first])
-    c = first.shape[1]
-    mean, std, worst = np.zeros(c, np.float32), np.ones(c, np.float32), 0.0
-    for channel in range(c):
-        x, y = first[:, channel].ravel().astype(np.float64), pixels[:, channel].ravel().astype(np.float64)
-        free = (y > 1 / BYTE) & (y < 1 - 1 / BYTE)
-        x, y = (x[free], y[free]) if free.any() else (x, y)
-        slope = float(((x - x.mean()) * (y - y.mean())).sum() / max(float(np.square(x - x.mean()).sum()), 1e-12))
-        std[channel] = slope if slope > 0 else 1.0
-        mean[channel] = y.mean() - std[channel] * x.mean()
-        worst = max(worst, float(np.abs(std[channel] * x + mean[channel] - y).max()))
-    note = "the inverse is more than a scale and a shift of each channel; images are shown, and evidence is removed, "
-    return mean, std, f"{note}with the nearest such" if worst > FITTED_WITHIN else ""
-
-
-def _invert(inverse: Inverse, image: np.ndarray) -> np.ndarray:
-    try:
-        shown = inverse(torch.from_numpy(image.copy()))
-    except Exception as error:  # the caller's own code
-        raise UsageError("inverse", f"fails on an image ({summarise_error(error)})") from error
-    pixels = shown.detach().cpu().numpy() if isinstance(shown, Tensor) else np.asarray(shown)
-    if pixels.ndim == 3 and pixels.shape == (*image.shape[1:], image.shape[0]) and pixels.shape != image.shape:
-        pixels = pixels.transpose(2, 0, 1)
-    if pixels.shape != image.shape:
-        raise UsageError("inverse", f"returns {pixels.shape} for an image {image.shape}, expected the same shape")
-    return pixels / BYTE if pixels.dtype.kind in "iu" else pixels.astype(np.float32)
 
 
 def with_classes(live: LiveImages, classes: tuple[str, ...], mapping: str) -> LiveImages:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from salve_audit.errors import CheckpointError, UsageError
 from salve_audit.inputs.reasons import summarise_error
+from salve_audit.live.hooks import find_foreign_hooks
 
 WRAPPERS = ("DistributedDataParallel", "DataParallel")  # the network is their `module`
 SHARDED = ("FullyShardedDataParallel", "FSDPModule")
@@ -44,22 +45,31 @@ def require_module(model: object, name: str = "model") -> nn.Module:
     return model
 
 
-def copy_module(model: nn.Module, name: str = "model") -> nn.Module:
+def copy_module(model: nn.Module, name: str = "model", *, hooks: bool = True) -> nn.Module:
     """A copy that shares no tensor with `model`; what trains it is left out.
+
+    Args:
+        model: to copy.
+        name: for messages.
+        hooks: also of those that were put on it from outside; a copy to measure has none of them.
 
     Raises:
         CheckpointError: it cannot be copied.
     """
-    memo: dict[int, Any] = {}
+    foreign = [] if hooks else list(find_foreign_hooks(model))
+    memo: dict[int, Any] = {id(hook.function): None for hook in foreign}
     for module in model.modules():
         for key, value in vars(module).items():
             if key in NOT_COPIED and not isinstance(value, (nn.Module, Tensor)):
                 memo[id(value)] = None
             memo.update({id(tensor): tensor.detach().clone() for tensor in _computed(value)})
     try:
-        return copy.deepcopy(model, memo)
+        copied: nn.Module = copy.deepcopy(model, memo)
     except Exception as error:  # anything may hang on a module
         raise CheckpointError(name, f"cannot be copied ({summarise_error(error)})") from error
+    for hook in foreign:
+        getattr(copied.get_submodule(hook.path), hook.table).pop(hook.key, None)
+    return copied
 
 
 def _computed(value: object) -> Iterator[Tensor]:

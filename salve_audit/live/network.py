@@ -20,10 +20,12 @@ from salve_audit.inputs.model.exact import exact_convolutions
 from salve_audit.inputs.model.head.search import find_head
 from salve_audit.inputs.model.head.trace import trace
 from salve_audit.inputs.reasons import summarise_error
+from salve_audit.live.hooks import find_foreign_hooks
 from salve_audit.live.module import copy_module, find_part, require_module
 from salve_audit.results.subject import LIVE
 from salve_audit.results.transform import TransformSpec
 
+MOST_NAMED = 3  # modules with hooks
 PROBED = 4  # images whose outputs stand for the module's code in the key of the cache
 
 
@@ -68,7 +70,7 @@ def open_network(
     given = require_module(model)
     name = name or type(given).__name__
     device = find_device(given)
-    copied = copy_module(given, name).to("cpu").float().eval().requires_grad_(False)
+    copied = copy_module(given, name, hooks=False).to("cpu").float().eval().requires_grad_(False)
     part = find_part(copied, batch[:1], name)
     network = copied.get_submodule(part.name)
     modules = dict(network.named_modules())
@@ -77,7 +79,7 @@ def open_network(
     with exact_convolutions():
         reader = find_head(network, tuple(batch.shape[1:]), name, _within(head, part.name, modules))
         outputs = trace(network, (), batch[:PROBED], name).output
-    notes = (*((part.note,) if part.note else ()), *_describe_type(given), *reader.notes)
+    notes = (*((part.note,) if part.note else ()), *_describe_type(given), *_describe_hooks(given), *reader.notes)
     classifier = Classifier(
         model=network,
         architecture=describe_architecture(network),
@@ -143,6 +145,15 @@ def _within(head: str | None, part: str, modules: Mapping[str, nn.Module]) -> st
 def _describe_type(model: nn.Module) -> tuple[str, ...]:
     kinds = {str(parameter.dtype).removeprefix("torch.") for parameter in model.parameters()} - {"float32"}
     return (f"the module's weights are {', '.join(sorted(kinds))}; it is audited in float32",) if kinds else ()
+
+
+def _describe_hooks(model: nn.Module) -> tuple[str, ...]:
+    """A note on the hooks that the copy lacks."""
+    places = list(dict.fromkeys(hook.path or "the module itself" for hook in find_foreign_hooks(model)))
+    if not places:
+        return ()
+    named = ", ".join(places[:MOST_NAMED]) + (" ..." if len(places) > MOST_NAMED else "")
+    return (f"hooks that were put on the module ({named}) are not run; it is audited without what they change",)
 
 
 def _describe_code(network: nn.Module, outputs: Tensor) -> str:

@@ -19,6 +19,10 @@ from salve_audit.inputs.reasons import summarise_error
 IMAGE_KEYS = ("pixel_values", "image", "images", "x", "img", "data", "inputs")
 LABEL_KEYS = ("label", "labels", "y", "target", "targets", "fine_label")
 HINT = "give a Dataset of (image, label), a DataLoader, or (images, labels) as arrays: images (n, c, h, w)"
+FILES = (
+    "torchvision.datasets.ImageFolder(FOLDER, transform) reads a folder for a module; "
+    "of a checkpoint and a folder, run_audit(AuditConfig(model=PATH, data=FOLDER))"
+)
 Transform = Callable[[Any], Any]
 
 
@@ -57,6 +61,8 @@ def read_batches(given: Given) -> Iterator[Batch]:
         UsageError: it is of an unknown kind.
         DataError: an item is no image with a label, or cannot be read.
     """
+    if isinstance(given.data, (str, bytes, Path)):
+        raise UsageError(given.name, f"is a path ({str(given.data)!r}), expected images with labels", hint=FILES)
     pair = _as_arrays(given.data)
     if pair is not None:
         yield from _read_arrays(given, *pair)
@@ -70,7 +76,7 @@ def read_batches(given: Given) -> Iterator[Batch]:
             n = len(batch.labels)  # above 1 in a list of batches
             own = [name] if n == 1 else [f"{name}-{row:04d}" for row in range(n)]
             yield batch._replace(names=[f"{given.name}/{part}" for part in own])
-    elif isinstance(given.data, Iterable) and not isinstance(given.data, (str, bytes)):
+    elif isinstance(given.data, Iterable):
         yield from _number(given, (_read_item(given, item, place) for place, item in enumerate(given.data)))
     else:
         raise UsageError(given.name, f"{type(given.data).__name__} holds no images with labels", hint=HINT)
@@ -118,7 +124,19 @@ def _as_arrays(data: Any) -> tuple[Any, Any] | None:
     is_pair = isinstance(data, (tuple, list)) and len(data) == 2 and isinstance(data[0], (np.ndarray, Tensor))
     if is_pair and data[0].ndim >= 3 and np.ndim(data[1]) >= 1:
         return data[0], data[1]
-    return None
+    return (data[0], data[1]) if _are_lists(data) else None
+
+
+def _are_lists(data: Any) -> bool:
+    """Whether it is a list of images and as long a list of labels, not two items or two batches."""
+    if not isinstance(data, (tuple, list)) or len(data) != 2 or not isinstance(data[0], (tuple, list)) or not data[0]:
+        return False
+    images, labels = data
+    if not all(isinstance(image, (np.ndarray, Tensor)) and image.ndim in (2, 3) for image in images):
+        return False
+    if isinstance(labels, (tuple, list)):
+        return all(isinstance(label, str) or np.ndim(label) == 0 for label in labels)
+    return not isinstance(labels, str) and np.ndim(labels) in (1, 2)
 
 
 def _read_arrays(given: Given, images: Any, labels: Any) -> Iterator[Batch]:

@@ -60,6 +60,7 @@ class AuditResult(ResultView):
     verdict: Verdict
     intervention_summary: tuple[MethodSummary, ...] = ()
     notes: tuple[str, ...] = ()  # findings and warnings in plain words, unflattering ones included
+    distrust: tuple[int, ...] | None = None  # places of notes after which no number means anything; None: see `notes`
     demo: DemoTruth | None = None
     stress: Stress | None = None  # enhancement, composition, recovery; None: an earlier version wrote this
     deep_edits: DeepComparison | None = None  # edits of the layers before the head; None: not asked for

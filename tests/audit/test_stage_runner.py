@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from salve_audit.activations.store import Activations, ActivationSplit
-from salve_audit.audit.line import LINE
+from salve_audit.audit.line import DATA_CHECK, LINE
+from salve_audit.audit.prediction import predict_stages
 from salve_audit.audit.progress import Reporter
 from salve_audit.audit.stage_cache import StageCache
 from salve_audit.audit.stage_runner import Given, Stage, StageRunner
@@ -103,6 +104,19 @@ def test_what_may_come_out_better_is_not_kept(tmp_path: Path) -> None:
         runner.run(stage)
         assert not runner.settled
     assert len(n_made) == 2
+
+
+def test_stages_that_cannot_happen_are_not_told_of(tmp_path: Path) -> None:
+    arrays, reporter = make_subject(), Reporter()
+    runner = StageRunner(AuditConfig("m", interventions=("salve", "steering")), arrays, StageCache(None, 0), reporter)
+    assert list(predict_stages(runner, LINE)) == ["autoencoder", "reliance", "interventions", "stress"]
+    assert runner.run(DATA_CHECK).why_absent
+    assert reporter.times == []
+    images = dataclasses.replace(arrays, classifier=object(), images=object())
+    off = AuditConfig("m", "d", evidence="off", images=False, deep_edits="off")
+    for config, expected in ((AuditConfig("m", "d"), [*LINE]), (off, [*LINE[:4], DATA_CHECK])):
+        runner = StageRunner(config, images, StageCache(None, 0), reporter)
+        assert [stage for stage in LINE if runner.happens(stage)] == expected
 
 
 def test_undeclared_settings_and_results_cannot_be_read(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from quick_audits import ONE_SEED as QUICK
 
@@ -46,9 +47,25 @@ def test_every_class_has_its_image_reliance(audited: Path) -> None:
             own = next(effect for effect in concept["effect"] if effect["class"] == audited_class["name"])
             assert own["drop"] == reliance["reliance"]
             assert concept["kind"] == reliance["kind"]
+    check_lost_images(audited / "out")
     page = (audited / "out" / "report.html").read_text()
     assert "Images lost when the one thing that each class depends on most is removed" in page
     assert "removed" in page
+
+
+def check_lost_images(out: Path) -> None:
+    """samples.parquet says of each examined image whether the strongest removal lost it: image reliance is the mean."""
+    audit, table = parse_audit((out / "audit.json").read_text()), pd.read_parquet(out / "samples.parquet")
+    for record in audit.classes:
+        reliance, own = record.image_reliance, table[table.label == record.name]
+        assert reliance is not None
+        examined = own[own.lost.notna()]
+        assert examined.lost.mean() == pytest.approx(reliance.reliance)
+        assert not examined.lost[~examined.correct].any()
+        assert own.removed[own.lost.isna()].isna().all()
+        if reliance.concept is not None:
+            concept = audit.concepts[reliance.concept]
+            assert set(examined.removed) == {concept.factor or f"concept {concept.index}"}
 
 
 def _check_factors(reliance: dict[str, Any]) -> None:
@@ -108,6 +125,7 @@ def test_boxes_in_a_manifest_say_what_is_background(
         assert factors["background"]["removed"] > factors["object"]["removed"]  # the colour is everywhere
         assert factors["background"]["excess_low"] > 0
         assert factors["background"]["inserted"] > 0.5
+    check_lost_images(tmp_path / "out")
     listed = salve("review", tmp_path / "out", "--list", "--file", tmp_path / "none.toml")
     assert "background" in listed.out
     assert "object" not in listed.out
@@ -279,6 +297,7 @@ def test_a_second_look_examines_undecided_classes_alone(
         if not again:
             before = first[part["name"]]
             assert (reliance["reliance"], reliance["factors"]) == (before["reliance"], before["factors"])
+    check_lost_images(tmp_path / "out")
     assert f"examined a second time, since the first did not decide: {name} (32 images)" in done.out
     assert salve("gate", tmp_path / "out").code == done.code
     refused = salve(colour_model, colour_data, *options, "--fail-under", "1", "--decide")

@@ -205,6 +205,14 @@ def test_the_table_has_what_a_reader_needs_and_the_limits(salve: Callable, files
     assert numbers == [line[: header.index("flags")] for line in [first, *rest][: len(numbers)]]
 
 
+def test_limits_of_accuracy_stand_below_it(salve: Callable, files: Path) -> None:
+    name = load_audit(SAMPLE).classes[0].name
+    (files / "own.toml").write_text(f'min_accuracy = 0.5\n\n[classes."{name}"]\nmin_accuracy = 0.25\n')
+    done = salve("gate", "report", "--policy", "own.toml", "--allow-mismatch", "digest")
+    header, limit = done.out.splitlines()[0], next(line for line in done.out.splitlines() if line.startswith("limit"))
+    assert header.index("accuracy") == limit.index("at least 25 %, 50 % overall")
+
+
 def test_json_on_stdout_needs_json_alone(salve: Callable, files: Path) -> None:
     done = salve("model.pt", "data", "--out", "-")
     assert done.err.startswith("error: --out -: only --format json can go to stdout")

@@ -12,16 +12,12 @@ from gate_audits import of_class, policy, sample, save, with_class
 from scipy import stats
 
 from salve_audit.errors import ResultError, UsageError
-from salve_audit.gate.baseline import (
-    Compared,
-    Samples,
-    _draw_accuracy,
-    _draw_medians,
-    _holm,
-    compare_with_baseline,
-    read_samples,
-)
+from salve_audit.gate.baseline import UNPAIRED, _holm, compare_with_baseline
+from salve_audit.gate.compared import Compared
+from salve_audit.gate.estimates import Estimate
+from salve_audit.gate.paired_losses import draw_accuracy, draw_medians, pair_lost
 from salve_audit.gate.run import Request, run_gate
+from salve_audit.gate.samples import Samples, read_samples
 from salve_audit.results import AuditResult
 
 N = 200
@@ -76,7 +72,7 @@ def test_flip_medians_are_compared_as_shares() -> None:
 def test_accuracy_draws_are_those_of_resampled_pairs() -> None:
     rng = np.random.default_rng(3)
     old, new = rng.random(150) < 0.9, rng.random(150) < 0.8
-    point, draws = _draw_accuracy(old, new, np.random.default_rng(0))
+    point, draws = draw_accuracy(old, new, np.random.default_rng(0))
     brute = [float(old[pick].mean() - new[pick].mean()) for pick in rng.integers(150, size=(4000, 150))]
     assert point == pytest.approx(old.mean() - new.mean())
     assert draws.std() == pytest.approx(np.std(brute), rel=0.1)
@@ -89,8 +85,8 @@ def test_seeds_widen_the_loss_of_a_median() -> None:
     assert record.seeds is not None
     agreeing = dataclasses.replace(record, seeds=dataclasses.replace(record.seeds, medians=(1.0,) * 5))
     apart = dataclasses.replace(record, seeds=dataclasses.replace(record.seeds, medians=(1.0, 0.5, 2.0, 1.0, 1.0)))
-    _, tight = _draw_medians((flips, flips), (agreeing, agreeing), np.random.default_rng(0))
-    _, wide = _draw_medians((flips, flips), (apart, agreeing), np.random.default_rng(0))
+    _, tight = draw_medians((flips, flips), (agreeing, agreeing), np.random.default_rng(0))
+    _, wide = draw_medians((flips, flips), (apart, agreeing), np.random.default_rng(0))
     assert np.ptp(tight) == 0
     assert wide.std() > 0.2
 
@@ -186,6 +182,66 @@ def test_a_rise_that_chance_explains_is_undecided() -> None:
     assert losses[("trio", "global_factor")][1].outcome == "undecided"
 
 
+def outcomes_of(samples: Samples, rng: np.random.Generator) -> np.ndarray:
+    """What the strongest removal did to 100 images of each class, as the sample's image reliance says."""
+    lost = np.full(len(samples.labels), np.nan)
+    for record in sample().classes:
+        assert record.image_reliance is not None
+        rows = rng.permutation([i for i, label in enumerate(samples.labels) if label == record.name])[:100]
+        lost[rows] = np.arange(100) < round(100 * record.image_reliance.reliance)
+    return lost
+
+
+RISE = "max_drop = { image_reliance = 0.05 }"
+
+
+def test_image_reliance_is_compared_image_by_image() -> None:
+    """More images lost is a rise that pairs decide where the intervals of both do not."""
+    rng = np.random.default_rng(10)
+    old = make_samples(rng)
+    old = dataclasses.replace(old, lost=outcomes_of(old, rng))
+    new_lost = old.lost.copy()
+    kept = [i for i, label in enumerate(old.labels) if label == "trio" and old.lost[i] == 0]
+    new_lost[kept[:20]] = 1
+    reliance = of_class(sample(), "trio").image_reliance
+    assert reliance is not None
+    risen = dataclasses.replace(
+        reliance, reliance=reliance.reliance + 0.2, low=reliance.low + 0.15, high=reliance.high + 0.25, chance=0.0
+    )
+    pair = compared(dataclasses.replace(old, lost=new_lost), old, with_class(sample(), "trio", image_reliance=risen))
+    losses = compare_with_baseline(policy(RISE), pair)
+    estimate, decision = losses[("trio", "image_reliance")]
+    assert (decision.outcome, estimate.n) == ("fail", 100)
+    assert estimate.value == pytest.approx(0.2)
+    bare = dataclasses.replace(pair, old_samples=dataclasses.replace(old, lost=None))
+    unpaired, _ = compare_with_baseline(policy(RISE), bare)[("trio", "image_reliance")]
+    assert unpaired.low < estimate.low
+
+
+def test_a_share_of_several_draws_is_paired_as_well() -> None:
+    rng = np.random.default_rng(11)
+    lost = rng.choice([0.0, 0.5, 1.0], size=(2, 80))
+    estimate, p = pair_lost(Estimate(0.1, 0.0, 0.2, looks=2), (lost[0], lost[1]), 0.0, 0.95)
+    assert estimate.value == pytest.approx(float((lost[1] - lost[0]).mean()))
+    spread = (lost[1] - lost[0]).std() / np.sqrt(80)
+    assert estimate.high - estimate.low == pytest.approx(2 * 2.24 * spread, rel=0.1)  # two looks: 97.5 %
+    assert p <= 1
+
+
+def test_an_audit_has_not_changed_against_itself() -> None:
+    """Of one network on the same images nothing rose for certain, however few they are and whatever the measure."""
+    samples = make_samples(np.random.default_rng(12))
+    samples = dataclasses.replace(samples, lost=outcomes_of(samples, np.random.default_rng(0)))
+    names = "accuracy = 0, alpha_hat = 0, image_reliance = 0, global_factor = 0, redundancy = 0, cross_class_damage = 0"
+    for pair in (compared(samples, samples), compared(*[dataclasses.replace(samples, lost=None)] * 2)):
+        for key, (estimate, decision) in compare_with_baseline(policy(f"max_drop = {{ {names} }}"), pair).items():
+            assert estimate.reason or (estimate.value, estimate.high, decision.outcome) == (0, 0, "pass"), key
+    result = sample()
+    other = dataclasses.replace(result, provenance=dataclasses.replace(result.provenance, model_sha256="0" * 64))
+    losses = compare_with_baseline(policy("max_drop = { accuracy = 0 }"), compared(samples, samples, other))
+    assert losses[("pair", "accuracy")][1].outcome == "undecided"  # another network that is right on the same images
+
+
 def test_images_that_only_one_audit_has_are_left_out() -> None:
     old = make_samples(np.random.default_rng(7))
     new = dataclasses.replace(old, paths=[f"elsewhere/{path}" for path in old.paths])
@@ -243,6 +299,19 @@ def test_a_baseline_is_named_by_the_policy_or_the_caller(pair: tuple[Path, Path]
     verdict = run_gate(Request(new, policy=file, baseline=old)).verdict
     assert verdict.exit_code == 2
     assert any("samples.parquet of both audits is needed" in problem for problem in verdict.problems)
+
+
+def test_it_is_said_where_an_earlier_audit_knows_nothing_of_single_images(pair: tuple[Path, Path]) -> None:
+    new, old = pair
+    (new / "policy.toml").write_text("max_drop = { image_reliance = 0.1 }\n")
+    request = Request(new, policy=new / "policy.toml", baseline=old)
+    verdict = run_gate(request).verdict
+    assert verdict.exit_code == 0
+    assert UNPAIRED in verdict.notes
+    for folder in pair:
+        frame = pd.read_parquet(folder / "samples.parquet")
+        frame.assign(lost=np.nan).to_parquet(folder / "samples.parquet")
+    assert UNPAIRED not in run_gate(request).verdict.notes
 
 
 def test_a_baseline_that_cannot_be_trusted_is_no_measure(pair: tuple[Path, Path]) -> None:

@@ -9,7 +9,8 @@ import pytest
 from gate_audits import of_class, policy, sample, with_accuracy, with_class
 
 from salve_audit.errors import UsageError
-from salve_audit.gate.baseline import Compared, compare_with_baseline
+from salve_audit.gate.baseline import compare_with_baseline
+from salve_audit.gate.compared import Compared
 from salve_audit.gate.measures import find_dependences
 from salve_audit.gate.review import Entry, Review, fingerprint, load_review, match
 from salve_audit.gate.verdict import Given, judge

@@ -44,6 +44,12 @@ THIRD = [index % 5 == 0 for index in range(20)]  # 4 of them
     [
         ("is_valid", THIRD, (16, 4)),
         ("Is_Valid", ["TRUE" if flag else "FALSE" for flag in THIRD], (16, 4)),
+        ("valid", THIRD, (16, 4)),
+        ("isVal", [int(flag) for flag in THIRD], (16, 4)),
+        ("Val Set", ["Y" if flag else "N" for flag in THIRD], (16, 4)),
+        ("dev", THIRD, (16, 4)),
+        ("eval", THIRD, (16, 4)),
+        ("is-test", THIRD, (16, 4)),
         ("is_test", [int(flag) for flag in THIRD], (16, 4)),
         ("is_train", [not flag for flag in THIRD], (16, 4)),
         ("is_training_image", ["yes" if not flag else "no" for flag in THIRD], (16, 4)),
@@ -58,15 +64,27 @@ def test_columns_that_mark_the_part_of_an_image(column: str, values: list, expec
     assert not images.attributes
 
 
+def test_other_columns_of_yes_and_no_with_a_splits_word_are_named(tmp_path: Path) -> None:
+    write_images(tmp_path, NAMES)
+    columns = {"path": NAMES, "label": LABELS, "my_val_flag": THIRD, "sharp": THIRD, "interval": THIRD}
+    images = load_images(write_csv(tmp_path / "l.csv", columns), seed=0)
+    said = [decision for decision in images.decisions if decision.what == "split"]
+    assert [decision.taken for decision in said] == ["not from 'my_val_flag'"]
+    assert "call it is_valid or is_test" in said[0].conflict
+    assert counts(images) == (12, 8)
+
+
 def test_a_flag_in_a_table_of_images(tmp_path: Path) -> None:
     kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     cells = pa.array([{"bytes": png(i), "path": ""} for i in range(12)], kind)
     flags = {"is_test": [i % 4 == 0 for i in range(12)], "sharp": [i % 2 == 0 for i in range(12)]}
+    flags["old_test"] = flags["sharp"]
     table = pa.table({"image": cells, "label": [i // 4 for i in range(12)], **flags})
     pq.write_table(table, tmp_path / "t.parquet")
     images = load_images(tmp_path / "t.parquet", seed=0)
     assert counts(images) == (9, 3)
-    assert set(images.attributes) == {"sharp"}
+    assert set(images.attributes) == {"sharp", "old_test"}
+    assert [decision.taken for decision in images.decisions] == ["9 rows to fit", "not from 'old_test'"]
 
 
 def test_numbered_folds_are_named_and_not_used(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,69 @@ def test_settings_in_sections_of_a_configuration(save, state) -> None:
     content = {"state_dict": state, "config": {"DATA": {"IMG_SIZE": 80, "INTERPOLATION": "bicubic"}, "SEED": 1}}
     spec = prepared(save, content)
     assert (spec.input_size, spec.interpolation) == ((3, 80, 80), "bicubic")
+
+
+NESTED: dict[str, dict[str, Any]] = {
+    "lightning's data module": {"datamodule_hyper_parameters": {"image_size": 80, "mean": [0.5] * 3}},
+    "a data module's own state": {"PetsDataModule": {"imageSize": 80, "norm_mean": (0.5, 0.5, 0.5)}},
+    "a configuration in the settings": {"hyper_parameters": {"cfg": {"data": {"size": 80, "mean": 0.5}}, "lr": 1.0}},
+    "upper case": {"config": {"MODEL": {"IN_SIZE": 7}, "DATA": {"IMG-SIZE": 80}, "INPUT": {"PIXEL_MEAN": [0.5] * 3}}},
+    "a namespace": {"hparams": argparse.Namespace(data_cfg=argparse.Namespace(img_sz=80, mean="0.5 0.5 0.5"))},
+    "references": {"cfg": {"size": 80, "half": [0.5] * 3, "data": {"img_size": "${size}", "mean": "${..half}"}}},
+    "the top level": {"img_size": 80, "normalization": {"mean": [0.5] * 3, "std": [0.2] * 3}},
+    "a pair": {"img_size": 80, "test_transform": {"normalize": [[0.5] * 3, [0.2] * 3]}},
+    "a list of steps": {"transforms": [{"name": "Resize", "size": 80}, {"name": "Normalize", "mean": [0.5] * 3}]},
+    "training, images, tests": {
+        "config": {"train": {"crop_size": 64}, "test": {"crop_size": 80}, "data": {"img_size": 96, "mean": 0.5}}
+    },
+    "features": {"input_size": 1024, "hidden_layers": [9], "output_size": 3, "image_size": 80, "mean": [0.5] * 3},
+}
+
+
+@pytest.mark.parametrize("form", NESTED)
+def test_settings_wherever_scripts_keep_them(form: str, save, state) -> None:
+    weights = {f"model.{key}": value for key, value in state.items()}
+    others = {"optimizer": {"img_size": 7}, "teacher_cfg": {"data": {"img_size": 7}}}
+    spec = prepared(save, {"state_dict": weights, **others, **NESTED[form]})
+    assert (spec.input_size, spec.mean) == ((3, 80, 80), (0.5, 0.5, 0.5))
+
+
+class Node:
+    """A node of OmegaConf's tree."""
+
+    __module__ = "omegaconf.nodes"
+
+    def __init__(self, value: Any) -> None:
+        is_tree = type(value) is dict
+        self._parent = None
+        vars(self)["_content" if is_tree else "_val"] = {k: Node(v) for k, v in value.items()} if is_tree else value
+
+
+def test_a_configuration_of_omegaconf_is_read_without_its_classes(save, state, monkeypatch) -> None:
+    values = {
+        "side": 80,
+        "data": {"img_size": "${side}", "std": "???"},
+        "model": {"name": NAME},
+        "classes": list("cab"),
+    }
+    with monkeypatch.context() as installed:
+        for name in ("omegaconf", "omegaconf.nodes"):
+            installed.setitem(sys.modules, name, types.ModuleType(name))
+        sys.modules["omegaconf.nodes"].Node = Node  # type: ignore[attr-defined]
+        path = save({"state_dict": state, "hyper_parameters": Node(values)})
+    classifier = load_classifier(path)
+    assert (classifier.architecture, classifier.transform.input_size) == (NAME, (3, 80, 80))
+    assert classifier.class_names == tuple("cab")
+    assert not any("unread" in note for note in classifier.notes)
+    normalised = next(decision for decision in classifier.decisions if decision.what == "mean, std")
+    assert normalised.conflict == "hyper_parameters.data.std is ???, which is not in the file"
+
+
+def test_two_places_that_differ_are_a_conflict(save, state) -> None:
+    content = {"state_dict": state, "model_cfg": {"img_size": 64}, "data_cfg": {"img_size": 80}}
+    decision = load_classifier(save(content), NAME).decisions[1]
+    assert (decision.taken, decision.why) == ("3x80x80", "data_cfg.img_size")
+    assert decision.conflict == "model_cfg.img_size is 64"
 
 
 @pytest.mark.parametrize(
@@ -118,6 +183,31 @@ def test_pytorchs_example_has_its_own_crop_and_says_what_the_architecture_has(sa
     assert spec.crop_pct == pytest.approx(224 / 256)
     size = next(decision for decision in classifier.decisions if decision.what == "input size")
     assert size.conflict == "the architecture's own default is 3x160x160"
+
+
+@pytest.mark.parametrize(
+    ("beside", "expected"),
+    [
+        ({"arch": NAME, "version": 2, "args": argparse.Namespace(model=NAME)}, "timm checkpoint"),
+        ({"arch": NAME, "args": {"model": NAME, "img_size": 64}}, "timm checkpoint"),
+        ({"arch": NAME, "args": argparse.Namespace(arch=NAME, lr=0.1)}, "state_dict in a dictionary"),
+        ({"config": {"arch": NAME}}, "state_dict in a dictionary"),
+        ({"args": {"model": NAME, "val_crop_size": 64}}, "checkpoint of torchvision's references"),
+        ({"arch": NAME, "epoch": 3, "best_acc1": 9.0}, "checkpoint of PyTorch's ImageNet example"),
+        ({"hyper_parameters": {"arch": NAME}, "pytorch-lightning_version": "2.4"}, "Lightning checkpoint"),
+    ],
+)
+def test_a_file_is_called_by_the_script_whose_marks_it_has(beside: dict, expected: str, save, state) -> None:
+    assert load_classifier(save({"state_dict": state, **beside})).format == expected
+
+
+@pytest.mark.parametrize(("more", "taken"), [({}, "bilinear"), ({"test_interpolation": "bicubic"}, "bicubic")])
+def test_an_interpolation_that_is_drawn_for_training_is_not_taken_and_said(more: dict, taken: str, save, state) -> None:
+    args = argparse.Namespace(model=NAME, interpolation="random", class_map="", **more)
+    decisions = load_classifier(save({"arch": NAME, "version": 2, "args": args, "state_dict": state})).decisions
+    said = next(decision for decision in decisions if decision.what == "interpolation")
+    assert said.taken == taken
+    assert said.conflict == ("" if more else "args.interpolation is random, which is for training")
 
 
 def test_openmmlabs_configuration_is_parsed_and_not_run(save, state, tmp_path: Path) -> None:

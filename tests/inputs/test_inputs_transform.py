@@ -12,9 +12,10 @@ from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 
 from salve_audit.errors import CheckpointError
-from salve_audit.inputs.model import weights
+from salve_audit.inputs.model import config_tree
 from salve_audit.inputs.model.checkpoint import load_classifier
 from salve_audit.inputs.model.formats import sidecar
+from salve_audit.inputs.model.settings import canonical
 from salve_audit.inputs.model.transform import build_transform
 from salve_audit.results.transform import TRANSFORM_FIELDS
 
@@ -157,4 +158,4 @@ def test_empty_settings_are_not_said(save) -> None:
 def test_every_place_that_settings_come_from_knows_every_field(name: str) -> None:
     """So that a new field of the transform cannot be lost between a file and audit.json."""
     assert name in sidecar.SETTINGS
-    assert name in weights.SETTINGS
+    assert canonical(name) in config_tree.TAKEN

@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from live_world import NAMES, QUICK, World
@@ -20,7 +21,9 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 import salve_audit
 from salve_audit.errors import DataError, OutputError, SalveError, UsageError
 from salve_audit.live import images as live_images
-from salve_audit.live.images import LiveImages, Shown, read_images
+from salve_audit.live.colours import Shown
+from salve_audit.live.images import LiveImages, read_images
+from salve_audit.live.output_names import check_names
 from salve_audit.live.samples import Given
 from salve_audit.live.selection import find_targets
 from salve_audit.live.words import to_keywords
@@ -62,6 +65,9 @@ IMAGES, LABELS = torch.rand(30, 3, 8, 8, generator=torch.Generator().manual_seed
 FORMS: dict[str, Any] = {
     "tensors": (IMAGES, LABELS),
     "arrays": [IMAGES.numpy(), LABELS.numpy()],
+    "lists": ([*IMAGES], LABELS.tolist()),
+    "list and column": [list(IMAGES.numpy()), pd.Series(LABELS.numpy(), index=range(5, 35))],
+    "list and one-hot": ([*IMAGES], torch.nn.functional.one_hot(LABELS)),
     "mapping": {"images": IMAGES, "labels": LABELS.tolist()},
     "one-hot": (IMAGES, torch.nn.functional.one_hot(LABELS)),
     "column": (IMAGES.double(), LABELS[:, None].float()),
@@ -166,6 +172,24 @@ def test_mean_and_std_are_given_found_or_taken_from_the_range() -> None:
     first = NORMALISED[:4].permute(0, 2, 3, 1) * torch.tensor(spanned.std) + torch.tensor(spanned.mean)
     assert -0.1 < float(first.min()) < float(first.max()) < 1.1
     assert spanned.is_prepared
+    own.transform = Normalize([1000.0] * 3, [400.0] * 3)  # of CT, say
+    assert read(own).spec == spanned
+
+
+def test_mean_and_std_for_0_to_255_are_divided_and_said() -> None:
+    as_bytes = [[255 * value for value in values] for values in (MEAN, STD)]
+    own = Pairs(NORMALISED, LABELS)
+    own.transform = Normalize(*as_bytes)
+    for live in (read((NORMALISED, LABELS), shown=Shown(*as_bytes)), read(own)):
+        assert (live.spec.mean, live.spec.std) == (pytest.approx(MEAN), pytest.approx(STD))
+        assert live.notes == (
+            "mean and std were given for pixels in 0 to 255 (127.5 102 76.5; 51 63.75 76.5), divided by 255",
+        )
+    pixels = (IMAGES * 255).byte()
+    plain, large = (read((pixels, LABELS), shown=Shown(*moments)) for moments in ((MEAN, STD), as_bytes))
+    np.testing.assert_allclose(large.images.reader.values, plain.images.reader.values, rtol=1e-5, atol=1e-6)
+    blue_first = read((NORMALISED, LABELS), shown=Shown([103.939, 116.779, 123.68], 1))
+    assert blue_first.notes[1].endswith("images are shown with red and blue exchanged")
 
 
 def test_an_inverse_is_taken_as_a_scale_and_a_shift() -> None:
@@ -235,7 +259,9 @@ def endless() -> Iterator[str]:
     ("data", "error", "message"),
     [
         (3, UsageError, "train: int holds no images with labels"),
-        ("folder", DataError, "train: item 0 is a str, expected (image, label)"),
+        ("folder", UsageError, "train: is a path ('folder'), expected images with labels"),
+        (Path("folder"), UsageError, "train: is a path ('folder'), expected images with labels"),
+        (([*IMAGES], LABELS[:-1].tolist()), DataError, "train: 30 images and 29 labels"),
         (endless(), DataError, "train: item 0 is a str, expected (image, label)"),
         ([], DataError, "train: holds no images"),
         ((IMAGES, LABELS[:-1]), DataError, "train: 30 images and 29 labels"),
@@ -261,11 +287,17 @@ def test_what_cannot_be_used_is_one_clear_error(data: Any, error: type[SalveErro
     ("options", "message"),
     [
         ({"classes": ["a", "b"]}, "classes: 2 names for 3 outputs of the model"),
-        ({"classes": "abc"}, "classes: expected a list of names in output order, got str"),
+        ({"classes": "abc"}, "classes: expected names in output order, got str"),
+        ({"classes": {"a", "b", "c"}}, "classes: expected names in output order, got set"),
+        ({"classes": np.array([["a", "b", "c"]])}, "classes: expected names, got list ['a', 'b', 'c']"),
+        ({"classes": {"a": 0, "b": 2, "c": 3}}, "classes: expected names by output, 0 to k - 1"),
         ({"classes": ["a", "b", "b"]}, "classes: the name 'b' is there twice"),
         ({"classes": ["a", "b", 3]}, "classes: expected names, got int 3"),
         ({"mean": 0.5}, "mean, std: give both or none of them"),
         ({"mean": [0.5, 0.5], "std": 0.5}, "mean, std: 2 values for images of 3 channels"),
+        ({"mean": 0.5, "std": 51}, "mean, std: mean (0.5, 0.5, 0.5) is for pixels in 0 to 1, standard deviation (51"),
+        ({"mean": 1000, "std": 400}, "mean, std: are for pixels beyond 255"),
+        ({"mean": 0.5, "std": 0}, "std: is not above 0"),
         ({"inverse": lambda image: image[:, :4]}, "inverse: returns (3, 4, 16) for an image (3, 16, 16)"),
         ({"inverse": lambda image: image.nothing}, "inverse: fails on an image (AttributeError"),
         ({"head": "conv"}, "Tiny: its module 'conv' is of type Conv2d, no linear layer"),
@@ -274,7 +306,8 @@ def test_what_cannot_be_used_is_one_clear_error(data: Any, error: type[SalveErro
         ({"arch": "resnet18"}, "arch: is an option of audits of files"),
         ({"limit": "60"}, "limit: expected int, got str"),
         ({"classes": {1: "a", 2: "b"}}, "classes: expected names by output, 0 to k - 1"),
-        ({"head": torch.nn.Linear(3, 3)}, "head: expected a dotted path or a layer of the model, got Linear"),
+        ({"head": torch.nn.Linear(3, 3)}, "head: this Linear is no layer of the model"),
+        ({"head": 4}, "head: expected a dotted path or a layer of the model, got int"),
         ({"saliency_layer": "fcc", "images": True}, "Tiny: has no module 'fcc'"),
         ({"out": __file__}, f"{__file__}: is a file, not a folder"),
     ],
@@ -283,6 +316,24 @@ def test_a_wrong_argument_is_one_clear_error(options: dict[str, Any], message: s
     with pytest.raises(SalveError) as raised:
         salve_audit.audit_model(world.model, world.train, world.val, **{**QUICK, **options})
     assert str(raised.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        np.array(["a", "b", "c"]),
+        np.array(["a", "b", "c"], object),
+        pd.Index(["a", "b", "c"]),
+        {"c": 2, "a": np.int64(0), "b": 1},
+        {"2": "c", "0": "a", "1": "b"},
+        {2: "c", 0: "a", 1: "b"},
+        {"a": 0, "b": 1, "c": 2}.keys(),
+    ],
+    ids=repr,
+)
+def test_names_in_any_usual_form_are_those_of_the_outputs(classes: Any) -> None:
+    assert check_names(classes) == ("a", "b", "c")
+    assert check_names({"2": 0, "1": 1, "0": 2}) == ("2", "1", "0")  # folders that are named by numbers
 
 
 def test_a_class_without_images_to_fit_is_named() -> None:

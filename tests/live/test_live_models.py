@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 import salve_audit
 from salve_audit import AuditResult
 from salve_audit.errors import CheckpointError, DataError, HeadError, SalveError, UsageError
+from salve_audit.live.module import copy_module
 
 
 @dataclasses.dataclass
@@ -116,6 +118,50 @@ def test_a_module_of_any_kind_is_edited_mapped_explained_and_left_as_it_is(
     logits = logits["logits"] if isinstance(logits, dict) else getattr(logits, "logits", logits)
     logits = logits[0] if isinstance(logits, tuple) else logits
     assert not (logits.argmax(1) == 0)[world.val[1] == 0].any()
+
+
+class Collecting(Tiny):
+    """Picks up its features with a hook of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.second.register_forward_hook(self.keep)
+
+    def keep(self, module: nn.Module, args: Any, output: Tensor) -> None:
+        self.features = output
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.second(self.conv(x).relu())
+        return self.fc(self.features.relu().mean((2, 3)))
+
+
+def test_a_copy_to_measure_has_the_hooks_of_the_network_and_none_of_the_users(world: World) -> None:
+    model = Collecting()
+    nn.utils.prune.l1_unstructured(model.fc, "weight", 0.5)
+    nn.utils.parametrizations.spectral_norm(model.conv)
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        nn.utils.weight_norm(model.second)
+    expected = model.eval()(world.val[0])
+    calls: list[str] = []
+
+    def record(*args: Any) -> None:
+        calls.append("called")
+
+    for module in (model, model.conv, model.second, model.fc):
+        module.register_forward_hook(functools.partial(record, "forward"))
+        module.register_forward_pre_hook(record)
+        module.register_full_backward_hook(record)
+    before = state_of(model)
+    copied = copy_module(model, hooks=False)
+    copied(world.val[0].requires_grad_(True)).sum().backward()
+    assert torch.equal(copied(world.val[0]), expected)
+    assert calls == []
+    assert_same(before, state_of(model))
+    result = salve_audit.audit_model(model, world.train, world.val, **QUICK)
+    assert calls == []
+    assert any("(the module itself, conv, second ...) are not run" in note for note in result.notes)
+    copy_module(model)(world.val[0])
+    assert calls  # an edited module is otherwise as the given one
 
 
 @pytest.mark.parametrize("name", ["half", "object", "lightning", "compiled"])

@@ -178,7 +178,7 @@ def test_a_wrong_limit_is_one_clear_error(limits: dict[str, Any], message: str, 
 
 def test_audits_in_memory_and_saved_are_compared(audited: AuditResult, saved: Path, world: World) -> None:
     same = compare(audited, saved)
-    assert same.pairing.startswith("Accuracies and flip medians are compared image by image")
+    assert same.pairing.startswith("Accuracies, flip medians and image reliance are compared image by image")
     assert not same.to_frame()[["accuracy_shown", "image_reliance_shown"]].to_numpy().any()
     assert "castle" in same._repr_html_()
     worse = copy.deepcopy(world.model)

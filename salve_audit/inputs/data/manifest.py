@@ -18,6 +18,7 @@ from salve_audit.inputs.data.columns import (
     LABEL_COLUMNS,
     PATH_COLUMNS,
     SPLIT_COLUMNS,
+    describe_other_flags,
     find_column,
     find_flag_columns,
     find_one_hot,
@@ -82,7 +83,8 @@ def catalogue_of_table(path: Path, table: Table, folder: ManifestFolder) -> Cata
     chosen = {"path": path_column, "label": label_columns[0], "split": next(iter(split_columns), "split")}
     others = ", ".join(f"{use}: {show_name(name)}" for use, name in chosen.items() if name != use)
     kind = f"{path.suffix.lstrip('.').upper()} manifest{f' (columns {others})' if others else ''}"
-    decisions = (*placed, *split_decision, *label_decision)
+    other_flags = describe_other_flags(table, (path_column, *label_columns, *split_columns))
+    decisions = (*placed, *split_decision, *other_flags, *label_decision)
     return group_rows(
         RowSet(root=path, source=folder.source, kind=kind, rows=rows, attributes=attributes, decisions=decisions)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,10 @@ FIELD_KEYS: Mapping[str, tuple[str, ...]] = {
     "input_size": (
         "input_size", "img_size", "image_size", "imgsz", "imsize", "im_size", "val_crop_size", "eval_crop_size",
         "test_crop_size", "crop_size", "resolution", "image_resolution", "img_resolution", "input_resolution",
-        "img_dim", "image_dim", "input_shape", "img_shape", "image_shape",
+        "img_dim", "image_dim", "im_dim", "input_shape", "img_shape", "image_shape", "img_sz", "image_sz", "img_res",
+        "image_res", "input_res", "input_image_size", "target_size", "eval_size", "eval_img_size", "eval_image_size",
+        "val_img_size", "val_image_size", "test_img_size", "test_image_size", "eval_resolution", "val_resolution",
+        "test_resolution", "image_side", "img_side",
     ),
     "mean": ("mean", "image_mean", "img_mean", "norm_mean", "normalize_mean", "pixel_mean", "dataset_mean", "rgb_mean"),
     "std": ("std", "image_std", "img_std", "norm_std", "normalize_std", "pixel_std", "dataset_std", "rgb_std"),
@@ -33,13 +36,8 @@ OTHER_KEYS: Mapping[str, tuple[str, ...]] = {
     "layer_norm_eps": ("layer_norm_eps", "layer_norm_epsilon", "ln_eps"),
     "transform_input": ("transform_input",),
 }
-# where training scripts other than timm's keep what they were called with (Lightning: hyper_parameters)
-SETTINGS_KEYS = ("hyper_parameters", "hparams", "config", "cfg", "opt", "options", "settings", "params", "train_args")
-SECTIONS = (
-    "data", "dataset", "datasets", "datamodule", "transform", "transforms", "preprocess", "preprocessing", "image",
-    "images", "input", "model", "test", "eval", "val", "aug", "augmentation", "augmentations", "normalize",
-)  # fmt: skip
-DEEPEST = 3
+SIZE_OF_IMAGES = ("size",)  # in a section about images alone; elsewhere it may be that of a network
+FEATURES = ("outputsize", "hidden")  # beside these an input_size is a number of features
 PIL_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 SAME_FILTERS = {
     "linear": "bilinear",
@@ -47,7 +45,10 @@ SAME_FILTERS = {
     "lanczos3": "lanczos",
     "lanczos4": "lanczos",
     "antialias": "lanczos",
+    "area": "box",
+    "nearest_exact": "nearest",
 }
+FOR_TRAINING = "random"  # an interpolation drawn anew for each image
 PERCENT = 10  # a share of 10 and more is one of a hundred
 
 
@@ -58,10 +59,12 @@ class Settings:
     Attributes:
         args: values under timm's names; further settings under the file's own.
         places: for each transform setting the words for where it stands, for instance ``args.val_crop_size``.
+        conflicts: for some of them, where else in the file it is another.
     """
 
     args: dict[str, Any] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
+    conflicts: dict[str, str] = field(default_factory=dict)
 
 
 def as_args(args: Any) -> dict[str, Any]:
@@ -77,36 +80,83 @@ def as_args(args: Any) -> dict[str, Any]:
 def is_said(value: Any) -> bool:
     """True for a setting with a value; timm's training script saves options that were not given as empty texts."""
     empty = isinstance(value, (str, list, tuple, Mapping)) and not value
-    return value is not None and not empty
+    return value is not None and not empty and not is_open(value)
 
 
-def translate_settings(values: Mapping[str, Any], place: str) -> Settings:
-    """`values` with the settings of the transform under its own names too, where they have others."""
+def is_open(value: Any) -> bool:
+    """True for OmegaConf's words for a value that another place gives, ``${data.size}``, or nothing yet, ``???``."""
+    return isinstance(value, str) and ("${" in value or value == "???")
+
+
+def canonical(name: str) -> str:
+    """`name` without case and separators: ``imageSize``, ``IMAGE_SIZE`` and ``image-size`` are one."""
+    return name.lower().replace("_", "").replace("-", "")
+
+
+def words_of(names: str | Iterable[str]) -> set[str]:
+    """The words of a name, or of several, in lower case: ``data_cfg``, ``dataCfg`` and ``DATA.cfg`` have the same."""
+    text = names if isinstance(names, str) else " ".join(names)
+    return set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", text).lower()))
+
+
+def translate_settings(values: Mapping[str, Any], place: str, is_of_images: bool = False) -> Settings:
+    """`values` with the settings of the transform under its own names too, where they have others.
+
+    Args:
+        values: the settings of one place.
+        place: where they stand; empty: at the top.
+        is_of_images: a ``size`` there is the images'.
+    """
     args, places = dict(values), {}
-    for name, keys in FIELD_KEYS.items():
-        key = next((key for key in keys if is_said(values.get(key))), None)
+    keys_of = {canonical(key): key for key in reversed([*values]) if is_said(values[key])}
+    if any(key.startswith(FEATURES) for key in keys_of):
+        keys_of.pop("inputsize", None)
+    conflicts = {**_list_open(values, place), **_drop_random(args, keys_of, place)}
+    sizes = (*FIELD_KEYS["input_size"], *(SIZE_OF_IMAGES if is_of_images else ()))
+    for name, known in {**FIELD_KEYS, "input_size": sizes}.items():
+        key = _first_said(keys_of, known)
         if key is not None:
-            args[name], places[name] = values[key], f"{place}.{key}" if place else key
-    for name, keys in OTHER_KEYS.items():
-        key = next((key for key in keys if is_said(values.get(key))), None)
+            args[name], places[name] = values[key], _join(place, key)
+    for name, known in OTHER_KEYS.items():
+        key = _first_said(keys_of, known)
         if key is not None:
             args.setdefault(name, values[key])
-    resized = next((key for key in RESIZE_KEYS if is_said(values.get(key))), None)
+    resized = _first_said(keys_of, RESIZE_KEYS)
     if resized is not None and "input_size" in places and "crop_pct" not in places:
         crop, whole = read_size(args["input_size"])[-1], read_size(values[resized])[-1]
         if 0 < crop <= whole:
-            args["crop_pct"], places["crop_pct"] = crop_share(crop, whole), f"{place}.{resized}"
-    return Settings(args, places)
+            args["crop_pct"], places["crop_pct"] = crop_share(crop, whole), _join(place, resized)
+    return Settings(args, places, {name: text for name, text in conflicts.items() if name not in places})
 
 
-def flatten_sections(values: Mapping[str, Any], place: str) -> Iterator[tuple[str, str, Any]]:
-    """(place, lower-case name, value) of the settings, those in sections such as ``DATA`` or ``transform`` too."""
-    for key, value in values.items():
-        if isinstance(value, (Mapping, argparse.Namespace)) or hasattr(value, "attributes"):
-            if key.lower() in SECTIONS and place.count(".") < DEEPEST:
-                yield from flatten_sections(as_args(value), f"{place}.{key}")
-        else:
-            yield place, key, value
+def _list_open(values: Mapping[str, Any], place: str) -> dict[str, str]:
+    """For each setting of the transform that is given elsewhere, but nowhere in the file, what it says."""
+    field_of = {canonical(known): name for name, keys in FIELD_KEYS.items() for known in keys}
+    return {
+        field_of[canonical(key)]: f"{_join(place, key)} is {value}, which is not in the file"
+        for key, value in values.items()
+        if is_open(value) and canonical(key) in field_of
+    }
+
+
+def _drop_random(args: dict[str, Any], keys_of: dict[str, str], place: str) -> dict[str, str]:
+    """Leaves out interpolations that are drawn at random, which is for training, and says so."""
+    conflicts = {}
+    for known in map(canonical, FIELD_KEYS["interpolation"]):
+        if known in keys_of and str(args[keys_of[known]]).lower() == FOR_TRAINING:
+            key = keys_of.pop(known)
+            del args[key]
+            conflicts["interpolation"] = f"{_join(place, key)} is {FOR_TRAINING}, which is for training"
+    return conflicts
+
+
+def _join(place: str, key: str) -> str:
+    return f"{place}.{key}" if place else key
+
+
+def _first_said(keys_of: Mapping[str, str], known: Iterable[str]) -> str | None:
+    """The key of the file for the first of the `known` names that has a value."""
+    return next((keys_of[canonical(name)] for name in known if canonical(name) in keys_of), None)
 
 
 def crop_share(crop: int, resized: int) -> float:
@@ -158,7 +208,7 @@ def read_interpolation(value: Any) -> str:
         value = value[0]
     if isinstance(value, int) and not isinstance(value, bool):
         return PIL_FILTERS.get(value, str(value))
-    word = str(getattr(value, "value", value)).lower().rpartition(".")[2]
+    word = str(getattr(value, "value", value)).lower().rpartition(".")[2].removeprefix("inter_").replace("-", "_")
     return SAME_FILTERS.get(word, word)
 
 

@@ -15,6 +15,7 @@ from salve_audit.errors import CheckpointError
 from salve_audit.inputs.model.classifier import ORIENTATION
 from salve_audit.inputs.model.formats.sidecar import sidecar_of
 from salve_audit.inputs.model.network import Network
+from salve_audit.inputs.model.pixel_range import in_words, rescale_bytes
 from salve_audit.inputs.model.settings import is_said, read_interpolation, read_numbers, read_share, read_size
 from salve_audit.inputs.model.weights import Checkpoint
 from salve_audit.results.decisions import Decision
@@ -27,9 +28,6 @@ LARGEST = 4096  # pixels a side; beyond it a setting is an accident, and would f
 USUAL = {"crop_mode": "center", "orientation": STORED}  # what nothing states, and needs no source
 IN_WORDS = {"input_size": "input size", "crop_pct": "crop", "crop_mode": "crop mode"}
 FROM_CHECKPOINT = "checkpoint"
-BYTE = 255.0
-LARGEST_STD, LARGEST_MEAN = 2.0, 1.0  # of pixels in 0..1; beyond them values are for 0..255
-CAFFE = (103.939, 116.779, 123.68)  # of ImageNet in 0..255, blue first
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "interpolation": INTERPOLATIONS, "crop_mode": CROP_MODES, "orientation": ORIENTATIONS,
 }  # fmt: skip
@@ -78,12 +76,14 @@ def _resolve(checkpoint: Checkpoint, network: Network) -> Prepared:
     size = values["input_size"]
     if len(size) == 2 or said["input_size"].source == network.default_source:
         values["input_size"] = (n_channels, *size[-2:])
-    notes = _rescale_bytes(values)
+    beside = checkpoint.sidecar.name
+    notes = {name: text for name, text in checkpoint.conflicts.items() if said[name].source != beside}
+    notes |= _rescale(values)
     for name in ("mean", "std"):
         values[name] = _per_channel(values[name], n_channels)
     silent = [name for name in USUAL if said[name].source == network.default_source and values[name] == USUAL[name]]
     sources = {name: setting.source for name, setting in said.items() if name not in silent}
-    spec = _checked_spec(values, _in_words(sources), n_channels)
+    spec = _checked_spec(values, _name_sources(sources), n_channels)
     compared = {name: default.get(name) for name in TRANSFORM_FIELDS} if checkpoint.origin.label else {}
     decisions = _decide(spec, {name: said[name] for name in said if name not in silent}, compared, notes)
     return Prepared(spec, tuple(decisions))
@@ -117,26 +117,20 @@ def _read_value(name: str, setting: Said) -> Any:
         raise ValueError(f"{setting.place} is {setting.value!r} ({error})") from error
 
 
-def _rescale_bytes(values: dict[str, Any]) -> dict[str, str]:
+def _rescale(values: dict[str, Any]) -> dict[str, str]:
     """Brings a mean and a standard deviation for pixels in 0..255 to 0..1; a note for each that was.
 
     Raises:
         ValueError: they are Caffe's, whose networks take blue first.
     """
-    mean, std = values["mean"], values["std"]
-    is_bytes = max(mean) > LARGEST_MEAN or max(std) > LARGEST_STD
-    if not is_bytes or max(*mean, *std) > BYTE or min(*mean, *std) < 0:
-        return {}
-    if len(mean) == 3 and all(abs(a - b) < 1 for a, b in zip(mean, CAFFE, strict=True)):
+    moments = rescale_bytes(values["mean"], values["std"])
+    if moments.blue_first:
         raise ValueError(
-            f"mean {mean} is that of networks that take blue first, in 0 to 255; images are given red first here "
-            "(--arch FILE.py:FUNCTION can turn the channels around before the network)"
+            f"mean {values['mean']} is that of networks that take blue first, in 0 to 255; images are given red first "
+            "here (--arch FILE.py:FUNCTION can turn the channels around before the network)"
         )
-    if max(mean) <= LARGEST_MEAN and max(mean) > 0:
-        raise ValueError(f"mean {mean} is for pixels in 0 to 1, standard deviation {std} for 0 to 255")
-    values["mean"], values["std"] = (tuple(number / BYTE for number in numbers) for numbers in (mean, std))
-    given = f"given for pixels in 0 to 255 ({_numbers(mean)}; {_numbers(std)}), divided by 255"
-    return {"mean": given}
+    values["mean"], values["std"] = moments.mean, moments.std
+    return {"mean": moments.note} if moments.note else {}
 
 
 def _decide(
@@ -144,7 +138,7 @@ def _decide(
 ) -> Iterator[Decision]:
     """A line for each part of the transform; where a convention was taken, what the architecture's default is."""
     size = "x".join(map(str, spec.input_size))
-    normalised = f"{_numbers(spec.mean)}; {_numbers(spec.std)}"
+    normalised = f"{in_words(spec.mean)}; {in_words(spec.std)}"
     shown = {
         "input_size": ("input size", size), "crop_pct": ("crop", f"{spec.crop_pct:.4g} of the side"),
         "crop_mode": ("crop mode", spec.crop_mode), "interpolation": ("interpolation", spec.interpolation),
@@ -153,7 +147,7 @@ def _decide(
     for name, (what, taken) in shown.items():
         if name not in said:
             continue
-        place, conflict = said[name].place, notes.get(name, "")
+        place, conflict = said[name].place, notes.get(name, notes.get("std", "") if name == "mean" else "")
         if name == "mean" and said["std"].place != place:
             place = f"{place}; {said['std'].place}"
         other = default.get(name)
@@ -175,11 +169,7 @@ def _shown(name: str, value: Any) -> str:
         return "x".join(map(str, value))
     if isinstance(value, str):
         return value
-    return _numbers(value) if isinstance(value, (list, tuple)) else f"{value:.4g}"
-
-
-def _numbers(values: Any) -> str:
-    return " ".join(f"{value:.4g}" for value in values)
+    return in_words(value) if isinstance(value, (list, tuple)) else f"{value:.4g}"
 
 
 def build_transform(spec: TransformSpec) -> Callable[[Image.Image], torch.Tensor]:
@@ -256,7 +246,7 @@ def _checked_spec(values: Mapping[str, Any], source: str, n_channels: int) -> Tr
     )
 
 
-def _in_words(sources: Mapping[str, str]) -> str:
+def _name_sources(sources: Mapping[str, str]) -> str:
     """One source as it is, several as ``input size, mean: checkpoint; crop: architecture default (timm)``."""
     distinct = list(dict.fromkeys(sources.values()))
     if len(distinct) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from salve_audit.errors import CheckpointError
 from salve_audit.inputs.digest import hash_stream
 from salve_audit.inputs.foreign import HEAD_BYTES, describe_foreign_model
 from salve_audit.inputs.labels.class_names import NamedClasses, find_class_names, find_other_lists
+from salve_audit.inputs.model.config_tree import find_arch, find_settings
 from salve_audit.inputs.model.formats.hub import CONFIG, WEIGHT_FILES, Hub, find_weight_files, read_hub
 from salve_audit.inputs.model.formats.left_out import LeftOut, load_around_objects
 from salve_audit.inputs.model.formats.nesting import Weights, choose_weights, find_weights
@@ -30,22 +32,9 @@ from salve_audit.inputs.model.formats.torch_file import (
     refuse_code,
 )
 from salve_audit.inputs.model.origins import HUGGING_FACE, TIMM, UNKNOWN, Origin, find_origin
-from salve_audit.inputs.model.settings import (
-    FIELD_KEYS,
-    OTHER_KEYS,
-    RESIZE_KEYS,
-    SETTINGS_KEYS,
-    Settings,
-    as_args,
-    flatten_sections,
-    translate_settings,
-)
-from salve_audit.inputs.model.timm_names import read_timm_name
+from salve_audit.inputs.model.settings import as_args, translate_settings
 
-ARCH_KEYS = ("arch", "architecture", "model", "model_name", "backbone", "encoder", "net")
 MAX_SPARE, MAX_TIMES = 256 << 20, 4  # bytes of tensors beyond the file's own, and times these
-# what is taken from the settings of other scripts than timm's; of timm's everything
-SETTINGS = frozenset(RESIZE_KEYS).union(*FIELD_KEYS.values(), *OTHER_KEYS.values())
 
 
 @dataclass(frozen=True)
@@ -59,11 +48,13 @@ class Checkpoint:
         arch: the architecture that the file names, or None.
         args: its settings (num_classes, img_size, mean, ...), empty where it has none.
         places: where the settings of the transform stand, in words: ``args.val_crop_size``.
+        conflicts: where else in the file some of them are others.
         origin: the training script that wrote it, with its conventions.
         conventions: the transform of that script, where the file does not say another.
         named: its lists of class names in output order, the likeliest first.
         lists: other lists of texts in it and beside it, which may be class names.
         config: a Hugging Face or timm folder's config.json.
+        is_flipped: its images are given to the network with blue first.
         sidecar: what a JSON file of the same name beside it says.
         kind: of file.
         module: the whole network that the file held, after ``--trust-model``.
@@ -78,11 +69,13 @@ class Checkpoint:
     arch: str | None = None
     args: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
+    conflicts: Mapping[str, str] = field(default_factory=dict)
     origin: Origin = UNKNOWN
     conventions: Mapping[str, Any] = field(default_factory=dict)
     named: tuple[NamedClasses, ...] = ()
     lists: tuple[NamedClasses, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
+    is_flipped: bool = False
     sidecar: Sidecar = field(default_factory=Sidecar)
     kind: FileKind = FileKind.ZIPPED
     module: nn.Module | None = None
@@ -222,18 +215,19 @@ def _sort_out(checkpoint: Checkpoint, content: Any, key: str | None) -> Checkpoi
     if key is not None:
         places = choose_weights(str(path), places, key)
     outer = content if places[0].key else {}
-    settings, beside = _find_settings(outer), _open_sections(outer)
+    settings, beside = find_settings(outer), _open_sections(outer)
     args = settings.args
     named = outer.get("arch") or args.get("model")
-    arch = named if isinstance(named, str) else _find_arch(outer)
+    arch = named if isinstance(named, str) else find_arch(outer)
     origin = find_origin(outer, args)
     return replace(
         checkpoint,
-        format=_name_format(checkpoint.kind, outer, arch),
+        format=_name_format(checkpoint.kind, outer, args, origin),
         weights=places,
         arch=arch,
         args=args,
         places=settings.places,
+        conflicts=settings.conflicts,
         origin=origin,
         conventions=_prepare(checkpoint.path, origin, outer, args),
         named=find_class_names(beside),
@@ -256,55 +250,28 @@ def _find_module(content: Any) -> nn.Module | None:
     return next((value for value in values if isinstance(value, nn.Module)), None)
 
 
-def _name_format(kind: FileKind, outer: Mapping[Any, Any], arch: str | None) -> str:
+def _name_format(kind: FileKind, outer: Mapping[Any, Any], args: Mapping[str, Any], origin: Origin) -> str:
+    """What the file is, in words; timm's has three marks, of which others have but some."""
     if kind is FileKind.SAFETENSORS:
         return "safetensors"
     if "pytorch-lightning_version" in outer:
         return "Lightning checkpoint"
-    return "timm checkpoint" if outer and arch else "state_dict in a dictionary" if outer else "bare state_dict"
-
-
-def _find_settings(outer: Mapping[Any, Any]) -> Settings:
-    """``args``, over what other scripts' settings say of the images."""
-    settings = Settings()
-    for key in SETTINGS_KEYS:
-        sections: dict[str, dict[str, Any]] = {}
-        for place, name, value in flatten_sections(as_args(outer.get(key)), key):
-            if name.lower() in SETTINGS and _is_plain(value):
-                sections.setdefault(place, {})[name.lower()] = value
-        for place, values in sections.items():
-            translated = translate_settings(values, place)
-            settings = Settings({**settings.args, **translated.args}, {**settings.places, **translated.places})
-    own = translate_settings(as_args(outer.get("args")), "args")
-    return Settings({**settings.args, **own.args}, {**settings.places, **own.places})
-
-
-def _is_plain(value: Any) -> bool:
-    """True for numbers and texts, lists, arrays and what was read without its class of them."""
-    values = value if isinstance(value, (list, tuple)) and value else [value]
-    return all(isinstance(item, (int, float, str)) for item in values) or hasattr(value, "tolist") or _is_left(value)
-
-
-def _is_left(value: Any) -> bool:
-    return isinstance(getattr(value, "arguments", None), tuple)
-
-
-def _find_arch(outer: Mapping[Any, Any]) -> str | None:
-    """A timm name in settings that are not timm's own; other words there may mean anything."""
-    for key in SETTINGS_KEYS:
-        settings = as_args(outer.get(key))
-        for name in ARCH_KEYS:
-            value = settings.get(name)
-            if isinstance(value, str) and read_timm_name(value) is not None:
-                return value
-    return None
+    arch = outer.get("arch")
+    is_laid_out = "state_dict" in outer and isinstance(arch, str) and args.get("model") == arch
+    if origin is TIMM or (origin is UNKNOWN and is_laid_out):
+        return "timm checkpoint"
+    if origin is not UNKNOWN:
+        return f"checkpoint of {origin.label}"
+    return "state_dict in a dictionary" if outer else "bare state_dict"
 
 
 def _open_sections(outer: Mapping[Any, Any]) -> dict[str, Any]:
     """All beside the weights; a namespace becomes a dictionary."""
-    sections = {key: value for key, value in outer.items() if isinstance(key, str)}
-    sections |= {key: as_args(sections[key]) for key in ("args", *SETTINGS_KEYS) if key in sections}
-    return {key: value for key, value in sections.items() if not isinstance(value, torch.Tensor)}
+    return {
+        key: as_args(value) if isinstance(value, argparse.Namespace) else value
+        for key, value in outer.items()
+        if isinstance(key, str) and not isinstance(value, torch.Tensor)
+    }
 
 
 def _add_hub(checkpoint: Checkpoint, hub: Hub | None, is_folder: bool) -> Checkpoint:
@@ -322,7 +289,8 @@ def _add_hub(checkpoint: Checkpoint, hub: Hub | None, is_folder: bool) -> Checkp
         format=f"{hub.label} ({inner})" if is_folder else f"{inner} in a {hub.label}",
         arch=checkpoint.arch or hub.arch,
         args={**settings.args, **checkpoint.args},
-        places={**settings.places, **checkpoint.places},
+        places={**settings.places, **hub.places, **checkpoint.places},
+        is_flipped=hub.is_flipped,
         origin=origin,
         conventions=checkpoint.conventions or origin.prepare({}, {}),
         named=(*checkpoint.named, *listed),

@@ -21,7 +21,7 @@ from salve_audit.report.tables import Chips, Column, Missing, Table, Value, make
 from salve_audit.report.view.card_images import Pictures, picture_concept
 from salve_audit.report.view.cells import NO_CORRECT, accuracy_cell, interval_cell, median_cell, reliance_cell
 from salve_audit.report.view.front import chips
-from salve_audit.report.view.page import ClassName, Medium, Section
+from salve_audit.report.view.page import INDEX, ClassName, Medium, Section
 from salve_audit.report.view.review import say_properties
 from salve_audit.report.view.thresholds import censored_cells, threshold_cells
 from salve_audit.results import ClassReliance, Concept, FactorEffect
@@ -80,9 +80,17 @@ def build_cards(conclusions: Conclusions, names: Mapping[str, ClassName], medium
         "rest": _rest_table(rest, say("Other classes" if carded else "All classes"), medium.table_rows)
         if rest
         else None,
+        "anchors": [INDEX, *(names[each.name].anchor for each in rest)]
+        if is_indexed_by_cards(conclusions, medium)
+        else [],
         "measured": conclusions.is_measured,
     }
     return Section("classes", say("Classes"), "cards.html.j2", parts)
+
+
+def is_indexed_by_cards(conclusions: Conclusions, medium: Medium) -> bool:
+    """Whether cards and the table of other classes show all classes of a printed report: an index adds nothing."""
+    return medium.name == "pdf" and len(conclusions.ranked) <= medium.cards
 
 
 def choose_carded(conclusions: Conclusions, medium: Medium) -> tuple[Conclusion, ...]:

@@ -111,6 +111,8 @@ def _table(uses: tuple[DataUse, ...], result: AuditResult, limit: int) -> Table:
         Column("", "text"),
     ]
     rows = [_row(use, use.class_name in measured) for use in uses]
+    if all(use.factor is None for use in uses):  # the network does nothing with any of them, or it is not known
+        columns, rows = [*columns[:4], columns[-1]], [[*row[:4], row[-1]] for row in rows]
     caption = say("Properties of the images, and what the network does without and with them")
     return make_table(caption, columns, rows, limit, "data_check.cues")
 

@@ -9,8 +9,8 @@ from salve_audit.report.conclusions import Conclusions
 from salve_audit.report.language import say
 from salve_audit.report.numbers import percent, strength
 from salve_audit.report.sentences import GROUP_TITLES
-from salve_audit.report.view.cards import choose_carded
-from salve_audit.report.view.page import ClassName, Medium, Section
+from salve_audit.report.view.cards import choose_carded, is_indexed_by_cards
+from salve_audit.report.view.page import INDEX, ClassName, Medium, Section
 from salve_audit.results import ImageReliance
 
 
@@ -38,8 +38,10 @@ def _chance(reliance: ImageReliance | None) -> str:
     return percent(reliance.chance, reliance.n)
 
 
-def build_index(conclusions: Conclusions, names: Mapping[str, ClassName], medium: Medium) -> Section:
-    """All classes in order; those without a card are found here."""
+def build_index(conclusions: Conclusions, names: Mapping[str, ClassName], medium: Medium) -> Section | None:
+    """All classes in order; those without a card are found here. None where the cards' section shows all of them."""
+    if is_indexed_by_cards(conclusions, medium):
+        return None
     carded = {each.name for each in choose_carded(conclusions, medium)}
     rows = []
     for each in conclusions.ranked:
@@ -69,4 +71,4 @@ def build_index(conclusions: Conclusions, names: Mapping[str, ClassName], medium
         "judged": any(row.outcome for row in rows),
         "has_flags": any(row.flags for row in rows),
     }
-    return Section("index", say("Index of classes"), "index.html.j2", parts)
+    return Section(INDEX, say("Index of classes"), "index.html.j2", parts)

@@ -16,6 +16,7 @@ from salve_audit.report.view.findings import FLAG_MEANINGS
 from salve_audit.report.view.page import Medium, Section
 from salve_audit.results import AuditResult
 
+HEADER_ROWS = 3  # that a table's caption, head and distance to the next one are as high as
 MAPPING_ROWS = 20  # what was matched shows in a few; all are in audit.json
 
 
@@ -24,21 +25,30 @@ def build_provenance(result: AuditResult, medium: Medium) -> Section:
     skipped = result.data.skipped
     rows: list[list[Value]] = [[file.path, file.reason] for file in skipped]
     columns = [Column(say("File"), "name"), Column(say("Reason"), "wrap")]
+    tables = [
+        _pairs(say("Inputs"), _inputs(result), medium),
+        _pairs(say("Transform of the images"), _transform(result), medium),
+        _pairs(say("Settings that are not the defaults"), _settings(result), medium),
+        _pairs(say("Versions"), sorted(result.provenance.versions.items()), medium),
+    ]
+    mapping = _mapping(result, medium)
     parts = {
-        "tables": (
-            _pairs(say("Inputs"), _inputs(result), medium),
-            _pairs(say("Transform of the images"), _transform(result), medium),
-            _pairs(say("Settings that are not the defaults"), _settings(result), medium),
-            _pairs(say("Versions"), sorted(result.provenance.versions.items()), medium),
-        ),
+        "halves": _halve([*tables, mapping] if mapping else tables),
         "rerun": rerun(result),
         "citation": citation(result),
         "asked_for": asked_for_table(),
-        "mapping": _mapping(result, medium),
         "skipped": make_table(say("Skipped files"), columns, rows, medium.table_rows, "data.skipped") if rows else None,
         "trusted": result.provenance.trusted_code,
     }
     return Section("provenance", say("Scope and provenance"), "provenance.html.j2", parts)
+
+
+def _halve(tables: Sequence[Table]) -> tuple[list[Table], list[Table]]:
+    """The tables in two columns of about as many rows, each table where there are fewer so far."""
+    halves: tuple[list[Table], list[Table]] = ([], [])
+    for table in tables:
+        min(halves, key=lambda half: sum(len(other.rows) + HEADER_ROWS for other in half)).append(table)
+    return halves
 
 
 def _settings(result: AuditResult) -> list[tuple[str, str]]:
@@ -114,6 +124,7 @@ def _inputs(result: AuditResult) -> list[tuple[str, str]]:
                 n_audit=count(data.n_audit),
             ),
         ),
+        *_same_names(result),
         (say("Head verified"), _verification(result)),
         (say("Device"), provenance.device),
         (say("Precision of the pass"), _precision(result)),
@@ -132,18 +143,32 @@ def _precision(result: AuditResult) -> str:
     return name + "; " + say("bf16 and fp32 predict {share} of the probed images alike", share=percent(agreement))
 
 
-def _mapping(result: AuditResult, medium: Medium) -> Table | None:
-    """Class of the data, output, and what the output is called where that differs."""
+def _mapped(result: AuditResult) -> list[tuple[str, int, str]]:
+    """Class of the data, output, and what the output is called."""
     mapping, names = result.data.mapping, result.data.classes
     if mapping is None:
-        return None
+        return []
     is_whole = all(pair.output < len(names) for pair in mapping.pairs) and not result.provenance.config.get("label")
-    shown = [(pair.name, pair.output, names[pair.output] if is_whole else pair.name) for pair in mapping.pairs]
-    columns = [Column(say("Class of the data"), "name"), Column(say("Output"))]
-    rows: list[list[Value]] = [[name, str(output)] for name, output, _ in shown]
-    if any(name != called for name, _, called in shown):
-        columns.append(Column(say("Called here"), "name"))
-        rows = [[*row, called] for row, (_, _, called) in zip(rows, shown, strict=True)]
+    return [(pair.name, pair.output, names[pair.output] if is_whole else pair.name) for pair in mapping.pairs]
+
+
+def _same_names(result: AuditResult) -> list[tuple[str, str]]:
+    """One line of the outputs where they are called as the classes of the data are."""
+    mapping, pairs = result.data.mapping, _mapped(result)
+    if mapping is None or any(name != called for name, _, called in pairs):
+        return []
+    shown = ", ".join(f"{name} = {output}" for name, output, _ in pairs[:MAPPING_ROWS])
+    more = ", …" if len(pairs) > MAPPING_ROWS else ""
+    return [(say("Outputs"), say("matched {how}: {pairs}", how=mapping.how, pairs=shown + more))]
+
+
+def _mapping(result: AuditResult, medium: Medium) -> Table | None:
+    """The outputs where some are called otherwise than the classes of the data."""
+    mapping, pairs = result.data.mapping, _mapped(result)
+    if mapping is None or all(name == called for name, _, called in pairs):
+        return None
+    columns = [Column(say("Class of the data"), "name"), Column(say("Output")), Column(say("Called here"), "name")]
+    rows: list[list[Value]] = [[name, str(output), called] for name, output, called in pairs]
     limit = min(MAPPING_ROWS, medium.table_rows)
     return make_table(say("Classes and outputs, matched {how}", how=mapping.how), columns, rows, limit, "data.mapping")
 

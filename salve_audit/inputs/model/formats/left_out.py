@@ -18,7 +18,7 @@ import torch
 
 from salve_audit.errors import CheckpointError
 from salve_audit.inputs.model.formats.opcodes import list_globals
-from salve_audit.inputs.model.formats.remains import restore_arrays
+from salve_audit.inputs.model.formats.remains import is_read, restore_arrays
 from salve_audit.inputs.model.formats.sniff import FileKind
 
 # a file that names one of these is no accident: it is refused, although nothing of it would be run
@@ -121,7 +121,7 @@ def load_around_objects(file: Path, kind: FileKind) -> tuple[Any, tuple[str, ...
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on sources of classes, which old files have with them
         content = torch.load(file, map_location="cpu", pickle_module=reader, weights_only=False)
-    return restore_arrays(content), tuple(left_out)
+    return restore_arrays(content), tuple(name for name in left_out if not is_read(name))
 
 
 def _make_unpickler(left_out: dict[str, type[LeftOut]]) -> type:

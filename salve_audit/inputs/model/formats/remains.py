@@ -1,4 +1,4 @@
-"""Arrays of numpy in a file that was read around its objects: their bytes are all there, and become plain lists."""
+"""Arrays of numpy and configurations of OmegaConf in a file that was read around its objects, as plain values."""
 
 from __future__ import annotations
 
@@ -12,11 +12,20 @@ import numpy as np
 DTYPE = re.compile(r"[<>|=]?([biufUS]\d{1,5}|O8?)")
 MOST, DEEPEST = 100_000, 8
 ARRAY, SCALAR = "._reconstruct", "multiarray.scalar"
+CONFIGURATION = "omegaconf."
+READ = (CONFIGURATION, "typing.", "numpy.ndarray", "numpy.dtype")
+TYPES = tuple(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("list", "int", "long", "str"))
+CONTENT, NODE = "_content", "_val"  # of a dictionary or a list of OmegaConf, and of a value in it
 
 
 def restore_arrays(value: Any) -> Any:
-    """`value` with arrays and numbers of numpy as lists, numbers and texts; all else as it is."""
+    """`value` with arrays and numbers of numpy and nodes of OmegaConf as plain values; all else as it is."""
     return _restore(value, 0, {})
+
+
+def is_read(name: str) -> bool:
+    """True for a class or function of what `restore_arrays` reads."""
+    return name.startswith(READ) or name.endswith((ARRAY, SCALAR)) or name in TYPES
 
 
 def _restore(value: Any, depth: int, memo: dict[int, Any]) -> Any:
@@ -48,6 +57,9 @@ def _restore_object(value: Any, depth: int, memo: dict[int, Any]) -> Any:
         dtype, data = value.arguments
         restored = _read_array((), dtype, data, False)
         return value if restored is None else restored
+    if value.name.startswith(CONFIGURATION):
+        held = next((value.attributes[name] for name in (CONTENT, NODE) if name in value.attributes), value)
+        return value if held is value else _restore(held, depth if type(held) in (dict, list) else depth + 1, memo)
     if isinstance(value.attributes, Mapping):
         value.attributes = {key: _restore(item, depth + 1, memo) for key, item in value.attributes.items()}
     return value
