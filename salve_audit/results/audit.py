@@ -15,7 +15,7 @@ from salve_audit.results.consistency import check_consistency
 from salve_audit.results.data_check import DataCheck
 from salve_audit.results.deep import DeepComparison
 from salve_audit.results.demo import DemoTruth
-from salve_audit.results.digest import seal
+from salve_audit.results.digest import join_flat, seal
 from salve_audit.results.evidence import Concept, EvidenceInfo
 from salve_audit.results.features import FeatureInfo
 from salve_audit.results.methods import InterventionResult, MethodSpread, MethodSummary
@@ -27,6 +27,8 @@ from salve_audit.results.suppression import Suppression
 from salve_audit.results.upgrade import SCHEMA_VERSION, upgrade
 from salve_audit.results.verdict import Verdict
 from salve_audit.results.view import ResultView, attach
+
+MANY_CLASSES = 200  # beyond which audit.json is written with care for its size
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,7 +87,8 @@ class AuditResult(ResultView):
 
     def to_json(self) -> str:
         """The text of audit.json: sorted keys, finite numbers, a digest over them, a newline at the end."""
-        return seal(to_dict(self))
+        text = seal(to_dict(self))
+        return text if len(self.classes) <= MANY_CLASSES else join_flat(text)
 
 
 def parse_audit(text: str, source: str = "audit.json") -> AuditResult:
