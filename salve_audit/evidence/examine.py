@@ -60,7 +60,7 @@ from salve_audit.spatial.layers import SpatialLayer
 POOLED = 24  # images of all classes, which say how alike cells are by chance
 NARROW = 0.25  # 95 % interval of a class's share: no more images are searched
 SEARCHED = 0.5  # of the time, at most, by when the search ends
-COMPARED = 0.8  # by when no more global factors are begun: insertions and concepts take the rest
+COMPARED = 0.75  # by when no more global factors are begun: insertions and concepts take the rest
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from salve_audit.inputs.model.exact import exact_convolutions
 from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.spatial.layers import SpatialLayer
 
-BATCH, BATCH_PIXELS = 100, 2**18  # images at once, and pixels of theirs: a backward pass keeps every layer's output
+BATCH, BATCH_PIXELS = 100, 3 * 2**16  # images at once, and pixels of theirs: a backward pass keeps every layer's output
 ON_GPU = 4  # times the pixels, which a processor would not be faster with
 
 T = TypeVar("T")

@@ -59,7 +59,7 @@ METHOD = (
 )
 TRACED = 4  # images that layers are found on
 PER_ROUND = (10, 20, 30, 40)  # images of a class: a few of every one first; below 30 it is thin
-PROJECTED, REMOVED = 0.88, 0.96  # of the time, by when no more concepts are fitted, or removed inside the network
+PROJECTED, REMOVED = 0.83, 0.9  # of the time, by when no more concepts are fitted, or removed inside the network
 CONTROLS, MOST_CONTROLS = 16, 256  # images of every other class beside classes that are examined again, and of all
 
 

@@ -33,7 +33,7 @@ from salve_audit.spatial.layers import SpatialLayer, TraceLayers
 from salve_audit.spatial.map_layers import last_spatial_layer, middle_spatial_layer
 
 log = logging.getLogger(__name__)
-BATCH, BATCH_PIXELS = 32, 2**18  # images in one pass of a stream, and how many pixels they may have together
+BATCH, BATCH_PIXELS = 32, 3 * 2**16  # images in one pass of a stream, and how many pixels they may have together
 TRIED = 4  # images that a layer is verified on
 CHANGED = "changed since its activations were computed"
 CHANGED_BY = 0.1  # relative distance of its activations; rounding to bfloat16 stays well below
