@@ -24,7 +24,8 @@ Protocol, fixed before the first run:
 * **Classes**: Spearman over the classes of the network of the class's median α̂, and of the share of its images that
   flip without their strongest region, with the class's mean outcome. corruption_kinds.py pools more networks.
 
-Seeded; what is measured is kept in the folder, so that a second call goes on; prints what it cost.
+Seeded; what is measured is kept in the folder, so that a second call goes on; prints what it cost and
+writes corruptions.svg there.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ import numpy as np
 import torch
 from association import associate, judge, pool
 from corrupted import LEVELS, count_survived
+from interval_plot import Row, draw_intervals
 from right_images import BATCH, Sample, choose_sample, measure_thresholds
 from scipy import stats
 
@@ -98,8 +100,9 @@ def measure_reliance(classifier: Classifier, sample: Sample) -> np.ndarray:
 
 def print_table(
     predictors: Mapping[str, np.ndarray], outcomes: Mapping[str, np.ndarray], given: np.ndarray, labels: np.ndarray
-) -> None:
-    """Every predictor, (1 + nulls, n), with every outcome."""
+) -> dict[str, list[Row]]:
+    """Every predictor, (1 + nulls, n), with every outcome; the partial correlations are given back for the plot."""
+    drawn: dict[str, list[Row]] = {}
     print("\n| predictor | outcome | Spearman | nulls | partial | nulls | verdict |\n|---|---|---|---|---|---|---|")
     for (predictor, x), (outcome, y) in itertools.product(predictors.items(), outcomes.items()):
         level, cells = 0.95 if outcome == "all" else 1 - 0.05 / len(LEVELS), []
@@ -110,6 +113,8 @@ def print_table(
         _, *tight = associate(x[0], y, given, labels, 0.9)
         verdict = judge(value, (low, high), (tight[0], tight[1]), nulls)
         print(f"| {predictor} | {outcome} | {cells[0]} | {cells[1]} | {verdict} |")
+        drawn.setdefault(predictor, []).append(Row(outcome, value, low, high, (min(nulls), max(nulls))))
+    return drawn
 
 
 def print_classes(thresholds: np.ndarray, reliance: np.ndarray, survived: np.ndarray, labels: np.ndarray) -> None:
@@ -170,7 +175,9 @@ def main() -> None:
     labels, outcomes = sample.labels.numpy(), {"all": np.mean(list(each.values()), axis=0), **each}
     for name, values in each.items():
         print(f"{name}: levels survived, by class {[round(float(values[labels == k].mean()), 1) for k in classes]}")
-    print_table({"α̂": thresholds, "image reliance": reliance}, outcomes, given, labels)
+    drawn = print_table({"α̂": thresholds, "image reliance": reliance}, outcomes, given, labels)
+    title = "Corruptions survived: rank correlation beyond margin, confidence, norm; grey: nulls"
+    (out / "corruptions.svg").write_text(draw_intervals(title, drawn, (-0.3, 0.3)))
     print_classes(thresholds[0], reliance[0], outcomes["all"], labels)
     print(f"{time.process_time() - began:.0f} s of CPU in this call")
 

@@ -1,6 +1,6 @@
 """Do edits repair a class that depends on a shortcut? Edits of concepts, of the head, and training again, side by side.
 
-    python benchmarks/repair.py [--seeds 4] [--out FOLDER]
+    python benchmarks/repair.py [--seeds 4] [--out FOLDER] [--table]
 
 Protocol, fixed before the first run:
 
@@ -19,7 +19,8 @@ Protocol, fixed before the first run:
   difference of the worst group to nothing. A repair works where that difference leaves out zero, and it costs others
   where theirs falls by more than .02.
 
-Seeded; every network's scores are kept in the folder, so that a second call goes on; prints what it cost.
+Seeded; every network's scores are kept in the folder, so that a second call goes on; prints what it cost
+and writes repair.svg there.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from gate import audit_config
+from interval_plot import Row, draw_intervals
 from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).parent / "evidence"))
@@ -213,12 +215,14 @@ def measure(shortcut: Shortcut, seed: int, place: Path) -> dict[str, dict[str, f
     return scores
 
 
-def measure_all(out: Path, n_seeds: int) -> Iterator[tuple[str, dict[str, dict[str, float]]]]:
+def measure_all(out: Path, n_seeds: int, is_measuring: bool) -> Iterator[tuple[str, dict[str, dict[str, float]]]]:
     """Scores of every network, from their files where they are there."""
     for seed in range(n_seeds):
         for shortcut in shortcuts():
             place = out / f"{shortcut.world.name}-{seed}"
             path = place.with_suffix(".json")
+            if not path.is_file() and not is_measuring:
+                continue
             if not path.is_file():
                 shutil.rmtree(place, ignore_errors=True)  # what an interrupted run left
                 place.mkdir(parents=True)
@@ -228,30 +232,43 @@ def measure_all(out: Path, n_seeds: int) -> Iterator[tuple[str, dict[str, dict[s
             yield place.name, json.loads(path.read_text())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--out", type=Path, default=Path("runs/repair"))
-    options = parser.parse_args()
-    with one_thread():
-        every = dict(measure_all(options.out, options.seeds))
-    for name, scores in every.items():
-        print(f"{name}: {' '.join(f'{key} {value:.2f}' for key, value in scores[NOTHING].items())}")
-    used = [scores for scores in every.values() if scores[NOTHING]["reliance"] >= LEAST_DROP]
-    print(f"\n{len(used)} of {len(every)} networks depend on their shortcut")
+def print_table(used: Sequence[dict[str, dict[str, float]]]) -> dict[str, list[Row]]:
+    """Every repair over these networks; reliance and worst group are given back for the plot."""
     columns = ("reliance", *GROUPS, "worst")
     print(f"\n| repair | {' | '.join(columns)} | worst less nothing | refused |\n|---|{'---|' * (len(columns) + 2)}")
     draws = np.random.default_rng(0).integers(len(used), size=(N_DRAWS, len(used)))
 
-    def describe(values: np.ndarray) -> str:
+    def summarise(label: str, values: np.ndarray) -> Row:
         low, high = np.percentile(values[draws].mean(1), [2.5, 97.5])
-        return f"{values.mean():.2f} [{low:.2f}, {high:.2f}]"
+        return Row(label, float(values.mean()), float(low), float(high))
 
+    drawn: dict[str, list[Row]] = {"reliance": [], "worst group, less nothing": []}
     for name in used[0]:
-        cells = [describe(np.array([scores[name][column] for scores in used])) for column in columns]
-        gain = np.array([scores[name]["worst"] - scores[NOTHING]["worst"] for scores in used])
+        rows = [summarise(name, np.array([scores[name][column] for scores in used])) for column in columns]
+        rows.append(summarise(name, np.array([scores[name]["worst"] - scores[NOTHING]["worst"] for scores in used])))
         refused = sum(int(scores[name].get("refused", 0)) for scores in used)
-        print(f"| {name} | {' | '.join(cells)} | {describe(gain)} | {refused} |")
+        cells = " | ".join(f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in rows)
+        print(f"| {name} | {cells} | {refused} |")
+        for group, row in zip(drawn, (rows[0], rows[-1]), strict=True):
+            drawn[group].append(row)
+    return drawn
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--out", type=Path, default=Path("runs/repair"))
+    parser.add_argument("--table", action="store_true", help="measure no network")
+    options = parser.parse_args()
+    with one_thread():
+        every = dict(measure_all(options.out, options.seeds, not options.table))
+    for name, scores in every.items():
+        print(f"{name}: {' '.join(f'{key} {value:.2f}' for key, value in scores[NOTHING].items())}")
+    used = [scores for scores in every.values() if scores[NOTHING]["reliance"] >= LEAST_DROP]
+    print(f"\n{len(used)} of {len(every)} networks depend on their shortcut")
+    groups = print_table(used)
+    title = "Repairs of a shortcut: means over networks, 95 % intervals"
+    (options.out / "repair.svg").write_text(draw_intervals(title, groups, (-0.4, 1)))
     print(f"\n{sum(scores[NOTHING]['seconds'] for scores in every.values()) / 60:.0f} minutes of one core in all")
 
 

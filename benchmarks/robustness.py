@@ -20,7 +20,8 @@ Protocol, fixed before the first run:
 * **Verdict** for each norm: the partial correlation is *absent* where its 90 % interval lies within ±0.1 (two one-sided
   tests at 5 %), *there* where its 95 % interval leaves out zero and it is beyond all nulls, else *not decided*.
 
-Seeded; attacks are kept in the folder, so that a second call goes on; prints what it cost.
+Seeded; attacks are kept in the folder, so that a second call goes on; prints what it cost and
+writes robustness.svg there.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from association import associate, judge
+from interval_plot import Row, draw_intervals
 from right_images import BATCH, Sample, choose_sample, measure_thresholds
 from torch import Tensor, nn
 
@@ -126,17 +128,20 @@ def main() -> None:
     largest = attack("fmn-linf", math.inf, functools.partial(fmn, math.inf, options.steps))
     some = torch.from_numpy(rng.permutation(len(sample.labels))[:100])
     few = Sample(sample.model, sample.pixels[some], sample.labels[some])
+    groups = {}
     for name, order, found in (("l2", 2.0, euclidean), ("linf", math.inf, largest)):
         path, longer_run = options.out / f"check-{name}.npy", functools.partial(fmn, order, 4 * options.steps)
         ratio = np.median(attack_all(few, path, longer_run, order) / found[some.numpy()])
         print(f"{name}: median {np.median(found):.4f}; with four times the steps {ratio:.3f} of it")
-        report(name, found, thresholds, given, sample.labels.numpy())
+        groups[name] = report(name, found, thresholds, given, sample.labels.numpy())
+    title = "Flip threshold and smallest perturbation: rank correlation, grey: permuted couplings"
+    (options.out / "robustness.svg").write_text(draw_intervals(title, groups, (-0.2, 1)))
     print(f"{time.process_time() - began:.0f} s of CPU in this call")
 
 
-def report(name: str, found: np.ndarray, thresholds: np.ndarray, given: np.ndarray, labels: np.ndarray) -> None:
+def report(name: str, found: np.ndarray, thresholds: np.ndarray, given: np.ndarray, labels: np.ndarray) -> list[Row]:
     """Print both correlations of (1 + nulls, n) thresholds with the norms that were found, and the verdict."""
-    rows = np.isfinite(found)
+    rows, drawn = np.isfinite(found), []
 
     def over_classes(values: np.ndarray, control: np.ndarray | None, level: float) -> tuple[float, float, float]:
         return associate(values[rows], found[rows], None if control is None else control[rows], labels[rows], level)
@@ -148,9 +153,11 @@ def report(name: str, found: np.ndarray, thresholds: np.ndarray, given: np.ndarr
             f"{name} {words}: {value:.3f} [{low:.3f}, {high:.3f}]; "
             f"permuted couplings {min(beside):.3f} to {max(beside):.3f}"
         )
+        drawn.append(Row(words, value, low, high, (min(beside), max(beside))))
     _, *tight = over_classes(thresholds[0], given, 0.90)
     said = judge(value, (low, high), (tight[0], tight[1]), beside)
     print(f"{name}: beyond the margin the association is {said}")
+    return drawn
 
 
 if __name__ == "__main__":

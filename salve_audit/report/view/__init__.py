@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterable, Mapping
 
+from salve_audit.report.backing import FRONT, back_section, find_evidence_page, list_backings
 from salve_audit.report.conclusions import Conclusions
 from salve_audit.report.labels import address_classes, label_classes
 from salve_audit.report.language import say
@@ -58,6 +60,9 @@ def build_view(result: AuditResult, medium: Medium = HTML, rendering: Rendering 
         build_index(conclusions, names, medium),
     ]
     banner = front.banner
+    sections = _back(result, main)
+    with_appendix = medium.name == "html" or rendering.extent == "full"
+    appendix = _back(result, _appendix(conclusions, medium) if with_appendix else ())
     return ReportView(
         title=f"{say('Audit report')}: {result.model.name}",
         model=result.model.name,
@@ -71,16 +76,25 @@ def build_view(result: AuditResult, medium: Medium = HTML, rendering: Rendering 
         paper=rendering.paper,
         language=rendering.language,
         front=front,
-        sections=tuple(section for section in main if section is not None),
-        appendix=_appendix(conclusions, medium) if medium.name == "html" or rendering.extent == "full" else (),
+        sections=sections,
+        appendix=appendix,
+        front_backings=back_section(result, FRONT),
+        backings=list_backings(result, (section.anchor for section in (*sections, *appendix))),
         names=names,
+        evidence_page=find_evidence_page(),
     )
 
 
-def _appendix(conclusions: Conclusions, medium: Medium) -> tuple[Section, ...]:
+def _back(result: AuditResult, sections: Iterable[Section | None]) -> tuple[Section, ...]:
+    """The sections that there are, each with what stands behind its sentences."""
+    there = [section for section in sections if section is not None]
+    return tuple(dataclasses.replace(each, backings=back_section(result, each.anchor)) for each in there)
+
+
+def _appendix(conclusions: Conclusions, medium: Medium) -> tuple[Section | None, ...]:
     result = conclusions.result
     carded = {each.concept.index for each in choose_carded(conclusions, medium) if each.concept is not None}
-    sections: list[Section | None] = [
+    return (
         build_concepts(result, medium, carded),
         build_seeing(result, medium),
         build_map(result, medium),
@@ -91,8 +105,7 @@ def _appendix(conclusions: Conclusions, medium: Medium) -> tuple[Section, ...]:
         build_seeds(result, medium),
         build_demo(result, result.demo, medium) if result.demo is not None else None,
         build_method(result),
-    ]
-    return tuple(section for section in sections if section is not None)
+    )
 
 
 def _name_classes(result: AuditResult, labels: Mapping[str, str]) -> dict[str, ClassName]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from salve_audit.report.backing import Backing
 from salve_audit.report.charts.svg import Drawing
 from salve_audit.report.sentences import Tick
 from salve_audit.report.tables import Shown, Table
@@ -70,12 +71,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """A numbered section; `parts` is what its template prints."""
+    """A numbered section; `parts` is what its template prints, `backings` what stands behind its sentences."""
 
     anchor: str
     heading: str
     template: str
     parts: Mapping[str, Any] = field(default_factory=dict)
+    backings: tuple[Backing, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -193,4 +195,7 @@ class ReportView:
     front: Front
     sections: tuple[Section, ...]
     appendix: tuple[Section, ...]
+    front_backings: tuple[Backing, ...]
+    backings: tuple[Backing, ...]  # of the first page and all sections
     names: Mapping[str, ClassName]
+    evidence_page: str  # address; "": not known

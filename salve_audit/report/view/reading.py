@@ -57,7 +57,7 @@ def _limits(conclusions: Conclusions) -> list[str]:
         "A class that depends on one thing may depend on the right one: the network alone can't tell an object from a "
         "shortcut. A person has to look.",
         "“Not found” is not “absent”: only regions and the factors that were tried can be found.",
-        "Intervals are over images. On networks with known truth, image reliance is off by about 0.1 on average, and "
+        "Intervals are over images. On networks with known truth, image reliance is off by about 0.2 on average, and "
         "by more for some classes.",
         "Filling a thing in is not the same as its never having been there.",
         "A small α̂ is no proof of a shortcut, and a large one none of robustness.",
