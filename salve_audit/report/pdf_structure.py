@@ -13,9 +13,12 @@ Element = dict[str, Any]
 
 def finish_structure(_: Any, pdf: Any) -> None:
     """Complete the structure tree of a PDF that WeasyPrint (pydyf) is about to write."""
+    import pydyf
+
     elements = {each.reference: each for each in pdf.objects if _is_element(each)}
     for element in elements.values():
         if element["S"] == "/TH":
+            element.setdefault("A", pydyf.Dictionary({"O": "/Table"}))  # older WeasyPrint gives none
             element["A"]["Scope"] = "/Column" if _is_below(element, "/THead", elements) else "/Row"
         if element["S"] == "/L" and _is_contents(element, elements):
             _mark_contents(element, elements)
