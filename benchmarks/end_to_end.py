@@ -81,9 +81,9 @@ class WatchedReporter(Reporter):
         self.memory = memory
 
     @contextmanager
-    def stage(self, name: str, purpose: str = "") -> Iterator[StageTime]:
+    def stage(self, name: str, purpose: str = "", from_cache: bool = False) -> Iterator[StageTime]:
         self.memory.stage = name
-        with super().stage(name, purpose) as time:
+        with super().stage(name, purpose, from_cache) as time:
             yield time
 
 

@@ -315,7 +315,7 @@ class AuditConfig:
             metavar="SECONDS",
             least=1,
         ),
-    ] = 300
+    ] = 240
     fail_under: Annotated[
         float | None,
         Option("Exit 1 when the interval of a class's alpha_hat flip median lies below X.", LIMITS, metavar="X"),

@@ -6,9 +6,10 @@
     def test_no_class_is_fragile(salve_check): ...
 
 With ``audit="salve-report"`` a saved audit is judged. With a model the audit is made while tests are collected, and
-kept in pytest's cache until the model, the data or an option changes. What cannot be trusted fails; violations fail;
-exempt, skipped and thin checks are skipped; warnings are printed with the test. Other arguments of the mark are options
-of the audit, and ``baseline`` and the limits are those of the gate.
+kept in pytest's cache until the model, the data or an option changes; of several workers one makes it, and the others
+wait. What cannot be trusted fails; violations fail; exempt, skipped and thin checks are skipped; warnings are printed
+with the test. ``baseline`` and limits (``max_image_reliance=0.5``) are those of the gate, other arguments of the mark
+are options of the audit.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ from typing import Any
 
 import pytest
 
+WAIT_S = 0.2
 MARK, ARGUMENT = "salve_audit", "salve_check"
 _GATE = ("audit", "policy", "baseline", "allow_mismatch", "fail_under", "fail_under_redundancy", "fail_over_reliance")
 
@@ -99,8 +102,9 @@ def _from_root(value: Any, config: pytest.Config) -> Any:
 def _judge(options: dict[str, Any], config: pytest.Config) -> list[Check]:
     from salve_audit.gate.notebook import judge_for_people
     from salve_audit.gate.output.words import describe, key_of, name_of
+    from salve_audit.gate.rules import KINDS
 
-    gate = {name: options.pop(name) for name in _GATE if name in options}
+    gate = {name: options.pop(name) for name in (*_GATE, *KINDS) if name in options}
     audit = gate.pop("audit", None)
     for name in ("policy", "baseline"):
         if isinstance(gate.get(name), str):
@@ -125,14 +129,33 @@ def _make_audit(options: Mapping[str, Any], gate: Mapping[str, Any], config: pyt
         raise pytest.UsageError(f"{MARK} needs audit=..., or model=... and data=...")
     placed = {**options, **{name: config.rootpath / options[name] for name in ("model", "data") if options.get(name)}}
     folder = _cache_dir(config) / _key(placed, gate)
-    if (folder / "audit.json").is_file():
-        return folder
-    with _scratch(folder.parent) as place:
-        needs = {name: gate[name] for name in ("policy", "baseline") if name in gate}
-        run_audit(AuditConfig(out=place / "audit", **{"format": ("html", "json"), **placed, **needs}))
-        with contextlib.suppress(OSError):  # another worker was faster, with the same audit
-            (place / "audit").rename(folder)
+    with _turn_of(folder):
+        if (folder / "audit.json").is_file():
+            return folder
+        with _scratch(folder.parent) as place:
+            needs = {name: gate[name] for name in ("policy", "baseline") if name in gate}
+            run_audit(AuditConfig(out=place / "audit", **{"format": ("html", "json"), **placed, **needs}))
+            with contextlib.suppress(OSError):  # another worker was faster, with the same audit
+                (place / "audit").rename(folder)
     return folder
+
+
+@contextlib.contextmanager
+def _turn_of(folder: Path) -> Iterator[None]:
+    """One worker at a time makes an audit (pytest-xdist): the others wait for it; without locks each makes its own."""
+    from salve_audit.activations.lock import can_lock, take_lock
+
+    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder.with_name(f"{folder.name}.lock")
+    if (folder / "audit.json").is_file() or not can_lock(folder.parent):
+        yield
+        return
+    while (lock := take_lock(path)) is None:  # it ends with its owner, however that ends
+        time.sleep(WAIT_S)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _cache_dir(config: pytest.Config) -> Path:

@@ -22,12 +22,14 @@ R = TypeVar("R")
 class TaskMap(Protocol):
     """Runs tasks."""
 
-    def __call__(self, work: Callable[[S, T], R], shared: S, loads: Iterable[Callable[[], T]]) -> list[R]:
-        """``work(shared, load())`` of every load, in their order; each on one thread."""
+    def __call__(
+        self, work: Callable[[S, T], R], shared: S, loads: Iterable[Callable[[], T]], device: str = "cpu"
+    ) -> list[R]:
+        """``work(shared, load())`` of every load, in their order; each on one thread, and a GPU if `device` is cuda."""
 
 
-def map_threads(work: Callable[[S, T], R], shared: S, loads: Iterable[Callable[[], T]]) -> list[R]:
-    """The tasks on threads that share the cores, so each keeps to one for its products."""
+def map_threads(work: Callable[[S, T], R], shared: S, loads: Iterable[Callable[[], T]], device: str = "cpu") -> list[R]:
+    """The tasks on threads that share the cores, so each keeps to one for its products; and the GPU, if they use it."""
     from threadpoolctl import threadpool_limits
 
     n_threads = min(MAX_THREADS, os.cpu_count() or 1)

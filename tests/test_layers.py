@@ -43,7 +43,7 @@ ABOVE = {
     "export": {"audit", "gate", "report", "results"},
     "live": {*STAGES, "audit", "config", "edit", "explain", "options"} - {"compare", "gate", "report", "stress"},
     "demo": {"audit", "config", "results"},
-    "pytest_plugin": {"audit", "config", "gate"},
+    "pytest_plugin": {"activations", "audit", "config", "gate"},  # of activations the lock alone, see below
     "cli": {*STAGES, "audit", "config", "demo", "edit", "explain", "export", "options", "settings"},
 }
 NAMES_ONLY = {
@@ -51,6 +51,7 @@ NAMES_ONLY = {
     | {"salve_audit.interventions.registry", "salve_audit.sae.variant_names"},
     "data_check": {"salve_audit.activations.spread"},
     "gate": {"salve_audit.inputs.digest", "salve_audit.interventions.registry"},
+    "pytest_plugin": {"salve_audit.activations.lock"},
     "report": {"salve_audit.interventions.registry"},
 }
 

@@ -15,7 +15,7 @@ from salve_audit.evidence.probe import hard_margin
 from salve_audit.evidence.regions import attribute, fill_regions, to_grid, to_pixels
 from salve_audit.evidence.search import SearchSettings, find_evidence
 from salve_audit.inputs.model.head.linear import LinearHead
-from salve_audit.reliance.margins import find_margin_events, sort_coupling
+from salve_audit.reliance.margins import find_margin_events, list_rivals, sort_coupling
 from salve_audit.sae.settings import SaeSettings
 from salve_audit.sae.stage import train_sae
 
@@ -55,7 +55,7 @@ def measure_head(case: Case) -> Measured:
         latent = int(np.abs(codes[rows].mean(0)).argmax())
         coupling = sort_coupling(np.abs(dictionary[latent]))
         weight, bias = head.weight.astype(np.float64), head.bias.astype(np.float64)
-        flip = find_margin_events(acts[rows].astype(np.float64), weight, bias, coupling, k).flip
+        flip = find_margin_events(acts[rows].astype(np.float64), list_rivals(weight, bias, k), coupling).flip
         flip = np.nan_to_num(flip, nan=0.0, posinf=1e6)
         reliance[k], sample[rows] = -np.median(flip), -flip
     return Measured(reliance, sample, len(case.labels))

@@ -20,5 +20,8 @@ class Pool(Protocol):
 class OpenActors(Protocol):
     """Starts processes."""
 
-    def __call__(self, kind: type, shared: tuple[Any, ...]) -> AbstractContextManager[Pool]:
-        """Objects ``kind(*shared)``, each in a process, while the block runs; the first of `shared` is the network."""
+    def __call__(self, kind: type, shared: tuple[Any, ...], device: str = "cpu") -> AbstractContextManager[Pool]:
+        """Objects ``kind(*shared)``, each in a process, while the block runs; the first of `shared` is the network.
+
+        `device` is cpu, or cuda: then each has a GPU.
+        """

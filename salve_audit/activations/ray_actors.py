@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from salve_audit.activations.actors import Pool
-from salve_audit.activations.ray_cluster import connected
+from salve_audit.activations.ray_cluster import connected, count_places
 from salve_audit.activations.ray_engine import put_network
 from salve_audit.activations.ray_pool import ActorPool
 from salve_audit.errors import UsageError
@@ -17,7 +17,7 @@ from salve_audit.inputs.reasons import summarise_error
 
 @dataclass(frozen=True)
 class RayActors:
-    """`OpenActors` of a cluster: one for each processor.
+    """`OpenActors` of a cluster: one for each processor, or each GPU.
 
     Attributes:
         address: as `RayEngine` has it.
@@ -26,16 +26,16 @@ class RayActors:
     address: str | None = None
 
     @contextmanager
-    def __call__(self, kind: type, shared: tuple[Any, ...]) -> Iterator[Pool]:
+    def __call__(self, kind: type, shared: tuple[Any, ...], device: str = "cpu") -> Iterator[Pool]:
         """The actors, ended with the block.
 
         Raises:
-            UsageError: Ray is not installed, or no cluster is found.
+            UsageError: Ray is not installed, no cluster is found, or it has no GPU.
             CheckpointError: the network cannot be sent.
         """
         with connected(self.address) as ray:
-            given = put_network(ray, *shared)
-            actor, n = ray.remote(num_cpus=1)(kind), max(1, int(ray.cluster_resources().get("CPU", 1)))
+            n, options = count_places(ray, device)
+            given, actor = put_network(ray, *shared), ray.remote(**options)(kind)
             pool = ActorPool(ray, lambda: actor.remote(*given), n)
             try:
                 yield _Shown(ray, pool)

@@ -24,6 +24,19 @@ def import_ray() -> Any:
         raise UsageError("--engine ray", "Ray is not installed", hint="pip install 'salve-audit[ray]'") from error
 
 
+def count_places(ray: Any, device: str) -> tuple[int, dict[str, int]]:
+    """How many processes the cluster has room for at once on a device, cpu or cuda, and what each of them asks for.
+
+    Raises:
+        UsageError: the cluster has no such processor.
+    """
+    kind = "GPU" if device == "cuda" else "CPU"
+    n = int(ray.cluster_resources().get(kind, 0))
+    if n < 1:
+        raise UsageError("--engine ray", f"the cluster has no {kind}", hint="--device cpu" if kind == "GPU" else None)
+    return n, {"num_cpus": 1, "num_gpus": int(kind == "GPU")}
+
+
 @contextmanager
 def connected(address: str | None) -> Iterator[Any]:
     """Ray, on a connection that is there already, to the cluster at `address`, or to one started and stopped here.

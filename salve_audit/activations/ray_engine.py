@@ -21,10 +21,10 @@ import torch
 from salve_audit import errors
 from salve_audit.activations.backbone import Acts, PassSettings, compute_batch, watching_inputs
 from salve_audit.activations.images import Batch, ImageDataset, read_batch
-from salve_audit.activations.ray_cluster import connected
+from salve_audit.activations.ray_cluster import connected, count_places
 from salve_audit.activations.ray_pool import ActorPool
 from salve_audit.activations.streams import copy_for_streams
-from salve_audit.errors import CheckpointError, SalveError, UsageError
+from salve_audit.errors import CheckpointError, SalveError
 from salve_audit.inputs.data.imageset import ImageSet
 from salve_audit.inputs.data.sources.source import ImageSource
 from salve_audit.inputs.model.classifier import Classifier
@@ -100,11 +100,7 @@ def _cut(paths: Sequence[str], size: int) -> Iterator[Task]:
 def _open_pool(
     ray: Any, classifier: Classifier, source: ImageSource, settings: PassSettings, n_workers: int | None
 ) -> ActorPool:
-    kind = "GPU" if settings.device.type == "cuda" else "CPU"
-    there = int(ray.cluster_resources().get(kind, 0))
-    if there < 1:
-        raise UsageError("--engine ray", f"the cluster has no {kind}", hint="--device cpu" if kind == "GPU" else None)
-    options = {"num_cpus": 1, "num_gpus": int(kind == "GPU")}
+    there, options = count_places(ray, settings.device.type)
     plain = replace(settings, advance=None, engine=None)  # neither can be sent
     shared = put_network(ray, classifier, source, plain)
     actor = ray.remote(**options)(Worker)

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from salve_audit.activations.ray_cluster import connected
+from salve_audit.activations.ray_cluster import connected, count_places
 from salve_audit.errors import SalveError, UsageError
 from salve_audit.inputs.reasons import summarise_error
 
-AHEAD = 2  # tasks for each processor that are waiting or under way
+AHEAD = 2  # tasks for each processor or GPU that are waiting or under way
 MOST_TRIES = 4
 
 S = TypeVar("S")
@@ -33,16 +33,19 @@ class RayTasks:
 
     address: str | None = None
 
-    def __call__(self, work: Callable[[S, T], R], shared: S, loads: Iterable[Callable[[], T]]) -> list[R]:
+    def __call__(
+        self, work: Callable[[S, T], R], shared: S, loads: Iterable[Callable[[], T]], device: str = "cpu"
+    ) -> list[R]:
         """``work(shared, load())`` of every load, in their order; `shared` is sent to each machine once.
 
         Raises:
-            UsageError: Ray is not installed, no cluster is found, or a task is lost at every try.
+            UsageError: Ray is not installed, no cluster is found, it has no GPU, or a task is lost at every try.
             SalveError: as the task raises it.
         """
         with connected(self.address) as ray:
-            task = ray.remote(num_cpus=1, max_retries=MOST_TRIES)(run_task)
-            given, n_most = ray.put(shared), AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
+            n_places, options = count_places(ray, device)
+            task = ray.remote(**options, max_retries=MOST_TRIES)(run_task)
+            given, n_most = ray.put(shared), AHEAD * n_places
             pending: deque[Any] = deque()
             results: list[R] = []
             for load in loads:

@@ -35,12 +35,13 @@ from salve_audit.results import (
     Seeing,
     SkippedFile,
 )
+from salve_audit.results.audit import MANY_CLASSES
 from salve_audit.results.verdict import NO_VERDICT
 from salve_audit.stress.stage import StressOutcome
 
 NEAR_ZERO = 0.05
 MAX_NAMED = 5
-MANY_CLASSES, DIGITS = 200, 7
+DIGITS = 7
 
 
 def find_notes(
@@ -189,20 +190,22 @@ def assemble(config: AuditConfig, stages: StageResults) -> AuditResult:
             *stages.comparison.notes,
         ),
     )
-    return result if len(classes) <= MANY_CLASSES else _shortened(result)
+    places = tuple(place for place, note in enumerate(result.notes) if note in stages.subject.distrust)
+    result = dataclasses.replace(result, distrust=places)
+    return result if len(classes) <= MANY_CLASSES else shorten(result)
 
 
-def _shortened(value: Any) -> Any:
+def shorten(value: Any) -> Any:
     """A record with `DIGITS` digits of every number: audit.json grows with the classes, of which there are many."""
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}")
     if isinstance(value, tuple):
-        return tuple(_shortened(item) for item in value)
+        return tuple(shorten(item) for item in value)
     if isinstance(value, Mapping):
-        return {key: _shortened(item) for key, item in value.items()}
+        return {key: shorten(item) for key, item in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         own = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
-        return dataclasses.replace(value, **{name: _shortened(item) for name, item in own.items()})
+        return dataclasses.replace(value, **{name: shorten(item) for name, item in own.items()})
     return value
 
 

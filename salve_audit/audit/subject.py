@@ -79,6 +79,7 @@ class Subject:
         layers: the trace of the classifier's spatial layers, shared by all stages that need them.
         decisions: readings of the model and the data that were chosen between.
         data_key: hash of the images as they were found, before they were matched with outputs; empty for arrays.
+        distrust: those of the notes after which no number of the audit means anything.
     """
 
     activations: Activations
@@ -96,6 +97,7 @@ class Subject:
     layers: LayerMemo = field(default_factory=LayerMemo)
     decisions: tuple[Decision, ...] = ()
     data_key: str = ""
+    distrust: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -173,14 +175,11 @@ def compute_subject(classifier: Classifier, images: ImageSet, running: Running, 
         activations = _extract(classifier, images, running)
         time.from_cache = activations.from_cache
     tell_first(activations, images.classes, classifier.notes, images.mapping)
-    suspicion = (
-        *_warn_enlarged(classifier, images),
-        *_suspect(
-            activations,
-            images.classes,
-            LIVE_REMEDY if classifier.format == LIVE else BY_HAND,
-            matched_by_name=images.matched_by_name,
-        ),
+    suspicion = _suspect(
+        activations,
+        images.classes,
+        LIVE_REMEDY if classifier.format == LIVE else BY_HAND,
+        matched_by_name=images.matched_by_name,
     )
     subject = Subject(
         activations=activations,
@@ -194,8 +193,10 @@ def compute_subject(classifier: Classifier, images: ImageSet, running: Running, 
             *classifier.notes,
             *_say_precision(activations),
             *(str(decision) for decision in decisions if decision.conflict),
+            *_warn_enlarged(classifier, images),
             *suspicion,
         ),
+        distrust=suspicion,
         decisions=decisions,
         mapping=ClassMapping(images.mapping, tuple(ClassPair(name, output) for name, output in images.pairs)),
         attributes=attributes,
@@ -320,6 +321,7 @@ def _from_arrays(path: Path, config: AuditConfig, reporter: Reporter) -> Subject
     )
     tell_first(activations, arrays.classes, arrays.notes)
     remedy = "bring labels and rows of the weight into one order, and check that the weight is (classes, activations)"
+    suspicion = _suspect(activations, arrays.classes, remedy)
     return Subject(
         activations=activations,
         classes=arrays.classes,
@@ -328,7 +330,8 @@ def _from_arrays(path: Path, config: AuditConfig, reporter: Reporter) -> Subject
         data_root=path.name,
         layout=arrays.layout,
         trusted_code=False,
-        notes=(*arrays.notes, *_suspect(activations, arrays.classes, remedy)),
+        notes=(*arrays.notes, *suspicion),
+        distrust=suspicion,
     )
 
 

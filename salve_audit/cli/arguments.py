@@ -72,12 +72,12 @@ def _find_folder_kind(folder: Path) -> str:
 def _find_file_kind(file: Path) -> str | None:
     if file.name == "audit.json":
         return AUDIT
-    from salve_audit.inputs.data.leftovers import looks_like_image  # loads numpy, which the gate does without
+    from salve_audit.inputs.data.leftovers import name_image  # loads numpy, which the gate does without
     from salve_audit.inputs.model.formats.sniff import FileKind, sniff
 
     with file.open("rb") as stream:
         head = stream.read(HEAD_BYTES)
-    if looks_like_image(head):
+    if name_image(head):
         return IMAGE
     if file.suffix.lower() in TABLES:
         return DATA

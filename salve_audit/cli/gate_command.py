@@ -16,13 +16,13 @@ from salve_audit.cli.options import CommaList, SectionedCommand, own_option, sha
 from salve_audit.cli.printing import set_up_logging
 from salve_audit.config import AUDITED, LIMITS, WRITTEN
 from salve_audit.errors import UsageError
+from salve_audit.gate.output.formats import FORMATS, clear_targets, detect_targets, parse_target, write_verdict
 from salve_audit.gate.rules import MISMATCHES, SHORTHANDS
 from salve_audit.results.plain_text import plain
 
 if TYPE_CHECKING:
     from salve_audit.results import AuditResult
 
-FORMAT_NAMES = ("text", "json", "junit", "sarif", "github", "gitlab", "markdown")
 DEFAULT_POLICY = "salve-policy.toml"
 _PATH = click.Path(path_type=Path)
 
@@ -43,7 +43,7 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "formats",
     multiple=True,
     metavar="NAME[=FILE]",
-    help=f"Out of {', '.join(FORMAT_NAMES)}; several times.  [default: text, and what the CI that runs this shows]",
+    help=f"Out of {', '.join(FORMATS)}; several times.  [default: text, and what the CI that runs this shows]",
 )
 @own_option(AUDITED, "--model", type=_PATH, metavar="FILE", help="The audit has to be one of this file, by its hash.")
 @own_option(
@@ -73,7 +73,6 @@ def command(audit: Path, verbose: int, quiet: bool, **options: Any) -> int:
         return _write_policy(audit, options["out"] or Path(DEFAULT_POLICY))
     if options["out"] is not None:
         raise UsageError("--out", "goes with --init", hint="--format NAME=FILE writes the verdict into a file")
-    from salve_audit.gate.output.formats import clear_targets, detect_targets, parse_target, write_verdict
     from salve_audit.gate.run import Request, run_gate
 
     targets = [parse_target(text) for text in options["formats"]] or detect_targets(os.environ)

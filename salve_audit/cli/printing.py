@@ -6,12 +6,17 @@ import datetime
 import json
 import logging
 import sys
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from salve_audit.audit import progress
 from salve_audit.results.plain_text import plain
+
+if TYPE_CHECKING:
+    _TextHandler = logging.StreamHandler[TextIO]
+else:
+    _TextHandler = logging.StreamHandler  # takes no type before Python 3.11
 
 MAX_ROWS = 40
 
@@ -41,7 +46,7 @@ def say_end(kind: str, message: str, hint: str | None = None) -> None:
         click.echo(f"hint: {plain(hint)}", err=True)
 
 
-class _BesideBars(logging.StreamHandler[TextIO]):
+class _BesideBars(_TextHandler):
     """Lines that do not run into a bar that is drawn."""
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -24,11 +24,15 @@ R = TypeVar("R")
 
 
 class ProbeWorker:
-    """A process with a probe of its own, on one thread, as a stream of one process is (`fast_network`)."""
+    """A process with a probe of its own, on one thread, as a stream of one process is (`fast_network`).
+
+    The network is on the device that it came from: what was sent from a GPU arrives on the GPU that the process has.
+    """
 
     def __init__(self, classifier: Classifier, layer: SpatialLayer, head: LinearHead, precision: RunPrecision) -> None:
         torch.set_num_threads(1)
-        (copy,) = copy_for_streams(classifier, torch.device("cpu"), 1)
+        device = next((tensor.device for tensor in classifier.model.parameters()), torch.device("cpu"))
+        (copy,) = copy_for_streams(classifier, device, 1)
         self.stack = ExitStack()
         self.stack.enter_context(exact_convolutions())
         self.probe = self.stack.enter_context(watch_network(copy, layer, head, precision))

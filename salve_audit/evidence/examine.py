@@ -147,10 +147,10 @@ def _open(network: AuditedNetwork) -> Iterator[FastNetwork]:
     """The network's streams in this process, and its copies on a cluster where there is one."""
     asked = network.classifier, network.layer, network.head, network.precision
     with watch_streams(*asked, network.clock, network.parts) as fast:
-        if network.actors is None or network.device.type != "cpu":
+        if network.actors is None:
             yield fast
             return
-        with network.actors(ProbeWorker, asked) as pool:
+        with network.actors(ProbeWorker, asked, network.device.type) as pool:
             yield dataclasses.replace(fast, pool=pool)
 
 

@@ -68,8 +68,8 @@ def find_dependences(result: AuditResult, class_info: ClassReliance) -> tuple[De
 
 
 def _of_concepts(result: AuditResult, class_name: str, reliance: ImageReliance) -> Iterator[Dependence]:
-    for concept in result.concepts:
-        if concept.class_name == class_name and concept.kind == REGION:
+    for concept in result.concepts_by_class.get(class_name, ()):
+        if concept.kind == REGION:
             beyond = is_concept_beyond_chance(concept, reliance)
             for effect in concept.effect:
                 if effect.class_name == class_name:

@@ -71,7 +71,7 @@ def judge_for_people(
     baseline: AuditResult | str | Path | None = None,
     model: str | Path | None = None,
     allow_mismatch: Sequence[str] = (),
-    **limits: float,
+    **limits: Any,
 ) -> GateResult:
     """Judge an audit, saved or in memory.
 
@@ -81,24 +81,32 @@ def judge_for_people(
         baseline: an earlier audit.
         model: a model file that the audit has to be one of.
         allow_mismatch: what audit and baseline need not share.
-        limits: ``fail_under``, ``fail_under_redundancy``, ``fail_over_reliance``; they tighten the policy.
+        limits: rules by their keys in a policy, or by the words of the command line (``fail_under``,
+            ``fail_under_redundancy``, ``fail_over_reliance``); they tighten the policy.
 
     Raises:
         SalveError: audit, policy or a limit is wrong.
 
     >>> import salve_audit
-    >>> salve_audit.gate("salve-report", fail_over_reliance=1.0).exit_code
+    >>> salve_audit.gate("salve-report", max_image_reliance=1.0).exit_code
     0
     """
+    unknown = next((key for key in limits if key not in KINDS and key not in SHORTHANDS), None)
+    if unknown is not None:
+        near = get_close_matches(unknown, [*KINDS, *SHORTHANDS], n=3) or list(KINDS)
+        raise UsageError(unknown, "is no limit", hint=f"nearest: {', '.join(near)}")
+    rules = {key: value for key, value in limits.items() if _is_table(key)}
+    short = {KINDS[key].flag if key in KINDS else key: limits[key] for key in limits if key not in rules}
     file = open_audit(audit)
     request = Request(
         audit=file.path,
-        limits=limits,
+        limits=short,
+        rules=read_policy(rules, "the call").settings,
         baseline=None if baseline is None else open_audit(baseline),
         model=None if model is None else Path(model),
         allow_mismatch=tuple(allow_mismatch),
     )
-    with _keywords({key: key for key in limits}):
+    with _keywords({KINDS[key].flag if key in KINDS else key: key for key in limits}):
         return GateResult(judge_file(file, request, _read(policy)).verdict)
 
 
@@ -133,19 +141,7 @@ def judge(
     >>> salve_audit.judge("salve-report", max_image_reliance=1.0).passed
     True
     """
-    unknown = next((key for key in limits if key not in KINDS and key not in SHORTHANDS), None)
-    if unknown is not None:
-        near = get_close_matches(unknown, [*KINDS, *SHORTHANDS], n=3) or list(KINDS)
-        raise UsageError(unknown, "is no limit", hint=f"nearest: {', '.join(near)}")
-    short = {KINDS[key].flag if key in KINDS else key: value for key, value in limits.items() if not _is_table(key)}
-    tables = {key: value for key, value in limits.items() if _is_table(key)}
-    if tables and policy is not None and not isinstance(policy, Mapping):
-        raise UsageError(next(iter(tables)), f"belongs into the policy file {policy}")
-    if tables:
-        given = policy if isinstance(policy, Mapping) else {}
-        policy = {**given, **tables}
-    with _keywords({KINDS[key].flag: key for key in limits if key in KINDS}):
-        return judge_for_people(audit, policy, baseline=baseline, allow_mismatch=allow_mismatch, **short)
+    return judge_for_people(audit, policy, baseline=baseline, allow_mismatch=allow_mismatch, **limits)
 
 
 @contextmanager

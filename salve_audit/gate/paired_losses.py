@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
 from statistics import NormalDist
@@ -47,18 +48,14 @@ def compare_paired(
     n = pairs.count(class_name)
     if n < LEAST_PAIRED:
         return unjudged(f"{n} images are in both audits, {LEAST_PAIRED} are needed", thin=True, n=n), 1.0
-    rng = np.random.default_rng((seed, classes[1].index, PAIRED.index(name)))
+    values = pairs.correct(class_name) if name == "accuracy" else pairs.flips(class_name)
+    is_unchanged = compared.is_same_network and np.array_equal(*values, equal_nan=True)
     if name == "accuracy":
-        values = pairs.correct(class_name)
-        point, draws = draw_accuracy(*values, rng)
-    else:
-        values = pairs.flips(class_name)
-        point, draws = draw_medians(values, classes, rng)
+        return (replace(UNCHANGED, n=n), 1.0) if is_unchanged else _compare_shares(*values, limit, confidence, seed)
+    point, draws = draw_medians(values, classes, np.random.default_rng((seed, classes[1].index)))
     if not math.isfinite(point):
         return unjudged("a flip median is not reached in one of the audits", thin=True, n=n), 1.0
-    if compared.is_same_network and np.array_equal(*values, equal_nan=True):
-        return replace(UNCHANGED, n=n), 1.0
-    return _summarise(point, draws, limit, confidence, n)
+    return (replace(UNCHANGED, n=n), 1.0) if is_unchanged else _summarise(point, draws, limit, confidence, n)
 
 
 def compare_overall(limit: float, confidence: float, compared: Compared) -> Estimate:
@@ -71,8 +68,7 @@ def compare_overall(limit: float, confidence: float, compared: Compared) -> Esti
     old, new = (np.concatenate(part) for part in zip(*map(pairs.correct, pairs.rows), strict=True))
     if compared.is_same_network and np.array_equal(old, new):
         return replace(UNCHANGED, n=len(old))
-    point, draws = draw_accuracy(old, new, np.random.default_rng(0))
-    return _summarise(point, draws, limit, confidence, len(old))[0]
+    return _compare_shares(old, new, limit, confidence, 0)[0]
 
 
 def pair_lost(
@@ -88,13 +84,13 @@ def pair_lost(
     """
     import numpy as np
 
-    rng, (old, new) = np.random.default_rng(0), lost
-    if np.isin([*old, *new], (0, 1)).all():
-        point, draws = draw_accuracy(old == 0, new == 0, rng)
+    (old, new), confidence = lost, allow_for(confidence, estimate.looks)
+    if all(((part == 0) | (part == 1)).all() for part in lost):
+        paired, p = _compare_shares(old == 0, new == 0, limit, confidence, 0)
     else:  # several draws of one image
-        point = float((new - old).mean())
-        draws = (new - old)[rng.integers(len(old), size=(N_DRAWS, len(old)))].mean(1)
-    paired, p = _summarise(point, draws, limit, allow_for(confidence, estimate.looks), len(old))
+        picks = np.random.default_rng(0).integers(len(old), size=(N_DRAWS, len(old)))
+        drawn = (new - old)[picks].mean(1)
+        paired, p = _summarise(float((new - old).mean()), drawn, limit, confidence, len(old))
     return replace(paired, doubt=estimate.doubt, looks=estimate.looks), min(1.0, estimate.looks * p)
 
 
@@ -109,10 +105,26 @@ def _summarise(point: float, draws: np.ndarray, limit: float, confidence: float,
     return Estimate(point, min(float(low), point), max(float(high), point), n), p
 
 
-def draw_accuracy(old: np.ndarray, new: np.ndarray, rng: np.random.Generator) -> tuple[float, np.ndarray]:
-    """The loss of accuracy, and its bootstrap: what counts of n pairs is how many got worse and how many better."""
-    n = len(old)
+def _compare_shares(
+    old: np.ndarray, new: np.ndarray, limit: float, confidence: float, seed: int
+) -> tuple[Estimate, float]:
+    """The loss of a share of images: what counts of n pairs is how many got worse and how many better."""
     worse, better = int((old & ~new).sum()), int((~old & new).sum())
+    return _summarise_counts(len(old), worse, better, limit, confidence, seed)
+
+
+@functools.lru_cache(maxsize=4096)
+def _summarise_counts(
+    n: int, worse: int, better: int, limit: float, confidence: float, seed: int
+) -> tuple[Estimate, float]:
+    """As `_summarise`; of many classes many have the same counts."""
+    import numpy as np
+
+    return _summarise(*draw_share(n, worse, better, np.random.default_rng(seed)), limit, confidence, n)
+
+
+def draw_share(n: int, worse: int, better: int, rng: np.random.Generator) -> tuple[float, np.ndarray]:
+    """The loss of a share of n images, and its bootstrap."""
     smoothed = [worse + 0.5, better + 0.5, n - worse - better + 0.5]  # a count of 0 in the sample is not 0 for certain
     counts = rng.multinomial(n, [part / sum(smoothed) for part in smoothed], size=N_DRAWS)
     return (worse - better) / n, (counts[:, 0] - counts[:, 1]) / n

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -231,17 +231,35 @@ def tighten(policy: Policy, limits: Mapping[str, float]) -> Policy:
     """
     if not limits:
         return policy
-    given = {SHORTHANDS[name].key: Setting(SHORTHANDS[name], limit) for name, limit in limits.items()}
-    own = {setting.key: setting for setting in policy.settings}
-    merged = [setting for key in {**own, **given} for setting in _stricter(own.get(key), given.get(key))]
+    given = tuple(Setting(SHORTHANDS[name], limit) for name, limit in limits.items())
+    return dataclasses.replace(add_rules(policy, given, "the command line"), table=_table(policy, limits))
+
+
+def add_rules(policy: Policy, given: Sequence[Setting], source: str) -> Policy:
+    """The policy with further rules for every class: of two limits on one measure the stricter holds.
+
+    Args:
+        policy: as in `tighten`.
+        given: the rules.
+        source: of them, in words.
+    """
+    if not given:
+        return policy
+    keys = dict.fromkeys(setting.key for setting in (*policy.settings, *given))
+    merged = [part for key in keys for part in _stricter(_find(policy.settings, key), _find(given, key))]
     overrides = tuple(
-        Override(part.pattern, tuple(new for old in part.settings for new in _stricter(old, given.get(old.key))))
+        Override(part.pattern, tuple(new for old in part.settings for new in _stricter(old, _find(given, old.key))))
         for part in policy.overrides
     )
-    source = f"{policy.source} and the command line" if policy.source else "the command line"
-    return dataclasses.replace(
-        policy, settings=tuple(merged), overrides=overrides, source=source, table=_table(policy, limits)
-    )
+    source = f"{policy.source} and {source}" if policy.source else source
+    return dataclasses.replace(policy, settings=tuple(merged), overrides=overrides, source=source)
+
+
+def _find(settings: Sequence[Setting], key: str) -> Setting | None:
+    """The setting of a key, which for a name may be that of all names."""
+    kind, _, name = key.partition(".")
+    of_all = (dataclasses.replace(part, name=name) for part in settings if part.key == kind)
+    return next((part for part in settings if part.key == key), None) or next(of_all, None)
 
 
 def _table(policy: Policy, limits: Mapping[str, float]) -> dict[str, Any]:

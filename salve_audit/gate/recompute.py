@@ -118,7 +118,7 @@ def _outranks(factor: FactorEffect, reliance: ImageReliance) -> bool:
 
 
 def _check_concept(result: AuditResult, class_name: str, reliance: ImageReliance) -> Iterator[str]:
-    own = {concept.index: concept for concept in result.concepts if concept.class_name == class_name}
+    own = {concept.index: concept for concept in result.concepts_by_class.get(class_name, ())}
     drops = [effect.drop for concept in own.values() for effect in concept.effect if effect.class_name == class_name]
     if reliance.kind in (None, "region") and max(drops, default=0.0) > reliance.reliance + CLOSE:
         yield f"a concept takes {max(drops):.3g}, image reliance is {reliance.reliance:.3g}"

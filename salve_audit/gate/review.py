@@ -160,7 +160,7 @@ def _find_entry(review: Review, result: AuditResult, class_name: str, dependence
     if dependence.concept is None:
         named = [entry for entry in mine if entry.kind in (dependence.kind, dependence.family)]
     else:
-        own = [concept for concept in result.concepts if concept.class_name == class_name]
+        own = result.concepts_by_class.get(class_name, ())
         indices = {entry: {concept.index for concept in match_among(entry, own)} for entry in mine}
         named = [entry for entry in mine if dependence.concept in indices[entry]]
     order = (SHORTCUT, UNCLEAR, ACCEPTED)

@@ -12,13 +12,13 @@ from salve_audit.errors import UsageError
 from salve_audit.gate.audit_file import BROKEN, CHANGED, UNSEALED, AuditFile, check_model, read_audit_file
 from salve_audit.gate.baseline import check_mismatches, compare_with_baseline, describe_unpaired, find_mismatches
 from salve_audit.gate.compared import Compared
-from salve_audit.gate.policy import Policy, tighten
+from salve_audit.gate.policy import Policy, Setting, add_rules, tighten
 from salve_audit.gate.policy_file import load_policy, read_policy
 from salve_audit.gate.recompute import find_contradictions
 from salve_audit.gate.review import Review, load_review
 from salve_audit.gate.rules import DROP, SHORTHANDS, check_limit
 from salve_audit.gate.samples import Samples, samples_of
-from salve_audit.gate.verdict import Given, judge
+from salve_audit.gate.verdict import Given, group_of, judge
 from salve_audit.results import AuditResult, Verdict
 from salve_audit.results.notes import find_distrust
 
@@ -34,6 +34,7 @@ class Request:
         policy: a policy file; None: that of the project, else the one saved with the audit.
         project: a pyproject.toml with a policy, found upwards; None: none was found.
         limits: of the command line, by the names of their options.
+        rules: further ones, which tighten the policy as limits do.
         baseline: an earlier audit; None: the policy's, if it names one.
         model: a model file that the audit has to be one of.
         allow_mismatch: what the audit and its baseline need not share, and ``digest``.
@@ -43,6 +44,7 @@ class Request:
     policy: Path | None = None
     project: Path | None = None
     limits: Mapping[str, float | None] = field(default_factory=dict)
+    rules: tuple[Setting, ...] = ()
     baseline: Path | AuditFile | None = None
     model: Path | None = None
     allow_mismatch: tuple[str, ...] = ()
@@ -80,6 +82,7 @@ def judge_file(file: AuditFile, request: Request, policy: Policy | None = None) 
         UsageError: policy, review or limits are wrong, or there is no policy at all.
         ResultError: the baseline cannot be read.
     """
+    is_saved = policy is None and request.policy is None and request.project is None
     policy = find_policy(request, file, policy)
     if policy.is_empty:
         hint = "name one with --policy FILE, write one with --init, or give a limit such as --fail-under X"
@@ -91,7 +94,17 @@ def judge_file(file: AuditFile, request: Request, policy: Policy | None = None) 
     problems += mismatched
     given = Given(inputs.review, losses, tuple(problems), (*_find_notes(file, policy), *inputs.notes, *unpaired))
     verdict = judge(file.result, policy, given)
-    return Gated(file, policy, verdict)
+    return Gated(file, policy, _with_lines(verdict, file.result.verdict) if is_saved else verdict)
+
+
+def _with_lines(verdict: Verdict, saved: Verdict) -> Verdict:
+    """The verdict with the lines of the policy file that the saved one has, for its table does not hold them."""
+    lines = {(rule.class_name, group_of(rule)): rule.line for rule in saved.rules}
+    rules = (
+        rule if rule.line is not None else dataclasses.replace(rule, line=lines.get((rule.class_name, group_of(rule))))
+        for rule in verdict.rules
+    )
+    return dataclasses.replace(verdict, rules=tuple(rules))
 
 
 @dataclass(frozen=True)
@@ -143,7 +156,7 @@ def _find_baseline_problems(baseline: AuditFile) -> Iterator[str]:
         yield f"the baseline {baseline.path} {CHANGED}"
     for contradiction in find_contradictions(baseline.result):
         yield f"in the baseline, {contradiction}"
-    for note in find_distrust(baseline.result.notes):
+    for note in find_distrust(baseline.result.notes, baseline.result.distrust):
         yield f"the baseline's own warning: {note}"
 
 
@@ -172,6 +185,7 @@ def find_policy(request: Request, file: AuditFile, policy: Policy | None = None)
     named = request.policy or request.project
     if policy is None:
         policy = load_policy(named) if named is not None else saved_policy(file.result)
+    policy = add_rules(policy, request.rules, "the call")
     given = {name: value for name, value in request.limits.items() if value is not None}
     return tighten(policy, {name: check_limit(name, value) for name, value in given.items()})
 

@@ -24,7 +24,7 @@ def find_problems(result: AuditResult, policy: Policy, today: datetime.date) -> 
     return (
         *find_contradictions(result),
         *_find_missing_classes(result, policy),
-        *(f"the audit's own warning: {note}" for note in find_distrust(result.notes)),
+        *(f"the audit's own warning: {note}" for note in find_distrust(result.notes, result.distrust)),
         *_find_skipped(result, policy),
         *_find_weak_autoencoder(result, policy),
         *_find_unreviewable(result, policy),

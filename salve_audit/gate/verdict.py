@@ -194,19 +194,21 @@ class _Judgement:
         Every rule has to judge all of its classes that are not thin, or `min_judged` of them, and at least one; one
         that found a factor too weak to be examined has looked at it.
         """
-        marked = {_group_of(rule): "warn" for rule in rules}
-        rules_of: dict[str, list[str]] = {}  # that say the same
+        marked = {group_of(rule): "warn" for rule in rules}
+        rules_of: dict[str, dict[str, str]] = {}  # by the reason that they share; with how many classes each judged
         for key in marked:
-            own = [rule for rule in rules if _group_of(rule) == key]
+            own = [rule for rule in rules if group_of(rule) == key]
             judged = sum(rule.outcome != "thin" or (rule.class_name, key) in self.screened for rule in own)
             blamed = [rule for rule in own if rule.effect == "unjudged"]
             needed = self._count_needed(len(own), judged + len(blamed))
             if judged >= max(1, needed):
                 continue
             marked[key] = "error"
-            rules_of.setdefault(_say_unjudged(own, judged, max(1, needed)), []).append(own[0].rule)
-        self.problems += [f"{name_some(named, 3, '; ')}: {said}" for said, named in rules_of.items()]
-        return [replace(rule, effect=marked[_group_of(rule)]) if rule.effect == "unjudged" else rule for rule in rules]
+            rules_of.setdefault(_say_reasons(own), {})[own[0].rule] = _say_judged(judged, max(1, needed))
+        for reasons, said in rules_of.items():
+            counts = next(iter(said.values())) if len(set(said.values())) == 1 else "too few classes could be judged"
+            self.problems.append(f"{name_some(list(said), 3, '; ')}: {counts}{reasons}")
+        return [replace(rule, effect=marked[group_of(rule)]) if rule.effect == "unjudged" else rule for rule in rules]
 
     def _count_needed(self, n: int, n_not_thin: int) -> int:
         least = self.policy.min_judged
@@ -324,7 +326,7 @@ def _say_exempt(exemption: Exemption) -> str:
     return f"accepted until {exemption.until}: {exemption.reason}"
 
 
-def _group_of(rule: Rule) -> str:
+def group_of(rule: Rule) -> str:
     """The rules that have to judge enough classes between them: of one key, or all that a review makes."""
     return "review" if rule.key.partition(".")[0] in (SHORTCUT.key, UNREVIEWED.key) else rule.key
 
@@ -356,14 +358,18 @@ def _words_of(rule: Rule) -> str:
     return f"{who} has {value} where the policy asks for {rule.rule} {rule.limit:g}: nothing about it can be trusted"
 
 
-def _say_unjudged(rules: Sequence[Rule], judged: int, needed: int) -> str:
-    """How many classes a rule judged, and the first others with their reasons."""
+def _say_judged(judged: int, needed: int) -> str:
+    if judged == 0:
+        return "no class could be judged"
+    return f"{judged} class{'es' * (judged > 1)} could be judged, {needed} are needed"
+
+
+def _say_reasons(rules: Sequence[Rule]) -> str:
+    """The first classes that a rule did not judge, with their reasons."""
     missing = [rule for rule in rules if rule.outcome == "thin"]
     first = "; ".join(f"{rule.class_name}: {rule.why}" for rule in missing[:3])
     more = f"; and {len(missing) - 3} more" if len(missing) > 3 else ""
-    verb = "no class could be judged" if judged == 0 else f"{judged} classes could be judged, {needed} are needed"
-    reasons = f" ({first}{more})" if missing else f", and the rule concerns {len(rules)}"
-    return f"{verb}{reasons}"
+    return f" ({first}{more})" if missing else f", and the rule concerns {len(rules)}"
 
 
 def _identify(result: AuditResult, dependence: Dependence) -> str:

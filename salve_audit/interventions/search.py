@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 
 from salve_audit.interventions.samples import EditedLogits
 from salve_audit.reliance.crossings import SLACK, Windows, bound_windows, count_wrong
-from salve_audit.reliance.margins import MarginEvents, find_margin_events, sort_coupling
+from salve_audit.reliance.margins import MarginEvents, find_margin_events, list_rivals, sort_coupling
 
 # Relative. A root is where the margin is 0, which float64 may round to either side: strengths lie this far beyond it.
 NUDGE = 1e-9
@@ -35,7 +35,7 @@ def class_events(edited: EditedLogits, class_index: int) -> MarginEvents:
     head, rows = edited.intervention.head(0.0), edited.samples.rows_of(class_index)
     # The edited head has exact zeros where all weights are gone, so no remnant of rounding is left there.
     order = dataclasses.replace(sort_coupling(coupling), remnant=0.0)
-    return find_margin_events(edited.samples.exact(rows), head.weight, head.bias, order, class_index)
+    return find_margin_events(edited.samples.exact(rows), list_rivals(head.weight, head.bias, class_index), order)
 
 
 def find_least_strengths(

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from salve_audit.errors import DataError, OutputError, UsageError
 from salve_audit.inputs.data.imageset import ImageSet, ImageSplit
+from salve_audit.inputs.model.pixel_range import BYTE
 from salve_audit.inputs.reasons import nearest_names
 from salve_audit.inputs.splitting import draw_from_class, split_class
-from salve_audit.live.colours import BYTE, Shown, find_colours, read_moments
+from salve_audit.live.colours import Shown, find_colours, read_moments
 from salve_audit.live.samples import Batch, Given, find_classes, read_batches
 from salve_audit.live.selection import limit_items
 from salve_audit.results.transform import PREPARED, STORED, TransformSpec

@@ -17,6 +17,8 @@ OwnPart = tuple[
     Float[np.ndarray, "n d"], Float[np.ndarray, " d"], int
 ]  # a class's activations, its coupling, its index
 
+NO_SAMPLES = thresholds(np.zeros((0, 1)), np.zeros((1, 1)), None, np.zeros(1), 0)
+
 
 def class_thresholds(
     samples: Samples, coupling: Float[np.ndarray, "k d"], tasks: TaskMap = map_threads
@@ -32,6 +34,8 @@ def _load(samples: Samples, coupling: Float[np.ndarray, " d"], index: int) -> Ow
 
 def _find_thresholds(head: Head, own: OwnPart) -> Thresholds:
     acts, coupling, index = own
+    if not len(acts):  # an output of thousands that nobody has images of
+        return NO_SAMPLES
     return thresholds(acts, *head, coupling, index)
 
 

@@ -80,22 +80,36 @@ def sort_coupling(coupling: Float[np.ndarray, " d"]) -> SortedCoupling:
     return SortedCoupling(order, relative[order], int(np.count_nonzero(relative)), float(remnant))
 
 
-def find_margin_events(
-    acts: Float[np.ndarray, "n d"],
-    weight: Float[np.ndarray, "k d"],
-    bias: Float[np.ndarray, " k"],
-    coupling: SortedCoupling,
-    target: int,
-) -> MarginEvents:
-    """All sign changes of every sample's smallest margin over the rivals of `target`; float64 throughout."""
-    rivals = np.delete(np.arange(len(weight)), target)
-    # (d, r): a block of coordinates is then contiguous; (r, d) with d a power of two thrashes the cache
-    lead = (weight[target] - weight[rivals]).T[coupling.order]
-    offset = bias[target] - bias[rivals]  # (r,)
+@dataclass(frozen=True)
+class Rivals:
+    """A class's lead over every other one, prepared once for any number of couplings.
+
+    Attributes:
+        lead: (d, r) own weights minus the rival's. A block of coordinates is contiguous this way round; (r, d) with d a
+            power of two thrashes the cache.
+        offset: (r,) own bias minus the rival's.
+        reach: largest sum of a rival's absolute leads: what rounding errors are relative to.
+    """
+
+    lead: Float[np.ndarray, "d r"]
+    offset: Float[np.ndarray, " r"]
+    reach: float
+
+
+def list_rivals(weight: Float[np.ndarray, "k d"], bias: Float[np.ndarray, " k"], target: int) -> Rivals:
+    """The rivals of class `target`; float64 throughout."""
+    others = np.delete(np.arange(len(weight)), target)
+    lead = np.ascontiguousarray((weight[target] - weight[others]).T)
+    return Rivals(lead, bias[target] - bias[others], float(np.abs(lead).sum(0).max(initial=0.0)))
+
+
+def find_margin_events(acts: Float[np.ndarray, "n d"], rivals: Rivals, coupling: SortedCoupling) -> MarginEvents:
+    """All sign changes of every sample's smallest margin over the rivals of its class; float64 throughout."""
+    ordered = Rivals(rivals.lead[coupling.order], rivals.offset, rivals.reach)
     sums = 2 * (2 + coupling.n_coupled // BLOCK_SIZE)  # that are held for every pair
-    chunk = max(1, min(MAX_PAIRS, MAX_SUMS // sums) // max(1, len(rivals)))
+    chunk = max(1, min(MAX_PAIRS, MAX_SUMS // sums) // max(1, len(rivals.offset)))
     parts = [
-        _BlockWalk(acts[start : start + chunk][:, coupling.order], lead, offset, coupling).run()
+        _BlockWalk(acts[start : start + chunk][:, coupling.order], ordered, coupling).run()
         for start in range(0, max(1, len(acts)), chunk)
     ]
     return MarginEvents(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
@@ -111,13 +125,12 @@ class _BlockWalk:
     def __init__(
         self,
         acts: Float[np.ndarray, "n d"],
-        lead: Float[np.ndarray, "d r"],
-        offset: Float[np.ndarray, " r"],
+        rivals: Rivals,
         coupling: SortedCoupling,
     ) -> None:
-        self.acts, self.lead, self.offset, self.coupling = acts, lead, offset, coupling
-        self.positive_lead = np.maximum(lead, 0.0)
-        self.negative_lead = np.minimum(lead, 0.0) if acts.min(initial=0.0) < 0 else None
+        self.acts, self.coupling, self.reach = acts, coupling, rivals.reach
+        self.lead, self.offset = rivals.lead, rivals.offset
+        self.has_negative = bool(acts.min(initial=0.0) < 0)
         self.flip = np.full(len(acts), np.inf)
         self.down: list[Float[np.ndarray, " e"]] = []
         self.up: list[Float[np.ndarray, " e"]] = []
@@ -132,7 +145,7 @@ class _BlockWalk:
         left_alpha, left = 0.0, tails[0][0]  # (n, r)
         correct = np.asarray((left > 0).all(1))
         # rounding of a sum of d terms: below this a sign is not trusted to a bound
-        doubt = 1e-12 * (np.abs(self.acts).max(1, initial=0.0) * np.abs(self.lead).sum(0).max(initial=0.0))
+        doubt = 1e-12 * np.abs(self.acts).max(1, initial=0.0) * self.reach
         for block, (s0, s1) in zip(blocks, tails[1:], strict=True):
             right_alpha = float(1.0 / self.coupling.relative[block.stop - 1])
             right = s0 - right_alpha * s1
@@ -175,9 +188,9 @@ class _BlockWalk:
         left, right, linear_left = values
         slack = 1.0 - alphas[0] * self.coupling.relative[block]  # (1 - α_left c) >= 0
         scaled = self.acts[:, block] * slack
-        gain = np.maximum(scaled, 0.0) @ self.positive_lead[block]
-        if self.negative_lead is not None:
-            gain += np.minimum(scaled, 0.0) @ self.negative_lead[block]
+        gain = np.maximum(scaled, 0.0) @ np.maximum(self.lead[block], 0.0)
+        if self.has_negative:
+            gain += np.minimum(scaled, 0.0) @ np.minimum(self.lead[block], 0.0)
         loss = gain - (left - linear_left)  # Σ over negative terms of |t| (1 - α_left c)
         surely_right = (right > doubt) & (left - gain > doubt)
         surely_wrong = ((right < -doubt) & (left + loss < -doubt)).any(1)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from salve_audit.reliance.margins import find_margin_events, sort_coupling
+from salve_audit.reliance.margins import Rivals, find_margin_events, list_rivals, sort_coupling
 from salve_audit.reliance.scaling import Samples
 from salve_audit.results import NullControl
 
@@ -44,10 +44,10 @@ def control_class(
         settings: how many of each.
     """
     weight, bias = own.head.weight.astype(np.float64), own.head.bias.astype(np.float64)
-    acts = _draw_correct(own, target, rng, settings.n_samples)
+    acts, rivals = _draw_correct(own, target, rng, settings.n_samples), list_rivals(weight, bias, target)
 
     def median(coupling: Float[np.ndarray, " d"]) -> float:
-        return flip_median(acts, weight, bias, coupling, target)
+        return flip_median(acts, rivals, coupling)
 
     dominant, others = latents
     coupling = np.abs(dictionary[dominant].astype(np.float64))
@@ -83,17 +83,11 @@ def beyond_null(null: NullControl, level: float = 0.05) -> bool | None:
     return all(judged) if judged else None
 
 
-def flip_median(
-    acts: Float[np.ndarray, "n d"],
-    weight: Float[np.ndarray, "k d"],
-    bias: Float[np.ndarray, " k"],
-    coupling: Float[np.ndarray, " d"],
-    target: int,
-) -> float:
+def flip_median(acts: Float[np.ndarray, "n d"], rivals: Rivals, coupling: Float[np.ndarray, " d"]) -> float:
     """Kaplan-Meier median of the flip threshold in α̂ over correct samples; inf: not reached, nan: no samples."""
     if not len(acts):
         return float("nan")
-    flip = np.sort(find_margin_events(acts, weight, bias, sort_coupling(coupling), target).flip)
+    flip = np.sort(find_margin_events(acts, rivals, sort_coupling(coupling)).flip)
     return float(flip[(len(flip) + 1) // 2 - 1])
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from salve_audit.errors import ArrayError
 from salve_audit.reliance.crossings import first_at_most_half
-from salve_audit.reliance.margins import SortedCoupling, find_margin_events, sort_coupling
+from salve_audit.reliance.margins import SortedCoupling, find_margin_events, list_rivals, sort_coupling
 
 CROSSED, ERASED, NEVER, NOT_APPLICABLE = "crossed", "erased", "never", "not_applicable"
 SAME = 1e-12  # relative distance below which a root is the last breakpoint
@@ -76,7 +76,7 @@ def thresholds(
     top = float(case.coupling.max(initial=0.0))
     order = sort_coupling(case.coupling)
     analytical, numerical, status = _own_logit_thresholds(case.acts, case.weight[target], order)
-    events = find_margin_events(case.acts, case.weight, case.bias, order, target)
+    events = find_margin_events(case.acts, list_rivals(case.weight, case.bias, target), order)
     unit = top if top > 0 else 1.0  # without any coupling every threshold is 0, inf or nan, whatever the unit
     return Thresholds(
         analytical=analytical / unit,

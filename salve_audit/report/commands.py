@@ -13,7 +13,7 @@ from pathlib import PurePath
 from typing import Any
 
 from salve_audit.report.numbers import clean
-from salve_audit.results import AuditResult, Concept
+from salve_audit.results import AuditResult
 from salve_audit.results.subject import LIVE
 
 AUDIT = "audit.json"
@@ -31,7 +31,7 @@ DEFAULTS: Mapping[str, Any] = {
     "sae": "auto",
     "seed": 0,
     "trust_model": False,
-    "evidence_budget": 300,
+    "evidence_budget": 240,
 }
 _NEGATIVE = {"images": "--no-images"}
 
@@ -72,15 +72,6 @@ def _flag(key: str, value: Any) -> list[str]:
     if value is True:
         return [flag]
     return [flag, ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)]
-
-
-def edit_concept(result: AuditResult, concept: Concept) -> str:
-    """The command that removes a concept from the weights."""
-    if is_live(result):
-        return _call("apply_edit", "model", repr(AUDIT), f"concept={concept.index}")
-    model = PurePath(result.model.name)
-    out = f"{model.stem}-edited{model.suffix}"
-    return _join(["salve-audit", "edit", model.name, AUDIT, "--concept", str(concept.index), "-o", out])
 
 
 def review() -> str:

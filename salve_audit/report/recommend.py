@@ -99,12 +99,10 @@ def advise_class(conclusion: Conclusion, conclusions: Conclusions) -> Advice | N
 
 def _region(conclusion: Conclusion, conclusions: Conclusions) -> Advice:
     concept = conclusion.concept
-    remedy, what_edits_do = "", []
-    if concept is not None and concept.removal is not None:
-        remedy = commands.edit_concept(conclusions.result, concept)
-        what_edits_do = [say(EDIT_IS_NO_REPAIR)]
-    elif concept is not None and concept.images:
-        remedy = commands.explain(conclusions.result, concept.images[0].path)
+    what_edits_do = [say(EDIT_IS_NO_REPAIR)] if concept is not None and concept.removal is not None else []
+    closer = commands.explain_any(conclusions.result)
+    if concept is not None and concept.images:
+        closer = commands.explain(conclusions.result, concept.images[0].path)
     texts = {
         "seen": "Decide whether the outlined thing is the object itself or a shortcut. If a shortcut, collect images "
         "of the class without it and of other classes with it, and fit the last layer again or retrain.",
@@ -119,11 +117,11 @@ def _region(conclusion: Conclusion, conclusions: Conclusions) -> Advice:
         conclusion.name,
         class_sentence(conclusion, conclusions.threshold),
         " ".join((say(texts[key]), *what_edits_do)),
-        {SHORTCUT: remedy, "seen": commands.review(), "unseen": commands.explain_any(conclusions.result)}[key],
+        {SHORTCUT: commands.rerun(conclusions.result), "seen": commands.review(), "unseen": closer}[key],
         _check(conclusions),
         commands.gate_line(RELIANCE_KEY, conclusions.threshold),
         0,
-        "" if key == SHORTCUT else remedy,
+        closer if key == "seen" else "",
     )
 
 

@@ -15,7 +15,7 @@ from salve_audit.results.consistency import check_consistency
 from salve_audit.results.data_check import DataCheck
 from salve_audit.results.deep import DeepComparison
 from salve_audit.results.demo import DemoTruth
-from salve_audit.results.digest import seal
+from salve_audit.results.digest import join_flat, seal
 from salve_audit.results.evidence import Concept, EvidenceInfo
 from salve_audit.results.features import FeatureInfo
 from salve_audit.results.methods import InterventionResult, MethodSpread, MethodSummary
@@ -27,6 +27,8 @@ from salve_audit.results.suppression import Suppression
 from salve_audit.results.upgrade import SCHEMA_VERSION, upgrade
 from salve_audit.results.verdict import Verdict
 from salve_audit.results.view import ResultView, attach
+
+MANY_CLASSES = 200  # beyond which audit.json is written with care for its size
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,6 +60,7 @@ class AuditResult(ResultView):
     verdict: Verdict
     intervention_summary: tuple[MethodSummary, ...] = ()
     notes: tuple[str, ...] = ()  # findings and warnings in plain words, unflattering ones included
+    distrust: tuple[int, ...] | None = None  # places of notes after which no number means anything; None: see `notes`
     demo: DemoTruth | None = None
     stress: Stress | None = None  # enhancement, composition, recovery; None: an earlier version wrote this
     deep_edits: DeepComparison | None = None  # edits of the layers before the head; None: not asked for
@@ -74,9 +77,18 @@ class AuditResult(ResultView):
         """Audit images of all classes, and how many of them are classified correctly."""
         return sum(part.n for part in self.classes), sum(part.n_correct for part in self.classes)
 
+    @functools.cached_property
+    def concepts_by_class(self) -> dict[str, tuple[Concept, ...]]:
+        """The concepts of each class that has some, in their order."""
+        own: dict[str, list[Concept]] = {}
+        for concept in self.concepts:
+            own.setdefault(concept.class_name, []).append(concept)
+        return {name: tuple(concepts) for name, concepts in own.items()}
+
     def to_json(self) -> str:
         """The text of audit.json: sorted keys, finite numbers, a digest over them, a newline at the end."""
-        return seal(to_dict(self))
+        text = seal(to_dict(self))
+        return text if len(self.classes) <= MANY_CLASSES else join_flat(text)
 
 
 def parse_audit(text: str, source: str = "audit.json") -> AuditResult:

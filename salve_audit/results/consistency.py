@@ -34,6 +34,9 @@ def check_consistency(value: dict[str, Any]) -> None:
                 where = f"features[{i}].effect.{kind}[{j}].accuracy_change"
                 _check_length(effect["accuracy_change"], n_outputs, where)
 
+    for place in value.get("distrust") or ():
+        if not 0 <= place < len(value["notes"]):
+            raise ResultError(f"expected a place among {len(value['notes'])} notes, got {place} in 'distrust'")
     for path, image in (image_entry for key in _WITH_IMAGES for image_entry in _images(value.get(key), key)):
         if not _BASE64.fullmatch(image["jpeg"]):
             raise ResultError(f"expected base64 in '{path}.jpeg'")

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 DIGEST = "digest"
 _LEFT_OUT = ("created", DIGEST)
 _UNSET = "0" * 64
+_FLAT, _BREAK = re.compile(r"[\[{]\n[^\[\]{}]*[\]}]"), re.compile(r"\n *")  # no string has a line break inside
 
 
 def canonical(value: Mapping[str, Any]) -> str:
@@ -25,6 +27,11 @@ def seal(value: Mapping[str, Any]) -> str:
     """The canonical text with its digest."""
     text = canonical({**value, DIGEST: _UNSET})
     return text.replace(f' "{DIGEST}": "{_UNSET}"', f' "{DIGEST}": "{_hash(text)}"', 1)
+
+
+def join_flat(text: str) -> str:
+    """The text with each list and record of plain values on one line: where there are many, indentation is a fifth."""
+    return _FLAT.sub(lambda found: _BREAK.sub("", found.group()), text)
 
 
 def is_sealed(text: str, value: Mapping[str, Any]) -> bool:

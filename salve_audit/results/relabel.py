@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 from salve_audit.results.audit import AuditResult
 from salve_audit.results.classes import ClassReliance
 from salve_audit.results.evidence import Concept
+from salve_audit.results.notes import DISTRUST, NAMES_LEFT_OUT, find_distrust
 from salve_audit.results.schema import JSON_KEY
 from salve_audit.results.seeing import Seeing, Thumbnail, nothing_seen
 from salve_audit.results.subject import ClassPair, DataInfo, ModelInfo, Provenance, SkippedFile
@@ -82,9 +83,11 @@ def anonymise(result: AuditResult) -> tuple[AuditResult, Key]:
     labels = {name: f"class {i + 1:0{width}d}" for i, name in enumerate(names)}
     paths: dict[str, str] = {}
     bare = _strip_paths(_strip_texts(relabel_classes(result, labels)), paths)
+    is_distrusted = bool(find_distrust(result.notes, result.distrust))
     anonymous = dataclasses.replace(
         bare,
-        notes=("Names of classes and files were left out of this audit.",),
+        notes=(NAMES_LEFT_OUT, *[DISTRUST] * is_distrusted),
+        distrust=(1,) * is_distrusted,
         concepts=tuple(map(_without_places, bare.concepts)),
         model=dataclasses.replace(result.model, name="model"),
         verdict=_anonymous_verdict(bare.verdict),

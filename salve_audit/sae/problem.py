@@ -147,7 +147,7 @@ class Problem:
         if start is None:
             start = self.variant.initialise(self.train_acts, self.n_trained, generators)
         lone = SeedTraining(self.variant.name, sparsity, self.n_trained, self.share, recipe)
-        if self.tasks is None or n_seeds == 1 or self.stream is not None or device.type != "cpu":
+        if self.tasks is None or n_seeds == 1 or self.stream is not None:
             parameters = train(start, self.samples, lone.objective, recipe, generators)
         else:
             parameters = train_seeds(self.tasks, lone, self.train_acts, start, generators)

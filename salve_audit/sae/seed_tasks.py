@@ -62,20 +62,23 @@ def train_seeds(
     loads = [
         functools.partial(_load, select_problem(start, place), generator) for place, generator in enumerate(generators)
     ]
-    done = tasks(_train_one, (training, acts.numpy()), loads)
-    return {name: torch.from_numpy(np.concatenate([arrays[name] for arrays in done])) for name in done[0]}
+    device = acts.device.type
+    done = tasks(_train_one, (training, acts.cpu().numpy(), device), loads, device)
+    joined = {name: torch.from_numpy(np.concatenate([arrays[name] for arrays in done])) for name in done[0]}
+    return {name: value.to(acts.device) for name, value in joined.items()}
 
 
 def _load(start: Parameters, generator: torch.Generator) -> OwnStart:
-    return {name: value.detach().numpy() for name, value in start.items()}, generator.get_state().numpy()
+    return {name: value.detach().cpu().numpy() for name, value in start.items()}, generator.get_state().numpy()
 
 
-def _train_one(shared: tuple[SeedTraining, np.ndarray], own: OwnStart) -> Arrays:
-    (training, acts), (start, state) = shared, own
-    generator = torch.Generator()
+def _train_one(shared: tuple[SeedTraining, np.ndarray, str], own: OwnStart) -> Arrays:
+    (training, acts, device), (start, state) = shared, own
+    generator = torch.Generator(device)
     generator.set_state(torch.from_numpy(state.copy()))
     with warnings.catch_warnings():  # what was sent cannot be written to, and nothing does
         warnings.simplefilter("ignore", UserWarning)
-        given, samples = {name: torch.from_numpy(value) for name, value in start.items()}, torch.from_numpy(acts)
+        given = {name: torch.from_numpy(value).to(device) for name, value in start.items()}
+        samples = torch.from_numpy(acts).to(device)
     trained = train(given, samples, training.objective, training.recipe, [generator])
-    return {name: value.numpy() for name, value in trained.items()}
+    return {name: value.cpu().numpy() for name, value in trained.items()}

@@ -34,8 +34,8 @@ class SaeSettings:
         budget: seconds after which the search ends with what it has; None: no limit.
         progress: called with the number of trainings done and of those expected, after each.
         kept: trainings of an ended search with the same activations; None: none are kept.
-        tasks: trains each seed as a task of its own, where training is on a processor and its samples are in memory;
-            None: all seeds are trained as one.
+        tasks: trains each seed as a task of its own, where the samples are in memory; None: all seeds are trained as
+            one.
     """
 
     variant: str = "auto"

@@ -8,15 +8,18 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from object_store import serving_objects, upload
 
+from salve_audit.activations.ray_actors import RayActors
+from salve_audit.activations.ray_cluster import count_places
 from salve_audit.activations.ray_tasks import RayTasks
 from salve_audit.cli.app import run
-from salve_audit.errors import DataError
+from salve_audit.errors import DataError, UsageError
 from salve_audit.evidence import fast_network
 from salve_audit.evidence.elsewhere import map_elsewhere
 from salve_audit.inputs.model.head.linear import LinearHead
@@ -42,7 +45,7 @@ def bucket() -> Iterator[str | None]:
 @pytest.fixture(scope="module")
 def cluster(bucket: str | None) -> Iterator[Any]:
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'salve-audit[ray]'")
-    ray.init(num_cpus=2, object_store_memory=STORE_BYTES, include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=2, num_gpus=1, object_store_memory=STORE_BYTES, include_dashboard=False, log_to_driver=False)
     yield ray
     ray.shutdown()
 
@@ -65,6 +68,28 @@ def test_tasks_come_back_in_order_whatever_happens_to_them(cluster: Any, tmp_pat
     assert caught.value.hint == "try again"
 
 
+def test_what_runs_on_a_gpu_asks_for_one(cluster: Any, classifier: Any) -> None:
+    """The cluster counts a GPU that this machine need not have."""
+
+    class Where:
+        def __init__(self, *_: object) -> None:
+            self.gpus = cluster.get_gpu_ids()
+
+        def run(self) -> list[int]:
+            return self.gpus
+
+    def find(shared: None, own: None) -> list[int]:
+        return cluster.get_gpu_ids()
+
+    for device, gpus in (("cuda", [0]), ("cpu", [])):
+        assert RayTasks()(find, None, [lambda: None] * 3, device) == [gpus] * 3
+        with RayActors()(Where, (classifier,), device) as pool:
+            assert list(pool.run([()] * 3)) == [gpus] * 3
+    without = SimpleNamespace(cluster_resources=lambda: {"CPU": 4.0})
+    with pytest.raises(UsageError, match="the cluster has no GPU"):
+        count_places(without, "cuda")
+
+
 def test_an_audit_on_a_cluster_has_the_bytes_of_one_here(
     cluster: Any, bucket: str | None, images: Path, classifier: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,12 +99,13 @@ def test_an_audit_on_a_cluster_has_the_bytes_of_one_here(
         upload(images, there)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     quick = ["--sae", "linear-l1", "--n-latents", "8", "--sae-seeds", "1", "--interventions", "salve"]
-    command = ["--arch", f"{MODELS / 'tiny.py'}:tiny", "--deep-edits", "off"]
+    unhurried = ["--sae-budget", "100000", "--evidence-budget", "100000"]  # the clock decides nothing
+    command = ["--arch", f"{MODELS / 'tiny.py'}:tiny", "--deep-edits", "off", *unhurried]
     sent, batches = [], []
     call = RayTasks.__call__
 
-    def count(tasks: RayTasks, work: Any, shared: Any, loads: Any) -> Any:
-        results = call(tasks, work, shared, loads)
+    def count(tasks: RayTasks, work: Any, shared: Any, loads: Any, device: str = "cpu") -> Any:
+        results = call(tasks, work, shared, loads, device)
         sent.append((work.__name__, len(results)))
         return results
 
@@ -105,7 +131,7 @@ def test_seeds_are_trained_on_a_cluster(cluster: Any) -> None:
     head = LinearHead(rng.normal(size=(3, 12)).astype(np.float32), np.zeros(3, np.float32), "fc")
     settings = SaeSettings(variant="linear-l1", n_latents=8, n_seeds=2, sparsity=0.1)
 
-    def here(work: Any, shared: Any, loads: Any) -> list[Any]:
+    def here(work: Any, shared: Any, loads: Any, device: str) -> list[Any]:
         return [work(shared, load()) for load in loads]
 
     one, other = (

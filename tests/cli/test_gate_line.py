@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from quick_audits import ONE_SEED
 
 QUICK = [*ONE_SEED, "--format", "html,json", "--quiet"]
@@ -39,19 +40,54 @@ def policy(tmp_path: Path) -> Path:
     return file
 
 
-def test_swapped_rows_of_the_head_are_2_everywhere_alike(salve: Callable, arrays: Callable, policy: Path) -> None:
-    done = salve(arrays("swapped.npz", (1, 2, 0, 3)), *QUICK, "--policy", policy, "--out", "out")
+@pytest.mark.parametrize("order", [(1, 2, 0, 3), (1, 2, 3, 0)])
+def test_wrong_rows_of_the_head_are_2_everywhere_alike(
+    salve: Callable, arrays: Callable, policy: Path, order: tuple[int, ...]
+) -> None:
+    """Three classes swapped, and all of them cycled, which leaves accuracy at chance."""
+    done = salve(arrays("swapped.npz", order), *QUICK, "--policy", policy, "--out", "out")
     assert done.code == 2
     assert "): NOT JUDGED\n" in done.out
     assert "passed" not in done.out
     assert "classes are probably mapped to the wrong outputs" in done.err
-    verdict = json.loads(Path("out/audit.json").read_text())["verdict"]
+    audit = json.loads(Path("out/audit.json").read_text())
+    verdict = audit["verdict"]
     assert verdict["passed"] is None
+    (place,) = audit["distrust"]
+    assert "probably mapped to the wrong outputs" in audit["notes"][place]
     assert any("probably mapped to the wrong outputs" in problem for problem in verdict["problems"])
     report = Path("out/report.html").read_text()
     assert ">Not judged</p>" in report
     assert "classes are probably mapped to the wrong outputs" in report
     assert salve("gate", "out").code == 2
+
+
+def test_a_noised_convolution_is_2(salve: Callable, colour_model: Path, colour_data: Path, tmp_path: Path) -> None:
+    """Most images of most classes are misclassified: too few are right for a limit on these classes to be judged."""
+    content = torch.load(colour_model, weights_only=True)
+    weight = content["state_dict"]["conv1.0.weight"]
+    weight += 3 * weight.std() * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    torch.save(content, tmp_path / "noised.pt")
+    options = [*QUICK, "--evidence", "off", "--out", tmp_path / "out", "--fail-under", "0.001"]
+    done = salve(tmp_path / "noised.pt", colour_data, *options)
+    assert (done.code, "passed" in done.out) == (2, False), done.out
+    audit = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert sum(part["n_correct"] < 30 for part in audit["classes"]) >= 2
+    assert audit["verdict"]["passed"] is None
+    assert salve("gate", tmp_path / "out").code == 2
+
+
+def test_an_autoencoder_that_loses_accuracy_is_2(salve: Callable, arrays: Callable, tmp_path: Path) -> None:
+    options = [*QUICK, "--n-latents", "2", "--out", "out"]
+    done = salve(arrays("good.npz"), *options, "--fail-under", "0.001")
+    assert (done.code, "passed" in done.out) == (2, False), done.out
+    audit = json.loads(Path("out/audit.json").read_text())
+    assert audit["sae"]["accuracy_reconstructed"] < 0.9 * audit["sae"]["accuracy_original"]
+    said = "rest on an autoencoder that misses its own goal"
+    assert any(said in problem for problem in audit["verdict"]["problems"])
+    assert said in Path("out/report.html").read_text()
+    again = salve("gate", "out")
+    assert (again.code, said in again.out) == (2, True)
 
 
 def test_a_finished_audit_is_judged_and_a_later_failure_makes_it_stale(

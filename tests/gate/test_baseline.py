@@ -12,13 +12,16 @@ from gate_audits import of_class, policy, sample, save, with_class
 from scipy import stats
 
 from salve_audit.errors import ResultError, UsageError
+from salve_audit.gate import baseline
+from salve_audit.gate.audit_file import read_audit_file
 from salve_audit.gate.baseline import UNPAIRED, _holm, compare_with_baseline
 from salve_audit.gate.compared import Compared
+from salve_audit.gate.comparison import ALIKE, compare_files
 from salve_audit.gate.estimates import Estimate
-from salve_audit.gate.paired_losses import draw_accuracy, draw_medians, pair_lost
+from salve_audit.gate.paired_losses import draw_medians, draw_share, pair_lost
 from salve_audit.gate.run import Request, run_gate
 from salve_audit.gate.samples import Samples, read_samples
-from salve_audit.results import AuditResult
+from salve_audit.results import AuditResult, digest
 
 N = 200
 
@@ -72,7 +75,8 @@ def test_flip_medians_are_compared_as_shares() -> None:
 def test_accuracy_draws_are_those_of_resampled_pairs() -> None:
     rng = np.random.default_rng(3)
     old, new = rng.random(150) < 0.9, rng.random(150) < 0.8
-    point, draws = draw_accuracy(old, new, np.random.default_rng(0))
+    counts = int((old & ~new).sum()), int((~old & new).sum())
+    point, draws = draw_share(150, *counts, np.random.default_rng(0))
     brute = [float(old[pick].mean() - new[pick].mean()) for pick in rng.integers(150, size=(4000, 150))]
     assert point == pytest.approx(old.mean() - new.mean())
     assert draws.std() == pytest.approx(np.std(brute), rel=0.1)
@@ -299,6 +303,20 @@ def test_a_baseline_is_named_by_the_policy_or_the_caller(pair: tuple[Path, Path]
     verdict = run_gate(Request(new, policy=file, baseline=old)).verdict
     assert verdict.exit_code == 2
     assert any("samples.parquet of both audits is needed" in problem for problem in verdict.problems)
+
+
+def test_a_comparison_reads_a_file_once_and_draws_no_gain_of_what_did_not_fall(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a thousand classes that is most of the time."""
+    hashed, drawn = [], []
+    monkeypatch.setattr("salve_audit.results.digest._hash", lambda text, of=digest._hash: hashed.append(1) or of(text))
+    original = baseline.compare_paired
+    monkeypatch.setattr(baseline, "compare_paired", lambda *given: drawn.append(given[0]) or original(*given))
+    before, after = (read_audit_file(folder) for folder in pair)
+    changes = compare_files(before, after).changes
+    assert {change.word for change in changes if change.measure == "accuracy"} == {ALIKE}
+    assert (len(hashed), len(drawn)) == (2, 2 * len(sample().classes))  # accuracy and flips, for losses alone
 
 
 def test_it_is_said_where_an_earlier_audit_knows_nothing_of_single_images(pair: tuple[Path, Path]) -> None:

@@ -11,7 +11,9 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 from xml.etree import ElementTree
@@ -262,6 +264,7 @@ def test_the_plugin_keeps_its_audit_until_something_changes(tmp_path: Path, monk
     def audit(config: AuditConfig) -> None:
         made.append(config)
         assert config.out is not None
+        time.sleep(0.3 if config.seed == 4 else 0)
         save(sample(), Path(config.out))
 
     monkeypatch.setattr("salve_audit.audit.run.run_audit", audit)
@@ -286,7 +289,12 @@ def test_the_plugin_keeps_its_audit_until_something_changes(tmp_path: Path, monk
     (tmp_path / "model.pt").write_text("trained on")
     checks()
     assert [config.seed for config in made] == [0, 0, 3, 0]
+    with ThreadPoolExecutor(3) as workers:  # as those of pytest-xdist: one makes the audit, the others wait
+        assert len(list(workers.map(lambda _: checks(seed=4), range(3)))) == 3
+    assert [config.seed for config in made[4:]] == [4]
+    assert not list((tmp_path / "kept").glob("*.lock"))
     assert not list((tmp_path / "kept").glob("tmp*"))
+    assert len(checks(seed=4, min_alpha_hat=0.1)) == 16
     with pytest.raises(pytest.UsageError, match=r"needs audit=\.\.\., or model"):
         pytest_plugin._make_checks((), {"policy": "policy.toml"}, cast(pytest.Config, pytest_config))
     with pytest.raises(pytest.UsageError, match="a saved audit takes no model, data"):

@@ -14,11 +14,14 @@ import pytest
 from gate_audits import of_class, policy, sample, save, with_accuracy, with_class, without_classes
 
 from salve_audit.cli.app import run
+from salve_audit.errors import ResultError
 from salve_audit.gate.policy import Exemption
 from salve_audit.gate.review import Review
 from salve_audit.gate.run import Request, run_gate
 from salve_audit.gate.verdict import Given, judge
 from salve_audit.results import AuditResult, Verdict
+from salve_audit.results.consistency import check_consistency
+from salve_audit.results.schema import to_dict
 from salve_audit.results.stale import STALE_FILE, mark_stale
 
 LIMIT = "min_alpha_hat = 1.0\nmax_image_reliance = 1.0\n"
@@ -49,6 +52,15 @@ def test_the_sample_itself_is_trusted() -> None:
 @pytest.mark.parametrize("note", [SWAPPED, AT_CHANCE])
 def test_a_mapping_that_is_probably_wrong(note: str) -> None:
     holds_back(judged(dataclasses.replace(sample(), notes=(*sample().notes, note))), note)
+
+
+def test_words_in_a_note_are_no_warning_where_the_audit_says_which_notes_are() -> None:
+    named = dataclasses.replace(sample(), notes=("The class 'no better than chance' has 200 images.", SWAPPED))
+    assert judged(dataclasses.replace(named, distrust=())).exit_code == 0
+    holds_back(judged(dataclasses.replace(named, distrust=(1,))), SWAPPED)
+    outside = to_dict(dataclasses.replace(named, distrust=(2,)))
+    with pytest.raises(ResultError, match="expected a place among 2 notes, got 2 in 'distrust'"):
+        check_consistency(outside)
 
 
 def test_most_classes_misclassified_are_not_passed_over_as_thin() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -12,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gate_audits import sample, save
+from gate_audits import policy, sample, save
 
 import salve_audit
 from salve_audit.cli.app import run
 from salve_audit.errors import UsageError
 from salve_audit.gate.audit_file import read_audit_file
 from salve_audit.gate.notebook import GateError
+from salve_audit.gate.policy import add_rules
 from salve_audit.gate.run import Request, run_gate
 from salve_audit.settings import read_settings
 
@@ -94,6 +96,27 @@ def test_in_github_actions_annotations_and_summary_come_by_themselves(
     assert code == 1
     assert "::error file=policy.toml,line=2,title=salve-audit%3A max_image_reliance::ripple: image reliance" in out
     assert "FAILED" in (place / "summary.md").read_text()
+
+
+def test_annotations_point_into_the_repository_at_the_line_that_the_audit_was_judged_by(
+    gate: Callable, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a folder below its root, under a policy that the audit was saved with and a review that came later."""
+    (place / "ci").mkdir()
+    (place / "ci" / "policy.toml").write_text('# limits\nmax_image_reliance = 0.5\nreview = "../review.toml"\n')
+    (place / "review.toml").write_text("")
+    judged = run_gate(Request(place / "audit", policy=place / "ci" / "policy.toml")).verdict
+    save(dataclasses.replace(sample(), verdict=judged), place / "audit")
+    entry = {"class": "ripple", "kind": "border", "name": "edge", "verdict": "shortcut", "who": "w", "why": "y"}
+    written = [f'{key} = "{value}"' for key, value in entry.items()]
+    (place / "review.toml").write_text("\n".join(["[[entry]]", *written, "when = 2026-01-02", "limit = 0"]))
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(place))
+    (place / "below").mkdir()
+    monkeypatch.chdir(place / "below")
+    _, out, _ = gate("../audit", "--format", "github")
+    assert "::error file=ci/policy.toml,line=2,title=salve-audit%3A max_image_reliance::ripple" in out
+    assert "file=ci/policy.toml,line=3,title=salve-audit%3A max_shortcut.edge::ripple" in out
+    assert "file=ci/policy.toml,line=3,title=salve-audit%3A on_unreviewed" in out
 
 
 def test_in_gitlab_reports_come_by_themselves(gate: Callable, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,9 +231,26 @@ def test_in_a_notebook_one_call_judges_and_shows_itself(place: Path) -> None:
         result.require()
     (place / "policy.toml").write_text("min_alpha_hat = 1.0\n")
     assert salve_audit.gate(sample(), place / "policy.toml").require().passed is True
-    assert salve_audit.gate(sample(), fail_under=1.4).exit_code == 1
+    for limits in ({"fail_under": 1.4}, {"min_alpha_hat": 1.4}, {"max_global_factor": {"border": 0.0}}):
+        assert salve_audit.gate(sample(), **limits).exit_code == 1
+        assert salve_audit.gate(sample(), {"min_alpha_hat": 0.1}, **limits).exit_code == 1
     with pytest.raises(salve_audit.SalveError, match="fail_uner: is no limit"):
         salve_audit.gate(sample(), fail_uner=1.4)
+
+
+def test_rules_of_a_call_tighten_a_policy_and_never_replace_it(place: Path) -> None:
+    strict = {"max_global_factor": {"border": 0.0}, "min_accuracy": 1.0}
+    assert salve_audit.judge("audit", strict).exit_code == 2
+    assert salve_audit.judge("audit", strict, max_global_factor=0.9, min_accuracy=0.1).exit_code == 2
+    keys = {"max_global_factor.border": 0.2, "max_global_factor": 0.2, "max_global_factor.colour": 0.1}
+    merged = add_rules(
+        policy("max_global_factor = 0.2"), policy("max_global_factor = { border = 0.5, colour = 0.1 }").settings, ""
+    )
+    assert {part.key: part.limit for part in merged.settings} == keys
+    judged = run_gate(Request(place / "audit", limits={"fail_under": 99.0})).verdict
+    save(dataclasses.replace(sample(), verdict=judged), place / "audit")
+    again = salve_audit.judge("audit", max_null_p=1.0)
+    assert (again.exit_code, judged.exit_code) == (1, 1)  # the saved policy's own limit stands
 
 
 def test_a_gate_that_ends_early_leaves_no_earlier_verdict(gate: Callable, place: Path) -> None:

@@ -385,6 +385,9 @@ def test_words_are_short_and_people_can_read_them() -> None:
     (problem,) = judge(wrong, policy(rules)).problems  # one reason, not one a rule
     assert problem.startswith("image reliance at most; redundancy in the image at least; dependence on a global factor")
     assert " and 1 more: 7 classes could be judged, 8 are needed (trio: only 0 of 100 images" in problem
+    uneven = f'{rules.partition(chr(10))[2]}\n[classes."[t-z]*"]\nmax_image_reliance = 0.5\nmin_redundancy = 2'
+    (problem,) = judge(wrong, policy(uneven)).problems  # though the rules concern unlike numbers of classes
+    assert "too few classes could be judged (trio: only 0 of 100 images" in problem
     unreviewed = judge(sample(), policy('review = "r.toml"'), Given(Review("r.toml", ())))
     lines = [line for line in render_text(unreviewed).splitlines() if "ripple" in line]
     assert re.match(r"  warning: ripple: depends on concept \d+, which nobody has reviewed; 1 \[0\.963, 1\]$", lines[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -56,7 +57,65 @@ def test_other_files_are_counted_and_images_among_them_are_a_conflict(make_folde
     (root / "a" / "000.png").rename(root / "a" / "000")
     said = decision(load_images(root, seed=0), "other files")
     assert (said.taken, said.why) == ("4 left out", "by their endings: 3 .txt, 1 no ending")
-    assert said.conflict == "files with no ending are images by their first bytes"
+    assert said.conflict == "files with no ending (PNG) are images by their first bytes"
+
+
+HEIC = b"\0\0\0\x18ftypheic" + bytes(30)
+
+
+@pytest.mark.parametrize("form", ["folder", "zip", "tar", "gztar"])
+def test_images_of_formats_that_are_not_read_are_named_in_archives_too(form: str, make_folder, tmp_path: Path) -> None:
+    root = make_folder({"a": 4, "b": 4})
+    for index in range(3):
+        (root / "b" / f"{index}.heic").write_bytes(HEIC)
+    if form != "folder":
+        root = Path(shutil.make_archive(str(tmp_path / "data"), form, root))
+    said = decision(load_images(root, seed=0), "other files")
+    assert (said.taken, said.why) == ("3 left out", "by their endings: 3 .heic")
+    assert said.conflict == "files with .heic (HEIC) are images by their first bytes"
+
+
+@pytest.mark.parametrize("classes", [("a", "b"), ("b",)])
+def test_images_without_any_ending_are_called_what_they_are(classes: tuple[str, ...], make_folder) -> None:
+    root = make_folder({"a": 3, "b": 3})
+    for file in [file for name in classes for file in (root / name).iterdir()]:
+        file.rename(file.with_suffix(""))
+    assert (refusal(root).hint or "").startswith("files with no ending (PNG) are images by their first bytes")
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+
+
+@pytest.mark.parametrize("form", ["folder", "zip", "manifest"])
+def test_images_that_are_pointers_are_refused_and_some_are_said(form: str, make_folder, tmp_path: Path) -> None:
+    root = make_folder({"a": 5, "b": 5})
+    files = sorted(root.rglob("*.png"))
+    (root / "m.csv").write_text(
+        "\n".join(["path,label", *(f"{f.parent.name}/{f.name},{f.parent.name}" for f in files)])
+    )
+
+    def given() -> Path:
+        if form == "zip":
+            return Path(shutil.make_archive(str(tmp_path / "data"), "zip", root))
+        return root / "m.csv" if form == "manifest" else root
+
+    files[0].write_text(POINTER)
+    said = decision(load_images(given(), seed=0), "image files")
+    assert (said.taken, said.conflict) == ("1 of 10 looked at are none", "git lfs pull fetches it")
+    for file in files:
+        file.write_text(POINTER)
+    error = refusal(given())
+    assert "files that stand for them: a/000.png is a Git LFS pointer" in error.why
+    assert error.hint == "git lfs pull fetches it"
+
+
+def test_links_in_a_tar_are_counted(make_folder, tmp_path: Path, caplog) -> None:
+    root = make_folder({"a": 3, "b": 3})
+    for index in range(3):
+        (root / "a" / f"l{index}.png").symlink_to(f"00{index}.png")
+    load_images(Path(shutil.make_archive(str(tmp_path / "data"), "tar", root)), seed=0)
+    assert len(caplog.records) == 1
+    assert caplog.records[0].message.endswith(".png' is a symbolic link, left out, as are 2 others")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs links")
@@ -200,6 +259,38 @@ def test_data_sets_of_other_tasks_are_called_what_they_are(name: str, form: str,
                 archive.write(file, file.relative_to(root).as_posix())
         root = tmp_path / "data.zip"
     assert f"looks like a data set of {task}" in refusal(root).why
+
+
+@pytest.mark.parametrize("names", [("fold_0", "fold_1"), ("Fold1", "Fold2", "Fold3"), ("split-1", "split-2")])
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_folds_are_no_classes_and_are_taken_together(names: tuple[str, ...], form: str, make_folder, tmp_path) -> None:
+    root = make_folder({f"{fold}/{name}": 5 for fold in names for name in ("cat", "dog")})
+    if form == "zip":
+        root = Path(shutil.make_archive(str(tmp_path / "data"), "zip", root))
+    images = load_images(root, seed=0)
+    assert images.classes == ("cat", "dog")
+    assert sum(counts(images)) == 10 * len(names)
+    assert "the one that it was not trained on" in decision(images, "folds").conflict
+
+
+def test_folds_with_parts_of_their_own_ask_for_one(make_folder) -> None:
+    parts = {f"fold{k}/{part}/{name}": 2 for k in (0, 1) for part in ("train", "val") for name in "ab"}
+    error = refusal(make_folder(parts))
+    assert error.why == "2 folds, each with parts of its own"
+    assert (error.hint or "").endswith("fold0")
+
+
+@pytest.mark.parametrize("beside", ["masks", "Annotation", "labels"])
+@pytest.mark.parametrize("place", ["", "train/", "whole"])
+def test_masks_beside_images_are_no_classes(beside: str, place: str, make_folder) -> None:
+    parts = ("train/", "val/") if place == "train/" else ("",)
+    inner = ("train/", "val/") if place == "whole" else ("",)
+    folders = [f"{kind}/{split}{name}" for kind in ("images", beside) for split in inner for name in ("cat", "dog")]
+    images = load_images(make_folder({f"{part}{folder}": 5 for part in parts for folder in folders}), seed=0)
+    assert images.classes == ("cat", "dog")
+    assert sum(counts(images)) == 10 * len(parts) * len(inner)
+    assert not any(f"{beside}/" in path for path in (*images.fit.paths, *images.audit.paths))
+    assert decision(images, f"folder {beside}").taken == "not used"
 
 
 def test_class_folders_below_images_are_classes(make_folder) -> None:

@@ -21,6 +21,9 @@ from salve_audit.inputs.labels.matching import match_classes
 from salve_audit.inputs.model.checkpoint import load_classifier
 from salve_audit.inputs.model.decisions import list_decisions
 from salve_audit.inputs.model.formats import transformers_folder
+from salve_audit.inputs.model.formats.processor import DEFAULTS, read_processor
+from salve_audit.inputs.model.transform import build_transform
+from salve_audit.results.transform import TransformSpec
 
 
 @pytest.mark.parametrize("args", [{"bn_eps": 0.01}, {"bn_tf": True, "bn_eps": None}, {"batch_norm_epsilon": 0.01}])
@@ -81,6 +84,61 @@ def test_a_family_of_transformers_that_is_not_mapped(tmp_path: Path) -> None:
         torch.testing.assert_close(classifier.model(images), model(pixel_values=images).logits)
     assert classifier.architecture == "transformers:RegNetForImageClassification"
     assert classifier.n_outputs == 3
+
+
+def transform_of(own: dict[str, Any]) -> TransformSpec:
+    args = read_processor(own, "p.json").args
+    return TransformSpec(**{**args, "mean": tuple(args["mean"]), "std": tuple(args["std"])}, source="")
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+@pytest.mark.parametrize("kind", sorted({*DEFAULTS} - {"ImageGPT", "Siglip2", "TextNet"}))
+def test_an_image_processor_with_and_without_its_classs_defaults(kind: str, is_whole: bool) -> None:
+    """Against the library's own; TextNet's sides are rounded to 32, the other two have no fixed size or no pixels."""
+    transformers = pytest.importorskip("transformers")
+    library = getattr(transformers, f"{kind}ImageProcessor", None)
+    if library is None:
+        pytest.skip("not in this version")
+    own = library().to_dict() if is_whole else {"image_processor_type": f"{kind}ImageProcessorFast"}
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize(
+        (480, 360), Image.Resampling.BICUBIC
+    )
+    expected = library()(image, return_tensors="pt")["pixel_values"][0]
+    made = build_transform(transform_of(own))(image)
+    made = made.flip(0) if read_processor(own, "p.json").is_flipped else made
+    if kind == "MobileViT":  # its default crop is wider than its edge: the library pads
+        made, expected = made[:, :200, :200], expected[:, 16:216, 16:216]
+    assert made.shape == expected.shape
+    assert (made - expected).abs().mean() < 0.03
+
+
+def test_a_processor_that_gives_blue_first(tmp_path: Path) -> None:
+    model, folder = save_hub(tmp_path / "m"), tmp_path / "m"
+    (folder / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": "MobileViTImageProcessor"}))
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    classifier = load_classifier(folder)
+    with torch.no_grad():
+        torch.testing.assert_close(classifier.model(images), model(pixel_values=images.flip(1)).logits)
+    said = {decision.what: (decision.taken, decision.why) for decision in classifier.decisions}
+    assert said["channel order"] == ("blue first", "do_flip_channel_order of its image processor")
+    assert said["mean, std"] == ("0 0 0; 1 1 1", "MobileViTImageProcessor does not normalise")
+
+
+def test_blue_first_is_refused_or_said_where_the_network_is_not_transformers_own(tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        model = timm.create_model("test_resnet", num_classes=3)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "own"}))
+    own = {"size": 64, "do_flip_channel_order": True}
+    (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": own}))
+    with pytest.raises(CheckpointError, match="takes images with blue first"):
+        load_classifier(tmp_path, "test_resnet")
+    (tmp_path / "own.py").write_text(
+        "import timm\ndef own():\n    return timm.create_model('test_resnet', num_classes=3)"
+    )
+    decisions = load_classifier(tmp_path, f"{tmp_path / 'own.py'}:own").decisions
+    assert any(decision.what == "channel order" and decision.conflict for decision in decisions)
 
 
 def test_without_transformers_the_family_and_the_extra_are_named(tmp_path: Path, monkeypatch) -> None:

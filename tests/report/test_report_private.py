@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import zlib
@@ -16,6 +17,7 @@ from salve_audit.audit.again import RenderAgain, render_again
 from salve_audit.audit.private import anonymise_header, anonymise_samples, key_path
 from salve_audit.errors import UsageError
 from salve_audit.results import AuditResult, parse_audit
+from salve_audit.results.notes import DISTRUST, find_distrust
 from salve_audit.results.relabel import anonymise, class_names, number_paths, relabel_classes, without_pixels
 
 
@@ -113,6 +115,16 @@ def test_an_anonymous_audit_is_an_audit(result: AuditResult) -> None:
     assert [back[info.name] for info in anonymous.classes] == [info.name for info in result.classes]
     assert anonymous.verdict.passed == result.verdict.passed
     assert [back[rule.class_name] for rule in anonymous.verdict.rules] == [r.class_name for r in result.verdict.rules]
+
+
+def test_an_anonymous_audit_is_trusted_no_more_than_it_was(result: AuditResult) -> None:
+    said = "Accuracy is 12.5 %, no better than chance (12.5 %): the model or the labels are wrong."
+    for distrust in (None, (len(result.notes),)):  # of an earlier version, and of this one
+        wrong = dataclasses.replace(result, notes=(*result.notes, said), distrust=distrust)
+        anonymous, _ = anonymise(wrong)
+        assert find_distrust(anonymous.notes, anonymous.distrust) == (DISTRUST,)
+    trusted, _ = anonymise(result)
+    assert find_distrust(trusted.notes, trusted.distrust) == ()
 
 
 def test_without_pixels_every_number_stays(result: AuditResult) -> None:

@@ -20,7 +20,7 @@ class Elsewhere:
     def __init__(self) -> None:
         self.n_done = 0
 
-    def __call__(self, work, shared, loads):
+    def __call__(self, work, shared, loads, device="cpu"):
         tasks = [pickle.dumps((work, shared, load())) for load in loads]
         self.n_done += len(tasks)
         return [pickle.loads(pickle.dumps(task(*given))) for task, *given in map(pickle.loads, tasks)]

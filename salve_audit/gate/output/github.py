@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from salve_audit.gate.output.words import UNTRUSTED, describe, key_of, worst_first
+from salve_audit.gate.output.words import UNTRUSTED, describe, file_of, key_of, worst_first
 from salve_audit.results import Verdict
 from salve_audit.results.plain_text import plain
 
@@ -13,7 +13,7 @@ MOST = 9  # GitHub shows ten of a kind a step: nine, and how many more there are
 
 def render_github(verdict: Verdict, place: str = "audit.json") -> str:
     """One ``::error`` or ``::warning`` a line; empty where everything held."""
-    path = verdict.policy_file or place
+    path = file_of(verdict, place)
     errors = [_command("error", UNTRUSTED, plain(problem), path, None) for problem in verdict.problems]
     warnings = []
     for rule in worst_first(verdict):

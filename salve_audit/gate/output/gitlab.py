@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import PurePath
 from typing import Any
 
-from salve_audit.gate.output.words import UNTRUSTED, describe, identify, key_of, worst_first
+from salve_audit.gate.output.words import UNTRUSTED, describe, file_of, identify, key_of, worst_first
 from salve_audit.results import Verdict
 from salve_audit.results.plain_text import plain
 
@@ -16,7 +15,7 @@ SEVERITIES = {"error": "blocker", "fail": "critical", "warn": "minor", "exempt":
 
 def render_gitlab(verdict: Verdict, place: str = "audit.json") -> str:
     """The verdict as code quality findings; `place`: the file that they point at where there is no policy file."""
-    path = verdict.policy_file or place
+    path = file_of(verdict, place)
     findings = [
         _make(UNTRUSTED, "error", plain(problem), f"{UNTRUSTED}\n{problem}", (path, 1)) for problem in verdict.problems
     ]
@@ -36,5 +35,5 @@ def _make(key: str, effect: str, text: str, identity: str, at: tuple[str, int]) 
         "check_name": plain(key),
         "fingerprint": digest,
         "severity": SEVERITIES[effect],
-        "location": {"path": PurePath(path).as_posix(), "lines": {"begin": line}},
+        "location": {"path": path, "lines": {"begin": line}},
     }

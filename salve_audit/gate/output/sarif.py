@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
 from salve_audit import __version__
-from salve_audit.gate.output.words import UNTRUSTED, describe, identify, key_of, worst_first
+from salve_audit.gate.output.words import UNTRUSTED, describe, file_of, identify, key_of, worst_first
 from salve_audit.results import Rule, Verdict
 from salve_audit.results.plain_text import plain
 from salve_audit.results.verdict import UNTRUSTED as UNTRUSTED_CODE
@@ -26,7 +25,7 @@ def render_sarif(verdict: Verdict, place: str = "audit.json") -> str:
         verdict: to render; checks that held are left out.
         place: the file that findings point at where there is no policy file.
     """
-    path = verdict.policy_file or place
+    path = file_of(verdict, place)
     problems = [_make_problem(problem, path) for problem in verdict.problems]
     shown = [rule for rule in worst_first(verdict) if rule.effect != "pass"]
     found = [_make_result(rule, own, path) for rule, own in zip(shown, identify(shown), strict=True)]
@@ -60,7 +59,7 @@ def _make_problem(problem: str, path: str) -> dict[str, Any]:
 
 
 def _result(key: str, level: str, text: str, path: str, line: int | None) -> dict[str, Any]:
-    location = {"artifactLocation": {"uri": quote(PurePath(path).as_posix())}, "region": {"startLine": line or 1}}
+    location = {"artifactLocation": {"uri": quote(path)}, "region": {"startLine": line or 1}}
     return {
         "ruleId": plain(key),
         "level": level,

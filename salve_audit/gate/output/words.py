@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from salve_audit.gate.rules import FACTOR, UNREVIEWED
 from salve_audit.results import Rule, Verdict
@@ -22,6 +24,17 @@ LABELS = {
     "pass": "held",
 }
 MAX_NAME = 200
+ROOTS = ("GITHUB_WORKSPACE", "CI_PROJECT_DIR")  # of the repository, in GitHub Actions and GitLab
+
+
+def file_of(verdict: Verdict, place: str) -> str:
+    """The file that findings point at, from the root of the repository that is being built: the policy, or `place`."""
+    path = Path(verdict.policy_file or place)
+    for variable in ROOTS:
+        root = Path(os.environ.get(variable) or os.curdir).resolve()
+        if os.environ.get(variable) and path.resolve().is_relative_to(root):
+            return path.resolve().relative_to(root).as_posix()
+    return path.as_posix()
 
 
 def worst_first(verdict: Verdict) -> tuple[Rule, ...]:

@@ -7,17 +7,17 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from salve_audit.errors import DataError
 from salve_audit.inputs.data.catalogue import Catalogue, find_role
 from salve_audit.inputs.data.columns import LABEL_COLUMNS, find_column
 from salve_audit.inputs.data.layout import is_image, read_layout
-from salve_audit.inputs.data.leftovers import Leftovers, is_foreign, is_thumbnails
+from salve_audit.inputs.data.leftovers import HEAD, Leftovers, is_foreign, is_thumbnails
 from salve_audit.inputs.data.rows import Row, RowSet, group_rows
 from salve_audit.inputs.data.sources.members import ArchiveSource, HeldSource, Member
-from salve_audit.inputs.data.sources.source import ImageSource
+from salve_audit.inputs.data.sources.source import ImageSource, reader_of_heads
 from salve_audit.inputs.data.sources.tar_index import index_tar, walk_tar
 from salve_audit.inputs.data.sources.zip_index import index_zip
 from salve_audit.inputs.names import check_relative, show_name
@@ -43,7 +43,7 @@ def read_archives(paths: Sequence[Path], root: Path) -> Catalogue:
     """
     source = _open_source(paths, root)
     names = list(source.members) if isinstance(source, ArchiveSource) else list(source.contents)
-    tree = NameTree(root, names)
+    tree = NameTree(root, names, reader_of_heads(source))
     splits = {path: _split_of_shard(path, root) if len(paths) > 1 else "" for path in paths}
     prefixes = {f"{_prefix(path, root, paths)}": splits[path] for path in paths}
     rows = _read_companions(source, tree, prefixes)
@@ -166,8 +166,8 @@ def _label_of_json(content: object) -> int | str | None:
 class NameTree:
     """Member names as folders and images, as `read_layout` sees them; hidden ones are left out."""
 
-    def __init__(self, root: Path, names: Sequence[str]) -> None:
-        self.root = root
+    def __init__(self, root: Path, names: Sequence[str], read_head: Callable[[str, int], bytes] | None = None) -> None:
+        self.root, self.read_head = root, read_head
         self.files: list[str] = []
         self.others: list[str] = []
         self._folders: dict[str, set[str]] = {"": set()}
@@ -205,7 +205,14 @@ class NameTree:
 
     def describe(self) -> tuple[Decision, ...]:
         """The decisions about what was left out."""
-        return self.leftovers.describe(lambda name: b"")
+        return self.leftovers.describe(self._read_head)
+
+    def describe_hidden(self) -> str:
+        """Which files were left out although they are images by their first bytes."""
+        return self.leftovers.describe_hidden(self._read_head)
+
+    def _read_head(self, name: str) -> bytes:
+        return b"" if self.read_head is None else self.read_head(name, HEAD)
 
     def _add(self, parts: list[str]) -> None:
         folder = "/".join(parts[:-1])

@@ -15,6 +15,7 @@ from salve_audit.results.decisions import Decision
 
 FIT_NAMES = ("train", "training", "fit")  # in order of preference
 AUDIT_NAMES = ("val", "valid", "validation", "test", "testing", "t10k", "eval", "evaluation", "dev")
+VALIDATION = frozenset({"val", "valid", "validation", "validate", "valset", "dev"})
 ALSO_FIT = (*FIT_NAMES, "trn", "trainset", "trainval")
 ALSO_AUDIT = (*AUDIT_NAMES, "validate", "valset", "testset", "tst", "holdout")
 FEW = 30  # images of a class, below which hardly any number of it can be judged
@@ -60,9 +61,13 @@ def guess_role(name: str) -> str:
     role = find_role(name)
     if role:
         return role
-    words = set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()))
+    words = _words(name)
     is_fit, is_audit = bool(words & set(ALSO_FIT)), bool(words & set(ALSO_AUDIT))
     return "" if is_fit == is_audit else "fit" if is_fit else "audit"
+
+
+def _words(name: str) -> set[str]:
+    return set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()))
 
 
 def choose_audit_part(parts: Mapping[str, ClassKeys], among: Collection[str]) -> tuple[str, tuple[Decision, ...]]:
@@ -72,8 +77,7 @@ def choose_audit_part(parts: Mapping[str, ClassKeys], among: Collection[str]) ->
     """
     if not among:
         return "", ()
-    order = {name: rank for rank, name in enumerate(AUDIT_NAMES)}
-    ranked = sorted(among, key=lambda name: (order.get(name.rstrip("/").lower(), len(order)), name))
+    ranked = sorted(among, key=_rank_audit)
     first, *others = ranked
     if not others:
         return first, ()
@@ -82,7 +86,22 @@ def choose_audit_part(parts: Mapping[str, ClassKeys], among: Collection[str]) ->
     if sizes[first] < FEW and sizes[largest] >= 2 * sizes[first] and sizes[largest] > 0:
         few = f"{first} has {sizes[first]} images in its smallest class"
         return largest, (Decision(AUDITED_PART, f"{largest} ({sizes[largest]} in its smallest class)", few),)
-    return first, (Decision(AUDITED_PART, first, f"validation comes before {', '.join(others)}"),)
+    kind, rest = _kind_of_audit(first), ", ".join(others)
+    if kind == min(map(_kind_of_audit, others)):
+        return first, (Decision(AUDITED_PART, first, f"the first of {', '.join(ranked)}"),)
+    why = f"validation comes before {rest}" if kind == 0 else f"what serves as validation comes before {rest}"
+    return first, (Decision(AUDITED_PART, first, why),)
+
+
+def _kind_of_audit(name: str) -> int:
+    """0 for a part for validation, 1 for the public part of a competition's test, 3 for the private one, else 2."""
+    words = _words(name)
+    return 0 if words & VALIDATION else 1 if "public" in words else 3 if "private" in words else 2
+
+
+def _rank_audit(name: str) -> tuple[int, int, str]:
+    plain = name.rstrip("/").lower()
+    return _kind_of_audit(name), AUDIT_NAMES.index(plain) if plain in AUDIT_NAMES else len(AUDIT_NAMES), name
 
 
 def split_catalogue(catalogue: Catalogue, seed: int, limit: int | None = None) -> ImageSet:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from salve_audit.inputs.names import show_name
+from salve_audit.results.decisions import Decision
+
 PATH_COLUMNS = (
     "path", "file_name", "filename", "file", "filepath", "file_path", "image_path", "img_path", "image_file",
     "image_name", "img_name", "imagename", "image_filename", "image", "img", "image_id", "img_id", "imageid", "fname",
@@ -23,13 +26,30 @@ SPLIT_COLUMNS = (
 )  # fmt: skip
 # column of yes and no -> the split of a yes, and of a no
 FLAG_COLUMNS: Mapping[str, tuple[str, str]] = {
-    "is_valid": ("valid", "train"), "is_val": ("val", "train"), "is_validation": ("val", "train"),
-    "val": ("val", "train"), "validation": ("val", "train"),
-    "is_test": ("test", "train"), "test": ("test", "train"), "is_eval": ("eval", "train"),
-    "is_holdout": ("test", "train"), "holdout": ("test", "train"), "is_train": ("train", "test"),
-    "is_training": ("train", "test"), "is_training_image": ("train", "test"), "train": ("train", "test"),
-    "training": ("train", "test"),
-}  # fmt: skip
+    name: (yes, no)
+    for yes, no, names in (
+        ("valid", "train", ("is_valid", "isvalid", "valid", "valid_set", "in_valid")),
+        (
+            "val",
+            "train",
+            ("is_val", "isval", "is_validation", "val", "validation", "val_set", "validation_set", "in_val"),
+        ),
+        ("dev", "train", ("is_dev", "dev", "dev_set")),
+        ("test", "train", ("is_test", "istest", "test", "test_set", "in_test", "is_testing", "testing")),
+        ("test", "train", ("is_holdout", "holdout", "held_out")),
+        ("eval", "train", ("is_eval", "eval", "eval_set", "is_evaluation", "evaluation")),
+        ("train", "test", ("is_train", "istrain", "is_training", "is_training_image", "train", "training", "in_train")),
+        ("train", "test", ("train_set", "training_set")),
+    )
+    for name in names
+}
+# a column of yes and no that is called so may mark a split, or something of the image
+SPLIT_WORDS = frozenset(
+    {
+        "train", "training", "trn", "val", "valid", "validate", "validation", "dev", "test", "testing", "tst", "eval",
+        "evaluation", "holdout", "heldout", "split", "subset", "partition",
+    }
+)  # fmt: skip
 YES, NO = frozenset({"true", "yes", "y", "t", "1", "1.0"}), frozenset({"false", "no", "n", "f", "0", "0.0", ""})
 ONES = frozenset({"1", "1.0"})
 ZEROS_AND_ONES = ONES | {"0", "0.0"}
@@ -45,8 +65,29 @@ def find_column(names: Iterable[str], known: Sequence[str]) -> str | None:
 
 def find_flag_columns(table: Mapping[str, Sequence[object]]) -> list[str]:
     """Columns that mark one split with yes and the others with no; a validation flag before a test flag."""
-    names = [name for known in FLAG_COLUMNS if (name := find_column(table, (known,))) is not None]
+    loose = {_plain(name): name for name in reversed([*table])}
+    names = [loose[known] for known in FLAG_COLUMNS if known in loose]
     return [name for name in dict.fromkeys(names) if is_flag(table[name])]
+
+
+def describe_other_flags(table: Mapping[str, Sequence[object]], taken: Sequence[str]) -> tuple[Decision, ...]:
+    """The decision about columns of yes and no whose names have a split's word, and which are not taken as splits."""
+    others = [name for name in table if name not in taken and _words(name) & SPLIT_WORDS and is_flag(table[name])]
+    shown = ", ".join(map(show_name, others[:4]))
+    conflict = "if it marks the images that the model was not trained on, call it is_valid or is_test"
+    return (
+        (Decision("split", f"not from {shown}", "says yes or no, and has a split's word", conflict),) if others else ()
+    )
+
+
+def _plain(name: str) -> str:
+    """`name` in lower case with underscores: ``Is Valid``, ``isValid`` and ``is-valid`` are ``is_valid``."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())
+    return re.sub(r"[\s\-.]+", "_", spaced).casefold()
+
+
+def _words(name: str) -> set[str]:
+    return set(re.findall(r"[a-z]+", _plain(name).replace("_", " ")))
 
 
 def is_flag(values: Sequence[object]) -> bool:
@@ -58,7 +99,7 @@ def is_flag(values: Sequence[object]) -> bool:
 def splits_of_flags(table: Mapping[str, Sequence[object]], flags: Sequence[str]) -> list[str]:
     """The split of each row: that of the first flag that says yes, else what a no of the first one means."""
     rows = list(zip(*(table[name] for name in flags), strict=True))
-    meanings = [FLAG_COLUMNS[name.strip().casefold()] for name in flags]
+    meanings = [FLAG_COLUMNS[_plain(name)] for name in flags]
     return [
         next((yes for value, (yes, _) in zip(row, meanings, strict=True) if _word(value) in YES), meanings[0][1])
         for row in rows

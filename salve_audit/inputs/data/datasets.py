@@ -6,6 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from salve_audit.errors import DataError
@@ -15,18 +16,21 @@ from salve_audit.inputs.data.catalogue import Catalogue, find_role, split_catalo
 from salve_audit.inputs.data.folder import read_folder
 from salve_audit.inputs.data.imageset import ImageSet
 from salve_audit.inputs.data.layout import EXTENSIONS, NO_LABELS
-from salve_audit.inputs.data.manifest import ENDINGS, read_manifest
+from salve_audit.inputs.data.manifest import ENDINGS, LISTS, read_manifest
+from salve_audit.inputs.data.manifest_text import is_list
 from salve_audit.inputs.data.remote_data import read_remote
 from salve_audit.inputs.data.saved_dataset import is_saved_dataset, read_saved_dataset
+from salve_audit.inputs.data.sources.source import reader_of_heads
 from salve_audit.inputs.data.table_data import has_images, read_schema, read_tables, split_of_file
 from salve_audit.inputs.foreign import HEAD_BYTES, describe_foreign, describe_placeholder
 from salve_audit.inputs.model.formats.sniff import FileKind, sniff
 from salve_audit.inputs.remote import is_url
+from salve_audit.results.decisions import Decision
 
 MAX_SHARDS = 100_000
 MAX_LISTED = 1_000_000  # entries of a folder that are looked at to see what it is
 FORMATS_HINT = (
-    "expected a folder of class folders, a manifest (.csv, .tsv, .jsonl, .parquet), .zip, .tar, .npz, IDX files, "
+    "expected a folder of class folders, a manifest (.csv, .tsv, .jsonl, .parquet, .txt), .zip, .tar, .npz, IDX files, "
     "Parquet with an image column, or a data set saved by Hugging Face datasets"
 )
 CHECKPOINTS = (FileKind.ZIPPED, FileKind.TORCHSCRIPT, FileKind.EXPORTED)
@@ -56,6 +60,32 @@ def read_catalogue(data: str | Path, follow_links: bool = False) -> Catalogue:
     """The catalogue of labelled images that `load_images` splits; raises the same errors."""
     if is_url(data):
         return read_remote(str(data))
+    return _check_fetched(_read_local(data, follow_links))
+
+
+def _check_fetched(catalogue: Catalogue) -> Catalogue:
+    """`catalogue`, with a decision where some of its first images only stand for others.
+
+    Raises:
+        DataError: all of them do.
+    """
+    read_head = reader_of_heads(catalogue.source)
+    keys = [key for part in catalogue.parts.values() for own in part.values() for key in own]
+    sample = keys[:: max(1, len(keys) // LOOKED_AT)][:LOOKED_AT] if read_head else []
+    heads = {key: read_head(key, HEAD_BYTES) for key in sample} if read_head else {}
+    standing = {key: placeholder for key, head in heads.items() if (placeholder := describe_placeholder(head))}
+    if not standing:
+        return catalogue
+    key, (what, remedy) = next(iter(standing.items()))
+    if len(standing) == len(sample):
+        why = f"no images, but files that stand for them: {key} {what}"
+        raise DataError(str(catalogue.root), why, hint=remedy)
+    taken = f"{len(standing)} of {len(sample)} looked at are none"
+    decision = Decision("image files", taken, f"{key} {what}", remedy or "")
+    return replace(catalogue, decisions=(*catalogue.decisions, decision))
+
+
+def _read_local(data: str | Path, follow_links: bool) -> Catalogue:
     path = Path(data)
     if not os.path.lexists(path):
         if GLOB_MARKS.search(str(data)):
@@ -85,7 +115,7 @@ def _read_file(path: Path, follow_links: bool) -> Catalogue:
         return read_idx_data(path.parent, [file for file in path.parent.iterdir() if is_idx(file)])
     if head.startswith((b"PAR1", b"ARROW1")) or path.suffix == ".arrow":
         return _read_table(path, follow_links)
-    if path.suffix.lower() in ENDINGS:
+    if path.suffix.lower() in ENDINGS or (path.suffix.lower() in LISTS and is_list(head)):
         return read_manifest(path, follow_links)
     if head.startswith(b"\x93NUMPY"):
         return read_npy_data(path.parent, [file for file in path.parent.iterdir() if file.suffix == ".npy"])

@@ -86,6 +86,10 @@ class DiskTree:
         """The decisions about what was left out."""
         return self.leftovers.describe(head_reader(self.root))
 
+    def describe_hidden(self) -> str:
+        """Which files were left out although they are images by their first bytes."""
+        return self.leftovers.describe_hidden(head_reader(self.root))
+
     def _is_new(self, entry: os.DirEntry[str], visited: set[str]) -> bool:
         """True for a folder to enter: no thumbnails, and no link to one that was entered or that holds it."""
         if is_thumbnails(entry.name):

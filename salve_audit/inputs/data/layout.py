@@ -17,6 +17,7 @@ from salve_audit.inputs.data.catalogue import (
     find_role,
     guess_role,
 )
+from salve_audit.inputs.data.folds import describe_folds, enter_images, find_folds
 from salve_audit.inputs.data.other_tasks import refuse_other_task
 from salve_audit.inputs.data.sources.source import ImageSource
 from salve_audit.results.decisions import Decision
@@ -57,6 +58,9 @@ class Tree(Protocol):
     def describe(self) -> tuple[Decision, ...]:
         """The decisions about what was left out."""
 
+    def describe_hidden(self) -> str:
+        """Which files were left out although they are images by their first bytes."""
+
 
 def is_image(name: str) -> bool:
     """True for the ending of an image file; its contents are checked when it is decoded."""
@@ -72,14 +76,17 @@ def read_layout(tree: Tree, source: ImageSource) -> Catalogue:
     Raises:
         DataError: no class folders, no images, a class without any, one class only, or a data set of another task.
     """
-    base = _unwrap(tree)
+    outer = _unwrap(tree)
+    inner = enter_images(tree, outer.rstrip("/"))
+    base = _unwrap(tree, inner) if inner != outer.rstrip("/") else outer
     for place in dict.fromkeys(("", base)):
         refuse_other_task(tree, place)
     splits = _find_splits(tree, base)
     parts, decisions = _read_parts(tree, base, splits)
     kind = "one folder per class"
     classes = tuple(sorted(set().union(*parts.values())))
-    decisions = (*decisions, *tree.describe())
+    looked_at = [place.rstrip("/") for place in (outer, base, *splits.values())]
+    decisions = (*decisions, *describe_folds(tree, looked_at), *tree.describe())
     return Catalogue(root=tree.root, source=source, kind=kind, parts=parts, classes=classes, decisions=decisions)
 
 
@@ -117,7 +124,7 @@ def _read_parts(tree: Tree, base: str, splits: Mapping[str, str]) -> tuple[dict[
             for name in without
         )
         return {f"{only}/": _read_classes(tree, splits[only])}, decisions
-    inner = _find_inner_splits(tree, base, names)
+    inner = {} if find_folds(tree, base.rstrip("/")) else _find_inner_splits(tree, base, names)
     if inner:
         return _read_inner_splits(tree, base, names, inner)
     _refuse_bare_splits(tree, base, names)
@@ -186,23 +193,37 @@ def _unwrap(tree: Tree, part: str = "") -> str:
 
 def _read_classes(tree: Tree, part: str) -> ClassKeys:
     """Class name -> sorted paths of its images, all below `part`."""
-    part = _unwrap(tree, part).rstrip("/") if part else part
+    part = enter_images(tree, _unwrap(tree, part).rstrip("/") if part else part)
     names = tree.list_folders(part)
     where = tree.root / part
     if not names:
         if tree.list_images(part):
             raise DataError(str(where), NO_LABELS, hint=LABEL_HINT)
         raise DataError(str(where), "no class folders", hint=LAYOUT_HINT)
-    paths_of = {name: sorted(tree.walk(f"{part}/{name}" if part else name)) for name in names}
+    folders = find_folds(tree, part) or {name: [name] for name in names}
+    start = f"{part}/" if part else ""
+    paths_of = {
+        name: sorted(path for folder in own for path in tree.walk(f"{start}{folder}")) for name, own in folders.items()
+    }
     if not any(paths_of.values()):
-        raise DataError(str(where), "no images", hint=f"known endings: {', '.join(sorted(EXTENSIONS))}")
+        raise DataError(
+            str(where), "no images", hint=_hint_at_files(tree, f"known endings: {', '.join(sorted(EXTENSIONS))}")
+        )
     for name, paths in paths_of.items():
         if not paths:
-            raise DataError(str(where / name), "a class folder without images", hint="fill it or remove it")
-    _warn_of_mixed(str(where), part, paths_of)
-    if len(names) == 1:
+            hint = _hint_at_files(tree, "fill it or remove it")
+            raise DataError(str(where / folders[name][0]), "a class folder without images", hint=hint)
+    if folders.keys() == set(names):
+        _warn_of_mixed(str(where), part, paths_of)
+    if len(folders) == 1:
         raise DataError(str(where), f"one class only ({names[0]!r}), an audit needs two or more")
     return paths_of
+
+
+def _hint_at_files(tree: Tree, otherwise: str) -> str:
+    """What to do where no images were found: name or convert those that are images by their first bytes."""
+    hidden = tree.describe_hidden()
+    return f"{hidden}: give them the ending of a format that is read, or convert them" if hidden else otherwise
 
 
 def _warn_of_mixed(where: str, part: str, paths_of: ClassKeys) -> None:

@@ -27,11 +27,16 @@ THUMBNAILS = frozenset({"thumbs", "thumb", "thumbnails", "thumbnail", "_thumbs",
 THUMBNAIL_FILE = re.compile(r"(?:[_\-.]thumb(?:nail)?s?|^thumb_.*)$", re.IGNORECASE)
 SHOWN = 5
 SNIFFED = 16  # files whose first bytes are looked at
-MAGIC = (
-    b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"P5\n", b"P6\n", b"\0\0\0\x0cjP",
-    b"\xff\x4f\xff\x51",
-)  # fmt: skip
-ISO_IMAGES = (b"ftypavif", b"ftypheic", b"ftypheix", b"ftypmif1")
+HEAD = 16  # bytes
+MAGIC = {
+    b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF",
+    b"RIFF": "WebP", b"P5\n": "PGM", b"P6\n": "PPM", b"\0\0\0\x0cjP": "JPEG 2000", b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"\0\0\0\x0cJXL": "JPEG XL", b"\xff\x0a": "JPEG XL",
+}  # fmt: skip
+ISO_IMAGES = {
+    b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"hevx": "HEIC",
+    b"heim": "HEIC", b"mif1": "HEIF", b"msf1": "HEIF",
+}  # fmt: skip
 
 
 def is_foreign(name: str) -> bool:
@@ -44,9 +49,11 @@ def is_thumbnails(name: str) -> bool:
     return name.lower() in THUMBNAILS
 
 
-def looks_like_image(head: bytes) -> bool:
-    """True for the first bytes of an image file, of formats that are not read too."""
-    return head.startswith(MAGIC) or head[4:12] in ISO_IMAGES
+def name_image(head: bytes) -> str:
+    """The format of an image file by its first bytes, of formats that are not read too; empty: it is none."""
+    if head[4:8] == b"ftyp":
+        return ISO_IMAGES.get(head[8:12], "")
+    return next((name for magic, name in MAGIC.items() if head.startswith(magic)), "")
 
 
 @dataclass
@@ -96,9 +103,7 @@ class Leftovers:
         for counts in self.others.values():
             total.update(counts)
         if total:
-            hidden = [ending for ending in total if self._hides_images(ending, read_head)]
-            named = ", ".join(map(_name_ending, hidden))
-            conflict = f"files with {named} are images by their first bytes" if hidden else ""
+            conflict = self.describe_hidden(read_head)
             counts_shown = ", ".join(f"{n:,} {_name_ending(ending)}" for ending, n in total.most_common(SHOWN))
             yield Decision("other files", f"{total.total():,} left out", f"by their endings: {counts_shown}", conflict)
         n_thumbnails = sum(self.thumbnails.values())
@@ -106,8 +111,14 @@ class Leftovers:
             why = "by their names, for instance ..._thumb.jpg"
             yield Decision("thumbnails", f"{n_thumbnails:,} images taken", why, "they may show the others once more")
 
-    def _hides_images(self, ending: str, read_head: ReadHead) -> bool:
-        return any(looks_like_image(read_head(path)) for path in self.examples.get(ending, ()))
+    def describe_hidden(self, read_head: ReadHead) -> str:
+        """Which endings of the files that were left out are of images by their first bytes; empty: none."""
+        kinds = {
+            ending: sorted({name for path in paths if (name := name_image(read_head(path)))})
+            for ending, paths in self.examples.items()
+        }
+        named = ", ".join(f"{_name_ending(ending)} ({', '.join(names)})" for ending, names in kinds.items() if names)
+        return f"files with {named} are images by their first bytes" if named else ""
 
     def _describe_folders(self) -> Iterator[Decision]:
         if self.folders:
@@ -133,7 +144,7 @@ def head_reader(root: Path) -> ReadHead:
     def read(path: str) -> bytes:
         try:
             with open(root / path, "rb", buffering=0, opener=open_at_once) as stream:
-                return stream.read(16)
+                return stream.read(HEAD)
         except OSError:
             return b""
 

@@ -1,14 +1,11 @@
-"""A manifest (CSV, TSV, JSONL or Parquet) of paths, labels, splits and attributes to a Catalogue.
+"""A manifest (CSV, TSV, JSONL, Parquet or a plain list) of paths, labels, splits and attributes to a Catalogue.
 
 Paths are relative to the manifest's folder and stay in it. What a cell says is data: it is never evaluated.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from salve_audit.errors import DataError
@@ -18,6 +15,7 @@ from salve_audit.inputs.data.columns import (
     LABEL_COLUMNS,
     PATH_COLUMNS,
     SPLIT_COLUMNS,
+    describe_other_flags,
     find_column,
     find_flag_columns,
     find_one_hot,
@@ -25,6 +23,7 @@ from salve_audit.inputs.data.columns import (
     splits_of_flags,
 )
 from salve_audit.inputs.data.manifest_folder import DiskFolder, ManifestFolder
+from salve_audit.inputs.data.manifest_text import DELIMITERS, Table, read_csv, read_jsonl, read_list
 from salve_audit.inputs.data.placing import place_files
 from salve_audit.inputs.data.rows import Row, RowSet, group_rows
 from salve_audit.inputs.names import check_relative, show_name
@@ -32,15 +31,12 @@ from salve_audit.inputs.reasons import nearest_names, summarise_error
 from salve_audit.results.decisions import Decision
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+LISTS = (".txt", ".lst")  # where the first line names an image
 COLUMN_HINT = "expected the columns path and label, optionally split; further columns are attributes"
-DELIMITERS = ",;\t"
-MAX_BYTES = 512 * 1024**2
 MAX_ROWS = 20_000_000
 LOOKED_AT = 100
 LONGEST_PATH = 4096  # characters that are asked the file system for
 STRICT_SPLITS = 4  # of the names of split columns: whatever their values, they are splits
-LONGEST_HEADER = 65_536  # characters
-Table = Mapping[str, Sequence[object]]  # column -> values, all of one length
 
 
 def read_manifest(path: Path, follow_links: bool = False) -> Catalogue:
@@ -59,14 +55,17 @@ def read_table(path: Path) -> Table:
     if ending == ".parquet":
         return _read_parquet(path)
     if ending in (".jsonl", ".ndjson"):
-        return _read_jsonl(path)
-    return _read_csv(path, DELIMITERS[::-1] if ending == ".tsv" else DELIMITERS)
+        return read_jsonl(path)
+    if ending in LISTS:
+        return read_list(path)
+    return read_csv(path, DELIMITERS[::-1] if ending == ".tsv" else DELIMITERS)
 
 
 def catalogue_of_table(path: Path, table: Table, folder: ManifestFolder) -> Catalogue:
     """The images in the columns of `table`, read from the manifest `path` in `folder`; raises as `read_manifest`."""
     path_column = _find_paths(path, table, folder)
     keys = [_check_path(path, folder, number, value) for number, value in enumerate(table[path_column], 1)]
+    keys, turned = _turn_slashes(folder, keys)
     keys, placed = place_files(path, folder, keys)
     splits, split_columns, split_decision = _read_splits(table)
     labels, label_columns, label_decision = _read_labels(path, table, (path_column, *split_columns))
@@ -82,10 +81,21 @@ def catalogue_of_table(path: Path, table: Table, folder: ManifestFolder) -> Cata
     chosen = {"path": path_column, "label": label_columns[0], "split": next(iter(split_columns), "split")}
     others = ", ".join(f"{use}: {show_name(name)}" for use, name in chosen.items() if name != use)
     kind = f"{path.suffix.lstrip('.').upper()} manifest{f' (columns {others})' if others else ''}"
-    decisions = (*placed, *split_decision, *label_decision)
+    other_flags = describe_other_flags(table, (path_column, *label_columns, *split_columns))
+    decisions = (*getattr(table, "decisions", ()), *turned, *placed, *split_decision, *other_flags, *label_decision)
     return group_rows(
         RowSet(root=path, source=folder.source, kind=kind, rows=rows, attributes=attributes, decisions=decisions)
     )
+
+
+def _turn_slashes(folder: ManifestFolder, keys: list[str]) -> tuple[list[str], tuple[Decision, ...]]:
+    """The paths with slashes, where they are written with backslashes, as on Windows, and no file is called so."""
+    sample = [key for key in keys[:LOOKED_AT] if "\\" in key]
+    if not sample or any(folder.has_file(key) for key in sample):
+        return keys, ()
+    turned = [key.replace("\\", "/") for key in keys]
+    why = f"they are written with backslashes: {show_name(sample[0])}"
+    return turned, (Decision("paths", "with slashes", why),)
 
 
 def _find_paths(path: Path, table: Table, folder: ManifestFolder) -> str:
@@ -180,72 +190,6 @@ def _check_path(manifest: Path, folder: ManifestFolder, number: int, value: obje
             hint = "--follow-links follows it"
         raise DataError(str(manifest), why, hint=hint) from error
     return name
-
-
-def _read_text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(str(path), f"a manifest of more than {MAX_BYTES // 1024**2} MiB", hint="use Parquet")
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(str(path), f"cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(str(path), "is not UTF-8 text") from error
-
-
-def _read_csv(path: Path, delimiters: str) -> Table:
-    text = _read_text(path)
-    delimiter = _find_delimiter(text, delimiters)
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        header = [name.strip() for name in next(reader, [])]
-        if len(set(header)) < len(header):
-            raise DataError(str(path), "two columns have the same name")
-        columns: list[list[str]] = [[] for _ in header]
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(header):
-                why = f"line {reader.line_num} has {len(row)} fields, the first line has {len(header)}"
-                raise DataError(str(path), why)
-            for column, value in zip(columns, row, strict=True):
-                column.append(value)
-    except csv.Error as error:
-        raise DataError(str(path), f"damaged at line {reader.line_num} ({error})") from error
-    return dict(zip(header, columns, strict=True))
-
-
-def _find_delimiter(text: str, delimiters: str) -> str:
-    """The first delimiter that gives the first line a column of paths, else the one that gives most columns."""
-    headers = {
-        delimiter: next(csv.reader(io.StringIO(text[:LONGEST_HEADER]), delimiter=delimiter), [])
-        for delimiter in delimiters
-    }
-    fitting = [
-        delimiter for delimiter, header in headers.items() if len(header) > 1 and find_column(header, PATH_COLUMNS)
-    ]
-    return fitting[0] if fitting else max(delimiters, key=lambda delimiter: len(headers[delimiter]))
-
-
-def _read_jsonl(path: Path) -> Table:
-    rows = []
-    for number, line in enumerate(_lines(_read_text(path)), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(str(path), f"line {number} is not JSON ({summarise_error(error)})") from error
-        if not isinstance(row, dict):
-            raise DataError(str(path), f"line {number} is a {type(row).__name__}, expected an object")
-        rows.append(row)
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    return {name: [row.get(name) for row in rows] for name in columns}
-
-
-def _lines(text: str) -> Iterator[str]:
-    """Lines as JSONL means them: str.splitlines would also split inside texts."""
-    return iter(text.split("\n"))
 
 
 def _read_parquet(path: Path) -> Table:

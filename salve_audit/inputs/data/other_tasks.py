@@ -81,9 +81,12 @@ def _list_parts(tree: Listing, base: str) -> Iterator[str]:
         yield _join(base, name)
 
 
-def _has_classes(tree: Listing, part: str) -> bool:
-    """True for folders in `part` that are no splits: classes, whatever lies beside them."""
-    return any(not guess_role(name) for name in tree.list_any_folders(part))
+def _has_classes(tree: Listing, part: str, depth: int = 1) -> bool:
+    """True for folders in `part`, or in the splits there, that are no splits: classes, whatever lies beside them."""
+    names = tree.list_any_folders(part)
+    if any(not guess_role(name) for name in names):
+        return True
+    return depth > 0 and any(_has_classes(tree, _join(part, name), depth - 1) for name in names)
 
 
 def _has_below(tree: Listing, part: str, ending: str, depth: int = DEEPEST) -> bool:

@@ -10,8 +10,9 @@ from salve_audit.errors import DataError, SalveError
 from salve_audit.inputs.data.archive import NameTree
 from salve_audit.inputs.data.catalogue import Catalogue
 from salve_audit.inputs.data.layout import read_layout
-from salve_audit.inputs.data.manifest import ENDINGS, MAX_BYTES, Table, catalogue_of_table, read_table
+from salve_audit.inputs.data.manifest import ENDINGS, catalogue_of_table, read_table
 from salve_audit.inputs.data.manifest_folder import UrlFolder
+from salve_audit.inputs.data.manifest_text import MAX_BYTES, Table
 from salve_audit.inputs.data.sources.remote import RemoteSource
 from salve_audit.inputs.data.table_data import has_images, read_schema
 from salve_audit.inputs.remote import RemoteFolder, UrlPath

@@ -18,6 +18,7 @@ from salve_audit.inputs.data.columns import (
     IMAGE_COLUMNS,
     LABEL_COLUMNS,
     SPLIT_COLUMNS,
+    describe_other_flags,
     find_column,
     find_flag_columns,
     splits_of_flags,
@@ -98,15 +99,13 @@ def read_tables(files: Sequence[tuple[Path, str]], root: Path, kind: str) -> Cat
 def _find_flags(columns: _Columns, opened: Sequence[_Opened]) -> tuple[list[str], tuple[Decision, ...]]:
     """Columns of all files that mark a split with yes and no, where no column names it, and the decision."""
     shared = [name for name in columns.others if all(name in file.small for file in opened)]
-    if columns.split is not None:
-        return [], ()
     joined = {name: [value for file in opened for value in file.small[name]] for name in shared}
-    flags = find_flag_columns(joined)
+    flags = find_flag_columns(joined) if columns.split is None else []
     if not flags:
-        return [], ()
+        return [], describe_other_flags(joined, ())
     n_fit = splits_of_flags(joined, flags).count("train")
     why = f"the column {show_name(flags[0])} says yes or no"
-    return flags, (Decision("split", f"{n_fit:,} rows to fit", why),)
+    return flags, (Decision("split", f"{n_fit:,} rows to fit", why), *describe_other_flags(joined, flags))
 
 
 def read_schema(path: Path) -> Any:

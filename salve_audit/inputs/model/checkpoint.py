@@ -18,7 +18,7 @@ from salve_audit.inputs.model.identify import Identified, identify
 from salve_audit.inputs.model.keys import load_state
 from salve_audit.inputs.model.onnx.loading import is_onnx, load_onnx
 from salve_audit.inputs.model.timm_names import read_timm_name
-from salve_audit.inputs.model.traceless import decide_unlike_torchvision
+from salve_audit.inputs.model.traceless import decide_flip, decide_unlike_torchvision
 from salve_audit.inputs.model.transform import resolve_transform
 from salve_audit.inputs.model.weights import Checkpoint, read_checkpoint
 from salve_audit.inputs.names import show_name
@@ -83,6 +83,7 @@ def _assemble(checkpoint: Checkpoint, identified: Identified, arch: str | None, 
         decisions=(
             *_decide_architecture(checkpoint, arch, identified),
             *identified.decisions,
+            *decide_flip(checkpoint, network),
             *decide_unlike_torchvision(network.architecture, transform.mean),
             *decisions,
             *describe_class_names(checkpoint.named, n_classes),

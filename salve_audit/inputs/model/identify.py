@@ -209,7 +209,7 @@ def _load_hub(checkpoint: Checkpoint) -> Identified | None:
     if not is_classifier(config):
         why = f"is {describe_family(config)}, which has no classifier for images"
         raise CheckpointError(str(path), why, hint="save the fine-tuned ...ForImageClassification")
-    model, name, key = load_hub_classifier(path, config)
+    model, name, key = load_hub_classifier(path, config, checkpoint.is_flipped)
     n_channels = config.get("num_channels", 3)
     kwargs = {"in_chans": n_channels} if isinstance(n_channels, int) and n_channels != 3 else {}
     network = Network(model, f"transformers:{name}", key, kwargs, default_source=GENERAL)

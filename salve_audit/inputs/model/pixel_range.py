@@ -39,8 +39,8 @@ def rescale_bytes(mean: Sequence[float], std: Sequence[float]) -> Moments:
     if max(mean) <= LARGEST_MEAN and max(mean) > 0:
         raise ValueError(f"mean {given.mean} is for pixels in 0 to 1, standard deviation {given.std} for 0 to 255")
     note = f"given for pixels in 0 to 255 ({in_words(mean)}; {in_words(std)}), divided by 255"
-    divided = (tuple(value / BYTE for value in values) for values in (mean, std))
-    return Moments(*divided, note, blue_first)
+    divided_mean, divided_std = (tuple(value / BYTE for value in values) for values in (mean, std))
+    return Moments(divided_mean, divided_std, note, blue_first)
 
 
 def in_words(values: Sequence[float]) -> str:

@@ -9,6 +9,9 @@ from typing import Any
 
 from torch import nn
 
+from salve_audit.errors import CheckpointError
+from salve_audit.inputs.model.formats.processor import FLIP
+from salve_audit.inputs.model.formats.transformers_folder import HubClassifier
 from salve_audit.inputs.model.inference.measure import TORCHVISION
 from salve_audit.inputs.model.network import Network
 from salve_audit.inputs.model.settings import is_said
@@ -67,3 +70,21 @@ def apply_epsilons(network: Network, args: Mapping[str, Any]) -> tuple[Network, 
     if not key:
         return network, ()
     return replace(network, build_key=json.dumps({"build": network.build_key, **key})), tuple(decisions)
+
+
+def decide_flip(checkpoint: Checkpoint, network: Network) -> tuple[Decision, ...]:
+    """The decision about an image processor that gives blue first.
+
+    Raises:
+        CheckpointError: the network was not built so that it could be given its images so.
+    """
+    if not checkpoint.is_flipped:
+        return ()
+    why = f"{FLIP} of its image processor"
+    if isinstance(network.model, HubClassifier):
+        return (Decision("channel order", "blue first", why),)
+    if network.trusted_code:
+        conflict = "blue first is asked for: the file named by --arch has to turn the channels around"
+        return (Decision("channel order", "red first", why, conflict),)
+    hint = "--arch FILE.py:FUNCTION can turn the channels around before the network"
+    raise CheckpointError(str(checkpoint.path), f"takes images with blue first ({why}), which is not done", hint=hint)

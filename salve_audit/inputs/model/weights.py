@@ -54,6 +54,7 @@ class Checkpoint:
         named: its lists of class names in output order, the likeliest first.
         lists: other lists of texts in it and beside it, which may be class names.
         config: a Hugging Face or timm folder's config.json.
+        is_flipped: its images are given to the network with blue first.
         sidecar: what a JSON file of the same name beside it says.
         kind: of file.
         module: the whole network that the file held, after ``--trust-model``.
@@ -74,6 +75,7 @@ class Checkpoint:
     named: tuple[NamedClasses, ...] = ()
     lists: tuple[NamedClasses, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
+    is_flipped: bool = False
     sidecar: Sidecar = field(default_factory=Sidecar)
     kind: FileKind = FileKind.ZIPPED
     module: nn.Module | None = None
@@ -287,7 +289,8 @@ def _add_hub(checkpoint: Checkpoint, hub: Hub | None, is_folder: bool) -> Checkp
         format=f"{hub.label} ({inner})" if is_folder else f"{inner} in a {hub.label}",
         arch=checkpoint.arch or hub.arch,
         args={**settings.args, **checkpoint.args},
-        places={**settings.places, **checkpoint.places},
+        places={**settings.places, **hub.places, **checkpoint.places},
+        is_flipped=hub.is_flipped,
         origin=origin,
         conventions=checkpoint.conventions or origin.prepare({}, {}),
         named=(*checkpoint.named, *listed),

@@ -14,6 +14,7 @@ from salve_audit.inputs.data.sources.source import MAX_BYTES, describe_too_large
 STORED, DEFLATED = 0, 8
 MAX_RATIO = 100  # no image shrinks so far, except a plain one that is small anyway:
 SMALL_BYTES = 16 * 1024**2
+SPARE = 1024  # bytes of a deflated member's tables before its content
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
@@ -53,6 +54,23 @@ class ArchiveSource:
         """
         member = self.members[key]
         check_member(member)
+        packed = self._read_packed(member, member.packed)
+        if len(packed) < member.packed:
+            raise ValueError("damaged (the archive ends before the member does)")
+        return packed if member.method < 0 else unpack(packed, member)
+
+    def read_head(self, key: str, n_bytes: int) -> bytes:
+        """The first bytes of a member, fewer where it is shorter; raises as `read`."""
+        member = self.members[key]
+        packed = self._read_packed(member, min(member.packed, n_bytes + SPARE))
+        if member.method != DEFLATED:
+            return packed[:n_bytes]
+        try:
+            return zlib.decompressobj(-15).decompress(packed, n_bytes)
+        except zlib.error as error:
+            raise ValueError(f"damaged ({error})") from error
+
+    def _read_packed(self, member: Member, n_bytes: int) -> bytes:
         with self.archives[member.file].open("rb") as stream:
             stream.seek(member.offset)
             if member.method >= 0:
@@ -61,10 +79,7 @@ class ArchiveSource:
                     raise ValueError("damaged (the archive has no such member where it says)")
                 _, name, extra = LOCAL_HEADER.unpack(header)
                 stream.seek(name + extra, 1)
-            packed = stream.read(member.packed)
-        if len(packed) < member.packed:
-            raise ValueError("damaged (the archive ends before the member does)")
-        return packed if member.method < 0 else unpack(packed, member)
+            return stream.read(n_bytes)
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,10 @@ class HeldSource:
     def read(self, key: str) -> bytes:
         """Bytes of the image `key`, from memory."""
         return self.contents[key]
+
+    def read_head(self, key: str, n_bytes: int) -> bytes:
+        """The first bytes of `key`."""
+        return self.contents[key][:n_bytes]
 
 
 def check_member(member: Member) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -47,6 +48,26 @@ class FolderSource:
             if os.fstat(stream.fileno()).st_size > MAX_BYTES:
                 raise ValueError(describe_too_large(os.fstat(stream.fileno()).st_size))
             return stream.read()
+
+    def read_head(self, key: str, n_bytes: int) -> bytes:
+        """The first bytes of the file `key`."""
+        with open(f"{self.root}/{key}", "rb", buffering=0, opener=open_at_once) as stream:
+            return stream.read(n_bytes)
+
+
+def reader_of_heads(source: ImageSource) -> Callable[[str, int], bytes] | None:
+    """Reads the first bytes of what a source holds, empty where that fails; None where it would cost a whole image."""
+    read_head: Callable[[str, int], bytes] | None = getattr(source, "read_head", None)
+    if read_head is None:
+        return None
+
+    def read(key: str, n_bytes: int) -> bytes:
+        try:
+            return read_head(key, n_bytes)
+        except (OSError, ValueError):
+            return b""
+
+    return read
 
 
 def count_readers(source: ImageSource) -> int:

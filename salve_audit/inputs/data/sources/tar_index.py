@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -57,20 +57,21 @@ def index_tar(path: Path, file: int = 0) -> dict[str, Member]:
 
 
 def walk_tar(path: Path, stream: BinaryIO) -> Iterator[TarEntry]:
-    """Plain files in order; links, devices and other kinds are left out, with one warning for each kind.
+    """Plain files in order; links, devices and other kinds are left out, and counted in one warning for each kind.
 
     The stream may be a pipe that can only seek forward. After an entry is yielded the stream stands at its data.
 
     Raises:
         DataError: no tar, or damaged.
     """
-    position, extended, warned = 0, _Extended(), set()
+    position, extended, left_out = 0, _Extended(), dict[str, list[str]]()
     for count in range(MAX_MEMBERS + 1):
         stream.seek(position)
         header = stream.read(BLOCK)
         if len(header) < BLOCK or header == b"\0" * BLOCK:
             if count == 0:
                 raise DataError(str(path), "an empty or damaged tar archive")
+            warn_of_left_out(path, left_out)
             return
         info = _parse(path, header, position)
         position += BLOCK
@@ -82,13 +83,19 @@ def walk_tar(path: Path, stream: BinaryIO) -> Iterator[TarEntry]:
         name = extended.name or info.name
         if info.type in PLAIN and not extended.sparse and not name.endswith("/"):
             yield TarEntry(name, position, size)
-        elif info.type != tarfile.DIRTYPE and info.type not in warned:
-            warned.add(info.type)
-            logger.warning("%s: %r is %s, left out", path, name, IN_WORDS.get(info.type, "no plain file"))
+        elif info.type != tarfile.DIRTYPE:
+            left_out.setdefault(IN_WORDS.get(info.type, "no plain file"), []).append(name)
         if info.type not in (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE):
             position += _padded(size)
         extended = _Extended()
     raise DataError(str(path), f"more than {MAX_MEMBERS:,} members")
+
+
+def warn_of_left_out(path: Path, left_out: Mapping[str, Sequence[str]]) -> None:
+    """One warning for each kind of member that is no plain file: its name, and the number of others."""
+    for words, names in left_out.items():
+        others = f", as are {len(names) - 1:,} others" if len(names) > 1 else ""
+        logger.warning("%s: %r is %s, left out%s", path, names[0], words, others)
 
 
 class _Extended(NamedTuple):

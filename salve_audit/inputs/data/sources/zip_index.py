@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import zipfile
 from pathlib import Path
 
 from salve_audit.errors import DataError
 from salve_audit.inputs.data.sources.members import Member
+from salve_audit.inputs.data.sources.tar_index import warn_of_left_out
 from salve_audit.inputs.reasons import summarise_error
 
 MAX_MEMBERS = 3_000_000
 TAIL = 65_557 + 20  # longest end record with its comment, and the locator of the 64-bit one
 ENCRYPTED = 0x1
 LOCAL_HEADER_BYTES = 30
-
-logger = logging.getLogger(__name__)
 
 
 def index_zip(path: Path) -> dict[str, Member]:
@@ -33,16 +31,17 @@ def index_zip(path: Path) -> dict[str, Member]:
     except (zipfile.BadZipFile, NotImplementedError, ValueError, IndexError, EOFError, OverflowError) as error:
         raise DataError(str(path), f"not a zip archive, or damaged ({summarise_error(error)})") from error
     _check_overlap(path, infos)
-    members = {}
+    members, left_out = {}, []
     for info in infos:
         if info.flag_bits & ENCRYPTED:
             raise DataError(str(path), f"its member {info.filename!r} is encrypted", hint="unpack it first")
         if not _is_plain(info.external_attr >> 16):
-            logger.warning("%s: %r is a link or a device, left out", path, info.filename)
+            left_out.append(info.filename)
             continue
         members[info.filename] = Member(
             0, info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC
         )
+    warn_of_left_out(path, {"a link or a device": left_out} if left_out else {})
     return members
 
 

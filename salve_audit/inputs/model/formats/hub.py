@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,17 +12,15 @@ from typing import Any
 from salve_audit.errors import CheckpointError
 from salve_audit.inputs.labels.class_names import read_class_names
 from salve_audit.inputs.model.formats.partial import describe_config
-from salve_audit.inputs.model.settings import PIL_FILTERS, crop_share
+from salve_audit.inputs.model.formats.processor import Processor, read_processor
 from salve_audit.results.transform import TRANSFORM_FIELDS
 
 CONFIG, PREPROCESSOR, ADAPTER = "config.json", "preprocessor_config.json", "adapter_config.json"
+PROCESSORS = "processor_config.json"  # of a class for images and texts, which holds the other
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin", "model.bin")
 SHARDED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 LARGEST_JSON = 32 << 20  # bytes
-RESCALED = 1 / 255  # what pixels are multiplied with, unless a processor says another factor
-CONVNEXT_CROP = 224 / 256
-LARGE_CONVNEXT = 384  # from this size on, ConvNeXt's processor squashes images instead of cropping them
 
 
 @dataclass(frozen=True)
@@ -37,6 +34,8 @@ class Hub:
         args: transform settings and model_kwargs under the names that checkpoints use.
         class_names: in output order, or None.
         files: the names of the files that `args` come from.
+        places: where some of `args` come from, in words, where that is not their name in the file.
+        is_flipped: its processor gives blue first.
     """
 
     label: str
@@ -45,6 +44,8 @@ class Hub:
     args: Mapping[str, Any] = field(default_factory=dict)
     class_names: tuple[str, ...] | None = None
     files: str = CONFIG
+    places: Mapping[str, str] = field(default_factory=dict)
+    is_flipped: bool = False
 
 
 def find_weight_files(folder: Path) -> tuple[Path, ...]:
@@ -82,7 +83,7 @@ def read_hub(folder: Path) -> Hub:
     if "architecture" in config:
         return _read_timm(config)
     if "model_type" in config:
-        return _read_transformers(config, read_json(folder / PREPROCESSOR))
+        return _read_transformers(config, *_find_processor(folder))
     return Hub("folder", config)
 
 
@@ -130,60 +131,20 @@ def _read_timm(config: Mapping[str, Any]) -> Hub:
     return Hub("timm folder", config, str(config["architecture"]), args, names)
 
 
-def _read_transformers(config: Mapping[str, Any], processor: Mapping[str, Any]) -> Hub:
+def _find_processor(folder: Path) -> tuple[Mapping[str, Any], str]:
+    """The settings of the image processor, and their file; empty where there are none."""
+    own = read_json(folder / PREPROCESSOR)
+    inner = {} if own else read_json(folder / PROCESSORS).get("image_processor")
+    return (inner, PROCESSORS) if isinstance(inner, dict) and inner else (own, PREPROCESSOR if own else CONFIG)
+
+
+def _read_transformers(config: Mapping[str, Any], processor: Mapping[str, Any], file: str) -> Hub:
     names = read_class_names(config.get("id2label")) or read_class_names(config.get("label2id"))
     if names and all(re.fullmatch(r"LABEL_\d+", name) for name in names):
         names = None  # what the library fills in where nobody named the classes
-    args = _read_processor(processor) if processor else {}
-    if "input_size" not in args and isinstance(config.get("image_size"), int):
-        args["img_size"] = config["image_size"]
-    return Hub("Hugging Face folder", config, None, args, names, PREPROCESSOR if processor else CONFIG)
-
-
-def _read_processor(processor: Mapping[str, Any]) -> dict[str, Any]:
-    """An image processor's settings as timm's: resized to `size`, or by the shorter edge, then cropped."""
-    args: dict[str, Any] = {}
-    args["mean"], args["std"] = _read_normalisation(processor)
-    args["interpolation"] = PIL_FILTERS.get(processor.get("resample", 2))
-    size, is_squashed = _read_size(processor.get("size"))
-    crop_pct = processor.get("crop_pct")
-    kind = f"{processor.get('image_processor_type')} {processor.get('feature_extractor_type')}"
-    if "ConvNext" in kind:  # its one number is the shorter edge, and its crop has a default
-        crop_pct, is_squashed = crop_pct or CONVNEXT_CROP, False
-    crop, _ = _read_size(processor.get("crop_size") if processor.get("do_center_crop") else None)
-    channels = len(args["mean"] or (0, 0, 0))
-    if size is None:
-        return {key: value for key, value in args.items() if value is not None}
-    if crop is not None and crop[0] <= size[0]:
-        side, share = crop, crop_share(crop[0], size[0])
-    elif crop_pct and not is_squashed and size[0] < LARGE_CONVNEXT:
-        side, share = size, float(crop_pct)
-    else:
-        side, share, is_squashed = size, 1.0, is_squashed or bool(crop_pct)
-    args.update(input_size=(channels, *side), crop_pct=share, crop_mode="squash" if is_squashed else "center")
-    return {key: value for key, value in args.items() if value is not None}
-
-
-def _read_normalisation(processor: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Mean and standard deviation for pixels in 0..1, whatever the processor multiplies pixels with before."""
-    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    if processor.get("do_normalize", True):
-        mean, std = processor.get("image_mean"), processor.get("image_std")  # type: ignore[assignment]
-    factor = processor.get("rescale_factor", RESCALED) if processor.get("do_rescale", True) else 1.0
-    offset = 1.0 if processor.get("rescale_offset") else 0.0  # x * factor - 1
-    if not isinstance(factor, (int, float)) or factor <= 0 or (math.isclose(factor, RESCALED) and not offset):
-        return mean, std
-    scale = factor / RESCALED
-    known = isinstance(mean, (list, tuple)) and isinstance(std, (list, tuple))
-    return ([(m + offset) / scale for m in mean], [s / scale for s in std]) if known else (mean, std)
-
-
-def _read_size(size: Any) -> tuple[tuple[int, int] | None, bool]:
-    """(height, width), and whether both sides are given, so that images are squashed into them."""
-    if isinstance(size, int):
-        return (size, size), True
-    if isinstance(size, dict) and isinstance(size.get("shortest_edge"), int):
-        return (size["shortest_edge"], size["shortest_edge"]), False
-    if isinstance(size, dict) and isinstance(size.get("height"), int) and isinstance(size.get("width"), int):
-        return (size["height"], size["width"]), True
-    return None, False
+    side = config.get("image_size")
+    read = read_processor(processor, file, side) if processor else Processor({}, {}, False)
+    args, places = dict(read.args), dict(read.places)
+    if "input_size" not in args and isinstance(side, int):
+        args["img_size"], places["input_size"] = side, f"{CONFIG}.image_size"
+    return Hub("Hugging Face folder", config, None, args, names, file, places, read.is_flipped)

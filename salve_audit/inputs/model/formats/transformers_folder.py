@@ -22,15 +22,15 @@ INSTALL_HINT = "pip install 'salve-audit[hf]' loads it with transformers' own cl
 
 
 class HubClassifier(nn.Module):
-    """A network of transformers that returns its logits alone."""
+    """A network of transformers that returns its logits alone, and takes red first whatever `model` takes."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, is_flipped: bool = False) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.is_flipped = model, is_flipped
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, k) logits."""
-        logits: Tensor = self.model(pixel_values=images).logits
+        logits: Tensor = self.model(pixel_values=images.flip(1) if self.is_flipped else images).logits
         return logits
 
 
@@ -57,8 +57,10 @@ def is_classifier(config: Mapping[str, Any]) -> bool:
     return not names or any("ForImageClassification" in name for name in names)
 
 
-def load_hub_classifier(folder: Path, config: Mapping[str, Any]) -> tuple[nn.Module, str, str]:
-    """The network in `folder`, its class's name, and what else determines it.
+def load_hub_classifier(
+    folder: Path, config: Mapping[str, Any], is_flipped: bool = False
+) -> tuple[nn.Module, str, str]:
+    """The network in `folder`, its class's name, and what else determines it; `is_flipped`: it takes blue first.
 
     Raises:
         CheckpointError: transformers is missing, does not know the family, or the weights are not all there.
@@ -83,9 +85,9 @@ def load_hub_classifier(folder: Path, config: Mapping[str, Any]) -> tuple[nn.Mod
         raise CheckpointError(str(folder), why, hint="save the fine-tuned classifier, not its backbone")
     version = metadata.version("transformers")
     return (
-        HubClassifier(model.float()),
+        HubClassifier(model.float(), is_flipped),
         type(model).__name__,
-        f"transformers {version} {type(model).__name__} {model.config!r}",
+        f"transformers {version} {type(model).__name__} {model.config!r}{' blue first' if is_flipped else ''}",
     )
 
 
