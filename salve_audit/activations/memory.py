@@ -40,6 +40,13 @@ def keeping_freed_memory() -> Iterator[None]:
         libc.malloc_trim(0)
 
 
+def give_back_freed_memory() -> None:
+    """Gives all that is free back to the system, once; does nothing where libc is not glibc."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
 def _glibc() -> ctypes.CDLL | None:
     """The C library of this process if it is glibc."""
     try:

@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from salve_audit.activations.actors import OpenActors
 from salve_audit.activations.device import choose_device
+from salve_audit.activations.memory import give_back_freed_memory
 from salve_audit.activations.ray_actors import RayActors
 from salve_audit.activations.ray_tasks import RayTasks
 from salve_audit.audit import codec
@@ -128,6 +129,7 @@ class StageRunner:
             if kept is None:
                 with hearing_warnings() as heard:
                     kept = KeptResult(stage.compute(self._give(stage)), ())
+                give_back_freed_memory()  # of threads that have ended: the next stage has others
                 if stage.settled(kept.record):
                     self.cache.keep(stage.name, self.key(stage), KeptResult(kept.record, tuple(heard.texts)))
                     self.cache.drop_parts(stage.name, self.key(stage))

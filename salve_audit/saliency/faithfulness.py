@@ -20,7 +20,7 @@ from torch.nn import functional
 from salve_audit.saliency.heat import find_hottest, share_in_hottest
 
 N_RANDOM = 2  # fifths
-AT_ONCE = 16  # images a pass
+AT_ONCE, PIXELS_AT_ONCE = 16, 2**18  # images a pass, and pixels of theirs: passes run beside each other
 BLOBS = 6  # cells of a random field's side
 BLURRED = 4  # cells of the side that blurring leaves
 LEAST_RANGE = 0.05  # of the clean score: where blurring everything costs less, nothing can be said
@@ -143,12 +143,13 @@ def _share(
 
 def _read(run: Run, parts: Iterable[Float[Tensor, "m c h w"]]) -> Float[np.ndarray, "b d"]:
     """What the head is given of all images, some of which are run at a time."""
-    answers, waiting = list[Float[np.ndarray, "m d"]](), list[Tensor]()
+    answers, waiting, size = list[Float[np.ndarray, "m d"]](), list[Tensor](), AT_ONCE
     for part in itertools.chain(parts, [None]):  # the last flushes what is waiting
         if part is not None:
             waiting.append(part)
-        if waiting and (part is None or sum(map(len, waiting)) >= AT_ONCE):
+            size = max(1, min(AT_ONCE, PIXELS_AT_ONCE // (part.shape[2] * part.shape[3])))
+        if waiting and (part is None or sum(map(len, waiting)) >= size):
             with torch.no_grad():
-                answers += [run(some).double().cpu().numpy() for some in torch.split(torch.cat(waiting), AT_ONCE)]
+                answers += [run(some).double().cpu().numpy() for some in torch.split(torch.cat(waiting), size)]
             waiting.clear()
     return np.concatenate(answers)
