@@ -44,7 +44,7 @@ def test_several_limits_count_each_class_once_and_name_each_rule() -> None:
     texts = " ".join(violation.text for violation in banner.violations)
     assert "limit" in texts
     assert "below" not in texts
-    assert banner.more == f"and {len(failed) - 5} more violations; see the index of classes"
+    assert banner.more == f"and {len(failed) - 5} more violations; see the classes"
 
 
 def test_shares_are_percents_and_strengths_are_not() -> None:

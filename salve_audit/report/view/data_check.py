@@ -19,6 +19,9 @@ NOT_MEASURED = "image reliance of this class was not measured"
 NOT_IN_DATA = "no measured property of the images tells this class from the rest"
 
 
+PRINTED_PAIRS = 10  # near-duplicates on paper; all are in audit.json
+
+
 @dataclass(frozen=True)
 class DataUse:
     """One property or factor of one class: what the data show of it, what the network uses, both or one."""
@@ -80,7 +83,9 @@ def build_data_check(result: AuditResult, medium: Medium) -> Section | None:
         "said": _say_properties(check, uses),
         "uses": _table(uses, result, medium.table_rows) if uses else None,
         "duplicates": _say_duplicates(check),
-        "pairs": _pairs(check, medium.table_rows) if check.pairs else None,
+        "pairs": _pairs(check, min(PRINTED_PAIRS, medium.table_rows) if medium.name == "pdf" else medium.table_rows)
+        if check.pairs
+        else None,
     }
     return Section("data", say("The data without the model"), "data_check.html.j2", parts)
 
@@ -90,7 +95,7 @@ def _say_properties(check: DataCheck, uses: tuple[DataUse, ...]) -> str:
     told = len({cue.class_name for cue in check.cues})
     return say(
         "On {n} of {classes}, {properties} properties of the images alone were compared with the labels: {told} can be "
-        "told from the rest by one of them, and {both} of these findings are used by the network.",
+        "told from the rest by one of them, and the network uses {both} of these findings.",
         n=plural(check.n_images, "image"),
         classes=plural(check.n_classes, "class", "classes"),
         properties=count(len(check.properties)),

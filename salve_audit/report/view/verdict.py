@@ -52,7 +52,7 @@ def _failure(verdict: Verdict, policy: str, details: tuple[str, ...]) -> Banner:
     text = say("{n} class breaks it:" if n == 1 else "{n} classes break it:", n=count(n))
     more = ""
     if len(failed) > LISTED:
-        more = say("and {n} more violations; see the index of classes", n=count(len(failed) - LISTED))
+        more = say("and {n} more violations; see the classes", n=count(len(failed) - LISTED))
     violations = tuple(Violation(rule.class_name, describe(rule)) for rule in failed[:LISTED])
     return Banner("fail", say("Fail"), f"{policy} {text}", violations, more, details)
 
