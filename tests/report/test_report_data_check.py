@@ -45,7 +45,7 @@ def test_the_section_says_it_and_names_are_escaped() -> None:
     page = render_html(checked())
     assert "The data without the model" in page
     assert "3 properties of the images alone" in page
-    assert "1 class can be told from the rest by one of them, and 1 of these findings" in page
+    assert "1 class can be told from the rest by one of them, and the network uses 1 of these findings" in page
     assert "have a near-duplicate in the fit split" in page
     assert "val/&lt;b&gt;.png" in page
     assert "1 pair with different labels." in page
