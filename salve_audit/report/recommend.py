@@ -48,6 +48,7 @@ class Advice:
         gate: the line of the settings that guards it.
         weight: where it stands among the others, the smallest first.
         then: the command that follows once this is decided; "": there is none.
+        shared: the action without what differs from class to class and the evidence says as well; "": nothing does.
     """
 
     class_name: str
@@ -58,6 +59,7 @@ class Advice:
     gate: str
     weight: int
     then: str = ""
+    shared: str = ""
 
     @property
     def brief(self) -> str:
@@ -179,7 +181,7 @@ def _by_occlusion(conclusion: Conclusion, conclusions: Conclusions) -> Advice:
 def _by_interval(conclusion: Conclusion, conclusions: Conclusions) -> Advice:
     reliance = conclusion.reliance
     n = None if reliance is None else images_to_decide(reliance, conclusions.threshold)
-    more = say("Add audit images of this class.")
+    more = least = say("Add audit images of this class.")
     if n is not None and reliance is not None and n <= MOST_IMAGES:
         more = say("Add audit images of this class: about {n} would decide it.", n=count(max(n, reliance.n + 1)))
     return Advice(
@@ -190,6 +192,7 @@ def _by_interval(conclusion: Conclusion, conclusions: Conclusions) -> Advice:
         say("The interval no longer contains {limit}.", limit=percent(conclusions.threshold, 100)),
         "",
         1,
+        shared=least,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from salve_audit.report.conclusions import Conclusions
 from salve_audit.report.language import say
@@ -32,12 +33,20 @@ def build_recommendations(conclusions: Conclusions, names: Mapping[str, ClassNam
     parts = {
         "rows": [
             AdviceRow(tuple(names[each.class_name] for each in group if each.class_name in names), group[0], group)
-            for alike in group_alike(shown)
+            for alike in group_alike(_with_shared_action(shown))
             for group in _in_rows(alike, CLASSES_IN_ROW[medium.name])
         ],
         "more": say("{n} more, of lesser weight, are in the HTML report.", n=count(left)) if left else "",
     }
     return Section("recommendations", say("Recommendations"), "recommendations.html.j2", parts)
+
+
+def _with_shared_action(advice: Sequence[Advice]) -> list[Advice]:
+    """The advice, so that classes that need the same share a row; how many images each needs is its evidence."""
+    n_sharing = Counter(each.shared for each in advice)
+    return [
+        replace(each, action=each.shared) if each.shared and n_sharing[each.shared] > 1 else each for each in advice
+    ]
 
 
 def _in_rows(alike: tuple[Advice, ...], most: int) -> list[tuple[Advice, ...]]:
