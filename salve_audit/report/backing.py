@@ -64,7 +64,7 @@ BACKINGS: Mapping[str, Backing] = {
             "what-repairs-a-shortcut",
             "Edits as repairs",
             "No edit repaired a class that depends on a shortcut. The last layer, fitted again on images with and "
-            "without it, did nearly what training the network again does.",
+            "without it, did four fifths of what training the network again does.",
         ),
         Backing(
             "claims",
