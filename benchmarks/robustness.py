@@ -1,6 +1,6 @@
 """Does the critical threshold at the head mean anything for the input? The paper's open question, answered once.
 
-    pip install --no-deps adv-lib        # attacks of their authors; its logger's visdom is not needed
+    pip install 'salve-audit[robustness]'    # or pip install --no-deps adv-lib: it does without visdom here
     python benchmarks/robustness.py MODEL DATA [--arch FILE.py:F] [--images 2000] [--steps 50] [--out FOLDER]
 
 Protocol, fixed before the first run:
