@@ -98,8 +98,8 @@ def test_a_file_that_says_nothing_gets_timms_default_and_the_source_says_so(save
         ({"mean": [0.5, 0.5]}, "2 means and 3 standard deviations for 3 channels"),
         ({"std": [0.1, 0.0, 0.1]}, "mean (0.485, 0.456, 0.406) or standard deviation (0.1, 0.0, 0.1) is not usable"),
         (
-            {"interpolation": "random"},
-            "interpolation 'random' is not one of nearest, bilinear, bicubic, box, hamming, lanczos",
+            {"interpolation": "cubic2"},
+            "interpolation 'cubic2' is not one of nearest, bilinear, bicubic, box, hamming, lanczos",
         ),
         ({"crop_pct": 1.5}, "crop_pct 1.5 is not in (0, 1]"),
         ({"crop_pct": "big"}, "args.crop_pct is 'big' (could not convert string to float: 'big')"),
