@@ -69,6 +69,11 @@ class MedianEstimate:
         return self.n < THIN_SAMPLES or self.n_events < THIN_EVENTS
 
 
+LEAST_EQUAL = (
+    6  # equal times between which the median lies with more than 95 %: smallest and largest of n, 1 - 2^(1 - n)
+)
+
+
 def censor(threshold: Float[np.ndarray, " n"], last: float) -> Times:
     """Times of the applicable samples; what is never reached, or only when every weight is gone, is censored.
 
@@ -109,6 +114,8 @@ def estimate_median(times: Times) -> MedianEstimate:
     estimate = MedianEstimate(median, None, None, n, n_events)
     if not estimate.has_interval:
         return estimate
+    if n_events == n >= LEAST_EQUAL and np.ptp(times.value) == 0:  # survival falls from 1 to 0: the band is undefined
+        return MedianEstimate(median, median, median, n, n_events)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # undefined where survival is 0 or 1: those bounds are unused
         band = curve.confidence_interval(confidence_level=0.95, method="log-log")

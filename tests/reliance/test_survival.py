@@ -102,3 +102,9 @@ def test_wilson_interval_by_the_formula() -> None:
     half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     assert (low, high) == (pytest.approx(centre - half), pytest.approx(centre + half))
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("n", "interval"), [(5, (None, None)), (6, (0.5, 0.5)), (20, (0.5, 0.5))])
+def test_equal_times_are_an_interval_of_their_own(n: int, interval: tuple[float | None, float | None]) -> None:
+    estimate = estimate_median(censor(np.full(n, 0.5), 10.0))
+    assert (estimate.median, estimate.low, estimate.high) == (0.5, *interval)
