@@ -43,14 +43,22 @@ def choose_batch_size(batch_size: int | None, size: tuple[int, int], device: tor
         return batch_size
     if device.type != "cpu":
         return BATCH_ON_GPU
-    return max(1, min(BATCH, BATCH_PIXELS // (size[0] * size[1])))
+    return fit_batch(BATCH, BATCH_PIXELS, size)
 
 
-def copy_for_streams(classifier: Classifier, device: torch.device, n_streams: int) -> tuple[Classifier, ...]:
+def fit_batch(most: int, most_pixels: int, size: tuple[int, int]) -> int:
+    """Images of this height and width that have so many pixels together, at most `most`, at least one."""
+    return max(1, min(most, most_pixels // (size[0] * size[1])))
+
+
+def copy_for_streams(
+    classifier: Classifier, device: torch.device, n_streams: int | None = None
+) -> tuple[Classifier, ...]:
     """A copy on the device for each stream; weights are copied once, in the layout that is faster to convolve.
 
-    The classifier is left untouched.
+    The classifier is left untouched. Without a number there are as many as `count_streams` says.
     """
+    n_streams = count_streams(device) if n_streams is None else n_streams
     first = copy.deepcopy(classifier.model).to(device)
     first = first.to(memory_format=torch.channels_last)  # 4-D weights only
     models = [first]

@@ -20,7 +20,7 @@ from torch import Tensor
 from salve_audit.activations.actors import Pool
 from salve_audit.activations.precision import LEAST_GAIN, measure_gain
 from salve_audit.activations.store import BF16, FP32
-from salve_audit.activations.streams import copy_for_streams, count_streams, run_streams, single_thread
+from salve_audit.activations.streams import copy_for_streams, fit_batch, run_streams, single_thread
 from salve_audit.evidence.elsewhere import map_elsewhere
 from salve_audit.evidence.parts import PartStore, remember
 from salve_audit.evidence.probe import Probe, RunPrecision, soft_margin, watch_network
@@ -112,7 +112,7 @@ def choose_batch_size(size: tuple[int, int], device: torch.device) -> int:
     forward and backward pass of EfficientNet-Lite0 at 224 px, 58 ms of CPU an image one by one, 52 by four, 45 by 16).
     """
     pixels = BATCH_PIXELS * (ON_GPU if device.type != "cpu" else 1)
-    return max(1, min(BATCH, pixels // (size[0] * size[1])))
+    return fit_batch(BATCH, pixels, size)
 
 
 @contextmanager
@@ -135,7 +135,7 @@ def watch_streams(
         parts: see `FastNetwork`.
     """
     device = next((tensor.device for tensor in classifier.model.parameters()), torch.device("cpu"))
-    copies = copy_for_streams(classifier, device, count_streams(device))
+    copies = copy_for_streams(classifier, device)
     with exact_convolutions(), ExitStack() as stack:
         probes = tuple(stack.enter_context(watch_network(copy, layer, head, precision)) for copy in copies)
         yield FastNetwork(probes, device, clock, parts)

@@ -11,21 +11,20 @@ it, needs more. Too few leave the class what it was; too many harm other classes
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from salve_audit.activations.spread import spread_rows
-from salve_audit.activations.streams import copy_for_streams, count_streams, run_streams
+from salve_audit.activations.streams import copy_for_streams, run_streams
 from salve_audit.errors import LayerError
 from salve_audit.evidence.findings import ConceptFinding, EvidenceFindings
 from salve_audit.evidence.probe import hard_margin, watch_network
@@ -36,6 +35,7 @@ from salve_audit.inputs.model.classifier import Classifier
 from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.inputs.reasons import summarise_error
 from salve_audit.spatial.layers import SpatialLayer, TraceLayers
+from salve_audit.spatial.memo import run_up_to
 from salve_audit.spatial.readers import FoldableLayer, find_foldable_layer
 
 log = logging.getLogger(__name__)
@@ -171,16 +171,12 @@ def project_concepts(
     foldable = find_foldable_layer(classifier, load(few).to(device), after, trace)
     if foldable is None:
         return ConceptProjections(why_absent=NOT_FOLDABLE)
-    with _reading(classifier, foldable.layer) as read:
-        moments = _MomentSums(read, evidence, load, device).run(findings, chosen)
-    copies = copy_for_streams(classifier, device, count_streams(device))
-    streams = [RankTrials(copy, foldable, head, evidence, load) for copy in copies]
-
-    def choose(trials: RankTrials, index: int) -> ConceptProjection | None:
-        return None if late() else trials.choose(findings.concepts[index], partial(fit_projection, *moments[index]))
-
-    fitted = zip(moments, run_streams(streams, choose, list(moments)), strict=True)
-    projections = {index: projection for index, projection in fitted if projection is not None}
+    read = partial(_read_positions, classifier, foldable.layer)
+    moments = _MomentSums(read, evidence, load, device).run(findings, chosen)
+    copies = copy_for_streams(classifier, device)
+    projections = _choose_ranks(
+        [RankTrials(each, foldable, head, evidence, load) for each in copies], findings, moments, late
+    )
     log.info("%d concepts as projections at %s", len(projections), foldable.layer.name)
     if not projections and late():
         return ConceptProjections(why_absent=OUT_OF_TIME)
@@ -189,44 +185,33 @@ def project_concepts(
     return ConceptProjections(foldable.layer.name, projections)
 
 
+def _choose_ranks(
+    streams: Sequence[RankTrials], findings: EvidenceFindings, moments: Mapping[int, Moments], late: Callable[[], bool]
+) -> dict[int, ConceptProjection]:
+    """The projection of each concept that has one and is begun in time, by index."""
+
+    def choose(trials: RankTrials, index: int) -> ConceptProjection | None:
+        return None if late() else trials.choose(findings.concepts[index], partial(fit_projection, *moments[index]))
+
+    fitted = zip(moments, run_streams(streams, choose, list(moments)), strict=True)
+    return {index: projection for index, projection in fitted if projection is not None}
+
+
 def _choose_concepts(findings: EvidenceFindings) -> list[int]:
     """Indices of the concepts that the most dependent classes depend on, the strongest first."""
     ranked = sorted(findings.classes, key=lambda finding: -finding.reliance.value)
     return [finding.concept for finding in ranked[:MOST_CLASSES] if finding.concept is not None]
 
 
-class _LayerReached(Exception):
-    """Stops a forward pass once the layer has run; no error."""
-
-
-@contextmanager
-def _reading(classifier: Classifier, layer: SpatialLayer) -> Iterator[Read]:
-    """Yield a function from prepared images to the layer's positions while the block runs; passes end at the layer."""
-    outputs: list[Tensor] = []
-
-    def stop(_: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
-        outputs.append(output)
-        raise _LayerReached
-
-    def read(images: Tensor) -> Tensor:
-        """Run the network as far as the layer."""
-        outputs.clear()
-        try:
-            with torch.no_grad():
-                classifier.model(images)
-        except _LayerReached:
-            pass
-        except (RuntimeError, MemoryError) as error:
-            raise LayerError(str(classifier.path), f"a forward pass failed ({summarise_error(error)})") from error
-        assert outputs, f"{layer.name} did not run"
-        positions = layer.layout.to_positions(outputs[0])
-        return positions.reshape(len(images), layer.layout.height, layer.layout.width, -1).cpu()
-
-    handle = classifier.model.get_submodule(layer.name).register_forward_hook(stop)
+def _read_positions(classifier: Classifier, layer: SpatialLayer, images: Tensor) -> Float[Tensor, "b gh gw d"]:
+    """Run the network as far as the layer, and read its positions."""
     try:
-        yield read
-    finally:
-        handle.remove()
+        output = run_up_to(classifier.model, layer.name, images)
+    except (RuntimeError, MemoryError) as error:
+        raise LayerError(str(classifier.path), f"a forward pass failed ({summarise_error(error)})") from error
+    assert output is not None, f"{layer.name} did not run"
+    positions = layer.layout.to_positions(output)
+    return positions.reshape(len(images), layer.layout.height, layer.layout.width, -1).cpu()
 
 
 class _SecondMoment:

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from salve_audit.activations.streams import copy_for_streams, count_streams, run_streams
+from salve_audit.activations.streams import copy_for_streams, fit_batch, run_streams
 from salve_audit.errors import SalveError
 from salve_audit.evidence.findings import EvidenceFindings
 from salve_audit.evidence.projection import ConceptProjection, Removal
@@ -103,7 +103,7 @@ def remove_projected(
     plan = plan_removals(evidence, findings, settings)
     targets = [target for target in plan.targets if target.index in projections]
     device = next(network.classifier.model.parameters()).device
-    copies = copy_for_streams(network.classifier, device, count_streams(device))
+    copies = copy_for_streams(network.classifier, device)
     with ExitStack() as stack:
         streams = [
             stack.enter_context(_LayerRemoval(replace(network, classifier=copy), evidence, rng_for, settings))
@@ -180,8 +180,8 @@ class _LayerRemoval:
         device = next(classifier.model.parameters()).device
         self.source = ImageLoader(evidence.labels.numpy(), lambda rows: network.load(rows).to(device))
         self.cut = CutNetwork(classifier.model, layer, classifier.reader, str(classifier.path))
-        pixels = classifier.transform.input_size[1] * classifier.transform.input_size[2]
-        batch_size = max(1, min(BATCH, BATCH_PIXELS // pixels))
+        _, height, width = classifier.transform.input_size
+        batch_size = fit_batch(BATCH, BATCH_PIXELS, (height, width))
         self.tail = LayerTail(self.cut, self.source, network.head, batch_size)
 
     def __enter__(self) -> _LayerRemoval:

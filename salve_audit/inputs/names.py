@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import PurePosixPath, PureWindowsPath
 
 LONGEST = 80  # characters shown
@@ -12,6 +14,12 @@ def show_name(name: str) -> str:
     """`name` quoted, with control and direction characters escaped, shortened in the middle."""
     text = repr(name)
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}…{text[-LONGEST // 2 + 1 :]}"
+
+
+def words_of(names: str | Iterable[str]) -> set[str]:
+    """The words of a name, or of several, in lower case: ``data_cfg``, ``dataCfg`` and ``DATA.cfg`` have the same."""
+    text = names if isinstance(names, str) else " ".join(names)
+    return set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", text).lower()))
 
 
 def check_relative(name: str) -> str:

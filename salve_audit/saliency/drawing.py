@@ -15,7 +15,7 @@ from torch import Tensor
 
 from salve_audit.activations.images import Batch, ImageDataset, first_images, read_batch
 from salve_audit.activations.store import ActivationSplit
-from salve_audit.activations.streams import copy_for_streams, count_streams, run_streams
+from salve_audit.activations.streams import copy_for_streams, fit_batch, run_streams
 from salve_audit.errors import DataError, LayerError
 from salve_audit.inputs.data.imageset import ImageSet
 from salve_audit.inputs.model.classifier import Classifier
@@ -125,7 +125,7 @@ def draw_shown(inputs: DrawingInputs) -> Drawn:
         LayerError: there is no layer for maps, or they cannot be computed.
         DataError: no image can be read.
     """
-    copies = copy_for_streams(inputs.classifier, inputs.device, count_streams(inputs.device))
+    copies = copy_for_streams(inputs.classifier, inputs.device)
     tried = _first_images(copies[0], inputs.images).to(inputs.device)
     last = last_spatial_layer(copies[0], tried, inputs.layer, inputs.trace)
     layers = (last, middle_spatial_layer(copies[0], tried, inputs.trace))
@@ -165,7 +165,7 @@ def _cut_at(
 def _split_rows(inputs: DrawingInputs) -> list[list[int]]:
     """The rows that are shown, in batches."""
     rows, (_, height, width) = inputs.chosen.rows, inputs.classifier.transform.input_size
-    size = max(1, min(BATCH, BATCH_PIXELS // (height * width)))
+    size = fit_batch(BATCH, BATCH_PIXELS, (height, width))
     return [list(rows[start : start + size]) for start in range(0, len(rows), size)]
 
 

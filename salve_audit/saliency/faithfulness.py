@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from salve_audit.activations.streams import fit_batch
 from salve_audit.saliency.heat import find_hottest, share_in_hottest
 
 N_RANDOM = 2  # fifths
@@ -147,7 +148,7 @@ def _read(run: Run, parts: Iterable[Float[Tensor, "m c h w"]]) -> Float[np.ndarr
     for part in itertools.chain(parts, [None]):  # the last flushes what is waiting
         if part is not None:
             waiting.append(part)
-            size = max(1, min(AT_ONCE, PIXELS_AT_ONCE // (part.shape[2] * part.shape[3])))
+            size = fit_batch(AT_ONCE, PIXELS_AT_ONCE, (part.shape[2], part.shape[3]))
         if waiting and (part is None or sum(map(len, waiting)) >= size):
             with torch.no_grad():
                 answers += [run(some).double().cpu().numpy() for some in torch.split(torch.cat(waiting), size)]

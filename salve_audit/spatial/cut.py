@@ -22,7 +22,7 @@ from salve_audit.inputs.model.head.trace import as_logits, watch_inputs
 from salve_audit.inputs.model.head.verification import VERIFIED_WITHIN
 from salve_audit.inputs.reasons import summarise_error
 from salve_audit.spatial.layers import SpatialLayer
-from salve_audit.spatial.memo import Calls, Recorder, blank_rows, giving_back, pick_rows, shrink
+from salve_audit.spatial.memo import Calls, Recorder, blank_rows, giving_back, pick_rows, run_up_to, shrink
 
 IMAGES = ""  # stands for the images themselves among the names of modules
 PLANNED = 2  # images of the test of what is needed
@@ -64,14 +64,6 @@ class _Plan:
     needed: frozenset[str]
     templates: Calls
     solid: bool
-
-
-class _Reached(BaseException):
-    """Ends a pass at the layer; no error, so that the network's own code does not catch it."""
-
-    def __init__(self, output: Tensor) -> None:
-        super().__init__()
-        self.output = output
 
 
 class CutNetwork:
@@ -129,21 +121,13 @@ class CutNetwork:
         Raises:
             LayerError: the network fails, or does not use the layer.
         """
-
-        def stop(module: nn.Module, arguments: object, output: Tensor) -> None:
-            raise _Reached(output)
-
-        handle = self._model.get_submodule(self.layer.name).register_forward_hook(stop)
         try:
-            with torch.no_grad():
-                self._model(images)
-        except _Reached as reached:
-            return reached.output
+            output = run_up_to(self._model, self.layer.name, images)
         except Exception as error:  # the network's own code may raise anything
             raise self._failed(images, error) from error
-        finally:
-            handle.remove()
-        raise self._unused()
+        if output is None:
+            raise self._unused()
+        return output
 
     def tail(self, passed: CutPass, outputs: Float[Tensor, "r ..."], rows: Int[Tensor, " r"]) -> Float[Tensor, "r k"]:
         """Logits for `outputs` in the layer's place; see `follow`."""

@@ -7,10 +7,35 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 Calls = Mapping[str, list[Any]]  # by module: what each of its calls gave back
+
+
+class _Reached(BaseException):
+    """Ends a pass at a layer; no error, so that the network's own code does not catch it."""
+
+    def __init__(self, output: Tensor) -> None:
+        super().__init__()
+        self.output = output
+
+
+def run_up_to(model: nn.Module, layer_name: str, images: Float[Tensor, "b c h w"]) -> Tensor | None:
+    """What the layer gives first, by a pass without gradients that ends there; None: the pass does not use it."""
+
+    def stop(module: nn.Module, arguments: object, output: Tensor) -> None:
+        raise _Reached(output)
+
+    handle = model.get_submodule(layer_name).register_forward_hook(stop)
+    try:
+        with torch.no_grad():
+            model(images)
+    except _Reached as reached:
+        return reached.output
+    finally:
+        handle.remove()
+    return None
 
 
 class Recorder:

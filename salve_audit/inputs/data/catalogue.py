@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from salve_audit.errors import DataError
 from salve_audit.inputs.data.imageset import ImageSet, ImageSplit
 from salve_audit.inputs.data.sources.source import ImageSource
+from salve_audit.inputs.names import words_of
 from salve_audit.inputs.splitting import draw_from_class, split_class
 from salve_audit.results.decisions import Decision
 
@@ -61,13 +61,9 @@ def guess_role(name: str) -> str:
     role = find_role(name)
     if role:
         return role
-    words = _words(name)
+    words = words_of(name)
     is_fit, is_audit = bool(words & set(ALSO_FIT)), bool(words & set(ALSO_AUDIT))
     return "" if is_fit == is_audit else "fit" if is_fit else "audit"
-
-
-def _words(name: str) -> set[str]:
-    return set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()))
 
 
 def choose_audit_part(parts: Mapping[str, ClassKeys], among: Collection[str]) -> tuple[str, tuple[Decision, ...]]:
@@ -95,7 +91,7 @@ def choose_audit_part(parts: Mapping[str, ClassKeys], among: Collection[str]) ->
 
 def _kind_of_audit(name: str) -> int:
     """0 for a part for validation, 1 for the public part of a competition's test, 3 for the private one, else 2."""
-    words = _words(name)
+    words = words_of(name)
     return 0 if words & VALIDATION else 1 if "public" in words else 3 if "private" in words else 2
 
 

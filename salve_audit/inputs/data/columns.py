@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from salve_audit.inputs.names import show_name
+from salve_audit.inputs.names import show_name, words_of
 from salve_audit.results.decisions import Decision
 
 PATH_COLUMNS = (
@@ -72,7 +72,7 @@ def find_flag_columns(table: Mapping[str, Sequence[object]]) -> list[str]:
 
 def describe_other_flags(table: Mapping[str, Sequence[object]], taken: Sequence[str]) -> tuple[Decision, ...]:
     """The decision about columns of yes and no whose names have a split's word, and which are not taken as splits."""
-    others = [name for name in table if name not in taken and _words(name) & SPLIT_WORDS and is_flag(table[name])]
+    others = [name for name in table if name not in taken and words_of(name) & SPLIT_WORDS and is_flag(table[name])]
     shown = ", ".join(map(show_name, others[:4]))
     conflict = "if it marks the images that the model was not trained on, call it is_valid or is_test"
     return (
@@ -84,10 +84,6 @@ def _plain(name: str) -> str:
     """`name` in lower case with underscores: ``Is Valid``, ``isValid`` and ``is-valid`` are ``is_valid``."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())
     return re.sub(r"[\s\-.]+", "_", spaced).casefold()
-
-
-def _words(name: str) -> set[str]:
-    return set(re.findall(r"[a-z]+", _plain(name).replace("_", " ")))
 
 
 def is_flag(values: Sequence[object]) -> bool:

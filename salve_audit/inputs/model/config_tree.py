@@ -20,9 +20,9 @@ from salve_audit.inputs.model.settings import (
     canonical,
     read_size,
     translate_settings,
-    words_of,
 )
 from salve_audit.inputs.model.timm_names import read_timm_name
+from salve_audit.inputs.names import words_of
 
 # a section is gone into where a word of its name is one of these: data_cfg, hyper_parameters, val_transforms
 OF_IMAGES = frozenset(

@@ -93,12 +93,6 @@ def canonical(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "")
 
 
-def words_of(names: str | Iterable[str]) -> set[str]:
-    """The words of a name, or of several, in lower case: ``data_cfg``, ``dataCfg`` and ``DATA.cfg`` have the same."""
-    text = names if isinstance(names, str) else " ".join(names)
-    return set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", text).lower()))
-
-
 def translate_settings(values: Mapping[str, Any], place: str, is_of_images: bool = False) -> Settings:
     """`values` with the settings of the transform under its own names too, where they have others.
 
