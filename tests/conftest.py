@@ -8,6 +8,8 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from salve_audit.results.json_schema import build_schema
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SharedFolder = Callable[[str, Callable[[Path], None]], Path]
+Disk = Callable[[str, int], Path]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -126,3 +129,24 @@ def interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a handler is reset to the default by exec
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """``disk(name, n_bytes)``: a folder that is a disk of its own."""
+    mounted = []
+
+    def make(name: str, n_bytes: int) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        if sys.platform != "linux" or os.geteuid() != 0:
+            pytest.skip("only root mounts disks")
+        command = ["mount", "-t", "tmpfs", "-o", f"size={n_bytes}", "tmpfs", str(folder)]
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("no disk can be mounted here")
+        mounted.append(folder)
+        return folder
+
+    yield make
+    for folder in mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=True)

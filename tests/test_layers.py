@@ -12,7 +12,14 @@ import pytest
 import salve_audit
 
 PACKAGE = Path(salve_audit.__file__).parent
-FOUNDATIONS = ("callable_package", "errors", "linear_algebra", "tasks")  # which every package may import
+FOUNDATIONS = (
+    "callable_package",
+    "errors",
+    "linear_algebra",
+    "machine",
+    "mapped_pages",
+    "tasks",
+)  # which every package may import
 HEAVY = ("torch", "timm", "torchvision")
 
 # In the order of the line; each package may import those named, and the foundations. CONTRIBUTING.md has the order.

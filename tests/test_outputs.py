@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,4 +70,30 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 
 def test_a_folder_that_can_be_made_is_not_made_yet(tmp_path: Path) -> None:
     check_writable(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
+PUBLISHER = """
+import sys, time
+from pathlib import Path
+from salve_audit.audit.publish import publishing
+with publishing(Path(sys.argv[1])) as stage:
+    (stage / "audit.json").write_text("half")
+    print("writing", flush=True)
+    time.sleep(3600)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders cannot be locked")
+def test_what_a_killed_process_was_writing_is_removed_by_the_next(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PUBLISHER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (stage,) = tmp_path.iterdir()
+        os.utime(stage, (0, 0))
+        check_writable(tmp_path)
+        assert (stage / "audit.json").read_text() == "half", "its owner lives"
+        process.kill()
+    check_writable(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -27,9 +27,9 @@ from salve_audit.inputs.model.exact import exact_convolutions
 from salve_audit.inputs.model.head.trace import watch_inputs
 from salve_audit.inputs.model.head.verification import verify_head
 from salve_audit.inputs.reasons import summarise_error
+from salve_audit.machine import is_out_of_memory
 
 VERIFIED_IMAGES = 32
-OUT_OF_MEMORY = ("can't allocate memory", "could not create a primitive", "can't start new thread", "bad_alloc")
 Acts = Float[np.ndarray, "n d"]
 
 
@@ -197,13 +197,6 @@ def watching_inputs(classifier: Classifier, settings: PassSettings) -> Iterator[
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether the network failed for want of memory, or of the threads that memory limits forbid."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def _hint(error: Exception) -> str | None:

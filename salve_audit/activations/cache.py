@@ -16,7 +16,6 @@ with plain writes: a full disk is then an error to report, not a bus error insid
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import logging
@@ -36,6 +35,7 @@ from salve_audit.activations.lease import Lease
 from salve_audit.activations.lock import EntryLock, Owner, can_lock, find_owner, take_lock
 from salve_audit.activations.remote_cache import RemoteCache
 from salve_audit.activations.remote_shards import RemoteShards
+from salve_audit.activations.room import FULL, FullError
 from salve_audit.activations.shards import ACTS, SHARDS, Progress, ShardWriter
 from salve_audit.errors import CacheError, OutputError
 from salve_audit.inputs.cache_dir import user_cache_dir
@@ -43,7 +43,6 @@ from salve_audit.inputs.digest import hash_file
 
 META, CHOICE, PARTIAL, LOCK = "meta.json", ".choice", ".partial", ".lock"
 ABANDONED_S = 7 * 24 * 3600  # a work folder this old belongs to a process that was killed
-FULL = (errno.ENOSPC, errno.EDQUOT)
 HINT = "name another folder with --cache DIR, or use --no-cache"
 
 logger = logging.getLogger(__name__)
@@ -61,7 +60,7 @@ def as_output_error(cache_dir: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in FULL:
-            raise OutputError(str(cache_dir), "the disk is full", hint=HINT) from error
+            raise FullError(str(cache_dir), "the disk is full", hint=HINT) from error
         raise UnwritableError(str(cache_dir), f"cannot be written ({error.strerror or error})", hint=HINT) from error
 
 
@@ -109,16 +108,15 @@ def write_choice(cache_dir: Path, key: str, choice: Mapping[str, Any]) -> None:
     with as_output_error(cache_dir):
         cache_dir.mkdir(parents=True, exist_ok=True)
         temporary = cache_dir / f"{key}.{uuid.uuid4().hex[:12]}.tmp"
-        temporary.write_text(json.dumps(choice), encoding="utf-8")
-        os.replace(temporary, cache_dir / f"{key}{CHOICE}")
+        try:
+            temporary.write_text(json.dumps(choice), encoding="utf-8")
+            os.replace(temporary, cache_dir / f"{key}{CHOICE}")
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 class UnwritableError(OutputError):
     """The cache cannot be written, whatever room there is: a pass does without it."""
-
-
-class SuspendedError(OutputError):
-    """The disk is full in the midst of a pass; what is done is kept, and the next run goes on from there."""
 
 
 class EntryWriter:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,14 +14,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from salve_audit.activations.backbone import Engine, PassSettings, is_out_of_memory, run_pass
+from salve_audit.activations.backbone import Engine, PassSettings, run_pass
 from salve_audit.activations.cache import (
-    FULL,
     HINT,
     META,
     PARTIAL,
     EntryWriter,
-    SuspendedError,
     UnwritableError,
     as_output_error,
     find_worker,
@@ -34,9 +32,10 @@ from salve_audit.activations.device import choose_workers
 from salve_audit.activations.fingerprint import Fingerprint, compute_fingerprint
 from salve_audit.activations.images import LoaderSettings, load_batch
 from salve_audit.activations.lease import Lease
+from salve_audit.activations.lock import temporary_folder
 from salve_audit.activations.precision import PROBED, choose_precision, describe_machine, needs_probe
 from salve_audit.activations.remote_cache import RemoteCache
-from salve_audit.activations.room import SPARE_BYTES, available_memory, check_room, describe_bytes, fit_batches
+from salve_audit.activations.room import FULL, SPARE_BYTES, FullError, check_room, describe_bytes, fit_batches
 from salve_audit.activations.shards import ACTS, Progress
 from salve_audit.activations.spread import spread_rows
 from salve_audit.activations.store import FP32, Activations, ActivationSplit, Precision, Skipped
@@ -46,7 +45,9 @@ from salve_audit.errors import CheckpointError, OutputError, SalveError
 from salve_audit.inputs.data.imageset import ImageSet, ImageSplit
 from salve_audit.inputs.data.sources.verified import VerifiedSource
 from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.machine import available_memory, is_out_of_memory
 
+TEMPORARY = "salve-pass-"  # folders for activations that are not kept
 WAIT_S, REMOTE_WAIT_S = 0.5, 2.0  # between two looks at whether another run is done, here or under a URL
 
 logger = logging.getLogger(__name__)
@@ -98,12 +99,11 @@ def extract(classifier: Classifier, imageset: ImageSet, settings: ExtractSetting
             return _extract_cached(classifier, imageset, settings, fingerprint)
         except UnwritableError as error:
             warn_unwritable(error)
-    with as_output_error(Path(tempfile.gettempdir())):
-        folder = Path(tempfile.mkdtemp(prefix="salve-audit-"))
-    try:
+    temporary = Path(tempfile.gettempdir())
+    with ExitStack() as stack:
+        with as_output_error(temporary):
+            folder = stack.enter_context(temporary_folder(temporary, TEMPORARY))
         return _extract_cached(classifier, imageset, replace(settings, cache_dir=folder, remote=None), fingerprint)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _extract_cached(
@@ -113,11 +113,10 @@ def _extract_cached(
     assert cache_dir is not None, "extract chooses a folder"
     precision = _choose_precision(classifier, imageset, settings, fingerprint)
     fingerprint = fingerprint.at(precision.name)
-    entry = _read_or_wait(cache_dir, fingerprint.key, settings.remote)
-    from_cache = entry is not None
+    entry, from_cache = _read_or_wait(cache_dir, fingerprint.key, settings.remote), True
     if entry is None:
         chosen = replace(settings, precision=precision.name)
-        entry = _compute_missing(classifier, imageset, chosen, fingerprint.key)
+        entry, from_cache = _compute_missing(classifier, imageset, chosen, fingerprint.key)
     if entry is None:
         raise OutputError(str(cache_dir), "what was just written there cannot be read back", hint="see the warnings")
     acts, progress = entry
@@ -182,8 +181,10 @@ def _read_or_fetch(cache_dir: Path, key: str, remote: RemoteCache | None) -> Ent
     return read_entry(cache_dir, key)
 
 
-def _compute_missing(classifier: Classifier, imageset: ImageSet, settings: ExtractSettings, key: str) -> Entry | None:
-    """Makes the entry, in smaller batches where memory is short."""
+def _compute_missing(
+    classifier: Classifier, imageset: ImageSet, settings: ExtractSettings, key: str
+) -> tuple[Entry | None, bool]:
+    """Makes the entry, in smaller batches where memory is short; True beside it if another run was faster."""
     cache_dir, n_images = settings.cache_dir, len(imageset.fit.paths) + len(imageset.audit.paths)
     assert cache_dir is not None, "extract chooses a folder"
     d = classifier.reader.fold(classifier.model).d
@@ -194,14 +195,27 @@ def _compute_missing(classifier: Classifier, imageset: ImageSet, settings: Extra
     check_room(cache_dir, n_bytes, f"{n_images:,} images' activations", HINT)
     pass_settings = _plan_pass(classifier, settings)
     while True:
+        writer = EntryWriter(cache_dir, key, settings.remote)
+        if _is_taken(writer, key):
+            writer.discard()
+            entry = _read_or_wait(cache_dir, key, settings.remote)
+            if entry is not None:
+                return entry, True
+            continue
         try:
-            _compute_entry(classifier, imageset, pass_settings, EntryWriter(cache_dir, key, settings.remote))
-            return read_entry(cache_dir, key)
+            _compute_entry(classifier, imageset, pass_settings, writer)
+            return read_entry(cache_dir, key), False
         except (CheckpointError, MemoryError, RuntimeError) as error:
             if not _is_short_of_memory(error) or pass_settings.least:
                 raise
         pass_settings = pass_settings.halve()
         logger.warning("memory is short: on in batches of %d", pass_settings.batch_size)
+
+
+def _is_taken(writer: EntryWriter, key: str) -> bool:
+    """Whether another run has begun with the entry since this one looked."""
+    owner = find_worker(writer.cache_dir, key) if writer.lock is None else None
+    return owner is not None and not owner.hangs
 
 
 def _plan_pass(classifier: Classifier, settings: ExtractSettings) -> PassSettings:
@@ -233,9 +247,10 @@ def _compute_entry(classifier: Classifier, imageset: ImageSet, settings: PassSet
     except SalveError as error:
         if _is_short_of_memory(error):
             writer.suspend()
-        elif writer.n_saved and getattr(error.__cause__, "errno", None) in FULL:
-            writer.suspend()
-            raise _describe_full(classifier, imageset, writer) from error
+        elif getattr(error.__cause__, "errno", None) in FULL:
+            full = _describe_full(classifier, imageset, writer)
+            writer.suspend() if writer.n_saved else writer.discard()
+            raise full from error
         else:
             writer.discard()
         raise
@@ -251,11 +266,12 @@ def _is_short_of_memory(error: BaseException) -> bool:
     return is_out_of_memory(error) or is_out_of_memory(error.__cause__)
 
 
-def _describe_full(classifier: Classifier, imageset: ImageSet, writer: EntryWriter) -> SuspendedError:
+def _describe_full(classifier: Classifier, imageset: ImageSet, writer: EntryWriter) -> FullError:
     n_images, n_saved = len(imageset.fit.paths) + len(imageset.audit.paths), writer.n_saved
-    needed = describe_bytes(4 * writer.progress.d * (n_images - n_saved) + SPARE_BYTES)
+    needed = describe_bytes(4 * classifier.reader.fold(classifier.model).d * (n_images - n_saved) + SPARE_BYTES)
     why = f"the disk is full after {n_saved:,} of {n_images:,} images; the others need {needed}"
-    return SuspendedError(str(writer.cache_dir), why, hint="make room and run it again: what is done is kept")
+    hint = "make room and run it again: what is done is kept" if n_saved else HINT
+    return FullError(str(writer.cache_dir), why, hint=hint)
 
 
 def _to_split(acts: Float[np.ndarray, "n d"], split: ImageSplit, lost: set[str]) -> ActivationSplit:

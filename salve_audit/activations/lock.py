@@ -7,6 +7,8 @@
 The lock is the kernel's (flock): it is gone the moment its owner is, however that ends, so there is nothing to clean up
 after a kill. An owner that has not touched it for long hangs; whoever waits then works on its own, in a folder of its
 own. Where there are no such locks (Windows, some network file systems), every run works in a folder of its own.
+
+Temporary folders are locked in the same way: those of processes that were killed are removed by the next one.
 """
 
 from __future__ import annotations
@@ -14,9 +16,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +30,8 @@ if sys.platform != "win32":
 
 HANGS_S = 600  # an owner that shows no sign of life for so long is not waited for
 ATTEMPTS = 3
+YOUNG_S = 5  # by then a temporary folder is locked
+LEFT_S = 7 * 24 * 3600  # where nothing can be locked, nobody works in a temporary folder that is so old
 _held: set[int] = set()  # file descriptors of locks; a forked child would keep them locked beyond our end
 
 
@@ -74,6 +81,63 @@ class EntryLock:
             self.path.unlink()  # while it is locked, so that nobody has opened it in vain without noticing
         _held.discard(descriptor)
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """A folder that is removed in the end; those of that prefix whose processes were killed are removed first.
+
+    It may be renamed meanwhile.
+
+    Raises:
+        OSError: `parent` cannot be written.
+    """
+    _sweep(parent, prefix)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    lock = _lock_folder(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _unlock(lock)
+
+
+def _lock_folder(folder: Path) -> int | None:
+    """A lock of the folder itself; None: another has it, or there are no such locks."""
+    if sys.platform == "win32":
+        return None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    _held.add(descriptor)
+    return descriptor
+
+
+def _unlock(descriptor: int | None) -> None:
+    if descriptor is not None:
+        _held.discard(descriptor)
+        os.close(descriptor)
+
+
+def _sweep(parent: Path, prefix: str) -> None:
+    """Removes folders that nobody works in any more."""
+    locks = can_lock(parent)
+    for folder in parent.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):
+            age = time.time() - folder.stat().st_mtime
+            if age < (YOUNG_S if locks else LEFT_S) or folder.is_symlink() or not folder.is_dir():
+                continue
+            lock = _lock_folder(folder) if locks else None
+            if lock is None and locks:  # somebody works in it
+                continue
+            shutil.rmtree(folder, ignore_errors=True)
+            _unlock(lock)
 
 
 def can_lock(folder: Path) -> bool:

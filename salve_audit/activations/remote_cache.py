@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from salve_audit.activations.room import FULL, FullError
 from salve_audit.errors import UsageError
 from salve_audit.inputs.remote import RemoteFolder
 
@@ -53,7 +54,7 @@ class RemoteCache:
         """Copies a file here, if it is there; True if it is here now."""
         name = self._name(path)
         if not path.exists() and self._ask(lambda: self.store.has(name), False):
-            self._ask(lambda: self.store.fetch(name, path), None)
+            self._ask(lambda: self._fetch(name, path), None)
         return path.exists()
 
     def fetch_parts(self, folder: Path) -> None:
@@ -69,12 +70,14 @@ class RemoteCache:
 
         def fetch() -> None:
             for name in self.list_names(folder):
-                self.store.fetch(f"{self._name(folder)}/{name}", work / name)
+                self._fetch(f"{self._name(folder)}/{name}", work / name)
             with contextlib.suppress(OSError):  # another run was faster
                 os.rename(work, folder)
 
-        self._ask(fetch, None)
-        shutil.rmtree(work, ignore_errors=True)
+        try:
+            self._ask(fetch, None)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
     def list_names(self, folder: Path) -> list[str]:
         """Names of the files below a folder, there."""
@@ -99,6 +102,18 @@ class RemoteCache:
     def remove(self, path: Path) -> None:
         """Removes a folder there, or a file."""
         self._tell(lambda: self.store.remove(self._name(path)))
+
+    def _fetch(self, name: str, path: Path) -> None:
+        """Copies a file here; a full disk is none of the store's failures."""
+        try:
+            self.store.fetch(name, path)
+        except OSError as error:
+            if error.errno in FULL:
+                why = f"the disk is full; {name} of {self.store.url} is to be copied there"
+                raise FullError(
+                    str(self.folder), why, hint="make room, or name another folder with XDG_CACHE_HOME"
+                ) from error
+            raise
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()

@@ -21,7 +21,9 @@ from typing import Generic, TypeVar
 
 import torch
 
+from salve_audit.activations.room import fit_batches
 from salve_audit.inputs.model.classifier import Classifier
+from salve_audit.machine import available_memory
 
 MOST_STREAMS = 8  # each holds the layers' outputs of a batch
 BATCH, BATCH_PIXELS = 128, 2**19  # images of a batch, and their pixels: a stream's layers fit into 300 MB
@@ -56,9 +58,9 @@ def copy_for_streams(
 ) -> tuple[Classifier, ...]:
     """A copy on the device for each stream; weights are copied once, in the layout that is faster to convolve.
 
-    The classifier is left untouched. Without a number there are as many as `count_streams` says.
+    The classifier is left untouched. Without a number there are as many as `count_streams` says and memory allows.
     """
-    n_streams = count_streams(device) if n_streams is None else n_streams
+    n_streams = _count_fitting(device) if n_streams is None else n_streams
     first = copy.deepcopy(classifier.model).to(device)
     first = first.to(memory_format=torch.channels_last)  # 4-D weights only
     models = [first]
@@ -66,6 +68,13 @@ def copy_for_streams(
         shared = {id(tensor): tensor for tensor in itertools.chain(first.parameters(), first.buffers())}
         models.append(copy.deepcopy(first, shared))
     return tuple(replace(classifier, model=model) for model in models)
+
+
+def _count_fitting(device: torch.device) -> int:
+    """Streams that memory has a batch for each: how many there are changes last digits at most."""
+    if device.type != "cpu":
+        return count_streams(device)
+    return fit_batches(1, count_streams(device), BATCH_PIXELS, available_memory())[1]
 
 
 @contextmanager

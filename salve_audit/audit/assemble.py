@@ -250,4 +250,5 @@ def _data(stages: StageResults) -> DataInfo:
         skipped=skipped,
         classes=subject.classes,
         mapping=subject.mapping,
+        sampled_from=subject.sampled_from,
     )

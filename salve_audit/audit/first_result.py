@@ -10,8 +10,8 @@ from jaxtyping import Int
 from salve_audit.activations.store import Activations, ActivationSplit
 from salve_audit.audit.progress import emit
 from salve_audit.inputs.model.head.linear import LinearHead
+from salve_audit.mapped_pages import release_pages
 from salve_audit.results import ClassReliance
-from salve_audit.sae.normalisation import release_pages
 
 BLOCK_ROWS = 8192
 MOST_SHOWN = 5  # of the classes with the lowest accuracy

@@ -222,8 +222,11 @@ def remember_ratios(folder: Path | None, times: Sequence[StageTime]) -> None:
         return
     part = folder / f"{FILE}.{uuid.uuid4().hex[:12]}.tmp"
     with contextlib.suppress(OSError):
-        part.write_text(json.dumps(ratios), encoding="utf-8")
-        part.replace(folder / FILE)
+        try:
+            part.write_text(json.dumps(ratios), encoding="utf-8")
+            part.replace(folder / FILE)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _ratio(ratios: Mapping[str, Sequence[float]], name: str) -> float:

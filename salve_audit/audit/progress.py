@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)  # the command line shows it by default
 Advance = Callable[[int, int], None]  # (done, total): what a stage that knows how far it is calls now and then
 BETWEEN_S = 1.0  # seconds from one event of progress to the next
 TELLING_S, MOST_OFF = 2.0, 4.0  # predicted seconds after which the pace is known, and how far it may correct the rest
+MACHINERY = ("cache", ".extraction", ".ray_pool")  # ends of loggers that tell of this run alone
 EVENTS = (  # docs/log-json.md says what each holds
     "audit_started",
     "stage_started",
@@ -218,14 +219,14 @@ def in_words(seconds: float) -> str:
 
 
 class HeardWarnings(logging.Handler):
-    """Collects the warnings of the package, except those about the cache itself, which are not of a result."""
+    """Collects the warnings of the package, except those about the cache and the pass, which are not of a result."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not record.name.endswith("cache"):
+        if not record.name.endswith(MACHINERY):
             self.texts.append(record.getMessage())
 
 

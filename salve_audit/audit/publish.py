@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from salve_audit.activations.lock import temporary_folder
+from salve_audit.activations.room import FULL
 from salve_audit.errors import OutputError
 from salve_audit.results.stale import STALE_FILE
+
+TEMPORARY = ".salve-new-"  # folders of files being written; those of killed processes are removed by the next one
 
 OWN_FILES = (
     "audit.json",
@@ -36,7 +38,7 @@ def check_writable(out: Path) -> None:
     if not parent.is_dir():
         raise OutputError(str(out), f"{parent} is not a folder")
     try:
-        with tempfile.TemporaryDirectory(prefix=".salve-", dir=parent):
+        with temporary_folder(parent, TEMPORARY):
             pass
     except OSError as error:
         raise OutputError(str(out), f"cannot be written ({error.strerror})") from error
@@ -52,18 +54,13 @@ def publishing(out: Path, replaces: tuple[str, ...] = OWN_FILES) -> Iterator[Pat
     Raises:
         OutputError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    parent = _existing_parent(out)
     try:
-        stage = Path(tempfile.mkdtemp(prefix=".salve-", dir=out if out.is_dir() else parent))
+        with temporary_folder(out if out.is_dir() else _existing_parent(out), TEMPORARY) as stage:
+            yield stage
+            _publish(stage, out, replaces)
     except OSError as error:
-        raise OutputError(str(out), f"cannot be written ({error.strerror})") from error
-    try:
-        yield stage
-        _publish(stage, out, replaces)
-    except OSError as error:
-        raise OutputError(str(out), f"cannot be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        hint = "make room, and run it again" if error.errno in FULL else None
+        raise OutputError(str(out), f"cannot be written ({error.strerror or error})", hint=hint) from error
 
 
 def _publish(stage: Path, out: Path, replaces: tuple[str, ...]) -> None:

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from salve_audit import __version__
 from salve_audit.activations.cache import META, read_entry
+from salve_audit.activations.room import Need, check_rooms
 from salve_audit.activations.store import Activations
 from salve_audit.audit.cache_folder import GIGABYTE, find_cache_dir, find_remote
+from salve_audit.audit.disk_needs import OTHER_DISK
 from salve_audit.audit.judgement import Judgement, choose_more_images, judge_audit, prepare_judgement
 from salve_audit.audit.progress import Reporter, emit, hearing_warnings, log
 from salve_audit.audit.publish import check_writable, publishing
@@ -172,6 +171,7 @@ def write_audit(measured: Measured, config: AuditConfig, cache: StageCache | Non
     Raises:
         OutputError: the folder cannot be written, or a report cannot be rendered; audit.json is there all the same.
     """
+    from salve_audit.audit.activations_file import count_bytes, write_activations
     from salve_audit.audit.private import anonymise_measured
     from salve_audit.audit.reports import choose_rendering, write_reports
 
@@ -185,33 +185,14 @@ def write_audit(measured: Measured, config: AuditConfig, cache: StageCache | Non
         )
     result = measured.result
     text = result.to_json().encode("utf-8")
+    files = {"audit.json": text, "samples.parquet": measured.samples, "sae.safetensors": measured.sae}
+    if measured.concepts is not None:
+        files["concepts.safetensors"] = measured.concepts
+    n_bytes = sum(map(len, files.values())) + (count_bytes(measured.activations) if config.keep_activations else 0)
+    check_rooms([Need(out, n_bytes, "the results", OTHER_DISK)], spare=0)
     with publishing(out) as stage:
-        (stage / "audit.json").write_bytes(text)
-        (stage / "samples.parquet").write_bytes(measured.samples)
-        (stage / "sae.safetensors").write_bytes(measured.sae)
-        if measured.concepts is not None:
-            (stage / "concepts.safetensors").write_bytes(measured.concepts)
+        for name, content in files.items():
+            (stage / name).write_bytes(content)
         if config.keep_activations:
-            _write_activations(measured, stage / "activations.safetensors")
+            write_activations(measured.activations, result.data.classes, stage / "activations.safetensors")
     write_reports(result, text, out, config.format, rendering, cache)
-
-
-def _write_activations(measured: Measured, path: Path) -> None:
-    """Everything that an audit of the file itself (``salve-audit activations.safetensors``) needs."""
-    from safetensors.numpy import save_file
-
-    activations = measured.activations
-    names = {"class_names": measured.result.data.classes}
-    names |= {"fit_paths": activations.fit.paths, "audit_paths": activations.audit.paths}
-    save_file(
-        {
-            "fit_acts": np.ascontiguousarray(activations.fit.acts),
-            "fit_labels": activations.fit.labels,
-            "audit_acts": np.ascontiguousarray(activations.audit.acts),
-            "audit_labels": activations.audit.labels,
-            "head_weight": activations.head.weight,
-            "head_bias": activations.head.bias,
-        },
-        path,
-        {"names": json.dumps(names, ensure_ascii=False)},  # one key: the format shuffles several from run to run
-    )

@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Float, Int
 
 from salve_audit.activations.device import choose_device, choose_workers
-from salve_audit.activations.room import check_room
+from salve_audit.activations.room import reserve
 from salve_audit.activations.spread import spread_rows
 from salve_audit.activations.store import Activations, ActivationSplit
+from salve_audit.audit.disk_needs import MOST_CODES
 from salve_audit.audit.stage_runner import Given
 from salve_audit.audit.subject import Subject
 from salve_audit.config import AuditConfig
@@ -37,6 +38,8 @@ from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.interventions.comparison import Comparison, ComparisonInputs, SeedFeatures
 from salve_audit.interventions.deep.comparison import DeepInputs, compare_deep_edits
 from salve_audit.interventions.registry import METHODS
+from salve_audit.machine import available_memory
+from salve_audit.mapped_pages import release_pages
 from salve_audit.reliance.assess import Reliance, RelianceInputs, assess_reliance
 from salve_audit.reliance.features import FeatureUse, describe_blocks
 from salve_audit.reliance.scaling import Samples
@@ -44,7 +47,7 @@ from salve_audit.reliance.spread import OtherSeed
 from salve_audit.results import DataCheck, DeepComparison, FeatureInfo, SaeFidelity, SaeInfo, Seeing, nothing_seen
 from salve_audit.sae.metrics import measure_quality
 from salve_audit.sae.models import CHUNK_ROWS, TrainedSae
-from salve_audit.sae.normalisation import read_rows, release_pages
+from salve_audit.sae.normalisation import read_rows
 from salve_audit.sae.settings import SaeSettings
 from salve_audit.sae.stage import SaeOutcome, train_sae
 from salve_audit.sae.supervised_concepts import gather_concepts
@@ -59,7 +62,7 @@ from salve_audit.tasks import map_threads
 
 TRANSFORMERS = ("vit", "deit", "beit", "eva", "cait", "swin", "maxvit", "flexivit")  # by the start of timm's names
 SAE_BUDGET = 60.0  # seconds
-MOST_CODES = 2**27  # of a split in memory, 512 MB; more lie in a temporary file
+CODES_SHARE = 0.125  # of the memory that is left which codes may take
 MOST_COMPARED = 1.6e8  # activations and logits in float64 that edits are compared on, 1.3 GB
 PAPER_BATCH_TRANSFORMER = 16  # docs/method.md §1: 32 for convolutional networks
 NO_IMAGES = "activations were audited, and there are no images of them"
@@ -108,7 +111,8 @@ class Autoencoder:
         """Codes of a split, computed once: they are large, and quicker to compute than to keep."""
         if id(split.acts) not in self._codes:
             n_values = len(split.acts) * self.sae.n_latents
-            encode = self.sae.encode if n_values <= MOST_CODES else self._encode_to_disk
+            most = min(MOST_CODES, int(CODES_SHARE * available_memory()) // 4)
+            encode = self.sae.encode if n_values <= most else self._encode_to_disk
             self._codes[id(split.acts)] = encode(split.acts)
         return self._codes[id(split.acts)]
 
@@ -116,8 +120,8 @@ class Autoencoder:
         """Codes in a file that nobody else sees and that goes with the array; those of a latent lie side by side."""
         folder = Path(tempfile.gettempdir())
         shape = (len(acts), self.sae.n_latents)
-        check_room(folder, 4 * shape[0] * shape[1], "the autoencoder's codes", "name another folder with TMPDIR")
         with tempfile.TemporaryFile(dir=folder) as file:
+            reserve(file.fileno(), 4 * shape[0] * shape[1], folder)
             codes = np.memmap(file, np.float32, "w+", shape=shape, order="F")
         for start in range(0, len(acts), CHUNK_ROWS):
             codes[start : start + CHUNK_ROWS] = self.sae.encode(acts[start : start + CHUNK_ROWS])

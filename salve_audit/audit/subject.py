@@ -13,19 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from salve_audit.activations.cache import SuspendedError
-from salve_audit.activations.device import choose_device
-from salve_audit.activations.extraction import ExtractSettings, extract
-from salve_audit.activations.ray_engine import RayEngine
 from salve_audit.activations.remote_cache import RemoteCache
 from salve_audit.activations.store import Activations, ActivationSplit
-from salve_audit.audit.cache_folder import find_cache_dir
+from salve_audit.audit.backbone_pass import compute_activations
+from salve_audit.audit.disk_needs import AuditSize, check_disks
 from salve_audit.audit.first_result import predict_classes, tell_first
 from salve_audit.audit.progress import Reporter
 from salve_audit.audit.progress import log as stage_log
 from salve_audit.audit.recall import hash_listing
 from salve_audit.config import AuditConfig
-from salve_audit.errors import DataError, OutputError, UsageError
+from salve_audit.errors import DataError, UsageError
 from salve_audit.inputs.arrays.array_file import is_array_file
 from salve_audit.inputs.arrays.arrayset import ArraySet, ArraySplit, load_arrays
 from salve_audit.inputs.data.datasets import load_images
@@ -53,7 +50,6 @@ from salve_audit.sae.variant_names import SUPERVISED
 from salve_audit.spatial.layers import LayerMemo
 
 log = logging.getLogger(__name__)
-cache_log = logging.getLogger(f"{__name__}.cache")  # what it says is not of the result, see `hearing_warnings`
 PASS_STAGE = "activations"
 BY_HAND, LIVE_REMEDY = "--classes FILE maps them by hand", "bring labels and classes into the order of the outputs"
 INPUTS, PASS = "model and data, matched", "one pass of all images through the network"
@@ -80,6 +76,7 @@ class Subject:
         decisions: readings of the model and the data that were chosen between.
         data_key: hash of the images as they were found, before they were matched with outputs; empty for arrays.
         distrust: those of the notes after which no number of the audit means anything.
+        sampled_from: images that ``--sample`` drew from; None: all were audited.
     """
 
     activations: Activations
@@ -98,6 +95,7 @@ class Subject:
     decisions: tuple[Decision, ...] = ()
     data_key: str = ""
     distrust: tuple[str, ...] = ()
+    sampled_from: int | None = None
 
 
 @dataclass(frozen=True)
@@ -172,7 +170,7 @@ def compute_subject(classifier: Classifier, images: ImageSet, running: Running, 
     _check_label(classifier, images.classes, config.label)
     attributes = _find_attributes(images, config)
     with running.reporter.stage(PASS_STAGE, PASS) as time:
-        activations = _extract(classifier, images, running)
+        activations = compute_activations(classifier, images, config, running.reporter.advance, running.remote)
         time.from_cache = activations.from_cache
     tell_first(activations, images.classes, classifier.notes, images.mapping)
     suspicion = _suspect(
@@ -203,6 +201,7 @@ def compute_subject(classifier: Classifier, images: ImageSet, running: Running, 
         classifier=classifier,
         images=images,
         data_key=f"{listing} {activations.contents_sha256}",
+        sampled_from=images.sampled_from,
     )
     return subject if config.label is None else _narrow(subject, config.label)
 
@@ -308,7 +307,9 @@ def _from_arrays(path: Path, config: AuditConfig, reporter: Reporter) -> Subject
         if value is not None:
             raise UsageError(option, f"{path} holds activations, labels and head; nothing else is read")
     with reporter.stage("inputs", INPUTS):
-        arrays = _sample_arrays(load_arrays(path, config.seed, config.limit, config.label), config)
+        found = load_arrays(path, config.seed, config.limit, config.label)
+        arrays = _sample_arrays(found, config)
+        check_disks(config, AuditSize(len(arrays.fit.labels), len(arrays.audit.labels), arrays.head.d, has_pass=False))
     activations = Activations(
         fit=_as_activations(arrays.fit),
         audit=_as_activations(arrays.audit),
@@ -332,6 +333,7 @@ def _from_arrays(path: Path, config: AuditConfig, reporter: Reporter) -> Subject
         trusted_code=False,
         notes=(*arrays.notes, *suspicion),
         distrust=suspicion,
+        sampled_from=None if arrays is found else len(found.fit.labels) + len(found.audit.labels),
     )
 
 
@@ -357,36 +359,6 @@ def _sample_arrays(arrays: ArraySet, config: AuditConfig) -> ArraySet:
 
 def _as_activations(part: ArraySplit) -> ActivationSplit:
     return ActivationSplit(part.acts, part.labels, part.paths)
-
-
-def _extract(classifier: Classifier, images: ImageSet, running: Running) -> Activations:
-    config = running.config
-    settings = ExtractSettings(
-        batch_size=config.batch_size,
-        workers=config.workers,
-        device=choose_device(config.device),
-        precision=config.precision,
-        cache_dir=find_cache_dir(config.cache) if config.use_cache else None,
-        remote=running.remote,
-        advance=running.reporter.advance,
-        engine=RayEngine(config.ray_address) if config.engine == "ray" else None,
-    )
-    return extract_anyway(classifier, images, settings)
-
-
-def extract_anyway(classifier: Classifier, images: ImageSet, settings: ExtractSettings) -> Activations:
-    """Activations from the cache or a pass; a cache that cannot be written is a warning, and the pass does without.
-
-    Raises:
-        SalveError: as `extract` does, but for the cache.
-    """
-    try:
-        return extract(classifier, images, settings)
-    except OutputError as error:
-        if settings.cache_dir is None or isinstance(error, SuspendedError):
-            raise
-        cache_log.warning("%s: %s; activations are not kept for the next audit", error.what, error.why)
-    return extract(classifier, images, dataclasses.replace(settings, cache_dir=None, remote=None))
 
 
 def _describe_model(classifier: Classifier, activations: Activations) -> ModelInfo:

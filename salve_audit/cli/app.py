@@ -19,6 +19,7 @@ from salve_audit.cli.command_group import FAILED, CommandGroup
 from salve_audit.cli.first_words import as_typed, put_command_first
 from salve_audit.cli.printing import say_end
 from salve_audit.errors import SalveError, UsageError
+from salve_audit.machine import find_limit, is_out_of_memory
 from salve_audit.results.plain_text import plain
 
 COMMANDS = {
@@ -120,20 +121,12 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         _drop_stdout()  # the reader left; nothing more to say
         return FAILED
-    except OSError as error:
-        if error.filename is not None or error.errno not in UNWRITABLE:
-            return _fail_internally(error)
-        _drop_stdout()
-        return _fail(f"standard output: cannot be written ({error.strerror})", "results in --out are whole", FAILED)
-    except MemoryError:
-        return _fail("memory: not enough for this model and batch size", "try --batch-size 16", FAILED)
     except Exception as error:
-        if "can't allocate memory" in str(error) or type(error).__name__ == "OutOfMemoryError":  # torch's own way
-            return _fail(
-                "memory: not enough for this model and these settings",
-                "try a smaller --batch-size or --n-latents",
-                FAILED,
-            )
+        if is_out_of_memory(error):
+            return _fail_short_of_memory(error)
+        if isinstance(error, OSError) and error.filename is None and error.errno in UNWRITABLE:
+            _drop_stdout()
+            return _fail(f"standard output: cannot be written ({error.strerror})", "results in --out are whole", FAILED)
         return _fail_internally(error)
 
 
@@ -149,6 +142,15 @@ def _check_working_folder() -> None:
 def _on_one_line(error: click.ClickException) -> str:
     """Click's message; it sets choices below each other."""
     return " ".join(error.format_message().split())
+
+
+def _fail_short_of_memory(error: Exception) -> int:
+    """Tells what limits memory; what the error held is let go first, so that there is some to tell it in."""
+    if error.__traceback__ is not None and not logging.getLogger("salve_audit").isEnabledFor(logging.DEBUG):
+        traceback.clear_frames(error.__traceback__)
+    limit = find_limit()
+    message = f"memory: not enough for this model and these settings ({limit.what} leaves {limit.left / 1e9:.1f} GB)"
+    return _fail(message, "allow it more, or try a smaller --batch-size or --n-latents", FAILED)
 
 
 def _fail_internally(error: Exception) -> int:

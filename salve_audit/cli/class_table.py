@@ -37,6 +37,10 @@ def class_table(result: AuditResult, verdict: Verdict | None = None) -> str:
     lines = aligned([list(columns), *rows])
     if len(classes) > MAX_ROWS:
         lines.append(f"... {len(classes) - MAX_ROWS} more classes, all in audit.json")
+    data = result.data
+    if data.sampled_from is not None:
+        n = data.n_fit + data.n_audit + data.n_skipped
+        lines.append(f"a stratified sample of {n:,} of {data.sampled_from:,} images: intervals are those of the sample")
     if not in_image:
         why = "" if result.evidence is None else result.evidence.why_absent
         lines.append("image reliance was not measured" + (f": {plain(why)}" if why else ""))

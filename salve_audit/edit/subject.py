@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from salve_audit.activations.device import choose_device
 from salve_audit.activations.extraction import ExtractSettings
 from salve_audit.activations.store import Activations
+from salve_audit.audit.backbone_pass import extract_anyway
 from salve_audit.audit.cache_folder import find_cache_dir
 from salve_audit.audit.progress import Advance
 from salve_audit.audit.saved import (
@@ -17,7 +18,6 @@ from salve_audit.audit.saved import (
     load_audited_classifier,
     recall_options,
 )
-from salve_audit.audit.subject import extract_anyway
 from salve_audit.edit.evidence import EditEvidence, Splits, narrow, read_kept_activations
 from salve_audit.edit.plan import EditRequest
 from salve_audit.edit.tensors import check_form

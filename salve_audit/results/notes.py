@@ -1,4 +1,4 @@
-"""Notes after which no number of an audit means anything; audits of earlier versions know them by their words alone."""
+"""Notes that are known by their words: above all those after which no number of an audit means anything."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ WRONG_OUTPUTS = "classes are probably mapped to the wrong outputs"
 
 DISTRUST = f"Accuracy is {NO_BETTER}, or {WRONG_OUTPUTS}: no number of this audit means anything."
 NAMES_LEFT_OUT = "Names of classes and files were left out of this audit."
+SAMPLED = "A stratified sample was audited"
 
 
 def find_distrust(notes: Sequence[str], places: Sequence[int] | None) -> tuple[str, ...]:

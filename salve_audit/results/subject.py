@@ -79,3 +79,4 @@ class DataInfo:
     skipped: tuple[SkippedFile, ...]
     classes: tuple[str, ...]
     mapping: ClassMapping | None = None  # None: labels were given as numbers of outputs, with the activations
+    sampled_from: int | None = None  # images that --sample drew from; None: all were audited

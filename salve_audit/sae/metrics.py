@@ -10,8 +10,8 @@ from scipy.special import log_softmax
 
 from salve_audit.errors import DataError
 from salve_audit.inputs.model.head.linear import LinearHead
+from salve_audit.mapped_pages import release_pages
 from salve_audit.sae.models import CHUNK_ROWS, TrainedSae
-from salve_audit.sae.normalisation import release_pages
 from salve_audit.sae.parameters import DEAD_SHARE
 
 LEAST_R2 = 0.9  # docs/method.md §1.4

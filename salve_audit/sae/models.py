@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from salve_audit.mapped_pages import release_pages
 from salve_audit.sae.activation import LINEAR, Activation, find_activation_misfit
-from salve_audit.sae.normalisation import release_pages
 
 TENSORS = ("dictionary", "encoder_weight", "encoder_bias", "decoder_bias")
 CHUNK_ROWS = 8192  # 16 MB of activations at d = 512: large enough for full speed, small beside any cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from salve_audit.errors import DataError
 from salve_audit.inputs.model.head.linear import LinearHead
+from salve_audit.mapped_pages import release_pages
 
 SMALLEST_SCALE = 1e-34  # below it, differences of float32 activations are subnormal
 SMALLEST_RELATIVE = 1e-7  # of the largest mean: below it, the differences are rounding errors
@@ -95,19 +95,6 @@ def _chunks(acts: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, np.ndarra
     for start in range(0, len(rows), CHUNK_ROWS):
         yield start, acts[rows[start : start + CHUNK_ROWS]].astype(np.float64)
         release_pages(acts)
-
-
-def release_pages(acts: np.ndarray) -> None:
-    """Gives back the pages of a file mapped for reading: they would count as this process's memory until it ends.
-
-    Nothing happens to arrays in memory, nor where pages could hold changes that are nowhere else.
-    """
-    root = acts
-    while isinstance(root.base, np.ndarray):
-        root = root.base
-    mapping: object = root.base  # numpy declares an array, a mapped file is none
-    if isinstance(mapping, mmap.mmap) and not root.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
-        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def scaled_head(head: LinearHead, normalisation: Normalisation) -> LinearHead:

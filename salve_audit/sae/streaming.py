@@ -10,13 +10,13 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from salve_audit.machine import available_memory
 from salve_audit.sae.normalisation import Normalisation, normalise
 from salve_audit.sae.subspace import Subspace
 
@@ -94,19 +94,3 @@ def fits_memory(n: int, d: int, limit: int | None) -> bool:
 def default_limit() -> int:
     """Bytes that training samples may take: 1 GiB, or a quarter of what is free."""
     return min(MOST_MEMORY, int(MEMORY_SHARE * available_memory()))
-
-
-def available_memory() -> int:
-    """Bytes that could be taken now without swapping; the limit of a container counts. Unknown: as if plenty."""
-    limits = [1024 * int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemAvailable:")]
-    limit, used = (_lines(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
-    if limit and used and limit[0].isdigit():
-        limits.append(int(limit[0]) - int(used[0]))
-    return max(0, min(limits, default=2**40))
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text().splitlines()
-    except OSError:
-        return []

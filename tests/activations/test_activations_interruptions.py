@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,14 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from activation_entries import leftovers, same
 
-from salve_audit.activations import backbone, extraction, room, shards
+from salve_audit.activations import backbone, extraction, room, shards, streams
 from salve_audit.activations.cache import EntryWriter
 from salve_audit.activations.extraction import ExtractSettings, extract
-from salve_audit.activations.room import fit_batches
+from salve_audit.activations.room import FullError, fit_batches
 from salve_audit.activations.shards import ACTS
-from salve_audit.audit.subject import extract_anyway
+from salve_audit.audit.backbone_pass import extract_anyway
 from salve_audit.errors import CheckpointError, OutputError
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
@@ -54,9 +56,9 @@ class FullDisk:
 def test_a_full_disk(room: int, classifier, imageset, settings, monkeypatch) -> None:
     opened = shards._open
     monkeypatch.setattr(shards, "_open", lambda path: FullDisk(opened(path), room if path.name == ACTS else 10**6))
-    with pytest.raises(OutputError) as caught:
-        extract(classifier, imageset, settings)
-    assert str(caught.value) == f"{settings.cache_dir}: the disk is full"
+    with pytest.raises(FullError) as caught:
+        extract_anyway(classifier, imageset, settings)  # which does not begin anew without a cache
+    assert caught.value.why == "the disk is full after 0 of 60 images; the others need 16.8 MB"
     assert caught.value.hint == "name another folder with --cache DIR, or use --no-cache"
     assert leftovers(settings.cache_dir) == []
 
@@ -67,8 +69,8 @@ def test_a_disk_that_fills_up_keeps_what_is_done(classifier, imageset, settings,
     with monkeypatch.context() as patch:
         opened = shards._open
         patch.setattr(shards, "_open", lambda path: FullDisk(opened(path), 600 if path.name == ACTS else 10**6))
-        with pytest.raises(OutputError) as caught:
-            extract_anyway(classifier, imageset, settings)  # nor does it begin anew without a cache
+        with pytest.raises(FullError) as caught:
+            extract_anyway(classifier, imageset, settings)
     assert caught.value.why == "the disk is full after 21 of 60 images; the others need 16.8 MB"
     assert leftovers(settings.cache_dir) == [".partial"]
     assert same(extract(classifier, imageset, settings), whole)
@@ -105,26 +107,18 @@ def test_batches_shrink_until_memory_suffices(error, classifier, imageset, setti
     assert caught.value.hint == "even one image at a time is too much for the memory there is"
 
 
+def test_streams_are_as_many_as_memory_has_a_batch_for(classifier, monkeypatch) -> None:
+    monkeypatch.setattr(streams, "count_streams", lambda device: 4)
+    for memory, expected in ((2**40, 4), (2 * 10**9, 3), (10**8, 1)):
+        monkeypatch.setattr(streams, "available_memory", lambda memory=memory: memory)
+        assert len(streams.copy_for_streams(classifier, torch.device("cpu"))) == expected
+
+
 @pytest.mark.parametrize(
     ("memory", "expected"), [(2**40, (16, 4)), (2**27, (16, 4)), (2**25, (6, 4)), (2**21, (1, 1)), (0, (1, 1))]
 )
 def test_batches_are_planned_by_memory(memory: int, expected: tuple[int, int]) -> None:
     assert fit_batches(16, 4, 32 * 32, memory) == expected
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="limits are asked for in Linux's way")
-def test_the_limits_that_memory_is_planned_by(tmp_path: Path, monkeypatch) -> None:
-    code = (
-        "import resource; from salve_audit.activations.room import available_memory;"
-        "resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30)); print(available_memory())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert 0 < int(done.stdout) < 2**30
-    for name, value in (("max", "3000"), ("current", "2500"), ("stat", "anon 7\ninactive_file 400\n")):
-        (tmp_path / f"memory.{name}").write_text(value)
-    assert room._within_cgroups(tmp_path) == 900
-    (tmp_path / "memory.max").write_text("max")
-    assert room._within_cgroups(tmp_path) == room.UNLIMITED
 
 
 def test_a_cache_that_cannot_be_written_is_a_warning(classifier, imageset, settings, tmp_path, caplog) -> None:
@@ -174,6 +168,27 @@ def test_an_interrupt_without_a_cache_leaves_nothing(classifier, imageset, setti
     with pytest.raises(KeyboardInterrupt):
         extract(classifier, imageset, dataclasses.replace(settings, cache_dir=None))
     assert sorted((tmp_path / "images").iterdir()) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such locks")
+def test_a_run_that_was_a_moment_faster_is_waited_for(classifier, imageset, settings, monkeypatch, tmp_path) -> None:
+    whole = extract(classifier, imageset, dataclasses.replace(settings, cache_dir=tmp_path / "whole"))
+    look, faster = extraction._read_or_wait, list[EntryWriter]()
+
+    def looking(cache_dir: Path, key: str, remote: None):
+        if not faster:
+            faster.append(EntryWriter(cache_dir, key))
+            return None
+        shutil.copytree(tmp_path / "whole" / key, cache_dir / key)
+        faster[0].discard()
+        return look(cache_dir, key, remote)
+
+    monkeypatch.setattr(extraction, "_read_or_wait", looking)
+    monkeypatch.setattr(extraction, "run_pass", lambda *_: pytest.fail("it was computed twice"))
+    waited = extract(classifier, imageset, settings)
+    assert waited.from_cache
+    assert same(waited, whole)
+    assert leftovers(settings.cache_dir) == [""]
 
 
 SLOW = """

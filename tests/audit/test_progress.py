@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from salve_audit.activations import extraction, ray_pool
 from salve_audit.audit import progress
 from salve_audit.audit.progress import Reporter, hearing_warnings, in_words
 
@@ -144,10 +145,12 @@ def test_bars_are_drawn_on_a_terminal_where_they_are_wanted(
     assert reporter._bar is None
 
 
-def test_warnings_of_results_are_heard_and_those_of_the_cache_are_not() -> None:
+def test_warnings_of_results_are_heard_and_those_of_this_run_alone_are_not() -> None:
     with hearing_warnings() as heard:
         logging.getLogger("salve_audit.sae.stage").warning("kept %d %%", 80)
         logging.getLogger("salve_audit.audit.stage_cache").warning("damaged")
+        extraction.logger.warning("another process computes the same")
+        ray_pool.logger.warning("a worker was lost")
         logging.getLogger("salve_audit.sae.stage").info("nothing")
     logging.getLogger("salve_audit.sae.stage").warning("too late")
     assert heard.texts == ["kept 80 %"]

@@ -69,6 +69,24 @@ def test_one_set_is_split_and_audited(salve: Callable, arrays: dict, tmp_path: P
     assert "none: activations were given, no images" in page
 
 
+def test_a_sample_is_told_wherever_intervals_are(salve: Callable, arrays: dict, tmp_path: Path) -> None:
+    path, cache = write(tmp_path / "acts.npz", arrays), tmp_path / "cache"
+    told = "a stratified sample of 61 of 120 images: intervals are those of the sample"
+    for name, is_recalled in (("first", False), ("again", True)):
+        out = tmp_path / name
+        done = salve(path, "--out", out, "--format", "html,json", "--sample", 60, "--cache", cache, "-v", *QUICK[:-1])
+        assert ("recalled" in done.err or "measured before" in done.err) is is_recalled
+        assert done.out.count(told) == 1, done.out
+        data = load_audit(out).data
+        assert (data.n_fit + data.n_audit, data.sampled_from) == (61, 120)
+        assert (out / "report.html").read_text().count("all intervals are those of the sample") >= 1
+        assert [note for note in load_audit(out).notes if note.startswith("A stratified sample was audited, 61 of 120")]
+    done = salve(path, "--out", tmp_path / "whole", "--format", "json", "--cache", cache, *QUICK)
+    assert "stratified" not in done.out
+    whole = load_audit(tmp_path / "whole").data
+    assert (whole.n_fit + whole.n_audit, whole.sampled_from) == (120, None)
+
+
 def test_every_threshold_is_that_of_the_arrays(salve: Callable, arrays: dict, tmp_path: Path) -> None:
     path, out = write(tmp_path / "acts.npz", in_two_parts(arrays)), tmp_path / "out"
     done = salve(path, "--out", out, "--format", "json", *QUICK)

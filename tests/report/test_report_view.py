@@ -76,6 +76,16 @@ def test_cautions_are_tagged_by_what_they_affect(unpoliced: AuditResult) -> None
     assert order == sorted(order, key=lambda affects: affects == APPENDIX)
 
 
+def test_a_sample_is_a_caution_on_the_first_page(audit: AuditResult) -> None:
+    sampled = dataclasses.replace(audit, data=dataclasses.replace(audit.data, sampled_from=1_281_167))
+    (caution,) = [caution for caution in findings(sampled) if caution not in findings(audit)]
+    n = audit.data.n_fit + audit.data.n_audit + audit.data.n_skipped
+    assert f"A stratified sample of {n:,}" in unmarked(caution.text)
+    assert "1,281,167 images was audited" in unmarked(caution.text)
+    assert "all intervals are those of the sample" in caution.text
+    assert caution.affects == CONCLUSION
+
+
 def test_every_flag_has_a_meaning(audit: AuditResult) -> None:
     used = {flag for class_record in audit.classes for flag in class_record.flags}
     assert used == set(FLAG_MEANINGS)

@@ -13,12 +13,14 @@ import pytest
 import torch
 
 from salve_audit.errors import DataError
+from salve_audit.machine import available_memory
+from salve_audit.mapped_pages import release_pages
 from salve_audit.sae import streaming
-from salve_audit.sae.normalisation import Normalisation, identity_normalisation, release_pages
+from salve_audit.sae.normalisation import Normalisation, identity_normalisation
 from salve_audit.sae.problem import prepare_problem
 from salve_audit.sae.settings import SaeSettings
 from salve_audit.sae.stage import train_sae
-from salve_audit.sae.streaming import BLOCK_ROWS, Stream, available_memory, fits_memory
+from salve_audit.sae.streaming import BLOCK_ROWS, Stream, fits_memory
 from salve_audit.sae.training import Effort, Recipe, train, trapezoid
 
 pytestmark = pytest.mark.slow

@@ -35,6 +35,7 @@ class ImageSet:
         decisions: readings of the data that were chosen between.
         matched_by_name: the outputs are called as the classes are; see `match_classes`.
         attributes: further columns of a manifest or table: column -> key -> text, empty text where there is none.
+        sampled_from: images that these were drawn from by ``--sample``; None: they are all.
     """
 
     root: Path
@@ -49,6 +50,7 @@ class ImageSet:
     attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     decisions: tuple[Decision, ...] = ()
     matched_by_name: bool = False
+    sampled_from: int | None = None
 
     @property
     def reader(self) -> ImageSource:

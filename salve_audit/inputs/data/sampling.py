@@ -11,6 +11,7 @@ from jaxtyping import Int
 from salve_audit.errors import UsageError
 from salve_audit.inputs.data.imageset import ImageSet, ImageSplit
 from salve_audit.inputs.splitting import draw_from_class
+from salve_audit.results.notes import SAMPLED
 
 PART = 3  # of the random draws; 1 and 2 are those of --limit
 
@@ -33,7 +34,7 @@ def sample_images(images: ImageSet, n: int, seed: int) -> ImageSet:
         for column, values in images.attributes.items()
     }
     layout = f"{images.layout}, {describe_sample(sum(map(len, rows)), total)}"
-    return dataclasses.replace(images, fit=fit, audit=audit, layout=layout, attributes=attributes)
+    return dataclasses.replace(images, fit=fit, audit=audit, layout=layout, attributes=attributes, sampled_from=total)
 
 
 def sample_rows(labels: Sequence[Int[np.ndarray, " n"]], n: int, seed: int) -> list[Int[np.ndarray, " some"]]:
@@ -66,8 +67,8 @@ def describe_sample(n: int, total: int) -> str:
 def note_sample(n: int, total: int) -> str:
     """What the reader of a report should know of its intervals."""
     return (
-        f"A stratified sample was audited, {n:,} of {total:,} images, the same share of every class: intervals are "
-        "those of the sample, and hold for all images of the data."
+        f"{SAMPLED}, {n:,} of {total:,} images, the same share of every class: intervals are those of the sample, and "
+        "hold for all images of the data."
     )
 
 

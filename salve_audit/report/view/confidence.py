@@ -10,6 +10,7 @@ from salve_audit.report.view.order import ranked
 from salve_audit.report.view.page import Medium, Section
 from salve_audit.report.view.seeds import seeds_sentence
 from salve_audit.results import AuditResult
+from salve_audit.results.notes import SAMPLED
 
 
 def build_confidence(result: AuditResult, medium: Medium) -> Section:
@@ -22,6 +23,6 @@ def build_confidence(result: AuditResult, medium: Medium) -> Section:
         "checks": say_checks(ranked(result), result.concepts),
         "controls": controls_table(result, medium.table_rows),
         "seeds": seeds_sentence(result),
-        "notes": result.notes,
+        "notes": tuple(note for note in result.notes if not note.startswith(SAMPLED)),  # a caution says it
     }
     return Section("confidence", say("Confidence"), "confidence.html.j2", parts)

@@ -173,15 +173,22 @@ def _flags(result: AuditResult) -> list[str]:
 
 
 def _data(result: AuditResult) -> list[str]:
-    skipped = result.data.n_skipped
-    return (
-        [
+    data, said = result.data, []
+    if data.n_skipped:
+        said.append(
             say(
                 "{skipped} could not be read and {x} skipped.",
-                skipped=plural(skipped, "image"),
-                x="was" if skipped == 1 else "were",
+                skipped=plural(data.n_skipped, "image"),
+                x="was" if data.n_skipped == 1 else "were",
             )
-        ]
-        if skipped
-        else []
-    )
+        )
+    if data.sampled_from is not None:
+        said.append(
+            say(
+                "A stratified sample of {n} of {total} images was audited, the same share of every class: all "
+                "intervals are those of the sample, wider than those of all images would be.",
+                n=count(data.n_fit + data.n_audit + data.n_skipped),
+                total=count(data.sampled_from),
+            )
+        )
+    return said
