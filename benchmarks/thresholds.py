@@ -128,7 +128,7 @@ def print_row(name: str, seconds: float, n: int, thresholds: np.ndarray, world: 
 def run(n: int, d: int, k: int, rivals: bool) -> None:
     world = make_world(n, d, k)
     start = time.perf_counter()
-    by_class = class_thresholds(world.samples, world.coupling)
+    by_class = class_thresholds(world.samples, [world.coupling])[0]
     seconds = time.perf_counter() - start
     print(f"\n{n:,} samples, d = {d:,}, k = {k:,}; peak memory {peak_memory():.2f} GB")
     print(f"{'method':30s} {'seconds':>9s} {'us/sample':>11s} {'largest error':>13s} {'missed':>11s}")

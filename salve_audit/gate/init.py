@@ -14,7 +14,7 @@ from salve_audit.gate.estimates import Estimate
 from salve_audit.gate.measures import measure, measure_share
 from salve_audit.gate.names import name_some
 from salve_audit.gate.policy import CONFIDENCE, MAX_SKIPPED, Setting
-from salve_audit.gate.rules import ACCURACY, ALPHA_HAT, FACTOR, NULL_P, REDUNDANCY, RELIANCE, WARNING, RuleKind
+from salve_audit.gate.rules import ACCURACY, ALPHA_HAT, ERROR, FACTOR, NULL_P, REDUNDANCY, RELIANCE, WARNING, RuleKind
 from salve_audit.results import AuditResult, ClassReliance
 from salve_audit.results.reviewable import OBJECT
 
@@ -22,6 +22,7 @@ MARGIN = 0.1  # of shares, beyond the interval, for what retraining alone change
 RATIO = 1.5  # of strengths, for the same reason
 MOST_OVERRIDES = 50
 WORTH = 0.15  # classes whose limits differ by less share one
+OF_OBJECTS = ("colour", "sharpness")  # families of factors that may be all a class's object is known by
 WEAK = 0.3  # least limit on a factor: what 30 images hold of which none needs it, and the margin
 
 
@@ -60,11 +61,11 @@ class _Proposal:
 def propose_policy(result: AuditResult) -> str:
     """The text of a policy file under which the audit passes, if it can be trusted."""
     classes = [class_info for class_info in result.classes if class_info.n > 0]
-    proposals = [_propose(Setting(kind, None), result, classes) for kind in (RELIANCE, REDUNDANCY, ALPHA_HAT)]
-    factors = [_propose(Setting(FACTOR, None, name=name), result, classes) for name in _list_factors(classes)]
-    factors = _share_limit(factors)
+    settings = (Setting(RELIANCE, None, WARNING), Setting(REDUNDANCY, None, WARNING), Setting(ALPHA_HAT, None))
+    proposals = [_propose(setting, result, classes) for setting in settings]
+    factors = _share_limit([_propose(setting, result, classes) for setting in _list_factors(classes)])
     lines = [*_head(result), *_audit_rules(classes), *_class_rules(result, proposals), *_factor_rules(factors)]
-    return "\n".join([*lines, *_tail(), *_overrides([*proposals, *factors]), *_exceptions()])
+    return "\n".join([*lines, *_tail(), *_overrides(proposals, factors), *_exceptions()])
 
 
 def _head(result: AuditResult) -> Iterator[str]:
@@ -123,7 +124,8 @@ def _audit_rules(classes: list[ClassReliance]) -> Iterator[str]:
 
 def _class_rules(result: AuditResult, proposals: list[_Proposal]) -> Iterator[str]:
     if result.evidence is not None and not result.evidence.why_absent:
-        yield "# A class may depend on its object alone: these two warn; what a review calls a shortcut fails (review)."
+        yield "# A class may depend on its object alone, or on its colour or detail: these warn. What a review calls a"
+        yield "# shortcut fails (review)."
     for proposal in proposals:
         if not proposal.own:
             continue
@@ -132,7 +134,7 @@ def _class_rules(result: AuditResult, proposals: list[_Proposal]) -> Iterator[st
         if proposal.base is None:
             yield f"# {kind.key}: no limit for all classes: most are where none could fail; see the overrides."
         else:
-            yield f"{kind.key} = {_setting(kind, proposal.base)}   # {proposal.today}"
+            yield f"{kind.key} = {_setting(proposal.setting, proposal.base)}   # {proposal.today}"
 
 
 def _share_limit(factors: list[_Proposal]) -> list[_Proposal]:
@@ -144,24 +146,40 @@ def _share_limit(factors: list[_Proposal]) -> list[_Proposal]:
 
 
 def _factor_rules(factors: list[_Proposal]) -> Iterator[str]:
-    """One limit for all factors where it is the same, else one by name."""
+    """One limit for all factors where it is the same, else one by name; see `_warn_of_objects`."""
     limits = {part.setting.name: part.base for part in factors if part.base is not None}
     if factors:
         yield f"# {FACTOR.meaning}"
-    if len(limits) == len(factors) > 0 and len(set(limits.values())) == 1:
-        yield f"{FACTOR.key} = {next(iter(limits.values())):g}"
+    if (shared := _shared(factors)) is not None:
+        yield f"{FACTOR.key} = {shared:g}"
     elif limits:
-        listed = ", ".join(f"{_quote(name)} = {limit:g}" for name, limit in limits.items())
-        yield f"{FACTOR.key} = {{ {listed} }}"
+        listed = (f"{_quote(p.setting.name)} = {_setting(p.setting, p.base)}" for p in factors if p.base is not None)
+        yield f"{FACTOR.key} = {{ {', '.join(listed)} }}"
     for part in factors:
         if part.base is None:
             yield f"# {_comment(part.setting.name)}: no limit for all classes: most depend on it; see the overrides."
 
 
-def _list_factors(classes: list[ClassReliance]) -> list[str]:
-    """The factors that were removed from images of some class."""
+def _shared(factors: list[_Proposal]) -> float | None:
+    """The limit that all factors share."""
+    limits = {part.base for part in factors}
+    return limits.pop() if len(limits) == 1 else None
+
+
+def _warn_of_objects(factors: list[_Proposal]) -> Iterator[str]:
+    """Of all classes: by which factors an object alone may be known, where all factors share a limit."""
+    names = [_quote(part.setting.name) for part in factors if part.setting.severity == WARNING]
+    if names and (shared := _shared(factors)) is not None:
+        listed = ", ".join(f"{name} = {shared:g}" for name in names)
+        yield '[classes."*"]'
+        yield f'{FACTOR.key} = {{ {listed}, severity = "{WARNING}" }}'
+
+
+def _list_factors(classes: list[ClassReliance]) -> list[Setting]:
+    """The factors that were removed from images of some class, without limits."""
     measured = [part.image_reliance.factors for part in classes if part.image_reliance is not None]
-    return list(dict.fromkeys(part.name for own in measured for part in own if part.is_removed and part.kind != OBJECT))
+    removed = {part.name: part.kind for own in measured for part in own if part.is_removed and part.kind != OBJECT}
+    return [Setting(FACTOR, None, WARNING if family in OF_OBJECTS else ERROR, name) for name, family in removed.items()]
 
 
 def _propose(setting: Setting, result: AuditResult, classes: list[ClassReliance]) -> _Proposal:
@@ -238,12 +256,12 @@ def _tail() -> Iterator[str]:
     yield "# max_fragile_share = 0.1        # a share of classes may violate rules, instead of none"
 
 
-def _overrides(proposals: list[_Proposal]) -> Iterator[str]:
+def _overrides(proposals: list[_Proposal], every_factor: list[_Proposal]) -> Iterator[str]:
     """The limits of classes that differ from the others."""
     lines: dict[str, list[str]] = {}
-    factors: dict[str, list[tuple[str, _Own]]] = {}
-    for proposal in proposals:
-        kind, name = proposal.setting.kind, proposal.setting.name
+    factors: dict[str, list[tuple[Setting, _Own]]] = {}
+    for proposal in (*proposals, *every_factor):
+        kind = proposal.setting.kind
         tighter, looser = _find_different(proposal)
         if len(tighter) > MOST_OVERRIDES:
             yield ""
@@ -252,16 +270,18 @@ def _overrides(proposals: list[_Proposal]) -> Iterator[str]:
         for class_name in (*tighter, *looser):
             own = proposal.own[class_name]
             if kind is FACTOR:
-                factors.setdefault(class_name, []).append((name, own))
+                factors.setdefault(class_name, []).append((proposal.setting, own))
             else:
-                lines.setdefault(class_name, []).append(_override(kind, own))
+                lines.setdefault(class_name, []).append(_override(proposal.setting, own))
     for class_name, limits in factors.items():
-        listed = ", ".join(f"{_quote(name)} = {_or_false(own)}" for name, own in limits)
-        said = ", ".join(f"{_comment(name)} {own.today}" for name, own in limits)
+        listed = ", ".join(f"{_quote(setting.name)} = {_or_false(setting, own)}" for setting, own in limits)
+        said = ", ".join(f"{_comment(setting.name)} {own.today}" for setting, own in limits)
         lines.setdefault(class_name, []).append(f"{FACTOR.key} = {{ {listed} }}   # today {said}")
-    if lines:
+    of_all = list(_warn_of_objects(every_factor))
+    if lines or of_all:
         yield ""
         yield "# Overrides of classes, by name or glob; `false` turns a rule off: there, no limit could be broken."
+    yield from of_all
     for class_name, own_lines in lines.items():
         yield f"[classes.{_quote(class_name)}]"
         yield from own_lines
@@ -282,13 +302,12 @@ def _find_different(proposal: _Proposal) -> tuple[list[str], list[str]]:
     return tighter, [*looser, *off]
 
 
-def _override(kind: RuleKind, own: _Own) -> str:
-    limit = "false" if own.limit is None else _setting(kind, own.limit)
-    return f"{kind.key} = {limit}   # {own.today} today"
+def _override(setting: Setting, own: _Own) -> str:
+    return f"{setting.kind.key} = {_or_false(setting, own)}   # {own.today} today"
 
 
-def _or_false(own: _Own) -> str:
-    return "false" if own.limit is None else f"{own.limit:g}"
+def _or_false(setting: Setting, own: _Own) -> str:
+    return "false" if own.limit is None else _setting(setting, own.limit)
 
 
 def _exceptions() -> Iterator[str]:
@@ -301,9 +320,8 @@ def _exceptions() -> Iterator[str]:
     yield ""
 
 
-def _setting(kind: RuleKind, limit: float) -> str:
-    """A class may depend on its object alone: that warns, and a person's word (review) makes it fail or accepts it."""
-    return f'{{ limit = {limit:g}, severity = "{WARNING}" }}' if kind in (RELIANCE, REDUNDANCY) else f"{limit:g}"
+def _setting(setting: Setting, limit: float) -> str:
+    return f'{{ limit = {limit:g}, severity = "{WARNING}" }}' if setting.severity == WARNING else f"{limit:g}"
 
 
 def _quote(name: str) -> str:

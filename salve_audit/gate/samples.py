@@ -78,9 +78,6 @@ def parse_samples(source: Path | IO[bytes], name: str) -> Samples:
         table = file.read(columns=[*COLUMNS, *extra])
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise ResultError(name, f"cannot be read ({str(error).splitlines()[0]})") from error
-    paths, labels = (table.column(name).to_pylist() for name in ("path", "label"))
-    correct = np.asarray(table.column("correct").to_numpy(zero_copy_only=False), dtype=bool)
-    numbers = (
-        np.asarray(table.column(name).to_numpy(zero_copy_only=False), dtype=np.float64) for name in (FLIP, *extra)
-    )
-    return Samples(paths, labels, correct, *numbers)
+    paths, labels, correct, *numbers = (table.column(name).to_pylist() for name in (*COLUMNS[:3], FLIP, *extra))
+    values = (np.array(each, dtype=np.float64) for each in numbers)  # Arrow's to_numpy would load all of pandas
+    return Samples(paths, labels, np.array(correct, dtype=bool), *values)

@@ -20,7 +20,7 @@ from salve_audit.interventions.windows import Margins, Rivals, find_rivals, reco
 LogitsOfRows: TypeAlias = Callable[[slice], np.ndarray]  # samples -> their logits at some strengths, (s, k, rows)
 
 MOST_VALUES = (
-    1 << 22
+    1 << 21
 )  # logits of the audit split; with more, divergence and agreement come from `THINNED_VALUES` of them
 THINNED_VALUES = 1 << 19
 SINGLE_VALUES = (

@@ -17,7 +17,7 @@ from salve_audit.reliance.nulls import NullSettings, control_class
 from salve_audit.reliance.scaling import Samples
 from salve_audit.reliance.seeds import find_stable, match_dominant
 from salve_audit.reliance.spread import OtherSeed, flips_of_seeds, summarise_spread, trace_seeds
-from salve_audit.reliance.summary import ClassEvidence, summarise_class
+from salve_audit.reliance.summary import AllClasses, ClassEvidence, summarise_classes
 from salve_audit.reliance.survival import MedianEstimate, compare_classes, estimate_median, flip_times
 from salve_audit.reliance.switches import trace_suppression
 from salve_audit.results import ClassReliance, FeatureInfo, NullControl, Suppression
@@ -78,7 +78,7 @@ def assess_reliance(inputs: RelianceInputs) -> Reliance:
     dictionary = inputs.dictionary.astype(np.float64)
     coupling = np.abs(dictionary[use.dominant])  # (k, d)
     log.info("thresholds of %d samples, %d classes", len(inputs.audit.labels), len(inputs.classes))
-    thresholds = class_thresholds(inputs.audit, coupling, inputs.tasks)
+    thresholds = class_thresholds(inputs.audit, [coupling], inputs.tasks)[0]
     flips = [flip_times(own, coupling[index]) for index, own in enumerate(thresholds)]
     medians = [estimate_median(times) for times in flips]
     controls = _control(inputs, use, medians)
@@ -94,7 +94,7 @@ def assess_reliance(inputs: RelianceInputs) -> Reliance:
         for index in np.unique(inputs.audit.labels).tolist()  # an output without images is a rival, nothing more
     ]
     log.info("curves, redundancy and effects")
-    classes = [summarise_class(inputs.audit, dictionary, use, inputs.classes, record) for record in evidence]
+    classes = summarise_classes(AllClasses.of(inputs.audit, dictionary, use, inputs.classes), evidence)
     spread = tuple(_add_spread(inputs, classes, evidence, coupling))
     return Reliance(
         use=use,

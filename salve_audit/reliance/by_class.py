@@ -3,40 +3,47 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from salve_audit.reliance.margins import list_rivals
 from salve_audit.reliance.scaling import Samples
-from salve_audit.reliance.thresholds import Thresholds, thresholds
+from salve_audit.reliance.thresholds import Thresholds, thresholds, thresholds_against
 from salve_audit.tasks import TaskMap, map_threads
 
 Head = tuple[Float[np.ndarray, "k d"], Float[np.ndarray, " k"]]  # weight and bias in float64
 OwnPart = tuple[
-    Float[np.ndarray, "n d"], Float[np.ndarray, " d"], int
-]  # a class's activations, its coupling, its index
+    Float[np.ndarray, "n d"], list[Float[np.ndarray, " d"]], int
+]  # a class's activations, its couplings, its index
 
 NO_SAMPLES = thresholds(np.zeros((0, 1)), np.zeros((1, 1)), None, np.zeros(1), 0)
 
 
 def class_thresholds(
-    samples: Samples, coupling: Float[np.ndarray, "k d"], tasks: TaskMap = map_threads
-) -> list[Thresholds]:
-    """Thresholds of each class's own samples under that class's coupling, in class order."""
-    head = samples.head.weight.astype(np.float64), samples.head.bias.astype(np.float64)
-    return tasks(_find_thresholds, head, [functools.partial(_load, samples, row, i) for i, row in enumerate(coupling)])
+    samples: Samples, couplings: Sequence[Float[np.ndarray, "k d"]], tasks: TaskMap = map_threads
+) -> list[list[Thresholds]]:
+    """Thresholds of each class's own samples under one coupling a class: per entry of `couplings`, in class order."""
+    head = np.asfortranarray(samples.head.weight, np.float64), samples.head.bias.astype(np.float64)
+    loads = [functools.partial(_load, samples, couplings, index) for index in range(samples.head.n_classes)]
+    by_class = tasks(_find_thresholds, head, loads)
+    return [[found[place] for found in by_class] for place in range(len(couplings))]
 
 
-def _load(samples: Samples, coupling: Float[np.ndarray, " d"], index: int) -> OwnPart:
-    return samples.of_class(index).acts, coupling, index
+def _load(samples: Samples, couplings: Sequence[Float[np.ndarray, "k d"]], index: int) -> OwnPart:
+    return samples.of_class(index).acts, [each[index] for each in couplings], index
 
 
-def _find_thresholds(head: Head, own: OwnPart) -> Thresholds:
-    acts, coupling, index = own
+def _find_thresholds(head: Head, own: OwnPart) -> list[Thresholds]:
+    acts, couplings, index = own
     if not len(acts):  # an output of thousands that nobody has images of
-        return NO_SAMPLES
-    return thresholds(acts, *head, coupling, index)
+        return [NO_SAMPLES] * len(couplings)
+    (weight, bias), exact = head, acts.astype(np.float64)
+    rivals = list_rivals(weight, bias, index)
+    row = np.ascontiguousarray(weight[index])
+    return [thresholds_against(exact, row, rivals, coupling) for coupling in couplings]
 
 
 @dataclass(frozen=True)

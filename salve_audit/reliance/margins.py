@@ -97,10 +97,10 @@ class Rivals:
 
 
 def list_rivals(weight: Float[np.ndarray, "k d"], bias: Float[np.ndarray, " k"], target: int) -> Rivals:
-    """The rivals of class `target`; float64 throughout."""
-    others = np.delete(np.arange(len(weight)), target)
-    lead = np.ascontiguousarray((weight[target] - weight[others]).T)
-    return Rivals(lead, bias[target] - bias[others], float(np.abs(lead).sum(0).max(initial=0.0)))
+    """The rivals of class `target`; float64 throughout. Fast where `weight` lies in memory by columns."""
+    columns = weight.T
+    lead = np.ascontiguousarray(columns[:, [target]] - np.delete(columns, target, axis=1))
+    return Rivals(lead, bias[target] - np.delete(bias, target), float(np.abs(lead).sum(0).max(initial=0.0)))
 
 
 def find_margin_events(acts: Float[np.ndarray, "n d"], rivals: Rivals, coupling: SortedCoupling) -> MarginEvents:

@@ -1,7 +1,7 @@
 """Accuracies of the head with its weights scaled by a feature's coupling: curves, effects, redundancy.
 
-All from cached activations; scaling the (k, d) weights instead of the (n, d) activations keeps one strength to one
-matrix product.
+All from cached activations. A strength costs one matrix product: of the weights, scaled, or, where there are fewer
+samples than classes, of the scaled activations.
 """
 
 from __future__ import annotations
@@ -58,11 +58,14 @@ def enhancing(coupling: Float[np.ndarray, " d"], alpha_hat: float) -> Float[np.n
 
 def correct_under(samples: Samples, factors: Float[np.ndarray, " d"]) -> npt.NDArray[np.bool_]:
     """(n,) True where a sample's own logit is above every other after the columns are scaled; ties count as wrong."""
-    weight = (samples.head.weight * factors).astype(np.float32)
+    factors = factors.astype(np.float32)
+    few = len(samples.labels) < samples.head.n_classes
+    weight = samples.head.weight if few else samples.head.weight * factors
     correct = np.empty(len(samples.labels), dtype=bool)
     for start in range(0, len(correct), BLOCK_ROWS):
         part = slice(start, start + BLOCK_ROWS)
-        logits = np.asarray(samples.acts[part], dtype=np.float32) @ weight.T + samples.head.bias
+        acts = np.asarray(samples.acts[part], dtype=np.float32)
+        logits = (acts * factors if few else acts) @ weight.T + samples.head.bias
         rows, labels = np.arange(len(logits)), samples.labels[part]
         own = logits[rows, labels].copy()
         logits[rows, labels] = -np.inf

@@ -38,9 +38,9 @@ def find_stable(
     if not others:
         return [None] * len(medians)
     agreeing = np.ones(len(medians), dtype=int)  # the seed itself
-    for dictionary, match, cosine in others:
-        coupling = np.abs(dictionary[match].astype(np.float64))
-        thresholds = class_thresholds(audit, coupling, tasks)
+    couplings = [np.abs(dictionary[match].astype(np.float64)) for dictionary, match, _ in others]
+    found = class_thresholds(audit, couplings, tasks)
+    for coupling, thresholds, (_, _, cosine) in zip(couplings, found, others, strict=True):
         for index, (own, median) in enumerate(zip(thresholds, medians, strict=True)):
             other = estimate_median(flip_times(own, coupling[index]))
             agreeing[index] += cosine[index] > MATCH_THRESHOLD and _inside(median.median, other)

@@ -47,8 +47,8 @@ def flips_of_seeds(audit: Samples, seeds: Sequence[OtherSeed], tasks: TaskMap = 
     """Per seed and class: flip thresholds in α̂ under that seed's own dominant feature."""
     couplings = [seed.coupling for seed in seeds]
     return [
-        [flip_times(thresholds, coupling[i]) for i, thresholds in enumerate(class_thresholds(audit, coupling, tasks))]
-        for coupling in couplings
+        [flip_times(thresholds, row) for thresholds, row in zip(found, coupling, strict=True)]
+        for coupling, found in zip(couplings, class_thresholds(audit, couplings, tasks), strict=True)
     ]
 
 

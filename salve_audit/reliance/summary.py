@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from salve_audit.reliance.enhancement import enhancement_thresholds
+from salve_audit.reliance.enhancement import Unedited, enhancement_thresholds
 from salve_audit.reliance.features import FeatureUse
 from salve_audit.reliance.nulls import beyond_null
 from salve_audit.reliance.scaling import Samples, count_redundancy, suppressing, trace_curve
@@ -23,11 +25,12 @@ from salve_audit.reliance.survival import (
 )
 from salve_audit.reliance.thresholds import Thresholds
 from salve_audit.results import AlphaSummary, ClassReliance, Curve, Distribution, FlipSummary, NullControl, StatusCounts
+from salve_audit.tasks import map_threads
 
 REDUNDANCY_LIMIT = 50
 CURVE_POINTS = 41
 CURVE_BUDGET = 4e12  # multiply-adds for all curves: beyond it the others' accuracy is left out of them
-ENHANCE_BUDGET, LEAST_ENHANCED = 8e12, 1000  # multiply-adds for all classes, beyond which fewer samples are enhanced
+ENHANCE_BUDGET, LEAST_ENHANCED = 2e12, 1000  # multiply-adds for all classes, beyond which fewer samples are enhanced
 MOST_DIFFERENT = 100  # classes named by each
 FAR = 100.0  # α̂ up to which every curve runs: coordinates with over 1 % of the largest coupling are gone there
 RISE = 0.02  # a rise of accuracy by more than this under growing suppression is called non-monotone
@@ -56,25 +59,55 @@ class ClassEvidence:
     stable: bool | None = None
 
 
-def summarise_class(
-    audit: Samples,
-    dictionary: Float[np.ndarray, "m d"],
-    use: FeatureUse,
-    classes: tuple[str, ...],
-    evidence: ClassEvidence,
-) -> ClassReliance:
-    """The record of one class."""
-    index = evidence.index
-    own = audit.of_class(index)
+@dataclass(frozen=True)
+class AllClasses:
+    """What the records of all classes are made from.
+
+    Attributes:
+        audit: audit samples.
+        dictionary: (m, d) of the autoencoder, float64.
+        use: mean codes and dominant latents.
+        names: of the classes.
+        enhanced: the audit samples, or some of many, that enhancement turns to a class.
+    """
+
+    audit: Samples
+    dictionary: Float[np.ndarray, "m d"]
+    use: FeatureUse
+    names: tuple[str, ...]
+    enhanced: Unedited
+
+    @classmethod
+    def of(
+        cls, audit: Samples, dictionary: Float[np.ndarray, "m d"], use: FeatureUse, names: tuple[str, ...]
+    ) -> AllClasses:
+        """With as many samples to enhance as the budget allows."""
+        k, d = audit.head.weight.shape
+        some = audit.at_most(max(LEAST_ENHANCED, int(ENHANCE_BUDGET / (1.0 * k * k * d))))
+        return cls(audit, dictionary, use, names, Unedited.of(some))
+
+
+def summarise_classes(every: AllClasses, evidence: Sequence[ClassEvidence]) -> list[ClassReliance]:
+    """The records of the classes, in the order of their evidence."""
+    return map_threads(_summarise_class, every, [functools.partial(_itself, each) for each in evidence])
+
+
+def _itself(evidence: ClassEvidence) -> ClassEvidence:
+    return evidence
+
+
+def _summarise_class(every: AllClasses, evidence: ClassEvidence) -> ClassReliance:
+    index, use, dictionary = evidence.index, every.use, every.dictionary
+    own = every.audit.of_class(index)
     dominant = int(use.dominant[index])
     coupling = np.abs(dictionary[dominant])
     n, n_correct = len(own.labels), int(evidence.thresholds.correct.sum())
     low, high = wilson(n_correct, n)
-    numbers = _compute_numbers(audit, coupling, evidence)
+    numbers = _compute_numbers(every, coupling, evidence)
     order = use.by_attribution[index][use.alive[use.by_attribution[index]]][:REDUNDANCY_LIMIT]
-    curve = _curve(audit, own, index, coupling, numbers["alpha_hat"])
+    curve = _curve(every.audit, own, index, coupling, numbers["alpha_hat"])
     return ClassReliance(
-        name=classes[index],
+        name=every.names[index],
         index=index,
         n=n,
         n_correct=n_correct,
@@ -92,7 +125,7 @@ def summarise_class(
         feature_redundancy_limit=len(order),
         null_p=_largest(evidence.null.permuted_p, evidence.null.random_p),
         null=evidence.null,
-        differs_from=tuple(classes[other] for other in np.flatnonzero(evidence.differs)[:MOST_DIFFERENT].tolist()),
+        differs_from=tuple(every.names[other] for other in np.flatnonzero(evidence.differs)[:MOST_DIFFERENT].tolist()),
         curve=curve,
         flags=_flags(evidence, numbers["alpha_hat"], curve),
     )
@@ -111,7 +144,9 @@ class _ThresholdNumbers(TypedDict):
     distributions: tuple[Distribution, ...]
 
 
-def _compute_numbers(audit: Samples, coupling: Float[np.ndarray, " d"], evidence: ClassEvidence) -> _ThresholdNumbers:
+def _compute_numbers(
+    every: AllClasses, coupling: Float[np.ndarray, " d"], evidence: ClassEvidence
+) -> _ThresholdNumbers:
     thresholds = evidence.thresholds
     alpha, alpha_hat = _summaries(evidence, coupling)
     return {
@@ -120,8 +155,8 @@ def _compute_numbers(audit: Samples, coupling: Float[np.ndarray, " d"], evidence
         "status": _count_status(thresholds),
         "analytical_below_numerical": _share_below(thresholds),
         "clamped_share": _clamped_share(thresholds, coupling),
-        "enhance": _enhance(audit, coupling, evidence.index),
-        "edit_size_at_flip": _edit_size(audit, coupling, evidence.median.median),
+        "enhance": _enhance(every.enhanced, coupling, evidence.index),
+        "edit_size_at_flip": _edit_size(every.audit, coupling, evidence.median.median),
         "distributions": _distributions(evidence, coupling),
     }
 
@@ -181,10 +216,8 @@ def _clamped_share(thresholds: Thresholds, coupling: Float[np.ndarray, " d"]) ->
     return float(clamped.mean() / len(ordered))
 
 
-def _enhance(audit: Samples, coupling: Float[np.ndarray, " d"], index: int) -> FlipSummary:
-    k, d = audit.head.weight.shape
-    some = audit.at_most(max(LEAST_ENHANCED, int(ENHANCE_BUDGET / (2.0 * k * k * d))))
-    return _flip_summary(estimate_median(censor(enhancement_thresholds(some, coupling, index), float("inf"))))
+def _enhance(start: Unedited, coupling: Float[np.ndarray, " d"], index: int) -> FlipSummary:
+    return _flip_summary(estimate_median(censor(enhancement_thresholds(start, coupling, index), float("inf"))))
 
 
 def _edit_size(audit: Samples, coupling: Float[np.ndarray, " d"], strength: float | None) -> float | None:

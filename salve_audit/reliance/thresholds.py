@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from salve_audit.errors import ArrayError
 from salve_audit.reliance.crossings import first_at_most_half
-from salve_audit.reliance.margins import SortedCoupling, find_margin_events, list_rivals, sort_coupling
+from salve_audit.reliance.margins import Rivals, SortedCoupling, find_margin_events, list_rivals, sort_coupling
 
 CROSSED, ERASED, NEVER, NOT_APPLICABLE = "crossed", "erased", "never", "not_applicable"
 SAME = 1e-12  # relative distance below which a root is the last breakpoint
@@ -73,10 +73,19 @@ def thresholds(
     ([0.5], ['crossed'])
     """
     case = _validated(acts, weight, bias, coupling, target)
-    top = float(case.coupling.max(initial=0.0))
-    order = sort_coupling(case.coupling)
-    analytical, numerical, status = _own_logit_thresholds(case.acts, case.weight[target], order)
-    events = find_margin_events(case.acts, list_rivals(case.weight, case.bias, target), order)
+    return thresholds_against(
+        case.acts, case.weight[target], list_rivals(case.weight, case.bias, target), case.coupling
+    )
+
+
+def thresholds_against(
+    acts: Float[np.ndarray, "n d"], row: Float[np.ndarray, " d"], rivals: Rivals, coupling: Float[np.ndarray, " d"]
+) -> Thresholds:
+    """`thresholds` of valid float64 arrays; a class's weights and its rivals serve any number of couplings."""
+    top = float(coupling.max(initial=0.0))
+    order = sort_coupling(coupling)
+    analytical, numerical, status = _own_logit_thresholds(acts, row, order)
+    events = find_margin_events(acts, rivals, order)
     unit = top if top > 0 else 1.0  # without any coupling every threshold is 0, inf or nan, whatever the unit
     return Thresholds(
         analytical=analytical / unit,

@@ -53,7 +53,10 @@ def match_rows(dictionary: Float[np.ndarray, "m d"], other: Float[np.ndarray, "o
 
 def compute_subspace_overlap(sae: TrainedSae, other: TrainedSae) -> float:
     """Mean squared cosine of the principal angles between the spans of the living rows; 1 only for equal spans."""
-    ours, theirs = _orthonormal_span(sae), _orthonormal_span(other)
+    return _overlap(_orthonormal_span(sae), _orthonormal_span(other))
+
+
+def _overlap(ours: Float[np.ndarray, "d r"], theirs: Float[np.ndarray, "d t"]) -> float:
     largest = max(ours.shape[1], theirs.shape[1])
     return min(1.0, float(np.square(ours.T @ theirs).sum() / largest)) if largest else 0.0
 
@@ -80,12 +83,13 @@ def compare_pairs(seeds: Sequence[TrainedSae]) -> Pairs:
     """Matches each seed with each other one, once."""
     n = len(seeds)
     pairs = Pairs(np.eye(n), np.eye(n), np.eye(n))
+    spans = [_orthonormal_span(seed) for seed in seeds] if n > 1 else []
     for i, j in combinations(range(n), 2):
         cosine = match_dictionaries(seeds[i], seeds[j]).cosine
         larger = max(1, int(seeds[i].alive.sum()), int(seeds[j].alive.sum()))
         pairs.cosine[i, j] = pairs.cosine[j, i] = cosine.sum() / larger
         pairs.share[i, j] = pairs.share[j, i] = (cosine > MATCH_THRESHOLD).sum() / larger
-        pairs.overlap[i, j] = pairs.overlap[j, i] = compute_subspace_overlap(seeds[i], seeds[j])
+        pairs.overlap[i, j] = pairs.overlap[j, i] = _overlap(spans[i], spans[j])
     return pairs
 
 
@@ -109,6 +113,5 @@ def find_representative(pairs: Pairs, candidates: Sequence[int]) -> int:
 
 
 def _orthonormal_span(sae: TrainedSae) -> Float[np.ndarray, "d r"]:
-    rows = sae.dictionary[sae.alive].astype(np.float64)
-    values, basis = decompose_rows(rows)
+    values, basis = decompose_rows(sae.dictionary[sae.alive].astype(np.float64))
     return np.asarray(basis[values > 1e-6 * values.max(initial=0.0)].T)

@@ -217,7 +217,7 @@ def _score(
     heats: Sequence[Sequence[tuple[str, Float[np.ndarray, "y x"]]]],
 ) -> dict[tuple[int, MapRequest, int], Faithfulness | None]:
     """How faithful the maps of the images are that are scored, by image, request and which of its maps."""
-    (batch, acts), scored = given, inputs.chosen.scored
+    (batch, acts), scored = given, inputs.chosen.scored(given[0].images[0, 0].numel())
     keys = [
         (place, request, i)
         for i in range(len(heats))

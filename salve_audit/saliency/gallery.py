@@ -21,7 +21,8 @@ FEATURE_TILES = 240  # images of all features together
 MOST_IMAGES, LEAST_IMAGES = 5, 3  # of one feature
 MAX_CLASSES = 16
 FRAGILE_IMAGES = 3  # of one class
-SCORED_IMAGES, MOST_SCORED = 2, 48  # of a gallery and in all, whose maps are tried: about ten passes each
+SCORED_IMAGES = 2  # of a gallery, whose maps are tried: about ten passes each
+MOST_SCORED, MOST_SCORED_LARGE, LARGE = 48, 24, 160 * 160  # in all, and of images with more pixels
 
 
 @dataclass(frozen=True)
@@ -55,15 +56,19 @@ class Chosen:
     n_features_left_out: int
     n_classes_left_out: int
 
-    @property
-    def scored(self) -> dict[int, set[tuple[str, int]]]:
-        """The first images of each gallery, as long as there is room: by row, ("class" or "feature", its index)."""
+    def scored(self, n_pixels: int) -> dict[int, set[tuple[str, int]]]:
+        """The first images of each gallery, as long as there is room: by row, ("class" or "feature", its index).
+
+        Args:
+            n_pixels: of an image.
+        """
+        most = MOST_SCORED if n_pixels <= LARGE else MOST_SCORED_LARGE
         galleries = [("class", each.record.index, each.rows) for each in self.classes]
         galleries += [("feature", each.index, each.rows) for each in self.features]
         places = range(SCORED_IMAGES)
         pairs = [(rows[at], (kind, index)) for at in places for kind, index, rows in galleries if rows[at:]]
         scored: dict[int, set[tuple[str, int]]] = {}
-        for row, shown in pairs[:MOST_SCORED]:
+        for row, shown in pairs[:most]:
             scored.setdefault(row, set()).add(shown)
         return scored
 

@@ -212,31 +212,37 @@ STRONG = FactorEffect("sharpness", 0.93, 0.69, 1.0, chance=0.1, kind="sharpness"
 INSERTED = FactorEffect("compression", 0.0, 0.0, 1.0, inserted=0.1, kind="compression", n_inserted=48)
 
 
-def one_class_depends_on_sharpness() -> AuditResult:
-    """Each class was screened for sharpness on 7 images, and one, which depends on it, measured."""
+def of_factor(name: str, effect: FactorEffect) -> FactorEffect:
+    return dataclasses.replace(effect, name=name, kind=name)
+
+
+def one_class_depends_on(factor: str) -> AuditResult:
+    """Each class was screened for the factor on 7 images, and one, which depends on it, measured."""
     result = sample()
     for part in sample().classes:
-        result = with_factors(result, part.name, STRONG if part.name == "plain" else WEAK, INSERTED)
+        effect = of_factor(factor, STRONG if part.name == "plain" else WEAK)
+        result = with_factors(result, part.name, effect, INSERTED)
     return result
 
 
-def test_a_class_that_depends_on_a_factor_loosens_no_other_class() -> None:
-    result = one_class_depends_on_sharpness()
+@pytest.mark.parametrize(("factor", "severity", "code"), [("border", "error", 1), ("sharpness", "warning", 0)])
+def test_a_class_that_depends_on_a_factor_loosens_no_other_class(factor: str, severity: str, code: int) -> None:
+    result = one_class_depends_on(factor)
     proposed = policy(propose_policy(result))
     limits = {
-        name: {part.key: part.limit for part in proposed.settings_of(name) if part.kind is FACTOR}
+        name: {(part.limit, part.severity) for part in proposed.settings_of(name) if part.name == factor}
+        or {(part.limit, part.severity) for part in proposed.settings_of(name) if part.kind is FACTOR}
         for name in ("plain", "trio")
     }
-    assert limits == {
-        "trio": {"max_global_factor": 0.3},
-        "plain": {"max_global_factor": 0.3, "max_global_factor.sharpness": None},
-    }
+    assert limits == {"trio": {(0.3, severity)}, "plain": {(None, "error")}}
     assert judge(result, proposed).exit_code == 0
-    assert judge(with_factors(result, "trio", STRONG, INSERTED), proposed).exit_code == 1
+    broken = judge(with_factors(result, "trio", of_factor(factor, STRONG), INSERTED), proposed)
+    assert broken.exit_code == code  # by its detail alone an object may be known: that warns
+    assert {rule.class_name for rule in broken.rules if rule.outcome == "fail" and factor in rule.rule} == {"trio"}
 
 
 def test_limits_that_nothing_can_break_are_not_proposed() -> None:
-    for result in (sample(), one_class_depends_on_sharpness()):
+    for result in (sample(), one_class_depends_on("sharpness")):
         proposed = policy(propose_policy(result))
         for part in proposed.all_settings:
             assert part.limit is None or not (part.kind.most == 1 and part.limit >= 0.95 and not part.kind.at_least)

@@ -11,7 +11,7 @@ import pytest
 from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.reliance.assess import RelianceInputs, assess_reliance
 from salve_audit.reliance.effects import describe_features, measure_baseline
-from salve_audit.reliance.enhancement import enhancement_thresholds
+from salve_audit.reliance.enhancement import Unedited, enhancement_thresholds
 from salve_audit.reliance.features import class_means, describe_blocks, describe_use
 from salve_audit.reliance.nulls import NullSettings, beyond_null, control_class
 from salve_audit.reliance.scaling import (
@@ -129,7 +129,7 @@ def test_redundancy_counts_features_until_half_are_wrong() -> None:
 def test_enhancement_is_where_the_class_takes_the_lead() -> None:
     samples, dictionary, _, _ = make_world()
     coupling = np.abs(dictionary[1].astype(np.float64))
-    thresholds = enhancement_thresholds(samples, coupling, target=1)
+    thresholds = enhancement_thresholds(Unedited.of(samples), coupling, target=1)
     acts, weight = samples.acts.astype(np.float64), samples.head.weight.astype(np.float64)
 
     def leads(alpha_hat: float) -> np.ndarray:

@@ -47,7 +47,7 @@ def test_findings_are_stable_exactly_when_four_of_five_seeds_agree() -> None:
     coupling = np.abs(dictionary[latents].astype(np.float64))
     medians = [
         estimate_median(flip_times(class_result, coupling[i]))
-        for i, class_result in enumerate(class_thresholds(samples, coupling))
+        for i, class_result in enumerate(class_thresholds(samples, [coupling])[0])
     ]
     assert all(median.median is not None for median in medians)
     same = (dictionary[::-1].copy(), *match_dominant(dictionary, dictionary[::-1], latents))
@@ -66,11 +66,11 @@ def test_a_match_with_another_flip_median_does_not_count() -> None:
     coupling = np.abs(dictionary[[0, 1]].astype(np.float64))
     medians = [
         estimate_median(flip_times(class_result, coupling[i]))
-        for i, class_result in enumerate(class_thresholds(samples, coupling))
+        for i, class_result in enumerate(class_thresholds(samples, [coupling])[0])
     ]
     other = make_dictionary(3)
     claimed = (other, np.array([4, 5]), np.array([0.99, 0.99]))
-    theirs = class_thresholds(samples, np.abs(other[[4, 5]].astype(np.float64)))
+    theirs = class_thresholds(samples, [np.abs(other[[4, 5]].astype(np.float64))])[0]
     expected = []
     for i, median in enumerate(theirs):
         interval = estimate_median(flip_times(median, np.abs(other[4 + i].astype(np.float64))))

@@ -8,7 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from salve_audit.report.numbers import unmarked
+from salve_audit.report.recommend import Advice
 from salve_audit.report.tables import Noted
+from salve_audit.report.view import Rendering, build_view
 from salve_audit.report.view.autoencoder import build_autoencoder
 from salve_audit.report.view.cards import _factor_part
 from salve_audit.report.view.cells import feature_redundancy_cell
@@ -18,6 +20,7 @@ from salve_audit.report.view.findings import APPENDIX, CONCLUSION, FLAG_MEANINGS
 from salve_audit.report.view.front import flip_limit
 from salve_audit.report.view.order import charted, ranked
 from salve_audit.report.view.page import HTML, PDF
+from salve_audit.report.view.recommendations import AdviceRow, _in_rows
 from salve_audit.report.view.thresholds import censored_cells, thresholds_table, trust_table
 from salve_audit.results import (
     AuditResult,
@@ -244,3 +247,25 @@ def test_a_factor_that_is_only_inserted_has_no_loss() -> None:
     assert (part.value, part.lane, part.inserted) == ("–", "", "90\xa0%")
     removed = _factor_part(FactorEffect("hue", 0.0, 0.0, 0.4, n=7), 7, 0.5)
     assert (removed.value, bool(removed.lane)) == ("0\xa0% (0–40)", True)
+
+
+def test_a_short_pdf_has_the_first_rows_of_what_lists_features(audit: AuditResult) -> None:
+    shared = next(feature for feature in audit.features if feature.sweep is not None)
+    many = dataclasses.replace(audit, features=tuple(dataclasses.replace(shared, index=i) for i in range(30)))
+    rows = {}
+    for extent in ("full", "short"):
+        view = build_view(many, PDF, Rendering(extent=extent))
+        parts = next(section.parts for section in view.sections if section.anchor == "effects")
+        rows[extent] = len(parts["table"].rows), len(parts["sweep_table"].rows), parts["table"].cut
+    assert rows["full"] == (30, 30, "")
+    assert rows["short"] == (8, 8, "The first 8 of 30 rows; all are in audit.json under features[].")
+
+
+def test_a_recommendation_says_the_same_evidence_once_and_names_every_class() -> None:
+    def advise(name: str, evidence: str) -> Advice:
+        return Advice(name, evidence, "Add images.", "", "", "", 1)
+
+    alike = tuple(advise(f"c{i}", f"found {i % 7}") for i in range(21))
+    rows = [AdviceRow((), group[0], group) for group in _in_rows(alike, 5)]
+    assert [row.evidence for row in rows] == [tuple(f"found {i}" for i in part) for part in (range(5), (5, 6))]
+    assert sorted(each.class_name for row in rows for each in row.all) == sorted(each.class_name for each in alike)

@@ -21,7 +21,7 @@ from salve_audit.report.view.features import build_effects, build_map
 from salve_audit.report.view.front import build_front, date
 from salve_audit.report.view.index import build_index
 from salve_audit.report.view.interventions import build_interventions
-from salve_audit.report.view.page import HTML, PDF, ClassName, Medium, ReportView, Section
+from salve_audit.report.view.page import HTML, PDF, SHORT_ROWS, ClassName, Medium, ReportView, Section
 from salve_audit.report.view.provenance import build_method, build_provenance
 from salve_audit.report.view.reading import build_reading
 from salve_audit.report.view.recommendations import build_recommendations
@@ -40,6 +40,8 @@ __all__ = ["HTML", "PDF", "Medium", "Rendering", "ReportView", "build_view"]
 def build_view(result: AuditResult, medium: Medium = HTML, rendering: Rendering | None = None) -> ReportView:
     """The view of `result` for a medium."""
     rendering = rendering or Rendering()
+    if medium.name == "pdf" and rendering.extent == "short":
+        medium = dataclasses.replace(medium, detail_rows=SHORT_ROWS)
     labels = label_classes(class_names(result))
     names = _name_classes(result, labels)
     labelled = relabel_classes(result, labels)

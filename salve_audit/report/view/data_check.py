@@ -81,9 +81,9 @@ def build_data_check(result: AuditResult, medium: Medium) -> Section | None:
     parts = {
         "why_absent": say(check.why_absent) if check.why_absent else "",
         "said": _say_properties(check, uses),
-        "uses": _table(uses, result, medium.table_rows) if uses else None,
+        "uses": _table(uses, result, medium.detail_rows) if uses else None,
         "duplicates": _say_duplicates(check),
-        "pairs": _pairs(check, min(PRINTED_PAIRS, medium.table_rows) if medium.name == "pdf" else medium.table_rows)
+        "pairs": _pairs(check, min(PRINTED_PAIRS, medium.detail_rows) if medium.name == "pdf" else medium.table_rows)
         if check.pairs
         else None,
     }

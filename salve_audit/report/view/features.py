@@ -219,7 +219,7 @@ def _shared_table(shared: Sequence[FeatureInfo], medium: Medium) -> Table:
         ]
         for feature in shared
     ]
-    return make_table(say("Features that concern more than one class"), columns, rows, medium.table_rows, "features[]")
+    return make_table(say("Features that concern more than one class"), columns, rows, medium.detail_rows, "features[]")
 
 
 def _entanglement(feature: FeatureInfo, result: AuditResult) -> str:

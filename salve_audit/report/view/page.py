@@ -22,6 +22,8 @@ class Medium:
     """A medium that shows the report, HTML or PDF, and how much it can hold.
 
     Attributes:
+        table_rows: of a table; what is left out is said, and is in audit.json.
+        detail_rows: of tables that list features, and properties of images.
         numbers: tables behind the figures are included.
         listed: names in one cell of a table.
         strips: galleries of features, and of classes.
@@ -32,6 +34,7 @@ class Medium:
 
     name: str
     table_rows: int
+    detail_rows: int
     chart_classes: int
     numbers: bool
     listed: int
@@ -41,8 +44,9 @@ class Medium:
     all_cards: bool
 
 
-HTML = Medium("html", 1000, 50, True, 1000, 1000, 1000, 60, True)
-PDF = Medium("pdf", 40, 30, False, 4, 10, 4, 20, False)
+HTML = Medium("html", 1000, 1000, 50, True, 1000, 1000, 1000, 60, True)
+PDF = Medium("pdf", 40, 40, 30, False, 4, 10, 4, 20, False)
+SHORT_ROWS = 8  # of such tables in a short PDF
 INDEX = "index"  # anchor of the section, or of what stands in its place
 PAPERS = ("a4", "letter")
 EXTENTS = ("full", "short")

@@ -13,7 +13,7 @@ from salve_audit.report.recommend import Advice, group_alike, recommend
 from salve_audit.report.view.page import ClassName, Medium, Section
 
 MOST = {"html": 200, "pdf": 14}
-CLASSES_IN_ROW = {"html": 200, "pdf": 5}  # a row does not break over pages
+LINES_IN_ROW = {"html": 200, "pdf": 5}  # of evidence: what follows on the next page still shows what it is about
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,11 @@ class AdviceRow:
     names: tuple[ClassName, ...]
     advice: Advice
     all: tuple[Advice, ...]
+
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        """What was found, once where it is the same of several classes."""
+        return tuple(dict.fromkeys(each.evidence for each in self.all))
 
 
 def build_recommendations(conclusions: Conclusions, names: Mapping[str, ClassName], medium: Medium) -> Section:
@@ -34,7 +39,7 @@ def build_recommendations(conclusions: Conclusions, names: Mapping[str, ClassNam
         "rows": [
             AdviceRow(tuple(names[each.class_name] for each in group if each.class_name in names), group[0], group)
             for alike in group_alike(_with_shared_action(shown))
-            for group in _in_rows(alike, CLASSES_IN_ROW[medium.name])
+            for group in _in_rows(alike, LINES_IN_ROW[medium.name])
         ],
         "more": say("{n} more, of lesser weight, are in the HTML report.", n=count(left)) if left else "",
     }
@@ -50,4 +55,7 @@ def _with_shared_action(advice: Sequence[Advice]) -> list[Advice]:
 
 
 def _in_rows(alike: tuple[Advice, ...], most: int) -> list[tuple[Advice, ...]]:
-    return [alike[start : start + most] for start in range(0, len(alike), most)]
+    """The classes of one recommendation, by so many lines of evidence at most."""
+    lines = list(dict.fromkeys(each.evidence for each in alike))
+    parts = [lines[start : start + most] for start in range(0, len(lines), most)]
+    return [tuple(each for each in alike if each.evidence in part) for part in parts]

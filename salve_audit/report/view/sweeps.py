@@ -14,7 +14,7 @@ from salve_audit.report.view.page import Figure, Medium
 from salve_audit.report.view.thumbnails import thumbnails
 from salve_audit.results import ClassSweep, FeatureInfo, FeatureSweep, Opposition, Seeing, Stress
 
-PANELS = 6
+PANELS = {"html": 6, "pdf": 2}
 IMAGES = 3  # named in the table; more are in audit.json
 _NOT_OPPOSED = "no two classes move in opposite directions"
 
@@ -127,7 +127,7 @@ def sweep_sentence(swept: Sequence[Swept], stress: Stress | None) -> str:
 
 def sweep_figure(swept: Sequence[Swept], medium: Medium) -> Figure:
     """The most entangled features, one panel each."""
-    shown = swept[:PANELS]
+    shown = swept[: PANELS[medium.name]]
     note = ""
     if len(swept) > len(shown):
         note = say(
@@ -203,7 +203,7 @@ def sweep_table(swept: Sequence[Swept], medium: Medium) -> Table:
         ]
         for swept_feature in swept
     ]
-    return make_table(say("Cross-class features over strengths"), columns, rows, medium.table_rows, "features[].sweep")
+    return make_table(say("Cross-class features over strengths"), columns, rows, medium.detail_rows, "features[].sweep")
 
 
 def _opposed(sweep: FeatureSweep, sign: int, limit: int) -> Value:
@@ -221,11 +221,11 @@ def images_table(swept: Sequence[Swept], seeing: Seeing | None, medium: Medium) 
     """The images on which each feature is strongest: those of its gallery, or their paths where there is none."""
     columns = [Column(say("Feature"), "name"), Column(say("Strongest audit images (class)"), "wrap")]
     rows: list[list[Value]] = []
-    for swept_feature in swept[: PANELS if not medium.numbers else None]:
+    for swept_feature in swept[: None if medium.numbers else PANELS[medium.name]]:
         strongest = swept_feature.sweep.images[:IMAGES]
         shown = ", ".join(f"{each.path} ({each.class_name})" for each in strongest)
         images: Value = thumbnails(strongest, seeing, swept_feature.info.index) or shown
         rows.append([str(swept_feature.info.index), images if strongest else Missing("it fires on no audit image")])
     return make_table(
-        say("Where each feature is strongest"), columns, rows, medium.table_rows, "features[].sweep.images"
+        say("Where each feature is strongest"), columns, rows, medium.detail_rows, "features[].sweep.images"
     )
