@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from salve_audit.machine import UNLIMITED, is_out_of_memory, within_cgroups
@@ -73,3 +74,28 @@ class OutOfMemoryError(RuntimeError):  # as torch's own of a GPU
 )
 def test_what_says_that_memory_is_short(error: BaseException | None, expected: bool) -> None:
     assert is_out_of_memory(error) is expected
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
+from salve_audit.cli.app import run
+sys.exit(run(sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are set in Linux's way")
+def test_too_little_memory_is_one_line(tmp_path: Path) -> None:
+    limit = 5 * 10**8  # less than torch's libraries map
+    rng = np.random.default_rng(0)
+    arrays = {"acts": rng.normal(size=(60, 8)).astype(np.float32), "labels": np.arange(60) % 2}
+    np.savez(tmp_path / "arrays.npz", weight=rng.normal(size=(2, 8)).astype(np.float32), **arrays)
+    words = [str(limit), str(tmp_path / "arrays.npz"), "--out", str(tmp_path / "out"), "--no-cache"]
+    done = subprocess.run([sys.executable, "-c", LIMITED, *words], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    error, hint = done.stderr.splitlines()[-2:]
+    assert error.startswith("error: memory: not enough for this model and these settings (ulimit -v leaves ")
+    assert hint.startswith("hint: allow it more")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
