@@ -1,10 +1,10 @@
 """The classes that are compared in full where all would cost too much.
 
-An edit that is linear in its strength costs a few products per sample, so every class has it. SALVE and its nulls need
-the whole head times all samples at every strength, and other seeds and keys multiply all work. They are counted in
-multiply-adds, not in seconds, so that a plan depends on nothing but the audit's size; where the limit is passed, the
-most fragile classes come first, and the summary is over those that have everything. On the other classes SALVE is
-measured on a part of the other classes' images, and the nulls not at all.
+An edit that is linear in its strength costs a few products per sample, so very many classes have it. SALVE and its
+nulls need the whole head times all samples at every strength, and other seeds and keys multiply all work. They are
+counted in multiply-adds, not in seconds, so that a plan depends on nothing but the audit's size; where the limit is
+passed, the most fragile classes come first, and the summary is over those that have everything. On the other classes
+SALVE is measured on a part of the other classes' images, and the nulls not at all.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from salve_audit.interventions.registry import METHODS, is_null
+from salve_audit.interventions.registry import METHODS, SALVE, is_null
 from salve_audit.interventions.workbench import Workbench
 
+MOST_COMPARED = 200  # classes; more would not change what is said of the methods
 FULL_PRODUCTS = 6e12  # multiply-adds for the coupled methods
 CHOICE_PRODUCTS = 2e12  # and for other seeds and keys
 AREA_PRODUCTS = 12  # strengths per edit where the area is traced as well as the targets
@@ -28,17 +29,21 @@ class Plan:
     """Plan of which classes are measured in full, in part, and over other keys and seeds.
 
     Attributes:
-        classes: to compare at all, in output order.
+        classes: to measure SALVE on, in output order.
+        compared: with the other methods.
         full: with the coupled methods on all samples.
         varied: with other seeds and keys.
     """
 
     classes: tuple[int, ...]
+    compared: frozenset[int]
     full: frozenset[int]
     varied: frozenset[int]
 
     def methods(self, index: int, methods: Sequence[str]) -> tuple[str, ...]:
         """The methods of `methods` that are compared on this class."""
+        if index not in self.compared:
+            return tuple(method for method in methods if method == SALVE.key)
         return tuple(
             method for method in methods if index in self.full or not _is_coupled(method) or not is_null(method)
         )
@@ -56,7 +61,9 @@ class Plan:
                 f"{len(self.classes)} classes ({_listed(bench, self.full)}): each edit by SALVE or a null needs the "
                 "whole head on all images again. On the other classes there are no nulls, and what SALVE leaves "
                 f"the other classes is measured on {len(bench.samples.thinned.labels)} images, spread evenly. "
-                "The other methods are measured on all classes and images."
+                "The other methods are measured on "
+                + (f"the {len(self.compared)} most fragile" if len(self.compared) < len(self.classes) else "all")
+                + " classes and all images."
             )
         if len(self.varied) < len(self.full):
             notes.append(
@@ -81,7 +88,8 @@ def make_plan(bench: Workbench) -> Plan:
     varied += bench.settings.n_keys * linear * len([m for m in methods if METHODS[m].keyed])
     n_full = _affordable(FULL_PRODUCTS, coupled, len(order))
     n_varied = min(n_full, _affordable(CHOICE_PRODUCTS, varied, len(order)))
-    return Plan(tuple(classes), frozenset(order[:n_full]), frozenset(order[:n_varied]))
+    compared = frozenset(order[: max(MOST_COMPARED, n_full)]) if SALVE.key in methods else frozenset(order)
+    return Plan(tuple(classes), compared, frozenset(order[:n_full]), frozenset(order[:n_varied]))
 
 
 def _is_coupled(method: str) -> bool:

@@ -89,8 +89,8 @@ BACKINGS: Mapping[str, Backing] = {
             "verdicts",
             "verdicts-and-comparisons",
             "Verdicts and changes",
-            "5 of 112 networks trained again without a change do not pass the policy that was proposed. With a "
-            "baseline 37 of 38 blur shortcuts are caught, and 30 of 39 raised ones.",
+            "Of 112 networks trained again without a change all pass the policy that was proposed, and all but 5 with "
+            "a baseline. With it 37 of 38 blur shortcuts are caught, and 30 of 39 raised ones.",
         ),
         Backing(
             "unmeasured",

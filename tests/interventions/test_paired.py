@@ -208,6 +208,17 @@ class TestPlan:
             assert r.others_accuracy == pytest.approx(before[r.method, r.class_name, r.target_accuracy])
         self._check_partial(comparison, whole)
 
+    def test_of_very_many_classes_the_less_fragile_have_salve_alone(
+        self, world: ComparisonInputs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("salve_audit.interventions.plan.FULL_PRODUCTS", 1.0)
+        monkeypatch.setattr("salve_audit.interventions.plan.MOST_COMPARED", 3)
+        fragile = np.array([5.0, 1.0, np.nan, 0.5, 3.0])
+        comparison = compare_interventions(SETTINGS, dataclasses.replace(world, fragility=fragile))
+        of_method = {m: {r.class_name for r in comparison.results if r.method == m} for m in ("salve", "leace")}
+        assert of_method == {"salve": set(world.class_names), "leace": {"class 1", "class 3", "class 4"}}
+        assert "measured on the 3 most fragile classes and all images" in comparison.notes[0]
+
     @staticmethod
     def _check_partial(partial_comparison: Comparison, whole: Comparison) -> None:
         """All images are few enough to be the part, so that SALVE's numbers are those of the whole comparison."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from salve_audit import SalveError, Thresholds, thresholds
+from salve_audit.reliance import margins
+
+
+@pytest.fixture(autouse=True, scope="module", params=["few pairs", "many pairs"])
+def blocks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """All tests twice: as small cases are worked out, and in wide, middle and narrow blocks as large ones are."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "many pairs":
+            for name, size in {"MANY_PAIRS": 0, "WIDE": 16, "MIDDLE": 8, "NARROW": 2}.items():
+                patch.setattr(margins, name, size)
+        yield
 
 
 def make_case(seed: int, n: int = 12, d: int = 9, k: int = 4, signed: bool = True) -> dict[str, np.ndarray]:
