@@ -26,6 +26,7 @@ from salve_audit.tasks import TaskMap, map_threads
 log = logging.getLogger(__name__)
 MAX_CONTROLLED = 50  # classes given null controls and curves over seeds, the most fragile first
 SPREAD_STREAM = 1  # beside the seeds of the null controls
+SEED_BUDGET = 1e12  # multiply-adds for the thresholds of other seeds, beyond which they are of fewer samples
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ def assess_reliance(inputs: RelianceInputs) -> Reliance:
     living = inputs.dictionary * use.alive[:, None]  # rows of latents that never fire are fillers: they match nothing
     others = [(seed.dictionary, seed.dictionary * seed.alive[:, None]) for seed in inputs.other_seeds]
     matches = [(rows, *match_dominant(living, own, use.dominant)) for rows, own in others]
-    stable = find_stable(inputs.audit, medians, matches, inputs.tasks)
+    some = _some_for_seeds(inputs)
+    stable = find_stable(some, medians, matches, inputs.tasks)
     evidence = [
         ClassEvidence(
             index, thresholds[index], flips[index], medians[index], controls[index], differ[index], stable[index]
@@ -95,7 +97,7 @@ def assess_reliance(inputs: RelianceInputs) -> Reliance:
     ]
     log.info("curves, redundancy and effects")
     classes = summarise_classes(AllClasses.of(inputs.audit, dictionary, use, inputs.classes), evidence)
-    spread = tuple(_add_spread(inputs, classes, evidence, coupling))
+    spread = tuple(_add_spread(inputs, some, classes, evidence, coupling))
     return Reliance(
         use=use,
         classes=spread,
@@ -105,8 +107,18 @@ def assess_reliance(inputs: RelianceInputs) -> Reliance:
     )
 
 
+def _some_for_seeds(inputs: RelianceInputs) -> Samples:
+    """The audit samples, or as many as the thresholds of other seeds can be worked out of, the same share of a class.
+
+    Each seed is looked at twice: by the latents matched to ours, and by its own dominant ones.
+    """
+    k, d = inputs.audit.head.weight.shape
+    return inputs.audit.at_most(int(SEED_BUDGET / (2.0 * max(1, len(inputs.other_seeds)) * k * d)))
+
+
 def _add_spread(
     inputs: RelianceInputs,
+    some: Samples,
     classes: list[ClassReliance],
     evidence: list[ClassEvidence],
     coupling: Float[np.ndarray, "k d"],
@@ -114,7 +126,7 @@ def _add_spread(
     """The records with what other seeds find; without other seeds as they are."""
     if not inputs.other_seeds:
         return classes
-    flips = flips_of_seeds(inputs.audit, inputs.other_seeds, inputs.tasks)
+    flips = flips_of_seeds(some, inputs.other_seeds, inputs.tasks)
     couplings = [coupling, *(seed.coupling for seed in inputs.other_seeds)]
     traced = set(_most_fragile([record.median for record in evidence]))
     streams = np.random.SeedSequence([inputs.seed, SPREAD_STREAM]).spawn(len(evidence))

@@ -23,6 +23,9 @@ from salve_audit.reliance.scaling import (
     suppressing,
     trace_curve,
 )
+from salve_audit.reliance.spread import OtherSeed
+from salve_audit.reliance.survival import estimate_median, flip_times
+from salve_audit.reliance.thresholds import thresholds
 from salve_audit.results import NullControl
 
 K, D, M, N = 4, 16, 10, 400
@@ -247,6 +250,32 @@ def test_the_whole_stage_is_deterministic_and_consistent() -> None:
         scale = np.maximum(0, 1 - first.samples.flip[n] * coupling)
         logits = (samples.acts[n] * scale) @ samples.head.weight.T.astype(np.float64) + samples.head.bias
         assert logits[first.samples.flips_to[n]] == pytest.approx(logits[samples.labels[n]], abs=1e-6)
+
+
+def test_other_seeds_are_looked_at_on_fewer_samples_where_there_are_very_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples, dictionary, codes, labels = make_world()
+    use = describe_use(codes, labels, dictionary, samples.head)
+    again = OtherSeed(dictionary, use.dominant, np.ones(len(dictionary), bool))  # finds what the audited one does
+    inputs = RelianceInputs(use, dictionary, samples, ("a", "b", "c", "d"), 3, NullSettings(9, 40), (again,))
+    whole = assess_reliance(inputs).classes
+    k, d = samples.head.weight.shape
+    monkeypatch.setattr("salve_audit.reliance.assess.SEED_BUDGET", 2.0 * k * d * 30)
+    few = assess_reliance(inputs).classes
+    some = samples.at_most(30)
+    for before, record in zip(whole, few, strict=True):
+        coupling = np.abs(dictionary[record.dominant_feature].astype(np.float64))
+        own = thresholds(some.of_class(record.index).acts, *_head(samples), coupling, record.index)
+        assert record.seeds is not None
+        assert before.seeds is not None
+        assert record.seeds.medians == (before.seeds.medians[0], estimate_median(flip_times(own, coupling)).median)
+        assert before.seeds.medians[1] == before.seeds.medians[0]
+        assert dataclasses.replace(record, seeds=None, stable=None) == dataclasses.replace(
+            before, seeds=None, stable=None
+        )
+
+
+def _head(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+    return samples.head.weight.astype(np.float64), samples.head.bias.astype(np.float64)
 
 
 def test_classes_as_tasks_elsewhere_give_the_same() -> None:
