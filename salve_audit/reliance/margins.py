@@ -22,11 +22,12 @@ Strengths are in units of alpha_hat (couplings divided by their maximum), which 
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from salve_audit.reliance.pieces import piece_values, positive_parts, row_parts
 
 WIDE, MIDDLE, NARROW = 256, 32, 4  # coordinates of a block; smaller costs calls, larger leaves more to resolve
 MANY_PAIRS = 4096  # for which the wide blocks, and the narrow ones, are worth their calls
@@ -280,7 +281,7 @@ class _BlockWalk:
         values: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     ) -> None:
         rows, rivals = np.nonzero(opened)
-        for part in _row_parts(rows, MAX_PAIRS // MIDDLE):
+        for part in row_parts(rows, MAX_PAIRS // MIDDLE):
             chosen = (rows[part], rivals[part])
             self._resolve(pairs, block, chosen, left_alpha, tuple(value[chosen] for value in values))
 
@@ -297,9 +298,9 @@ class _BlockWalk:
         relative = self.coupling.relative[block]
         alpha = np.concatenate([[left_alpha], 1.0 / relative])  # (p + 1,)
         acts, lead = pairs.of(block)
-        value = _piece_values(acts[rows] * lead.T[rivals], relative, alpha, ends)
+        value = piece_values(acts[rows] * lead.T[rivals], relative, alpha, ends)
         first = np.flatnonzero(np.diff(rows, prepend=-1))  # first pair of each sample
-        entry, exit_ = _positive_parts(value, alpha)
+        entry, exit_ = positive_parts(value, alpha)
         entry = np.maximum.reduceat(entry, first, axis=0)  # (s, p) in alpha
         exit_ = np.minimum.reduceat(exit_, first, axis=0)
         lowest = np.minimum.reduceat(value, first, axis=0)  # (s, p + 1) smallest margin at the breakpoints
@@ -311,46 +312,6 @@ class _BlockWalk:
         samples = pairs.samples[rows[first]]
         earliest = np.where(falls, exit_, np.inf).min(1)
         self.flip[samples] = np.minimum(self.flip[samples], earliest)
-
-
-def _piece_values(
-    terms: Float[np.ndarray, "q p"],
-    relative: Float[np.ndarray, " p"],
-    alpha: Float[np.ndarray, " p_plus_1"],
-    ends: tuple[np.ndarray, ...],
-) -> Float[np.ndarray, "q p_plus_1"]:
-    """Margins at the block's left end and at each of its breakpoints; both ends as the matrix products gave them."""
-    left, right, tail0, tail1 = ends
-    value = np.empty((len(terms), len(alpha)))
-    value[:, 0], value[:, -1] = left, right
-    # terms after breakpoint m, summed from the end: S0 and S1 of the coordinates still active there
-    after0 = np.cumsum(terms[:, :0:-1], axis=1)[:, ::-1] + tail0[:, None]
-    after1 = np.cumsum((terms * relative)[:, :0:-1], axis=1)[:, ::-1] + tail1[:, None]
-    value[:, 1:-1] = after0 - alpha[1:-1] * after1
-    return value
-
-
-def _positive_parts(
-    value: Float[np.ndarray, "q p_plus_1"], alpha: Float[np.ndarray, " p_plus_1"]
-) -> tuple[Float[np.ndarray, "q p"], Float[np.ndarray, "q p"]]:
-    """Interval (entry, exit) of each linear piece where the margin is positive; entry >= exit: nowhere."""
-    begin, end = value[:, :-1], value[:, 1:]
-    low, high = np.broadcast_to(alpha[:-1], begin.shape), np.broadcast_to(alpha[1:], begin.shape)
-    change = begin - end
-    crosses = (begin > 0) != (end > 0)
-    root = low + (high - low) * np.divide(begin, change, out=np.zeros_like(begin), where=crosses)
-    entry = np.where(begin > 0, low, np.where(end > 0, root, np.inf))
-    exit_ = np.where(end > 0, high, np.where(begin > 0, root, -np.inf))
-    return entry, exit_
-
-
-def _row_parts(rows: Int[np.ndarray, " q"], limit: int) -> list[slice]:
-    """Cuts of the pair list at sample borders, each about `limit` pairs."""
-    cuts = [0]
-    while cuts[-1] < len(rows):
-        stop = min(cuts[-1] + limit, len(rows))
-        cuts.append(int(np.searchsorted(rows, rows[stop - 1], side="right")))
-    return [slice(a, b) for a, b in itertools.pairwise(cuts)]
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
