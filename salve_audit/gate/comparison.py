@@ -79,7 +79,7 @@ def _find_changes(compared: Compared, new: AuditFile) -> Iterator[Change]:
     policy = Policy(settings=tuple(Setting(DROP, 0.0, name=name) for name in DROP_MEASURES))
     worse = compare_with_baseline(policy, compared)
     swapped = Compared(compared.old, compared.new, compared.old_samples, compared.new_samples, "")
-    may_gain = {key for key, (loss, _) in worse.items() if key[1] == "global_factor" or loss.value < 0}
+    may_gain = {key for key, (loss, _) in worse.items() if key[1] == "global_factor" or loss.high < 0}
     better = compare_with_baseline(policy, swapped, only=may_gain)  # of factors another may have fallen most
     for key in _in_order(worse, new):
         estimate, decision = worse[key]
