@@ -19,6 +19,7 @@ FOUNDATIONS = (
     "machine",
     "mapped_pages",
     "tasks",
+    "whole_files",
 )  # which every package may import
 HEAVY = ("torch", "timm", "torchvision")
 

@@ -40,6 +40,7 @@ from salve_audit.activations.shards import ACTS, SHARDS, Progress, ShardWriter
 from salve_audit.errors import CacheError, OutputError
 from salve_audit.inputs.cache_dir import user_cache_dir
 from salve_audit.inputs.digest import hash_file
+from salve_audit.whole_files import written_whole
 
 META, CHOICE, PARTIAL, LOCK = "meta.json", ".choice", ".partial", ".lock"
 ABANDONED_S = 7 * 24 * 3600  # a work folder this old belongs to a process that was killed
@@ -107,12 +108,8 @@ def write_choice(cache_dir: Path, key: str, choice: Mapping[str, Any]) -> None:
     """
     with as_output_error(cache_dir):
         cache_dir.mkdir(parents=True, exist_ok=True)
-        temporary = cache_dir / f"{key}.{uuid.uuid4().hex[:12]}.tmp"
-        try:
-            temporary.write_text(json.dumps(choice), encoding="utf-8")
-            os.replace(temporary, cache_dir / f"{key}{CHOICE}")
-        finally:
-            temporary.unlink(missing_ok=True)
+        with written_whole(cache_dir / f"{key}{CHOICE}") as part:
+            part.write_text(json.dumps(choice), encoding="utf-8")
 
 
 class UnwritableError(OutputError):

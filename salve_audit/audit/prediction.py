@@ -11,7 +11,6 @@ import contextlib
 import json
 import statistics
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +36,7 @@ from salve_audit.audit.stages import choose_budget
 from salve_audit.audit.subject import PASS_STAGE
 from salve_audit.config import AuditConfig
 from salve_audit.sae.variant_names import AUTO
+from salve_audit.whole_files import written_whole
 
 FILE = "times.json"  # in the cache folder: by stage, actual over predicted seconds of the last audits
 REMEMBERED = 5
@@ -220,13 +220,8 @@ def remember_ratios(folder: Path | None, times: Sequence[StageTime]) -> None:
         ratios[stage.name] = [*ratios.get(stage.name, []), stage.seconds / uncorrected][-REMEMBERED:]
     if folder is None or not folder.is_dir():
         return
-    part = folder / f"{FILE}.{uuid.uuid4().hex[:12]}.tmp"
-    with contextlib.suppress(OSError):
-        try:
-            part.write_text(json.dumps(ratios), encoding="utf-8")
-            part.replace(folder / FILE)
-        finally:
-            part.unlink(missing_ok=True)
+    with contextlib.suppress(OSError), written_whole(folder / FILE) as part:
+        part.write_text(json.dumps(ratios), encoding="utf-8")
 
 
 def _ratio(ratios: Mapping[str, Sequence[float]], name: str) -> float:

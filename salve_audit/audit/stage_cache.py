@@ -18,7 +18,6 @@ import hashlib
 import logging
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +28,7 @@ import numpy as np
 from salve_audit.activations.remote_cache import RemoteCache
 from salve_audit.audit.cache_folder import ABOUT, DAMAGED, PARTS, STAGES, SUFFIX, prune
 from salve_audit.audit.codec import decode, encode
+from salve_audit.whole_files import written_whole
 
 log = logging.getLogger(__name__)
 
@@ -97,17 +97,13 @@ class StageCache:
         if self.folder is None:
             return
         file = self._file(self.folder, stage, key)
-        part = file.with_name(f"{file.name}.{uuid.uuid4().hex[:12]}.tmp")
         texts = {"warnings": np.array(result.warnings, dtype=str), ABOUT: np.array(self.about)}
         try:
             (self.folder / STAGES).mkdir(mode=0o700, parents=True, exist_ok=True)  # small images may be among it
             file.parent.mkdir(exist_ok=True)
-            with part.open("wb") as stream:
+            with written_whole(file) as part, part.open("wb") as stream:
                 np.savez(stream, **encode(result.record), **texts)  # type: ignore[arg-type]  # a keyword of its own
-            part.replace(file)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
             self.give_up(error.strerror or str(error))
             return
         self.used.add(file)
@@ -166,15 +162,12 @@ class StageParts:
 
     def keep(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep arrays."""
-        part = self.folder / f"{name}.{uuid.uuid4().hex[:12]}.tmp"
+        file = self.folder / f"{name}{SUFFIX}"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with part.open("wb") as stream:
+            with written_whole(file) as part, part.open("wb") as stream:
                 np.savez(stream, **arrays)  # type: ignore[arg-type]  # a keyword of its own
-            part.replace(self.folder / f"{name}{SUFFIX}")
         except OSError:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
             return
         if self.remote is not None:
-            self.remote.send(self.folder / f"{name}{SUFFIX}")
+            self.remote.send(file)

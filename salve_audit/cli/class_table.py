@@ -39,8 +39,8 @@ def class_table(result: AuditResult, verdict: Verdict | None = None) -> str:
         lines.append(f"... {len(classes) - MAX_ROWS} more classes, all in audit.json")
     data = result.data
     if data.sampled_from is not None:
-        n = data.n_fit + data.n_audit + data.n_skipped
-        lines.append(f"a stratified sample of {n:,} of {data.sampled_from:,} images: intervals are those of the sample")
+        sample = f"a stratified sample of {data.n_images:,} of {data.sampled_from:,} images"
+        lines.append(f"{sample}: intervals are those of the sample")
     if not in_image:
         why = "" if result.evidence is None else result.evidence.why_absent
         lines.append("image reliance was not measured" + (f": {plain(why)}" if why else ""))

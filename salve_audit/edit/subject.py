@@ -90,7 +90,7 @@ def _load_images(request: EditRequest, result: AuditResult, classifier: Classifi
         images, classifier.n_outputs, classifier.class_names, request.classes, classifier.class_order
     )
     numbers, known = (len(images.fit.paths), len(images.audit.paths)), result.data
-    if sum(numbers) != known.n_fit + known.n_audit + known.n_skipped:
+    if sum(numbers) != known.n_images:
         why = f"has {sum(numbers):,} images, the audit ({known.root}) had {known.n_fit + known.n_audit:,}"
         raise _other_data(request, why)
     return images

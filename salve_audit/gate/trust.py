@@ -49,7 +49,7 @@ def _find_missing_classes(result: AuditResult, policy: Policy) -> Iterator[str]:
 
 def _find_skipped(result: AuditResult, policy: Policy) -> Iterator[str]:
     data = result.data
-    total = data.n_fit + data.n_audit + data.n_skipped
+    total = data.n_images
     if total and data.n_skipped / total > policy.max_skipped_share:
         share, limit = data.n_skipped / total, policy.max_skipped_share
         yield f"{data.n_skipped} of {total} images could not be read: {share:.1%}, max_skipped_share is {limit:.1%}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,6 +15,7 @@ from typing import Any
 
 from salve_audit.errors import SalveError, UsageError
 from salve_audit.inputs.reasons import summarise_error
+from salve_audit.whole_files import written_whole
 
 _URL = re.compile(r"(?:[a-z][a-z0-9+.-]+::)*[a-z][a-z0-9+.-]+://")
 INSTALL = "pip install 'salve-audit[url]'"
@@ -124,15 +124,11 @@ class RemoteFolder:
 
     def fetch(self, name: str, path: Path) -> None:
         """Copy a file to `path`, complete or not at all."""
-        part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.tmp")
-        try:
-            with _as_os_error():
-                files, root = self._locate()
-                path.parent.mkdir(parents=True, exist_ok=True)
+        with _as_os_error():
+            files, root = self._locate()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with written_whole(path) as part:
                 files.get_file(f"{root}/{name}", str(part))
-                part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
 
     def send(self, path: Path, name: str) -> None:
         """Copy a file from `path`."""

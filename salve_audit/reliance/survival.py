@@ -18,6 +18,7 @@ from scipy import stats
 from salve_audit.reliance.thresholds import Thresholds
 
 THIN_SAMPLES, THIN_EVENTS, NO_INTERVAL = 30, 20, 6
+LEAST_EQUAL = 6  # equal times between which the median lies with over 95 %: smallest and largest of n, 1 - 2^(1 - n)
 QUANTILES = tuple(round(0.05 * i, 2) for i in range(21))
 LARGE_FAMILY = 50  # from so many classes on the false discovery rate is controlled instead
 
@@ -67,11 +68,6 @@ class MedianEstimate:
     def thin(self) -> bool:
         """Too few samples or events to be judged."""
         return self.n < THIN_SAMPLES or self.n_events < THIN_EVENTS
-
-
-LEAST_EQUAL = (
-    6  # equal times between which the median lies with more than 95 %: smallest and largest of n, 1 - 2^(1 - n)
-)
 
 
 def censor(threshold: Float[np.ndarray, " n"], last: float) -> Times:

@@ -80,3 +80,8 @@ class DataInfo:
     classes: tuple[str, ...]
     mapping: ClassMapping | None = None  # None: labels were given as numbers of outputs, with the activations
     sampled_from: int | None = None  # images that --sample drew from; None: all were audited
+
+    @property
+    def n_images(self) -> int:
+        """Images of both splits, those that could not be read among them."""
+        return self.n_fit + self.n_audit + self.n_skipped

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +21,7 @@ from salve_audit.sae.models import TrainedSae
 from salve_audit.sae.settings import SaeSettings
 from salve_audit.sae.stage import train_sae
 from salve_audit.sae.variant_names import AUTO, SUPERVISED, VARIANT_NAMES
+from salve_audit.whole_files import written_whole
 
 LATENTS, SEEDS = (2, 2**20), (0, 2**62)  # the least and the most, as of an audit
 Array = TypeVar("Array", np.ndarray, Tensor)  # the same kind comes out as goes in, of its floating type, on its device
@@ -162,13 +162,11 @@ class SparseAutoencoder:
             OutputError: it cannot be written.
         """
         target = Path(path)
-        partial = target.with_name(f"{target.name}.{os.getpid()}.tmp")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(serialise_sae(self.trained))
-            partial.replace(target)
+            with written_whole(target) as part:
+                part.write_bytes(serialise_sae(self.trained))
         except OSError as error:
-            partial.unlink(missing_ok=True)
             raise OutputError(str(target), f"cannot be written ({error.strerror or error})") from error
         return target
 

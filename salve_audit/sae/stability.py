@@ -51,12 +51,8 @@ def match_rows(dictionary: Float[np.ndarray, "m d"], other: Float[np.ndarray, "o
     return Matching(partner, cosine)
 
 
-def compute_subspace_overlap(sae: TrainedSae, other: TrainedSae) -> float:
-    """Mean squared cosine of the principal angles between the spans of the living rows; 1 only for equal spans."""
-    return _overlap(_orthonormal_span(sae), _orthonormal_span(other))
-
-
-def _overlap(ours: Float[np.ndarray, "d r"], theirs: Float[np.ndarray, "d t"]) -> float:
+def compute_subspace_overlap(ours: Float[np.ndarray, "d r"], theirs: Float[np.ndarray, "d t"]) -> float:
+    """Mean squared cosine of the principal angles between two spans, see `orthonormal_span`; 1 only for equal ones."""
     largest = max(ours.shape[1], theirs.shape[1])
     return min(1.0, float(np.square(ours.T @ theirs).sum() / largest)) if largest else 0.0
 
@@ -83,13 +79,13 @@ def compare_pairs(seeds: Sequence[TrainedSae]) -> Pairs:
     """Matches each seed with each other one, once."""
     n = len(seeds)
     pairs = Pairs(np.eye(n), np.eye(n), np.eye(n))
-    spans = [_orthonormal_span(seed) for seed in seeds] if n > 1 else []
+    spans = [orthonormal_span(seed) for seed in seeds] if n > 1 else []
     for i, j in combinations(range(n), 2):
         cosine = match_dictionaries(seeds[i], seeds[j]).cosine
         larger = max(1, int(seeds[i].alive.sum()), int(seeds[j].alive.sum()))
         pairs.cosine[i, j] = pairs.cosine[j, i] = cosine.sum() / larger
         pairs.share[i, j] = pairs.share[j, i] = (cosine > MATCH_THRESHOLD).sum() / larger
-        pairs.overlap[i, j] = pairs.overlap[j, i] = _overlap(spans[i], spans[j])
+        pairs.overlap[i, j] = pairs.overlap[j, i] = compute_subspace_overlap(spans[i], spans[j])
     return pairs
 
 
@@ -112,6 +108,7 @@ def find_representative(pairs: Pairs, candidates: Sequence[int]) -> int:
     return candidates[int(np.argmax(pairs.cosine[list(candidates)].sum(axis=1)))]
 
 
-def _orthonormal_span(sae: TrainedSae) -> Float[np.ndarray, "d r"]:
+def orthonormal_span(sae: TrainedSae) -> Float[np.ndarray, "d r"]:
+    """The span of the living rows of a dictionary."""
     values, basis = decompose_rows(sae.dictionary[sae.alive].astype(np.float64))
     return np.asarray(basis[values > 1e-6 * values.max(initial=0.0)].T)

@@ -15,6 +15,7 @@ from salve_audit.sae.stability import (
     compute_subspace_overlap,
     find_representative,
     match_dictionaries,
+    orthonormal_span,
 )
 
 
@@ -60,13 +61,17 @@ def test_dead_latents_have_no_partner():
     assert stability.matched_cosine == pytest.approx(1 / 3)  # rows 0, 2, 3 live; only 3 is found again
 
 
+def overlap_of(sae, other):
+    return compute_subspace_overlap(orthonormal_span(sae), orthonormal_span(other))
+
+
 def test_subspace_overlap_of_known_spans():
     rows = np.eye(4)
-    assert compute_subspace_overlap(make_sae(rows[:2]), make_sae(rows[2:])) == 0
-    assert compute_subspace_overlap(make_sae(rows[:2]), make_sae(rows[1:3])) == pytest.approx(0.5)
-    assert compute_subspace_overlap(make_sae(rows[:2]), make_sae(rows[:3])) == pytest.approx(2 / 3)
+    assert overlap_of(make_sae(rows[:2]), make_sae(rows[2:])) == 0
+    assert overlap_of(make_sae(rows[:2]), make_sae(rows[1:3])) == pytest.approx(0.5)
+    assert overlap_of(make_sae(rows[:2]), make_sae(rows[:3])) == pytest.approx(2 / 3)
     turned = np.array([[1, 1, 0, 0], [1, -1, 0, 0]])
-    assert compute_subspace_overlap(make_sae(rows[:2]), make_sae(turned)) == pytest.approx(1)
+    assert overlap_of(make_sae(rows[:2]), make_sae(turned)) == pytest.approx(1)
 
 
 def test_one_seed_has_no_stability():

@@ -187,7 +187,7 @@ def _data(result: AuditResult) -> list[str]:
             say(
                 "A stratified sample of {n} of {total} images was audited, the same share of every class: all "
                 "intervals are those of the sample, wider than those of all images would be.",
-                n=count(data.n_fit + data.n_audit + data.n_skipped),
+                n=count(data.n_images),
                 total=count(data.sampled_from),
             )
         )
