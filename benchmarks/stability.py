@@ -3,16 +3,16 @@
     python benchmarks/gate.py --out runs/gate --networks 200 --regressed 0 --images 60     # networks, once
     python benchmarks/stability.py --gate runs/gate --out runs/stability [--images-drawn 24] [--seeds 10]
 
-The world and the audits are those of `gate.py`: four classes at 40 px, 60 audit images of each. Three components,
-each with all else held fixed: *networks* trained from other seeds on the same images; *seeds* of the audit
-(autoencoder, random places, bootstrap) on the first network and the same images; *images* of the audit split drawn
-anew, for the first network. Standard deviations are those of one audit: of image reliance in points, of α̂ (flip
-median) in decades.
+The world and the audits are those of `gate.py`: four classes at 40 px, 60 audit images of each. Components, each with
+all else held fixed: *networks* trained from other seeds on the same images; *seeds* of the audit (autoencoder, random
+places, bootstrap) on the first network and the same images; *images* of the audit split drawn anew, for the first
+network; *together* both, in audits with five autoencoders and without image reliance. Standard deviations are those of
+one audit: of image reliance in points, of α̂ (flip median) in decades.
 
-Coverage: of the audits of other images, the share whose 95 % interval holds the mean over all of them. That is what the
-intervals of image reliance claim (images), and what those of α̂ claim with one autoencoder. It is also counted, and
-claimed by no interval, of networks trained again. Audits in which half of a class never flips have no median and are
-left out of its α̂.
+Coverage: the share of the audits whose 95 % interval holds the mean over all of them. Intervals of image reliance claim
+it of other images, those of α̂ of other images with one autoencoder and of *together* with several. It is also counted,
+and claimed by no interval, of networks trained again. Audits in which half of a class never flips have no median and
+are left out of its α̂.
 """
 
 from __future__ import annotations
@@ -73,10 +73,14 @@ def run_audits(out: Path, n_drawn: int, n_seeds: int) -> None:
                 gate.write_split(case, place, draw_split(case.world, split, n, seed))
     jobs = [("images", draw, draw, 0) for draw in range(1, n_drawn + 1)]
     jobs += [("seeds", seed, 0, seed) for seed in range(n_seeds)]
+    jobs += [("together", draw, draw, FIRST_DRAW + draw) for draw in range(1, n_drawn + 1)]
     for component, i, draw, seed in jobs:
         folder = out / component / str(i)
         if not (folder / "audit.json").is_file():
-            run_audit(dataclasses.replace(gate.audit_config(network, data / str(draw), N_IMAGES, folder), seed=seed))
+            config = dataclasses.replace(gate.audit_config(network, data / str(draw), N_IMAGES, folder), seed=seed)
+            if component == "together":
+                config = dataclasses.replace(config, sae_seeds=5, evidence="off", fail_over_reliance=None)
+            run_audit(config)
             print(f"{component} {i}", flush=True)
 
 
@@ -92,9 +96,9 @@ def gather(audits: Sequence[AuditResult], name: str) -> dict[str, Values]:
         median = info.alpha_hat.flip.median
         if median is not None:
             alpha.append((median, low or 0.0, np.inf if high is None else high))
-    points = np.array(reliance).T
+    points = np.array(reliance).reshape(-1, 3).T
     with np.errstate(divide="ignore"):
-        decades = np.log10(np.array(alpha).T)
+        decades = np.log10(np.array(alpha).reshape(-1, 3).T)
     return {"image reliance": Values(*points), "α̂ (decades)": Values(*decades)}
 
 
@@ -117,14 +121,15 @@ def main() -> None:
         "networks": load(options.gate.glob(f"no-change/*/{N_IMAGES}")),
         "seeds": load((options.out / "seeds").glob("*")),
         "images": load((options.out / "images").glob("*")),
+        "together": load((options.out / "together").glob("*")),
     }
     print("| measure | component | audits | standard deviation by class | intervals that hold the mean |")
     print("|---|---|---|---|---|")
     for measure in ("image reliance", "α̂ (decades)"):
         for component, audits in components.items():
-            if not audits:
-                continue
             each = {name: gather(audits, name)[measure] for name in gate.CLASSES}
+            if not any(len(values.estimate) for values in each.values()):
+                continue
             covering, n = sum(v.count_covering() for v in each.values()), sum(len(v.estimate) for v in each.values())
             low, high = wilson(covering, n)
             spread = ", ".join(f"{name} {values.deviation:.2f}" for name, values in each.items())
