@@ -63,7 +63,7 @@ from salve_audit.tasks import map_threads
 TRANSFORMERS = ("vit", "deit", "beit", "eva", "cait", "swin", "maxvit", "flexivit")  # by the start of timm's names
 SAE_BUDGET = 60.0  # seconds
 CODES_SHARE = 0.125  # of the memory that is left which codes may take
-MOST_COMPARED = 1.6e8  # activations and logits in float64 that edits are compared on, 1.3 GB
+MOST_COMPARED = 1.2e8  # activations and logits that edits are compared on, 1 GB in float64
 PAPER_BATCH_TRANSFORMER = 16  # docs/method.md §1: 32 for convolutional networks
 NO_IMAGES = "activations were audited, and there are no images of them"
 LEFT_OUT = "images are kept out of this report (--no-images)"
@@ -268,8 +268,8 @@ def stress_compared(
             classes=reliance.classes,
             features=reliance.features,
             encoder=trained.sae.encoder_weight,
+            audit=subject.activations.audit,
             codes=trained.encode(subject.activations.audit),
-            paths=subject.activations.audit.paths,
             seed=config.seed,
         ),
         given.advance,

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
+from salve_audit.activations.store import ActivationSplit
 from salve_audit.interventions.comparison import ComparisonInputs
 from salve_audit.interventions.streams import open_stream
 from salve_audit.results import ClassReliance, EnhancementCurve, FeatureInfo, InterventionResult, Stress
@@ -39,8 +40,8 @@ class StressInputs:
         classes: records with the flip medians.
         features: described features; those that are cross-class are swept.
         encoder: (m, d), the encoder's rows.
-        codes: (n, m) of the audit split.
-        paths: n names of the audit split.
+        audit: all images to audit, of which `compared` may have a part.
+        codes: (n, m) of the same.
         seed: of the draws of samples, chains and bootstrap.
     """
 
@@ -49,8 +50,8 @@ class StressInputs:
     classes: Sequence[ClassReliance]
     features: Sequence[FeatureInfo]
     encoder: Float[np.ndarray, "m d"]
+    audit: ActivationSplit
     codes: Float[np.ndarray, "n m"]
-    paths: Sequence[str]
     seed: int
 
     def rng(self, purpose: str) -> np.random.Generator:
@@ -128,9 +129,7 @@ def _sweep(inputs: StressInputs, population: Population) -> tuple[tuple[FeatureI
     for feature in inputs.features:
         if feature.index in wanted:
             sweep = sweep_feature(population, feature.index, compared.dictionary[feature.index], compared.class_names)
-            images = top_images(
-                inputs.codes[:, feature.index], inputs.paths, compared.audit_labels, compared.class_names
-            )
+            images = top_images(inputs.codes[:, feature.index], inputs.audit, compared.class_names)
             opposed = any(each.alpha_hat < 0 for each in sweep.opposed)
             feature = dataclasses.replace(feature, sweep=dataclasses.replace(sweep, images=images), entangled=opposed)
         done.append(feature)

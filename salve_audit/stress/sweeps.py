@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from salve_audit.activations.store import ActivationSplit
 from salve_audit.interventions.registry import SALVE
 from salve_audit.interventions.salve import scaled_suppression
 from salve_audit.interventions.samples import edit_logits
@@ -77,9 +78,9 @@ def _count(labels: Int[np.ndarray, " n"], which: Bool[np.ndarray, "s n"], k: int
     return np.stack([np.bincount(labels[row], minlength=k) for row in which])
 
 
-def top_images(
-    codes: Float[np.ndarray, " n"], paths: Sequence[str], labels: Int[np.ndarray, " n"], names: Sequence[str]
-) -> tuple[TopImage, ...]:
+def top_images(codes: Float[np.ndarray, " n"], audit: ActivationSplit, names: Sequence[str]) -> tuple[TopImage, ...]:
     """The audit images on which the feature is strongest, either sign, strongest first; none where it never fires."""
     order = np.argsort(-np.abs(codes), kind="stable")[:N_IMAGES]
-    return tuple(TopImage(paths[i], names[labels[i]], float(codes[i])) for i in order.tolist() if codes[i] != 0)
+    return tuple(
+        TopImage(audit.paths[i], names[audit.labels[i]], float(codes[i])) for i in order.tolist() if codes[i] != 0
+    )

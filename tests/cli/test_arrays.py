@@ -87,6 +87,44 @@ def test_a_sample_is_told_wherever_intervals_are(salve: Callable, arrays: dict, 
     assert (whole.n_fit + whole.n_audit, whole.sampled_from) == (120, None)
 
 
+LIMITS = {  # what every stage takes a part of its images or classes for: as if these were far too many
+    "audit.stages.MOST_COMPARED": 20.0 * (K + D),
+    "reliance.assess.SEED_BUDGET": 15 * 2.0 * K * D,
+    "reliance.effects.SCREENING_BUDGET": 1.0,
+    "reliance.summary.CURVE_BUDGET": 0.0,
+    "reliance.switches.BUDGET": 0.0,
+    "interventions.plan.FULL_PRODUCTS": 1.0,
+    "interventions.plan.CHOICE_PRODUCTS": 1.0,
+    "interventions.samples.MOST_VALUES": 8,
+    "interventions.samples.THINNED_VALUES": 8,
+    "interventions.samples.SINGLE_VALUES": 16,
+    "stress.population.MAX_WORK": 1.0,
+    "stress.stage.SWEEP_BUDGET": 1.0,
+    "stress.stage.COMPOSITION_BUDGET": 1.0,
+}
+
+
+@pytest.mark.parametrize("name", ["audit.stages.MOST_COMPARED", "all"])
+def test_a_set_beyond_a_budget_is_audited_in_part(
+    salve: Callable, arrays: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    arrays = in_two_parts(arrays)
+    path, options = write(tmp_path / "acts.npz", arrays), ("--format", "html,json", "--n-latents", "8", "--no-cache")
+    for each in LIMITS if name == "all" else (name,):
+        monkeypatch.setattr(f"salve_audit.{each}", LIMITS[each])
+    done = salve(path, "--out", tmp_path / "out", "--sae-seeds", 2, *options)
+    assert done.code == 0, done.err
+    result = load_audit(tmp_path / "out")
+    assert [record.n for record in result.classes] == np.bincount(arrays["audit_labels"]).tolist()
+    images = [image for feature in result.features if feature.sweep for image in feature.sweep.images]
+    rows = [int(image.path.removeprefix("audit_acts[").rstrip("]")) for image in images]
+    names = [result.classes[label].name for label in arrays["audit_labels"][rows]]
+    assert max(rows) > 20
+    assert [image.class_name for image in images] == names
+    noted = any(f"compared on 20 of the {N - 70} images" in note for note in result.notes)
+    assert noted == (name in ("all", "audit.stages.MOST_COMPARED"))
+
+
 def test_every_threshold_is_that_of_the_arrays(salve: Callable, arrays: dict, tmp_path: Path) -> None:
     path, out = write(tmp_path / "acts.npz", in_two_parts(arrays)), tmp_path / "out"
     done = salve(path, "--out", out, "--format", "json", *QUICK)

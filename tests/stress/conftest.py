@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from salve_audit.activations.store import ActivationSplit
 from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.interventions.comparison import ComparisonInputs, ComparisonSettings
 from salve_audit.interventions.matched import compare_interventions
@@ -55,9 +56,9 @@ def build_inputs(seed: int = 0, n_per_class: int = 40, methods: tuple[str, ...] 
     )
     chosen = ("salve", "steering", "rome", "ablation", "row-scaling", "null-random") if methods is None else methods
     results = compare_interventions(ComparisonSettings(methods=chosen, n_bootstrap=50, n_keys=2), compared).results
-    paths = tuple(f"val/{i}.png" for i in range(len(labels)))
+    audit = ActivationSplit(acts, labels, tuple(f"val/{i}.png" for i in range(len(labels))))
     return StressInputs(
-        compared, results, reliance.classes, reliance.features, encoder, acts @ encoder.T, paths, seed=0
+        compared, results, reliance.classes, reliance.features, encoder, audit, acts @ encoder.T, seed=0
     )
 
 

@@ -96,7 +96,7 @@ def test_sweeps_equal_edited_heads(inputs: StressInputs, outcome: StressOutcome)
             accuracies = _accuracies(inputs, _scaled(inputs, feature.index, feature.sweep.alpha_hat[i]))
             np.testing.assert_allclose([c.accuracy[i] for c in feature.sweep.classes], accuracies, atol=1e-6)
         strongest = int(np.argmax(np.abs(inputs.codes[:, feature.index])))
-        assert feature.sweep.images[0].path == inputs.paths[strongest]
+        assert feature.sweep.images[0].path == inputs.audit.paths[strongest]
         assert feature.entangled == any(each.alpha_hat < 0 for each in feature.sweep.opposed)
         for each in feature.sweep.moves:
             at = feature.sweep.alpha_hat.index(each.alpha_hat)
@@ -232,12 +232,22 @@ def test_a_world_of_two_classes_is_enhanced_but_not_combined(inputs: StressInput
         inputs,
         compared=compared,
         classes=inputs.classes[:2],
-        codes=inputs.codes[rows],
-        paths=tuple(path for path, yes in zip(inputs.paths, rows, strict=True) if yes),
     )
     stress = stress_edits(cut).stress
     assert len(stress.enhancement) == 2
     assert stress.composition == ()
+
+
+def test_strongest_images_are_of_all_images_where_edits_are_compared_on_a_part(
+    inputs: StressInputs, outcome: StressOutcome
+) -> None:
+    part = slice(None, None, 3)
+    compared = inputs.compared
+    some = dataclasses.replace(compared, audit_acts=compared.audit_acts[part], audit_labels=compared.audit_labels[part])
+    features = stress_edits(dataclasses.replace(inputs, compared=some)).features
+    swept = [(a.sweep, b.sweep) for a, b in zip(features, outcome.features, strict=True) if a.sweep and b.sweep]
+    assert swept
+    assert all(a.images == b.images for a, b in swept)
 
 
 def test_wilson_is_scipys() -> None:
