@@ -125,9 +125,8 @@ def _status(name: str) -> int:
     raise KeyError(name)
 
 
-def measure(folder: Path, n: int, d: int, k: int, options: argparse.Namespace) -> Measured:
-    """All stages on `n` images."""
-    found = Measured()
+def measure(folder: Path, n: int, d: int, k: int, options: argparse.Namespace, found: Measured) -> None:
+    """All stages on `n` images; `found` has those that were done, whatever ends it."""
     config = AuditConfig(model="made.npz", evidence="off", sae=options.sae, sae_budget=options.sae_budget)
     subject = make_subject(folder / "acts.npy", n, d, k)
     runner = StageRunner(config, subject, StageCache(None, 0), Reporter())
@@ -154,7 +153,6 @@ def measure(folder: Path, n: int, d: int, k: int, options: argparse.Namespace) -
             results[STRESS.name],
         )
         found.audit_json = len(assemble(config, stages).to_json().encode())
-    return found
 
 
 def print_table(sizes: list[int], found: list[Measured]) -> None:
@@ -162,12 +160,12 @@ def print_table(sizes: list[int], found: list[Measured]) -> None:
     print("| stage | " + " | ".join(f"n = {n:,}" for n in sizes) + " | time ~ n^ | memory ~ n^ |")
     print("|---" * (len(sizes) + 3) + "|")
     for name in found[0].costs:
-        costs = [each.costs[name] for each in found]
+        costs = [each.costs.get(name, Cost()) for each in found]
         cells = [
             f"{c.seconds:.0f} s ({c.core_seconds:.0f}), {c.own / 1e9:.2f} GB ({c.resident / 1e9:.2f})" for c in costs
         ]
         grown = ["", ""]
-        if len(sizes) > 1:
+        if len(sizes) > 1 and costs[-1].core_seconds and costs[-2].core_seconds:
             step = math.log(sizes[-1] / sizes[-2])
             ratios = (costs[-1].core_seconds / costs[-2].core_seconds, costs[-1].own / costs[-2].own)
             grown = [f"{math.log(ratio) / step:.2f}" for ratio in ratios]
@@ -189,11 +187,14 @@ def main() -> None:
     options = parser.parse_args()
     if options.v:
         logging.basicConfig(level=logging.INFO, format="%(relativeCreated)8d %(name)s %(message)s")
-    found = []
-    for n in options.sizes:
-        with TemporaryDirectory(dir=options.work) as folder:
-            found.append(measure(Path(folder), n, options.d, options.k, options))
-    print_table(options.sizes, found)
+    found = list[Measured]()
+    try:
+        for n in options.sizes:
+            found.append(Measured())
+            with TemporaryDirectory(dir=options.work) as folder:
+                measure(Path(folder), n, options.d, options.k, options, found[-1])
+    finally:
+        print_table(options.sizes[: len(found)], found)
 
 
 if __name__ == "__main__":

@@ -281,10 +281,10 @@ class AuditConfig:
     deep_edits: Annotated[
         str,
         Option(
-            "Edits of layers before the head; auto makes them where SALVE and steering are compared and the "
-            "architecture is known.",
+            "Edits of layers before the head, where SALVE and steering are compared and the architecture is known; "
+            "auto leaves out those that take long.",
             MEASURED,
-            choices=("auto", "off"),
+            choices=("auto", "on", "off"),
         ),
     ] = "auto"
     evidence: Annotated[

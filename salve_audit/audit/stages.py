@@ -300,6 +300,7 @@ def edit_deeply(given: Given, trained: Autoencoder, compared: ComparisonInputs) 
         seed=config.seed,
         device=device,
         workers=choose_workers(config.workers, device),
+        asked_for=config.deep_edits == "on",
         advance=given.advance,
     )
     return compare_deep_edits(inputs)

@@ -17,7 +17,7 @@ from salve_audit.reliance.scaling import Samples
 from salve_audit.results import ClassReliance, Confusion, Suppression, SuppressionTrace
 
 MOST_CLASSES = 20  # traced, those that are lost at the smallest strengths
-BUDGET = 4e10  # multiply-adds for all traces: beyond it none is made
+BUDGET = 1.5e9  # changes of a logit at a breakpoint, in all traces: some ten seconds; beyond it fewer classes are traced
 FARTHEST = 25.0  # α̂ of the last change that is looked for
 _TINY = 1e-12
 
@@ -97,9 +97,10 @@ def trace_suppression(
     n, k, d = len(audit.labels), audit.head.n_classes, audit.head.d
     usable = [info for info in classes if info.n_correct and info.alpha_hat.flip.median is not None]
     usable.sort(key=lambda info: (info.alpha_hat.flip.median or 0.0, info.index))
-    traced = usable[:MOST_CLASSES]
-    if not n or float(n) * k * d * len(traced) > BUDGET:
+    most = int(BUDGET / max(1.0, float(n) * k * d))
+    if not n or (usable and not most):
         return None
+    traced = usable[: min(MOST_CLASSES, most)]
     weight = audit.head.weight.astype(np.float64)
     predicted = (np.asarray(audit.acts, np.float64) @ weight.T + audit.head.bias).argmax(1)
     pairs, counts = np.unique(np.stack([audit.labels, predicted], 1), axis=0, return_counts=True)

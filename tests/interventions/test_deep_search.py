@@ -64,9 +64,9 @@ def test_the_subset_is_spread_over_the_classes_and_smaller_where_runs_are_dear()
     assert len(dear.rows) < len(cheap.rows)
 
 
-def test_networks_that_would_take_minutes_are_left_out() -> None:
-    assert is_affordable(3, 8e8), "the last stage of a ResNet-50 at 224 pixels"
-    assert not is_affordable(3, 1.7e10), "all of a ViT-B"
+def test_networks_that_would_take_long_are_left_out() -> None:
+    assert is_affordable(3, 4e7), "a ResNet-20 at 32 pixels, the last stage of a ResNet-18 at 64"
+    assert not is_affordable(3, 1.5e8), "all of a ResNet-18 at 64 pixels"
 
 
 def test_a_thousand_classes_are_thinned() -> None:

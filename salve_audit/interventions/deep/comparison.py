@@ -54,6 +54,7 @@ class DeepInputs:
         seed: of the bootstrap.
         device: to run on.
         workers: processes that decode images.
+        asked_for: edits are made however long they take.
         advance: is told how many classes of how many are done.
     """
 
@@ -65,6 +66,7 @@ class DeepInputs:
     seed: int
     device: torch.device
     workers: int
+    asked_for: bool = False
     advance: Callable[[int, int], None] | None = None
 
 
@@ -103,14 +105,15 @@ def compare_deep_edits(inputs: DeepInputs) -> DeepComparison:
     network = DeepNetwork(inputs.classifier, stream, inputs.device)
     entered = zip(stream.scopes(), network.enter(stream.scopes(), first[:1]), strict=True)
     works = {scope: network.count_work(scope, incoming) for scope, incoming in entered}
-    on_cpu = inputs.device.type == "cpu"
-    dear = tuple(scope for scope, work in works.items() if on_cpu and not is_affordable(len(classes), work))
+    limited = inputs.device.type == "cpu" and not inputs.asked_for
+    dear = tuple(scope for scope, work in works.items() if limited and not is_affordable(len(classes), work))
     notes = tuple(
-        f"{scope.method} is left out: {works[scope] / 1e9:.1f} billion multiply-adds per run" for scope in dear
+        f"{scope.method} is left out: {works[scope] / 1e9:.1f} billion multiply-adds per run (--deep-edits on makes it)"
+        for scope in dear
     )
     scopes = tuple(scope for scope in works if scope not in dear)
     if not scopes:
-        return DeepComparison(stream.family, "every run of the network would take too long", notes=notes)
+        return DeepComparison(stream.family, "every run of the network would take too long; --deep-edits on makes them", notes=notes)
     bench = _Bench(inputs, network, scopes, choose_subset(labels, classes, max(works[scope] for scope in scopes)))
     comparison = bench.compare()
     return dataclasses.replace(comparison, notes=(*notes, *comparison.notes))

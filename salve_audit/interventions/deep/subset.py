@@ -15,7 +15,7 @@ MOST_OWN, LEAST_OWN = 60, 20  # images of an edited class
 MOST_OTHER, LEAST_OTHER = 300, 100  # images of all classes that are not edited
 LEAST_IMAGES = 5  # that a class to edit must have
 WORK = 4e11  # multiply-adds that the passes of one deep edit may cost, about ten seconds on two cores
-MOST_WORK = 4e12  # beyond which an edit is left out even on the fewest images, about a minute and a half
+MOST_WORK = 1.5e11  # beyond which an edit is made only where it is asked for, even on the fewest images: some 5 s
 PASSES_OWN, PASSES_ALL = 20, 2  # of an edited class's images and of all, per class and deep edit, about
 
 
