@@ -156,7 +156,7 @@ def _predict_deep_edits(load: Workload) -> float:
     if load.config.deep_edits == "off" or not load.image_s:
         return 0.0
     seconds = DEEP_RUNS * load.image_s
-    return seconds if seconds <= DEEP_AUTO_S or load.config.deep_edits == "on" else 0.0
+    return seconds if load.config.deep_edits == "on" else min(seconds, DEEP_AUTO_S)
 
 
 def _predict_saliency(load: Workload) -> float:
@@ -183,7 +183,7 @@ SAE_S = 20.0
 CURVE_PRODUCTS, CONTROL_S = 60.0, 0.2
 EDIT_PRODUCTS, EDIT_S = 12.0, 0.015
 STRESS_PRODUCTS, STRESS_S = 60.0, 0.4
-DEEP_RUNS, DEEP_AUTO_S = 3000.0, 4.0
+DEEP_RUNS, DEEP_AUTO_S = 3000.0, 10.0
 SHOWN_PER_CLASS, MOST_SHOWN, MAP_RUNS, DRAWING_S = 16, 300, 5.0, 0.1
 LOOKED_AT, LOOKED_AT_S = 800, 0.005
 EXAMINED, EVIDENCE_RUNS, EXAMINED_S, OVER_BUDGET = 100, 80.0, 0.02, 1.05  # drawing follows the time that was given
