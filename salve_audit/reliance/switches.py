@@ -17,7 +17,7 @@ from salve_audit.reliance.scaling import Samples
 from salve_audit.results import ClassReliance, Confusion, Suppression, SuppressionTrace
 
 MOST_CLASSES = 20  # traced, those that are lost at the smallest strengths
-BUDGET = 1.5e9  # changes of a logit at a breakpoint, in all traces: some ten seconds; beyond it fewer classes are traced
+BUDGET = 1.5e9  # changed logits, over breakpoints and traces: some ten seconds; with more, fewer classes are traced
 FARTHEST = 25.0  # α̂ of the last change that is looked for
 _TINY = 1e-12
 

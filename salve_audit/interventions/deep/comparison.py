@@ -113,7 +113,9 @@ def compare_deep_edits(inputs: DeepInputs) -> DeepComparison:
     )
     scopes = tuple(scope for scope in works if scope not in dear)
     if not scopes:
-        return DeepComparison(stream.family, "every run of the network would take too long; --deep-edits on makes them", notes=notes)
+        return DeepComparison(
+            stream.family, "every run of the network would take too long; --deep-edits on makes them", notes=notes
+        )
     bench = _Bench(inputs, network, scopes, choose_subset(labels, classes, max(works[scope] for scope in scopes)))
     comparison = bench.compare()
     return dataclasses.replace(comparison, notes=(*notes, *comparison.notes))
