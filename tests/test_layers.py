@@ -32,7 +32,7 @@ LINE = {
     "sae": {"inputs", "results"},
     "reliance": {"inputs", "results", "sae"},
     "interventions": {"activations", "inputs", "reliance", "results", "spatial"},
-    "stress": {"interventions", "reliance", "results"},
+    "stress": {"activations", "interventions", "reliance", "results"},
     "saliency": {"activations", "inputs", "reliance", "results", "sae", "spatial", "stress"},
     "evidence": {"activations", "inputs", "reliance", "results", "sae", "saliency", "spatial"},
     "data_check": {"activations", "inputs", "results"},  # of activations the spreading of rows alone, see below
