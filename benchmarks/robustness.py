@@ -138,8 +138,10 @@ def main() -> None:
     groups = {}
     for name, order, found in (("l2", 2.0, euclidean), ("linf", math.inf, largest)):
         print(f"{name}: median {np.median(found):.4f}")
-        again = {"four times the steps": ("check", functools.partial(fmn, order, 4 * options.steps))}
-        again["FAB"] = ("fab", functools.partial(fab, order))
+        again = {
+            "four times the steps": ("check", functools.partial(fmn, order, 4 * options.steps)),
+            "FAB": ("fab", functools.partial(fab, order)),
+        }
         for words, (prefix, run) in again.items():
             other, ours = attack_all(few, options.out / f"{prefix}-{name}.npy", run, order), found[some.numpy()]
             ranks = spearmanr(other, ours).statistic

@@ -131,9 +131,10 @@ def measure(folder: Path, n: int, d: int, k: int, options: argparse.Namespace, f
     subject = make_subject(folder / "acts.npy", n, d, k)
     runner = StageRunner(config, subject, StageCache(None, 0), Reporter())
     for stage in STAGES:
-        cost = found.costs[stage.name] = Cost()
+        cost = Cost()
         with measuring(cost):
             runner.run(stage)
+        found.costs[stage.name] = cost  # not of one that failed
         print(f"  n = {n:,}: {stage.name} {cost.seconds:.1f} s, {cost.own / 1e9:.2f} GB", file=sys.stderr, flush=True)
     results = runner.results
     cost = found.costs["results"] = Cost()
