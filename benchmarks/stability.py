@@ -6,13 +6,14 @@
 The world and the audits are those of `gate.py`: four classes at 40 px, 60 audit images of each. Components, each with
 all else held fixed: *networks* trained from other seeds on the same images; *seeds* of the audit (autoencoder, random
 places, bootstrap) on the first network and the same images; *images* of the audit split drawn anew, for the first
-network; *together* both, in audits with five autoencoders and without image reliance. Standard deviations are those of
-one audit: of image reliance in points, of α̂ (flip median) in decades.
+network; *together* both, in audits with five autoencoders and without image reliance; *auto* the same where the audit
+chooses the variant as well. Standard deviations are those of one audit: of image reliance in points, of α̂ (flip
+median) in decades.
 
 Coverage: the share of the audits whose 95 % interval holds the mean over all of them. Intervals of image reliance claim
-it of other images, those of α̂ of other images with one autoencoder and of *together* with several. It is also counted,
-and claimed by no interval, of networks trained again. Audits in which half of a class never flips have no median and
-are left out of its α̂.
+it of other images, those of α̂ of other images with one autoencoder and of other images and seeds with several. It is
+also counted, and claimed by no interval, of networks trained again. Audits in which half of a class never flips have no
+median and are left out of its α̂.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from salve_audit.gate.estimates import wilson
 from salve_audit.results import AuditResult
 
 N_IMAGES, FIRST_DRAW = 60, 100
+SEVERAL = {"together": "linear-l1", "auto": "auto"}  # audits with several autoencoders: --sae
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,13 +75,16 @@ def run_audits(out: Path, n_drawn: int, n_seeds: int) -> None:
                 gate.write_split(case, place, draw_split(case.world, split, n, seed))
     jobs = [("images", draw, draw, 0) for draw in range(1, n_drawn + 1)]
     jobs += [("seeds", seed, 0, seed) for seed in range(n_seeds)]
-    jobs += [("together", draw, draw, FIRST_DRAW + draw) for draw in range(1, n_drawn + 1)]
+    for component in SEVERAL:
+        jobs += [(component, draw, draw, FIRST_DRAW + draw) for draw in range(1, n_drawn + 1)]
     for component, i, draw, seed in jobs:
         folder = out / component / str(i)
         if not (folder / "audit.json").is_file():
             config = dataclasses.replace(gate.audit_config(network, data / str(draw), N_IMAGES, folder), seed=seed)
-            if component == "together":
-                config = dataclasses.replace(config, sae_seeds=5, evidence="off", fail_over_reliance=None)
+            if component in SEVERAL:
+                config = dataclasses.replace(
+                    config, sae=SEVERAL[component], sae_seeds=5, evidence="off", fail_over_reliance=None
+                )
             run_audit(config)
             print(f"{component} {i}", flush=True)
 
@@ -121,7 +126,7 @@ def main() -> None:
         "networks": load(options.gate.glob(f"no-change/*/{N_IMAGES}")),
         "seeds": load((options.out / "seeds").glob("*")),
         "images": load((options.out / "images").glob("*")),
-        "together": load((options.out / "together").glob("*")),
+        **{component: load((options.out / component).glob("*")) for component in SEVERAL},
     }
     print("| measure | component | audits | standard deviation by class | intervals that hold the mean |")
     print("|---|---|---|---|---|")

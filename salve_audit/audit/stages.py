@@ -95,12 +95,14 @@ class Autoencoder:
         info: for audit.json.
         use: how the classes use its latents on the fit split.
         other_seeds: dominant features by the other seeds.
+        anew: the same by autoencoders that audits with other seeds would choose.
     """
 
     outcome: SaeOutcome
     info: SaeInfo
     use: FeatureUse
     other_seeds: tuple[SeedFeatures, ...]
+    anew: tuple[SeedFeatures, ...]
     _codes: dict[int, Float[np.ndarray, "n m"]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -160,6 +162,7 @@ def train_autoencoder(given: Given) -> Autoencoder:
         dataclasses.replace(outcome.info, on_audit=_measure_fidelity(outcome.sae, activations)),
         _describe_use(outcome.sae, activations),
         tuple(_describe_seed(seed, activations) for seed in outcome.seeds[1:]),
+        tuple(_describe_seed(seed, activations) for seed in outcome.anew),
     )
 
 
@@ -195,10 +198,15 @@ def measure_sensitivity(given: Given, trained: Autoencoder) -> Reliance:
             audit=Samples(np.asarray(audit.acts), audit.labels, head),
             classes=subject.classes,
             seed=config.seed,
-            other_seeds=tuple(OtherSeed(seed.dictionary, seed.features, seed.alive) for seed in trained.other_seeds),
+            other_seeds=_as_other_seeds(trained.other_seeds),
+            anew=_as_other_seeds(trained.anew),
             tasks=given.tasks or map_threads,
         )
     )
+
+
+def _as_other_seeds(seeds: tuple[SeedFeatures, ...]) -> tuple[OtherSeed, ...]:
+    return tuple(OtherSeed(seed.dictionary, seed.features, seed.alive) for seed in seeds)
 
 
 def order_by_fragility(reliance: Reliance, head: LinearHead) -> Float[np.ndarray, " k"]:

@@ -41,6 +41,7 @@ class RelianceInputs:
         seed: of the null controls.
         nulls: how many draws.
         other_seeds: the same with other seeds, for the stability of findings and the spread of their numbers.
+        anew: as audits with other seeds would choose it: the spread is over these, as far as there are any.
         tasks: runs thresholds and null controls, one task a class.
     """
 
@@ -51,6 +52,7 @@ class RelianceInputs:
     seed: int
     nulls: NullSettings = field(default_factory=NullSettings)
     other_seeds: tuple[OtherSeed, ...] = ()
+    anew: tuple[OtherSeed, ...] = ()
     tasks: TaskMap = map_threads
 
 
@@ -126,8 +128,9 @@ def _add_spread(
     """The records with what other seeds find; without other seeds as they are."""
     if not inputs.other_seeds:
         return classes
-    flips = flips_of_seeds(some, inputs.other_seeds, inputs.tasks)
-    couplings = [coupling, *(seed.coupling for seed in inputs.other_seeds)]
+    seeds = [*inputs.anew, *inputs.other_seeds[len(inputs.anew) :]]
+    flips = flips_of_seeds(some, seeds, inputs.tasks)
+    couplings = [coupling, *(seed.coupling for seed in seeds)]
     traced = set(_most_fragile([record.median for record in evidence]))
     streams = np.random.SeedSequence([inputs.seed, SPREAD_STREAM]).spawn(len(evidence))
     done = []

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from salve_audit.errors import UsageError
 from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.results import SaeInfo, SaePoint
+from salve_audit.sae.anew import choose_anew
 from salve_audit.sae.auto import LINEAR, contend, pick
 from salve_audit.sae.contender import Contender, choose_final, finish, search
 from salve_audit.sae.models import TrainedSae
@@ -34,11 +35,13 @@ class SaeOutcome:
         sae: what the later stages use.
         info: for audit.json; every number of it is measured on the held-out validation part of the fit split.
         seeds: all seeds at the chosen sparsity; ``seeds[0]`` is `sae`, the one that the others resemble most.
+        anew: as audits with other seeds would choose it (see `choose_anew`).
     """
 
     sae: TrainedSae
     info: SaeInfo
     seeds: tuple[TrainedSae, ...]
+    anew: tuple[TrainedSae, ...] = ()
 
 
 def train_sae(
@@ -70,12 +73,13 @@ def train_sae(
         settings = dataclasses.replace(settings, variant=LINEAR)
     problem = prepare_problem(acts, labels, head, settings, concepts)
     contenders = _train_contenders(problem, settings, auto=auto)
-    problem.clock.finish()
     winner = pick([contender for contender in contenders if contender.problem.components is None])
+    anew = choose_anew(acts, labels, head, settings, winner, concepts)
+    problem.clock.finish()
     _warn_of_shortfall(winner)
     points = [point for contender in contenders for point in contender.points(winner=contender is winner)]
     frontier = tuple(sorted(points, key=lambda point: (point.variant, point.n_latents, point.sparsity, point.chosen)))
-    return SaeOutcome(winner.seeds[0], _info(winner, frontier), winner.seeds)
+    return SaeOutcome(winner.seeds[0], _info(winner, frontier), winner.seeds, anew)
 
 
 def _train_contenders(problem: Problem, settings: SaeSettings, *, auto: bool) -> list[Contender]:

@@ -11,8 +11,9 @@ import pytest
 from salve_audit.audit.stage_cache import StageParts
 from salve_audit.errors import DataError, UsageError
 from salve_audit.inputs.model.head.linear import LinearHead
-from salve_audit.sae import problem
+from salve_audit.sae import anew, problem
 from salve_audit.sae.consolidation import SAME_DIRECTION
+from salve_audit.sae.metrics import measure_quality
 from salve_audit.sae.settings import SaeSettings, default_latents
 from salve_audit.sae.stage import train_sae
 from salve_audit.sae.variants import VARIANTS
@@ -186,6 +187,7 @@ def test_trainings_of_an_ended_search_are_taken_over(world, monkeypatch, tmp_pat
         return train(*arguments)
 
     monkeypatch.setattr(problem, "train", counted)
+    monkeypatch.setattr(anew, "ENOUGH", 1)  # which repeats a training, and so takes one over in any case
     searched = replace(SHORT, sparsity=None)
     whole = train_sae(world.acts, world.labels, world.head, searched)
     n_whole = len(trained)
@@ -198,3 +200,24 @@ def test_trainings_of_an_ended_search_are_taken_over(world, monkeypatch, tmp_pat
     assert len(trained) == n_whole > 2
     assert resumed.info == whole.info
     assert all(np.array_equal(a.dictionary, b.dictionary) for a, b in zip(resumed.seeds, whole.seeds, strict=True))
+
+
+def test_autoencoders_are_chosen_anew_where_few_samples_chose(train_quickly, world):
+    outcome = train_quickly("linear-l1")
+    assert len(outcome.anew) == len(outcome.seeds) - 1
+    chosen = [sae.hyperparameters for sae in (outcome.sae, *outcome.anew)]
+    assert len({settings["seed"] for settings in chosen}) == len(chosen)
+    assert len({settings["sparsity"] for settings in chosen}) > 1  # of the others each found its own
+    for sae in outcome.anew:
+        quality = measure_quality(sae, world.acts, world.labels, world.head)
+        assert quality.r2 >= 0.9
+        assert sae.n_latents == outcome.sae.n_latents or sae.alive.all()
+
+
+def test_nothing_is_chosen_anew_where_nothing_was_chosen_or_the_choice_is_sure(world, monkeypatch):
+    given = train_sae(world.acts, world.labels, world.head, SHORT)
+    assert len(given.seeds) == 2
+    assert given.anew == ()
+    searched = replace(SHORT, sparsity=None)
+    monkeypatch.setattr(anew, "ENOUGH", 1)
+    assert train_sae(world.acts, world.labels, world.head, searched).anew == ()
