@@ -22,7 +22,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from salve_audit.evidence.findings import EvidenceFindings, Share, flips_without_concept
+from salve_audit.activations.spread import spread_rows
+from salve_audit.evidence.findings import ConceptFinding, EvidenceFindings, Share, flips_without_concept
 from salve_audit.evidence.probe import Probe, hard_margin
 from salve_audit.evidence.regions import fill_regions, to_pixels
 from salve_audit.evidence.search import Evidence, judge_with_squares
@@ -30,6 +31,7 @@ from salve_audit.reliance.survival import wilson
 from salve_audit.results import OcclusionCheck
 
 N_DRAWS = 1  # random places per image
+MOST_COVERED = 10  # images of a class whose regions are covered as well as filled
 
 
 def flip_at_random(
@@ -166,12 +168,18 @@ def checked_concepts(findings: EvidenceFindings) -> dict[int, int]:
 
 
 def checked_slots(evidence: Evidence, findings: EvidenceFindings) -> Bool[np.ndarray, "n j"]:
-    """Mark the slots whose regions belong to a checked concept."""
+    """Mark the slots whose regions belong to a checked concept, in the images that it is checked in."""
     slots = np.zeros(tuple(evidence.alone.shape), bool)
     for index in checked_concepts(findings).values():
         concept = findings.concepts[index]
-        slots[concept.images, concept.slots] = True
+        some = np.isin(concept.images, checked_images(concept))
+        slots[concept.images[some], concept.slots[some]] = True
     return slots
+
+
+def checked_images(concept: ConceptFinding) -> Int[np.ndarray, " s"]:
+    """Choose the images that a concept is checked in, spread over those that show it."""
+    return spread_rows(np.unique(concept.images), MOST_COVERED)
 
 
 def flips_under_cover(
@@ -210,12 +218,12 @@ def describe_checks(
     checks = {}
     for label, index in checked_concepts(findings).items():
         concept, own = findings.concepts[index], evidence.labels.numpy() == label
-        shown = np.unique(concept.images)
+        shown = checked_images(concept)
         measured, covered = flips_without_concept(evidence, concept)[shown], flipped[shown]
         n, same, lost = len(shown), int((measured == covered).sum()), int(covered.sum())
         low, high = wilson(same, n)
-        size = int(own.sum())
-        occluded_low, occluded_high = wilson(lost, size)
+        shows = len(np.unique(concept.images)) / int(own.sum())  # of the class; the others lose nothing
+        occluded_low, occluded_high = wilson(lost, n)
         checks[label] = OcclusionCheck(
             concept=index,
             n=n,
@@ -223,9 +231,9 @@ def describe_checks(
             low=low,
             high=high,
             kappa=measure_kappa(measured, covered),
-            occluded=lost / size,
-            occluded_low=occluded_low,
-            occluded_high=occluded_high,
+            occluded=shows * lost / n,
+            occluded_low=shows * occluded_low,
+            occluded_high=shows * occluded_high,
         )
     return checks
 

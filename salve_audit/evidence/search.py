@@ -12,7 +12,7 @@ the class. Two different things are not. Regions of one image that are so alike 
 Squares: a region may cover more than one thing, where things touch or cover one another; without both the class is lost
 even where it depends on neither. A long thing may be in the region only in part. A square around the region's middle
 errs in other ways: it is compact, whatever the attribution says. What is lost without either is lost without the
-single thing, so the margin without a region becomes the mean over the region and squares of two sizes.
+single thing, so the margin without a region becomes the weighted mean over the region and a square.
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ from salve_audit.evidence.regions import (
 )
 
 ALIKE = 90  # percentile of the likeness of first regions between images of the class
-SIDES = (3 / 8, 1 / 2)  # of squares, as a share of the image's longer side
-DOUBTFUL = 0.7  # of the clean margin, at most, is left of regions that squares are asked about
+SQUARE = 7 / 16  # of squares, as a share of the image's longer side
+WEIGHT = 2  # of the square: without both of two things in a region the class may be lost by far
+DOUBTFUL = 0.5  # of the clean margin, at most, is left of regions that squares are asked about
 MOST_REGIONS = 2  # removed from an image, one after the other
-COVERED = 0.5  # of a region's cells, in the larger square, for squares to have a say: a frame is judged by itself
+COVERED = 0.5  # of a region's cells, in the square, for squares to have a say: a frame is judged by itself
 _ROWS = ("labels", "clean", "regions", "alone", "together", "signatures", "heat")  # with a row for each image
 
 
@@ -56,7 +57,8 @@ class Evidence:
         labels: (n,) class index whose evidence was searched.
         clean: (n,) margin of the class over the best other, nothing removed.
         regions: (n, j, gh, gw) cells of each region; none in an empty slot.
-        alone: (n, j) margin with that region alone removed.
+        alone: (n, j) margin with that region alone removed; of an image that keeps its class without it and all
+            before it, the margin without all of these.
         together: (n, j) margin with it and all before it removed.
         signatures: (n, j, d) what the layer's activations lose there, which distinguishes kinds of evidence.
         heat: (n, gh, gw) evidence per cell with nothing removed, 0 or more; 0 in images that were not searched.
@@ -160,10 +162,10 @@ def _copy(evidence: Evidence) -> Evidence:
 
 
 def judge_with_squares(probe: Probe, images: Float[Tensor, "n c h w"], evidence: Evidence, batch_size: int) -> Evidence:
-    """Replace `alone` by the mean of the margins without the region and without each of the squares around it.
+    """Replace `alone` by the weighted mean of the margins without the region and without a square around it.
 
-    It costs a pass per region and square, of regions without which little of the margin is left: around others squares
-    hardly ever decide. Regions, and margins with several removed, stay.
+    It costs a pass per region without which little of the margin is left: around others squares hardly ever decide.
+    Regions, and margins with several removed, stay.
 
     Args:
         probe: the network.
@@ -177,21 +179,19 @@ def judge_with_squares(probe: Probe, images: Float[Tensor, "n c h w"], evidence:
     for slot in range(alone.shape[1]):
         for rows in torch.split(torch.nonzero(there[:, slot])[:, 0], batch_size):
             regions = evidence.regions[rows, slot]
-            margins = [evidence.alone[rows, slot]]
-            for side in SIDES:
-                square = square_around(regions, side)[:, None].to(images)
-                removed = to_pixels(square, (images.shape[2], images.shape[3]))
-                with torch.no_grad():
-                    logits = probe(fill_regions(images[rows.to(images.device)], removed)).logits.cpu()
-                margins.append(hard_margin(logits, evidence.labels[rows]))
-                n_passes += len(rows)
-            alone[rows, slot] = torch.stack(margins).mean(0)
+            square = square_around(regions, SQUARE)[:, None].to(images)
+            removed = to_pixels(square, (images.shape[2], images.shape[3]))
+            with torch.no_grad():
+                logits = probe(fill_regions(images[rows.to(images.device)], removed)).logits.cpu()
+            margin = hard_margin(logits, evidence.labels[rows])
+            alone[rows, slot] = (evidence.alone[rows, slot] + WEIGHT * margin) / (1 + WEIGHT)
+            n_passes += len(rows)
     return dataclasses.replace(evidence, alone=alone, n_passes=n_passes)
 
 
 def mark_compact(regions: Bool[Tensor, "n j gh gw"]) -> Bool[Tensor, "n j"]:
-    """Mark regions of which the larger square has half: squares inside of a frame say nothing about it."""
-    flat, reach = regions.flatten(0, 1), max(SIDES) * max(regions.shape[2:]) / 2
+    """Mark regions of which the square has half: a square inside of a frame says nothing about it."""
+    flat, reach = regions.flatten(0, 1), SQUARE * max(regions.shape[2:]) / 2
     near = _near_mean(flat.sum(2), reach)[:, :, None] & _near_mean(flat.sum(1), reach)[:, None, :]
     inside, size = (flat & near).flatten(1).sum(1), flat.flatten(1).sum(1)
     return ((size > 0) & (inside >= COVERED * size)).view(regions.shape[:2])
@@ -313,11 +313,13 @@ class _Search:
             removed = evidence.regions[rows].any(1, keepdim=True).float()
             region = self._locate(rows, removed)
             evidence.regions[rows, slot] = region[:, 0] > 0
-            evidence.alone[rows, slot], evidence.signatures[rows, slot] = self._judge(rows, region)
-            together = evidence.alone[rows, slot]
-            if slot:
-                together, _ = self._judge(rows, torch.maximum(removed, region))
-            evidence.together[rows, slot] = together
+            together, signatures = self._judge(rows, torch.maximum(removed, region), region)
+            evidence.together[rows, slot] = evidence.alone[rows, slot] = together
+            evidence.signatures[rows, slot] = signatures
+            lost = rows[together <= 0]
+            if slot and len(lost):
+                only = region[together <= 0]
+                evidence.alone[lost, slot], evidence.signatures[lost, slot] = self._judge(lost, only, only)
             # without any evidence left there is nothing more to remove
             rows = rows[(together > 0) & region.any((1, 2, 3))]
         return Evidence(**{**vars(evidence), "n_passes": self.n_passes})
@@ -345,13 +347,13 @@ class _Search:
         maps = attribute(self.probe, images, self.labels[rows], self.settings.n_steps)
         return to_grid(maps, self.grid, self.settings.spread) * (1 - removed)
 
-    def _judge(self, rows: Tensor, removed: Tensor) -> tuple[Float[Tensor, " r"], Float[Tensor, "r d"]]:
-        """The margin without the cells in `removed`, and what the layer's activations lose there."""
+    def _judge(self, rows: Tensor, removed: Tensor, region: Tensor) -> tuple[Float[Tensor, " r"], Float[Tensor, "r d"]]:
+        """The margin without the cells in `removed`, and what the layer's activations lose in `region`."""
         self.n_passes += len(rows)
         with torch.no_grad():
             output = self.probe(self._without(rows, removed))
         height, width = output.maps.shape[2:]
-        weight = functional.adaptive_avg_pool2d(to_pixels(removed, self.size), (height, width))
+        weight = functional.adaptive_avg_pool2d(to_pixels(region, self.size), (height, width))
         lost = ((self.maps[rows] - output.maps) * weight).sum((2, 3)) / weight.sum((2, 3)).clamp(min=1e-6)
         return hard_margin(output.logits, self.labels[rows]), lost
 

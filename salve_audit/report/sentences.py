@@ -179,8 +179,12 @@ def _sufficient(conclusion: Conclusion) -> str:
     reliance = conclusion.reliance
     if reliance is None or not reliance.sufficient:
         return ""
-    text = "Putting its {factor} into images of other classes turns most of them into it."
-    return say(text, factor=say(reliance.sufficient))
+    inserted = next(factor for factor in reliance.factors if factor.name == reliance.sufficient)
+    return say(
+        "Putting its {factor} into images of other classes turns {share} of them into it.",
+        factor=say(reliance.sufficient),
+        share=percent(inserted.inserted or 0.0, inserted.n_inserted or None),
+    )
 
 
 def _range(reliance: ImageReliance) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from salve_audit.evidence.controls import (
+    MOST_COVERED,
     Cover,
     bound_regions,
     check_by_occlusion,
@@ -54,8 +55,8 @@ def test_both_ways_agree_where_a_single_thing_is_there() -> None:
     checks = check_by_occlusion(reds, images, evidence, findings, 7)
     assert list(checks) == [0]
     check = checks[0]
-    assert (check.concept, check.n, check.agreement, check.occluded, check.kappa) == (0, 40, 1.0, 1.0, None)
-    assert (check.low, check.high) == wilson(40, 40)
+    assert (check.concept, check.n, check.agreement, check.occluded, check.kappa) == (0, MOST_COVERED, 1.0, 1.0, None)
+    assert (check.low, check.high) == wilson(MOST_COVERED, MOST_COVERED)
 
 
 def test_a_finding_that_only_the_filling_makes_is_contradicted() -> None:
@@ -71,7 +72,7 @@ def test_a_finding_that_only_the_filling_makes_is_contradicted() -> None:
     checks = check_by_occlusion(reds, prepared, evidence, findings, 16)
     assert list(checks) == [0]  # images that are misclassified from the start have no region
     assert (checks[0].agreement, checks[0].occluded, checks[0].kappa) == (0.0, 0.0, 0.0)
-    assert checks[0].occluded_high == wilson(0, 30)[1]
+    assert checks[0].occluded_high == wilson(0, MOST_COVERED)[1]
 
 
 def test_shares_are_those_of_a_loop_over_images() -> None:
@@ -91,8 +92,10 @@ def test_shares_are_those_of_a_loop_over_images() -> None:
             expected |= bool(hard_margin(reds(covered).logits, torch.zeros(1, dtype=torch.long)) <= 0)
         assert flipped[row] == expected, row
     check = check_by_occlusion(reds, images, evidence, findings, 16)[0]
-    assert check.occluded == flipped.mean()
-    assert check.n == len(set(findings.concepts[check.concept].images.tolist()))
+    shown, covered = np.unique(findings.concepts[check.concept].images), checked.any(1)
+    assert check.n == covered.sum() == MOST_COVERED < len(shown)
+    assert set(np.flatnonzero(covered)) <= set(shown)
+    assert check.occluded == pytest.approx(len(shown) / len(images) * flipped[covered].mean())
 
 
 def test_the_concept_that_a_class_depends_on_is_checked_else_its_most_frequent() -> None:

@@ -13,7 +13,8 @@ from salve_audit.evidence.probe import ProbeOutput, hard_margin
 from salve_audit.evidence.regions import fill_regions
 from salve_audit.evidence.search import (
     DOUBTFUL,
-    SIDES,
+    SQUARE,
+    WEIGHT,
     Evidence,
     SearchSettings,
     find_evidence,
@@ -57,7 +58,7 @@ def evidence_at(images: Tensor, regions: Tensor) -> Evidence:
     return Evidence(labels, clean, regions[:, None], alone, alone.clone(), signatures, regions.float(), 7)
 
 
-def test_alone_is_the_mean_over_the_region_and_its_squares() -> None:
+def test_alone_is_the_mean_over_the_region_and_its_square() -> None:
     rng = np.random.default_rng(0)
     bright_places = rng.integers(0, 20, (9, 2))
     images = patches([[(top, left, 7, 7)] for top, left in bright_places.tolist()])
@@ -69,10 +70,11 @@ def test_alone_is_the_mean_over_the_region_and_its_squares() -> None:
     evidence = evidence_at(images, regions)
     judged, asked = judge_with_squares(either, images, evidence, 4), list[int]()
     for row, (top, left) in enumerate(corners[:8]):
-        margins = [float(evidence.alone[row, 0])]
-        sides = (12, 16) if margins[0] <= DOUBTFUL * float(evidence.clean[row]) else ()
+        margins, weights = [float(evidence.alone[row, 0])], [1]
+        sides = (14,) if margins[0] <= DOUBTFUL * float(evidence.clean[row]) else ()
         asked.append(len(sides))
         for side in sides:
+            weights.append(WEIGHT)
             mask = torch.zeros(1, 1, SIDE, SIDE)
             y = min(max(round(top + 2.5 - (side - 1) / 2), 0), SIDE - side)
             x = min(max(round(left + 4 - (side - 1) / 2), 0), SIDE - side)
@@ -80,9 +82,9 @@ def test_alone_is_the_mean_over_the_region_and_its_squares() -> None:
             margins.append(
                 float(hard_margin(either(fill_regions(images[row : row + 1], mask)).logits, torch.tensor([0])))
             )
-        assert float(judged.alone[row, 0]) == pytest.approx(np.mean(margins), abs=1e-5)
+        assert float(judged.alone[row, 0]) == pytest.approx(np.average(margins, weights=weights), abs=1e-5)
     assert judged.alone[8].isnan().all()
-    assert set(asked) == {0, 2}  # squares are asked about regions that take part of the margin, and only about these
+    assert set(asked) == {0, 1}  # squares are asked about regions that take part of the margin, and only about these
 
 
 def test_only_margins_without_a_region_alone_change_and_passes_are_counted() -> None:
@@ -97,7 +99,7 @@ def test_only_margins_without_a_region_alone_change_and_passes_are_counted() -> 
         return either(given)
 
     judged = judge_with_squares(counted, images, evidence, 2)
-    assert judged.n_passes == 7 + sum(batches) == 7 + len(SIDES)  # one region takes part of its image's margin
+    assert judged.n_passes == 7 + sum(batches) == 8  # one region takes part of its image's margin
     for name in ("labels", "clean", "regions", "together", "signatures"):
         assert getattr(judged, name) is getattr(evidence, name)
     assert torch.equal(evidence.alone.nan_to_num(), before.alone.nan_to_num())  # the given evidence is left alone
@@ -105,9 +107,9 @@ def test_only_margins_without_a_region_alone_change_and_passes_are_counted() -> 
 
 def test_one_thing_stays_decisive_and_two_in_one_region_do_not() -> None:
     """Two bright places far apart, either of which is enough, in one region; and a single place."""
-    images = patches([[(2, 12, 6, 6), (24, 12, 6, 6)], [(12, 12, 6, 6)]])
+    images = patches([[(3, 12, 6, 6), (23, 12, 6, 6)], [(12, 12, 6, 6)]])
     regions = torch.zeros(2, SIDE, SIDE, dtype=torch.bool)
-    regions[0, :, 10:20] = True
+    regions[0, 3:29, 10:20] = True
     regions[1, 10:20, 10:20] = True
     evidence = evidence_at(images, regions)
     assert evidence.flips[:, 0].tolist() == [True, True]
@@ -116,10 +118,10 @@ def test_one_thing_stays_decisive_and_two_in_one_region_do_not() -> None:
 
 
 def test_what_sticks_out_of_its_region_counts() -> None:
-    """The region has three quarters of a bright bar: the class survives narrowly, without the squares not."""
+    """The region has most of a bright bar: without the square around it less is left."""
     images = patches([[(12, 10, 6, 12)]])
     regions = torch.zeros(1, SIDE, SIDE, dtype=torch.bool)
-    regions[0, 10:20, 8:19] = True
+    regions[0, 10:20, 8:20] = True
     evidence = evidence_at(images, regions)
     judged = judge_with_squares(either, images, evidence, 10)
     assert float(judged.alone[0, 0]) < float(evidence.alone[0, 0])
@@ -130,7 +132,7 @@ def test_squares_lie_inside_around_the_middle(shape: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(1)
     regions = torch.rand(40, *shape, generator=generator) > torch.rand(40, 1, 1, generator=generator)
     regions[:, 0, 0] |= ~regions.flatten(1).any(1)
-    for share in SIDES:
+    for share in (0.3, SQUARE, 0.6):
         side = max(1, round(share * max(shape)))
         square = square_around(regions, share)
         assert (square.any(2).sum(1) == min(side, shape[0])).all()

@@ -168,10 +168,12 @@ def test_what_a_change_turns_into_any_class_alike_is_chance() -> None:
     unseen, every = np.full(100, UNSEEN), np.ones(100, bool)
     answers = FactorAnswers(unseen, every, np.tile((labels[rows] + 1 + np.arange(50) % 4) % 5, (5, 1)), rows, True)
     own, control = count_pulled(answers, ExaminedImages(labels, every * 1.0), 3)
-    assert (own.n, control) == (40, Count(0.25, 40))
+    assert (own.n, control) == (40, Count(0.25, 40, parts=4))
+    low, high = control.interval(0.95)
+    assert high == exact_interval(40, 40, 0.95)[1] / 4 > low  # of all that the change moves, one class in four
     pulling = FactorAnswers(unseen, every, np.full((5, 50), 3), rows, True)
-    assert count_pulled(pulling, ExaminedImages(labels, every * 1.0), 3) == (Count(1.0, 40), Count(0.25, 40))
-    assert count_pulled(pulling, ExaminedImages(labels, every * 1.0), 2) == (Count(0.0, 40), Count(0.1875, 40))
+    assert count_pulled(pulling, ExaminedImages(labels, every * 1.0), 3) == (Count(1.0, 40), Count(0.25, 40, 4))
+    assert count_pulled(pulling, ExaminedImages(labels, every * 1.0), 2) == (Count(0.0, 40), Count(0.1875, 40, 4))
 
 
 def test_findings_are_ordered_and_all_are_kept(effects: dict[str, tuple[FactorEffect, ...]]) -> None:
@@ -188,7 +190,7 @@ def test_more_images_are_spent_only_where_the_first_few_say_so(effects: dict[str
     assert few < N
     assert sorted(n["plain"].values()).count(few) >= len(n["plain"]) - 1 - MOST_REMOVED
     inserted = {effect.name: effect.n_inserted for effect in effects["shaded"]}
-    assert inserted["upper border"] == 0, "it has no insertion of its own"
+    assert inserted["border"] == 0, "it has no insertion of its own"
     assert inserted["sharpness"] <= SCREENED_INSERTIONS
 
 
@@ -341,3 +343,23 @@ def test_a_factor_is_chosen_only_beyond_chance_and_beyond_the_region() -> None:
     assert choose_factor(region(0.5), (weak, strong)) is None
     assert choose_factor(region(0.5, chance=0.2), (weak, strong)) == strong
     assert choose_sufficient((weak, strong)) is None
+
+
+def test_a_change_that_is_the_same_for_all_goes_on_only_where_some_class_gets_images() -> None:
+    labels = np.repeat(np.arange(4), 60)
+    images, examined = torch.zeros(240, 3, SIDE, SIDE), ExaminedImages(labels, np.ones(240))
+
+    def run_with(answer: int | None) -> np.ndarray:
+        def asked(given: Tensor) -> ProbeOutput:
+            logits = torch.zeros(len(given), 4)
+            if answer is not None:
+                logits[:, answer] = 1.0
+            return ProbeOutput(logits, given)
+
+        network = FactorNetwork(asked, SPEC, torch.device("cpu"), lambda _: 64)
+        outcome = FactorRuns(network, HeldImages(images), examined).measure()
+        answers = outcome.answers["blur"]
+        return (answers.inserted != UNSEEN).sum(1)
+
+    assert (run_with(None) == INSERTED).all()  # no image is of any class
+    assert (run_with(2) == len(choose_recipients(labels, np.ones(240, bool)))).all()

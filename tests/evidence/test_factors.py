@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from salve_audit.evidence.factors.bank import FACTORS
+from salve_audit.evidence.factors.blur import LENGTH, blur
 from salve_audit.evidence.factors.border import SIDES, THIN, WIDE, paste, reflect, strip_width
 from salve_audit.evidence.factors.compression import compress
 from salve_audit.evidence.factors.mean_field import mean_field
@@ -186,3 +187,13 @@ def test_a_channel_that_is_constant_is_not_scaled_without_end() -> None:
     flat[:, 1] = 0.5
     own, others = (factor.statistics(part).mean(0, keepdim=True).expand(2, -1) for part in (flat, images))
     assert factor.remove(images, Shift(own, others)).abs().max() < 10
+
+
+def test_blur_is_the_mean_around_each_pixel() -> None:
+    images = torch.rand(2, 3, 40, 60, generator=torch.Generator().manual_seed(0))
+    reach = round(60 / LENGTH / 2)
+    steps = range(-reach, reach + 1)
+    around = torch.stack([images.roll((down, along), (2, 3)) for down in steps for along in steps]).mean(0)
+    inside = (..., slice(reach, -reach), slice(reach, -reach))
+    torch.testing.assert_close(blur(images, NOTHING)[inside], around[inside], rtol=1e-5, atol=1e-6)
+    assert torch.equal(blur(torch.ones(1, 1, 7, 5), NOTHING), torch.ones(1, 1, 7, 5))

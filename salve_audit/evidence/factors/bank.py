@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from salve_audit.evidence.factors import border, colour, compression, mean_field, noise, place, spectrum
+from salve_audit.evidence.factors import blur, border, colour, compression, mean_field, noise, place, spectrum
 from salve_audit.evidence.factors.record import Factor
 
-FAMILIES = (place, border, colour, mean_field, spectrum, noise, compression)
+FAMILIES = (place, border, colour, mean_field, spectrum, noise, blur, compression)
 FACTORS: Mapping[str, Factor] = MappingProxyType(
     {factor.name: factor for family in FAMILIES for factor in family.FACTORS}
 )

@@ -58,6 +58,5 @@ def _border(name: str, sides: Sequence[str], part: int) -> Factor:
 FACTORS = (
     _border("border", SIDES, THIN),
     _border("wide border", SIDES, WIDE),
-    *(_border(f"{side} border", (side,), THIN) for side in SIDES),
     *(_border(f"wide {side} border", (side,), WIDE) for side in SIDES),
 )

@@ -35,15 +35,22 @@ ERROR = 0.05  # of all intervals of a class together
 
 @dataclass(frozen=True)
 class Count:
-    """How many of n; `share` may be of other images than n counts, which then are the ones that are independent."""
+    """How many of n; `share` may be of other images than n counts, which then are the ones that are independent.
+
+    Attributes:
+        share: of the n; of hits that `parts` have in common, what one of these gets.
+        n: how many.
+        parts: among how many the hits are divided.
+    """
 
     share: float
     n: int
+    parts: int = 1
 
     def interval(self, level: float) -> tuple[float, float]:
         """Exact interval of the share, as wide as it is without images."""
-        low, high = exact_interval(round(self.share * self.n), self.n, level)
-        return min(low, self.share), max(high, self.share)
+        low, high = exact_interval(round(self.share * self.parts * self.n), self.n, level)
+        return min(low / self.parts, self.share), max(high / self.parts, self.share)
 
 
 @cache
@@ -85,9 +92,9 @@ def count_pulled(answers: FactorAnswers, images: ExaminedImages, label: int) -> 
     inserted = answers.inserted[:, images.labels[answers.rows] != label]
     own = inserted[label][inserted[label] != UNSEEN]
     if answers.same_for_all:
-        n_others = len(np.unique(images.labels)) - 1
+        n_others = max(1, len(np.unique(images.labels)) - 1)
         changed = (own != images.labels[others][inserted[label] != UNSEEN]) if len(own) else own.astype(bool)
-        return count(own == label), Count(count(changed).share / max(1, n_others), len(own))
+        return count(own == label), Count(count(changed).share / n_others, len(own), n_others)
     few = answers.screened & images.correct & (images.labels != label) & (answers.removed != UNSEEN)
     rest = np.delete(inserted, label, axis=0)
     seen = rest != UNSEEN

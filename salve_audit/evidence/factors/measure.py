@@ -29,7 +29,9 @@ from salve_audit.evidence.factors.record import (
     undo_preparation,
 )
 from salve_audit.evidence.factors.screening import (
+    INSERTED,
     LEAST_CONTROL,
+    LEAST_EXCESS_FOR_ALL,
     SCREENED_INSERTIONS,
     choose_inserted,
     choose_recipients,
@@ -352,13 +354,11 @@ class FactorRuns:
             return answers, 0
         images, n_passes = self.images.load(rows), 0
         for name, factor in factors.items():
-            if factor.same_for_all and factor.insert is not None and not self.clock():
-                nothing = torch.zeros(len(rows), 0)
-                answers[name][:] = predict(self.network.ask(images, factor.insert, Shift(nothing, nothing)))
-                n_passes += len(rows)
+            if factor.same_for_all and factor.insert is not None:
+                n_passes += self._insert_for_all(images, rows, factor.insert, answers[name])
         own = {name: f for name, f in factors.items() if f.insert is not None and not f.same_for_all}
         for label in np.unique(self._labels).tolist():
-            others = np.flatnonzero(self._labels[rows] != label)
+            others = spread_rows(np.flatnonzero(self._labels[rows] != label), INSERTED)
             if not len(others):  # all images that are right are of this class
                 continue
             donors, few = self._donors(label, len(others)), spread_rows(others, SCREENED_INSERTIONS)
@@ -375,6 +375,26 @@ class FactorRuns:
                     )
                     n_passes += len(some)
         return answers, n_passes
+
+    def _insert_for_all(
+        self,
+        images: Float[Tensor, "m c h w"],
+        rows: Int[np.ndarray, " m"],
+        insert: Change,
+        answers: Int[np.ndarray, "k m"],
+    ) -> int:
+        """Make one change to a few of the images in `rows`, to all of them where some class gets more than a few."""
+        labels, n_passes = self._labels[rows], 0
+        few = spread_rows(np.arange(len(rows)), INSERTED)
+        for some in (few, np.setdiff1d(np.arange(len(rows)), few)):
+            moved = answers[0, few]
+            pulled = np.bincount(moved[(moved >= 0) & (moved != labels[few])], minlength=1).max()
+            if not len(some) or self.clock() or (some is not few and pulled < LEAST_EXCESS_FOR_ALL * len(few)):
+                continue
+            nothing, mine = torch.zeros(len(some), 0), images[torch.from_numpy(some)]
+            answers[:, some] = predict(self.network.ask(mine, insert, Shift(nothing, nothing)))
+            n_passes += len(some)
+        return n_passes
 
     def _donors(self, label: int, n: int) -> Float[Tensor, "m c h w"]:
         """Images of the class, again and again where they are fewer than n."""

@@ -13,13 +13,15 @@ from jaxtyping import Bool, Float, Int
 
 from salve_audit.activations.spread import spread_rows
 
-SCREENED = 6  # images of each class that every factor is removed from
-LEAST_CONTROL = 48  # images of other classes, where there are as many
+SCREENED = 4  # images of each class that every factor is removed from
+LEAST_CONTROL = 24  # images of other classes, where there are as many
 MOST_REMOVED, MOST_INSERTED = 3, 2  # factors of a class that go on
 LEAST_SCORE = 1.5  # standard errors of lost margin beyond the other classes'
-INSERTED = 48  # images of other classes that a factor is inserted into, at most
-SCREENED_INSERTIONS = 12  # of these
-LEAST_EXCESS = 0.05  # of images that become the class: below it no more are spent
+INSERTED = 24  # images of other classes that a factor is inserted into, at most
+SCREENED_INSERTIONS = 8  # of these
+LEAST_EXCESS = 0.15  # of images that become the class: below it no more are spent
+INSERTED_FOR_ALL = 72  # images, where inserting a factor is the same change for every class: more are worth it
+LEAST_EXCESS_FOR_ALL = 0.08
 
 
 def choose_screened(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " s"]:
@@ -62,13 +64,13 @@ def _score(own: Float[np.ndarray, " a"], others: Float[np.ndarray, " b"]) -> flo
 
 
 def choose_recipients(labels: Int[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
-    """Choose correct images, as many of each class, so that about `INSERTED` are of other classes than any."""
+    """Choose correct images, as many of each class, so that about `INSERTED_FOR_ALL` are of other classes than any."""
     present = np.unique(labels)
     if len(present) < 2:
         return np.empty(0, int)
-    each = math.ceil(INSERTED / (len(present) - 1))
+    each = math.ceil(INSERTED_FOR_ALL / (len(present) - 1))
     rows = np.concatenate([spread_rows(np.flatnonzero((labels == label) & correct), each) for label in present])
-    most = math.ceil(INSERTED * len(present) / (len(present) - 1))
+    most = math.ceil(INSERTED_FOR_ALL * len(present) / (len(present) - 1))
     return np.sort(spread_rows(rows, most))
 
 
