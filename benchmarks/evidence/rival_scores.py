@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rex
 import rivals
 import timm
 import torch
@@ -33,7 +34,9 @@ RIVALS: Mapping[str, Callable[[Case], Measured]] = {
     "squares of a quarter": lambda case: rivals.measure_occlusion(case, (case.images.shape[-1] // 4,), "around"),
     "squares of three eighths": rivals.measure_scaled_occlusion,
     "regions": measure_evidence,
+    rex.NAME: rex.measure_rex,
 }
+USUAL = [name for name in RIVALS if name != rex.NAME or rex.is_installed()]
 
 
 def load_folder(folder: Path, n_per_class: int) -> Case:
@@ -86,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--n", type=int, default=20, help="images per class that are measured")
-    parser.add_argument("--measures", nargs="+", default=list(RIVALS), choices=list(RIVALS))
+    parser.add_argument("--measures", nargs="+", default=USUAL, choices=list(RIVALS))
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)

@@ -164,14 +164,19 @@ def measure_gradcam(case: Case, stage: int = 3) -> Measured:
     maps, slopes = to_maps(inner).detach(), to_maps(gradient)
     heat = (maps * slopes.mean((2, 3), keepdim=True)).sum(1, keepdim=True).relu()
     heat = functional.interpolate(heat, case.images.shape[2:], mode="bilinear", align_corners=False)
-    return _any_of(case, iter([_top(heat)]), "around", 3 * len(labels))
+    return remove_strongest(case, heat, 3 * len(labels))
 
 
 def measure_gradients(case: Case) -> Measured:
     """The strongest fifth by integrated gradients removed: attribution without evidence regions."""
     heat = attribute(probe_case(case), case.images, torch.from_numpy(case.labels), 2)
     heat = to_grid(heat, (case.images.shape[2], case.images.shape[3]), 1.0)
-    return _any_of(case, iter([_top(heat)]), "around", 6 * len(case.labels))
+    return remove_strongest(case, heat, 6 * len(case.labels))
+
+
+def remove_strongest(case: Case, heat: Tensor, n_passes: float) -> Measured:
+    """The strongest fifth by (n, 1, h, w) removed, which was found in so many passes of all images together."""
+    return _any_of(case, iter([_top(heat)]), "around", n_passes)
 
 
 def _top(heat: Tensor) -> Tensor:
