@@ -53,9 +53,10 @@ log = logging.getLogger(__name__)
 METHOD = (
     "In each image the regions that speak for its class are found by integrated gradients and filled in from their "
     "surroundings, the strongest first, until the prediction flips; evidence regions of the same kind are one concept. "
-    "Whether a prediction depends on a region is decided by the mean of three margins: without the region, and without "
-    "squares of two sizes around its middle. Global factors (strips along the edges, colour, mean field, sharpness, "
-    "noise, compression) are brought to the other classes' values in its images, and to its own in theirs."
+    "Whether a prediction depends on a region is decided by the mean of two margins: without the region, and, counted "
+    "twice, without a square around its middle. Global factors (strips along the edges, colour, mean field, sharpness, "
+    "noise) are brought to the other classes' values in its images, and to its own in theirs; blur and compression are "
+    "only put into other classes' images."
 )
 TRACED = 4  # images that layers are found on
 PER_ROUND = (10, 20, 30, 40)  # images of a class: a few of every one first; below 30 it is thin
