@@ -15,6 +15,7 @@ from salve_audit.evidence.factors.blur import LENGTH, blur
 from salve_audit.evidence.factors.border import SIDES, THIN, WIDE, paste, reflect, strip_width
 from salve_audit.evidence.factors.compression import compress
 from salve_audit.evidence.factors.mean_field import mean_field
+from salve_audit.evidence.factors.noise import MOST_SCALES
 from salve_audit.evidence.factors.record import Factor, Shift, change_prepared, to_luminance, undo_preparation
 from salve_audit.evidence.factors.spectrum import radial_spectrum
 from salve_audit.evidence.regions import choose_grid
@@ -170,7 +171,7 @@ def test_noise_is_removed_at_every_size(size: tuple[int, ...]) -> None:
     factor, images = FACTORS["noise"], torch.rand(3, *size, generator=torch.Generator().manual_seed(0))
     loud = factor.statistics(images)
     quiet = loud.clone()
-    quiet[:, -1] = 0
+    quiet[:, -MOST_SCALES:] = 0
     removed = factor.remove(images, Shift(loud, quiet))
     assert removed.shape == images.shape
     assert removed.isfinite().all()
@@ -178,7 +179,15 @@ def test_noise_is_removed_at_every_size(size: tuple[int, ...]) -> None:
 
 
 def test_a_row_of_pixels_has_no_noise() -> None:
-    assert FACTORS["noise"].statistics(torch.rand(2, 3, 1, 9))[:, -1].tolist() == [0, 0]
+    assert not FACTORS["noise"].statistics(torch.rand(2, 3, 1, 9))[:, -MOST_SCALES:].any()
+
+
+def test_grain_of_two_pixels_is_removed_as_well() -> None:
+    factor, clean = FACTORS["noise"], smooth(6, (3, 64, 64))
+    grain = 0.1 * torch.randn(6, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    grainy = clean + grain.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    quiet, loud = (factor.statistics(images).mean(0, keepdim=True).expand(6, -1) for images in (clean, grainy))
+    assert (factor.remove(grainy, Shift(loud, quiet)) - clean).std() < 0.7 * (grainy - clean).std()
 
 
 def test_a_channel_that_is_constant_is_not_scaled_without_end() -> None:

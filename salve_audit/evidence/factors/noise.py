@@ -1,7 +1,8 @@
 """Noise of a sensor or of film, removed by shrinking wavelet coefficients, and fine patterns laid over an image.
 
-Noise is estimated and shrunk as by Donoho and Johnstone (Biometrika 81, 1994): the median of the finest diagonal
-coefficients, soft thresholds. What a class has up to twice as much of as the others is the texture of its objects.
+Noise is estimated and shrunk as by Donoho and Johnstone (Biometrika 81, 1994): the median of diagonal coefficients,
+soft thresholds; by itself at each scale, since grain is coarser than a pixel (Johnstone and Silverman, J. R. Statist.
+Soc. B 59, 1997). What a class has up to twice as much of as the others is the texture of its objects.
 """
 
 from __future__ import annotations
@@ -40,32 +41,44 @@ def fine_spectrum(images: Pixels) -> Statistics:
 
 
 def measure_noise(images: Pixels) -> Statistics:
-    """The spectra of brightness and of colour, and the variance of the noise."""
-    return torch.cat([fine_spectrum(images), estimate_deviation(images)[:, None] ** 2], 1)
+    """The spectra of brightness and of colour, and the variance of the noise at each scale, the finest first."""
+    return torch.cat([fine_spectrum(images), estimate_deviations(images) ** 2], 1)
 
 
-def estimate_deviation(images: Pixels) -> Float[Tensor, " b"]:
-    """Standard deviation of the noise of each image, over all channels; 0 of a single row or column."""
-    if min(images.shape[2:]) < 2:
-        return images.new_zeros(len(images))
-    even = images[..., : images.shape[2] // 2 * 2, : images.shape[3] // 2 * 2]
-    return _split(even)[3].abs().flatten(1).median(1).values / MEDIAN_DEVIATION
+def estimate_deviations(images: Pixels) -> Float[Tensor, "b 4"]:
+    """Standard deviation of the noise of each image at each scale, over all channels; 0 where there is no such scale.
+
+    It is the mean over two grids: grain of two pixels has no finest coefficients on one of them.
+    """
+    found = images.new_zeros(len(images), MOST_SCALES)
+    for rows, columns in PLACES[:2]:
+        maps = images[..., rows:, columns:]
+        for scale in range(_count_scales(images)):
+            if min(maps.shape[2:]) < 2:
+                break
+            maps, *_, diagonal = _split(maps[..., : maps.shape[2] // 2 * 2, : maps.shape[3] // 2 * 2])
+            found[:, scale] += diagonal.abs().flatten(1).median(1).values / MEDIAN_DEVIATION / 2
+    return found
+
+
+def _count_scales(images: Pixels) -> int:
+    return min(MOST_SCALES, int(math.log2(max(2, min(images.shape[2:]) / COARSEST))))
 
 
 def remove_noise(images: Pixels, shift: Shift) -> Pixels:
-    """Remove the noise that the images' class has more of than the others."""
-    more = (shift.source[:, -1] - NATURAL**2 * shift.target[:, -1]).clamp(min=0)
-    noisy = more > 0
+    """Remove the noise that the images' class has more of than the others, at each scale."""
+    more = (shift.source[:, -MOST_SCALES:] - NATURAL**2 * shift.target[:, -MOST_SCALES:]).clamp(min=0)
+    noisy = (more > 0).any(1)
     if not noisy.any():
         return images
     changed = images.clone()
-    changed[noisy] = _shrink_everywhere(images[noisy], THRESHOLD * more[noisy].sqrt().view(-1, 1, 1, 1))
+    changed[noisy] = _shrink_everywhere(images[noisy], THRESHOLD * more[noisy].sqrt())
     return changed
 
 
 def add_noise(images: Pixels, shift: Shift) -> Pixels:
     """Add noise of the power that the target has more; it is drawn alike for all images of one size."""
-    lacking = (shift.target[:, :-1].exp() - fine_spectrum(images).exp()).clamp(min=FLOOR).log() / 2
+    lacking = (shift.target[:, :-MOST_SCALES].exp() - fine_spectrum(images).exp()).clamp(min=FLOOR).log() / 2
     noise = torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(0)).to(images)[None]
     fast = torch.fft.irfft2(torch.fft.rfft2(noise) * (count_cycles(images) > FIELD_CYCLES), s=images.shape[2:])
     bright, colour = to_luminance(fast), fast - to_luminance(fast)
@@ -83,27 +96,28 @@ def quieten(images: Pixels, shift: Shift) -> Pixels:
     return multiply_bands(bright, gain[:, :BANDS]) + multiply_bands(images - bright, gain[:, BANDS:])
 
 
-def _shrink_everywhere(images: Pixels, threshold: Maps) -> Pixels:
-    """Mean of the images shrunk on grids at several places."""
+def _shrink_everywhere(images: Pixels, thresholds: Float[Tensor, "b 4"]) -> Pixels:
+    """Mean of the images shrunk on grids at several places, by a threshold of each at every scale."""
     height, width = images.shape[2:]
-    n_scales = min(MOST_SCALES, int(math.log2(max(2, min(height, width) / COARSEST))))
+    n_scales = _count_scales(images)
     step = 2**n_scales
     below, right = -height % step, -width % step
     padded = functional.pad(images, (0, right, 0, below), mode="replicate")
     total = torch.zeros_like(padded)
     for rows, columns in PLACES:
         moved = torch.roll(padded, (rows, columns), (2, 3))
-        total += torch.roll(_shrink(moved, threshold, n_scales), (-rows, -columns), (2, 3))
+        total += torch.roll(_shrink(moved, thresholds[:, :n_scales]), (-rows, -columns), (2, 3))
     return (total / len(PLACES))[..., :height, :width]
 
 
-def _shrink(maps: Maps, threshold: Maps, n_scales: int) -> Maps:
-    """Bring the wavelet coefficients of so many scales nearer to zero."""
-    if not n_scales:
+def _shrink(maps: Maps, thresholds: Float[Tensor, "b s"]) -> Maps:
+    """Bring the wavelet coefficients of these scales nearer to zero, the finest first."""
+    if not thresholds.shape[1]:
         return maps
     mean, *details = _split(maps)
-    soft = [detail.sign() * (detail.abs() - threshold).clamp(min=0) for detail in details]
-    return _join(_shrink(mean, threshold, n_scales - 1), *soft)
+    own = thresholds[:, 0].view(-1, 1, 1, 1)
+    soft = [detail.sign() * (detail.abs() - own).clamp(min=0) for detail in details]
+    return _join(_shrink(mean, thresholds[:, 1:]), *soft)
 
 
 def _split(maps: Maps) -> tuple[Maps, Maps, Maps, Maps]:
