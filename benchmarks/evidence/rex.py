@@ -36,7 +36,7 @@ def is_installed() -> bool:
 def measure_rex(case: Case) -> Measured:
     """The strongest fifth by ReX's responsibility for each image's class removed.
 
-    Images that are misclassified as they are never count, so they are not explained; passes are the others' mean.
+    Images that are misclassified from the start never count, so they are not explained; passes are the others' mean.
 
     Raises:
         SystemExit: rex-xai is not installed.
@@ -49,7 +49,7 @@ def measure_rex(case: Case) -> Measured:
         heat[row, 0], n_asked = _explain(case, row)
         asked.append(n_asked)
     heat = to_grid(heat, (heat.shape[2], heat.shape[3]), 1.0)
-    return remove_strongest(case, heat, float(np.mean(asked)) * len(heat))
+    return remove_strongest(case, heat, sum(asked) / max(1, len(asked)) * len(heat))
 
 
 def _explain(case: Case, row: int) -> tuple[Tensor, int]:

@@ -145,7 +145,7 @@ def check_by_occlusion(
 ) -> dict[int, OcclusionCheck]:
     """Compare, by class, covering the places of its strongest concept with filling them: which predictions flip.
 
-    It costs a pass per region of these concepts. Classes without any region are left out.
+    It costs a pass per region of these concepts in a few images. Classes without any region are left out.
 
     Args:
         probe: the network.
@@ -222,8 +222,8 @@ def describe_checks(
         measured, covered = flips_without_concept(evidence, concept)[shown], flipped[shown]
         n, same, lost = len(shown), int((measured == covered).sum()), int(covered.sum())
         low, high = wilson(same, n)
-        shows = len(np.unique(concept.images)) / int(own.sum())  # of the class; the others lose nothing
-        occluded_low, occluded_high = wilson(lost, n)
+        size, n_showing = int(own.sum()), len(np.unique(concept.images))  # the others lose nothing
+        (shows_low, shows_high), (lost_low, lost_high) = wilson(n_showing, size), wilson(lost, n)
         checks[label] = OcclusionCheck(
             concept=index,
             n=n,
@@ -231,9 +231,9 @@ def describe_checks(
             low=low,
             high=high,
             kappa=measure_kappa(measured, covered),
-            occluded=shows * lost / n,
-            occluded_low=shows * occluded_low,
-            occluded_high=shows * occluded_high,
+            occluded=n_showing / size * lost / n,
+            occluded_low=shows_low * lost_low,
+            occluded_high=shows_high * lost_high,
         )
     return checks
 

@@ -1,9 +1,8 @@
 """Evidence regions of each image: located by attribution, and verified by removing them from the image.
 
-Search: the strongest region is removed and the network runs again. What is left of the same thing shows in the
-attribution of the changed image, so the region is grown there before it is judged. Where the class survives without
-it, the network has more to depend on: the next region is searched in what is left, and so on. Redundant evidence shows
-only once the first region is gone.
+Search: the strongest region is removed and the network runs again. Where the class survives without it, the network
+has more to depend on: the next region is searched in what is left. Redundant evidence shows only once the first region
+is gone.
 
 Merging: the search may remove two halves of one thing one after another. Two halves share what varies from image to
 image, its colour, phase or size, so that they are more alike than nearly any two first regions of different images of

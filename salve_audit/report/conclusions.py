@@ -17,6 +17,7 @@ from salve_audit.results import AuditResult, ClassReliance, Concept, ImageRelian
 from salve_audit.results.intervals import wilson_interval
 
 HALF = 0.5  # of a class's images: losing more with one thing is depending on it, unless the policy has another limit
+THREE_QUARTERS = 0.75  # of the covered images
 
 
 class Group(enum.Enum):
@@ -177,11 +178,11 @@ def _rank(conclusion: Conclusion) -> tuple[float, ...]:
 def is_contradicted(reliance: ImageReliance, concepts: Sequence[Concept]) -> bool:
     """Tells where occlusion of the same regions contradicts the image reliance of a class.
 
-    It contradicts where most images do not agree, where less is lost under occlusion, intervals disjoint, and where
-    only occlusion makes the class depend on these regions, intervals on either side of one half. Losing somewhat more
-    under it is no contradiction: a box is a thing of its own in the image, and classes that are known to depend on
-    nothing lose up to 0.4 of their accuracy with it. Regions do not decide on a class that depends on a global factor
-    (border, colour).
+    It contradicts where most images do not agree and three quarters are beyond the interval (few are covered), where
+    less is lost under occlusion, intervals disjoint, and where only occlusion makes the class depend on these regions,
+    intervals on either side of one half. Losing somewhat more under it is no contradiction: a box is a thing of its own
+    in the image, and classes that are known to depend on nothing lose up to 0.4 of their accuracy with it. Regions do
+    not decide on a class that depends on a global factor (border, colour).
     """
     check = reliance.check
     if check is None or reliance.concept not in (None, check.concept):
@@ -189,7 +190,7 @@ def is_contradicted(reliance: ImageReliance, concepts: Sequence[Concept]) -> boo
     own = next(iter(concepts[check.concept].effect), None)
     less = own is not None and check.occluded_high < own.low
     depends = reliance.high <= HALF < check.occluded_low
-    return check.agreement <= HALF or less or depends
+    return (check.agreement <= HALF and check.high < THREE_QUARTERS) or less or depends
 
 
 def own_drop(concept: Concept) -> float:

@@ -15,7 +15,7 @@ class OcclusionCheck:
     """Agreement with another way of removing the same places: their bounding boxes covered with the mean colour."""
 
     concept: int  # index in concepts[]: the evidence regions that the class depends on most
-    n: int  # images that show it
+    n: int  # of the images that show it those that were covered, 10 at most
     agreement: float  # share of these that are misclassified both ways, or neither
     low: float  # 95 % interval
     high: float

@@ -7,11 +7,13 @@ sparser dictionary merges what a denser one keeps apart. The variant and the num
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from salve_audit.errors import DataError, NothingMeasuredError
 from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.sae.contender import Contender, finish, search
 from salve_audit.sae.models import TrainedSae
@@ -19,6 +21,8 @@ from salve_audit.sae.problem import Problem, prepare_problem
 from salve_audit.sae.settings import SaeSettings
 from salve_audit.sae.supervised_concepts import Concepts
 from salve_audit.sae.tuning import GROWTH
+
+logger = logging.getLogger(__name__)
 
 ENOUGH = 1000  # held-out samples, from which on the choice hardly depends on which they are
 APART = 1000  # seeds between two audits, so that they share none
@@ -48,13 +52,17 @@ def choose_anew(
         settings, variant=problem.variant.name, n_latents=problem.n_latents, n_seeds=1, budget=None, progress=None
     )
     found = []
+    same = {name: getattr(problem, name) for name in ("clock", "trims", "recipe", "brief_recipe")}
     for i in range(1, problem.n_seeds):
-        if not problem.clock.allows(problem.reserved):
+        if not problem.clock.allows(problem.count_work(problem.recipe, 1)):
             problem.clock.miss("autoencoders chosen anew")
             break
-        other = prepare_problem(acts, labels, head, dataclasses.replace(own, seed=settings.seed + APART * i), concepts)
-        other = dataclasses.replace(other, clock=problem.clock, trims=problem.trims)
-        found.append(finish(other, search(other, _start(other, winner.chosen.sparsity))).seeds[0])
+        try:
+            anew = dataclasses.replace(own, seed=settings.seed + APART * i)
+            other = dataclasses.replace(prepare_problem(acts, labels, head, anew, concepts), **same)
+            found.append(finish(other, search(other, _start(other, winner.chosen.sparsity))).seeds[0])
+        except (DataError, NothingMeasuredError) as error:  # it only widens an interval
+            logger.warning("an autoencoder chosen anew is left out: %s", error)
     return tuple(found)
 
 

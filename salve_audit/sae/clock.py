@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-EXPECTED = 40  # trainings of a search, about
+EXPECTED = 60  # trainings of a search, about
 
 
 @dataclass

@@ -39,13 +39,16 @@ from salve_audit.evidence.factors.measure import (
 from salve_audit.evidence.factors.screening import (
     INSERTED,
     LEAST_CONTROL,
+    LEAST_CORRECT,
     MOST_INSERTED,
     MOST_REMOVED,
     SCREENED,
     SCREENED_INSERTIONS,
+    choose_few,
     choose_inserted,
     choose_recipients,
     choose_removed,
+    choose_screened,
 )
 from salve_audit.evidence.probe import ProbeOutput, hard_margin
 from salve_audit.evidence.records import choose_factor, choose_sufficient
@@ -361,5 +364,26 @@ def test_a_change_that_is_the_same_for_all_goes_on_only_where_some_class_gets_im
         answers = outcome.answers["blur"]
         return (answers.inserted != UNSEEN).sum(1)
 
-    assert (run_with(None) == INSERTED).all()  # no image is of any class
+    assert (run_with(None) == INSERTED * 4 // 3).all()  # as many of the other three classes; no image is of any
     assert (run_with(2) == len(choose_recipients(labels, np.ones(240, bool)))).all()
+
+
+def test_a_class_that_is_seldom_right_is_screened_on_more_images() -> None:
+    labels, correct = np.repeat([0, 1, 2, 3, 4, 5, 6], 40), np.ones(280, bool)
+    correct[40:80] = np.arange(40) >= 35  # the last five of class 1
+    screened = choose_screened(labels, correct)
+    counts = np.bincount(labels[screened])
+    assert (counts[[0, 2, 3, 4, 5, 6]] == SCREENED).all()
+    assert correct[screened][labels[screened] == 1].sum() == LEAST_CORRECT
+    assert counts[1] > SCREENED
+    assert np.array_equal(screened, np.unique(screened))
+    none = choose_screened(labels, np.zeros(280, bool))
+    assert (np.bincount(labels[none]) == SCREENED).all()
+
+
+def test_a_few_images_to_insert_into_are_as_many_of_other_classes_whatever_their_number() -> None:
+    for n_classes in (2, 4, 10):
+        labels = np.repeat(np.arange(n_classes), 80)
+        rows = choose_recipients(labels, np.ones(len(labels), bool))
+        few = rows[choose_few(labels[rows])]
+        assert all(abs((labels[few] != label).sum() - INSERTED) <= 3 for label in range(n_classes))

@@ -274,6 +274,27 @@ def test_other_seeds_are_looked_at_on_fewer_samples_where_there_are_very_many(mo
         )
 
 
+def test_the_spread_is_over_autoencoders_chosen_anew_as_far_as_there_are_any() -> None:
+    samples, dictionary, codes, labels = make_world()
+    use = describe_use(codes, labels, dictionary, samples.head)
+    every = np.ones(len(dictionary), bool)
+    same = OtherSeed(dictionary, use.dominant, every)  # finds what the audited one does
+    other = OtherSeed(dictionary, np.roll(use.dominant, 1), every)  # names the feature of another class
+    inputs = RelianceInputs(use, dictionary, samples, ("a", "b", "c", "d"), 3, NullSettings(9, 40), (same, same))
+    before = assess_reliance(inputs).classes
+    after = assess_reliance(dataclasses.replace(inputs, anew=(other,))).classes
+    for old, new in zip(before, after, strict=True):
+        assert old.seeds is not None
+        assert new.seeds is not None
+        coupling = np.abs(dictionary[other.dominant[new.index]].astype(np.float64))
+        own = thresholds(samples.of_class(new.index).acts, *_head(samples), coupling, new.index)
+        first, anew, last = new.seeds.medians
+        assert (first, last) == (old.seeds.medians[0], old.seeds.medians[2])
+        assert anew == estimate_median(flip_times(own, coupling)).median
+        assert new.stable == old.stable  # told by the other seeds alone
+    assert any(new.seeds != old.seeds for old, new in zip(before, after, strict=True))
+
+
 def _head(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
     return samples.head.weight.astype(np.float64), samples.head.bias.astype(np.float64)
 

@@ -146,6 +146,9 @@ def test_what_occlusion_bears_out_is_said_and_what_it_contradicts(deep: AuditRes
     # somewhat more under a box is what boxes do; that it alone takes more than half is another finding
     assert not _disagrees(deep, 0.1, OcclusionCheck(0, 40, 0.7, 0.55, 0.81, None, 0.4, 0.29, 0.52))
     assert _disagrees(deep, 0.1, OcclusionCheck(0, 40, 0.6, 0.45, 0.73, None, 0.7, 0.55, 0.81))
+    # five of ten that agree may be eight of ten; half of forty are not
+    assert not _disagrees(deep, 0.6, OcclusionCheck(0, 10, 0.5, 0.24, 0.76, None, 0.6, 0.3, 0.8))
+    assert _disagrees(deep, 0.6, OcclusionCheck(0, 40, 0.5, 0.35, 0.65, None, 0.6, 0.3, 0.8))
     # a class that depends on the frame is not contradicted by what its places do
     framed = dataclasses.replace(audit.concepts[1], class_name=sole, kind="border", index=2)
     framed_audit = dataclasses.replace(_first(audit, concept=2, kind="border"), concepts=(*audit.concepts, framed))

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from salve_audit.audit.stage_cache import StageParts
-from salve_audit.errors import DataError, UsageError
+from salve_audit.errors import DataError, NothingMeasuredError, UsageError
 from salve_audit.inputs.model.head.linear import LinearHead
 from salve_audit.sae import anew, problem
+from salve_audit.sae.clock import Clock
 from salve_audit.sae.consolidation import SAME_DIRECTION
 from salve_audit.sae.metrics import measure_quality
 from salve_audit.sae.settings import SaeSettings, default_latents
@@ -211,7 +212,7 @@ def test_autoencoders_are_chosen_anew_where_few_samples_chose(train_quickly, wor
     for sae in outcome.anew:
         quality = measure_quality(sae, world.acts, world.labels, world.head)
         assert quality.r2 >= 0.9
-        assert sae.n_latents == outcome.sae.n_latents or sae.alive.all()
+        assert sae.variant == outcome.sae.variant
 
 
 def test_nothing_is_chosen_anew_where_nothing_was_chosen_or_the_choice_is_sure(world, monkeypatch):
@@ -221,3 +222,23 @@ def test_nothing_is_chosen_anew_where_nothing_was_chosen_or_the_choice_is_sure(w
     searched = replace(SHORT, sparsity=None)
     monkeypatch.setattr(anew, "ENOUGH", 1)
     assert train_sae(world.acts, world.labels, world.head, searched).anew == ()
+
+
+def test_what_goes_wrong_anew_or_takes_too_long_is_left_out(world, monkeypatch, caplog):
+    searched, found = replace(SHORT, sparsity=None, n_seeds=3), []
+    prepare = anew.prepare_problem
+
+    def fails_once(*arguments):
+        found.append(arguments)
+        if len(found) == 1:
+            raise NothingMeasuredError("the autoencoder", "its training diverged")
+        return prepare(*arguments)
+
+    monkeypatch.setattr(anew, "prepare_problem", fails_once)
+    outcome = train_sae(world.acts, world.labels, world.head, searched)
+    assert (len(found), len(outcome.anew)) == (2, 1)
+    assert "an autoencoder chosen anew is left out" in caplog.text
+    monkeypatch.setattr(Clock, "allows", lambda clock, work: False)
+    hurried = train_sae(world.acts, world.labels, world.head, searched)
+    assert hurried.anew == ()
+    assert "autoencoders chosen anew" in hurried.info.cut_short

@@ -1,7 +1,7 @@
 """Blur: of a lens out of focus, or of a camera that moved. It is only inserted: what it took is gone.
 
-One square mean stands for all of them: of three networks on which a class depends on a blur, along one axis or both,
-it turns more images into that class than a mean along either axis does.
+One square mean stands for all of them: on three networks with a class that depends on a blur, along one axis or both,
+it turned more images into that class than a mean along either axis did.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from salve_audit.evidence.factors.record import Factor, Pixels, Shift
 
-LENGTH = 20  # the longer side over the width that a point is spread to, which is three pixels at least
+LENGTH = 20  # the longer side over twice the reach of the mean, which is a pixel at least
 
 
 def blur(images: Pixels, _: Shift) -> Pixels:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from salve_audit.evidence.factors.measure import ClassStatistics
 
-PREFIX, COUNTS = "statistics.", "statistics counts"
+PREFIX, COUNTS = "statistics 2.", "statistics 2 counts"  # another number where statistics change: others are not read
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class Count:
     """How many of n; `share` may be of other images than n counts, which then are the ones that are independent.
 
     Attributes:
-        share: of the n; of hits that `parts` have in common, what one of these gets.
+        share: of the n; where hits belong to `parts` classes together, the part of one.
         n: how many.
         parts: among how many the hits are divided.
     """
@@ -99,7 +99,7 @@ def count_pulled(answers: FactorAnswers, images: ExaminedImages, label: int) -> 
     rest = np.delete(inserted, label, axis=0)
     seen = rest != UNSEEN
     share = float((rest == label)[seen].mean()) if seen.any() else 0.0
-    put_in = Count(share, int(seen.any(0).sum()))  # images are the same for all classes, so each counts once
+    put_in = Count(share, int(seen.any(0).sum()))  # an image counts once, whatever is inserted into it
     taken_out = count(answers.removed[few] == label)
     return count(own == label), max(taken_out, put_in, key=lambda control: (control.share, control.n))
 

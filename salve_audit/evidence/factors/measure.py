@@ -33,6 +33,7 @@ from salve_audit.evidence.factors.screening import (
     LEAST_CONTROL,
     LEAST_EXCESS_FOR_ALL,
     SCREENED_INSERTIONS,
+    choose_few,
     choose_inserted,
     choose_recipients,
     choose_removed,
@@ -231,7 +232,7 @@ class FactorRuns:
         """
         factors = self._choose_factors()
         statistics = {**self._statistics(factors), **self.given}
-        screened = choose_screened(self._labels)
+        screened = choose_screened(self._labels, self.examined.correct)
         removed = {name: self._nothing() for name, factor in factors.items() if factor.remove is not None}
         n_passes = self._remove(factors, statistics, dict.fromkeys(removed, screened), removed)
         done = {name for name in removed if (removed[name].answers[screened] != UNSEEN).all()}
@@ -385,7 +386,7 @@ class FactorRuns:
     ) -> int:
         """Make one change to a few of the images in `rows`, to all of them where some class gets more than a few."""
         labels, n_passes = self._labels[rows], 0
-        few = spread_rows(np.arange(len(rows)), INSERTED)
+        few = choose_few(labels)
         for some in (few, np.setdiff1d(np.arange(len(rows)), few)):
             moved = answers[0, few]
             pulled = np.bincount(moved[(moved >= 0) & (moved != labels[few])], minlength=1).max()

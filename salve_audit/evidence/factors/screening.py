@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from salve_audit.activations.spread import spread_rows
 
 SCREENED = 4  # images of each class that every factor is removed from
+LEAST_CORRECT = 3  # of these: without any factors could not be told apart
 LEAST_CONTROL = 24  # images of other classes, where there are as many
 MOST_REMOVED, MOST_INSERTED = 3, 2  # factors of a class that go on
 LEAST_SCORE = 1.5  # standard errors of lost margin beyond the other classes'
@@ -24,11 +25,17 @@ INSERTED_FOR_ALL = 72  # images, where inserting a factor is the same change for
 LEAST_EXCESS_FOR_ALL = 0.08
 
 
-def choose_screened(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " s"]:
-    """The first few images of every class, spread over it."""
+def choose_screened(labels: Int[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]) -> Int[np.ndarray, " s"]:
+    """The first few images of every class, spread over it, and more where few of these are correct."""
     present = np.unique(labels)
     size = max(SCREENED, math.ceil(LEAST_CONTROL / max(1, len(present) - 1)))
-    return np.concatenate([spread_rows(np.flatnonzero(labels == label), size) for label in present])
+    chosen = []
+    for label in present:
+        rows = spread_rows(np.flatnonzero(labels == label), size)
+        others = np.setdiff1d(np.flatnonzero((labels == label) & correct), rows)
+        lacking = max(0, LEAST_CORRECT - int(correct[rows].sum()))
+        chosen.append(np.sort(np.concatenate([rows, spread_rows(others, lacking)])) if lacking else rows)
+    return np.concatenate(chosen)
 
 
 def choose_removed(
@@ -72,6 +79,12 @@ def choose_recipients(labels: Int[np.ndarray, " n"], correct: Bool[np.ndarray, "
     rows = np.concatenate([spread_rows(np.flatnonzero((labels == label) & correct), each) for label in present])
     most = math.ceil(INSERTED_FOR_ALL * len(present) / (len(present) - 1))
     return np.sort(spread_rows(rows, most))
+
+
+def choose_few(labels: Int[np.ndarray, " m"]) -> Int[np.ndarray, " s"]:
+    """Choose places among images to insert into, so that about `INSERTED` are of other classes than any."""
+    n_classes = len(np.unique(labels))
+    return spread_rows(np.arange(len(labels)), math.ceil(INSERTED * n_classes / max(1, n_classes - 1)))
 
 
 def choose_inserted(pulled: Mapping[str, float]) -> list[str]:
