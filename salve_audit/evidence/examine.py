@@ -28,8 +28,8 @@ from salve_audit.evidence.controls import (
 )
 from salve_audit.evidence.elsewhere import ProbeWorker
 from salve_audit.evidence.factors import place
+from salve_audit.evidence.factors.class_means import ClassStatistics
 from salve_audit.evidence.factors.measure import (
-    ClassStatistics,
     ExaminedImages,
     FactorNetwork,
     FactorOutcome,

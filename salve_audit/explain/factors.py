@@ -13,8 +13,7 @@ from torch import Tensor
 from salve_audit.errors import UsageError
 from salve_audit.evidence.concept_file import FILE, load_class_means
 from salve_audit.evidence.factors.bank import FACTORS
-from salve_audit.evidence.factors.class_means import ClassMeans
-from salve_audit.evidence.factors.measure import ClassStatistics
+from salve_audit.evidence.factors.class_means import ClassMeans, ClassStatistics
 from salve_audit.evidence.factors.record import Factor, Shift, change_prepared
 from salve_audit.explain.findings import ExplainedFactor, ExplainedFactors
 from salve_audit.explain.subject import ExplainSubject

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from salve_audit.errors import DataError, NothingMeasuredError
 from salve_audit.inputs.model.head.linear import LinearHead
-from salve_audit.sae.contender import Contender, finish, search
+from salve_audit.sae.contender import Contender, finish, headstart, search
 from salve_audit.sae.models import TrainedSae
-from salve_audit.sae.problem import Problem, prepare_problem
+from salve_audit.sae.problem import prepare_problem
 from salve_audit.sae.settings import SaeSettings
 from salve_audit.sae.supervised_concepts import Concepts
-from salve_audit.sae.tuning import GROWTH
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +41,11 @@ def choose_anew(
         winner: what this audit chose.
 
     Returns:
-        none where the sparsity was given, one seed was trained or the held-out part is large; fewer where time is up.
+        none where none are asked for, the sparsity was given, one seed was trained or the held-out part is large; fewer
+        where time is up.
     """
     problem = winner.problem
-    if not winner.path or len(problem.validation[1]) >= ENOUGH:
+    if not settings.anew or not winner.path or len(problem.validation[1]) >= ENOUGH:
         return ()
     own = dataclasses.replace(
         settings, variant=problem.variant.name, n_latents=problem.n_latents, n_seeds=1, budget=None, progress=None
@@ -60,12 +59,7 @@ def choose_anew(
         try:
             anew = dataclasses.replace(own, seed=settings.seed + APART * i)
             other = dataclasses.replace(prepare_problem(acts, labels, head, anew, concepts), **same)
-            found.append(finish(other, search(other, _start(other, winner.chosen.sparsity))).seeds[0])
+            found.append(finish(other, search(other, headstart(other, winner.chosen.sparsity))).seeds[0])
         except (DataError, NothingMeasuredError) as error:  # it only widens an interval
             logger.warning("an autoencoder chosen anew is left out: %s", error)
     return tuple(found)
-
-
-def _start(problem: Problem, sparsity: float) -> float:
-    """A little denser than what was chosen."""
-    return float(min(math.ceil(GROWTH * sparsity), problem.n_trained)) if problem.variant.counted else sparsity / GROWTH

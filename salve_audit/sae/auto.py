@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 from collections.abc import Sequence
 
-from salve_audit.sae.contender import Contender, finish, search
+from salve_audit.sae.contender import Contender, finish, headstart, search
 from salve_audit.sae.problem import Problem, at_width, change_variant, narrow
 from salve_audit.sae.settings import LEAST_LATENTS
-from salve_audit.sae.tuning import GROWTH, SparsityPoint, choose, satisfies, shortfall
+from salve_audit.sae.tuning import SparsityPoint, choose, satisfies, shortfall
 from salve_audit.sae.variant_names import JUMPRELU, LINEAR_L1, TOPK
 
 logger = logging.getLogger(__name__)
@@ -27,7 +26,6 @@ SAME_STABILITY = 0.02  # mean cosines closer than this are one: then the sparser
 AS_SPARSE = 1.25  # an L0 within this factor is as good (one step of k where k is 5): then the fewer latents win
 MAX_WIDTHS = 3
 MOST_COMPONENTS, MOST_SAMPLES, FEW_SEEDS = 128, 1024, 3  # of the contest
-HEADSTART = 2  # a further number of latents is searched from this times the k that the last one needed
 
 
 def contend(problem: Problem, *, fixed_width: bool) -> list[Contender]:
@@ -78,9 +76,7 @@ def _repeat(problem: Problem, winner: Contender, *, wider: float) -> Contender:
     """The winner's variant on everything, with so many times the latents, searched from a little denser than before."""
     narrowed = winner.problem
     whole = at_width(change_variant(problem, narrowed.variant.name), round(wider * narrowed.n_latents))
-    sparsity = wider * winner.chosen.sparsity
-    start = math.ceil(HEADSTART * sparsity) if whole.variant.counted else sparsity / GROWTH
-    return finish(whole, search(whole, float(start)))
+    return finish(whole, search(whole, headstart(whole, wider * winner.chosen.sparsity)))
 
 
 def search_widths(problem: Problem, *, fixed_width: bool) -> dict[int, list[SparsityPoint]]:
@@ -92,19 +88,20 @@ def search_widths(problem: Problem, *, fixed_width: bool) -> dict[int, list[Spar
     width = problem.n_latents
     while len(paths) < MAX_WIDTHS and width // 2 >= least:
         wider, width = width, width // 2
-        paths[width] = search(at_width(problem, width), _headstart(paths))
+        paths[width] = _search_at(width, problem, paths)
         if not _as_sparse(paths[width], paths[wider]):
             break
     width = problem.n_latents
     while len(paths) < MAX_WIDTHS and pick_width(paths)[0] == width:
         width *= 2
-        paths[width] = search(at_width(problem, width), _headstart(paths))
+        paths[width] = _search_at(width, problem, paths)
     return paths
 
 
-def _headstart(paths: dict[int, list[SparsityPoint]]) -> float:
-    """The sparsity to start searching at: a little denser than the best number of latents so far needs."""
-    return float(math.ceil(HEADSTART * choose(pick_width(paths)[1]).sparsity))
+def _search_at(width: int, problem: Problem, paths: dict[int, list[SparsityPoint]]) -> list[SparsityPoint]:
+    """The path with so many latents, from a little denser than the best number of latents so far needs."""
+    other = at_width(problem, width)
+    return search(other, headstart(other, choose(pick_width(paths)[1]).sparsity))
 
 
 def pick_width(paths: dict[int, list[SparsityPoint]]) -> tuple[int, list[SparsityPoint]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from salve_audit.sae.models import TrainedSae
 from salve_audit.sae.parameters import select_problem
 from salve_audit.sae.problem import Problem
 from salve_audit.sae.stability import assess_stability, compare_pairs, find_representative
-from salve_audit.sae.tuning import NUDGE, SparsityPoint, choose, satisfies, search_path, settle
+from salve_audit.sae.tuning import GROWTH, NUDGE, SparsityPoint, choose, satisfies, search_path, settle
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,11 @@ class Contender:
                 described = dataclasses.replace(described, chosen=winner, matched_cosine=matched)
             points.append(described)
         return points
+
+
+def headstart(problem: Problem, sparsity: float) -> float:
+    """The sparsity to start searching at: a little denser than what much the same problem needed."""
+    return float(math.ceil(GROWTH * sparsity)) if problem.variant.counted else sparsity / GROWTH
 
 
 def search(problem: Problem, start: float | None = None) -> list[SparsityPoint]:

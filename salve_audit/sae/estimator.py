@@ -127,6 +127,7 @@ class SparseAutoencoder:
             sparsity=None if self.sparsity is None else float(self.sparsity),
             seed=int(self.seed),
             n_seeds=None if self.variant == AUTO else 1,
+            anew=False,
             device=device,
         )
         with torch.inference_mode(False), torch.enable_grad():

@@ -27,6 +27,7 @@ class SaeSettings:
         seed: of the held-out part, the initial weights and the order of samples; seed i of the stability uses seed + i.
         device: where to train.
         n_seeds: autoencoders trained side by side for the stability; 1: none is estimated.
+        anew: for each seed but the first, an autoencoder is also chosen as an audit with that seed would (see `anew`).
         sparsity: λ, or k for the variants that keep so many codes; None: auto-training (`paper`: 1e-3).
         epochs, batch_size, learning_rate: of the recipe; the paper takes batches of 32 (ResNet) or 16 (ViT).
         memory_limit: bytes that training samples may take, beyond which they are read from their file while training;
@@ -43,6 +44,7 @@ class SaeSettings:
     seed: int = 0
     device: str | torch.device = "cpu"
     n_seeds: int | None = None
+    anew: bool = True
     sparsity: float | None = None
     epochs: int | None = None
     batch_size: int | None = None

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from salve_audit.evidence.factors import place
 from salve_audit.evidence.factors.bank import FACTORS
+from salve_audit.evidence.factors.class_means import ClassStatistics
 from salve_audit.evidence.factors.effects import (
     Count,
     compare,
@@ -26,7 +27,6 @@ from salve_audit.evidence.factors.effects import (
 from salve_audit.evidence.factors.measure import (
     TIED,
     UNSEEN,
-    ClassStatistics,
     Clock,
     ExaminedImages,
     FactorAnswers,

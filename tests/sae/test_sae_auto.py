@@ -16,6 +16,7 @@ from salve_audit.sae.metrics import LEAST_R2, Quality
 from salve_audit.sae.settings import SaeSettings
 from salve_audit.sae.stage import train_sae
 from salve_audit.sae.tuning import KEPT_ACCURACY
+from salve_audit.sae.variants import find_variant
 
 pytestmark = pytest.mark.slow
 
@@ -145,7 +146,7 @@ def test_widths_are_halved_while_that_is_as_sparse(monkeypatch):
     """128 and 64 latents are as sparse as 256: after three it stops; wider ones are not tried."""
     sparsest = {256: 8.0, 128: 8.0, 64: 8.4, 512: 4.0}
     tried = watch_widths(monkeypatch, sparsest)
-    problem = SimpleNamespace(n_latents=256, head=SimpleNamespace(n_classes=4))
+    problem = SimpleNamespace(n_latents=256, head=SimpleNamespace(n_classes=4), variant=find_variant(COUNTED))
     assert pick_width(search_widths(problem, fixed_width=False))[0] == 64
     assert tried == [256, 128, 64]
 
@@ -153,7 +154,7 @@ def test_widths_are_halved_while_that_is_as_sparse(monkeypatch):
 def test_widths_are_doubled_while_that_is_sparser(monkeypatch):
     sparsest = {64: 9.0, 32: 20.0, 128: 6.0, 256: 5.9}
     tried = watch_widths(monkeypatch, sparsest)
-    problem = SimpleNamespace(n_latents=64, head=SimpleNamespace(n_classes=4))
+    problem = SimpleNamespace(n_latents=64, head=SimpleNamespace(n_classes=4), variant=find_variant(COUNTED))
     assert pick_width(search_widths(problem, fixed_width=False))[0] == 128
     assert tried == [64, 32, 128]
 

@@ -220,6 +220,7 @@ def test_nothing_is_chosen_anew_where_nothing_was_chosen_or_the_choice_is_sure(w
     assert len(given.seeds) == 2
     assert given.anew == ()
     searched = replace(SHORT, sparsity=None)
+    assert train_sae(world.acts, world.labels, world.head, replace(searched, anew=False)).anew == ()
     monkeypatch.setattr(anew, "ENOUGH", 1)
     assert train_sae(world.acts, world.labels, world.head, searched).anew == ()
 

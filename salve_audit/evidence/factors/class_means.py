@@ -1,4 +1,4 @@
-"""Mean statistics of every class, kept beside an audit, so that factors can be removed from a single image later on."""
+"""Statistics of every class; kept beside an audit, so that factors can be removed from a single image later on."""
 
 from __future__ import annotations
 
@@ -8,11 +8,40 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from torch import Tensor
 
-from salve_audit.evidence.factors.measure import ClassStatistics
+from salve_audit.evidence.factors.record import Shift, Statistics
 
 PREFIX, COUNTS = "statistics 2.", "statistics 2 counts"  # another number where statistics change: others are not read
+
+
+@dataclass(frozen=True)
+class ClassStatistics:
+    """Sums of a factor's statistics by class.
+
+    Attributes:
+        total: (k, s).
+        counts: (k,) images.
+    """
+
+    total: Float[Tensor, "k s"]
+    counts: Float[Tensor, " k"]
+
+    def own(self, labels: Int[Tensor, " b"]) -> Statistics:
+        """Mean of each label's class."""
+        return self.total[labels] / self.counts[labels].clamp(min=1)[:, None]
+
+    def others(self, labels: Int[Tensor, " b"]) -> Statistics:
+        """Mean of all other classes, each counting alike; of the class itself where there is no other."""
+        means = self.total / self.counts.clamp(min=1)[:, None]
+        rest = (self.counts > 0).sum() - (self.counts[labels] > 0).int()
+        mean = (means.sum(0) - means[labels]) / rest.clamp(min=1)[:, None]
+        return torch.where(rest[:, None] > 0, mean, self.own(labels))
+
+    def away(self, labels: Int[Tensor, " b"]) -> Shift:
+        """Shift from each label's class to the others."""
+        return Shift(self.own(labels), self.others(labels))
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from salve_audit.activations.spread import spread_rows
 from salve_audit.evidence.factors.bank import FACTORS
+from salve_audit.evidence.factors.class_means import ClassStatistics
 from salve_audit.evidence.factors.record import (
     Change,
     Factor,
     Shift,
-    Statistics,
     change_prepared,
     undo_preparation,
 )
@@ -113,34 +113,6 @@ class FactorAnswers:
     same_for_all: bool = False
     control: Mapping[int, Bool[np.ndarray, " c"]] = field(default_factory=dict)
     area: Float[np.ndarray, " k"] | None = None
-
-
-@dataclass(frozen=True)
-class ClassStatistics:
-    """Sums of a factor's statistics by class.
-
-    Attributes:
-        total: (k, s).
-        counts: (k,) images.
-    """
-
-    total: Float[Tensor, "k s"]
-    counts: Float[Tensor, " k"]
-
-    def own(self, labels: Int[Tensor, " b"]) -> Statistics:
-        """Mean of each label's class."""
-        return self.total[labels] / self.counts[labels].clamp(min=1)[:, None]
-
-    def others(self, labels: Int[Tensor, " b"]) -> Statistics:
-        """Mean of all other classes, each counting alike; of the class itself where there is no other."""
-        means = self.total / self.counts.clamp(min=1)[:, None]
-        rest = (self.counts > 0).sum() - (self.counts[labels] > 0).int()
-        mean = (means.sum(0) - means[labels]) / rest.clamp(min=1)[:, None]
-        return torch.where(rest[:, None] > 0, mean, self.own(labels))
-
-    def away(self, labels: Int[Tensor, " b"]) -> Shift:
-        """Shift from each label's class to the others."""
-        return Shift(self.own(labels), self.others(labels))
 
 
 @dataclass(frozen=True)

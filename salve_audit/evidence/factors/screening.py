@@ -77,14 +77,17 @@ def choose_recipients(labels: Int[np.ndarray, " n"], correct: Bool[np.ndarray, "
         return np.empty(0, int)
     each = math.ceil(INSERTED_FOR_ALL / (len(present) - 1))
     rows = np.concatenate([spread_rows(np.flatnonzero((labels == label) & correct), each) for label in present])
-    most = math.ceil(INSERTED_FOR_ALL * len(present) / (len(present) - 1))
-    return np.sort(spread_rows(rows, most))
+    return np.sort(spread_rows(rows, _of_all(INSERTED_FOR_ALL, len(present))))
 
 
 def choose_few(labels: Int[np.ndarray, " m"]) -> Int[np.ndarray, " s"]:
     """Choose places among images to insert into, so that about `INSERTED` are of other classes than any."""
-    n_classes = len(np.unique(labels))
-    return spread_rows(np.arange(len(labels)), math.ceil(INSERTED * n_classes / max(1, n_classes - 1)))
+    return spread_rows(np.arange(len(labels)), _of_all(INSERTED, len(np.unique(labels))))
+
+
+def _of_all(n_others: int, n_classes: int) -> int:
+    """Images of all classes alike of which so many are of others than any."""
+    return math.ceil(n_others * n_classes / max(1, n_classes - 1))
 
 
 def choose_inserted(pulled: Mapping[str, float]) -> list[str]:
